@@ -1,0 +1,32 @@
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { root, runTool, type ToolResult } from "./run-tool.ts";
+
+/** Says whether `gen` is what `buf generate` makes now. Generates elsewhere, so that neither git nor `gen` matters. */
+export async function checkGenerated(): Promise<ToolResult> {
+  const folder = await mkdtemp(join(tmpdir(), "generated-"));
+  try {
+    const generated = await runTool("buf", ["generate", "-o", folder]);
+    if (!generated.ok) return generated;
+
+    const fresh = await readTree(join(folder, "gen"));
+    const kept = await readTree(join(root, "gen"));
+    const stale = [...new Set([...fresh.keys(), ...kept.keys()])].filter((name) => fresh.get(name) !== kept.get(name));
+    if (stale.length === 0) return { ok: true, output: `${fresh.size} files are up to date\n` };
+    const lines = stale.sort().map((name) => `  gen/${name}\n`);
+    return { ok: false, output: `not as generated now, "npm run generate" makes them anew:\n${lines.join("")}` };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function readTree(folder: string): Promise<Map<string, string>> {
+  const tree = new Map<string, string>();
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    tree.set(relative(folder, path).replaceAll("\\", "/"), await readFile(path, "utf8"));
+  }
+  return tree;
+}
