@@ -1,0 +1,217 @@
+-- One change of one agent, as the service judged it. Members that the change does not touch say so ('keep').
+CREATE TYPE agent_change AS (
+  n integer,
+  -- 'create', 'update' or 'delete'
+  kind text,
+  id bigint,
+  -- The change applies only to what it was judged by, and only once the time is ripe.
+  expect_revision bigint,
+  expect_epoch bigint,
+  lease_ended boolean,
+  not_before timestamptz,
+  -- No transition: nothing is logged and no revision given.
+  quiet boolean,
+  cause text,
+  actor text,
+  request_id text,
+  fingerprint text,
+  incident_id text,
+  status text,
+  claw_identifier text,
+  -- 'keep', 'clear', 'set'
+  exhaustion text,
+  exhaust_reason text,
+  keep_exhausted_at boolean,
+  recovery_at timestamptz,
+  recovery_after_ms bigint,
+  backoff_steps smallint,
+  -- 'keep', 'clear', 'set' (hold_ms null: until the recovery)
+  hold text,
+  hold_ms bigint,
+  -- 'keep', 'end', 'grant'
+  lease text,
+  lease_ms bigint,
+  heartbeat boolean,
+  -- Null: stays.
+  held boolean,
+  new_epoch boolean,
+  -- For 'create'.
+  user_id bigint,
+  agent_id text,
+  username text,
+  email text,
+  display_name text,
+  -- For 'delete': the user goes, too.
+  delete_user boolean
+);
+
+-- Commits a group of changes of different agents, in one round trip: whoever held the counter between two of them
+-- would stop every replica if it froze. VOLATILE, so that each statement sees what was committed before its locks.
+-- Locks are taken in the one order there is: liveness rows by id, agent rows by id, names, the counter.
+-- Outcomes: 'committed'; 'stale' (judge again); 'conflict' (detail names the constraint).
+CREATE FUNCTION commit_changes(replica integer, changes jsonb)
+RETURNS TABLE (n integer, outcome text, detail text, given_revision bigint, state agent_states, usr user_states)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  members agent_change[];
+  ids bigint[];
+  fit integer[];
+  refused_n integer[] := '{}';
+  refused_constraint text[] := '{}';
+  violated text;
+  moment timestamptz;
+  transitions bigint;
+  counter revision_counter;
+  timeline_now text;
+  system_now bigint;
+  jump_to bigint;
+BEGIN
+  SELECT array_agg(c), array_agg(c.id) FILTER (WHERE c.id IS NOT NULL)
+  INTO members, ids FROM jsonb_populate_recordset(NULL::agent_change, changes) c;
+
+  PERFORM FROM agent_liveness l WHERE l.agent = ANY (ids) ORDER BY l.agent FOR UPDATE;
+  PERFORM FROM agents a WHERE a.id = ANY (ids) ORDER BY a.id FOR UPDATE;
+
+  moment := clock_timestamp();
+  SELECT coalesce(array_agg(c.n), '{}') INTO fit
+  FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id
+  WHERE l.revision = c.expect_revision
+    AND (c.expect_epoch IS NULL OR l.epoch = c.expect_epoch)
+    AND (NOT coalesce(c.lease_ended, false) OR l.lease_expires_at <= moment)
+    AND (c.not_before IS NULL OR c.not_before <= moment);
+
+  -- A request that another replica is answering at this moment: judged again, it will find that answer.
+  WITH kept AS (
+    INSERT INTO request_ids (request_id, fingerprint)
+    SELECT c.request_id, c.fingerprint FROM unnest(members) c
+    WHERE c.n = ANY (fit) AND c.request_id IS NOT NULL ORDER BY c.request_id
+    ON CONFLICT DO NOTHING RETURNING request_id
+  )
+  SELECT coalesce(array_agg(c.n), '{}') INTO fit FROM unnest(members) c
+  WHERE c.n = ANY (fit) AND (c.request_id IS NULL OR c.request_id IN (SELECT request_id FROM kept));
+
+  FOR place IN 1..cardinality(members) LOOP
+    CONTINUE WHEN members[place].kind <> 'create';
+    DECLARE
+      c agent_change := members[place];
+    BEGIN
+      IF c.request_id IS NOT NULL THEN
+        INSERT INTO request_ids (request_id, fingerprint) VALUES (c.request_id, c.fingerprint);
+      END IF;
+      IF c.username IS NOT NULL THEN
+        INSERT INTO users (username, email, display_name) VALUES (c.username, c.email, c.display_name)
+        RETURNING users.id INTO c.user_id;
+      END IF;
+      INSERT INTO agents (user_id, agent_id, claw_identifier, status, created_at, status_changed_at, revision)
+      VALUES (c.user_id, c.agent_id, c.claw_identifier, 'idle', moment, moment, 0) RETURNING agents.id INTO c.id;
+      INSERT INTO agent_liveness (agent, revision, epoch, replica_id) VALUES (c.id, 0, nextval('agent_epochs'), replica);
+      members[place] := c;
+      fit := fit || c.n;
+    EXCEPTION WHEN unique_violation OR foreign_key_violation THEN
+      GET STACKED DIAGNOSTICS violated = CONSTRAINT_NAME;
+      refused_n := refused_n || c.n;
+      refused_constraint := refused_constraint || violated;
+    END;
+  END LOOP;
+
+  SELECT count(*) INTO transitions FROM unnest(members) c WHERE c.n = ANY (fit) AND NOT c.quiet;
+  IF transitions > 0 THEN
+    SELECT * INTO counter FROM revision_counter FOR UPDATE;
+    timeline_now := current_timeline();
+    SELECT s.system_identifier INTO system_now FROM pg_control_system() s;
+    IF counter.timeline <> timeline_now OR counter.system_identifier <> system_now THEN
+      jump_to := greatest(counter.revision + 1, revision_of_this_moment());
+      INSERT INTO revision_jumps (from_revision, to_revision, occurred_at) VALUES (counter.revision, jump_to, clock_timestamp());
+      counter.revision := jump_to;
+    END IF;
+    IF counter.revision + transitions + 1000000 >= counter.partitioned_until OR jump_to IS NOT NULL THEN
+      counter.partitioned_until := add_transition_partitions(counter.revision + transitions);
+    END IF;
+    UPDATE revision_counter SET revision = counter.revision + transitions, partitioned_until = counter.partitioned_until,
+      timeline = timeline_now, system_identifier = system_now;
+    -- After the counter, so that times ascend with revisions.
+    moment := clock_timestamp();
+  END IF;
+
+  RETURN QUERY
+  WITH fitting AS MATERIALIZED (
+    SELECT c.*, CASE WHEN NOT c.quiet THEN counter.revision + row_number() OVER (PARTITION BY c.quiet ORDER BY c.n) END AS given
+    FROM unnest(members) c WHERE c.n = ANY (fit)
+  ), after AS MATERIALIZED (
+    SELECT f.n, f.kind, f.cause, f.actor, f.request_id, f.incident_id, f.given, f.quiet, f.lease, f.lease_ms, f.heartbeat, f.held, f.new_epoch,
+      f.delete_user, b.id, b.user_id, b.agent_id, b.created_at, b.revision AS previous_revision,
+      b.status AS from_status, b.claw_identifier AS from_claw_identifier,
+      CASE f.kind WHEN 'update' THEN f.status ELSE b.status END AS status,
+      coalesce(f.claw_identifier, b.claw_identifier) AS claw_identifier,
+      CASE WHEN f.status <> b.status THEN moment ELSE b.status_changed_at END AS status_changed_at,
+      CASE f.exhaustion WHEN 'keep' THEN b.exhaust_reason WHEN 'set' THEN f.exhaust_reason END AS exhaust_reason,
+      CASE WHEN f.exhaustion = 'keep' OR f.exhaustion = 'set' AND f.keep_exhausted_at THEN b.exhausted_at
+        WHEN f.exhaustion = 'set' THEN moment END AS exhausted_at,
+      CASE f.exhaustion WHEN 'keep' THEN b.recovery_at
+        WHEN 'set' THEN coalesce(f.recovery_at, moment + f.recovery_after_ms * interval '1 millisecond') END AS recovery_at,
+      coalesce(f.backoff_steps, b.backoff_steps) AS backoff_steps,
+      CASE f.exhaustion WHEN 'keep' THEN b.backoff_at ELSE moment END AS backoff_at,
+      f.hold, f.hold_ms, b.hold_revision, b.hold_until
+    FROM fitting f JOIN agents b ON b.id = f.id
+  ), logged AS (
+    INSERT INTO agent_transitions
+    SELECT a.given, a.id, a.agent_id, a.user_id,
+      CASE WHEN a.kind <> 'create' THEN a.from_status END, CASE WHEN a.kind <> 'delete' THEN a.status END,
+      CASE WHEN a.kind <> 'create' THEN a.from_claw_identifier END, CASE WHEN a.kind <> 'delete' THEN a.claw_identifier END,
+      a.cause, a.actor, moment, a.request_id, a.incident_id, CASE WHEN a.kind <> 'create' THEN a.previous_revision END,
+      a.exhausted_at, a.recovery_at, a.exhaust_reason, a.created_at, a.status_changed_at
+    FROM after a WHERE NOT a.quiet
+  ), changed AS (
+    UPDATE agents SET status = a.status, claw_identifier = a.claw_identifier, status_changed_at = a.status_changed_at,
+      exhaust_reason = a.exhaust_reason, exhausted_at = a.exhausted_at, recovery_at = a.recovery_at,
+      backoff_steps = a.backoff_steps, backoff_at = a.backoff_at, revision = coalesce(a.given, agents.revision),
+      hold_revision = CASE a.hold WHEN 'keep' THEN a.hold_revision WHEN 'set' THEN a.given END,
+      hold_until = CASE a.hold WHEN 'keep' THEN a.hold_until
+        WHEN 'set' THEN coalesce(moment + a.hold_ms * interval '1 millisecond', a.recovery_at) END
+    FROM after a WHERE agents.id = a.id AND a.kind <> 'delete' AND (NOT a.quiet OR a.hold <> 'keep')
+    RETURNING agents.*
+  ), kept_alive AS (
+    UPDATE agent_liveness l SET revision = coalesce(a.given, l.revision),
+      last_heartbeat = CASE WHEN a.heartbeat THEN moment ELSE l.last_heartbeat END,
+      lease_expires_at = CASE a.lease WHEN 'keep' THEN l.lease_expires_at
+        WHEN 'grant' THEN moment + a.lease_ms * interval '1 millisecond' END,
+      held = coalesce(a.held, l.held),
+      epoch = CASE WHEN a.new_epoch THEN nextval('agent_epochs') ELSE l.epoch END,
+      replica_id = CASE WHEN a.new_epoch THEN replica ELSE l.replica_id END
+    FROM after a WHERE l.agent = a.id AND a.kind <> 'delete'
+    RETURNING l.*
+  )
+  SELECT a.n, 'committed', NULL::text, a.given,
+    ROW(a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason, a.created_at,
+      a.status_changed_at, coalesce(a.given, a.previous_revision), a.backoff_steps, a.backoff_at,
+      coalesce(g.hold_revision, CASE WHEN g.id IS NULL THEN a.hold_revision END),
+      coalesce(g.hold_until, CASE WHEN g.id IS NULL THEN a.hold_until END),
+      k.epoch, k.held, k.last_heartbeat, k.lease_expires_at)::agent_states,
+    CASE WHEN a.kind = 'create' THEN ROW(u.id, u.username, u.email, u.display_name, u.created_at, a.agent_id)::user_states END
+  FROM after a LEFT JOIN changed g ON g.id = a.id LEFT JOIN kept_alive k ON k.agent = a.id
+    LEFT JOIN users u ON a.kind = 'create' AND u.id = a.user_id
+  UNION ALL
+  SELECT r.n, 'conflict', r.violated, NULL, NULL::agent_states, NULL::user_states
+  FROM unnest(refused_n, refused_constraint) r (n, violated)
+  UNION ALL
+  SELECT c.n, 'stale', NULL, NULL, NULL::agent_states, NULL::user_states
+  FROM unnest(members) c WHERE c.n <> ALL (fit) AND c.n <> ALL (refused_n);
+
+  IF EXISTS (SELECT FROM unnest(members) c WHERE c.kind = 'delete' AND c.n = ANY (fit)) THEN
+    DELETE FROM agent_liveness l USING unnest(members) c WHERE l.agent = c.id AND c.kind = 'delete' AND c.n = ANY (fit);
+    DELETE FROM agents a USING unnest(members) c WHERE a.id = c.id AND c.kind = 'delete' AND c.n = ANY (fit);
+    DELETE FROM users u USING unnest(members) c WHERE u.id = c.user_id AND c.delete_user AND c.n = ANY (fit);
+  END IF;
+
+  IF EXISTS (SELECT FROM unnest(members) c WHERE c.request_id IS NOT NULL AND c.n = ANY (fit)) THEN
+    UPDATE request_ids r SET agent_state = to_jsonb(s), user_state = to_jsonb(u), revision = s.revision
+    FROM unnest(members) c
+      LEFT JOIN agent_states s ON s.id = c.id LEFT JOIN user_states u ON c.kind = 'create' AND u.id = c.user_id
+    WHERE r.request_id = c.request_id AND c.n = ANY (fit) AND c.kind <> 'delete';
+    UPDATE request_ids r SET revision = t.revision
+    FROM unnest(members) c JOIN agent_transitions t ON t.agent = c.id AND t.revision > counter.revision
+    WHERE r.request_id = c.request_id AND c.n = ANY (fit) AND c.kind = 'delete';
+  END IF;
+END
+$$;

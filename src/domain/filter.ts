@@ -1,0 +1,78 @@
+import type { Agent, AgentStatus, Transition } from "./agent.ts";
+
+/** Which agents: within a field any, across fields all; an empty field asks for nothing. */
+export interface AgentFilter {
+  readonly agentIds: readonly string[];
+  readonly userIds: readonly bigint[];
+  readonly clawIdentifiers: readonly string[];
+  readonly statuses: readonly AgentStatus[];
+}
+
+export const EVERY_AGENT: AgentFilter = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
+
+/** The parts of an agent that a filter looks at. */
+export interface Filterable {
+  readonly agentId: string;
+  readonly userId: bigint;
+  readonly clawIdentifier: string;
+  readonly status: AgentStatus;
+}
+
+/** A filter made ready for many agents. */
+export type AgentPredicate = (agent: Filterable) => boolean;
+
+export function predicateOf(filter: AgentFilter): AgentPredicate {
+  const agentIds = new Set(filter.agentIds);
+  const userIds = new Set(filter.userIds);
+  const claws = new Set(filter.clawIdentifiers);
+  const statuses = new Set(filter.statuses);
+  return (agent) =>
+    (agentIds.size === 0 || agentIds.has(agent.agentId)) &&
+    (userIds.size === 0 || userIds.has(agent.userId)) &&
+    (claws.size === 0 || claws.has(agent.clawIdentifier)) &&
+    (statuses.size === 0 || statuses.has(agent.status));
+}
+
+/** What a transition is to somebody who watches through a filter. */
+export type ChangeType = "entered" | "updated" | "left";
+
+/** Undefined: the transition passes outside the filter. */
+export function changeType(transition: Transition, passes: AgentPredicate): ChangeType | undefined {
+  const before = isBefore(transition) && passes(side(transition, transition.fromStatus, transition.fromClaw));
+  const after = isAfter(transition) && passes(side(transition, transition.toStatus, transition.toClaw));
+  if (before) return after ? "updated" : "left";
+  return after ? "entered" : undefined;
+}
+
+type Before = Transition & { readonly fromStatus: AgentStatus; readonly fromClaw: string };
+type After = Transition & { readonly toStatus: AgentStatus; readonly toClaw: string };
+
+function isBefore(transition: Transition): transition is Before {
+  return transition.fromStatus !== null && transition.fromClaw !== null;
+}
+
+function isAfter(transition: Transition): transition is After {
+  return transition.toStatus !== null && transition.toClaw !== null;
+}
+
+function side(transition: Transition, status: AgentStatus, clawIdentifier: string): Filterable {
+  return { agentId: transition.agentId, userId: transition.userId, clawIdentifier, status };
+}
+
+/** What watchers see of an agent: no clocks that move without transitions. */
+export type WatchedAgent = Omit<Agent, "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt">;
+
+/** The agent right after a transition; right before it, for a deletion. */
+export function agentOf(transition: Transition): WatchedAgent {
+  const { id, agentId, userId, exhaustion, createdAt, statusChangedAt } = transition;
+  const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt };
+  if (isAfter(transition)) {
+    const { toStatus: status, toClaw: clawIdentifier, revision } = transition;
+    return { ...common, status, clawIdentifier, revision };
+  }
+  if (isBefore(transition)) {
+    const { fromStatus: status, fromClaw: clawIdentifier, previousRevision, revision } = transition;
+    return { ...common, status, clawIdentifier, revision: previousRevision ?? revision };
+  }
+  throw new TypeError(`transition ${transition.revision} has neither a before nor an after`);
+}

@@ -1,0 +1,175 @@
+import type { Agent, TransitionCause, User } from "../domain/agent.ts";
+import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
+import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
+import { toRfc3339 } from "../domain/time.ts";
+
+/** A repetition of a request is known by its id; `fingerprint` stands for its method and content. */
+export interface RequestKey {
+  readonly id: string;
+  readonly fingerprint: string;
+}
+
+/** What happens to the lease: nothing, it ends, or it runs for some time from the commit. */
+export type LeaseChange =
+  | { readonly kind: "keep" }
+  | { readonly kind: "end" }
+  | { readonly kind: "grant"; readonly ms: number };
+
+export const KEEP_LEASE: LeaseChange = { kind: "keep" };
+export const END_LEASE: LeaseChange = { kind: "end" };
+
+/** A change of an agent that exists, as it was judged. What is left out stays. */
+export interface AgentUpdate {
+  readonly kind: "update" | "delete";
+  /** What the change was judged by: it is fenced by this revision and, if asked, this epoch. */
+  readonly agent: Agent;
+  readonly cause: TransitionCause;
+  readonly status?: StatusChange;
+  readonly clawIdentifier?: string;
+  readonly lease: LeaseChange;
+  /** The change comes with a heartbeat. */
+  readonly heartbeat?: boolean;
+  readonly held?: boolean;
+  /** No session that holds the agent now can change it any more. */
+  readonly newEpoch?: boolean;
+  readonly fenceEpoch?: boolean;
+  /** Applies only if the lease has ended by the database's clock. */
+  readonly leaseEnded?: boolean;
+  readonly incidentId?: string;
+  /** For a deletion: the agent's user goes with it. */
+  readonly deleteUser?: boolean;
+}
+
+/** Something that is not a transition: no revision, nothing in the log. */
+export interface QuietUpdate {
+  readonly kind: "quiet";
+  readonly agent: Agent;
+  readonly endHold?: boolean;
+  readonly lease: LeaseChange;
+  readonly heartbeat?: boolean;
+  readonly fenceEpoch?: boolean;
+}
+
+/** A new agent, with a new user or for one that exists. */
+export interface AgentCreation {
+  readonly kind: "create";
+  readonly agentId: string;
+  readonly clawIdentifier: string;
+  readonly firstLeaseMs: number;
+  readonly user:
+    | { readonly id: bigint }
+    | { readonly username: string; readonly email: string | null; readonly displayName: string };
+}
+
+export type AgentWrite = AgentUpdate | QuietUpdate | AgentCreation;
+
+/** What was committed. */
+export interface Committed {
+  /** The agent after it; as it was, for a deletion. */
+  readonly agent: Agent;
+  /** Null for what is no transition. */
+  readonly revision: bigint | null;
+  /** The user that was created with its agent. */
+  readonly user: User | undefined;
+}
+
+const CLEAR_HOLD: HoldChange = { kind: "clear" };
+const KEEP_HOLD: HoldChange = { kind: "keep" };
+
+/** The member of a group that `commit_changes` takes (the SQL type `agent_change`). */
+export function memberOf(n: number, write: AgentWrite, actor: string, request: RequestKey | undefined): object {
+  const asked = request === undefined ? {} : { request_id: request.id, fingerprint: request.fingerprint };
+  const common = { n, actor, ...asked };
+  switch (write.kind) {
+    case "create":
+      return {
+        ...common,
+        kind: "create",
+        quiet: false,
+        cause: "created",
+        agent_id: write.agentId,
+        claw_identifier: write.clawIdentifier,
+        ...exhaustionColumns(KEEP_EXHAUSTION),
+        ...holdColumns(CLEAR_HOLD),
+        ...leaseColumns({ kind: "grant", ms: write.firstLeaseMs }),
+        heartbeat: false,
+        ...("id" in write.user
+          ? { user_id: text(write.user.id) }
+          : { username: write.user.username, email: write.user.email, display_name: write.user.displayName }),
+      };
+    case "quiet":
+      return {
+        ...common,
+        ...fence(write),
+        kind: "update",
+        quiet: true,
+        status: write.agent.status,
+        ...exhaustionColumns(KEEP_EXHAUSTION),
+        ...holdColumns(write.endHold ? CLEAR_HOLD : KEEP_HOLD),
+        ...leaseColumns(write.lease),
+        heartbeat: write.heartbeat ?? false,
+      };
+    case "update":
+    case "delete": {
+      const change = write.status;
+      return {
+        ...common,
+        ...fence(write),
+        kind: write.kind,
+        quiet: false,
+        cause: write.cause,
+        incident_id: write.incidentId,
+        lease_ended: write.leaseEnded ?? false,
+        not_before: change?.notBefore == null ? undefined : toRfc3339(change.notBefore),
+        status: change?.status ?? write.agent.status,
+        claw_identifier: write.clawIdentifier,
+        ...exhaustionColumns(change?.exhaustion ?? KEEP_EXHAUSTION),
+        ...(change?.forgetBackoff ? { backoff_steps: 0 } : {}),
+        ...holdColumns(change?.hold ?? KEEP_HOLD),
+        ...leaseColumns(write.lease),
+        heartbeat: write.heartbeat ?? false,
+        held: write.held,
+        new_epoch: write.newEpoch ?? false,
+        delete_user: write.deleteUser ?? false,
+        user_id: text(write.agent.userId),
+      };
+    }
+  }
+}
+
+function fence(write: { agent: Agent; fenceEpoch?: boolean }): object {
+  return {
+    id: text(write.agent.id),
+    expect_revision: text(write.agent.revision),
+    expect_epoch: write.fenceEpoch ? text(write.agent.epoch) : undefined,
+  };
+}
+
+function exhaustionColumns(change: ExhaustionChange): object {
+  if (change.kind !== "set") return { exhaustion: change.kind === CLEAR_EXHAUSTION.kind ? "clear" : "keep" };
+  return {
+    exhaustion: "set",
+    exhaust_reason: change.reason,
+    keep_exhausted_at: change.continues,
+    backoff_steps: change.backoffSteps,
+    ...("at" in change.recovery
+      ? { recovery_at: toRfc3339(change.recovery.at) }
+      : { recovery_after_ms: Math.round(change.recovery.afterMs) }),
+  };
+}
+
+function holdColumns(change: HoldChange): object {
+  if (change.kind !== "set") return { hold: change.kind };
+  // A hold of no length is none.
+  if (change.forMs === 0) return { hold: "clear" };
+  return { hold: "set", hold_ms: change.forMs === "until_recovery" ? undefined : Math.round(change.forMs) };
+}
+
+function leaseColumns(change: LeaseChange): object {
+  return change.kind === "grant" ? { lease: "grant", lease_ms: Math.round(change.ms) } : { lease: change.kind };
+}
+
+/** JSON numbers would lose digits of a large bigint; PostgreSQL reads the string as well. */
+function text(value: bigint): string {
+  return value.toString();
+}

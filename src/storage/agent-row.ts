@@ -1,0 +1,153 @@
+import {
+  AGENT_STATUSES,
+  type Agent,
+  type AgentStatus,
+  EXHAUST_REASONS,
+  type Exhaustion,
+  type ExhaustReason,
+  TRANSITION_CAUSES,
+  type Transition,
+  type TransitionCause,
+  type User,
+} from "../domain/agent.ts";
+import type { Micros } from "../domain/time.ts";
+
+/** A row of the view `agent_states`. */
+export interface AgentRow extends ExhaustionColumns {
+  readonly id: bigint;
+  readonly user_id: bigint;
+  readonly agent_id: string;
+  readonly claw_identifier: string;
+  readonly status: string;
+  readonly created_at: Micros;
+  readonly status_changed_at: Micros;
+  readonly revision: bigint;
+  readonly backoff_steps: number;
+  readonly backoff_at: Micros | null;
+  readonly hold_revision: bigint | null;
+  readonly hold_until: Micros | null;
+  readonly epoch: bigint;
+  readonly held: boolean;
+  readonly last_heartbeat: Micros | null;
+  readonly lease_expires_at: Micros | null;
+}
+
+interface ExhaustionColumns {
+  readonly exhausted_at: Micros | null;
+  readonly recovery_at: Micros | null;
+  readonly exhaust_reason: string | null;
+}
+
+/** A row of the log. */
+export interface TransitionRow extends ExhaustionColumns {
+  readonly revision: bigint;
+  readonly agent: bigint;
+  readonly agent_id: string;
+  readonly user_id: bigint;
+  readonly from_status: string | null;
+  readonly to_status: string | null;
+  readonly from_claw_identifier: string | null;
+  readonly to_claw_identifier: string | null;
+  readonly cause: string;
+  readonly actor: string;
+  readonly occurred_at: Micros;
+  readonly request_id: string | null;
+  readonly incident_id: string | null;
+  readonly previous_revision: bigint | null;
+  readonly agent_created_at: Micros;
+  readonly status_changed_at: Micros;
+}
+
+/** A row of the view `user_states`. */
+export interface UserRow {
+  readonly id: bigint;
+  readonly username: string;
+  readonly email: string | null;
+  readonly display_name: string;
+  readonly created_at: Micros;
+  readonly agent_id: string | null;
+}
+
+export function agentFromRow(row: AgentRow): Agent {
+  return {
+    id: row.id,
+    userId: row.user_id,
+    agentId: row.agent_id,
+    clawIdentifier: row.claw_identifier,
+    status: statusOf(row.status),
+    exhaustion: exhaustionOf(row),
+    createdAt: row.created_at,
+    statusChangedAt: row.status_changed_at,
+    revision: row.revision,
+    backoff: { steps: row.backoff_steps, lastAt: row.backoff_at },
+    hold:
+      row.hold_revision === null || row.hold_until === null
+        ? null
+        : { revision: row.hold_revision, until: row.hold_until },
+    epoch: row.epoch,
+    held: row.held,
+    lastHeartbeat: row.last_heartbeat,
+    leaseExpiresAt: row.lease_expires_at,
+  };
+}
+
+export function transitionFromRow(row: TransitionRow): Transition {
+  return {
+    revision: row.revision,
+    id: row.agent,
+    agentId: row.agent_id,
+    userId: row.user_id,
+    fromStatus: row.from_status === null ? null : statusOf(row.from_status),
+    toStatus: row.to_status === null ? null : statusOf(row.to_status),
+    fromClaw: row.from_claw_identifier,
+    toClaw: row.to_claw_identifier,
+    cause: causeOf(row.cause),
+    actor: row.actor,
+    occurredAt: row.occurred_at,
+    requestId: row.request_id,
+    incidentId: row.incident_id,
+    previousRevision: row.previous_revision,
+    exhaustion: exhaustionOf(row),
+    createdAt: row.agent_created_at,
+    statusChangedAt: row.status_changed_at,
+  };
+}
+
+export function userFromRow(row: UserRow): User {
+  return {
+    id: row.id,
+    username: row.username,
+    email: row.email,
+    displayName: row.display_name,
+    agentId: row.agent_id,
+    createdAt: row.created_at,
+  };
+}
+
+const STATUSES: ReadonlyMap<string, AgentStatus> = new Map(AGENT_STATUSES.map((status) => [status, status]));
+const REASONS: ReadonlyMap<string, ExhaustReason> = new Map(EXHAUST_REASONS.map((reason) => [reason, reason]));
+const CAUSES: ReadonlyMap<string, TransitionCause> = new Map(TRANSITION_CAUSES.map((cause) => [cause, cause]));
+
+export function statusOf(text: string): AgentStatus {
+  return known(STATUSES, text, "status");
+}
+
+function causeOf(text: string): TransitionCause {
+  return known(CAUSES, text, "cause");
+}
+
+function exhaustionOf(row: ExhaustionColumns): Exhaustion | null {
+  if (row.exhaust_reason === null || row.exhausted_at === null || row.recovery_at === null) return null;
+  return {
+    reason: known(REASONS, row.exhaust_reason, "exhaust_reason"),
+    exhaustedAt: row.exhausted_at,
+    recoveryAt: row.recovery_at,
+  };
+}
+
+/** The database checks these, so another value means that a newer program wrote it. */
+function known<Value>(values: ReadonlyMap<string, Value>, text: string, column: string): Value {
+  const value = values.get(text);
+  if (value === undefined) throw new TypeError(`the database holds an unknown ${column}: ${text}`);
+  return value;
+}

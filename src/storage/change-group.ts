@@ -1,0 +1,132 @@
+import type pg from "pg";
+import type { Agent, User } from "../domain/agent.ts";
+import type { Micros } from "../domain/time.ts";
+import { type AgentWrite, type Committed, memberOf, type RequestKey } from "./agent-change.ts";
+import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
+import type { DatabaseClock } from "./clock.ts";
+import { namedQuery } from "./queries.ts";
+
+const READ_AGENTS = namedQuery("read-agents");
+const READ_ANSWERS = namedQuery("read-answers");
+const COMMIT_CHANGES = namedQuery("commit-changes");
+
+/** The first answer of a request that came before. */
+export interface FirstAnswer {
+  readonly fingerprint: string;
+  readonly agent: Agent | undefined;
+  readonly user: User | undefined;
+  readonly revision: bigint | null;
+}
+
+export type MemberOutcome =
+  | { readonly kind: "committed"; readonly committed: Committed }
+  /** Somebody else changed the agent in between: to be judged again. */
+  | { readonly kind: "stale" }
+  | { readonly kind: "conflict"; readonly constraint: string };
+
+interface UserColumns {
+  readonly usr_id: bigint | null;
+  readonly usr_username: string | null;
+  readonly usr_email: string | null;
+  readonly usr_display_name: string | null;
+  readonly usr_created_at: Micros | null;
+  readonly usr_agent_id: string | null;
+}
+
+interface OutcomeRow extends AgentRow, UserColumns {
+  readonly n: number;
+  readonly outcome: "committed" | "stale" | "conflict";
+  readonly detail: string | null;
+  readonly given_revision: bigint | null;
+  readonly read_at: Micros;
+}
+
+interface AnswerRow extends AgentRow, UserColumns {
+  readonly request_id: string;
+  readonly fingerprint: string;
+  readonly answer_revision: bigint | null;
+  readonly has_agent: boolean;
+}
+
+/** Reads agents as they are now. */
+export async function readAgents(
+  pool: pg.Pool,
+  clock: DatabaseClock,
+  keys: { readonly ids: readonly bigint[]; readonly agentIds: readonly string[] },
+): Promise<Agent[]> {
+  const sentAt = performance.now();
+  const { rows } = await pool.query<AgentRow & { read_at: Micros }>({
+    ...READ_AGENTS,
+    values: [keys.ids, keys.agentIds],
+  });
+  const [first] = rows;
+  if (first !== undefined) clock.observe(first.read_at, sentAt);
+  return rows.map(agentFromRow);
+}
+
+export async function readAnswers(pool: pg.Pool, requestIds: readonly string[]): Promise<Map<string, FirstAnswer>> {
+  const { rows } = await pool.query<AnswerRow>({ ...READ_ANSWERS, values: [requestIds] });
+  return new Map(
+    rows.map((row) => [
+      row.request_id,
+      {
+        fingerprint: row.fingerprint,
+        agent: row.has_agent ? agentFromRow(row) : undefined,
+        user: userOf(row),
+        revision: row.answer_revision,
+      },
+    ]),
+  );
+}
+
+/** One thing to commit. */
+export interface Member {
+  readonly write: AgentWrite;
+  readonly actor: string;
+  readonly request: RequestKey | undefined;
+}
+
+/** Commits a group; the outcomes are in the order of its members. */
+export async function commitGroup(
+  pool: pg.Pool,
+  clock: DatabaseClock,
+  replica: number,
+  members: readonly Member[],
+): Promise<MemberOutcome[]> {
+  const json = JSON.stringify(members.map((member, n) => memberOf(n, member.write, member.actor, member.request)));
+  const sentAt = performance.now();
+  const { rows } = await pool.query<OutcomeRow>({ ...COMMIT_CHANGES, values: [replica, json] });
+  const [first] = rows;
+  if (first !== undefined) clock.observe(first.read_at, sentAt);
+  const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row)]));
+  return members.map((_, n) => outcomes.get(n) ?? { kind: "stale" });
+}
+
+function outcomeOf(row: OutcomeRow): MemberOutcome {
+  switch (row.outcome) {
+    case "committed":
+      return {
+        kind: "committed",
+        committed: { agent: agentFromRow(row), revision: row.given_revision, user: userOf(row) },
+      };
+    case "stale":
+      return { kind: "stale" };
+    case "conflict":
+      // Another replica is answering the same request at this moment: judged again, its answer will be found.
+      return row.detail === "request_ids_pkey"
+        ? { kind: "stale" }
+        : { kind: "conflict", constraint: row.detail ?? "unknown" };
+  }
+}
+
+function userOf(row: UserColumns): User | undefined {
+  if (row.usr_id === null || row.usr_username === null || row.usr_created_at === null) return undefined;
+  return userFromRow({
+    id: row.usr_id,
+    username: row.usr_username,
+    email: row.usr_email,
+    display_name: row.usr_display_name ?? "",
+    created_at: row.usr_created_at,
+    agent_id: row.usr_agent_id,
+  });
+}

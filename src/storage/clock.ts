@@ -1,0 +1,27 @@
+import type { Micros } from "../domain/time.ts";
+
+/**
+ * The database's clock as this process knows it: the last reading, carried on by a monotonic clock, so that a step of
+ * the machine's own clock moves nothing. Good enough to judge by; what must be exact (a lease's end, a recovery) is
+ * checked again by the database itself.
+ */
+export class DatabaseClock {
+  #reading: Micros = Date.now() * 1_000;
+  #readAt: number = performance.now();
+  #roundTripMs = Number.POSITIVE_INFINITY;
+
+  now(): Micros {
+    return this.#reading + Math.floor((performance.now() - this.#readAt) * 1_000);
+  }
+
+  /** Takes a reading that the database made between `sentAt` and now (both of `performance.now()`). */
+  observe(reading: Micros, sentAt: number): void {
+    const receivedAt = performance.now();
+    const roundTripMs = receivedAt - sentAt;
+    // A slow answer tells less than a fast one did; after a minute even a good reading has drifted.
+    if (roundTripMs > this.#roundTripMs * 2 && receivedAt - this.#readAt < 60_000) return;
+    this.#roundTripMs = roundTripMs;
+    this.#reading = reading;
+    this.#readAt = receivedAt;
+  }
+}

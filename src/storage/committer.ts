@@ -1,0 +1,281 @@
+import type { Agent } from "../domain/agent.ts";
+import { Refusal } from "../domain/errors.ts";
+import type { Micros } from "../domain/time.ts";
+import type { AgentWrite, Committed, RequestKey } from "./agent-change.ts";
+import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
+import type { Database } from "./database.ts";
+import { databaseUnavailable, failureKind } from "./failures.ts";
+
+/** Members of one group at most: what one round trip carries in some tens of milliseconds. */
+const LARGEST_GROUP = 1_000;
+const FIRST_RETRY_MS = 20;
+const LONGEST_RETRY_MS = 1_000;
+
+export type Verdict<Result> =
+  /** Nothing is to be written. */
+  | { readonly kind: "done"; readonly result: Result }
+  | { readonly kind: "write"; readonly write: AgentWrite; readonly result: (committed: Committed) => Result };
+
+/** A change that somebody wants, before it is judged. */
+export interface Change<Result> {
+  /** Which agent: changes of one `agentId` are made in the order they came. `id` where an older one is not meant. */
+  readonly agentId: string;
+  readonly id?: bigint;
+  /** The agent as the caller knows it, which spares the reading; a fence catches it where it is outdated. */
+  readonly known?: Agent;
+  readonly actor: string;
+  readonly request?: RequestKey | undefined;
+  /** The answer to a repetition of a request. */
+  readonly repeat?: (answer: FirstAnswer) => Result;
+  /** Until when it is worth trying, of `performance.now()`. Undefined: it must happen, whenever the database is back. */
+  readonly deadline?: number;
+  /**
+   * Decides, by the agent as it is (undefined: there is none) and the database's clock. Called again whenever somebody
+   * else was faster. Throws a `Refusal` to refuse.
+   */
+  judge(agent: Agent | undefined, now: Micros): Verdict<Result>;
+}
+
+interface Waiting {
+  readonly change: Change<unknown>;
+  known: Agent | undefined;
+  /** A first attempt was lost with its connection: it may have been committed. */
+  inDoubt: boolean;
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+}
+
+interface Judged extends Waiting {
+  readonly write: AgentWrite;
+  readonly result: (committed: Committed) => unknown;
+}
+
+/**
+ * Every revision of a replica comes from here: reports, services' changes, expiry, recovery, creations. Waiting changes
+ * share a transaction, one group is in flight, and a member that fails does not fail its neighbours.
+ */
+export class Committer {
+  readonly #database: Database;
+  readonly #replica: number;
+  readonly #onCommit: () => void;
+  #queue: Waiting[] = [];
+  #running: Promise<void> | undefined;
+  #closed = false;
+
+  /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
+  constructor(database: Database, replica: number, onCommit: () => void) {
+    this.#database = database;
+    this.#replica = replica;
+    this.#onCommit = onCommit;
+  }
+
+  /** Resolves when the change is committed (or needs no writing), rejects when it is refused. */
+  submit<Result>(change: Change<Result>): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      if (this.#closed) {
+        reject(databaseUnavailable(undefined));
+        return;
+      }
+      this.#queue.push({
+        change,
+        known: change.known,
+        inDoubt: false,
+        resolve: (result) => resolve(result as Result),
+        reject,
+      });
+      this.#running ??= this.#run();
+    });
+  }
+
+  /** How many changes wait. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /** Waits until all that was submitted is settled; what is submitted later is refused. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    // One turn of the event loop, so that what arrives together shares the first group, too.
+    await new Promise((resolve) => setImmediate(resolve));
+    let retryMs = FIRST_RETRY_MS;
+    while (this.#queue.length > 0) {
+      const group = this.#takeGroup();
+      try {
+        await this.#attempt(group);
+        retryMs = FIRST_RETRY_MS;
+      } catch (error) {
+        // The database is away or busy: the members keep their places, and each waits as long as it may.
+        this.#queue.unshift(...group.filter((waiting) => this.#mayWait(waiting, error)));
+        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+      }
+    }
+    this.#running = undefined;
+  }
+
+  /** The first waiting change of each agent, so that two changes of one agent keep their order. */
+  #takeGroup(): Waiting[] {
+    const group: Waiting[] = [];
+    const rest: Waiting[] = [];
+    const taken = new Set<string>();
+    for (const waiting of this.#queue) {
+      const { agentId } = waiting.change;
+      if (group.length >= LARGEST_GROUP || taken.has(agentId)) rest.push(waiting);
+      else group.push(waiting);
+      taken.add(agentId);
+    }
+    this.#queue = rest;
+    return group;
+  }
+
+  #mayWait(waiting: Waiting, error: unknown): boolean {
+    const { deadline } = waiting.change;
+    const inTime = deadline === undefined ? !this.#closed : performance.now() < deadline;
+    if (!inTime) waiting.reject(databaseUnavailable(error));
+    return inTime;
+  }
+
+  async #attempt(group: readonly Waiting[]): Promise<void> {
+    const agents = await this.#readUnknown(group);
+    // After the agents: whoever sees what an earlier attempt changed also sees its answer.
+    const answers = await this.#readAnswers(group);
+    const judged: Judged[] = [];
+    for (const waiting of group) {
+      const ready = this.#judge(waiting, agents, answers);
+      if (ready !== undefined) judged.push(ready);
+    }
+    if (judged.length > 0) await this.#commit(judged);
+  }
+
+  async #readUnknown(group: readonly Waiting[]): Promise<Map<string, Agent>> {
+    const unknown = group.filter((waiting) => waiting.known === undefined);
+    if (unknown.length === 0) return new Map();
+    const ids = unknown.flatMap(({ change }) => (change.id === undefined ? [] : [change.id]));
+    const agentIds = unknown.flatMap(({ change }) => (change.id === undefined ? [change.agentId] : []));
+    const agents = await readAgents(this.#database.commits, this.#database.clock, { ids, agentIds });
+    return new Map(agents.map((agent) => [agent.agentId, agent]));
+  }
+
+  async #readAnswers(group: readonly Waiting[]): Promise<Map<string, FirstAnswer>> {
+    const requestIds = group.flatMap(({ change }) => (change.request === undefined ? [] : [change.request.id]));
+    return requestIds.length === 0 ? new Map() : await readAnswers(this.#database.commits, requestIds);
+  }
+
+  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: Map<string, FirstAnswer>): Judged | undefined {
+    const { change } = waiting;
+    try {
+      const answer = change.request === undefined ? undefined : answers.get(change.request.id);
+      if (answer !== undefined) {
+        waiting.resolve(repeated(change, answer));
+        return undefined;
+      }
+      let agent = waiting.known ?? agents.get(change.agentId);
+      if (agent !== undefined && change.id !== undefined && agent.id !== change.id) agent = undefined;
+      if (waiting.inDoubt && change.request === undefined && change.deadline !== undefined) {
+        // A service that gave no request_id could take its own first attempt for somebody else's.
+        throw databaseUnavailable(undefined, true);
+      }
+      const verdict = change.judge(agent, this.#database.clock.now());
+      if (verdict.kind === "write") return { ...waiting, write: verdict.write, result: verdict.result };
+      waiting.resolve(verdict.result);
+    } catch (error) {
+      waiting.reject(error);
+    }
+    return undefined;
+  }
+
+  async #commit(judged: readonly Judged[]): Promise<void> {
+    let outcomes: MemberOutcome[];
+    try {
+      const members = judged.map(({ write, change }) => ({ write, actor: change.actor, request: change.request }));
+      outcomes = await commitGroup(this.#database.commits, this.#database.clock, this.#replica, members);
+    } catch (error) {
+      await this.#afterFailure(judged, error);
+      return;
+    }
+    const again: Waiting[] = [];
+    let committed = false;
+    for (const [place, waiting] of judged.entries()) {
+      const outcome = outcomes[place];
+      if (outcome === undefined || outcome.kind === "stale") again.push(anew(waiting));
+      else if (outcome.kind === "conflict") waiting.reject(conflictRefusal(outcome.constraint));
+      else {
+        committed ||= outcome.committed.revision !== null;
+        this.#settle(waiting, outcome.committed);
+      }
+    }
+    // Before what came later: a change that lost a race keeps its place.
+    this.#queue.unshift(...again);
+    if (committed) this.#onCommit();
+  }
+
+  async #afterFailure(judged: readonly Judged[], error: unknown): Promise<void> {
+    const kind = failureKind(error);
+    if (kind !== "defect") {
+      const again = judged.map(anew);
+      if (kind === "lost") for (const waiting of again) waiting.inDoubt = true;
+      this.#queue.unshift(...again.filter((waiting) => this.#mayWait(waiting, error)));
+      await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS + Math.random() * FIRST_RETRY_MS));
+      return;
+    }
+    const [only] = judged;
+    if (judged.length === 1 && only !== undefined) {
+      only.reject(error);
+      return;
+    }
+    // One member spoils the group. Halving finds it in few steps, and its neighbours are committed on the way.
+    const middle = Math.ceil(judged.length / 2);
+    await this.#commit(judged.slice(0, middle));
+    await this.#commit(judged.slice(middle));
+  }
+
+  #settle(waiting: Judged, committed: Committed): void {
+    try {
+      waiting.resolve(waiting.result(committed));
+    } catch (error) {
+      waiting.reject(error);
+    }
+  }
+}
+
+/** The same change, to be judged by what the database says now. */
+function anew({ change, inDoubt, resolve, reject }: Waiting): Waiting {
+  return { change, known: undefined, inDoubt, resolve, reject };
+}
+
+function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {
+  if (change.repeat === undefined || change.request?.fingerprint !== answer.fingerprint) throw reusedRequestId();
+  return change.repeat(answer);
+}
+
+export function reusedRequestId(): Refusal {
+  return new Refusal(
+    "REQUEST_ID_REUSED",
+    "This request_id was used for another request. Use a new one for each request, the same one only to repeat it.",
+    {
+      violations: [{ field: "request_id", description: "was used with other content within the last 24 hours" }],
+    },
+  );
+}
+
+/** What a violated constraint means to the caller. */
+export function conflictRefusal(constraint: string): unknown {
+  switch (constraint) {
+    case "users_username_key":
+      return new Refusal("USERNAME_TAKEN", "Another user has this username. Choose another one.");
+    case "users_email_key":
+      return new Refusal("EMAIL_TAKEN", "Another user has this email address. Choose another one.");
+    case "agents_agent_id_key":
+      return new Refusal("AGENT_ID_TAKEN", "Another agent has this agent_id. It is unique over all users and claws.");
+    case "agents_user_id_key":
+      return new Refusal("USER_HAS_AGENT", "The user has an agent already. Delete or move that one.");
+    case "agents_user_id_fkey":
+      return new Refusal("USER_NOT_FOUND", "There is no such user.");
+    default:
+      return new Error(`a change violates ${constraint}`);
+  }
+}

@@ -1,0 +1,87 @@
+import knexFactory, { type Knex } from "knex";
+import pg from "pg";
+import { DatabaseClock } from "./clock.ts";
+import { columnTypes } from "./column-types.ts";
+
+/**
+ * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
+ * have other durability than all else.
+ */
+export interface Database {
+  /** Renewals only: `synchronous_commit = off`. A crash of the database may lose the last second of them. */
+  readonly beats: pg.Pool;
+  /** Transitions and claims: what is acknowledged is on disk. */
+  readonly commits: pg.Pool;
+  /** What people and services read and write, through Objection. */
+  readonly knex: Knex;
+  /** The reader of the log, snapshots, and the chores of a replica. */
+  readonly feed: pg.Pool;
+  readonly clock: DatabaseClock;
+  /** For connections that are nobody's to share (LISTEN). */
+  clientConfig(name: string): pg.ClientConfig;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly url: string;
+  /** A pool's idle connection failed: nothing is lost by it, but somebody should know. */
+  onIdleError(error: Error): void;
+}
+
+/** No statement of this service takes longer than a page of work; what does is stuck. */
+const STATEMENT_TIMEOUT_MS = 5_000;
+const LOCK_TIMEOUT_MS = 2_000;
+/** A replica that froze within a transaction must not keep its locks. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
+/** Beyond the server's own limit: an answer that has not come by then never will (a connection that went silent). */
+const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
+const CONNECT_TIMEOUT_MS = 3_000;
+
+export function openDatabase(options: DatabaseOptions): Database {
+  const clientConfig = (name: string, settings: readonly string[] = []) =>
+    ({
+      connectionString: options.url,
+      application_name: `harborforge-agents ${name}`,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: QUERY_TIMEOUT_MS,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 5_000,
+      options: [
+        "timezone=UTC",
+        "jit=off",
+        `statement_timeout=${STATEMENT_TIMEOUT_MS}`,
+        `lock_timeout=${LOCK_TIMEOUT_MS}`,
+        `idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
+        // The server, too, gives up a peer that no longer answers, and with it the locks that the peer held.
+        "tcp_user_timeout=10000",
+        ...settings,
+      ]
+        .map((setting) => `-c ${setting}`)
+        .join(" "),
+      types: columnTypes,
+    }) satisfies pg.ClientConfig;
+  const pool = (name: string, max: number, settings: readonly string[] = []): pg.Pool => {
+    const created = new pg.Pool({ ...clientConfig(name, settings), max, min: 0, idleTimeoutMillis: 30_000 });
+    created.on("error", options.onIdleError);
+    return created;
+  };
+  const beats = pool("beats", 2, ["synchronous_commit=off"]);
+  const commits = pool("commits", 2);
+  const feed = pool("feed", 4);
+  const knex = knexFactory({
+    client: "pg",
+    connection: clientConfig("api"),
+    pool: { min: 0, max: 8, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
+  });
+  return {
+    beats,
+    commits,
+    feed,
+    knex,
+    clock: new DatabaseClock(),
+    clientConfig,
+    async close() {
+      await Promise.all([beats.end(), commits.end(), feed.end(), knex.destroy()]);
+    },
+  };
+}

@@ -1,0 +1,58 @@
+import { Refusal } from "../domain/errors.ts";
+
+/** SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const LOST_CONNECTION = /^(08...|57P0[1-5]|25006)$/;
+const CONTENTION = new Set(["40001", "40P01", "55P03", "57014", "53300", "53400"]);
+const SOCKET_CODES = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "ENOENT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+]);
+/** node-postgres reports these without a code. */
+const UNCODED =
+  /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Cannot use a pool after|Client was closed/;
+
+/**
+ * What a failure of the database means for the work that met it.
+ * - `lost`: the connection or the server went away; whether the statement took effect is unknown.
+ * - `contention`: it took no effect and may be repeated at once (deadlock, lock or statement timeout).
+ * - `defect`: repeating it changes nothing.
+ */
+export type FailureKind = "lost" | "contention" | "defect";
+
+export function failureKind(error: unknown): FailureKind {
+  if (!(error instanceof Error)) return "defect";
+  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+  if (code === undefined) {
+    if (error instanceof AggregateError)
+      return error.errors.some((inner) => failureKind(inner) === "lost") ? "lost" : "defect";
+    return UNCODED.test(error.message) ? "lost" : "defect";
+  }
+  if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
+  return CONTENTION.has(code) ? "contention" : "defect";
+}
+
+/** The violated constraint of a failed statement, if that is what failed. */
+export function violatedConstraint(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("constraint" in error)) return undefined;
+  return typeof error.constraint === "string" ? error.constraint : undefined;
+}
+
+export function databaseUnavailable(cause: unknown, outcomeUnknown = false): Refusal {
+  const message = outcomeUnknown
+    ? "The database went away while the change was being made; it may or may not have taken effect. Repeat it: with a request_id a repetition is safe."
+    : "The database cannot be reached at the moment. Try again shortly.";
+  return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000, cause });
+}
+
+/** What a caller gets for a failed statement: a refusal where trying again may help, the failure itself otherwise. */
+export function refusalFor(error: unknown): unknown {
+  if (error instanceof Refusal || failureKind(error) === "defect") return error;
+  return databaseUnavailable(error);
+}

@@ -1,0 +1,97 @@
+import { readdirSync, readFileSync } from "node:fs";
+import knexFactory, { type Knex } from "knex";
+import pg from "pg";
+
+const FOLDER = new URL("../../migrations/", import.meta.url);
+/** Of pg_advisory_lock; any number that nobody else on the same database uses. */
+const MIGRATION_LOCK = 7_294_116_530_218_402n;
+/** The oldest PostgreSQL that the service is run on. */
+const OLDEST_SERVER = 150_000;
+
+export class MigrationError extends Error {
+  override readonly name = "MigrationError";
+}
+
+/**
+ * Brings a database to the newest schema; safe when several start at once, and when one is killed half-way (each
+ * migration is a transaction, and the lock dies with its connection).
+ *
+ * @returns the names of the migrations that were applied now
+ * @throws MigrationError when the server is too old, or the database was migrated by a newer version of the service
+ */
+export async function migrate(databaseUrl: string): Promise<readonly string[]> {
+  const guard = new pg.Client({
+    connectionString: databaseUrl,
+    application_name: "harborforge-agents migrate",
+    connectionTimeoutMillis: 5_000,
+  });
+  // Without a listener a connection that breaks while it only holds the lock would end the process.
+  guard.on("error", () => undefined);
+  await guard.connect();
+  try {
+    const { rows } = await guard.query<{ server_version_num: string }>("SHOW server_version_num");
+    const version = Number(rows[0]?.server_version_num);
+    if (version < OLDEST_SERVER) {
+      throw new MigrationError(
+        `PostgreSQL ${Math.floor(version / 10_000)} is too old: use 15 or newer (tested up to 18).`,
+      );
+    }
+    await guard.query("SELECT pg_advisory_lock($1)", [MIGRATION_LOCK]);
+    return await applyMigrations(databaseUrl);
+  } finally {
+    await guard.end();
+  }
+}
+
+async function applyMigrations(databaseUrl: string): Promise<readonly string[]> {
+  const knex = knexFactory({ client: "pg", connection: databaseUrl, pool: { min: 0, max: 1 } });
+  try {
+    const source = new SqlMigrations();
+    const applied = await appliedMigrations(knex);
+    const unknown = applied.filter((name) => !source.names.includes(name));
+    if (unknown.length > 0) {
+      throw new MigrationError(
+        `The database was migrated by a newer version of this service (it has ${unknown.join(", ")}). Start that version, or another database.`,
+      );
+    }
+    const settings: Knex.MigratorConfig = { migrationSource: source, tableName: "schema_migrations" };
+    // The advisory lock is ours, so whatever Knex's own lock says is left from a process that was killed.
+    await knex.migrate.forceFreeMigrationsLock(settings);
+    const [, names]: [number, string[]] = await knex.migrate.latest(settings);
+    return names;
+  } finally {
+    await knex.destroy();
+  }
+}
+
+async function appliedMigrations(knex: Knex): Promise<string[]> {
+  if (!(await knex.schema.hasTable("schema_migrations"))) return [];
+  const rows: { name: string }[] = await knex("schema_migrations").select("name").orderBy("id");
+  return rows.map((row) => row.name);
+}
+
+/** The numbered SQL files, named without their ending: a packed build may hold them under another one. */
+class SqlMigrations implements Knex.MigrationSource<string> {
+  readonly names: readonly string[] = readdirSync(FOLDER)
+    .filter((file) => file.endsWith(".sql"))
+    .map((file) => file.slice(0, -".sql".length))
+    .sort();
+
+  getMigrations(): Promise<string[]> {
+    return Promise.resolve([...this.names]);
+  }
+
+  getMigrationName(name: string): string {
+    return name;
+  }
+
+  getMigration(name: string): Promise<Knex.Migration> {
+    const sql = readFileSync(new URL(`${name}.sql`, FOLDER), "utf8");
+    return Promise.resolve({
+      up: async (knex: Knex) => {
+        await knex.raw(sql);
+      },
+      down: () => Promise.reject(new MigrationError("Migrations are append-only; restore a backup to go back.")),
+    });
+  }
+}
