@@ -36,7 +36,7 @@ export interface ExhaustionNews {
   readonly retryAfterMs?: number;
 }
 
-/** How often in a row the server had to choose how long an exhaustion lasts, and when the last exhaustion began. */
+/** How often in a row the server had to choose how long an exhaustion lasts; when one last began, changed or ended. */
 export interface Backoff {
   readonly steps: number;
   readonly lastAt: Micros | null;
@@ -74,6 +74,8 @@ export interface Agent extends AgentCondition {
   readonly lastHeartbeat: Micros | null;
   /** Null while offline: there is no lease then. */
   readonly leaseExpiresAt: Micros | null;
+  /** The replica that watches its lease. */
+  readonly replicaId: number | null;
 }
 
 /** One change of an agent, as the log of transitions keeps it: the whole agent after, what filters ask for before. */

@@ -61,7 +61,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Refuses a request for one invalid field. `field` is its path as in the proto files, `description` completes «… must». */
+/** Refuses a request for one invalid field. `field` is its path as in the proto files, `description` begins with «must». */
 export function invalidField(field: string, description: string): Refusal {
   return new Refusal("INVALID_FIELD", `${field}: ${description}`, { violations: [{ field, description }] });
 }

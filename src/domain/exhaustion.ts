@@ -12,6 +12,8 @@ export const LONGEST_BACKOFF_MS = 24 * 3_600_000;
 export const BACKOFF_SPREAD = 0.1;
 /** A history older than this no longer counts. */
 export const BACKOFF_FORGOTTEN_AFTER_MS = 24 * 3_600_000;
+/** More are not counted: so many doublings of any first step are beyond the longest, and the column is a smallint. */
+export const MOST_STEPS = 40;
 /** A deadline further ahead is a mistake of units rather than a provider's word. */
 export const FURTHEST_RECOVERY_MS = 366 * 24 * 3_600_000;
 
@@ -36,8 +38,7 @@ export const CLEAR_EXHAUSTION: ExhaustionChange = { kind: "clear" };
 
 /** The length of the backoff after `steps` earlier ones. `random` is uniform in [0, 1). */
 export function backoffMs(reason: ExhaustReason, steps: number, random: number): number {
-  // 2^40 times the first step is beyond the longest; a larger exponent would only lose precision.
-  const plain = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS[reason] * 2 ** Math.min(steps, 40));
+  const plain = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS[reason] * 2 ** Math.min(steps, MOST_STEPS));
   return Math.min(LONGEST_BACKOFF_MS, Math.round(plain * (1 - BACKOFF_SPREAD + 2 * BACKOFF_SPREAD * random)));
 }
 
@@ -69,7 +70,8 @@ export function exhaustionAfter(
     const recovery = { at: deadline };
     return { kind: "set", reason: news.reason, recovery, continues, backoffSteps: agent.backoff.steps };
   }
-  const steps = countedSteps(agent.backoff, now);
+  // While an exhaustion lasts, and from its end on, it counts itself, however long ago it was set.
+  const steps = countedSteps({ steps: agent.backoff.steps, lastAt: current?.recoveryAt ?? agent.backoff.lastAt }, now);
   const delay = news.retryAfterMs !== undefined && news.retryAfterMs > 0 ? news.retryAfterMs : undefined;
   if (deadline !== undefined) {
     return { kind: "set", reason: news.reason, recovery: { at: deadline }, continues, backoffSteps: steps };
@@ -78,5 +80,5 @@ export function exhaustionAfter(
     return { kind: "set", reason: news.reason, recovery: { afterMs: delay }, continues, backoffSteps: steps };
   }
   const recovery = { afterMs: backoffMs(news.reason, steps, random) };
-  return { kind: "set", reason: news.reason, recovery, continues, backoffSteps: steps + 1 };
+  return { kind: "set", reason: news.reason, recovery, continues, backoffSteps: Math.min(MOST_STEPS, steps + 1) };
 }

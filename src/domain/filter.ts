@@ -60,7 +60,10 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
 }
 
 /** What watchers see of an agent: no clocks that move without transitions. */
-export type WatchedAgent = Omit<Agent, "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt">;
+export type WatchedAgent = Omit<
+  Agent,
+  "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId"
+>;
 
 /** The agent right after a transition; right before it, for a deletion. */
 export function agentOf(transition: Transition): WatchedAgent {

@@ -2,6 +2,8 @@
 export const INTERVALS_PER_LEASE = 3;
 /** A unary heartbeat may ask for no longer lease than this (agents that are started by cron each hour). */
 export const LONGEST_LEASE_MS = 3_600_000;
+/** However large the fleet, an agent is asked at least this often: a lease of days would tell nobody anything. */
+export const LONGEST_INTERVAL_MS = 3_600_000;
 /** The announced interval is shortened by up to this share, at random, so that a fleet does not beat in step. */
 export const INTERVAL_JITTER = 0.1;
 /** Within one lease the interval grows at most by this factor: an agent that obeys an older one is still in time. */
@@ -23,7 +25,7 @@ export interface PaceLimits {
 /** The pace that a fleet of this size wants. */
 export function paceFor(agents: number, limits: PaceLimits): Pace {
   const borne = Math.ceil((agents / limits.heartbeatsPerSecond) * 1_000);
-  return paceOf(Math.max(limits.shortestIntervalMs, borne));
+  return paceOf(Math.min(LONGEST_INTERVAL_MS, Math.max(limits.shortestIntervalMs, borne)));
 }
 
 export function paceOf(intervalMs: number): Pace {

@@ -113,11 +113,9 @@ function change(
 /** Judges a heartbeat. `now` is the database's clock, `random` uniform in [0, 1). */
 export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random: number): BeatVerdict {
   if (beat.report === undefined) return comeBack(agent, now) ?? RENEW;
-  const reported: AgentStatus = typeof beat.report === "string" ? beat.report : "exhausted";
   const hold = agent.hold !== null && agent.hold.until > now ? agent.hold : null;
   const knows = hold === null || (beat.knownRevision !== undefined && beat.knownRevision >= hold.revision);
-  // An agent that was marked exhausted while offline confirms it by saying so, although its status differs.
-  const agrees = reported === agent.status || (reported === "exhausted" && agent.exhaustion !== null);
+  const agrees = agreesWith(agent, beat.report);
   if (!knows && !agrees) return { kind: "held_off", change: comeBack(agent, now) };
   const verdict =
     typeof beat.report === "string"
@@ -125,6 +123,15 @@ export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random
       : reportExhausted(agent, beat.report.exhausted, now, random);
   if (verdict.kind !== "renew") return verdict;
   return hold !== null && agrees ? CONFIRM : RENEW;
+}
+
+/** Whether a report says what a service set, as far as an agent that has not heard of it can say so. */
+function agreesWith(agent: AgentCondition, report: WorkingStatus | { readonly exhausted: ExhaustionNews }): boolean {
+  // The same reason, that is: an agent that repeats its rate limit has not heard that its account is empty. Also
+  // where it was marked exhausted while offline, so that its status differs.
+  if (typeof report === "object") return agent.exhaustion?.reason === report.exhausted.reason;
+  // What a service took from an offline agent is its exhaustion; whatever work the agent reports agrees with that.
+  return report === agent.status || (agent.status === "offline" && agent.exhaustion === null);
 }
 
 /** An offline agent that beats is back; to what, its exhaustion says. Null for an agent that is not offline. */
@@ -182,7 +189,7 @@ export function judgeServiceWord(
   if (agent.status === "offline") {
     // `idle` recovers what is exhausted; an agent that nobody hears stays offline all the same.
     if (word.status === "idle" && agent.exhaustion !== null) {
-      return change("offline", "service", CLEAR_EXHAUSTION, CLEAR_HOLD);
+      return change("offline", "service", CLEAR_EXHAUSTION, hold);
     }
     throw new Refusal(
       "AGENT_OFFLINE",

@@ -1,0 +1,300 @@
+import { resolve } from "node:path";
+import { type Address, formatDuration, isDatabaseUrl, parseAddress, parseDuration } from "./config-values.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+const LOG_FORMATS = ["auto", "pretty", "json"] as const;
+
+/** The PostgreSQL to use: somebody else's, or the embedded one with its data in a folder. */
+export type DatabaseChoice =
+  | { readonly kind: "external"; readonly url: string }
+  /** `dataDir` undefined: where the embedded PostgreSQL keeps its data by default. */
+  | { readonly kind: "embedded"; readonly dataDir: string | undefined };
+
+/** The whole configuration; durations in milliseconds. */
+export interface Config {
+  readonly database: DatabaseChoice;
+  readonly grpcAddress: Address;
+  readonly httpAddress: Address;
+  /** The shortest interval given to agents. */
+  readonly heartbeatIntervalMs: number;
+  /** What the deployment wants to bear; the interval grows with the fleet to keep to it. */
+  readonly heartbeatsPerSecond: number;
+  /** How long a new agent may wait with its first heartbeat. */
+  readonly firstLeaseMs: number;
+  readonly logLevel: LogLevel;
+  readonly logFormat: "pretty" | "json";
+  /** How long a stop waits for calls and streams to end by themselves. */
+  readonly drainGraceMs: number;
+}
+
+/** One setting: an environment variable that is also a flag of `serve`. */
+export interface Setting<Value> {
+  /** The environment variable. */
+  readonly env: string;
+  /** The long flag without its dashes. */
+  readonly flag: string;
+  /** What stands for the value in the usage text. */
+  readonly placeholder: string;
+  readonly description: string;
+  /** What counts where nothing is given, for people. */
+  readonly defaultText: string;
+  /** What counts where nothing is given. */
+  readonly fallback: Value;
+  /** Unit and range, to complete «must be …». */
+  readonly allowed: string;
+  /** Whether the value may hold a password, so that it is never shown. */
+  readonly secret: boolean;
+  /** Undefined where the text is not allowed. */
+  parse(text: string): Value | undefined;
+}
+
+type Facts = Pick<Setting<unknown>, "env" | "flag" | "placeholder" | "description" | "defaultText">;
+
+function duration(
+  facts: Facts & { readonly fallback: number },
+  shortestMs: number,
+  longestMs: number,
+): Setting<number> {
+  return {
+    ...facts,
+    secret: false,
+    allowed: `a duration from ${formatDuration(shortestMs)} to ${formatDuration(longestMs)}, such as 500ms, 10s or 1m30s`,
+    parse(text) {
+      const ms = parseDuration(text);
+      return ms !== undefined && ms >= shortestMs && ms <= longestMs ? ms : undefined;
+    },
+  };
+}
+
+function wholeNumber(facts: Facts & { readonly fallback: number }, least: number, most: number): Setting<number> {
+  return {
+    ...facts,
+    secret: false,
+    allowed: `a whole number from ${least} to ${most}`,
+    parse(text) {
+      const number = /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+      return number !== undefined && number >= least && number <= most ? number : undefined;
+    },
+  };
+}
+
+function oneOf<Choice extends string>(
+  facts: Facts & { readonly fallback: NoInfer<Choice> },
+  choices: readonly Choice[],
+): Setting<Choice> {
+  return {
+    ...facts,
+    secret: false,
+    allowed: `one of ${choices.join(", ")}`,
+    parse: (text) => choices.find((choice) => choice === text),
+  };
+}
+
+function address(facts: Facts & { readonly fallback: Address }): Setting<Address> {
+  return {
+    ...facts,
+    secret: false,
+    allowed: "host:port or [IPv6 address]:port, with a port from 0 (takes a free one) to 65535",
+    parse: parseAddress,
+  };
+}
+
+const DATABASE_URL: Setting<string | undefined> = {
+  env: "DATABASE_URL",
+  flag: "database-url",
+  placeholder: "<url>",
+  description: "the PostgreSQL (15 to 18) to use",
+  defaultText: "an embedded PostgreSQL",
+  fallback: undefined,
+  allowed: "a URL such as postgres://user:password@host:5432/database; several hosts are separated by commas",
+  secret: true,
+  parse: (text) => (isDatabaseUrl(text) ? text : undefined),
+};
+
+const DATA_DIR: Setting<string | undefined> = {
+  env: "HARBORFORGE_DATA_DIR",
+  flag: "data-dir",
+  placeholder: "<folder>",
+  description: "where the embedded PostgreSQL keeps its data",
+  defaultText:
+    "$XDG_DATA_HOME/harborforge-agents, else ~/.local/share/harborforge-agents; for root /var/lib/harborforge-agents where another user could not enter that",
+  fallback: undefined,
+  allowed: "the path of a folder, without control characters",
+  secret: false,
+  parse: (text) => (text === "" || /\p{Cc}/u.test(text) ? undefined : resolve(text)),
+};
+
+/** Every setting there is. `--help` is printed from it, and the parsers that it names are the only ones. */
+export const SETTINGS = {
+  databaseUrl: DATABASE_URL,
+  dataDir: DATA_DIR,
+  grpcAddress: address({
+    env: "HARBORFORGE_GRPC_ADDRESS",
+    flag: "grpc-address",
+    placeholder: "<host:port>",
+    description: "where the gRPC door listens",
+    defaultText: "127.0.0.1:50051",
+    fallback: { host: "127.0.0.1", port: 50_051 },
+  }),
+  httpAddress: address({
+    env: "HARBORFORGE_HTTP_ADDRESS",
+    flag: "http-address",
+    placeholder: "<host:port>",
+    description: "where the Connect door listens: Connect, gRPC-Web, gRPC and plain HTTP",
+    defaultText: "127.0.0.1:8080",
+    fallback: { host: "127.0.0.1", port: 8_080 },
+  }),
+  heartbeatInterval: duration(
+    {
+      env: "HARBORFORGE_HEARTBEAT_INTERVAL",
+      flag: "heartbeat-interval",
+      placeholder: "<duration>",
+      description: "the shortest time between two heartbeats of an agent; a lease is three of them",
+      defaultText: "10s",
+      fallback: 10_000,
+    },
+    100,
+    10 * 60_000,
+  ),
+  heartbeatsPerSecond: wholeNumber(
+    {
+      env: "HARBORFORGE_HEARTBEATS_PER_SECOND",
+      flag: "heartbeats-per-second",
+      placeholder: "<number>",
+      description: "the heartbeats a second that the deployment wants to bear; the interval grows with the fleet",
+      defaultText: "10000",
+      fallback: 10_000,
+    },
+    1,
+    1_000_000,
+  ),
+  firstLease: duration(
+    {
+      env: "HARBORFORGE_FIRST_LEASE",
+      flag: "first-lease",
+      placeholder: "<duration>",
+      description: "how long a new agent may wait with its first heartbeat",
+      defaultText: "60s",
+      fallback: 60_000,
+    },
+    100,
+    24 * 3_600_000,
+  ),
+  logLevel: oneOf(
+    {
+      env: "HARBORFORGE_LOG_LEVEL",
+      flag: "log-level",
+      placeholder: "<level>",
+      description: "the least important messages that are logged",
+      defaultText: "info",
+      fallback: "info",
+    },
+    LOG_LEVELS,
+  ),
+  logFormat: oneOf(
+    {
+      env: "HARBORFORGE_LOG_FORMAT",
+      flag: "log-format",
+      placeholder: "<format>",
+      description: "how the log looks",
+      defaultText: "auto: pretty on a terminal, else json",
+      fallback: "auto",
+    },
+    LOG_FORMATS,
+  ),
+  drainGrace: duration(
+    {
+      env: "HARBORFORGE_DRAIN_GRACE",
+      flag: "drain-grace",
+      placeholder: "<duration>",
+      description: "how long a stop waits for calls and streams to end by themselves",
+      defaultText: "10s",
+      fallback: 10_000,
+    },
+    0,
+    5 * 60_000,
+  ),
+};
+
+/** One wrong value. `value` is undefined for a secret. */
+export interface ConfigProblem {
+  /** The environment variable, or the flag with its dashes: what has to be changed. */
+  readonly name: string;
+  readonly value: string | undefined;
+  readonly allowed: string;
+}
+
+/** The configuration cannot be used. Its message names every setting that is wrong, on a line each. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(sentenceOf).join("\n"));
+    this.problems = problems;
+  }
+}
+
+const LONGEST_SHOWN_VALUE = 100;
+
+function sentenceOf({ name, value, allowed }: ConfigProblem): string {
+  if (value === undefined) return `${name} is wrong (its value is not shown): it must be ${allowed}.`;
+  const shown = value.length > LONGEST_SHOWN_VALUE ? `${value.slice(0, LONGEST_SHOWN_VALUE)}…` : value;
+  return `${name} is ${JSON.stringify(shown)}: it must be ${allowed}.`;
+}
+
+export type SettingKey = keyof typeof SETTINGS;
+
+/** The environment, as `process.env` has it. */
+export interface Environment {
+  readonly [name: string]: string | undefined;
+}
+
+export interface ConfigSources {
+  readonly env: Environment;
+  /** What was given on the command line, by the keys of `SETTINGS`: it wins over the environment. */
+  readonly flags?: Readonly<Partial<Record<SettingKey, string | undefined>>>;
+  /** Whether the log goes to a terminal. */
+  readonly isTerminal?: boolean;
+}
+
+/**
+ * Reads the whole configuration. An empty environment variable counts as unset.
+ *
+ * @throws ConfigError that names every wrong setting.
+ */
+export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSources): Config {
+  const problems: ConfigProblem[] = [];
+
+  function read<Value>(key: SettingKey, schema: Setting<Value>): Value {
+    const given = flags[key];
+    const text = given ?? env[schema.env];
+    if (text === undefined || (text === "" && given === undefined)) return schema.fallback;
+    const value = schema.parse(text);
+    if (value !== undefined) return value;
+    const name = given === undefined ? schema.env : `--${schema.flag}`;
+    problems.push({ name, value: schema.secret ? undefined : text, allowed: schema.allowed });
+    return schema.fallback;
+  }
+
+  const url = read("databaseUrl", SETTINGS.databaseUrl);
+  const dataDir = read("dataDir", SETTINGS.dataDir);
+  const logFormat = read("logFormat", SETTINGS.logFormat);
+  const prettyOrJson = isTerminal ? "pretty" : "json";
+  const config: Config = {
+    database: url === undefined ? { kind: "embedded", dataDir } : { kind: "external", url },
+    grpcAddress: Object.freeze(read("grpcAddress", SETTINGS.grpcAddress)),
+    httpAddress: Object.freeze(read("httpAddress", SETTINGS.httpAddress)),
+    heartbeatIntervalMs: read("heartbeatInterval", SETTINGS.heartbeatInterval),
+    heartbeatsPerSecond: read("heartbeatsPerSecond", SETTINGS.heartbeatsPerSecond),
+    firstLeaseMs: read("firstLease", SETTINGS.firstLease),
+    logLevel: read("logLevel", SETTINGS.logLevel),
+    logFormat: logFormat === "auto" ? prettyOrJson : logFormat,
+    drainGraceMs: read("drainGrace", SETTINGS.drainGrace),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  Object.freeze(config.database);
+  return Object.freeze(config);
+}

@@ -1,0 +1,324 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ConfigError, type ConfigSources, type DatabaseChoice, loadConfig, SETTINGS } from "../../src/config.ts";
+import {
+  databaseLabel,
+  formatAddress,
+  formatDuration,
+  isDatabaseUrl,
+  parseAddress,
+  parseDuration,
+} from "../../src/config-values.ts";
+
+const HOME = { HOME: "/home/ada" };
+
+function load(env: ConfigSources["env"], flags: ConfigSources["flags"] = {}) {
+  return loadConfig({ env: { ...HOME, ...env }, flags });
+}
+
+function errorOf(load: () => unknown): ConfigError {
+  try {
+    load();
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error("the configuration was accepted");
+}
+
+describe("durations", () => {
+  it.each([
+    ["0s", 0],
+    ["500ms", 500],
+    ["10s", 10_000],
+    ["90s", 90_000],
+    ["1m30s", 90_000],
+    ["2h", 7_200_000],
+    ["1h1m1s1ms", 3_661_001],
+  ])("%s", (text, ms) => {
+    expect(parseDuration(text)).toBe(ms);
+  });
+
+  it.each([
+    "",
+    "0",
+    "10",
+    "s",
+    "10 s",
+    " 10s",
+    "10s\n",
+    "1.5s",
+    "-1s",
+    "+1s",
+    "1d",
+    "10S",
+    "30s1m",
+    "1s1s",
+    "1e3ms",
+    "0x1s",
+    "٣s",
+    "9999999999s",
+    "Infinitys",
+  ])("not %j", (text) => {
+    expect(parseDuration(text)).toBeUndefined();
+  });
+
+  it("are read as they are written", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 366 * 86_400_000 }), (ms) => {
+        expect(parseDuration(formatDuration(ms))).toBe(ms);
+      }),
+    );
+  });
+
+  it("add up, whichever units they are written in", () => {
+    const count = fc.option(fc.integer({ min: 0, max: 99_999 }), { nil: undefined });
+    fc.assert(
+      fc.property(count, count, count, count, (h, m, s, ms) => {
+        const text = Object.entries({ h, m, s, ms })
+          .map(([unit, number]) => (number === undefined ? "" : `${number}${unit}`))
+          .join("");
+        const total = (h ?? 0) * 3_600_000 + (m ?? 0) * 60_000 + (s ?? 0) * 1_000 + (ms ?? 0);
+        expect(parseDuration(text)).toBe(text === "" ? undefined : total);
+      }),
+    );
+  });
+});
+
+describe("addresses", () => {
+  it.each([
+    ["127.0.0.1:50051", "127.0.0.1", 50_051],
+    ["0.0.0.0:0", "0.0.0.0", 0],
+    ["localhost:65535", "localhost", 65_535],
+    ["agents.internal.example:1", "agents.internal.example", 1],
+    ["my_container-2:80", "my_container-2", 80],
+    ["[::1]:8080", "::1", 8_080],
+    ["[::]:0", "::", 0],
+    ["[2001:db8::7]:443", "2001:db8::7", 443],
+  ])("%s", (text, host, port) => {
+    expect(parseAddress(text)).toEqual({ host, port });
+    expect(formatAddress({ host, port })).toBe(text);
+  });
+
+  it.each([
+    "",
+    ":",
+    "50051",
+    ":50051",
+    "localhost",
+    "localhost:",
+    "localhost:65536",
+    "localhost:-1",
+    "localhost:1e3",
+    "localhost:080808",
+    "::1:80",
+    "[::1]",
+    "[localhost]:80",
+    "[]:80",
+    "256.0.0.1:80",
+    "127.1:80",
+    "a b:80",
+    "http://localhost:80",
+    "localhost:80/x",
+    "-a:80",
+    "a..b:80",
+    "localhost:80\n",
+    `${"a".repeat(64)}:80`,
+  ])("not %j", (text) => {
+    expect(parseAddress(text)).toBeUndefined();
+  });
+});
+
+describe("the database's URL", () => {
+  it.each([
+    ["postgres://localhost/agents", "localhost/agents"],
+    ["postgresql://ada:secret@db.example:5433/agents?sslmode=require&password=secret", "db.example:5433/agents"],
+    ["postgres://ada:sec%40ret@a:1,b:2,[::1]:3/agents?target_session_attrs=read-write", "a:1,b:2,[::1]:3/agents"],
+    ["postgres://ada:sec@ret@db/agents", "db/agents"],
+    ["postgres:///agents?host=/run/postgresql", "/agents"],
+    ["postgres://ada@", ""],
+  ])("%s is shown as %j, without secrets", (url, label) => {
+    expect(isDatabaseUrl(url)).toBe(true);
+    expect(databaseLabel(url)).toBe(label);
+  });
+
+  it.each([
+    "",
+    "postgres:",
+    "postgres://a b/c",
+    "mysql://localhost/x",
+    "localhost:5432",
+    "host=localhost password=secret",
+    "postgres://h:0/x",
+    "postgres://h:65536/x",
+    "postgres://h:port/x",
+    "postgres://ada:secret",
+    "postgres://u:%zz@h/x",
+    "postgres://h/x\n",
+    " postgres://h/x",
+  ])("is not %j", (url) => {
+    expect(isDatabaseUrl(url)).toBe(false);
+  });
+});
+
+describe("the configuration", () => {
+  it("has a default for everything", () => {
+    expect(load({})).toEqual({
+      database: { kind: "embedded", dataDir: undefined },
+      grpcAddress: { host: "127.0.0.1", port: 50_051 },
+      httpAddress: { host: "127.0.0.1", port: 8_080 },
+      heartbeatIntervalMs: 10_000,
+      heartbeatsPerSecond: 10_000,
+      firstLeaseMs: 60_000,
+      logLevel: "info",
+      logFormat: "json",
+      drainGraceMs: 10_000,
+    });
+  });
+
+  it("reads every setting from the environment", () => {
+    expect(
+      load({
+        DATABASE_URL: "postgres://ada:secret@db/agents",
+        HARBORFORGE_DATA_DIR: "/srv/data",
+        HARBORFORGE_GRPC_ADDRESS: "[::]:0",
+        HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:80",
+        HARBORFORGE_HEARTBEAT_INTERVAL: "100ms",
+        HARBORFORGE_HEARTBEATS_PER_SECOND: "1000000",
+        HARBORFORGE_FIRST_LEASE: "24h",
+        HARBORFORGE_LOG_LEVEL: "silent",
+        HARBORFORGE_LOG_FORMAT: "pretty",
+        HARBORFORGE_DRAIN_GRACE: "0s",
+      }),
+    ).toEqual({
+      database: { kind: "external", url: "postgres://ada:secret@db/agents" },
+      grpcAddress: { host: "::", port: 0 },
+      httpAddress: { host: "0.0.0.0", port: 80 },
+      heartbeatIntervalMs: 100,
+      heartbeatsPerSecond: 1_000_000,
+      firstLeaseMs: 86_400_000,
+      logLevel: "silent",
+      logFormat: "pretty",
+      drainGraceMs: 0,
+    });
+  });
+
+  it("takes a flag before the environment, also before a wrong value there", () => {
+    const config = load({ HARBORFORGE_FIRST_LEASE: "soon" }, { firstLease: "5s", grpcAddress: "localhost:1" });
+    expect(config).toMatchObject({ firstLeaseMs: 5_000, grpcAddress: { host: "localhost", port: 1 } });
+  });
+
+  it("takes an empty variable as unset, but not an empty flag", () => {
+    expect(load({ HARBORFORGE_LOG_LEVEL: "", DATABASE_URL: "" })).toMatchObject({
+      logLevel: "info",
+      database: { kind: "embedded" },
+    });
+    expect(errorOf(() => load({}, { logLevel: "" })).message).toMatch(/^--log-level is ""/);
+  });
+
+  it("cannot be changed", () => {
+    const config = load({});
+    for (const part of [config, config.database, config.grpcAddress, config.httpAddress]) {
+      expect(Object.isFrozen(part)).toBe(true);
+    }
+  });
+
+  it("logs for people on a terminal, unless it is told otherwise", () => {
+    expect(loadConfig({ env: HOME, isTerminal: true }).logFormat).toBe("pretty");
+    expect(loadConfig({ env: HOME, isTerminal: true, flags: { logFormat: "json" } }).logFormat).toBe("json");
+  });
+});
+
+describe("the data folder", () => {
+  it.each<[string, ConfigSources["env"], DatabaseChoice]>([
+    ["as it was named", { HARBORFORGE_DATA_DIR: "/srv/x/../data" }, { kind: "embedded", dataDir: "/srv/data" }],
+    ["the default where none is named", {}, { kind: "embedded", dataDir: undefined }],
+  ])("is %s", (_, env, database) => {
+    expect(load(env).database).toEqual(database);
+  });
+
+  it("is absolute, whatever was named", () => {
+    expect(load({}, { dataDir: "data" }).database).toMatchObject({ dataDir: `${process.cwd()}/data` });
+  });
+});
+
+describe("a wrong value", () => {
+  it.each<[string, string, string]>([
+    ["HARBORFORGE_GRPC_ADDRESS", "50051", "host:port"],
+    ["HARBORFORGE_HTTP_ADDRESS", "localhost:99999", "0 (takes a free one) to 65535"],
+    ["HARBORFORGE_HEARTBEAT_INTERVAL", "99ms", "100ms to 10m"],
+    ["HARBORFORGE_HEARTBEAT_INTERVAL", "10m1ms", "100ms to 10m"],
+    ["HARBORFORGE_HEARTBEAT_INTERVAL", "10", "such as 500ms, 10s or 1m30s"],
+    ["HARBORFORGE_HEARTBEATS_PER_SECOND", "0", "a whole number from 1 to 1000000"],
+    ["HARBORFORGE_HEARTBEATS_PER_SECOND", "1000001", "a whole number from 1 to 1000000"],
+    ["HARBORFORGE_HEARTBEATS_PER_SECOND", "1e3", "a whole number from 1 to 1000000"],
+    ["HARBORFORGE_FIRST_LEASE", "24h1ms", "100ms to 24h"],
+    ["HARBORFORGE_FIRST_LEASE", "0s", "100ms to 24h"],
+    ["HARBORFORGE_LOG_LEVEL", "INFO", "one of trace, debug, info, warn, error, fatal, silent"],
+    ["HARBORFORGE_LOG_FORMAT", "xml", "one of auto, pretty, json"],
+    ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
+    ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
+  ])("of %s (%j) is told with its name and what is allowed", (name, value, allowed) => {
+    const { message } = errorOf(() => load({ [name]: value }));
+    expect(message.startsWith(`${name} is ${JSON.stringify(value)}: it must be `)).toBe(true);
+    expect(message).toContain(allowed);
+  });
+
+  it("of a flag is told with the flag's name", () => {
+    expect(errorOf(() => load({}, { heartbeatInterval: "soon" })).message).toMatch(/^--heartbeat-interval is "soon"/);
+  });
+
+  it("comes with all the others", () => {
+    const error = errorOf(() =>
+      load({ HARBORFORGE_LOG_LEVEL: "loud", HARBORFORGE_FIRST_LEASE: "x" }, { grpcAddress: "y" }),
+    );
+    expect(error.problems.map(({ name }) => name)).toEqual([
+      "--grpc-address",
+      "HARBORFORGE_FIRST_LEASE",
+      "HARBORFORGE_LOG_LEVEL",
+    ]);
+    expect(error.message.split("\n")).toHaveLength(3);
+  });
+
+  it.each([
+    "mysql://ada:hunter2@db/x",
+    "hunter2",
+    "postgres://ada:hunter2",
+    "host=db password=hunter2",
+    "postgres://ada:hunter2@db:x/y",
+  ])("of the database's URL is never shown: %s", (url) => {
+    for (const error of [errorOf(() => load({ DATABASE_URL: url })), errorOf(() => load({}, { databaseUrl: url }))]) {
+      expect(error.message).toMatch(/^(DATABASE_URL|--database-url) is wrong/);
+      expect(`${error.stack}${JSON.stringify(error)}`).not.toContain("hunter2");
+    }
+  });
+
+  it("of any length gives a message that can be read", () => {
+    expect(errorOf(() => load({ HARBORFORGE_LOG_LEVEL: "x".repeat(1e6) })).message.length).toBeLessThan(500);
+  });
+});
+
+describe("the table of settings", () => {
+  it("is what the documentation for deployments promises", () => {
+    expect(Object.values(SETTINGS).map(({ env, defaultText }) => `${env} ${defaultText}`)).toEqual([
+      "DATABASE_URL an embedded PostgreSQL",
+      expect.stringContaining("$XDG_DATA_HOME/harborforge-agents"),
+      "HARBORFORGE_GRPC_ADDRESS 127.0.0.1:50051",
+      "HARBORFORGE_HTTP_ADDRESS 127.0.0.1:8080",
+      "HARBORFORGE_HEARTBEAT_INTERVAL 10s",
+      "HARBORFORGE_HEARTBEATS_PER_SECOND 10000",
+      "HARBORFORGE_FIRST_LEASE 60s",
+      "HARBORFORGE_LOG_LEVEL info",
+      "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
+      "HARBORFORGE_DRAIN_GRACE 10s",
+    ]);
+  });
+
+  it.each(
+    Object.entries(SETTINGS),
+  )("%s: the flag is the key in kebab-case, and the default is what is said", (key, setting) => {
+    expect(setting.flag).toBe(key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`));
+    if (setting.fallback === undefined) return;
+    expect(setting.parse(setting.defaultText.replace(/:? .*/, ""))).toEqual(setting.fallback);
+  });
+});

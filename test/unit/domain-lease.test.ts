@@ -1,0 +1,91 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  announcedIntervalMs,
+  approachPace,
+  grantedLeaseMs,
+  INTERVAL_JITTER,
+  LONGEST_LEASE_MS,
+  paceFor,
+  paceOf,
+} from "../../src/domain/lease.ts";
+
+const LIMITS = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 10_000 };
+
+describe("the pace", () => {
+  it.each([
+    [0, 10_000],
+    [1, 10_000],
+    [100_000, 10_000],
+    [100_001, 10_001],
+    [1_000_000, 100_000],
+  ])("for %i agents is an interval of %i ms and a lease of three", (agents, intervalMs) => {
+    expect(paceFor(agents, LIMITS)).toEqual({ intervalMs, leaseMs: 3 * intervalMs });
+  });
+
+  it("never asks for more heartbeats than the deployment bears", () => {
+    const fleet = fc.integer({ min: 1, max: 5_000_000 });
+    const borne = fc.integer({ min: 1, max: 1_000_000 });
+    fc.assert(
+      fc.property(fleet, borne, (agents, heartbeatsPerSecond) => {
+        const { intervalMs } = paceFor(agents, { shortestIntervalMs: 100, heartbeatsPerSecond });
+        expect(Number.isInteger(intervalMs)).toBe(true);
+        // Held against whole numbers: agents per interval, not per fraction of one.
+        expect(agents * 1_000).toBeLessThanOrEqual(intervalMs * heartbeatsPerSecond);
+      }),
+    );
+  });
+
+  it("grows by no more than half at a time, so that an agent that obeys an older one is in time", () => {
+    const step = approachPace(paceOf(10_000), paceOf(100_000));
+    expect(step).toEqual({ intervalMs: 15_000, leaseMs: 45_000 });
+    expect(step.intervalMs).toBeLessThan(paceOf(10_000).leaseMs);
+  });
+
+  it("shrinks at once", () => {
+    expect(approachPace(paceOf(100_000), paceOf(10_000))).toEqual(paceOf(10_000));
+  });
+
+  it.each([100, 101, 10_000, 600_000])("arrives at what the fleet wants, from %i ms on", (startMs) => {
+    let pace = paceOf(startMs);
+    for (let leases = 0; leases < 40; leases++) pace = approachPace(pace, paceOf(6_000_000));
+    expect(pace).toEqual(paceOf(6_000_000));
+  });
+});
+
+describe("the announced interval", () => {
+  it("is the pace's at most, and at least nine tenths of it", () => {
+    const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+    fc.assert(
+      fc.property(fc.integer({ min: 100, max: 10_000_000 }), random, (intervalMs, chance) => {
+        const announced = announcedIntervalMs(paceOf(intervalMs), chance);
+        expect(announced).toBeLessThanOrEqual(intervalMs);
+        expect(announced).toBeGreaterThanOrEqual(Math.floor(intervalMs * (1 - INTERVAL_JITTER)));
+        expect(Number.isInteger(announced)).toBe(true);
+      }),
+    );
+  });
+
+  it("is never 0, which would be a loop without a pause", () => {
+    expect(announcedIntervalMs(paceOf(1), 0.999)).toBe(1);
+  });
+});
+
+describe("the lease that a unary heartbeat asks for", () => {
+  const pace = paceOf(10_000);
+
+  it.each([
+    ["nothing", undefined, 30_000],
+    ["less than the server's own", 1_000, 30_000],
+    ["more", 90_000, 90_000],
+    ["an hour", LONGEST_LEASE_MS, LONGEST_LEASE_MS],
+    ["more than an hour", LONGEST_LEASE_MS + 1, LONGEST_LEASE_MS],
+  ])("%s", (_, askedMs, grantedMs) => {
+    expect(grantedLeaseMs(pace, askedMs)).toBe(grantedMs);
+  });
+
+  it("is the server's own where that is longer than an hour", () => {
+    const slow = paceOf(LONGEST_LEASE_MS);
+    expect(grantedLeaseMs(slow, LONGEST_LEASE_MS)).toBe(slow.leaseMs);
+  });
+});
