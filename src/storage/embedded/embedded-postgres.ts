@@ -1,0 +1,260 @@
+import { randomBytes } from "node:crypto";
+import { chmod, mkdir, open, realpath, rename, rm } from "node:fs/promises";
+import { resolve } from "node:path";
+import { Client, type ClientConfig } from "pg";
+import { removeOtherCopies, usableBinaries } from "./binaries.ts";
+import { clearUnfinished, createCluster, databaseUser, syncFolder } from "./cluster-creation.ts";
+import { type DataFolder, dataFolder, inspect, readIfThere, systemDataDir } from "./data-folder.ts";
+import { EmbeddedPostgresError, errorCode, explained, messageOf } from "./embedded-postgres-error.ts";
+import { type FolderLock, lockFolder } from "./folder-lock.ts";
+import { livingPostmaster, type Postmaster, startPostmaster, stopPostmaster } from "./postmaster.ts";
+import { isPostmaster } from "./postmaster-file.ts";
+import { canEnter, chooseServerAccount, runsAsRoot, type ServerAccount } from "./server-account.ts";
+import type { ServerSettings } from "./server-settings.ts";
+
+/** The database the service works in. */
+const databaseName = "harborforge";
+
+/** How often we look whether the server still lives. */
+const watchMs = 1_000;
+
+export interface EmbeddedPostgresOptions {
+  /** Made if it does not exist. */
+  readonly dataDir: string;
+  readonly log: EmbeddedPostgresLog;
+  /** Settings of PostgreSQL over those of `server-settings.ts`. `fsync: "off"` is for clusters nobody will miss. */
+  readonly settings?: ServerSettings;
+  /** Gives the start up; what was begun is undone, and the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface EmbeddedPostgresLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface EmbeddedPostgres extends AsyncDisposable {
+  /** `postgres://…`, password included, of a database made for the service. Valid until `stop`. */
+  readonly connectionString: string;
+  readonly dataDir: string;
+  /** Of the server, such as `18.4`. */
+  readonly version: string;
+  /** True if the server was already running, left by a service that was killed. */
+  readonly adopted: boolean;
+  /** Process id of the server. */
+  readonly pid: number;
+  /** Fulfilled if the server ends without `stop` having been called. It is not restarted. */
+  readonly ended: Promise<void>;
+  /**
+   * Stops the server, adopted or not, and gives the data folder free. Its clients are cut off: close them first. May be
+   * called again; all calls share one outcome.
+   * @throws EmbeddedPostgresError `STOP_FAILED`
+   */
+  stop(): Promise<void>;
+}
+
+/**
+ * Serves the PostgreSQL cluster in `dataDir`: makes it at the first start, recovers it after a crash, adopts a server that a
+ * killed service left running. One service a folder.
+ * @throws EmbeddedPostgresError Its message is for the person who started the service.
+ */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const asked = resolve(options.dataDir);
+  return await explained(asked, async () => {
+    await inspect(dataFolder(asked));
+    await makeFolder(asked);
+    const folder = dataFolder(await realpath(asked));
+    const lock = await lockFolder(folder);
+    try {
+      return await startLocked(folder, lock, options);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  });
+}
+
+/** For root, PostgreSQL's account has to pass through it; what lies in it is private by itself. */
+async function makeFolder(path: string): Promise<void> {
+  const mode = runsAsRoot() ? 0o711 : 0o700;
+  const made = await mkdir(path, { recursive: true, mode });
+  // Again, as a strict mask of the process would shut the account out. What was there before is not ours to open.
+  if (made !== undefined) await chmod(path, mode);
+}
+
+async function startLocked(
+  folder: DataFolder,
+  lock: FolderLock,
+  { log, settings = {}, signal }: EmbeddedPostgresOptions,
+): Promise<EmbeddedPostgres> {
+  // Again: between the first look and the lock another may have made the cluster.
+  const existing = await inspect(folder);
+  const account = accountFor(folder, existing?.ownerUid);
+  await clearUnfinished(folder);
+
+  let postmaster = existing && (await livingPostmaster(folder.cluster, signal));
+  const adopted = postmaster !== undefined;
+  const password = existing ? await readPassword(folder) : await makePassword(folder);
+  if (!postmaster) {
+    const binaries = await usableBinaries(folder, account);
+    if (!existing) {
+      log.info({ dataDir: folder.path }, "creating a PostgreSQL cluster");
+      await createCluster({ folder, binaries, account, password, durable: settings.fsync !== "off", signal });
+    }
+    postmaster = await startPostmaster({ folder, binaries, account, settings, signal });
+    await removeOtherCopies(folder, binaries);
+  }
+  const server = postmaster;
+  try {
+    signal?.throwIfAborted();
+    const version = await prepareDatabase(folder, server, password);
+    log.info({ dataDir: folder.path, pid: server.pid, port: server.port, version, adopted }, "PostgreSQL is serving");
+    return running(folder, lock, server, { password, version, adopted, log });
+  } catch (error) {
+    // Not one that was there before us: if its password is not ours, it may not be ours to stop.
+    if (!adopted) await stopPostmaster(folder.cluster, server);
+    throw error;
+  }
+}
+
+/** undefined where PostgreSQL runs as whoever runs the service. */
+function accountFor(folder: DataFolder, ownerUid: number | undefined): ServerAccount | undefined {
+  if (!runsAsRoot()) {
+    if (ownerUid === undefined || ownerUid === process.getuid?.() || process.platform === "win32") return undefined;
+    throw new EmbeddedPostgresError(
+      "NO_PERMISSION",
+      `The PostgreSQL cluster in ${folder.cluster} belongs to another user (number ${ownerUid}); ` +
+        "start the service as that user, or choose another folder with HARBORFORGE_DATA_DIR.",
+    );
+  }
+  if (ownerUid === 0) {
+    throw new EmbeddedPostgresError(
+      "NO_PERMISSION",
+      `The PostgreSQL cluster in ${folder.cluster} belongs to root, and PostgreSQL does not run as root; ` +
+        "give that folder and all in it back to the user it belonged to (chown -R).",
+    );
+  }
+  const account = chooseServerAccount(ownerUid);
+  if (process.platform !== "linux" && !canEnter(account, folder.path)) {
+    throw new EmbeddedPostgresError(
+      "UNREACHABLE",
+      `PostgreSQL does not run as root, and the user ${account.name} it runs as cannot enter ${folder.path}; ` +
+        `choose a folder it can enter with HARBORFORGE_DATA_DIR, such as ${systemDataDir}.`,
+    );
+  }
+  return account;
+}
+
+/** Written before the cluster exists, so that no cluster is ever without. */
+async function makePassword(folder: DataFolder): Promise<string> {
+  const password = randomBytes(32).toString("base64url");
+  const next = `${folder.password}.new`;
+  await rm(next, { force: true });
+  const file = await open(next, "wx", 0o600);
+  try {
+    await file.writeFile(`${password}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(next, folder.password);
+  await syncFolder(folder.path);
+  return password;
+}
+
+async function readPassword(folder: DataFolder): Promise<string> {
+  const password = (await readIfThere(folder.password))?.trim();
+  if (password) return password;
+  throw new EmbeddedPostgresError(
+    "PASSWORD_LOST",
+    `The file ${folder.password} with the password of the PostgreSQL cluster beside it is missing; restore it from a backup.`,
+  );
+}
+
+/** @returns the server's version. */
+async function prepareDatabase(folder: DataFolder, server: Postmaster, password: string): Promise<string> {
+  const config: ClientConfig = {
+    host: "127.0.0.1",
+    port: server.port,
+    user: databaseUser,
+    password,
+    database: "postgres",
+    connectionTimeoutMillis: 10_000,
+  };
+  const client = new Client(config);
+  // A connection cut while idle says so by an event; the query that follows fails by itself.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ version: string; there: boolean }>(
+      `SELECT current_setting('server_version') AS version,
+              EXISTS (SELECT FROM pg_database WHERE datname = $1) AS there`,
+      [databaseName],
+    );
+    const [row] = rows;
+    if (!row) throw new Error("a query without conditions has a row");
+    if (!row.there) await client.query(`CREATE DATABASE ${databaseName}`);
+    return row.version;
+  } catch (error) {
+    if (errorCode(error) === "28P01") {
+      throw new EmbeddedPostgresError(
+        "PASSWORD_LOST",
+        `PostgreSQL on ${folder.path} does not take the password in ${folder.password}; restore that file from a backup.`,
+        { cause: error },
+      );
+    }
+    throw new EmbeddedPostgresError(
+      "START_FAILED",
+      `PostgreSQL runs on ${folder.path} (process ${server.pid}) but does not answer (${messageOf(error)}); ` +
+        "stop that process and start again.",
+      { cause: error },
+    );
+  } finally {
+    await client.end();
+  }
+}
+
+function running(
+  folder: DataFolder,
+  lock: FolderLock,
+  server: Postmaster,
+  {
+    password,
+    version,
+    adopted,
+    log,
+  }: { password: string; version: string; adopted: boolean; log: EmbeddedPostgresLog },
+): EmbeddedPostgres {
+  const ended = Promise.withResolvers<void>();
+  let stopping: Promise<void> | undefined;
+  const watch = setInterval(async () => {
+    const lives = await isPostmaster(folder.cluster, { ...server, status: "" }).catch(() => true);
+    if (lives || stopping) return;
+    clearInterval(watch);
+    log.warn({ dataDir: folder.path, pid: server.pid }, "PostgreSQL ended by itself");
+    ended.resolve();
+  }, watchMs).unref();
+
+  const stop = () => {
+    stopping ??= (async () => {
+      clearInterval(watch);
+      try {
+        await stopPostmaster(folder.cluster, server);
+        log.info({ dataDir: folder.path, pid: server.pid }, "PostgreSQL stopped");
+      } finally {
+        lock.release();
+      }
+    })();
+    return stopping;
+  };
+  return {
+    connectionString: `postgres://${databaseUser}:${password}@127.0.0.1:${server.port}/${databaseName}`,
+    dataDir: folder.path,
+    version,
+    adopted,
+    pid: server.pid,
+    ended: ended.promise,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
