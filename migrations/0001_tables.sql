@@ -82,7 +82,7 @@ CREATE VIEW agent_states AS
 SELECT
   a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason,
   a.created_at, a.status_changed_at, a.revision, a.backoff_steps, a.backoff_at, a.hold_revision, a.hold_until,
-  l.epoch, l.held, l.last_heartbeat, l.lease_expires_at
+  l.epoch, l.held, l.last_heartbeat, l.lease_expires_at, l.replica_id
 FROM agents a JOIN agent_liveness l ON l.agent = a.id;
 
 CREATE VIEW user_states AS

@@ -45,6 +45,18 @@ CREATE TYPE agent_change AS (
   delete_user boolean
 );
 
+-- Takes a request_id for this transaction, one whose time is over like a new one. False: it was taken before. Waits for
+-- another transaction that is taking it.
+CREATE FUNCTION claim_request_id(id text, content text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  INSERT INTO request_ids (request_id, fingerprint) VALUES (id, content)
+  ON CONFLICT (request_id) DO UPDATE SET fingerprint = excluded.fingerprint, agent_state = NULL, user_state = NULL,
+    revision = NULL, created_at = clock_timestamp()
+  WHERE request_ids.created_at <= clock_timestamp() - interval '24 hours';
+  RETURN FOUND;
+END
+$$;
+
 -- Commits a group of changes of different agents, in one round trip: whoever held the counter between two of them
 -- would stop every replica if it froze. VOLATILE, so that each statement sees what was committed before its locks.
 -- Locks are taken in the one order there is: liveness rows by id, agent rows by id, names, the counter.
@@ -81,24 +93,19 @@ BEGIN
     AND (NOT coalesce(c.lease_ended, false) OR l.lease_expires_at <= moment)
     AND (c.not_before IS NULL OR c.not_before <= moment);
 
-  -- A request that another replica is answering at this moment: judged again, it will find that answer.
-  WITH kept AS (
-    INSERT INTO request_ids (request_id, fingerprint)
-    SELECT c.request_id, c.fingerprint FROM unnest(members) c
-    WHERE c.n = ANY (fit) AND c.request_id IS NOT NULL ORDER BY c.request_id
-    ON CONFLICT DO NOTHING RETURNING request_id
+  -- A request that another replica, or another member, is answering at this moment: judged again, it will find that answer.
+  WITH asked AS MATERIALIZED (
+    SELECT c.n, c.request_id, c.fingerprint FROM unnest(members) c WHERE c.n = ANY (fit) ORDER BY c.request_id, c.n
   )
-  SELECT coalesce(array_agg(c.n), '{}') INTO fit FROM unnest(members) c
-  WHERE c.n = ANY (fit) AND (c.request_id IS NULL OR c.request_id IN (SELECT request_id FROM kept));
+  SELECT coalesce(array_agg(a.n), '{}') INTO fit FROM asked a
+  WHERE a.request_id IS NULL OR claim_request_id(a.request_id, a.fingerprint);
 
   FOR place IN 1..cardinality(members) LOOP
     CONTINUE WHEN members[place].kind <> 'create';
     DECLARE
       c agent_change := members[place];
     BEGIN
-      IF c.request_id IS NOT NULL THEN
-        INSERT INTO request_ids (request_id, fingerprint) VALUES (c.request_id, c.fingerprint);
-      END IF;
+      CONTINUE WHEN c.request_id IS NOT NULL AND NOT claim_request_id(c.request_id, c.fingerprint);
       IF c.username IS NOT NULL THEN
         INSERT INTO users (username, email, display_name) VALUES (c.username, c.email, c.display_name)
         RETURNING users.id INTO c.user_id;
@@ -126,7 +133,8 @@ BEGIN
       counter.revision := jump_to;
     END IF;
     IF counter.revision + transitions + 1000000 >= counter.partitioned_until OR jump_to IS NOT NULL THEN
-      counter.partitioned_until := add_transition_partitions(counter.revision + transitions);
+      -- From the first revision that is given now: a group may begin in one partition and end in the next.
+      counter.partitioned_until := add_transition_partitions(counter.revision + 1);
     END IF;
     UPDATE revision_counter SET revision = counter.revision + transitions, partitioned_until = counter.partitioned_until,
       timeline = timeline_now, system_identifier = system_now;
@@ -178,7 +186,8 @@ BEGIN
         WHEN 'grant' THEN moment + a.lease_ms * interval '1 millisecond' END,
       held = coalesce(a.held, l.held),
       epoch = CASE WHEN a.new_epoch THEN nextval('agent_epochs') ELSE l.epoch END,
-      replica_id = CASE WHEN a.new_epoch THEN replica ELSE l.replica_id END
+      -- Whoever ends a session or brings an agent back watches its lease.
+      replica_id = CASE WHEN a.new_epoch OR a.lease = 'grant' AND a.from_status = 'offline' THEN replica ELSE l.replica_id END
     FROM after a WHERE l.agent = a.id AND a.kind <> 'delete'
     RETURNING l.*
   )
@@ -187,9 +196,11 @@ BEGIN
       a.status_changed_at, coalesce(a.given, a.previous_revision), a.backoff_steps, a.backoff_at,
       coalesce(g.hold_revision, CASE WHEN g.id IS NULL THEN a.hold_revision END),
       coalesce(g.hold_until, CASE WHEN g.id IS NULL THEN a.hold_until END),
-      k.epoch, k.held, k.last_heartbeat, k.lease_expires_at)::agent_states,
+      coalesce(k.epoch, l.epoch), coalesce(k.held, l.held), coalesce(k.last_heartbeat, l.last_heartbeat),
+      coalesce(k.lease_expires_at, l.lease_expires_at), coalesce(k.replica_id, l.replica_id))::agent_states,
     CASE WHEN a.kind = 'create' THEN ROW(u.id, u.username, u.email, u.display_name, u.created_at, a.agent_id)::user_states END
   FROM after a LEFT JOIN changed g ON g.id = a.id LEFT JOIN kept_alive k ON k.agent = a.id
+    LEFT JOIN agent_liveness l ON a.kind = 'delete' AND l.agent = a.id
     LEFT JOIN users u ON a.kind = 'create' AND u.id = a.user_id
   UNION ALL
   SELECT r.n, 'conflict', r.violated, NULL, NULL::agent_states, NULL::user_states

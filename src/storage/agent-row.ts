@@ -30,6 +30,7 @@ export interface AgentRow extends ExhaustionColumns {
   readonly held: boolean;
   readonly last_heartbeat: Micros | null;
   readonly lease_expires_at: Micros | null;
+  readonly replica_id: number | null;
 }
 
 interface ExhaustionColumns {
@@ -75,7 +76,7 @@ export function agentFromRow(row: AgentRow): Agent {
     agentId: row.agent_id,
     clawIdentifier: row.claw_identifier,
     status: statusOf(row.status),
-    exhaustion: exhaustionOf(row),
+    exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
     revision: row.revision,
@@ -88,6 +89,7 @@ export function agentFromRow(row: AgentRow): Agent {
     held: row.held,
     lastHeartbeat: row.last_heartbeat,
     leaseExpiresAt: row.lease_expires_at,
+    replicaId: row.replica_id,
   };
 }
 
@@ -107,7 +109,7 @@ export function transitionFromRow(row: TransitionRow): Transition {
     requestId: row.request_id,
     incidentId: row.incident_id,
     previousRevision: row.previous_revision,
-    exhaustion: exhaustionOf(row),
+    exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
     createdAt: row.agent_created_at,
     statusChangedAt: row.status_changed_at,
   };
@@ -132,17 +134,18 @@ export function statusOf(text: string): AgentStatus {
   return known(STATUSES, text, "status");
 }
 
-function causeOf(text: string): TransitionCause {
+export function causeOf(text: string): TransitionCause {
   return known(CAUSES, text, "cause");
 }
 
-function exhaustionOf(row: ExhaustionColumns): Exhaustion | null {
-  if (row.exhaust_reason === null || row.exhausted_at === null || row.recovery_at === null) return null;
-  return {
-    reason: known(REASONS, row.exhaust_reason, "exhaust_reason"),
-    exhaustedAt: row.exhausted_at,
-    recoveryAt: row.recovery_at,
-  };
+/** The database holds all three or none. */
+export function exhaustionOf(
+  reason: string | null,
+  exhaustedAt: Micros | null,
+  recoveryAt: Micros | null,
+): Exhaustion | null {
+  if (reason === null || exhaustedAt === null || recoveryAt === null) return null;
+  return { reason: known(REASONS, reason, "exhaust_reason"), exhaustedAt, recoveryAt };
 }
 
 /** The database checks these, so another value means that a newer program wrote it. */

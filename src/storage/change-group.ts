@@ -112,10 +112,7 @@ function outcomeOf(row: OutcomeRow): MemberOutcome {
     case "stale":
       return { kind: "stale" };
     case "conflict":
-      // Another replica is answering the same request at this moment: judged again, its answer will be found.
-      return row.detail === "request_ids_pkey"
-        ? { kind: "stale" }
-        : { kind: "conflict", constraint: row.detail ?? "unknown" };
+      return { kind: "conflict", constraint: row.detail ?? "unknown" };
   }
 }
 

@@ -1,10 +1,10 @@
 import type { Agent } from "../domain/agent.ts";
-import { Refusal } from "../domain/errors.ts";
 import type { Micros } from "../domain/time.ts";
-import type { AgentWrite, Committed, RequestKey } from "./agent-change.ts";
+import type { AgentCreation, AgentWrite, Committed, RequestKey } from "./agent-change.ts";
 import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind } from "./failures.ts";
+import { conflictRefusal, reusedRequestId, type Wanted } from "./refusals.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
@@ -135,7 +135,7 @@ export class Committer {
   #mayWait(waiting: Waiting, error: unknown): boolean {
     const { deadline } = waiting.change;
     const inTime = deadline === undefined ? !this.#closed : performance.now() < deadline;
-    if (!inTime) waiting.reject(databaseUnavailable(error));
+    if (!inTime) waiting.reject(databaseUnavailable(error, waiting.inDoubt));
     return inTime;
   }
 
@@ -202,14 +202,14 @@ export class Committer {
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
       if (outcome === undefined || outcome.kind === "stale") again.push(anew(waiting));
-      else if (outcome.kind === "conflict") waiting.reject(conflictRefusal(outcome.constraint));
+      else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;
         this.#settle(waiting, outcome.committed);
       }
     }
     // Before what came later: a change that lost a race keeps its place.
-    this.#queue.unshift(...again);
+    this.#queue.unshift(...again.filter((waiting) => this.#mayWait(waiting, undefined)));
     if (committed) this.#onCommit();
   }
 
@@ -248,34 +248,17 @@ function anew({ change, inDoubt, resolve, reject }: Waiting): Waiting {
 }
 
 function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {
-  if (change.repeat === undefined || change.request?.fingerprint !== answer.fingerprint) throw reusedRequestId();
+  if (change.repeat === undefined || change.request?.fingerprint !== answer.fingerprint) {
+    throw reusedRequestId(change.request?.id ?? "");
+  }
   return change.repeat(answer);
 }
 
-export function reusedRequestId(): Refusal {
-  return new Refusal(
-    "REQUEST_ID_REUSED",
-    "This request_id was used for another request. Use a new one for each request, the same one only to repeat it.",
-    {
-      violations: [{ field: "request_id", description: "was used with other content within the last 24 hours" }],
-    },
-  );
+function conflictOf(write: AgentWrite, constraint: string): Error {
+  const refusal = write.kind === "create" ? conflictRefusal(constraint, wantedBy(write)) : undefined;
+  return refusal ?? new Error(`a change violates ${constraint}`);
 }
 
-/** What a violated constraint means to the caller. */
-export function conflictRefusal(constraint: string): unknown {
-  switch (constraint) {
-    case "users_username_key":
-      return new Refusal("USERNAME_TAKEN", "Another user has this username. Choose another one.");
-    case "users_email_key":
-      return new Refusal("EMAIL_TAKEN", "Another user has this email address. Choose another one.");
-    case "agents_agent_id_key":
-      return new Refusal("AGENT_ID_TAKEN", "Another agent has this agent_id. It is unique over all users and claws.");
-    case "agents_user_id_key":
-      return new Refusal("USER_HAS_AGENT", "The user has an agent already. Delete or move that one.");
-    case "agents_user_id_fkey":
-      return new Refusal("USER_NOT_FOUND", "There is no such user.");
-    default:
-      return new Error(`a change violates ${constraint}`);
-  }
+function wantedBy({ agentId, user }: AgentCreation): Wanted {
+  return "id" in user ? { agentId, userId: user.id } : { agentId, username: user.username, email: user.email };
 }

@@ -37,6 +37,9 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
 const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 const CONNECT_TIMEOUT_MS = 3_000;
 
+/** Knex would write to standard output, which belongs to the program; who meets a failure is told of it anyway. */
+const SILENT: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
+
 export function openDatabase(options: DatabaseOptions): Database {
   const clientConfig = (name: string, settings: readonly string[] = []) =>
     ({
@@ -72,6 +75,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     client: "pg",
     connection: clientConfig("api"),
     pool: { min: 0, max: 8, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
+    log: SILENT,
   });
   return {
     beats,

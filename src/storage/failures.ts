@@ -14,9 +14,9 @@ const SOCKET_CODES = new Set([
   "EHOSTUNREACH",
   "ENETUNREACH",
 ]);
-/** node-postgres reports these without a code. */
+/** node-postgres and Knex report these without a code. */
 const UNCODED =
-  /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Cannot use a pool after|Client was closed/;
+  /Connection terminated|Knex: Timeout acquiring a connection|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Cannot use a pool after|Client was closed/;
 
 /**
  * What a failure of the database means for the work that met it.

@@ -1,0 +1,9 @@
+import type { Page } from "../domain/directory.ts";
+
+/** A page of rows that were read with one more than `limit`, which tells whether another page follows. */
+export function pageOf<Row>(rows: readonly Row[], limit: number, keyOf: (row: Row) => bigint): Page<Row> {
+  if (rows.length <= limit) return { rows, next: undefined };
+  const shown = rows.slice(0, limit);
+  const last = shown.at(-1);
+  return { rows: shown, next: last === undefined ? undefined : keyOf(last) };
+}

@@ -1,0 +1,2 @@
+-- Where the log ends at this moment.
+SELECT revision FROM revision_counter

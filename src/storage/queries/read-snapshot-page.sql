@@ -1,0 +1,14 @@
+-- The next agents by id that pass a filter (null: any), and the revision that they are as of: one statement is one
+-- snapshot. Without agents one row comes all the same, with nothing but the revision.
+SELECT c.revision AS snapshot_revision, s.*
+FROM revision_counter c
+LEFT JOIN (
+  SELECT * FROM agent_states a
+  WHERE a.id > $1::bigint
+    AND ($2::text[] IS NULL OR a.agent_id = ANY ($2::text[]))
+    AND ($3::bigint[] IS NULL OR a.user_id = ANY ($3::bigint[]))
+    AND ($4::text[] IS NULL OR a.claw_identifier = ANY ($4::text[]))
+    AND ($5::text[] IS NULL OR a.status = ANY ($5::text[]))
+  ORDER BY a.id LIMIT $6::integer
+) s ON true
+ORDER BY s.id

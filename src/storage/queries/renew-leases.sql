@@ -1,0 +1,16 @@
+-- A batch of heartbeats that changed nothing. Each applies only under the epoch and the revision that it was judged by;
+-- those that do not match are returned, to be read and judged again. Sorted by id by the caller: overlapping batches
+-- of two replicas in different orders would deadlock.
+WITH renewed AS (
+  UPDATE agent_liveness l
+  SET last_heartbeat = clock_timestamp(), lease_expires_at = clock_timestamp() + b.lease_ms * interval '1 millisecond'
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) AS b (agent, epoch, revision, lease_ms)
+  WHERE l.agent = b.agent AND l.epoch = b.epoch AND l.revision = b.revision
+  RETURNING l.agent
+)
+SELECT
+  CASE
+    WHEN (SELECT count(*) FROM renewed) = cardinality($1::bigint[]) THEN '{}'::text[]
+    ELSE ARRAY(SELECT unnest($1::bigint[])::text EXCEPT SELECT agent::text FROM renewed)
+  END AS missed,
+  clock_timestamp() AS read_at

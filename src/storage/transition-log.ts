@@ -1,0 +1,97 @@
+import type pg from "pg";
+import type { Agent, Transition } from "../domain/agent.ts";
+import type { AgentFilter } from "../domain/filter.ts";
+import { type AgentRow, agentFromRow, type TransitionRow, transitionFromRow } from "./agent-row.ts";
+import { namedQuery } from "./queries.ts";
+
+const READ_LOG_POSITION = namedQuery("read-log-position");
+const READ_TRANSITIONS = namedQuery("read-transitions");
+// Sent without its name, so that it is planned for each filter: one plan for all could use no index of any of them.
+const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
+
+/** A part of the log, and how far the log goes, as of one moment. */
+export interface LogPage {
+  /** Ascending. Fewer than asked for: there is nothing else up to `newest`. */
+  readonly transitions: readonly Transition[];
+  /** The last revision that was given. */
+  readonly newest: bigint;
+  /** Reading can begin after this revision, after none before it. */
+  readonly oldest: bigint;
+  /** The revision to read after was given in a history that was lost since; it is nobody's any more. */
+  readonly lost: boolean;
+}
+
+/** Some agents in the order of ids, as of one revision. */
+export interface SnapshotPage {
+  readonly revision: bigint;
+  /** Fewer than asked for: there are no others with larger ids. */
+  readonly agents: readonly Agent[];
+}
+
+/** One row comes even when there is nothing to show; then its columns are null. */
+type OrNothing<Row, Key extends keyof Row> = Row | { readonly [K in Key]: null };
+
+type LogRow = OrNothing<TransitionRow, "revision"> & {
+  readonly newest: bigint;
+  readonly oldest: bigint;
+  readonly lost: boolean;
+};
+type SnapshotRow = OrNothing<AgentRow, "id"> & { readonly snapshot_revision: bigint };
+
+/** Reads the log of transitions, and agents as of a revision of it. */
+export class TransitionLog {
+  readonly #pool: pg.Pool;
+
+  constructor(pool: pg.Pool) {
+    this.#pool = pool;
+  }
+
+  /** The last revision that was given. */
+  async newest(): Promise<bigint> {
+    const { rows } = await this.#pool.query<{ revision: bigint }>(READ_LOG_POSITION);
+    return only(rows[0]).revision;
+  }
+
+  /**
+   * The first `limit` transitions with a larger revision than `after`. None is ever missed by going on from the last
+   * one: revisions are in the order of commits.
+   */
+  async read(after: bigint, limit: number): Promise<LogPage> {
+    const { rows } = await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] });
+    const { newest, oldest, lost } = only(rows[0]);
+    return {
+      transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
+      newest,
+      oldest,
+      lost,
+    };
+  }
+
+  /** The first `limit` agents that pass the filter and have a larger id than `afterId`. */
+  async readSnapshotPage(filter: AgentFilter, afterId: bigint, limit: number): Promise<SnapshotPage> {
+    const { rows } = await this.#pool.query<SnapshotRow>({
+      text: READ_SNAPSHOT_PAGE,
+      values: [
+        afterId,
+        orNull(filter.agentIds),
+        orNull(filter.userIds),
+        orNull(filter.clawIdentifiers),
+        orNull(filter.statuses),
+        limit,
+      ],
+    });
+    return {
+      revision: only(rows[0]).snapshot_revision,
+      agents: rows.flatMap((row) => (row.id === null ? [] : agentFromRow(row))),
+    };
+  }
+}
+
+function orNull<Value>(values: readonly Value[]): readonly Value[] | null {
+  return values.length === 0 ? null : values;
+}
+
+function only<Row>(row: Row | undefined): Row {
+  if (row === undefined) throw new TypeError("the database has no revision counter");
+  return row;
+}

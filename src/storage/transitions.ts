@@ -1,0 +1,42 @@
+import type { Knex } from "knex";
+import type { Transition } from "../domain/agent.ts";
+import type { Page, TransitionQuery } from "../domain/directory.ts";
+import { readingSnapshot } from "./attempts.ts";
+import { checkRevision, readLogPosition } from "./log-position.ts";
+import { AgentTransition } from "./models/agent-transition.ts";
+import { pageOf } from "./page.ts";
+
+/**
+ * A page of the log, of one `agentId` or of all.
+ *
+ * @throws Refusal `REVISION_COMPACTED`, `REVISION_IN_FUTURE` for `afterRevision`; also for a page that goes on where
+ * the log was compacted since the page before: a list has no holes.
+ */
+export async function listTransitions(
+  knex: Knex,
+  query: TransitionQuery,
+): Promise<Page<Transition> & { readonly upTo: bigint }> {
+  const { agentId, afterRevision, newestFirst, after, limit } = query;
+  return await readingSnapshot(knex, async (snapshot) => {
+    const position = await readLogPosition(snapshot);
+    const upTo = query.upTo ?? position.newest;
+    const from = newestFirst ? afterRevision : (after ?? afterRevision);
+    if (from > 0n) await checkRevision(snapshot, from, position);
+    const page = AgentTransition.query(snapshot)
+      .where("revision", ">", from.toString())
+      .where("revision", "<=", upTo.toString())
+      .orderBy("revision", newestFirst ? "desc" : "asc")
+      .limit(limit + 1);
+    if (newestFirst && after !== undefined) page.where("revision", "<", after.toString());
+    if (agentId !== undefined) page.where("agent_id", agentId);
+    const transitions = await page;
+    return {
+      ...pageOf(
+        transitions.map((transition) => transition.toDomain()),
+        limit,
+        ({ revision }) => revision,
+      ),
+      upTo,
+    };
+  });
+}
