@@ -1,0 +1,191 @@
+import type { Transition } from "../domain/agent.ts";
+import { Backoff } from "../storage/backoff.ts";
+import type { LogPage, TransitionLog } from "../storage/transition-log.ts";
+
+/** Transitions read at once; after a full page the next one is read without a pause. */
+const PAGE = 1_000;
+/** Pauses between polls that found nothing: short after something happened, longer with each that did not. */
+const SHORTEST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 250;
+const PAUSE_GROWTH = 1.2;
+/** Woken or not, there are at most two hundred polls a second: commits that come faster share one. */
+const SHORTEST_INTERVAL_MS = 5;
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 2_000;
+
+export interface FeedLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** Somebody who follows the log. What it throws is logged and harms nobody else. */
+export interface FeedListener {
+  /**
+   * New transitions in the order of revisions, each one once. With them everything up to `position` has been handed
+   * over; there may be none when only the position moved.
+   */
+  onTransitions(transitions: readonly Transition[], position: bigint): void;
+  /**
+   * What comes next begins after `position`, and does not join on to what was handed over before: the feed started, or
+   * a part of the history was lost or removed before it was read. Whoever keeps something by transitions reads it anew.
+   */
+  onRestart?(position: bigint): void;
+}
+
+export interface ChangeFeedOptions {
+  readonly source: Pick<TransitionLog, "newest" | "read">;
+  readonly log: FeedLog;
+}
+
+/**
+ * The one reader of the log in a replica. Polling is what finds transitions; being woken only makes it sooner, so a lost
+ * notification costs a quarter of a second and never an event.
+ */
+export class ChangeFeed {
+  readonly #source: Pick<TransitionLog, "newest" | "read">;
+  readonly #log: FeedLog;
+  readonly #listeners = new Set<FeedListener>();
+  readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  #position: bigint | undefined;
+  #pauseMs = SHORTEST_PAUSE_MS;
+  #failing = false;
+  #closed = false;
+  #woken = false;
+  #endPause: () => void = () => undefined;
+  readonly #started = Promise.withResolvers<void>();
+  #running: Promise<void> | undefined;
+
+  constructor({ source, log }: ChangeFeedOptions) {
+    this.#source = source;
+    this.#log = log;
+  }
+
+  /** Everything up to it has been handed to the listeners. Undefined before the feed has started. */
+  get position(): bigint | undefined {
+    return this.#position;
+  }
+
+  /** Reads on from the end of the log as it is now. Resolves when that is known; waits for a database that is away. */
+  start(): Promise<void> {
+    this.#running ??= this.#run();
+    return this.#started.promise;
+  }
+
+  /** Something was committed: polls at once. Cheap; may be called for every commit. */
+  wake(): void {
+    this.#woken = true;
+    this.#endPause();
+  }
+
+  /** Listeners are called in the order in which they came. Returns what ends it. */
+  subscribe(listener: FeedListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** `subscribe` for who only wants the transitions. */
+  onTransitions(listener: (transitions: readonly Transition[]) => void): () => void {
+    return this.subscribe({
+      onTransitions: (transitions) => {
+        if (transitions.length > 0) listener(transitions);
+      },
+    });
+  }
+
+  /** Resolves when the last read has ended; no listener is called after that. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#endPause();
+    await this.#running;
+    // Nobody waits for ever for a start that did not come.
+    this.#started.resolve();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#closed) {
+      this.#woken = false;
+      const again = await this.#poll();
+      if (!again) await this.#pause(this.#failing ? this.#backoff.next() : this.#pauseMs);
+    }
+  }
+
+  /** Returns whether there is more to read already. */
+  async #poll(): Promise<boolean> {
+    try {
+      const position = this.#position;
+      if (position === undefined) {
+        const newest = await this.#source.newest();
+        if (!this.#closed) this.#restart(newest);
+        this.#started.resolve();
+        this.#worked();
+        return false;
+      }
+      const page = await this.#source.read(position, PAGE);
+      this.#worked();
+      if (!this.#closed) this.#take(page, position);
+      return page.transitions.length >= PAGE;
+    } catch (error) {
+      if (!this.#failing) this.#log.warn({ err: error }, "the log of transitions cannot be read; watchers wait");
+      this.#failing = true;
+      return false;
+    }
+  }
+
+  #worked(): void {
+    if (this.#failing) this.#log.info({}, "the log of transitions is read again");
+    this.#failing = false;
+    this.#backoff.reset();
+  }
+
+  #take(page: LogPage, position: bigint): void {
+    const { transitions, newest, oldest, lost } = page;
+    // The counter never goes back by itself: the database is another one, or an older state of the same.
+    if (lost || newest < position || oldest > position) {
+      this.#log.warn(
+        { position: position.toString(), newest: newest.toString(), oldest: oldest.toString(), lost },
+        "the log does not join on to what was read before; watchers start again",
+      );
+      this.#restart(newest);
+      return;
+    }
+    const last = transitions.at(-1);
+    // A short page says that nothing else is there up to the newest revision of the same snapshot; a full one does not.
+    const reached = last !== undefined && transitions.length >= PAGE ? last.revision : newest;
+    this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
+    if (reached === position) return;
+    this.#position = reached;
+    this.#tell((listener) => listener.onTransitions(transitions, reached));
+  }
+
+  #restart(position: bigint): void {
+    this.#position = position;
+    this.#tell((listener) => listener.onRestart?.(position));
+  }
+
+  #tell(what: (listener: FeedListener) => void): void {
+    for (const listener of this.#listeners) {
+      try {
+        what(listener);
+      } catch (error) {
+        this.#log.warn({ err: error }, "a listener of the change feed failed");
+      }
+    }
+  }
+
+  /** Ends early when woken, but not before the shortest interval between two polls. */
+  async #pause(ms: number): Promise<void> {
+    const begun = performance.now();
+    if (!this.#woken && !this.#closed) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        this.#endPause = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.#endPause = () => undefined;
+    }
+    const restMs = SHORTEST_INTERVAL_MS - (performance.now() - begun);
+    if (restMs > 0 && !this.#closed) await new Promise((resolve) => setTimeout(resolve, restMs));
+  }
+}

@@ -1,0 +1,96 @@
+import type { Transition } from "../domain/agent.ts";
+import type { Refusal } from "../domain/errors.ts";
+import { revisionCompacted } from "../storage/refusals.ts";
+import type { FeedListener } from "./change-feed.ts";
+import { draining, starting } from "./refusals.ts";
+import { Ring } from "./ring.ts";
+import type { Watcher } from "./watcher.ts";
+
+/**
+ * Transitions kept in memory for watchers that come back: some 10 to 20 MB, and at a thousand transitions a second the
+ * last twenty seconds.
+ */
+export const RING_CAPACITY = 20_000;
+
+/** Hands what the feed reads to the watchers. Never waits for any of them. */
+export class Hub implements FeedListener {
+  readonly #ring: Ring;
+  /** Those that follow the feed; the rest are still reading what came before. */
+  readonly #following = new Set<Watcher>();
+  readonly #watchers = new Set<Watcher>();
+  #position: bigint | undefined;
+  #draining = false;
+
+  constructor(ringCapacity = RING_CAPACITY) {
+    this.#ring = new Ring(ringCapacity);
+  }
+
+  /** Everything up to it is in the queues of those who follow. */
+  get position(): bigint {
+    if (this.#position === undefined) throw starting();
+    return this.#position;
+  }
+
+  /** How many watches are open. */
+  get size(): number {
+    return this.#watchers.size;
+  }
+
+  onTransitions(transitions: readonly Transition[], position: bigint): void {
+    this.#position = position;
+    for (const transition of transitions) {
+      this.#ring.push(transition);
+      for (const watcher of this.#interestedIn(transition)) {
+        if (!watcher.offer(transition)) this.#following.delete(watcher);
+      }
+    }
+    for (const watcher of this.#watchers) watcher.reach(position);
+  }
+
+  onRestart(position: bigint): void {
+    this.#position = position;
+    this.#ring.reset(position);
+    this.#endAll(() => revisionCompacted(position));
+  }
+
+  /** From now on the watcher is told when all watches end. */
+  join(watcher: Watcher): void {
+    if (this.#draining) throw draining();
+    if (this.#position === undefined) throw starting();
+    this.#watchers.add(watcher);
+  }
+
+  /** From now on the watcher is offered all that comes after the hub's position. */
+  follow(watcher: Watcher): void {
+    if (this.#watchers.has(watcher)) this.#following.add(watcher);
+  }
+
+  leave(watcher: Watcher): void {
+    this.#watchers.delete(watcher);
+    this.#following.delete(watcher);
+  }
+
+  /**
+   * The next transitions after a revision, up to the hub's position, from memory. Undefined when memory does not reach
+   * back to the revision, or the feed has not reached it.
+   */
+  recall(revision: bigint, limit: number): readonly Transition[] | undefined {
+    return revision > this.position ? undefined : this.#ring.from(revision, limit);
+  }
+
+  /** Ends all watches, and refuses new ones. */
+  drain(): void {
+    this.#draining = true;
+    this.#endAll(draining);
+  }
+
+  /** All of them, for now; the place for an index by agent, user, claw and status. */
+  #interestedIn(_transition: Transition): Iterable<Watcher> {
+    return this.#following;
+  }
+
+  #endAll(refusal: () => Refusal): void {
+    for (const watcher of this.#watchers) watcher.end(refusal());
+    this.#following.clear();
+  }
+}

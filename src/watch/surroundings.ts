@@ -1,0 +1,16 @@
+import type { TransitionLog } from "../storage/transition-log.ts";
+import type { Hub } from "./hub.ts";
+import type { Turnstile } from "./turnstile.ts";
+
+/** What all watches of a replica share. */
+export interface WatchSurroundings {
+  readonly hub: Hub;
+  readonly source: Pick<TransitionLog, "read" | "readSnapshotPage">;
+  /** What watchers read before they can follow the hub goes through here, so that the feed always has a connection. */
+  readonly turnstile: Turnstile;
+  wakeFeed(): void;
+  /** Agents, or transitions, read at once. */
+  readonly pageSize: number;
+  /** Changes that wait for one watcher at most. */
+  readonly queueLimit: number;
+}

@@ -1,0 +1,37 @@
+import type { Agent, Transition } from "../domain/agent.ts";
+import type { AgentFilter, ChangeType } from "../domain/filter.ts";
+
+/** What somebody wants to watch. */
+export interface WatchQuery {
+  readonly filter: AgentFilter;
+  /** Only what comes after it. Undefined: begin with a snapshot. */
+  readonly afterRevision: bigint | undefined;
+  /**
+   * The watcher would rather have the newest state of each agent than every step, while it is slow. Changes are not
+   * merged yet: the contract allows that, since merging happens only while a watcher is slow, and who is too slow is
+   * told where it stopped like everybody else.
+   */
+  readonly conflate: boolean;
+  /** How often to say how far the stream has come, in milliseconds. */
+  readonly bookmarkMs: number;
+}
+
+export interface WatchedChange {
+  readonly type: ChangeType;
+  readonly transition: Transition;
+  /** How many transitions were merged into this one besides it. */
+  readonly conflated: number;
+}
+
+export interface WatchMessage {
+  /** Where to resume from: nothing at or below it is undelivered. 0 before the snapshot is complete. */
+  readonly revision: bigint;
+  /** As of their own revisions; before any change in the same message. */
+  readonly snapshotAgents: readonly Agent[];
+  /** In the order of revisions. */
+  readonly changes: readonly WatchedChange[];
+  readonly bookmark: { readonly snapshotComplete: boolean } | undefined;
+}
+
+/** What a message says besides its revision. */
+export type WatchMessageParts = Partial<Omit<WatchMessage, "revision">>;

@@ -1,0 +1,33 @@
+import { tellSince } from "./catch-up.ts";
+import { tellSnapshot } from "./snapshot.ts";
+import type { WatchSurroundings } from "./surroundings.ts";
+import type { WatchMessage, WatchQuery } from "./watch-message.ts";
+import { Watcher } from "./watcher.ts";
+
+/**
+ * One watch, from its beginning to its end: first what was before (a snapshot, or the changes since a revision), then
+ * what comes. Reads on only when the consumer has taken what was told.
+ */
+export async function* watchStream(
+  query: WatchQuery,
+  signal: AbortSignal,
+  surroundings: WatchSurroundings,
+): AsyncGenerator<WatchMessage, void> {
+  const { hub, queueLimit } = surroundings;
+  const watcher = new Watcher(query, signal, queueLimit);
+  try {
+    hub.join(watcher);
+    const { afterRevision } = query;
+    const following = yield* afterRevision === undefined
+      ? tellSnapshot(watcher, surroundings)
+      : tellSince(watcher, afterRevision, surroundings);
+    while (following && watcher.goesOn()) {
+      const message = watcher.next(hub.position);
+      if (message === undefined) await watcher.wait();
+      else yield message;
+    }
+  } finally {
+    hub.leave(watcher);
+    watcher.close();
+  }
+}
