@@ -1,0 +1,245 @@
+import type { Agent } from "../domain/agent.ts";
+import { Refusal } from "../domain/errors.ts";
+import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
+import type { Micros } from "../domain/time.ts";
+import { END_LEASE } from "../storage/agent-change.ts";
+import type { Committer, Verdict } from "../storage/committer.ts";
+import type { Database } from "../storage/database.ts";
+import { databaseUnavailable } from "../storage/failures.ts";
+import type { AgentEntry } from "./agent-entry.ts";
+import { BeatWriter } from "./beat-writer.ts";
+import type { Logger } from "./logger.ts";
+import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
+import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./refusals.ts";
+import type { Registry } from "./registry.ts";
+
+/**
+ * Takes beats in, judges each by what is known of its agent, and sends it the cheap way (a renewal, with many others)
+ * or the dear one (a change, through the committer). Beats of one agent are settled in the order they came.
+ */
+export class BeatIntake {
+  readonly #database: Database;
+  readonly #committer: Committer;
+  readonly #registry: Registry;
+  readonly #writer: BeatWriter;
+  readonly #log: Logger;
+  readonly #changes = new Set<Promise<void>>();
+
+  constructor(options: { database: Database; committer: Committer; registry: Registry; log: Logger }) {
+    this.#database = options.database;
+    this.#committer = options.committer;
+    this.#registry = options.registry;
+    this.#log = options.log;
+    this.#writer = new BeatWriter({
+      ...options,
+      onApplied: (entry, beats) => {
+        for (const beat of beats) beat.settle(this.#renewed(entry, beat));
+        this.#proceed(entry);
+      },
+      onMissed: (entry, beats) => {
+        // Somebody else changed the agent: each is judged again, before whatever came after it.
+        entry.waiting.unshift(...beats);
+        this.#proceed(entry);
+      },
+    });
+  }
+
+  /** A beat of an agent that this replica has an entry for. */
+  accept(entry: AgentEntry, beat: PendingBeat): void {
+    if (entry.underway || entry.waiting.length > 0) entry.waiting.push(beat);
+    else this.#judge(entry, beat);
+  }
+
+  /** A unary beat of an agent that this replica has nothing to do with otherwise. */
+  acceptElsewhere(beat: PendingBeat): void {
+    this.#change(undefined, beat, []);
+  }
+
+  /** Another session took the agent: what the former one sent and is not written yet is void. */
+  supersede(entry: AgentEntry): void {
+    const isVoid = (beat: PendingBeat): boolean => beat.holder !== undefined && beat.holder !== entry.holder;
+    const voided = [...entry.renewals.filter(isVoid), ...entry.waiting.filter(isVoid)];
+    entry.renewals = entry.renewals.filter((beat) => !isVoid(beat));
+    entry.waiting = entry.waiting.filter((beat) => !isVoid(beat));
+    for (const beat of voided) beat.settle(refused(sessionSuperseded(entry.agentId)));
+  }
+
+  async drain(): Promise<void> {
+    await this.#writer.drain();
+    while (this.#changes.size > 0) await Promise.all(this.#changes);
+  }
+
+  #proceed(entry: AgentEntry): void {
+    while (!entry.underway) {
+      const beat = entry.waiting.shift();
+      if (beat === undefined) return;
+      this.#judge(entry, beat);
+    }
+  }
+
+  #judge(entry: AgentEntry, beat: PendingBeat): void {
+    const { agent } = entry;
+    if (agent === undefined || beat.beat === "leaving" || refusalFor(agent, beat) !== undefined) {
+      this.#changeOf(entry, beat);
+      return;
+    }
+    const verdict = judgeBeat(agent, beat.beat, this.#database.clock.now(), Math.random());
+    beat.heldOff = verdict.kind === "held_off";
+    if (verdict.kind === "renew" || (verdict.kind === "held_off" && verdict.change === null)) this.#renew(entry, beat);
+    else this.#changeOf(entry, beat);
+  }
+
+  #renew(entry: AgentEntry, beat: PendingBeat): void {
+    entry.renewals.push(beat);
+    if (entry.renewals.length === 1) this.#writer.add(entry);
+  }
+
+  /** A change renews the lease as well, so the renewals that wait are settled by it. */
+  #changeOf(entry: AgentEntry, beat: PendingBeat): void {
+    const renewals = entry.renewals;
+    entry.renewals = [];
+    entry.underway = true;
+    this.#change(entry, beat, renewals);
+  }
+
+  #change(entry: AgentEntry | undefined, beat: PendingBeat, renewals: readonly PendingBeat[]): void {
+    const change = this.#commit(entry, beat).then((outcome) => {
+      if (entry !== undefined) entry.underway = false;
+      if (outcome.kind === "applied" && entry !== undefined) {
+        for (const renewal of renewals) renewal.settle(this.#renewed(entry, renewal));
+      }
+      beat.settle(outcome);
+      if (entry === undefined) return;
+      // They did not get their renewal from it after all.
+      if (outcome.kind === "refused") entry.waiting.unshift(...renewals);
+      this.#proceed(entry);
+    });
+    this.#changes.add(change);
+    void change.finally(() => this.#changes.delete(change));
+  }
+
+  async #commit(entry: AgentEntry | undefined, beat: PendingBeat): Promise<BeatOutcome> {
+    let seen: Agent | undefined;
+    try {
+      const outcome = await this.#committer.submit<BeatOutcome>({
+        agentId: beat.agentId,
+        actor: `agent:${beat.agentId}`,
+        ...(entry === undefined ? {} : { id: entry.id }),
+        ...(entry?.agent === undefined ? {} : { known: entry.agent }),
+        judge: (agent, now) => {
+          seen = agent;
+          return this.#verdict(agent, beat, now, entry);
+        },
+      });
+      return outcome;
+    } catch (error) {
+      if (entry !== undefined && seen !== undefined) this.#registry.learn(entry, seen);
+      if (error instanceof Refusal) return refused(error, seen);
+      this.#log.error({ err: error, agentId: beat.agentId }, "a heartbeat cannot be applied");
+      return refused(databaseUnavailable(error), seen);
+    }
+  }
+
+  #verdict(
+    agent: Agent | undefined,
+    pending: PendingBeat,
+    now: Micros,
+    entry: AgentEntry | undefined,
+  ): Verdict<BeatOutcome> {
+    if (agent === undefined) throw agentNotFound(pending.agentId);
+    const refusal = refusalFor(agent, pending);
+    if (refusal !== undefined) throw refusal;
+    const learn = (after: Agent): void => {
+      if (entry !== undefined) this.#registry.learn(entry, after);
+      // An agent that came back by a unary heartbeat: nobody else may be watching its lease.
+      else this.#registry.learn(this.#registry.open(after.id, after.agentId), after);
+    };
+    if (pending.beat === "leaving") {
+      const goodbye = judgeGoodbye(agent);
+      if (goodbye === undefined) return { kind: "done", result: { kind: "applied", agent } };
+      return this.#write(agent, pending, goodbye, learn);
+    }
+    const verdict = judgeBeat(agent, pending.beat, now, Math.random());
+    const lease = { kind: "grant", ms: pending.leaseMs } as const;
+    switch (verdict.kind) {
+      case "renew":
+      case "confirm":
+        return {
+          kind: "write",
+          write: {
+            kind: "quiet",
+            agent,
+            endHold: verdict.kind === "confirm",
+            lease,
+            heartbeat: true,
+            fenceEpoch: true,
+          },
+          result: ({ agent: after }) => {
+            learn(after);
+            return { kind: "applied", agent: pending.holder?.introduce === false ? undefined : after };
+          },
+        };
+      case "held_off":
+        if (verdict.change === null) {
+          return {
+            kind: "write",
+            write: { kind: "quiet", agent, lease, heartbeat: true, fenceEpoch: true },
+            result: ({ agent: after }) => {
+              learn(after);
+              return refused(reportOutdated(after), after);
+            },
+          };
+        }
+        return this.#write(agent, pending, verdict.change, (after) => learn(after), reportOutdated);
+      case "change":
+        return this.#write(agent, pending, verdict, learn);
+    }
+  }
+
+  #write(
+    agent: Agent,
+    pending: PendingBeat,
+    change: StatusChange,
+    learn: (after: Agent) => void,
+    refusal?: (after: Agent) => Refusal,
+  ): Verdict<BeatOutcome> {
+    const leaves = change.status === "offline";
+    return {
+      kind: "write",
+      write: {
+        kind: "update",
+        agent,
+        cause: change.cause,
+        status: change,
+        lease: leaves ? END_LEASE : { kind: "grant", ms: pending.leaseMs },
+        heartbeat: true,
+        fenceEpoch: true,
+        ...(leaves ? { held: false } : pending.holder === undefined ? {} : { held: true }),
+      },
+      result: ({ agent: after }) => {
+        learn(after);
+        return refusal === undefined ? { kind: "applied", agent: after } : refused(refusal(after), after);
+      },
+    };
+  }
+
+  /** What a beat that only renewed the lease answers: nothing, unless its report was held off or it is the first. */
+  #renewed(entry: AgentEntry, pending: PendingBeat): BeatOutcome {
+    const { agent } = entry;
+    if (agent === undefined) return RENEWED;
+    if (pending.heldOff) return refused(reportOutdated(agent), agent);
+    return pending.holder?.introduce === false ? RENEWED : { kind: "applied", agent };
+  }
+}
+
+function refused(refusal: Refusal, agent?: Agent): BeatOutcome {
+  return { kind: "refused", refusal, agent };
+}
+
+/** Whether the agent is this beat's to speak for. */
+function refusalFor(agent: Agent, { holder, clawIdentifier }: PendingBeat): Refusal | undefined {
+  const claw = holder === undefined ? clawIdentifier : holder.session.clawIdentifier;
+  if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent);
+  if (holder !== undefined && holder.epoch !== agent.epoch) return sessionSuperseded(agent.agentId);
+  return undefined;
+}

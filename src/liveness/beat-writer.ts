@@ -1,0 +1,157 @@
+import type { Database } from "../storage/database.ts";
+import { failureKind } from "../storage/failures.ts";
+import { renewLeases } from "../storage/liveness.ts";
+import type { AgentEntry } from "./agent-entry.ts";
+import type { Logger } from "./logger.ts";
+import type { PendingBeat } from "./pending-beat.ts";
+import type { Registry } from "./registry.ts";
+
+/** A batch goes out when so many agents wait, */
+const LARGEST_BATCH = 1_000;
+/** or when the first of them has waited so long. */
+const FLUSH_MS = 100;
+/** Two connections: while one batch is on its way the next one need not wait. */
+const BATCHES_UNDERWAY = 2;
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 1_000;
+
+interface Batch {
+  readonly entries: AgentEntry[];
+  readonly renewals: { id: bigint; epoch: bigint; revision: bigint; leaseMs: number }[];
+  readonly beats: PendingBeat[][];
+}
+
+/**
+ * Writes the heartbeats that change nothing: the newest of each agent, many in one statement. What does not apply any
+ * more goes back to be judged again before it is acknowledged.
+ */
+export class BeatWriter {
+  readonly #database: Database;
+  readonly #registry: Registry;
+  readonly #log: Logger;
+  readonly #onApplied: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
+  readonly #onMissed: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
+  #pending: AgentEntry[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #underway = 0;
+  #closing = false;
+  #idle: (() => void)[] = [];
+
+  constructor(options: {
+    database: Database;
+    registry: Registry;
+    log: Logger;
+    onApplied(entry: AgentEntry, beats: readonly PendingBeat[]): void;
+    onMissed(entry: AgentEntry, beats: readonly PendingBeat[]): void;
+  }) {
+    this.#database = options.database;
+    this.#registry = options.registry;
+    this.#log = options.log;
+    this.#onApplied = options.onApplied;
+    this.#onMissed = options.onMissed;
+  }
+
+  /** The entry has renewals that wait. Call once, when its first one comes. */
+  add(entry: AgentEntry): void {
+    this.#pending.push(entry);
+    if (this.#pending.length >= LARGEST_BATCH) this.#flushSoon(0);
+    else this.#flushSoon(FLUSH_MS);
+  }
+
+  /** Writes what waits, and waits until it is written (or given back). */
+  async drain(): Promise<void> {
+    this.#closing = true;
+    while (this.#pending.length > 0 || this.#underway > 0) {
+      this.#flush();
+      if (this.#underway > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    }
+    clearTimeout(this.#timer);
+  }
+
+  #flushSoon(delayMs: number): void {
+    if (delayMs === 0) {
+      this.#flush();
+      return;
+    }
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#flush();
+    }, delayMs);
+  }
+
+  #flush(): void {
+    while (this.#pending.length > 0 && this.#underway < BATCHES_UNDERWAY) {
+      const batch = this.#take();
+      if (batch.entries.length === 0) continue;
+      this.#underway += 1;
+      void this.#write(batch).finally(() => {
+        this.#underway -= 1;
+        for (const resolve of this.#idle.splice(0)) resolve();
+        if (this.#pending.length >= LARGEST_BATCH || this.#closing) this.#flush();
+        else if (this.#pending.length > 0) this.#flushSoon(FLUSH_MS);
+      });
+    }
+  }
+
+  #take(): Batch {
+    const batch: Batch = { entries: [], renewals: [], beats: [] };
+    const taken = this.#pending.splice(0, LARGEST_BATCH);
+    for (const entry of taken) {
+      const beats = entry.renewals;
+      const newest = beats.at(-1);
+      // A change of the agent took its renewals along.
+      if (newest === undefined) continue;
+      entry.renewals = [];
+      if (entry.agent === undefined) {
+        this.#onMissed(entry, beats);
+        continue;
+      }
+      entry.underway = true;
+      batch.entries.push(entry);
+      batch.beats.push(beats);
+      batch.renewals.push({
+        id: entry.id,
+        epoch: entry.agent.epoch,
+        revision: entry.agent.revision,
+        leaseMs: newest.leaseMs,
+      });
+    }
+    return batch;
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    let retryMs = FIRST_RETRY_MS;
+    for (;;) {
+      try {
+        const { missed, appliedAt } = await renewLeases(this.#database, batch.renewals);
+        this.#settle(batch, missed, appliedAt);
+        return;
+      } catch (error) {
+        if (failureKind(error) === "defect") this.#log.error({ err: error }, "a batch of heartbeats cannot be written");
+        // Kept and tried again: a heartbeat is acknowledged when it is applied, however long that takes. When the
+        // replica stops, its agents' next heartbeats, elsewhere, stand for these.
+        if (this.#closing) {
+          this.#settle(batch, new Set(batch.entries.map(({ id }) => id)), undefined);
+          return;
+        }
+        await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random() / 2)));
+        retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+      }
+    }
+  }
+
+  #settle(batch: Batch, missed: ReadonlySet<bigint>, appliedAt: number | undefined): void {
+    for (const [place, entry] of batch.entries.entries()) {
+      const beats = batch.beats[place] ?? [];
+      const renewal = batch.renewals[place];
+      entry.underway = false;
+      if (renewal === undefined || appliedAt === undefined || missed.has(entry.id)) {
+        entry.agent = undefined;
+        this.#onMissed(entry, beats);
+        continue;
+      }
+      this.#registry.expect(entry, appliedAt + renewal.leaseMs * 1_000);
+      this.#onApplied(entry, beats);
+    }
+  }
+}

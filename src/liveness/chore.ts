@@ -1,0 +1,47 @@
+import type { Logger } from "./logger.ts";
+
+/** Something that a replica does again and again, one run at a time. A run that fails is logged and the next one tries. */
+export class Chore {
+  readonly #name: string;
+  readonly #everyMs: number;
+  readonly #log: Logger;
+  readonly #run: () => Promise<void>;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #closed = false;
+  #failing = false;
+
+  constructor(options: { name: string; everyMs: number; log: Logger; run(): Promise<void> }) {
+    this.#name = options.name;
+    this.#everyMs = options.everyMs;
+    this.#log = options.log;
+    this.#run = () => options.run();
+  }
+
+  /** The first run is at once, the second at a random moment of the interval, so that replicas spread out. */
+  start(): void {
+    this.#running = this.#once(Math.random() * this.#everyMs);
+  }
+
+  /** No run begins any more; waits for the one that is under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  async #once(nextMs: number): Promise<void> {
+    try {
+      await this.#run();
+      this.#failing = false;
+    } catch (error) {
+      // Once for each time that it begins to fail: a database that is away for an hour is one event.
+      if (!this.#failing) this.#log.warn({ err: error }, `cannot ${this.#name}`);
+      this.#failing = true;
+    }
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => {
+      this.#running = this.#once(this.#everyMs);
+    }, nextMs);
+  }
+}

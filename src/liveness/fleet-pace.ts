@@ -1,0 +1,53 @@
+import { announcedIntervalMs, approachPace, type Pace, type PaceLimits, paceFor } from "../domain/lease.ts";
+import type { Database } from "../storage/database.ts";
+import { countLiveAgents } from "../storage/liveness.ts";
+import { Chore } from "./chore.ts";
+import type { Logger } from "./logger.ts";
+
+const COUNT_EVERY_MS = 5_000;
+
+/** The pace of the fleet: follows its size, slowly enough that an agent that obeys an older pace is still in time. */
+export class FleetPace {
+  readonly #limits: PaceLimits;
+  readonly #count: Chore;
+  #pace: Pace;
+  #grownAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: { database: Database; limits: PaceLimits; log: Logger }) {
+    this.#limits = options.limits;
+    this.#pace = paceFor(0, options.limits);
+    this.#count = new Chore({
+      name: "count the agents that beat",
+      everyMs: COUNT_EVERY_MS,
+      log: options.log,
+      run: async () => this.#adapt(await countLiveAgents(options.database)),
+    });
+  }
+
+  /** Grants are by it as it stands. */
+  get current(): Pace {
+    return this.#pace;
+  }
+
+  /** What to announce: jittered. */
+  announced(): Pace {
+    return { intervalMs: announcedIntervalMs(this.#pace, Math.random()), leaseMs: this.#pace.leaseMs };
+  }
+
+  start(): void {
+    this.#count.start();
+  }
+
+  async close(): Promise<void> {
+    await this.#count.close();
+  }
+
+  #adapt(liveAgents: number): void {
+    const wanted = paceFor(liveAgents, this.#limits);
+    const now = performance.now();
+    const grows = wanted.intervalMs > this.#pace.intervalMs;
+    if (grows && now - this.#grownAt < this.#pace.leaseMs) return;
+    if (grows) this.#grownAt = now;
+    this.#pace = approachPace(this.#pace, wanted);
+  }
+}

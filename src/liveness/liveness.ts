@@ -1,0 +1,153 @@
+import type { Agent, Transition } from "../domain/agent.ts";
+import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { Pace, PaceLimits } from "../domain/lease.ts";
+import type { Committer } from "../storage/committer.ts";
+import type { Database } from "../storage/database.ts";
+import { releaseAgents } from "../storage/liveness.ts";
+import { BeatIntake } from "./beat-intake.ts";
+import { Claims } from "./claims.ts";
+import { FleetPace } from "./fleet-pace.ts";
+import type { HeldAgent } from "./held-agent.ts";
+import type { Logger } from "./logger.ts";
+import { Membership } from "./membership.ts";
+import { Reaper } from "./reaper.ts";
+import { Recovery } from "./recovery.ts";
+import { Registry } from "./registry.ts";
+import { Session, type SessionContext, type SessionOptions } from "./session.ts";
+import { UnaryBeats } from "./unary-beats.ts";
+
+export interface LivenessOptions {
+  readonly database: Database;
+  readonly committer: Committer;
+  readonly replica: number;
+  readonly pace: PaceLimits;
+  readonly log: Logger;
+}
+
+/** Sessions, leases and recovery of one replica. */
+export class Liveness {
+  readonly #database: Database;
+  readonly #log: Logger;
+  readonly #registry: Registry;
+  readonly #intake: BeatIntake;
+  readonly #claims: Claims;
+  readonly #unary: UnaryBeats;
+  readonly #pace: FleetPace;
+  readonly #reaper: Reaper;
+  readonly #recovery: Recovery;
+  readonly #membership: Membership;
+  readonly #context: SessionContext;
+  readonly #sessions = new Set<Session>();
+  readonly #releases = new Set<Promise<void>>();
+
+  constructor(options: LivenessOptions) {
+    const { database, replica, log } = options;
+    this.#database = database;
+    this.#log = log;
+    this.#registry = new Registry(database.clock.now());
+    const shared = { ...options, registry: this.#registry };
+    this.#intake = new BeatIntake(shared);
+    this.#claims = new Claims(database, replica, log);
+    this.#unary = new UnaryBeats(this.#registry, this.#intake);
+    this.#pace = new FleetPace({ database, limits: options.pace, log });
+    this.#reaper = new Reaper(shared);
+    this.#recovery = new Recovery(options);
+    this.#membership = new Membership({ ...options, onAdopted: (leases) => this.#reaper.watch(leases) });
+    this.#context = {
+      registry: this.#registry,
+      intake: this.#intake,
+      claims: this.#claims,
+      leaseMs: () => this.#pace.current.leaseMs,
+      onClosed: (session, held) => this.#closed(session, held),
+    };
+  }
+
+  start(): void {
+    this.#membership.start();
+    this.#pace.start();
+    this.#reaper.start();
+    this.#recovery.start();
+  }
+
+  pace(): Pace {
+    return this.#pace.announced();
+  }
+
+  /** How many streams are open, and how many agents this replica keeps an eye on. */
+  census(): { readonly sessions: number; readonly agents: number } {
+    return { sessions: this.#sessions.size, agents: this.#registry.size };
+  }
+
+  openSession(options: SessionOptions): Session {
+    const session = new Session(this.#context, options);
+    this.#sessions.add(session);
+    return session;
+  }
+
+  beat(
+    beats: readonly ParsedBeat[],
+    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
+  ): Promise<readonly BeatResult[]> {
+    return this.#unary.beat(beats, options);
+  }
+
+  /** This replica made an agent, so it watches its first lease. */
+  created(agent: Agent): void {
+    this.#registry.learn(this.#registry.open(agent.id, agent.agentId), agent);
+  }
+
+  /** The log of transitions, whoever made them, in order. */
+  changed(transition: Transition): void {
+    this.#tell(transition);
+    this.#reaper.changed(transition);
+    this.#recovery.changed(transition);
+  }
+
+  /** Asks every stream to go elsewhere, each within a moment of its own. @param withinMs the longest of them */
+  drain(withinMs: number): void {
+    for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));
+  }
+
+  /** Writes what waits, then leaves. What cannot be written is not acknowledged. */
+  async close(): Promise<void> {
+    await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close()]);
+    await this.#intake.drain();
+    this.#claims.close();
+    for (const session of [...this.#sessions]) session.close();
+    await Promise.all(this.#releases);
+    await this.#membership.close();
+  }
+
+  #tell(transition: Transition): void {
+    const entry = this.#registry.get(transition.agentId);
+    if (entry === undefined || entry.id !== transition.id) return;
+    // Our own change whose answer is still on its way: it will be learnt from that, and is no news to the session.
+    if (
+      entry.underway &&
+      transition.cause !== "service" &&
+      transition.cause !== "deleted" &&
+      transition.cause !== "moved"
+    )
+      return;
+    const { agent } = entry;
+    if (agent !== undefined && agent.revision >= transition.revision) return;
+    entry.agent = undefined;
+    const holder = entry.holder;
+    if (holder?.state === "held") holder.session.changed(transition);
+  }
+
+  #closed(session: Session, held: readonly HeldAgent[]): void {
+    this.#sessions.delete(session);
+    const releases = held.flatMap(({ agentId, epoch }) => {
+      const entry = this.#registry.get(agentId);
+      return entry === undefined ? [] : [{ id: entry.id, epoch }];
+    });
+    if (releases.length === 0) return;
+    // Best effort: what stays held is given up when the lease ends or the replica is found gone.
+    const release = releaseAgents(this.#database, releases).catch((error: unknown) => {
+      this.#log.debug({ err: error }, "agents of a closed stream could not be released");
+    });
+    this.#releases.add(release);
+    void release.finally(() => this.#releases.delete(release));
+  }
+}

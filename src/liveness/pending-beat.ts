@@ -1,0 +1,29 @@
+import type { Agent } from "../domain/agent.ts";
+import type { Refusal } from "../domain/errors.ts";
+import type { Beat } from "../domain/status-machine.ts";
+import type { HeldAgent } from "./held-agent.ts";
+
+/** What became of a beat. */
+export type BeatOutcome =
+  | {
+      readonly kind: "applied";
+      /** The agent afterwards, where that is more than a renewed lease. */
+      readonly agent: Agent | undefined;
+    }
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined };
+
+/** A beat on its way. */
+export interface PendingBeat {
+  readonly agentId: string;
+  readonly beat: Beat | "leaving";
+  readonly leaseMs: number;
+  /** The session that brought it; undefined for a unary heartbeat. */
+  readonly holder: HeldAgent | undefined;
+  /** For a unary heartbeat: the claw that it says it comes from. */
+  readonly clawIdentifier: string | undefined;
+  /** It renews the lease, but its report was judged older than what a service set. */
+  heldOff: boolean;
+  settle(outcome: BeatOutcome): void;
+}
+
+export const RENEWED: BeatOutcome = { kind: "applied", agent: undefined };

@@ -1,0 +1,133 @@
+import type { Transition } from "../domain/agent.ts";
+import { judgeLeaseEnd } from "../domain/status-machine.ts";
+import { END_LEASE } from "../storage/agent-change.ts";
+import type { Committer } from "../storage/committer.ts";
+import type { Database } from "../storage/database.ts";
+import { overdueLeases, type WatchedLease } from "../storage/liveness.ts";
+import type { AgentEntry } from "./agent-entry.ts";
+import { Chore } from "./chore.ts";
+import { TICK_MS } from "./lease-wheel.ts";
+import type { Logger } from "./logger.ts";
+import type { Registry } from "./registry.ts";
+
+/** How often one of the replicas looks through all leases, for those that nobody watches. */
+const BACKSTOP_MS = 30_000;
+/** Expiries in the committer at once: more would only queue there, before whatever else is to be committed. */
+const MOST_UNDERWAY = 2_000;
+
+/**
+ * Ends leases. The wheel makes it prompt; whether a lease has ended is for the database to say, under the lock of its
+ * row, so that a heartbeat that was committed a moment before is never overlooked.
+ */
+export class Reaper {
+  readonly #database: Database;
+  readonly #committer: Committer;
+  readonly #registry: Registry;
+  readonly #replica: number;
+  readonly #log: Logger;
+  readonly #backstop: Chore;
+  #timer: NodeJS.Timeout | undefined;
+  #due: AgentEntry[] = [];
+  #underway = 0;
+
+  constructor(options: { database: Database; committer: Committer; registry: Registry; replica: number; log: Logger }) {
+    this.#database = options.database;
+    this.#committer = options.committer;
+    this.#registry = options.registry;
+    this.#replica = options.replica;
+    this.#log = options.log;
+    this.#backstop = new Chore({
+      name: "look for leases that nobody watches",
+      everyMs: BACKSTOP_MS,
+      log: options.log,
+      run: () => this.#sweep(),
+    });
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#backstop.start();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#backstop.close();
+  }
+
+  /** Leases that this replica is to watch from now on. */
+  watch(leases: readonly WatchedLease[]): void {
+    for (const { id, agentId, leaseExpiresAt } of leases) {
+      if (leaseExpiresAt === null) continue;
+      this.#registry.expect(this.#registry.open(id, agentId), leaseExpiresAt);
+    }
+  }
+
+  /** Somebody changed an agent: what is offline or gone has no lease to watch. */
+  changed(transition: Transition): void {
+    const entry = this.#registry.get(transition.agentId);
+    if (entry === undefined || entry.id !== transition.id) return;
+    if (transition.toStatus === null) this.#registry.forget(entry);
+    else if (transition.toStatus === "offline" && entry.holder === undefined && !entry.underway)
+      this.#registry.forget(entry);
+  }
+
+  #tick(): void {
+    for (const entry of this.#registry.due(this.#database.clock.now())) this.#due.push(entry);
+    while (this.#underway < MOST_UNDERWAY) {
+      const entry = this.#due.pop();
+      if (entry === undefined) return;
+      this.#underway += 1;
+      void this.#expire(entry).finally(() => {
+        this.#underway -= 1;
+      });
+    }
+  }
+
+  async #expire(entry: AgentEntry): Promise<void> {
+    try {
+      await this.#committer.submit<void>({
+        agentId: entry.agentId,
+        id: entry.id,
+        actor: "server",
+        judge: (agent, now) => {
+          const done = { kind: "done", result: undefined } as const;
+          if (agent === undefined) {
+            this.#registry.forget(entry);
+            return done;
+          }
+          const change = judgeLeaseEnd(agent);
+          if (change === undefined || agent.leaseExpiresAt === null || agent.leaseExpiresAt > now) {
+            // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
+            if (agent.replicaId !== this.#replica && entry.holder === undefined && !entry.underway)
+              this.#registry.forget(entry);
+            else this.#registry.learn(entry, agent);
+            return done;
+          }
+          return {
+            kind: "write",
+            write: {
+              kind: "update",
+              agent,
+              cause: "lease_expired",
+              status: change,
+              lease: END_LEASE,
+              held: false,
+              leaseEnded: true,
+            },
+            result: ({ agent: after }) => this.#registry.learn(entry, after),
+          };
+        },
+      });
+    } catch (error) {
+      // Tried again: nobody else may be watching this lease.
+      this.#log.warn({ err: error, agentId: entry.agentId }, "a lease that ended cannot be ended");
+      this.#registry.expect(entry, this.#database.clock.now() + 1_000_000);
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const leases = await overdueLeases(this.#database);
+    if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that nobody watched");
+    this.watch(leases);
+  }
+}

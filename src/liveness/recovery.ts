@@ -1,0 +1,155 @@
+import type { Transition } from "../domain/agent.ts";
+import { recoveryDelayMs } from "../domain/recovery-spread.ts";
+import { judgeRecovery } from "../domain/status-machine.ts";
+import type { Micros } from "../domain/time.ts";
+import { KEEP_LEASE } from "../storage/agent-change.ts";
+import type { Committer } from "../storage/committer.ts";
+import type { Database } from "../storage/database.ts";
+import { type DueRecovery, dueRecoveries } from "../storage/liveness.ts";
+import { Chore } from "./chore.ts";
+import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
+import type { Logger } from "./logger.ts";
+
+/** How far ahead recoveries are planned: whole seconds, so that all who share one are counted together. */
+const LOOK_AHEAD_SECONDS = 2;
+const LOOK_EVERY_MS = 500;
+/** How often everything is looked at again, from the beginning. */
+const LOOK_AGAIN_MS = 10_000;
+/** What is overdue by this much was due while no replica was there. */
+const OVERDUE_MS = 2_000;
+
+const BEGINNING = { recoveryAt: 0, id: 0n };
+
+interface Planned extends Timed {
+  readonly id: bigint;
+  readonly agentId: string;
+  readonly recoveryAt: Micros;
+}
+
+/**
+ * Recovers what is exhausted when its time comes, whoever saw the exhaustion. Every replica plans every recovery, the
+ * same way (by a hash of the agent), and whoever commits it first has done it: nobody is elected, nobody is missed.
+ */
+export class Recovery {
+  readonly #database: Database;
+  readonly #committer: Committer;
+  readonly #log: Logger;
+  readonly #look: Chore;
+  readonly #planned = new Map<bigint, Planned>();
+  readonly #wheel: LeaseWheel<Planned>;
+  /** How many recover within a second, as planned first: later looks see fewer, since some have recovered. */
+  readonly #sharing = new Map<number, number>();
+  #place: { recoveryAt: Micros; id: bigint } = BEGINNING;
+  #lookAgainAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: { database: Database; committer: Committer; log: Logger }) {
+    this.#database = options.database;
+    this.#committer = options.committer;
+    this.#log = options.log;
+    this.#wheel = new LeaseWheel<Planned>(options.database.clock.now());
+    this.#look = new Chore({
+      name: "look for recoveries",
+      everyMs: LOOK_EVERY_MS,
+      log: options.log,
+      run: () => this.#lookAhead(),
+    });
+  }
+
+  start(): void {
+    this.#look.start();
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#look.close();
+  }
+
+  /** An exhaustion that ends before the place up to which the database was read would be found late. */
+  changed(transition: Transition): void {
+    const { id, agentId, exhaustion } = transition;
+    const planned = this.#planned.get(id);
+    if (planned !== undefined && planned.recoveryAt !== exhaustion?.recoveryAt) this.#drop(planned);
+    if (exhaustion === null || transition.toStatus === null) return;
+    if (exhaustion.recoveryAt <= this.#place.recoveryAt)
+      this.#plan([{ id, agentId, recoveryAt: exhaustion.recoveryAt }]);
+  }
+
+  async #lookAhead(): Promise<void> {
+    const now = performance.now();
+    if (now >= this.#lookAgainAt) {
+      this.#place = BEGINNING;
+      this.#lookAgainAt = now + LOOK_AGAIN_MS;
+    }
+    const beforeSecond = Math.floor(this.#database.clock.now() / 1_000_000) + LOOK_AHEAD_SECONDS;
+    const found: DueRecovery[] = [];
+    for (let place = this.#place; ; ) {
+      const page = await dueRecoveries(this.#database, beforeSecond, place);
+      found.push(...page);
+      const last = page.at(-1);
+      if (last === undefined || page.length < 5_000) break;
+      place = last;
+    }
+    // Whatever appears behind this place from now on is told by the log of transitions.
+    this.#place = { recoveryAt: beforeSecond * 1_000_000 - 1, id: 2n ** 63n - 1n };
+    this.#plan(found);
+    for (const second of this.#sharing.keys()) if (second < beforeSecond - 60) this.#sharing.delete(second);
+  }
+
+  #plan(found: readonly DueRecovery[]): void {
+    const now = this.#database.clock.now();
+    const fresh = found.filter(({ id, recoveryAt }) => this.#planned.get(id)?.recoveryAt !== recoveryAt);
+    const overdue = fresh.filter(({ recoveryAt }) => recoveryAt < now - OVERDUE_MS * 1_000);
+    const bySecond = new Map<number, number>();
+    for (const { recoveryAt } of found)
+      bySecond.set(secondOf(recoveryAt), (bySecond.get(secondOf(recoveryAt)) ?? 0) + 1);
+    for (const [second, count] of bySecond) {
+      this.#sharing.set(second, Math.max(count, this.#sharing.get(second) ?? 0));
+    }
+    for (const { id, agentId, recoveryAt } of fresh) {
+      const late = recoveryAt < now - OVERDUE_MS * 1_000;
+      const sharing = late ? overdue.length : (this.#sharing.get(secondOf(recoveryAt)) ?? 1);
+      const dueAt = (late ? now : recoveryAt) + recoveryDelayMs(agentId, sharing) * 1_000;
+      const former = this.#planned.get(id);
+      if (former !== undefined) this.#drop(former);
+      const planned: Planned = { id, agentId, recoveryAt, dueAt, tick: null };
+      this.#planned.set(id, planned);
+      this.#wheel.schedule(planned);
+    }
+  }
+
+  #drop(planned: Planned): void {
+    planned.dueAt = null;
+    this.#planned.delete(planned.id);
+  }
+
+  #tick(): void {
+    for (const planned of this.#wheel.due(this.#database.clock.now())) void this.#recover(planned);
+  }
+
+  async #recover(planned: Planned): Promise<void> {
+    try {
+      await this.#committer.submit<void>({
+        agentId: planned.agentId,
+        id: planned.id,
+        actor: "server",
+        judge: (agent, now) => {
+          const change = agent === undefined ? undefined : judgeRecovery(agent, now);
+          if (agent === undefined || change === undefined) return { kind: "done", result: undefined };
+          const write = { kind: "update", agent, cause: "recovery", status: change, lease: KEEP_LEASE } as const;
+          return { kind: "write", write, result: () => undefined };
+        },
+      });
+    } catch (error) {
+      this.#log.warn({ err: error, agentId: planned.agentId }, "an agent cannot recover yet");
+    } finally {
+      // Whatever is still due is found again by the next look.
+      if (this.#planned.get(planned.id) === planned) this.#planned.delete(planned.id);
+    }
+  }
+}
+
+function secondOf(instant: Micros): number {
+  return Math.floor(instant / 1_000_000);
+}

@@ -1,0 +1,41 @@
+import type { Agent } from "../domain/agent.ts";
+import { Refusal } from "../domain/errors.ts";
+
+export function agentNotFound(agentId: string): Refusal {
+  return new Refusal("AGENT_NOT_FOUND", "There is no such agent. Create it first, or check the agent_id.", {
+    metadata: { agentId },
+  });
+}
+
+export function wrongClaw(agent: Pick<Agent, "agentId" | "clawIdentifier">): Refusal {
+  return new Refusal("WRONG_CLAW", "The agent lives in another claw than the one that this heartbeat names.", {
+    metadata: { agentId: agent.agentId, clawIdentifier: agent.clawIdentifier },
+  });
+}
+
+export function sessionSuperseded(agentId: string): Refusal {
+  return new Refusal(
+    "SESSION_SUPERSEDED",
+    "Another stream holds this agent now. Stop sending its heartbeats here, unless that stream was not meant to.",
+    { metadata: { agentId } },
+  );
+}
+
+export function reportOutdated(agent: Agent): Refusal {
+  return new Refusal(
+    "REPORT_OUTDATED",
+    "A service changed the agent meanwhile. Adopt the status in this result, or report again with its revision as known_revision.",
+    { metadata: { agentId: agent.agentId, revision: agent.revision.toString() } },
+  );
+}
+
+export function tooManyAgents(limit: number): Refusal {
+  return new Refusal(
+    "LIMIT_EXCEEDED",
+    `One stream carries at most ${limit} agents. Open another stream for the rest.`,
+    {
+      metadata: { limit: limit.toString() },
+      retryAfterMs: 60_000,
+    },
+  );
+}

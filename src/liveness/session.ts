@@ -1,0 +1,331 @@
+import type { Agent, Transition } from "../domain/agent.ts";
+import type { Refusal } from "../domain/errors.ts";
+import { agentOf } from "../domain/filter.ts";
+import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { AgentEntry } from "./agent-entry.ts";
+import type { BeatIntake } from "./beat-intake.ts";
+import { type ClaimResult, type Claims, instanceKey } from "./claims.ts";
+import type { AgentHolder, HeldAgent } from "./held-agent.ts";
+import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
+import { agentNotFound, sessionSuperseded, tooManyAgents, wrongClaw } from "./refusals.ts";
+import type { Registry } from "./registry.ts";
+
+/** Messages that one stream may have unacknowledged before it is read no further. */
+const MOST_UNACKNOWLEDGED = 64;
+/** Results that may wait for a client that does not read them, before its stream is read no further. */
+const MOST_UNREAD_RESULTS = 10_000;
+/** Agents that one stream may carry: what bounds its memory. */
+export const MOST_AGENTS = 10_000;
+
+export interface SessionOptions {
+  readonly clawIdentifier: string | undefined;
+  readonly instanceId: string | undefined;
+  readonly generation: bigint;
+}
+
+export interface SessionOutput {
+  readonly acknowledgedSequence: bigint;
+  readonly results: readonly BeatResult[];
+  readonly reconnectWithinMs: number | undefined;
+}
+
+interface Message {
+  readonly sequence: bigint;
+  unsettled: number;
+}
+
+export interface SessionContext {
+  readonly registry: Registry;
+  readonly intake: BeatIntake;
+  readonly claims: Claims;
+  leaseMs(): number;
+  onClosed(session: Session, held: readonly HeldAgent[]): void;
+}
+
+/** One heartbeat stream: its agents, what it has sent and what it has been told. */
+export class Session implements AgentHolder {
+  readonly clawIdentifier: string | undefined;
+  readonly instance: string | undefined;
+  readonly generation: bigint;
+  readonly #context: SessionContext;
+  readonly #agents = new Map<string, HeldAgent>();
+  /** Beats of agents whose claims are under way, in the order they came. */
+  readonly #claiming = new Map<string, PendingBeat[]>();
+  /** In the order of their sequences. */
+  readonly #messages: Message[] = [];
+  #acknowledged = 0n;
+  #told = 0n;
+  #results: BeatResult[] = [];
+  /** Unasked results: the newest of each agent, so that a client that reads nothing costs no more than its agents. */
+  readonly #unasked = new Map<string, BeatResult>();
+  #reconnectWithinMs: number | undefined;
+  #finished = false;
+  #closed = false;
+  #wakeReader: (() => void)[] = [];
+  #wakeWriter: (() => void)[] = [];
+
+  constructor(context: SessionContext, options: SessionOptions) {
+    this.#context = context;
+    this.clawIdentifier = options.clawIdentifier;
+    this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
+    this.generation = options.generation;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  async submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void> {
+    const message: Message = { sequence, unsettled: beats.length };
+    this.#messages.push(message);
+    for (const [beatIndex, beat] of beats.entries()) this.#take(message, beatIndex, beat);
+    this.#acknowledge();
+    while (!this.#closed && this.#full()) await new Promise<void>((resolve) => this.#wakeReader.push(resolve));
+  }
+
+  async next(): Promise<SessionOutput | undefined> {
+    while (!this.#closed) {
+      const output = this.#output();
+      if (output !== undefined) return output;
+      if (this.#finished && this.#messages.length === 0) {
+        this.close();
+        return undefined;
+      }
+      await new Promise<void>((resolve) => this.#wakeWriter.push(resolve));
+    }
+    return undefined;
+  }
+
+  finish(): void {
+    this.#finished = true;
+    this.#wake();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const held: HeldAgent[] = [];
+    for (const holder of this.#agents.values()) {
+      const entry = this.#context.registry.get(holder.agentId);
+      if (entry?.holder === holder) entry.holder = undefined;
+      if (holder.state === "held") held.push(holder);
+    }
+    this.#context.onClosed(this, held);
+    this.#wake();
+  }
+
+  /** The replica is about to stop: the stream should be opened elsewhere. */
+  drain(reconnectWithinMs: number): void {
+    this.#reconnectWithinMs = reconnectWithinMs;
+    this.#wake();
+  }
+
+  superseded(holder: HeldAgent): void {
+    if (holder.state !== "held") return;
+    holder.state = "superseded";
+    this.#tellUnasked(this.#refusal(holder.agentId, sessionSuperseded(holder.agentId), undefined, 0n, 0));
+  }
+
+  changed(transition: Transition): void {
+    const { agentId } = transition;
+    const after = agentOf(transition);
+    if (transition.cause === "deleted") {
+      this.#agents.delete(agentId);
+      this.#tellUnasked(this.#refusal(agentId, agentNotFound(agentId), undefined, 0n, 0));
+    } else if (this.clawIdentifier !== undefined && after.clawIdentifier !== this.clawIdentifier) {
+      this.#tellUnasked(this.#refusal(agentId, wrongClaw(after), undefined, 0n, 0));
+    } else {
+      const { status, exhaustion, revision } = after;
+      this.#tellUnasked({ agentId, status, exhaustion, revision, refusal: null, sequence: 0n, beatIndex: 0 });
+    }
+  }
+
+  #take(message: Message, beatIndex: number, parsed: ParsedBeat): void {
+    const { agentId } = parsed;
+    if ("refusal" in parsed) {
+      this.#refuse(message, beatIndex, agentId, parsed.refusal);
+      return;
+    }
+    let holder = this.#agents.get(agentId);
+    if (holder === undefined) {
+      if (this.#agents.size >= MOST_AGENTS) {
+        this.#refuse(message, beatIndex, agentId, tooManyAgents(MOST_AGENTS));
+        return;
+      }
+      holder = { session: this, agentId, state: "new", epoch: 0n, introduce: true };
+      this.#agents.set(agentId, holder);
+    }
+    this.#pass(holder, this.#pending(message, beatIndex, holder, parsed.leaving ? "leaving" : parsed.beat));
+  }
+
+  #pending(message: Message, beatIndex: number, holder: HeldAgent, beat: PendingBeat["beat"]): PendingBeat {
+    let reclaimed = false;
+    const pending: PendingBeat = {
+      agentId: holder.agentId,
+      beat,
+      leaseMs: this.#context.leaseMs(),
+      holder,
+      clawIdentifier: undefined,
+      heldOff: false,
+      settle: (outcome) => {
+        const lost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
+        // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it. Once for each beat.
+        if (lost && !reclaimed && !this.#closed) {
+          reclaimed = true;
+          if (holder.state === "held") holder.state = "superseded";
+          this.#pass(holder, pending);
+          return;
+        }
+        this.#settle(message, beatIndex, holder, outcome);
+      },
+    };
+    return pending;
+  }
+
+  /** Sends a beat on its way, by a claim first where the session does not hold the agent. */
+  #pass(holder: HeldAgent, pending: PendingBeat): void {
+    const claiming = this.#claiming.get(holder.agentId);
+    if (claiming !== undefined) {
+      claiming.push(pending);
+      return;
+    }
+    const entry = holder.state === "held" ? this.#context.registry.get(holder.agentId) : undefined;
+    if (entry !== undefined && entry.holder === holder) {
+      this.#context.intake.accept(entry, pending);
+      return;
+    }
+    this.#claiming.set(holder.agentId, [pending]);
+    void this.#context.claims.claim(holder).then((result) => this.#claimed(holder, result));
+  }
+
+  #claimed(holder: HeldAgent, result: ClaimResult | undefined): void {
+    const waiting = this.#claiming.get(holder.agentId) ?? [];
+    this.#claiming.delete(holder.agentId);
+    // The replica stops or the stream is gone: what was not applied is not acknowledged.
+    if (result === undefined || this.#closed) return;
+    const { agent } = result;
+    if (agent === undefined || !result.claimed) {
+      const refusal = this.#unclaimed(holder, agent);
+      for (const pending of waiting) pending.settle({ kind: "refused", refusal, agent });
+      return;
+    }
+    const entry = this.#hold(holder, agent);
+    for (const pending of waiting) this.#context.intake.accept(entry, pending);
+  }
+
+  #unclaimed(holder: HeldAgent, agent: Agent | undefined): Refusal {
+    if (agent === undefined) {
+      this.#agents.delete(holder.agentId);
+      return agentNotFound(holder.agentId);
+    }
+    if (this.clawIdentifier !== undefined && this.clawIdentifier !== agent.clawIdentifier) {
+      // Moved back, it may be claimed as if for the first time.
+      this.#agents.delete(holder.agentId);
+      return wrongClaw(agent);
+    }
+    holder.state = "superseded";
+    return sessionSuperseded(holder.agentId);
+  }
+
+  #hold(holder: HeldAgent, agent: Agent): AgentEntry {
+    const { registry, intake } = this.#context;
+    const entry = registry.open(agent.id, agent.agentId);
+    const former = entry.holder;
+    holder.state = "held";
+    holder.epoch = agent.epoch;
+    holder.introduce = true;
+    entry.holder = holder;
+    registry.learn(entry, agent);
+    if (former !== undefined && former !== holder) former.session.superseded(former);
+    intake.supersede(entry);
+    return entry;
+  }
+
+  #settle(message: Message, beatIndex: number, holder: HeldAgent, outcome: BeatOutcome): void {
+    const { agentId } = holder;
+    if (outcome.kind === "refused") {
+      this.#results.push(this.#refusal(agentId, outcome.refusal, outcome.agent, message.sequence, beatIndex));
+    } else if (outcome.agent !== undefined) {
+      holder.introduce = false;
+      const { status, exhaustion, revision } = outcome.agent;
+      this.#results.push({
+        agentId,
+        status,
+        exhaustion,
+        revision,
+        refusal: null,
+        sequence: message.sequence,
+        beatIndex,
+      });
+    }
+    message.unsettled -= 1;
+    this.#acknowledge();
+  }
+
+  #refuse(message: Message, beatIndex: number, agentId: string, refusal: Refusal): void {
+    this.#results.push(this.#refusal(agentId, refusal, undefined, message.sequence, beatIndex));
+    message.unsettled -= 1;
+  }
+
+  #refusal(
+    agentId: string,
+    refusal: Refusal,
+    agent: Agent | undefined,
+    sequence: bigint,
+    beatIndex: number,
+  ): BeatResult {
+    // Of an agent that is not this stream's to speak for, nothing is told.
+    const view = refusal.reason === "REPORT_OUTDATED" ? agent : undefined;
+    return {
+      agentId,
+      status: view?.status ?? null,
+      exhaustion: view?.exhaustion ?? null,
+      revision: view?.revision ?? null,
+      refusal,
+      sequence,
+      beatIndex,
+    };
+  }
+
+  #tellUnasked(result: BeatResult): void {
+    this.#unasked.set(result.agentId, result);
+    this.#wake();
+  }
+
+  #acknowledge(): void {
+    for (let first = this.#messages[0]; first !== undefined && first.unsettled === 0; first = this.#messages[0]) {
+      this.#messages.shift();
+      this.#acknowledged = first.sequence;
+    }
+    this.#wake();
+  }
+
+  #full(): boolean {
+    return this.#messages.length >= MOST_UNACKNOWLEDGED || this.#results.length >= MOST_UNREAD_RESULTS;
+  }
+
+  #output(): SessionOutput | undefined {
+    const news =
+      this.#acknowledged !== this.#told ||
+      this.#results.length > 0 ||
+      this.#unasked.size > 0 ||
+      this.#reconnectWithinMs !== undefined;
+    if (!news) return undefined;
+    const output: SessionOutput = {
+      acknowledgedSequence: this.#acknowledged,
+      results: [...this.#results, ...this.#unasked.values()],
+      reconnectWithinMs: this.#reconnectWithinMs,
+    };
+    this.#told = this.#acknowledged;
+    this.#results = [];
+    this.#unasked.clear();
+    this.#reconnectWithinMs = undefined;
+    for (const resolve of this.#wakeReader.splice(0)) resolve();
+    return output;
+  }
+
+  #wake(): void {
+    for (const resolve of this.#wakeWriter.splice(0)) resolve();
+    if (!this.#full() || this.#closed) for (const resolve of this.#wakeReader.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,62 @@
+import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { BeatIntake } from "./beat-intake.ts";
+import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
+import type { Registry } from "./registry.ts";
+
+/** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
+export class UnaryBeats {
+  readonly #registry: Registry;
+  readonly #intake: BeatIntake;
+
+  constructor(registry: Registry, intake: BeatIntake) {
+    this.#registry = registry;
+    this.#intake = intake;
+  }
+
+  /** One result a beat, in order. */
+  beat(
+    beats: readonly ParsedBeat[],
+    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
+  ): Promise<readonly BeatResult[]> {
+    return Promise.all(beats.map((parsed, beatIndex) => this.#one(parsed, beatIndex, options)));
+  }
+
+  async #one(
+    parsed: ParsedBeat,
+    beatIndex: number,
+    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
+  ): Promise<BeatResult> {
+    const { agentId } = parsed;
+    if ("refusal" in parsed)
+      return result(agentId, beatIndex, { kind: "refused", refusal: parsed.refusal, agent: undefined });
+    const outcome = await new Promise<BeatOutcome>((settle) => {
+      const pending: PendingBeat = {
+        agentId,
+        beat: parsed.leaving ? "leaving" : parsed.beat,
+        ...options,
+        holder: undefined,
+        heldOff: false,
+        settle,
+      };
+      const entry = this.#registry.get(agentId);
+      if (entry === undefined) this.#intake.acceptElsewhere(pending);
+      else this.#intake.accept(entry, pending);
+    });
+    return result(agentId, beatIndex, outcome);
+  }
+}
+
+function result(agentId: string, beatIndex: number, outcome: BeatOutcome): BeatResult {
+  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
+  // Of an agent of another claw nothing is told.
+  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
+  return {
+    agentId,
+    status: view?.status ?? null,
+    exhaustion: view?.exhaustion ?? null,
+    revision: view?.revision ?? null,
+    refusal,
+    sequence: 0n,
+    beatIndex,
+  };
+}
