@@ -1,8 +1,22 @@
-import type { Agent, AgentStatus, Transition, User } from "../domain/agent.ts";
+import type { Agent, Transition } from "../domain/agent.ts";
+import type { AgentDirectory, UserDirectory } from "../domain/directory.ts";
 import type { AgentFilter, ChangeType } from "../domain/filter.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace } from "../domain/lease.ts";
-import type { ServiceWord } from "../domain/status-machine.ts";
+
+export type {
+  AgentDirectory,
+  AgentKey,
+  Fleet,
+  Mutation,
+  NewUser,
+  Page,
+  PageQuery,
+  StatusTally,
+  TransitionQuery,
+  UserDirectory,
+  UserKey,
+} from "../domain/directory.ts";
 
 /**
  * What the handlers ask of the rest of the program: the whole service without its transport. The server wires it;
@@ -13,93 +27,6 @@ export interface Backend {
   readonly agents: AgentDirectory;
   readonly heartbeats: Heartbeats;
   readonly watches: Watches;
-}
-
-/** Who asks for a change, and how a repetition of the request is known. */
-export interface Mutation {
-  /** `service:…`, `user:…`: kept in the transition. */
-  readonly actor: string;
-  /** `fingerprint` stands for method and content, so that the same id with other content is told apart. */
-  readonly request: { readonly id: string; readonly fingerprint: string } | undefined;
-}
-
-/** A page by keyset: what comes after `after`, at most `limit` rows. */
-export interface PageQuery {
-  readonly after: bigint | undefined;
-  readonly limit: number;
-}
-
-export interface Page<Row> {
-  readonly rows: readonly Row[];
-  /** Where the next page begins; undefined on the last one. */
-  readonly next: bigint | undefined;
-}
-
-export type UserKey = { readonly id: bigint } | { readonly username: string } | { readonly agentId: string };
-export type AgentKey = { readonly agentId: string } | { readonly userId: bigint };
-
-export interface NewUser {
-  readonly username: string;
-  readonly email: string | null;
-  readonly displayName: string;
-  readonly agent: { readonly agentId: string; readonly clawIdentifier: string } | undefined;
-}
-
-export interface UserDirectory {
-  create(user: NewUser, mutation: Mutation): Promise<{ readonly user: User; readonly agent: Agent | undefined }>;
-  get(key: UserKey): Promise<User>;
-  list(page: PageQuery): Promise<Page<User>>;
-  /** Undefined fields stay; a null email is removed. */
-  update(
-    id: bigint,
-    change: { readonly email?: string | null; readonly displayName?: string },
-    mutation: Mutation,
-  ): Promise<User>;
-  delete(id: bigint, mutation: Mutation): Promise<void>;
-}
-
-export interface StatusTally {
-  readonly statuses: ReadonlyMap<AgentStatus, bigint>;
-}
-
-export interface Fleet extends StatusTally {
-  readonly claws: ReadonlyMap<string, StatusTally>;
-  readonly revision: bigint;
-}
-
-export interface TransitionQuery {
-  readonly agentId: string | undefined;
-  /** Only transitions with a larger revision. */
-  readonly afterRevision: bigint;
-  readonly newestFirst: boolean;
-  /** The last revision of the page before. */
-  readonly after: bigint | undefined;
-  /** The newest revision that the list shows: fixed by its first page, so that it is stable while new ones arrive. */
-  readonly upTo: bigint | undefined;
-  readonly limit: number;
-}
-
-export interface AgentDirectory {
-  create(
-    agent: { readonly userId: bigint; readonly agentId: string; readonly clawIdentifier: string },
-    mutation: Mutation,
-  ): Promise<Agent>;
-  get(key: AgentKey): Promise<Agent>;
-  /** In the order asked; refuses when one is missing, and names all that are. */
-  getAll(agentIds: readonly string[]): Promise<readonly Agent[]>;
-  /** `revision`: all changes after it are news to who has read the first page. */
-  list(filter: AgentFilter, page: PageQuery): Promise<Page<Agent> & { readonly revision: bigint }>;
-  fleet(filter: AgentFilter): Promise<Fleet>;
-  move(agentId: string, clawIdentifier: string, mutation: Mutation): Promise<Agent>;
-  updateStatus(
-    agentId: string,
-    word: ServiceWord,
-    expectedRevision: bigint | undefined,
-    mutation: Mutation,
-  ): Promise<Agent>;
-  /** The revision of the deletion. */
-  delete(agentId: string, mutation: Mutation): Promise<bigint>;
-  transitions(query: TransitionQuery): Promise<Page<Transition> & { readonly upTo: bigint }>;
 }
 
 /** What the first message of a stream says of the claw behind it; all of it optional. */

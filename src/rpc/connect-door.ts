@@ -1,0 +1,135 @@
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
+import { createServer, type Socket } from "node:net";
+import type { ServiceImplSpec } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import { createConnectCalls } from "./connect-calls.ts";
+import type { Door } from "./door.ts";
+import { createHttp2Sessions } from "./http2-sessions.ts";
+import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
+import { listen } from "./listener.ts";
+import type { NodeRequest, NodeResponse } from "./node-request.ts";
+import { createPlainPages } from "./plain-pages.ts";
+import { sniffProtocol } from "./preface.ts";
+
+export interface ConnectDoorLimits extends DoorLimits {
+  /** How long a new connection may keep silent before it shows its protocol, in milliseconds. Default 5 s. */
+  readonly sniffMs: number;
+  /** HTTP/1.1: how long the headers of a request may take, in milliseconds. Default 10 s. */
+  readonly headersMs: number;
+  /** HTTP/1.1: how long a whole request may take to arrive, in milliseconds. Default 30 s. */
+  readonly wholeRequestMs: number;
+  /**
+   * HTTP/1.1: how long a connection may idle between requests, in milliseconds. Longer than the 60 s of usual load
+   * balancers, so that they close first and no request runs into a closing connection. Default 65 s.
+   */
+  readonly keepAliveMs: number;
+}
+
+export interface ConnectDoorOptions {
+  /** As the pipeline wrapped them. */
+  readonly services: readonly ServiceImplSpec[];
+  readonly log: Logger;
+  /** What `GET /metrics` shows. */
+  readonly metrics: Registry;
+  /** Why the replica is not ready, in plain words for `GET /readyz`; undefined when it is. */
+  readonly ready: () => string | undefined;
+  readonly limits?: Partial<ConnectDoorLimits>;
+}
+
+const DEFAULT_LIMITS: ConnectDoorLimits = {
+  ...DEFAULT_DOOR_LIMITS,
+  sniffMs: 5_000,
+  headersMs: 10_000,
+  wholeRequestMs: 30_000,
+  keepAliveMs: 65_000,
+};
+
+/**
+ * The Connect door: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 in cleartext on one port; and
+ * `/healthz`, `/readyz`, `/metrics`. Node serves both on one port only under TLS, so each connection's first bytes decide
+ * which of two servers gets it; neither listens by itself.
+ */
+export function createConnectDoor(options: ConnectDoorOptions): Door {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const { log } = options;
+  const pages = createPlainPages(options.metrics, options.ready);
+  const calls = createConnectCalls(options.services, log, limits);
+  const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const sockets = new Set<Socket>();
+  let draining = false;
+
+  const serve = (req: NodeRequest, res: NodeResponse): void => {
+    req.on("error", () => undefined);
+    res.on("error", () => undefined);
+    // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
+    if (draining && res.stream === undefined) res.setHeader("connection", "close");
+    if (!calls.serve(req, res)) pages.serve(req, res);
+  };
+
+  const http1 = createHttp1Server(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.wholeRequestMs,
+      keepAliveTimeout: limits.keepAliveMs,
+      connectionsCheckingInterval: Math.max(100, Math.min(limits.headersMs, limits.wholeRequestMs, 2_000) / 2),
+      noDelay: true,
+    },
+    (req: IncomingMessage, res: ServerResponse) => serve(req, res),
+  );
+  // Node starts the clock of these timeouts when the server begins to listen, and this one gets its sockets from us.
+  http1.emit("listening");
+
+  const http2 = createHttp2Server(
+    {
+      maxSessionMemory: limits.maxSessionMemoryMb,
+      settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
+      ...resetBudget(limits),
+    },
+    (req: Http2ServerRequest, res: Http2ServerResponse) => serve(req, res),
+  );
+  http2.on("session", (session: ServerHttp2Session) => sessions.add(session));
+  http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
+
+  const listener = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", () => undefined);
+    sniffProtocol(socket, limits.sniffMs, (protocol) => {
+      if (protocol === "http1") {
+        http1.emit("connection", socket);
+      } else {
+        // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
+        socket.allowHalfOpen = false;
+        http2.emit("connection", socket);
+      }
+    });
+  });
+
+  return {
+    start: (address) => listen(listener, address),
+    drain: async () => {
+      draining = true;
+      listener.close();
+      http1.closeIdleConnections();
+      await sessions.drain();
+    },
+    close: async () => {
+      const closed = new Promise<void>((resolve) => {
+        if (listener.listening) listener.close(() => resolve());
+        else resolve();
+      });
+      sessions.close();
+      http1.close();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,71 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type Agent as AgentMessage,
+  AgentSchema,
+  type AgentTransition,
+  AgentTransitionSchema,
+  type Exhaustion as ExhaustionMessage,
+  ExhaustionSchema,
+  ExhaustReason,
+} from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { Agent, Exhaustion, Transition } from "../domain/agent.ts";
+import type { WatchedAgent } from "../domain/filter.ts";
+import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "./convert-enum.ts";
+import { timestampOf, timestampOrUnset } from "./convert-time.ts";
+
+/** The whole agent, for who asks for it. */
+export function agentMessage(agent: Agent): AgentMessage {
+  const message = watchedAgentMessage(agent);
+  const lastHeartbeat = timestampOrUnset(agent.lastHeartbeat);
+  const leaseExpiresAt = timestampOrUnset(agent.leaseExpiresAt);
+  if (lastHeartbeat !== undefined) message.lastHeartbeat = lastHeartbeat;
+  if (leaseExpiresAt !== undefined) message.leaseExpiresAt = leaseExpiresAt;
+  return message;
+}
+
+/** The agent for watchers: without the clocks that move without transitions, also where the caller has them. */
+export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
+  const { exhaustion } = agent;
+  return create(AgentSchema, {
+    id: agent.id,
+    userId: agent.userId,
+    agentId: agent.agentId,
+    clawIdentifier: agent.clawIdentifier,
+    status: STATUS_VALUES[agent.status],
+    exhaustedAt: timestampOrUnset(exhaustion?.exhaustedAt ?? null),
+    recoveryAt: timestampOrUnset(exhaustion?.recoveryAt ?? null),
+    exhaustReason: exhaustion === null ? ExhaustReason.UNSPECIFIED : REASON_VALUES[exhaustion.reason],
+    createdAt: timestampOf(agent.createdAt),
+    revision: agent.revision,
+    statusChangedAt: timestampOf(agent.statusChangedAt),
+  });
+}
+
+/** Says always when it ends, never after how long. */
+export function exhaustionMessage(exhaustion: Exhaustion | null): ExhaustionMessage | undefined {
+  if (exhaustion === null) return undefined;
+  return create(ExhaustionSchema, {
+    reason: REASON_VALUES[exhaustion.reason],
+    recovery: { case: "recoveryAt", value: timestampOf(exhaustion.recoveryAt) },
+  });
+}
+
+export function transitionMessage(transition: Transition): AgentTransition {
+  return create(AgentTransitionSchema, {
+    revision: transition.revision,
+    agentId: transition.agentId,
+    fromStatus: statusValue(transition.fromStatus),
+    toStatus: statusValue(transition.toStatus),
+    cause: CAUSE_VALUES[transition.cause],
+    actor: transition.actor,
+    occurredAt: timestampOf(transition.occurredAt),
+    // The row of a deletion keeps the agent as it was; after it, there is nothing that could be exhausted.
+    exhaustion: transition.toStatus === null ? undefined : exhaustionMessage(transition.exhaustion),
+    id: transition.id,
+    userId: transition.userId,
+    fromClawIdentifier: transition.fromClaw ?? "",
+    toClawIdentifier: transition.toClaw ?? "",
+    requestId: transition.requestId ?? "",
+    incidentId: transition.incidentId ?? "",
+  });
+}

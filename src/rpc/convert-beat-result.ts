@@ -1,0 +1,35 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type AgentBeatError,
+  AgentBeatErrorSchema,
+  type AgentBeatResult,
+  AgentBeatResultSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Refusal } from "../domain/errors.ts";
+import type { BeatResult } from "../domain/heartbeat.ts";
+import { exhaustionMessage } from "./convert-agent.ts";
+import { statusValue } from "./convert-enum.ts";
+import { durationOf } from "./convert-time.ts";
+import { codeOf, errorReasonOf, shorten } from "./errors.ts";
+
+export function beatResultMessage(result: BeatResult): AgentBeatResult {
+  return create(AgentBeatResultSchema, {
+    agentId: result.agentId,
+    status: statusValue(result.status),
+    exhaustion: exhaustionMessage(result.exhaustion),
+    error: result.refusal === null ? undefined : beatErrorMessage(result.refusal),
+    sequence: result.sequence,
+    beatIndex: result.beatIndex,
+    revision: result.revision ?? 0n,
+  });
+}
+
+/** The same code and reason that the refusal would have as the end of a call. */
+function beatErrorMessage(refusal: Refusal): AgentBeatError {
+  return create(AgentBeatErrorSchema, {
+    code: codeOf(refusal.reason),
+    reason: errorReasonOf(refusal.reason),
+    message: shorten(refusal.message),
+    retryAfter: refusal.retryAfterMs === undefined ? undefined : durationOf(refusal.retryAfterMs),
+  });
+}

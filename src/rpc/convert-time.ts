@@ -1,0 +1,27 @@
+import { create } from "@bufbuild/protobuf";
+import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
+import type { Micros } from "../domain/time.ts";
+
+const MICROS_PER_SECOND = 1_000_000;
+const MS_PER_SECOND = 1_000;
+const NANOS_PER_MICRO = 1_000;
+const NANOS_PER_MS = 1_000_000;
+
+/** Exact. */
+export function timestampOf(instant: Micros): Timestamp {
+  const seconds = Math.floor(instant / MICROS_PER_SECOND);
+  const nanos = (instant - seconds * MICROS_PER_SECOND) * NANOS_PER_MICRO;
+  return create(TimestampSchema, { seconds: BigInt(seconds), nanos });
+}
+
+/** Exact; what does not apply stays unset. */
+export function timestampOrUnset(instant: Micros | null): Timestamp | undefined {
+  return instant === null ? undefined : timestampOf(instant);
+}
+
+/** Exact to the nanosecond. */
+export function durationOf(ms: number): Duration {
+  const seconds = Math.trunc(ms / MS_PER_SECOND);
+  const nanos = Math.round((ms - seconds * MS_PER_SECOND) * NANOS_PER_MS);
+  return create(DurationSchema, { seconds: BigInt(seconds), nanos });
+}

@@ -1,0 +1,16 @@
+import { create } from "@bufbuild/protobuf";
+import { type User as UserMessage, UserSchema } from "../../gen/harborforge/agents/v1/user_pb.ts";
+import type { User } from "../domain/agent.ts";
+import { timestampOf } from "./convert-time.ts";
+
+/** An address or an agent that the user does not have is unset, never empty. */
+export function userMessage(user: User): UserMessage {
+  return create(UserSchema, {
+    id: user.id,
+    username: user.username,
+    email: user.email ?? undefined,
+    displayName: user.displayName,
+    agentId: user.agentId ?? undefined,
+    createdAt: timestampOf(user.createdAt),
+  });
+}

@@ -1,0 +1,119 @@
+import { create } from "@bufbuild/protobuf";
+import type { Agent as AgentMessage, AgentTransition } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  type AgentChange,
+  AgentChangeSchema,
+  type WatchAgentsResponse,
+  WatchAgentsResponseSchema,
+  WatchBookmarkSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Transition } from "../domain/agent.ts";
+import { agentOf, type ChangeType, type WatchedAgent } from "../domain/filter.ts";
+import type { WatchedChange, WatchMessage, WatchQuery } from "./backend.ts";
+import { transitionMessage, watchedAgentMessage } from "./convert-agent.ts";
+import { CHANGE_TYPE_VALUES } from "./convert-enum.ts";
+
+/** The greatest size of a message to a watcher in bytes; a single change may be larger. */
+export const MAX_WATCH_MESSAGE_BYTES = 65_536;
+
+// Upper bounds in bytes of all that is not text, tags and lengths included: to know that a message is small enough one
+// need not encode it first.
+const ENVELOPE_BYTES = 32;
+const AGENT_BYTES = 192;
+const TRANSITION_BYTES = 144;
+const CHANGE_BYTES = 24;
+
+interface ConvertedTransition {
+  readonly agent: AgentMessage;
+  readonly transition: AgentTransition;
+  /** The unmerged changes made of it: the same for all watchers to whom it is the same. */
+  readonly changes: Map<ChangeType, AgentChange>;
+  readonly bytes: number;
+}
+
+/** Converted once for all watchers, and gone when the last of them has let go of the transition. */
+const converted = new WeakMap<Transition, ConvertedTransition>();
+
+/** Turns what one watch tells into messages of at most 64 KiB, in the order in which it is told. */
+export function createWatchEncoder(
+  query: Pick<WatchQuery, "afterRevision" | "conflate">,
+): (message: WatchMessage) => Generator<WatchAgentsResponse> {
+  /** Where the watcher would resume from after what was sent so far; 0 in a snapshot. */
+  let told = query.afterRevision ?? 0n;
+  let inSnapshot = query.afterRevision === undefined;
+
+  return function* encode(message) {
+    let part = create(WatchAgentsResponseSchema);
+    let room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
+    const isFull = (bytes: number): boolean =>
+      bytes > room && (part.snapshotAgents.length > 0 || part.changes.length > 0);
+    const cut = (): WatchAgentsResponse => {
+      const full = part;
+      full.revision = told;
+      part = create(WatchAgentsResponseSchema);
+      room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
+      return full;
+    };
+
+    for (const agent of message.snapshotAgents) {
+      const bytes = agentBytes(agent);
+      if (isFull(bytes)) yield cut();
+      part.snapshotAgents.push(watchedAgentMessage(agent));
+      room -= bytes;
+    }
+    for (const change of message.changes) {
+      const bytes = convertedOf(change.transition).bytes;
+      if (isFull(bytes)) yield cut();
+      part.changes.push(changeMessage(change));
+      room -= bytes;
+      // Changes come in the order of revisions, so a part may be resumed from. Merged ones keep their first place but
+      // carry their newest revision: resuming between them could skip others, so those parts stay at the last whole.
+      if (!inSnapshot && !query.conflate) told = change.transition.revision;
+    }
+    if (message.bookmark !== undefined) {
+      part.bookmark = create(WatchBookmarkSchema, message.bookmark);
+      if (message.bookmark.snapshotComplete) inSnapshot = false;
+    }
+    told = message.revision;
+    part.revision = told;
+    yield part;
+  };
+}
+
+function changeMessage({ type, transition, conflated }: WatchedChange): AgentChange {
+  const shared = convertedOf(transition);
+  const known = conflated === 0 ? shared.changes.get(type) : undefined;
+  if (known !== undefined) return known;
+  const message = create(AgentChangeSchema, {
+    type: CHANGE_TYPE_VALUES[type],
+    agent: shared.agent,
+    transition: shared.transition,
+    conflated,
+  });
+  if (conflated === 0) shared.changes.set(type, message);
+  return message;
+}
+
+function convertedOf(transition: Transition): ConvertedTransition {
+  const known = converted.get(transition);
+  if (known !== undefined) return known;
+  const agent = agentOf(transition);
+  const made: ConvertedTransition = {
+    agent: watchedAgentMessage(agent),
+    transition: transitionMessage(transition),
+    changes: new Map(),
+    bytes: CHANGE_BYTES + agentBytes(agent) + transitionBytes(transition),
+  };
+  converted.set(transition, made);
+  return made;
+}
+
+function agentBytes({ agentId, clawIdentifier }: WatchedAgent): number {
+  return AGENT_BYTES + Buffer.byteLength(agentId) + Buffer.byteLength(clawIdentifier);
+}
+
+function transitionBytes({ agentId, fromClaw, toClaw, actor, requestId, incidentId }: Transition): number {
+  let bytes = TRANSITION_BYTES;
+  for (const text of [agentId, fromClaw, toClaw, actor, requestId, incidentId]) bytes += Buffer.byteLength(text ?? "");
+  return bytes;
+}

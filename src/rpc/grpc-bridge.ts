@@ -1,0 +1,297 @@
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import {
+  Code,
+  type ConnectError,
+  createHandlerContext,
+  type MethodImplSpec,
+  type ServiceImplSpec,
+} from "@connectrpc/connect";
+import {
+  type Metadata,
+  type Server,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+  type ServerInterceptor,
+} from "@grpc/grpc-js";
+import { fromLibrary, toConnectError } from "./errors.ts";
+import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
+import type { DoorLimits } from "./limits.ts";
+import { MessageReader } from "./message-reader.ts";
+
+/**
+ * Serves implementations of Connect services through grpc-js, driven by descriptors: there is no line for any RPC.
+ *
+ * It works on grpc-js's server calls, as interceptors see them, and not on the Node streams that grpc-js makes for
+ * handlers: those cost two thirds of an idle stream's memory, end without an error when the caller cancels, and hold
+ * back the status of a call whose caller does not read.
+ */
+export interface GrpcBridge {
+  /** Makes the server know the methods' paths. */
+  register(server: Server): void;
+  /** Answers the calls. Has to be the interceptor next to the network. */
+  readonly interceptor: ServerInterceptor;
+}
+
+/** Messages that wait to be written before the handler is not asked for more, in bytes. */
+const WRITE_AHEAD_BYTES = 65_536;
+
+export function createGrpcBridge(
+  services: readonly ServiceImplSpec[],
+  limits: Pick<DoorLimits, "requestMs" | "writeStallMs">,
+): GrpcBridge {
+  const methods = new Map<string, MethodImplSpec>();
+  for (const { service, methods: specs } of services) {
+    for (const spec of Object.values(specs)) methods.set(`/${service.typeName}/${spec.method.name}`, spec);
+  }
+  return {
+    register: (server) => {
+      // grpc-js hands over frames as they are and takes bytes: parsing is ours, and so is what is said when it fails.
+      for (const path of methods.keys()) server.register<Buffer, Buffer>(path, neverCalled, identity, identity, "bidi");
+    },
+    interceptor: ({ path }, call) =>
+      new ServerInterceptingCall(call, {
+        start: (next) => {
+          const spec = methods.get(path);
+          if (spec === undefined) next();
+          else new BridgedCall(spec, path, call, limits).start();
+        },
+      }),
+  };
+}
+
+const identity = (bytes: Buffer): Buffer => bytes;
+
+function neverCalled(): never {
+  throw new Error("the interceptor answers every call");
+}
+
+type Context = ReturnType<typeof createHandlerContext>;
+
+/** One call, from its headers to its status. */
+class BridgedCall {
+  readonly #spec: MethodImplSpec;
+  readonly #path: string;
+  readonly #call: ServerInterceptingCallInterface;
+  readonly #limits: Pick<DoorLimits, "requestMs" | "writeStallMs">;
+  readonly #reader: MessageReader<MessageShape<DescMessage>> | undefined;
+  #context: Context | undefined;
+  #request: MessageShape<DescMessage> | undefined;
+  #requestTimer: NodeJS.Timeout | undefined;
+  /** A status was sent, or the caller is gone: nothing more can be said. */
+  #over = false;
+  #headersSent = false;
+  #unwrittenBytes = 0;
+  #resumeWriting: (() => void) | undefined;
+
+  constructor(
+    spec: MethodImplSpec,
+    path: string,
+    call: ServerInterceptingCallInterface,
+    limits: Pick<DoorLimits, "requestMs" | "writeStallMs">,
+  ) {
+    this.#spec = spec;
+    this.#path = path;
+    this.#call = call;
+    this.#limits = limits;
+    if (spec.kind === "client_streaming" || spec.kind === "bidi_streaming") {
+      this.#reader = new MessageReader(() => call.startRead());
+    }
+  }
+
+  start(): void {
+    this.#call.start({
+      onReceiveMetadata: (metadata: Metadata) => this.#onHeaders(metadata),
+      onReceiveMessage: (bytes: Buffer) => this.#onMessage(bytes),
+      onReceiveHalfClose: () => this.#onHalfClose(),
+      onCancel: () => this.#onCallOver(),
+    });
+  }
+
+  #onHeaders(metadata: Metadata): void {
+    const deadline = this.#call.getDeadline();
+    this.#context = createHandlerContext({
+      service: this.#spec.method.parent,
+      method: this.#spec.method,
+      protocolName: "grpc",
+      requestMethod: "POST",
+      url: `http://${this.#call.getHost()}${this.#path}`,
+      requestHeader: headersOf(metadata),
+      ...(deadline === Number.POSITIVE_INFINITY ? {} : { timeoutMs: Number(deadline) - Date.now() }),
+    });
+    if (this.#reader === undefined) {
+      this.#requestTimer = setTimeout(() => this.#fail(fromLibrary(Code.DeadlineExceeded, "")), this.#limits.requestMs);
+      this.#call.startRead();
+    } else {
+      this.#handle();
+    }
+  }
+
+  #onMessage(bytes: Buffer): void {
+    if (this.#over) return;
+    let message: MessageShape<DescMessage>;
+    try {
+      message = fromBinary(this.#spec.method.input, bytes);
+    } catch (thrown) {
+      const why = thrown instanceof Error ? thrown.message : String(thrown);
+      this.#fail(fromLibrary(Code.Internal, `parse binary: ${why}`));
+      return;
+    }
+    if (this.#reader !== undefined) {
+      this.#reader.push(message);
+    } else if (this.#request !== undefined) {
+      this.#fail(oneRequest("extra"));
+    } else {
+      this.#request = message;
+      this.#call.startRead();
+    }
+  }
+
+  #onHalfClose(): void {
+    clearTimeout(this.#requestTimer);
+    if (this.#reader !== undefined) this.#reader.end();
+    else if (this.#request === undefined) this.#fail(oneRequest("missing"));
+    else if (!this.#over) this.#handle();
+  }
+
+  /** The status has left, or the caller cancelled or is lost. The deadline, too, comes here, after grpc-js said so. */
+  #onCallOver(): void {
+    const context = this.#context;
+    if (!this.#over) {
+      this.#over = true;
+      context?.abort(lateOrCancelled(this.#call));
+    }
+    clearTimeout(this.#requestTimer);
+    this.#reader?.fail(context?.signal.reason ?? lateOrCancelled(this.#call));
+    this.#resumeWriting?.();
+  }
+
+  #handle(): void {
+    const spec = this.#spec;
+    const context = this.#context;
+    if (context === undefined) return;
+    try {
+      switch (spec.kind) {
+        case "unary":
+          if (this.#request !== undefined) this.#answer(spec.impl(this.#request, context));
+          break;
+        case "client_streaming":
+          if (this.#reader !== undefined) this.#answer(spec.impl(this.#reader, context));
+          break;
+        case "server_streaming":
+          if (this.#request !== undefined) void this.#pump(spec.impl(this.#request, context));
+          break;
+        case "bidi_streaming":
+          if (this.#reader !== undefined) void this.#pump(spec.impl(this.#reader, context));
+          break;
+      }
+    } catch (thrown) {
+      this.#fail(toConnectError(thrown));
+    }
+  }
+
+  #answer(output: Promise<MessageInitShape<DescMessage>> | MessageInitShape<DescMessage>): void {
+    Promise.resolve(output).then(
+      (message) => {
+        if (this.#over) return;
+        try {
+          this.#write(message);
+        } catch (thrown) {
+          return this.#fail(toConnectError(thrown));
+        }
+        this.#succeed();
+      },
+      (thrown: unknown) => this.#fail(toConnectError(thrown)),
+    );
+  }
+
+  async #pump(output: AsyncIterable<MessageInitShape<DescMessage>>): Promise<void> {
+    const source = output[Symbol.asyncIterator]();
+    try {
+      for (let result = await source.next(); result.done !== true; result = await source.next()) {
+        if (this.#over) break;
+        this.#write(result.value);
+        if (this.#unwrittenBytes > WRITE_AHEAD_BYTES) await this.#written();
+        if (this.#over) break;
+      }
+      this.#succeed();
+    } catch (thrown) {
+      this.#fail(toConnectError(thrown));
+    } finally {
+      source.return?.().then(undefined, () => undefined);
+    }
+  }
+
+  #write(message: MessageInitShape<DescMessage>): void {
+    const desc = this.#spec.method.output;
+    const bytes = toBinary(desc, create(desc, message));
+    if (!this.#headersSent) {
+      this.#headersSent = true;
+      const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
+      if (headers !== null) this.#call.sendMetadata(headers);
+    }
+    this.#unwrittenBytes += bytes.byteLength;
+    this.#call.sendMessage(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), () => {
+      this.#unwrittenBytes -= bytes.byteLength;
+      if (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting?.();
+    });
+  }
+
+  /** Waits until the caller has read most of what was written, or is gone, or is given up. */
+  #written(): Promise<void> {
+    return new Promise((resolve) => {
+      const stalled = setTimeout(() => {
+        this.#fail(
+          fromLibrary(Code.ResourceExhausted, `nothing was read from the stream for ${this.#limits.writeStallMs} ms`),
+        );
+        this.#resumeWriting?.();
+      }, this.#limits.writeStallMs);
+      this.#resumeWriting = () => {
+        this.#resumeWriting = undefined;
+        clearTimeout(stalled);
+        resolve();
+      };
+    });
+  }
+
+  #succeed(): void {
+    this.#finish(okStatus(this.#context === undefined ? null : metadataOf(this.#context.responseTrailer)));
+  }
+
+  #fail(error: ConnectError): void {
+    this.#finish(
+      errorStatus(error, this.#context === undefined ? null : metadataOf(this.#context.responseTrailer)),
+      error,
+    );
+  }
+
+  #finish(status: GrpcStatus, error?: ConnectError): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#requestTimer);
+    this.#call.sendStatus(status);
+    this.#context?.abort(error);
+    // A handler that still reads hears the error, or else that there is no more.
+    if (error === undefined) this.#reader?.end();
+    else this.#reader?.fail(error);
+  }
+}
+
+function oneRequest(fault: "missing" | "extra"): ConnectError {
+  return fromLibrary(
+    Code.Unimplemented,
+    `this method takes exactly one request message, and ${fault === "missing" ? "none" : "more than one"} came`,
+  );
+}
+
+function lateOrCancelled(call: ServerInterceptingCallInterface): ConnectError {
+  return Number(call.getDeadline()) <= Date.now()
+    ? fromLibrary(Code.DeadlineExceeded, "")
+    : fromLibrary(Code.Canceled, "");
+}

@@ -1,0 +1,160 @@
+import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Socket } from "node:net";
+import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { Logger } from "pino";
+import type { Door } from "./door.ts";
+import { fromLibrary } from "./errors.ts";
+import { createGrpcBridge } from "./grpc-bridge.ts";
+import { createGrpcJsServer } from "./grpc-js-server.ts";
+import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
+import { createHttp2Sessions } from "./http2-sessions.ts";
+import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, resetBudget } from "./limits.ts";
+import { listen } from "./listener.ts";
+
+export interface GrpcDoorOptions {
+  /** As the pipeline wrapped them. */
+  readonly services: readonly ServiceImplSpec[];
+  readonly log: Logger;
+  readonly limits?: Partial<DoorLimits>;
+}
+
+/** The gRPC door: HTTP/2 in cleartext, binary protobuf, on grpc-js. */
+export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions): Door {
+  const limits = { ...DEFAULT_DOOR_LIMITS, ...given };
+  const bridge = createGrpcBridge(services, limits);
+  const paths = new Set(
+    services.flatMap(({ service }) => service.methods.map((m) => `/${service.typeName}/${m.name}`)),
+  );
+  const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const sockets = new Set<Socket>();
+
+  // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
+  let openingStream: ServerHttp2Stream | undefined;
+
+  /** Adds details to what grpc-js itself refuses, and resets streams whose clients do not read their end. */
+  const explain: ServerInterceptor = (method, call) => {
+    const stream = openingStream;
+    const sendStatus = call.sendStatus.bind(call);
+    call.sendStatus = (status) => {
+      sendStatus(explainedStatus(status));
+      if (stream !== undefined && stream.writableLength > 0) linger(stream, limits.lingerMs);
+    };
+    return bridge.interceptor(method, call);
+  };
+
+  const grpc = createGrpcJsServer(
+    {
+      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+      "grpc.max_send_message_length": -1,
+      "grpc.max_concurrent_streams": limits.maxConcurrentStreams,
+      "grpc-node.max_session_memory": limits.maxSessionMemoryMb,
+      // Its bookkeeping costs every message, and metrics are counted in the pipeline.
+      "grpc.enable_channelz": 0,
+      interceptors: [explain],
+    },
+    resetBudget(limits),
+  );
+  bridge.register(grpc.server);
+
+  grpc.http2Server.on("session", (session: ServerHttp2Session) => sessions.add(session));
+  grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
+  grpc.http2Server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
+    stream.on("error", () => undefined);
+    if (!speaksGrpc(stream, headers["content-type"])) return;
+    const refusal = unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers);
+    if (refusal !== undefined) return respondStatus(stream, errorStatus(refusal));
+    openingStream = stream;
+    try {
+      grpc.serveStream(stream, headers, flags);
+    } finally {
+      openingStream = undefined;
+    }
+    return undefined;
+  });
+
+  const listener = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", () => undefined);
+    grpc.injector.injectConnection(socket);
+  });
+
+  return {
+    start: (address) => listen(listener, address),
+    drain: async () => {
+      listener.close();
+      await sessions.drain();
+    },
+    close: async () => {
+      const closed = new Promise<void>((resolve) => {
+        if (listener.listening) listener.close(() => resolve());
+        else resolve();
+      });
+      sessions.close();
+      for (const socket of sockets) socket.destroy();
+      grpc.server.forceShutdown();
+      await closed;
+    },
+  };
+}
+
+/**
+ * Whether a call's content type is one that grpc-js serves. grpc-js itself looks at the start alone, would take the bytes
+ * of gRPC-Web or of gRPC with JSON for binary gRPC, and fail in a way that tells nobody why.
+ */
+function speaksGrpc(stream: ServerHttp2Stream, contentType: string | undefined): boolean {
+  if (contentType !== undefined && /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType)) return true;
+  const text = `This port speaks gRPC with binary protobuf (content-type: application/grpc) and nothing else.\n`;
+  stream.respond({ ":status": 415, "content-type": "text/plain; charset=utf-8" });
+  stream.end(text);
+  return false;
+}
+
+function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
+  stream.respond(
+    {
+      ":status": 200,
+      "content-type": "application/grpc+proto",
+      ...status.metadata?.toHttp2Headers(),
+      "grpc-status": status.code ?? Code.Unknown,
+      "grpc-message": encodeURIComponent(status.details ?? ""),
+    },
+    { endStream: true },
+  );
+  // What the client still sends is thrown away, so that it cannot fill the connection's window.
+  stream.resume();
+}
+
+function unknownMethod(paths: ReadonlySet<string>, path = ""): ConnectError | undefined {
+  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
+}
+
+const MS_PER_UNIT: Readonly<Record<string, number>> = {
+  H: 3_600_000,
+  M: 60_000,
+  S: 1_000,
+  m: 1,
+  u: 0.001,
+  n: 0.000_001,
+};
+
+/**
+ * grpc-js computes timeouts in 32 bits: one beyond 24.8 days, legal as it is, would fire at once. It also takes for a
+ * timeout what only contains one, so that is refused here.
+ */
+function clampTimeout(headers: IncomingHttpHeaders): ConnectError | undefined {
+  const header = headers["grpc-timeout"];
+  if (header === undefined) return undefined;
+  const match = /^(\d{1,8})([HMSmun])$/.exec(String(header));
+  const unit = MS_PER_UNIT[match?.[2] ?? ""];
+  if (unit === undefined) return fromLibrary(Code.Internal, "Invalid grpc-timeout value");
+  if (Number(match?.[1]) * unit > MAX_TIMER_MS) headers["grpc-timeout"] = `${Math.floor(MAX_TIMER_MS / 1_000)}S`;
+  return undefined;
+}
+
+/** Resets a stream whose call has ended if its client still has not read the rest after a while. */
+function linger(stream: ServerHttp2Stream, ms: number): void {
+  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), ms);
+  stream.once("close", () => clearTimeout(timer));
+}

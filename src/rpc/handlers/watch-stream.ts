@@ -1,0 +1,25 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { readBookmarkInterval, readFields, readRevision } from "../../domain/validation.ts";
+import type { Watches, WatchQuery } from "../backend.ts";
+import { filterOf } from "../convert-request.ts";
+import { createWatchEncoder } from "../convert-watch.ts";
+
+/** `WatchAgents`: what is told, and when, is the watch's business; this puts it into messages. */
+export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {
+  return async function* watchAgents(request, { signal }) {
+    const { afterRevision, conflate } = request;
+    const query = readFields((violations): WatchQuery => {
+      if (afterRevision !== undefined) readRevision(violations, "after_revision", afterRevision);
+      return {
+        filter: filterOf(violations, "filter", request.filter),
+        afterRevision,
+        conflate,
+        bookmarkMs: readBookmarkInterval(violations, "bookmark_interval", request.bookmarkInterval),
+      };
+    });
+    const encode = createWatchEncoder(query);
+    for await (const message of watches.watch(query, signal)) yield* encode(message);
+    signal.throwIfAborted();
+  };
+}

@@ -1,0 +1,71 @@
+import { constants, type ServerHttp2Session } from "node:http2";
+import { setTimeout as delay } from "node:timers/promises";
+
+/** The HTTP/2 connections of a door: dropped when they are dead, asked to go when it drains. */
+export interface Http2Sessions {
+  add(session: ServerHttp2Session): void;
+  readonly size: number;
+  /** Asks every client to open no more streams here. Resolves when all connections are closed. */
+  drain(): Promise<void>;
+  /** Ends every connection with all its streams, at once, and stops pinging. */
+  close(): void;
+}
+
+/** The greatest stream id: a GOAWAY with it promises that streams which are on their way are still served. */
+const LAST_STREAM_ID = 2 ** 31 - 1;
+
+/** Longer than a round trip, so that a client has heard the GOAWAY before the connection takes no new stream. */
+const GOAWAY_NOTICE_MS = 100;
+
+export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
+  const sessions = new Set<ServerHttp2Session>();
+  const unanswered = new WeakSet<ServerHttp2Session>();
+  let emptied: (() => void) | undefined;
+
+  const sweep = setInterval(() => {
+    for (const session of sessions) {
+      if (unanswered.has(session)) session.destroy();
+      else ping(session);
+    }
+  }, pingIntervalMs);
+  sweep.unref();
+
+  function ping(session: ServerHttp2Session): void {
+    unanswered.add(session);
+    const sent = session.ping((error) => {
+      if (error === null) unanswered.delete(session);
+    });
+    if (!sent) session.destroy();
+  }
+
+  return {
+    add: (session) => {
+      sessions.add(session);
+      session.once("close", () => {
+        sessions.delete(session);
+        if (sessions.size === 0) emptied?.();
+      });
+      // Without a listener an error of one connection would end the process. Closing follows by itself.
+      session.on("error", () => undefined);
+    },
+    get size() {
+      return sessions.size;
+    },
+    drain: async () => {
+      for (const session of sessions) {
+        if (!session.destroyed) session.goaway(constants.NGHTTP2_NO_ERROR, LAST_STREAM_ID);
+      }
+      await delay(GOAWAY_NOTICE_MS);
+      const gone = new Promise<void>((resolve) => {
+        emptied = resolve;
+        if (sessions.size === 0) resolve();
+      });
+      for (const session of sessions) session.close();
+      await gone;
+    },
+    close: () => {
+      clearInterval(sweep);
+      for (const session of sessions) session.destroy();
+    },
+  };
+}

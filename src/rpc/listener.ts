@@ -1,0 +1,28 @@
+import { once } from "node:events";
+import type { Server } from "node:net";
+
+/** An address in force, e.g. `127.0.0.1:50051` or `[::1]:50051`. */
+export type BoundAddress = string;
+
+/**
+ * Listens on `host:port` (`[v6]:port` for IPv6); port 0 takes a free one. Resolves to the address in force.
+ * Rejects with Node's error (`EADDRINUSE`, `EACCES`, …) or a `RangeError` for what is no address.
+ */
+export async function listen(server: Server, address: string): Promise<BoundAddress> {
+  const { host, port } = parseAddress(address);
+  server.listen({ host, port });
+  await once(server, "listening");
+  const bound = server.address();
+  if (bound === null || typeof bound === "string") return address;
+  return bound.family === "IPv6" ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`;
+}
+
+function parseAddress(address: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(address);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || !(port <= 65_535)) {
+    throw new RangeError(`${JSON.stringify(address)} is no address to listen on: use host:port, e.g. 127.0.0.1:8080`);
+  }
+  return { host, port };
+}

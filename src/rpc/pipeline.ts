@@ -1,0 +1,224 @@
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import {
+  Code,
+  type ConnectError,
+  createServiceImplSpec,
+  type HandlerContext,
+  type MethodImplSpec,
+  type ServiceImpl,
+  type ServiceImplSpec,
+} from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import type { Refusal } from "../domain/errors.ts";
+import { createCallRecorder } from "./call-record.ts";
+import { compileEnumCheck } from "./enum-check.ts";
+import { fromLibrary, fromRefusal, toConnectError } from "./errors.ts";
+import { checkedInput, GuardedStream } from "./guarded-stream.ts";
+
+export interface PipelineOptions {
+  readonly log: Logger;
+  readonly metrics: Registry;
+  /** Asked before every call: a refusal is the answer to it, e.g. DRAINING while the replica stops. */
+  readonly admission?: () => Refusal | undefined;
+  /** How long a unary call may take when its caller sets no deadline, in milliseconds. Default 10 s. */
+  readonly defaultDeadlineMs?: number;
+  /** The longest deadline of a unary call, whatever its caller asks for, in milliseconds. Default 60 s. */
+  readonly maxDeadlineMs?: number;
+  /** From how long on a unary call is logged as slow, in milliseconds. Default 1 s. */
+  readonly slowMs?: number;
+}
+
+export interface WrapOptions {
+  /** False for services that answer while the replica drains, as health does. Default true. */
+  readonly admission?: boolean;
+}
+
+/** A stream that is being served. */
+export interface OpenStream {
+  readonly method: DescMethod;
+  /** Ends it: its handler's signal is aborted, and its caller gets this refusal. */
+  end(refusal: Refusal): void;
+}
+
+/** What every call needs, once, around the handlers of both doors. */
+export interface Pipeline {
+  /** Wraps an implementation; both doors take the result. Methods that it lacks answer UNIMPLEMENTED. */
+  wrap<S extends DescService>(desc: S, impl: Partial<ServiceImpl<S>>, options?: WrapOptions): ServiceImplSpec;
+  /** The streams that are open now, through either door. */
+  readonly openStreams: ReadonlySet<OpenStream>;
+  /** Ends all open streams, e.g. with DRAINING. */
+  endStreams(refusal: Refusal): void;
+  /** The number of calls in progress, unary and streams. */
+  readonly callsInProgress: number;
+}
+
+/**
+ * Makes the pipeline: admission, deadline, the check of enum numbers, errors with details, the log and the metrics.
+ *
+ * A unary call always has a deadline and is answered when it passes, whether its handler heeds the signal or not. A
+ * stream has its caller's deadline, if any. The signal in a handler's context is aborted at the deadline, when the
+ * caller cancels or is lost, and when the stream is ended from here; its reason is the error that the caller gets.
+ */
+export function createPipeline(options: PipelineOptions): Pipeline {
+  const defaultDeadlineMs = options.defaultDeadlineMs ?? 10_000;
+  const maxDeadlineMs = options.maxDeadlineMs ?? 60_000;
+  const recorder = createCallRecorder(options.log, options.metrics, options.slowMs ?? 1_000);
+  const openStreams = new Set<OpenStream>();
+
+  function wrap<S extends DescService>(desc: S, impl: Partial<ServiceImpl<S>>, wrapOptions?: WrapOptions) {
+    const admission = wrapOptions?.admission === false ? undefined : options.admission;
+    const inner = createServiceImplSpec(desc, impl);
+    const methods: Record<string, MethodImplSpec> = {};
+    for (const [name, spec] of Object.entries(inner.methods)) methods[name] = wrapMethod(spec, admission);
+    return { service: desc, methods };
+  }
+
+  function wrapMethod(spec: MethodImplSpec, admission: PipelineOptions["admission"]): MethodImplSpec {
+    const method = spec.method;
+    const enumCheck = compileEnumCheck(method.input);
+    const admit = (): void => {
+      const refusal = admission?.();
+      if (refusal !== undefined) throw refusal;
+    };
+    switch (spec.kind) {
+      case "unary":
+        return {
+          kind: spec.kind,
+          method: spec.method,
+          impl: (request, context) =>
+            runUnary(method, context, (bounded) => {
+              admit();
+              enumCheck?.(request);
+              return spec.impl(request, bounded);
+            }),
+        };
+      case "client_streaming":
+        // Its input may come for as long as the caller's deadline allows; only then is the rule that of unary calls.
+        return {
+          kind: spec.kind,
+          method: spec.method,
+          impl: (requests, context) =>
+            runUnary(method, context, (bounded) => {
+              admit();
+              return spec.impl(checkedInput(requests, enumCheck), bounded);
+            }),
+        };
+      case "server_streaming":
+        return {
+          kind: spec.kind,
+          method: spec.method,
+          impl: (request, context) =>
+            runStream(method, context, (bounded) => {
+              admit();
+              enumCheck?.(request);
+              return spec.impl(request, bounded);
+            }),
+        };
+      case "bidi_streaming":
+        return {
+          kind: spec.kind,
+          method: spec.method,
+          impl: (requests, context) =>
+            runStream(method, context, (bounded) => {
+              admit();
+              return spec.impl(checkedInput(requests, enumCheck), bounded);
+            }),
+        };
+    }
+  }
+
+  function runUnary<T>(
+    method: DescMethod,
+    context: HandlerContext,
+    handle: (context: HandlerContext) => T | Promise<T>,
+  ): Promise<T> {
+    const record = recorder.start(method);
+    const askedMs = context.timeoutMs() ?? defaultDeadlineMs;
+    const deadlineMs = Math.min(askedMs, maxDeadlineMs);
+    const endsAt = performance.now() + deadlineMs;
+    return new Promise<T>((resolve, reject) => {
+      const controller = new AbortController();
+      const settle = (error: ConnectError | undefined): boolean => {
+        if (record.ended) return false;
+        clearTimeout(timer);
+        context.signal.removeEventListener("abort", onCallOver);
+        record.end(error);
+        return true;
+      };
+      const fail = (thrown: unknown): void => {
+        const error = toConnectError(thrown);
+        if (settle(error)) reject(error);
+      };
+      const stop = (error: ConnectError): void => {
+        fail(error);
+        controller.abort(error);
+      };
+      const onCallOver = (): void => stop(abortReason(context.signal));
+      const timer = setTimeout(() => stop(fromLibrary(Code.DeadlineExceeded, "")), Math.max(0, deadlineMs));
+      if (context.signal.aborted) return onCallOver();
+      context.signal.addEventListener("abort", onCallOver);
+      const bounded = { ...context, signal: controller.signal, timeoutMs: () => endsAt - performance.now() };
+      try {
+        const output = handle(bounded);
+        if (output instanceof Promise) {
+          output.then((value) => {
+            if (settle(undefined)) resolve(value);
+          }, fail);
+        } else if (settle(undefined)) {
+          resolve(output);
+        }
+      } catch (thrown) {
+        fail(thrown);
+      }
+      return undefined;
+    });
+  }
+
+  function runStream<T>(
+    method: DescMethod,
+    context: HandlerContext,
+    handle: (context: HandlerContext) => AsyncIterable<T>,
+  ): AsyncIterable<T> {
+    const record = recorder.start(method);
+    const controller = new AbortController();
+    const stream = new GuardedStream<T>((error) => {
+      context.signal.removeEventListener("abort", onCallOver);
+      openStreams.delete(entry);
+      record.end(error);
+      // Also after a good end: what the handler started in the background hears of it by its signal.
+      controller.abort(error);
+    });
+    const onCallOver = (): void => stream.stop(abortReason(context.signal));
+    const entry: OpenStream = { method, end: (refusal) => stream.stop(fromRefusal(refusal)) };
+    openStreams.add(entry);
+    if (context.signal.aborted) {
+      onCallOver();
+      return stream;
+    }
+    context.signal.addEventListener("abort", onCallOver);
+    try {
+      stream.start(handle({ ...context, signal: controller.signal }));
+    } catch (thrown) {
+      stream.stop(toConnectError(thrown));
+    }
+    return stream;
+  }
+
+  return {
+    wrap,
+    openStreams,
+    endStreams: (refusal) => {
+      for (const stream of [...openStreams]) stream.end(refusal);
+    },
+    get callsInProgress() {
+      return recorder.inProgress;
+    },
+  };
+}
+
+/** Why a call is over: its deadline, or else its caller is gone. */
+function abortReason(signal: AbortSignal): ConnectError {
+  const error = toConnectError(signal.reason);
+  return error.code === Code.DeadlineExceeded ? error : fromLibrary(Code.Canceled, "");
+}

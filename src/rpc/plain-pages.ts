@@ -1,0 +1,62 @@
+import type { Registry } from "prom-client";
+import type { NodeRequest, NodeResponse } from "./node-request.ts";
+
+/** The pages of the Connect door that are no calls. */
+export interface PlainPages {
+  serve(req: NodeRequest, res: NodeResponse): void;
+}
+
+const TEXT = "text/plain; charset=utf-8";
+
+/**
+ * `/healthz` says that the process lives: it answers. `/readyz` says whether it should get calls: 503 and why not while it
+ * drains or its database is away. `/metrics` is for Prometheus. Anything else is 404, in plain words.
+ */
+export function createPlainPages(metrics: Registry, ready: () => string | undefined): PlainPages {
+  async function page(path: string): Promise<{ status: number; type: string; text: string }> {
+    switch (path) {
+      case "/healthz":
+        return { status: 200, type: TEXT, text: "alive\n" };
+      case "/readyz": {
+        const why = ready();
+        return why === undefined
+          ? { status: 200, type: TEXT, text: "ready\n" }
+          : { status: 503, type: TEXT, text: `not ready: ${why}\n` };
+      }
+      case "/metrics":
+        return { status: 200, type: metrics.contentType, text: await metrics.metrics() };
+      default:
+        return {
+          status: 404,
+          type: TEXT,
+          text: "There is nothing at this path. Calls go to /package.Service/Method by POST; /healthz, /readyz and /metrics are pages.\n",
+        };
+    }
+  }
+
+  return {
+    serve: (req, res) => {
+      req.resume();
+      if (req.method !== "GET" && req.method !== "HEAD") {
+        reply(res, 405, TEXT, "This path takes GET and HEAD. Calls go to /package.Service/Method by POST.\n", false);
+        return;
+      }
+      const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
+      const withBody = req.method === "GET";
+      page(path).then(
+        ({ status, type, text }) => reply(res, status, type, text, withBody),
+        () => reply(res, 500, TEXT, "internal error\n", withBody),
+      );
+    },
+  };
+}
+
+function reply(res: NodeResponse, status: number, type: string, text: string, withBody: boolean): void {
+  res.writeHead(status, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(text),
+    "cache-control": "no-store",
+    ...(status === 405 ? { allow: "GET, HEAD" } : {}),
+  });
+  res.end(withBody ? text : "");
+}
