@@ -1,0 +1,237 @@
+import type { Logger } from "pino";
+import { Gauge, Registry } from "prom-client";
+import { Refusal } from "./domain/errors.ts";
+import type { PaceLimits } from "./domain/lease.ts";
+import { Liveness } from "./liveness/liveness.ts";
+import type { Backend } from "./rpc/backend.ts";
+import { createConnectDoor } from "./rpc/connect-door.ts";
+import type { Door } from "./rpc/door.ts";
+import { createGrpcDoor } from "./rpc/grpc-door.ts";
+import { createHealth, type Health } from "./rpc/health.ts";
+import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
+import { createServices } from "./rpc/services.ts";
+import { createAgentDirectory } from "./storage/agents.ts";
+import { Committer } from "./storage/committer.ts";
+import { type Database, openDatabase } from "./storage/database.ts";
+import { DatabaseProbe } from "./storage/probe.ts";
+import { registerReplica } from "./storage/replica-row.ts";
+import { createUserDirectory } from "./storage/users.ts";
+import { createWatching, type Watching } from "./watch/watching.ts";
+
+export interface ServerOptions {
+  /** A migrated database. */
+  readonly databaseUrl: string;
+  /** `host:port` of the two doors; port 0 takes a free one. */
+  readonly grpcAddress: string;
+  readonly httpAddress: string;
+  readonly pace: PaceLimits;
+  /** How long a new agent may wait with its first heartbeat, in milliseconds. */
+  readonly firstLeaseMs: number;
+  readonly log: Logger;
+}
+
+/** The addresses in force, `host:port`. */
+export interface Addresses {
+  readonly grpc: string;
+  readonly http: string;
+}
+
+/** How long streams have to go elsewhere, as a share of the grace that a stop gives. */
+const RECONNECT_SHARE = 0.5;
+const POLL_MS = 20;
+
+const DATABASE_AWAY = "the database is away";
+const DRAINING = "draining";
+
+/** One replica of the service, over one database. */
+export class Server {
+  readonly addresses: Addresses;
+  readonly #parts: Parts;
+  #draining = false;
+
+  private constructor(parts: Parts, addresses: Addresses) {
+    this.#parts = parts;
+    this.addresses = addresses;
+  }
+
+  /** Serves when the promise resolves. Rejects, and leaves nothing behind, where a door or the database cannot be had. */
+  static async start(options: ServerOptions): Promise<Server> {
+    const parts = await assemble(options);
+    try {
+      await parts.watching.start();
+      parts.liveness.start();
+      parts.probe.start();
+      const [grpc, http] = await Promise.all([
+        opened("gRPC door", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, parts.grpcDoor),
+        opened("Connect door", "HARBORFORGE_HTTP_ADDRESS", options.httpAddress, parts.connectDoor),
+      ]);
+      return new Server(parts, { grpc, http });
+    } catch (error) {
+      await close(parts);
+      throw error;
+    }
+  }
+
+  /**
+   * Stops: health says so, streams are asked to go elsewhere and calls to finish, both within `graceMs`; what was sent
+   * is written and acknowledged, or not acknowledged; then everything ends.
+   */
+  async stop(graceMs: number): Promise<void> {
+    const { health, liveness, watching, pipeline, grpcDoor, connectDoor } = this.#parts;
+    if (!this.#draining) {
+      this.#draining = true;
+      health.suspend(DRAINING);
+      liveness.drain(graceMs * RECONNECT_SHARE);
+      watching.drain();
+      void grpcDoor.drain();
+      void connectDoor.drain();
+    }
+    await quiet(pipeline, graceMs);
+    pipeline.endStreams(drainingRefusal(pipeline.openStreams.size));
+    await quiet(pipeline, Math.min(graceMs, 1_000));
+    await close(this.#parts);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop(0);
+  }
+}
+
+interface Parts {
+  readonly database: Database;
+  readonly committer: Committer;
+  readonly watching: Watching;
+  readonly liveness: Liveness;
+  readonly probe: DatabaseProbe;
+  readonly health: Health;
+  readonly pipeline: Pipeline;
+  readonly grpcDoor: Door;
+  readonly connectDoor: Door;
+}
+
+async function assemble(options: ServerOptions): Promise<Parts> {
+  const { log } = options;
+  const database = openDatabase({
+    url: options.databaseUrl,
+    onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
+  });
+  let replica: number;
+  try {
+    replica = await registerReplica(database);
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  const watching = createWatching({ database, log });
+  const committer = new Committer(database, replica, () => watching.notifyCommitted());
+  const liveness = new Liveness({ database, committer, replica, pace: options.pace, log });
+  watching.feed.subscribe({
+    onTransitions: (transitions) => {
+      for (const transition of transitions) liveness.changed(transition);
+    },
+  });
+  const directory = {
+    database,
+    committer,
+    firstLeaseMs: options.firstLeaseMs,
+    onLease: liveness.created.bind(liveness),
+  };
+  const backend: Backend = {
+    users: createUserDirectory(directory),
+    agents: createAgentDirectory(directory),
+    heartbeats: liveness,
+    watches: watching.watches,
+  };
+  const health = createHealth();
+  const probe = new DatabaseProbe({
+    database,
+    onAway: () => health.suspend(DATABASE_AWAY),
+    onBack: () => health.resume(DATABASE_AWAY),
+    log,
+  });
+  const metrics = createMetrics(liveness, watching);
+  const pipeline = createPipeline({
+    log,
+    metrics,
+    admission: () => (health.why?.includes(DRAINING) ? drainingRefusal(1) : undefined),
+  });
+  const services = createServices(pipeline, health, backend);
+  return {
+    database,
+    committer,
+    watching,
+    liveness,
+    probe,
+    health,
+    pipeline,
+    grpcDoor: createGrpcDoor({ services, log }),
+    connectDoor: createConnectDoor({ services, log, metrics, ready: () => health.why }),
+  };
+}
+
+/** In the order in which each still has what it needs: the doors, what they brought, the database. */
+async function close(parts: Parts): Promise<void> {
+  await Promise.all([parts.grpcDoor.close(), parts.connectDoor.close()]);
+  await parts.liveness.close();
+  await parts.committer.close();
+  await parts.watching.close();
+  await parts.probe.close();
+  await parts.database.close();
+}
+
+function createMetrics(liveness: Liveness, watching: Watching): Registry {
+  const metrics = new Registry();
+  const gauges = [
+    {
+      name: "harborforge_heartbeat_streams",
+      help: "Heartbeat streams that are open.",
+      read: () => liveness.census().sessions,
+    },
+    {
+      name: "harborforge_agents_in_sight",
+      help: "Agents whose sessions or leases this replica looks after.",
+      read: () => liveness.census().agents,
+    },
+    { name: "harborforge_watches", help: "Watches that are open.", read: () => watching.watches.size },
+  ];
+  for (const { name, help, read } of gauges) {
+    const gauge: Gauge = new Gauge({ name, help, registers: [metrics], collect: () => gauge.set(read()) });
+  }
+  return metrics;
+}
+
+function drainingRefusal(others: number): Refusal {
+  // The more there are, the longer they spread out.
+  const retryAfterMs = Math.ceil(100 + Math.random() * Math.min(5_000, others * 10));
+  return new Refusal("DRAINING", "This replica is about to stop. Go to another one.", { retryAfterMs });
+}
+
+async function quiet(pipeline: Pipeline, withinMs: number): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  while (pipeline.callsInProgress > 0 && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** A port that cannot be had: a sentence that says which, and what to set. */
+export class AddressError extends Error {
+  override readonly name = "AddressError";
+}
+
+async function opened(name: string, setting: string, address: string, door: Door): Promise<string> {
+  try {
+    return await door.start(address);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const why = {
+      EADDRINUSE: "another program listens there already",
+      EACCES: "this user may not listen there",
+      EADDRNOTAVAIL: "this machine has no such address",
+      ENOTFOUND: "there is no such host",
+    }[String(code)];
+    if (why === undefined) throw error;
+    throw new AddressError(`The ${name} cannot listen on ${address}: ${why}. Set ${setting} to another address.`, {
+      cause: error,
+    });
+  }
+}
