@@ -47,7 +47,6 @@ const DRAINING = "draining";
 export class Server {
   readonly addresses: Addresses;
   readonly #parts: Parts;
-  #draining = false;
 
   private constructor(parts: Parts, addresses: Addresses) {
     this.#parts = parts;
@@ -77,9 +76,9 @@ export class Server {
    * is written and acknowledged, or not acknowledged; then everything ends.
    */
   async stop(graceMs: number): Promise<void> {
-    const { health, liveness, watching, pipeline, grpcDoor, connectDoor } = this.#parts;
-    if (!this.#draining) {
-      this.#draining = true;
+    const { health, liveness, watching, pipeline, grpcDoor, connectDoor, stopping } = this.#parts;
+    if (!stopping.value) {
+      stopping.value = true;
       health.suspend(DRAINING);
       liveness.drain(graceMs * RECONNECT_SHARE);
       watching.drain();
@@ -107,6 +106,8 @@ interface Parts {
   readonly pipeline: Pipeline;
   readonly grpcDoor: Door;
   readonly connectDoor: Door;
+  /** Set while the replica stops: no call is admitted any more. */
+  readonly stopping: { value: boolean };
 }
 
 async function assemble(options: ServerOptions): Promise<Parts> {
@@ -150,10 +151,11 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     log,
   });
   const metrics = createMetrics(liveness, watching);
+  const stopping = { value: false };
   const pipeline = createPipeline({
     log,
     metrics,
-    admission: () => (health.why?.includes(DRAINING) ? drainingRefusal(1) : undefined),
+    admission: () => (stopping.value ? drainingRefusal(1) : undefined),
   });
   const services = createServices(pipeline, health, backend);
   return {
@@ -166,6 +168,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     pipeline,
     grpcDoor: createGrpcDoor({ services, log }),
     connectDoor: createConnectDoor({ services, log, metrics, ready: () => health.why }),
+    stopping,
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Agent } from "../domain/agent.ts";
+import type { Agent, Transition } from "../domain/agent.ts";
 import type { Micros } from "../domain/time.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Timed } from "./lease-wheel.ts";
@@ -23,10 +23,33 @@ export class AgentEntry implements Timed {
   /** Whether something of it is on its way to the database; what comes meanwhile waits. */
   underway = false;
   waiting: PendingBeat[] = [];
+  /** The newest transition that was heard of meanwhile: perhaps what is on its way itself made it. */
+  news: Transition | undefined;
 
   constructor(id: bigint, agentId: string) {
     this.id = id;
     this.agentId = agentId;
+  }
+
+  /** Takes note of a transition, whoever made it; the session is told of what it does not know yet. */
+  hear(transition: Transition): void {
+    if (this.underway) {
+      this.news = transition;
+      return;
+    }
+    if (this.agent !== undefined && this.agent.revision < transition.revision) this.agent = undefined;
+    const holder = this.holder;
+    if (holder === undefined || holder.state !== "held" || holder.told >= transition.revision) return;
+    holder.told = transition.revision;
+    holder.session.changed(transition);
+  }
+
+  /** Nothing is on its way any more. */
+  settled(): void {
+    this.underway = false;
+    const { news } = this;
+    this.news = undefined;
+    if (news !== undefined) this.hear(news);
   }
 
   /** Takes what the database said, unless something newer is known. */

@@ -34,11 +34,13 @@ export class BeatIntake {
       ...options,
       onApplied: (entry, beats) => {
         for (const beat of beats) beat.settle(this.#renewed(entry, beat));
+        entry.settled();
         this.#proceed(entry);
       },
       onMissed: (entry, beats) => {
         // Somebody else changed the agent: each is judged again, before whatever came after it.
         entry.waiting.unshift(...beats);
+        entry.settled();
         this.#proceed(entry);
       },
     });
@@ -104,7 +106,6 @@ export class BeatIntake {
 
   #change(entry: AgentEntry | undefined, beat: PendingBeat, renewals: readonly PendingBeat[]): void {
     const change = this.#commit(entry, beat).then((outcome) => {
-      if (entry !== undefined) entry.underway = false;
       if (outcome.kind === "applied" && entry !== undefined) {
         for (const renewal of renewals) renewal.settle(this.#renewed(entry, renewal));
       }
@@ -112,6 +113,7 @@ export class BeatIntake {
       if (entry === undefined) return;
       // They did not get their renewal from it after all.
       if (outcome.kind === "refused") entry.waiting.unshift(...renewals);
+      entry.settled();
       this.#proceed(entry);
     });
     this.#changes.add(change);

@@ -144,7 +144,6 @@ export class BeatWriter {
     for (const [place, entry] of batch.entries.entries()) {
       const beats = batch.beats[place] ?? [];
       const renewal = batch.renewals[place];
-      entry.underway = false;
       if (renewal === undefined || appliedAt === undefined || missed.has(entry.id)) {
         entry.agent = undefined;
         this.#onMissed(entry, beats);

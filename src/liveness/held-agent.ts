@@ -24,7 +24,11 @@ export interface HeldAgent {
    * - `superseded`: another session took it; this one gets it back only when nobody holds it.
    */
   state: "new" | "held" | "superseded";
+  /** The agent's own number and the fencing token, once it is claimed. */
+  id: bigint;
   epoch: bigint;
+  /** The newest revision of the agent that the stream was told of. */
+  told: bigint;
   /** Whether the agent's first result, with the server's view of it, is still to be given. */
   introduce: boolean;
 }

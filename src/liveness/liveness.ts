@@ -58,7 +58,8 @@ export class Liveness {
       intake: this.#intake,
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
-      onClosed: (session, held) => this.#closed(session, held),
+      release: (held) => this.#release(held),
+      onClosed: (session) => this.#sessions.delete(session),
     };
   }
 
@@ -98,7 +99,8 @@ export class Liveness {
 
   /** The log of transitions, whoever made them, in order. */
   changed(transition: Transition): void {
-    this.#tell(transition);
+    const entry = this.#registry.get(transition.agentId);
+    if (entry?.id === transition.id) entry.hear(transition);
     this.#reaper.changed(transition);
     this.#recovery.changed(transition);
   }
@@ -118,30 +120,7 @@ export class Liveness {
     await this.#membership.close();
   }
 
-  #tell(transition: Transition): void {
-    const entry = this.#registry.get(transition.agentId);
-    if (entry === undefined || entry.id !== transition.id) return;
-    // Our own change whose answer is still on its way: it will be learnt from that, and is no news to the session.
-    if (
-      entry.underway &&
-      transition.cause !== "service" &&
-      transition.cause !== "deleted" &&
-      transition.cause !== "moved"
-    )
-      return;
-    const { agent } = entry;
-    if (agent !== undefined && agent.revision >= transition.revision) return;
-    entry.agent = undefined;
-    const holder = entry.holder;
-    if (holder?.state === "held") holder.session.changed(transition);
-  }
-
-  #closed(session: Session, held: readonly HeldAgent[]): void {
-    this.#sessions.delete(session);
-    const releases = held.flatMap(({ agentId, epoch }) => {
-      const entry = this.#registry.get(agentId);
-      return entry === undefined ? [] : [{ id: entry.id, epoch }];
-    });
+  #release(releases: readonly HeldAgent[]): void {
     if (releases.length === 0) return;
     // Best effort: what stays held is given up when the lease ends or the replica is found gone.
     const release = releaseAgents(this.#database, releases).catch((error: unknown) => {

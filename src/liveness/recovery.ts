@@ -5,7 +5,7 @@ import type { Micros } from "../domain/time.ts";
 import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
-import { type DueRecovery, dueRecoveries } from "../storage/liveness.ts";
+import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/liveness.ts";
 import { Chore } from "./chore.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
@@ -83,18 +83,27 @@ export class Recovery {
       this.#lookAgainAt = now + LOOK_AGAIN_MS;
     }
     const beforeSecond = Math.floor(this.#database.clock.now() / 1_000_000) + LOOK_AHEAD_SECONDS;
+    const from = this.#place;
+    // Before the reading: whatever appears behind this place from now on is told by the log of transitions.
+    this.#place = { recoveryAt: beforeSecond * 1_000_000 - 1, id: 2n ** 63n - 1n };
+    try {
+      this.#plan(await this.#read(beforeSecond, from));
+    } catch (error) {
+      this.#place = from;
+      throw error;
+    }
+    for (const second of this.#sharing.keys()) if (second < beforeSecond - 60) this.#sharing.delete(second);
+  }
+
+  async #read(beforeSecond: number, from: { recoveryAt: Micros; id: bigint }): Promise<DueRecovery[]> {
     const found: DueRecovery[] = [];
-    for (let place = this.#place; ; ) {
+    for (let place = from; ; ) {
       const page = await dueRecoveries(this.#database, beforeSecond, place);
       found.push(...page);
       const last = page.at(-1);
-      if (last === undefined || page.length < 5_000) break;
+      if (last === undefined || page.length < DUE_PAGE) return found;
       place = last;
     }
-    // Whatever appears behind this place from now on is told by the log of transitions.
-    this.#place = { recoveryAt: beforeSecond * 1_000_000 - 1, id: 2n ** 63n - 1n };
-    this.#plan(found);
-    for (const second of this.#sharing.keys()) if (second < beforeSecond - 60) this.#sharing.delete(second);
   }
 
   #plan(found: readonly DueRecovery[]): void {

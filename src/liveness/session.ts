@@ -39,7 +39,9 @@ export interface SessionContext {
   readonly intake: BeatIntake;
   readonly claims: Claims;
   leaseMs(): number;
-  onClosed(session: Session, held: readonly HeldAgent[]): void;
+  /** These are held no longer. */
+  release(held: readonly HeldAgent[]): void;
+  onClosed(session: Session): void;
 }
 
 /** One heartbeat stream: its agents, what it has sent and what it has been told. */
@@ -110,7 +112,8 @@ export class Session implements AgentHolder {
       if (entry?.holder === holder) entry.holder = undefined;
       if (holder.state === "held") held.push(holder);
     }
-    this.#context.onClosed(this, held);
+    this.#context.release(held);
+    this.#context.onClosed(this);
     this.#wake();
   }
 
@@ -152,7 +155,7 @@ export class Session implements AgentHolder {
         this.#refuse(message, beatIndex, agentId, tooManyAgents(MOST_AGENTS));
         return;
       }
-      holder = { session: this, agentId, state: "new", epoch: 0n, introduce: true };
+      holder = { session: this, agentId, state: "new", id: 0n, epoch: 0n, told: 0n, introduce: true };
       this.#agents.set(agentId, holder);
     }
     this.#pass(holder, this.#pending(message, beatIndex, holder, parsed.leaving ? "leaving" : parsed.beat));
@@ -201,9 +204,14 @@ export class Session implements AgentHolder {
   #claimed(holder: HeldAgent, result: ClaimResult | undefined): void {
     const waiting = this.#claiming.get(holder.agentId) ?? [];
     this.#claiming.delete(holder.agentId);
-    // The replica stops or the stream is gone: what was not applied is not acknowledged.
-    if (result === undefined || this.#closed) return;
+    // The replica stops: what was not applied is not acknowledged.
+    if (result === undefined) return;
     const { agent } = result;
+    if (this.#closed) {
+      if (agent !== undefined && result.claimed)
+        this.#context.release([{ ...holder, id: agent.id, epoch: agent.epoch }]);
+      return;
+    }
     if (agent === undefined || !result.claimed) {
       const refusal = this.#unclaimed(holder, agent);
       for (const pending of waiting) pending.settle({ kind: "refused", refusal, agent });
@@ -232,6 +240,7 @@ export class Session implements AgentHolder {
     const entry = registry.open(agent.id, agent.agentId);
     const former = entry.holder;
     holder.state = "held";
+    holder.id = agent.id;
     holder.epoch = agent.epoch;
     holder.introduce = true;
     entry.holder = holder;
@@ -244,10 +253,13 @@ export class Session implements AgentHolder {
   #settle(message: Message, beatIndex: number, holder: HeldAgent, outcome: BeatOutcome): void {
     const { agentId } = holder;
     if (outcome.kind === "refused") {
-      this.#results.push(this.#refusal(agentId, outcome.refusal, outcome.agent, message.sequence, beatIndex));
+      const result = this.#refusal(agentId, outcome.refusal, outcome.agent, message.sequence, beatIndex);
+      if (result.revision !== null) holder.told = result.revision;
+      this.#results.push(result);
     } else if (outcome.agent !== undefined) {
-      holder.introduce = false;
       const { status, exhaustion, revision } = outcome.agent;
+      holder.introduce = false;
+      holder.told = revision;
       this.#results.push({
         agentId,
         status,

@@ -88,14 +88,14 @@ export interface Member {
 
 /** Commits a group; the outcomes are in the order of its members. */
 export async function commitGroup(
-  pool: pg.Pool,
+  client: pg.ClientBase,
   clock: DatabaseClock,
   replica: number,
   members: readonly Member[],
 ): Promise<MemberOutcome[]> {
   const json = JSON.stringify(members.map((member, n) => memberOf(n, member.write, member.actor, member.request)));
   const sentAt = performance.now();
-  const { rows } = await pool.query<OutcomeRow>({ ...COMMIT_CHANGES, values: [replica, json] });
+  const { rows } = await client.query<OutcomeRow>({ ...COMMIT_CHANGES, values: [replica, json] });
   const [first] = rows;
   if (first !== undefined) clock.observe(first.read_at, sentAt);
   const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row)]));

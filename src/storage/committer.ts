@@ -61,6 +61,7 @@ export class Committer {
   #queue: Waiting[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
+  #retryMs = FIRST_RETRY_MS;
 
   /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
   constructor(database: Database, replica: number, onCommit: () => void) {
@@ -101,17 +102,13 @@ export class Committer {
   async #run(): Promise<void> {
     // One turn of the event loop, so that what arrives together shares the first group, too.
     await new Promise((resolve) => setImmediate(resolve));
-    let retryMs = FIRST_RETRY_MS;
     while (this.#queue.length > 0) {
       const group = this.#takeGroup();
       try {
         await this.#attempt(group);
-        retryMs = FIRST_RETRY_MS;
       } catch (error) {
-        // The database is away or busy: the members keep their places, and each waits as long as it may.
-        this.#queue.unshift(...group.filter((waiting) => this.#mayWait(waiting, error)));
-        await new Promise((resolve) => setTimeout(resolve, retryMs));
-        retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+        if (failureKind(error) === "defect") for (const waiting of group) waiting.reject(error);
+        else await this.#later(group, error);
       }
     }
     this.#running = undefined;
@@ -130,6 +127,13 @@ export class Committer {
     }
     this.#queue = rest;
     return group;
+  }
+
+  /** The database is away or busy: the members keep their places, and each waits as long as it may. */
+  async #later(group: readonly Waiting[], error: unknown): Promise<void> {
+    this.#queue.unshift(...group.filter((waiting) => this.#mayWait(waiting, error)));
+    await new Promise((resolve) => setTimeout(resolve, this.#retryMs * (0.5 + Math.random() / 2)));
+    this.#retryMs = Math.min(LONGEST_RETRY_MS, this.#retryMs * 2);
   }
 
   #mayWait(waiting: Waiting, error: unknown): boolean {
@@ -189,14 +193,22 @@ export class Committer {
   }
 
   async #commit(judged: readonly Judged[]): Promise<void> {
+    // Apart from the statement: what was never sent is not in doubt.
+    const client = await this.#database.commits
+      .connect()
+      .catch((error: unknown) => this.#later(judged.map(anew), error));
+    if (client === undefined) return;
     let outcomes: MemberOutcome[];
     try {
       const members = judged.map(({ write, change }) => ({ write, actor: change.actor, request: change.request }));
-      outcomes = await commitGroup(this.#database.commits, this.#database.clock, this.#replica, members);
+      outcomes = await commitGroup(client, this.#database.clock, this.#replica, members);
+      client.release();
     } catch (error) {
+      client.release(failureKind(error) === "lost");
       await this.#afterFailure(judged, error);
       return;
     }
+    this.#retryMs = FIRST_RETRY_MS;
     const again: Waiting[] = [];
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
@@ -218,8 +230,7 @@ export class Committer {
     if (kind !== "defect") {
       const again = judged.map(anew);
       if (kind === "lost") for (const waiting of again) waiting.inDoubt = true;
-      this.#queue.unshift(...again.filter((waiting) => this.#mayWait(waiting, error)));
-      await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS + Math.random() * FIRST_RETRY_MS));
+      await this.#later(again, error);
       return;
     }
     const [only] = judged;

@@ -28,6 +28,8 @@ export type FailureKind = "lost" | "contention" | "defect";
 
 export function failureKind(error: unknown): FailureKind {
   if (!(error instanceof Error)) return "defect";
+  // Objection wraps what the driver says, and leaves its code inside.
+  if ("nativeError" in error) return failureKind(error.nativeError);
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
   if (code === undefined) {
     if (error instanceof AggregateError)

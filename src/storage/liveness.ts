@@ -125,6 +125,9 @@ export interface DueRecovery {
   readonly recoveryAt: Micros;
 }
 
+/** Rows of one page of `dueRecoveries`; the query says the same. */
+export const DUE_PAGE = 5_000;
+
 /** Exhaustions that end before `beforeSecond` (unix seconds), after a place in the order of their ends; a page of 5 000. */
 export async function dueRecoveries(
   database: Database,

@@ -17,8 +17,21 @@ export interface LogPage {
   readonly newest: bigint;
   /** Reading can begin after this revision, after none before it. */
   readonly oldest: bigint;
-  /** The revision to read after was given in a history that was lost since; it is nobody's any more. */
-  readonly lost: boolean;
+  /** The jump ahead of the revision to read after, or around it; several in a row count as one. */
+  readonly jump: Jump | undefined;
+}
+
+/**
+ * A place where a history was lost (a restore, a failover to a standby that lagged). Revisions strictly between the two
+ * may have been seen, and are nobody's any more.
+ */
+export interface Jump {
+  readonly from: bigint;
+  readonly to: bigint;
+}
+
+export function isWithin(revision: bigint, jump: Jump | undefined): boolean {
+  return jump !== undefined && jump.from < revision && revision < jump.to;
 }
 
 /** Some agents in the order of ids, as of one revision. */
@@ -34,7 +47,8 @@ type OrNothing<Row, Key extends keyof Row> = Row | { readonly [K in Key]: null }
 type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly newest: bigint;
   readonly oldest: bigint;
-  readonly lost: boolean;
+  readonly jump_from: bigint | null;
+  readonly jump_to: bigint | null;
 };
 type SnapshotRow = OrNothing<AgentRow, "id"> & { readonly snapshot_revision: bigint };
 
@@ -58,12 +72,12 @@ export class TransitionLog {
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
     const { rows } = await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] });
-    const { newest, oldest, lost } = only(rows[0]);
+    const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
     return {
       transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
       newest,
       oldest,
-      lost,
+      jump: from === null || to === null ? undefined : { from, to },
     };
   }
 

@@ -1,10 +1,10 @@
 -- The next transitions after a revision, and in the same snapshot how far the log goes: a short page means that there is
 -- nothing else up to `newest`. Without transitions one row comes all the same, with nothing but the log's extent.
-SELECT
-  c.revision AS newest, c.oldest,
-  EXISTS (SELECT FROM revision_jumps j WHERE j.from_revision < $1::bigint AND j.to_revision > $1::bigint) AS lost,
-  t.*
+SELECT c.revision AS newest, c.oldest, j.jump_from, j.jump_to, t.*
 FROM revision_counter c
+CROSS JOIN (
+  SELECT min(from_revision) AS jump_from, max(to_revision) AS jump_to FROM revision_jumps WHERE to_revision > $1::bigint
+) j
 LEFT JOIN LATERAL (
   SELECT * FROM agent_transitions l
   -- The counter's word first: an idle poll opens no partition.

@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { by, createTestStorage } from "../support/storage.ts";
+
+let storage: Awaited<ReturnType<typeof createTestStorage>>;
+beforeAll(async () => {
+  storage = await createTestStorage();
+  const agent = { agentId: "scribe-7", clawIdentifier: "claw-1" };
+  await storage.users.create({ username: "ada", email: "ada@example.com", displayName: "", agent }, by());
+  await storage.users.create({ username: "grace", email: null, displayName: "", agent: undefined }, by());
+});
+afterAll(() => storage[Symbol.asyncDispose]());
+
+/** What a program that knows no rules would write: the database itself refuses it. */
+function violated(constraint: string) {
+  return { constraint };
+}
+
+describe("users", () => {
+  test.each([
+    ["users_username_key", "('ada', NULL, '')"],
+    ["users_email_key", "('other', 'ada@example.com', '')"],
+    ["users_username_length", "('', NULL, '')"],
+    ["users_username_length", "(repeat('é', 129), NULL, '')"],
+    ["users_email_length", "('other', 'a@', '')"],
+    ["users_email_length", "('other', repeat('x', 255), '')"],
+    ["users_display_name_length", "('other', NULL, repeat('x', 257))"],
+  ])("keep to %s: %s", async (constraint, values) => {
+    const insert = storage.query(`INSERT INTO users (username, email, display_name) VALUES ${values}`);
+    await expect(insert).rejects.toMatchObject(violated(constraint));
+  });
+
+  test("may have names of 128 characters, whatever they take in bytes", async () => {
+    await storage.query("INSERT INTO users (username) VALUES (repeat('é', 128)), (repeat('𝄞', 128))");
+    await storage.query("DELETE FROM users WHERE char_length(username) = 128");
+  });
+
+  test("cannot go before their agents", async () => {
+    await expect(storage.query("DELETE FROM users WHERE username = 'ada'")).rejects.toMatchObject(
+      violated("agents_user_id_fkey"),
+    );
+  });
+});
+
+describe("agents", () => {
+  test.each([
+    ["agents_user_id_key", "user_id = (SELECT id FROM users WHERE username = 'ada'), agent_id = 'other'"],
+    ["agents_user_id_fkey", "user_id = 99999, agent_id = 'other'"],
+    ["agents_agent_id_key", "agent_id = 'scribe-7'"],
+    ["agents_agent_id_length", "agent_id = ''"],
+    ["agents_agent_id_length", "agent_id = repeat('x', 129)"],
+    ["agents_claw_identifier_length", "claw_identifier = ''"],
+    ["agents_claw_identifier_length", "claw_identifier = repeat('x', 129)"],
+  ])("keep to %s when they are made: %s", async (constraint, assignments) => {
+    const fields: Record<string, string> = {
+      user_id: "(SELECT id FROM users WHERE username = 'grace')",
+      agent_id: "'painter-1'",
+      claw_identifier: "'claw-1'",
+    };
+    for (const assignment of assignments.split(/, (?=\w+ =)/)) {
+      const [name = "", value = ""] = assignment.split(/ = (.*)/s);
+      fields[name] = value;
+    }
+    const insert = storage.query(
+      `INSERT INTO agents (${Object.keys(fields).join()}, created_at, status_changed_at, revision)
+       VALUES (${Object.values(fields).join()}, now(), now(), 0)`,
+    );
+    await expect(insert).rejects.toMatchObject(violated(constraint));
+  });
+
+  const whole = "exhaust_reason = 'rate_limit', exhausted_at = now(), recovery_at = now()";
+  test.each([
+    ["agents_status_known", "status = 'asleep'"],
+    ["agents_exhaust_reason_known", `${whole.replace("rate_limit", "tired")}, status = 'exhausted'`],
+    ["agents_exhaustion_whole", "status = 'offline', exhausted_at = now(), recovery_at = now()"],
+    ["agents_exhaustion_whole", "status = 'offline', exhaust_reason = 'billing'"],
+    ["agents_exhaustion_fits_status", "status = 'exhausted'"],
+    ["agents_exhaustion_fits_status", `status = 'busy', ${whole}`],
+    ["agents_hold_whole", "hold_until = now()"],
+  ])("keep to %s when they change: %s", async (constraint, assignments) => {
+    const update = storage.query(`UPDATE agents SET ${assignments} WHERE agent_id = 'scribe-7'`);
+    await expect(update).rejects.toMatchObject(violated(constraint));
+  });
+
+  test("have a liveness of their own and no other", async () => {
+    await expect(
+      storage.query("INSERT INTO agent_liveness (agent, revision, epoch) VALUES (99999, 0, 0)"),
+    ).rejects.toMatchObject(violated("agent_liveness_agent_fkey"));
+    await expect(storage.query("DELETE FROM agents")).rejects.toMatchObject(violated("agent_liveness_agent_fkey"));
+  });
+});
+
+describe("the log", () => {
+  const transition = {
+    cause: "'report'",
+    from_status: "'idle'",
+    to_status: "'busy'",
+    from_claw_identifier: "'claw-1'",
+    to_claw_identifier: "'claw-1'",
+    exhaust_reason: "NULL",
+  };
+  test.each([
+    ["agent_transitions_cause_known", { cause: "'magic'" }],
+    ["agent_transitions_exhaustion_whole", { exhaust_reason: "'billing'" }],
+    ["agent_transitions_before_and_after", { from_status: "NULL" }],
+    ["agent_transitions_before_and_after", { to_claw_identifier: "NULL" }],
+    ["agent_transitions_before_and_after", { cause: "'deleted'" }],
+    ["agent_transitions_before_and_after", { cause: "'created'" }],
+  ])("keeps to %s: %o", async (constraint, fields) => {
+    const row: Record<string, string> = { ...transition, ...fields };
+    const insert = storage.query(
+      `INSERT INTO agent_transitions (revision, agent, agent_id, user_id, actor, occurred_at, agent_created_at, status_changed_at, ${Object.keys(row).join()})
+       SELECT revision + 1, 1, 'scribe-7', 1, 'server', now(), now(), now(), ${Object.values(row).join()} FROM revision_counter`,
+    );
+    await expect(insert).rejects.toMatchObject(violated(constraint));
+  });
+
+  test("holds a revision once", async () => {
+    const insert = storage.query(
+      "INSERT INTO agent_transitions SELECT * FROM agent_transitions ORDER BY revision DESC LIMIT 1",
+    );
+    await expect(insert).rejects.toMatchObject({ code: "23505" });
+  });
+});
+
+test("there is one counter of revisions", async () => {
+  await expect(
+    storage.query("INSERT INTO revision_counter SELECT * FROM revision_counter"),
+  ).rejects.toMatchObject(violated("revision_counter_pkey"));
+  await expect(
+    storage.query("INSERT INTO revision_counter SELECT false, 0, 0, 0, 0, ''"),
+  ).rejects.toMatchObject(violated("revision_counter_singleton_check"));
+});
+
+test("a request_id has 1 to 64 characters", async () => {
+  for (const id of ["", "x".repeat(65)]) {
+    await expect(
+      storage.query("INSERT INTO request_ids (request_id, fingerprint) VALUES ($1, '')", [id]),
+    ).rejects.toMatchObject(violated("request_ids_request_id_length"));
+  }
+});

@@ -1,0 +1,75 @@
+import { readdirSync } from "node:fs";
+import pg from "pg";
+import { expect, test } from "vitest";
+import { MigrationError, migrate } from "../../src/storage/migrate.ts";
+import { createEmptyDatabase } from "../support/cluster.ts";
+import { by, openStorage } from "../support/storage.ts";
+
+const NAMES = readdirSync(new URL("../../migrations/", import.meta.url))
+  .filter((file) => file.endsWith(".sql"))
+  .map((file) => file.replace(/\.sql$/, ""))
+  .sort();
+
+async function query<Row extends object>(url: string, sql: string): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<Row>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+test("an empty database gets the whole schema, and no migration twice", async () => {
+  await using database = await createEmptyDatabase();
+  expect(await migrate(database.url)).toEqual(NAMES);
+  expect(await migrate(database.url)).toEqual([]);
+  await using storage = openStorage(database.url);
+  const agent = { agentId: "a", clawIdentifier: "c" };
+  const created = await storage.users.create({ username: "u", email: null, displayName: "", agent }, by());
+  expect(created.agent?.status).toBe("idle");
+});
+
+test("of several that start at once each migration is applied by one", async () => {
+  await using database = await createEmptyDatabase();
+  const applied = await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
+  expect(applied.flat().sort()).toEqual(NAMES);
+  expect(await query(database.url, "SELECT name FROM schema_migrations ORDER BY id")).toEqual(
+    NAMES.map((name) => ({ name })),
+  );
+});
+
+test("a database that a newer version migrated is refused and left alone", async () => {
+  await using database = await createEmptyDatabase();
+  await migrate(database.url);
+  await query(
+    database.url,
+    "INSERT INTO schema_migrations (name, batch, migration_time) VALUES ('9999_from_the_future', 2, now())",
+  );
+  const refusal: unknown = await migrate(database.url).catch((error: unknown) => error);
+  expect(refusal).toBeInstanceOf(MigrationError);
+  expect(refusal).toHaveProperty("message", expect.stringContaining("9999_from_the_future"));
+  expect(await query(database.url, "SELECT FROM schema_migrations")).toHaveLength(NAMES.length + 1);
+});
+
+test("a lock that a killed migration left behind stops nobody", async () => {
+  await using database = await createEmptyDatabase();
+  await migrate(database.url);
+  await query(database.url, "DELETE FROM schema_migrations_lock");
+  await query(database.url, "INSERT INTO schema_migrations_lock (is_locked) VALUES (1)");
+  expect(await migrate(database.url)).toEqual([]);
+});
+
+test("a migration that fails leaves nothing of itself, and can be run again", async () => {
+  await using database = await createEmptyDatabase();
+  // Stands in the way of a table of the first migration, after others of it were made.
+  await query(database.url, "CREATE TABLE request_ids (taken text)");
+  await expect(migrate(database.url)).rejects.toThrow(/request_ids/);
+  expect(await query(database.url, "SELECT to_regclass('users') AS users")).toEqual([{ users: null }]);
+  await query(database.url, "DROP TABLE request_ids");
+  expect(await migrate(database.url)).toEqual(NAMES);
+});
+
+test("a database that cannot be reached is an error, soon", async () => {
+  await expect(migrate("postgres://nobody@127.0.0.1:1/nothing")).rejects.toThrow(/ECONNREFUSED/);
+});

@@ -1,0 +1,176 @@
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentService, HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { invalidField, Refusal } from "../../src/domain/errors.ts";
+import { createConnectDoor } from "../../src/rpc/connect-door.ts";
+import type { Door } from "../../src/rpc/door.ts";
+import { createGrpcDoor } from "../../src/rpc/grpc-door.ts";
+import { createHealth, type Health } from "../../src/rpc/health.ts";
+import { createPipeline, type Pipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
+import { standardServices } from "../../src/rpc/standard-services.ts";
+
+/** What the fake handlers saw, for tests to wait for. */
+export interface Seen {
+  /** Streams whose handler runs. */
+  openHandlers: number;
+  /** How each heartbeat stream's input ended: `end`, or the error's code. */
+  readonly inputEnds: (string | number)[];
+  readonly beats: number[];
+  readonly signals: AbortSignal[];
+  /** Messages that the watch handler was asked for. */
+  watchMessages: number;
+}
+
+/** Handlers that show what a door does, without any rule of the domain. */
+export function fakeAgentService(seen: Seen): Partial<ServiceImpl<typeof AgentService>> {
+  return {
+    getAgent: async ({ key }, context) => {
+      const agentId = key.case === "agentId" ? key.value : "";
+      context.responseHeader.set("x-fake-header", "header");
+      context.responseTrailer.set("x-fake-trailer", "trailer");
+      seen.signals.push(context.signal);
+      switch (agentId) {
+        case "missing":
+          throw new Refusal("AGENT_NOT_FOUND", "there is no agent missing", { metadata: { agentId } });
+        case "invalid":
+          throw invalidField("agent_id", "must be nice");
+        case "broken":
+          throw new Error("the secret of the house");
+        case "busy":
+          throw new Refusal("DATABASE_UNAVAILABLE", "the database is away: try again", { retryAfterMs: 1_500 });
+        case "never":
+          return await new Promise<never>(() => undefined);
+        case "late-throw":
+          return await lateThrow(context);
+        default:
+          return { agent: { id: 7n, agentId, status: AgentStatus.IDLE } };
+      }
+    },
+    listAgents: ({ filter }) => ({ agents: (filter?.agentIds ?? []).map((agentId) => ({ agentId })), revision: 3n }),
+    sendHeartbeat: ({ beats }) => ({ results: beats.map(({ agentId, status }) => ({ agentId, status })) }),
+    async *watchAgents({ filter }, { signal }) {
+      seen.openHandlers += 1;
+      seen.signals.push(signal);
+      try {
+        const [mode] = filter?.agentIds ?? [];
+        if (mode === "flood") {
+          for (let revision = 1n; !signal.aborted; revision += 1n) {
+            seen.watchMessages += 1;
+            yield { revision, snapshotAgents: [{ agentId: "x".repeat(32_000) }] };
+          }
+          return;
+        }
+        yield { revision: 1n, bookmark: { snapshotComplete: true } };
+        if (mode === "slow-watcher") {
+          throw new Refusal("WATCHER_TOO_SLOW", "read faster", { metadata: { revision: "1" } });
+        }
+        if (mode === "deaf") await new Promise<never>(() => undefined);
+        await aborted(signal);
+      } finally {
+        seen.openHandlers -= 1;
+      }
+    },
+    async *heartbeat(requests, { signal }) {
+      seen.openHandlers += 1;
+      seen.signals.push(signal);
+      try {
+        yield { limits: { maxBeats: 1_000 } };
+        for await (const { sequence, beats } of requests) {
+          seen.beats.push(beats.length);
+          if (sequence === 666n) throw new Refusal("INVALID_FIELD", "sequence: must grow");
+          yield create(HeartbeatResponseSchema, { acknowledgedSequence: sequence });
+        }
+        seen.inputEnds.push("end");
+      } catch (error) {
+        seen.inputEnds.push(error instanceof Error && "code" in error ? Number(error.code) : "unknown error");
+        throw error;
+      } finally {
+        seen.openHandlers -= 1;
+      }
+    },
+  };
+}
+
+const fakeUserService: Partial<ServiceImpl<typeof UserService>> = {
+  createUser: ({ username, displayName }) => ({ user: { id: 1n, username, displayName } }),
+  getUser: ({ key }) => ({ user: { id: key.case === "id" ? key.value : 9n, username: "ada" } }),
+};
+
+async function lateThrow({ signal }: HandlerContext): Promise<never> {
+  await aborted(signal);
+  throw new Error("thrown after the deadline");
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+export interface RunningDoors extends AsyncDisposable {
+  /** `host:port` */
+  readonly grpcAddress: string;
+  readonly connectAddress: string;
+  readonly grpcDoor: Door;
+  readonly connectDoor: Door;
+  readonly pipeline: Pipeline;
+  readonly health: Health;
+  readonly seen: Seen;
+  readonly logged: string[];
+  refuse: Refusal | undefined;
+}
+
+interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | "admission">> {
+  readonly limits?: Parameters<typeof createConnectDoor>[0]["limits"];
+}
+
+/** Starts both doors on free ports, before the same fake handlers. */
+export async function startDoors({ limits = {}, ...pipelineOptions }: DoorOptions = {}): Promise<RunningDoors> {
+  const seen: Seen = { openHandlers: 0, inputEnds: [], beats: [], signals: [], watchMessages: 0 };
+  const logged: string[] = [];
+  const log = pino({ level: "debug" }, { write: (line: string) => logged.push(line) });
+  const metrics = new Registry();
+  const health = createHealth();
+  const admission: { refuse: Refusal | undefined } = { refuse: undefined };
+  const pipeline = createPipeline({ ...pipelineOptions, log, metrics, admission: () => admission.refuse });
+  const services = [
+    pipeline.wrap(AgentService, fakeAgentService(seen)),
+    pipeline.wrap(UserService, fakeUserService),
+    ...standardServices(pipeline, health, [AgentService, UserService]),
+  ];
+  const grpcDoor = createGrpcDoor({ services, log, limits });
+  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, limits });
+  return {
+    grpcAddress: await grpcDoor.start("127.0.0.1:0"),
+    connectAddress: await connectDoor.start("127.0.0.1:0"),
+    grpcDoor,
+    connectDoor,
+    pipeline,
+    health,
+    seen,
+    logged,
+    get refuse() {
+      return admission.refuse;
+    },
+    set refuse(refusal) {
+      admission.refuse = refusal;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([grpcDoor.close(), connectDoor.close()]);
+    },
+  };
+}
+
+/** Waits until a condition holds; fails with its text when it does not within `timeoutMs`. */
+export async function eventually(what: string, holds: () => boolean, timeoutMs = 5_000): Promise<void> {
+  const end = performance.now() + timeoutMs;
+  while (!holds()) {
+    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

@@ -1,0 +1,135 @@
+import { vi } from "vitest";
+import { type AgentFilter, agentOf, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
+import type { WatchedChange, WatchMessage, WatchQuery } from "../../src/watch/watch-message.ts";
+
+export interface Watchable {
+  watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
+}
+
+export interface WatchReaderOptions {
+  readonly filter?: Partial<AgentFilter>;
+  readonly afterRevision?: bigint;
+  readonly bookmarkMs?: number;
+  /** What the reader does between two messages. */
+  readonly pace?: () => Promise<unknown>;
+}
+
+export function watchQuery({ filter, afterRevision, bookmarkMs = 60_000 }: WatchReaderOptions = {}): WatchQuery {
+  return { filter: { ...EVERY_AGENT, ...filter }, afterRevision, conflate: false, bookmarkMs };
+}
+
+/** What a watcher can know of an agent, in a form that can be compared. */
+export function seen(agent: { id: bigint; agentId: string; clawIdentifier: string; status: string; revision: bigint }) {
+  const { id, agentId, clawIdentifier, status, revision } = agent;
+  return `${agentId} #${id} ${clawIdentifier} ${status} @${revision}`;
+}
+
+/**
+ * A client that keeps the set of agents by `agent_id`, the way a simple one would, and takes nothing on trust: what
+ * enters must not be there, what is updated or leaves must be.
+ */
+export class WatchReader {
+  readonly messages: WatchMessage[] = [];
+  /** All changes, with those that came in the midst of the snapshot. */
+  readonly changes: WatchedChange[] = [];
+  /** The revisions of the changes that came after the snapshot. */
+  readonly revisions: bigint[] = [];
+  readonly set = new Map<string, { readonly id: bigint; readonly text: string }>();
+  /** The set at the moment when the snapshot was complete. */
+  snapshot: readonly string[] | undefined;
+  snapshotRevision: bigint | undefined;
+  /** Where it would resume from. */
+  revision: bigint;
+  error: unknown;
+  ended = false;
+  readonly #abort = new AbortController();
+  readonly #done: Promise<void>;
+
+  constructor(watchable: Watchable, options: WatchReaderOptions = {}) {
+    const query = watchQuery(options);
+    this.revision = query.afterRevision ?? 0n;
+    this.#done = this.#read(watchable, query, options.pace).then(
+      () => {
+        this.ended = true;
+      },
+      (error: unknown) => {
+        this.error = error;
+        this.ended = true;
+      },
+    );
+  }
+
+  async until(condition: (reader: this) => boolean, timeout = 15_000): Promise<void> {
+    await vi.waitFor(
+      () => {
+        if (condition(this)) return;
+        if (this.ended) throw this.error ?? new Error("the watch ended");
+        throw new Error(`not yet: at revision ${this.revision} after ${this.messages.length} messages`);
+      },
+      { timeout, interval: 5 },
+    );
+  }
+
+  /** Waits for the end that somebody else makes, and tells its error. */
+  async end(timeout = 15_000): Promise<unknown> {
+    await vi.waitFor(
+      () => {
+        if (!this.ended) throw new Error("the watch has not ended");
+      },
+      { timeout, interval: 5 },
+    );
+    return this.error;
+  }
+
+  get texts(): readonly string[] {
+    return [...this.set.values()].map(({ text }) => text).sort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort();
+    await this.#done;
+  }
+
+  async #read(watchable: Watchable, query: WatchQuery, pace: WatchReaderOptions["pace"]): Promise<void> {
+    const passes = predicateOf(query.filter);
+    for await (const message of watchable.watch(query, this.#abort.signal)) {
+      this.messages.push(message);
+      for (const agent of message.snapshotAgents) {
+        if (this.snapshot !== undefined) throw new Error(`${agent.agentId} is shown after the snapshot`);
+        if (this.set.has(agent.agentId)) throw new Error(`${agent.agentId} is shown twice`);
+        if (!passes(agent)) throw new Error(`${agent.agentId} does not pass the filter`);
+        this.set.set(agent.agentId, { id: agent.id, text: seen(agent) });
+      }
+      for (const change of message.changes) this.#apply(change, query.afterRevision === undefined);
+      if (message.bookmark?.snapshotComplete) {
+        this.snapshot = this.texts;
+        this.snapshotRevision = message.revision;
+      }
+      const inSnapshot = query.afterRevision === undefined && this.snapshot === undefined;
+      if (inSnapshot ? message.revision !== 0n : message.revision < this.revision) {
+        throw new Error(`the revision of a message is ${message.revision} after ${this.revision}`);
+      }
+      this.revision = message.revision;
+      await pace?.();
+    }
+  }
+
+  #apply(change: WatchedChange, keepsSet: boolean): void {
+    const { type, transition } = change;
+    const { agentId, id, revision } = transition;
+    const last = this.changes.at(-1);
+    if (last !== undefined && last.transition.revision >= revision) {
+      throw new Error(`change ${revision} comes after ${last.transition.revision}`);
+    }
+    if (revision <= this.revision) throw new Error(`change ${revision} comes after a message of ${this.revision}`);
+    this.changes.push(change);
+    if (!keepsSet || this.snapshot !== undefined) this.revisions.push(revision);
+    if (!keepsSet) return;
+    const known = this.set.get(agentId);
+    if (type === "entered" ? known !== undefined : known?.id !== id) {
+      throw new Error(`${agentId} #${id} ${type} at ${revision}, but the set has ${known?.text}`);
+    }
+    if (type === "left") this.set.delete(agentId);
+    else this.set.set(agentId, { id, text: seen(agentOf(transition)) });
+  }
+}
