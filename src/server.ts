@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import { Gauge, Registry } from "prom-client";
 import { Refusal } from "./domain/errors.ts";
 import type { PaceLimits } from "./domain/lease.ts";
+import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import type { Backend } from "./rpc/backend.ts";
 import { createConnectDoor } from "./rpc/connect-door.ts";
@@ -15,6 +16,7 @@ import { Committer } from "./storage/committer.ts";
 import { type Database, openDatabase } from "./storage/database.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
 import { registerReplica } from "./storage/replica-row.ts";
+import { sweepRequestIds } from "./storage/request-answers.ts";
 import { createUserDirectory } from "./storage/users.ts";
 import { createWatching, type Watching } from "./watch/watching.ts";
 
@@ -39,6 +41,8 @@ export interface Addresses {
 /** How long streams have to go elsewhere, as a share of the grace that a stop gives. */
 const RECONNECT_SHARE = 0.5;
 const POLL_MS = 20;
+/** Answers of requests are kept for 24 h; how soon after that they go matters little. */
+const SWEEP_MS = 3_600_000;
 
 const DATABASE_AWAY = "the database is away";
 const DRAINING = "draining";
@@ -60,6 +64,7 @@ export class Server {
       await parts.watching.start();
       parts.liveness.start();
       parts.probe.start();
+      parts.sweep.start();
       const [grpc, http] = await Promise.all([
         opened("gRPC door", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, parts.grpcDoor),
         opened("Connect door", "HARBORFORGE_HTTP_ADDRESS", options.httpAddress, parts.connectDoor),
@@ -102,6 +107,7 @@ interface Parts {
   readonly watching: Watching;
   readonly liveness: Liveness;
   readonly probe: DatabaseProbe;
+  readonly sweep: Chore;
   readonly health: Health;
   readonly pipeline: Pipeline;
   readonly grpcDoor: Door;
@@ -164,6 +170,14 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     watching,
     liveness,
     probe,
+    sweep: new Chore({
+      name: "sweep old request ids",
+      everyMs: SWEEP_MS,
+      log,
+      run: async () => {
+        await sweepRequestIds(database);
+      },
+    }),
     health,
     pipeline,
     grpcDoor: createGrpcDoor({ services, log }),
@@ -179,6 +193,7 @@ async function close(parts: Parts): Promise<void> {
   await parts.committer.close();
   await parts.watching.close();
   await parts.probe.close();
+  await parts.sweep.close();
   await parts.database.close();
 }
 

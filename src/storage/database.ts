@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { DatabaseClock } from "./clock.ts";
@@ -38,7 +39,17 @@ const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 const CONNECT_TIMEOUT_MS = 3_000;
 
 /** Knex would write to standard output, which belongs to the program; who meets a failure is told of it anyway. */
-const SILENT: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
+export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
+
+/**
+ * Knex keeps a connection whose query timed out, and would give it to the next caller for ever: a peer that went silent
+ * tells nobody. What has carried nothing for longer than any query may take is closed instead, idle ones among them.
+ */
+function socketThatEnds(): Socket {
+  const socket = new Socket();
+  socket.setTimeout(QUERY_TIMEOUT_MS + 1_000, () => socket.destroy());
+  return socket;
+}
 
 export function openDatabase(options: DatabaseOptions): Database {
   const clientConfig = (name: string, settings: readonly string[] = []) =>
@@ -66,6 +77,9 @@ export function openDatabase(options: DatabaseOptions): Database {
   const pool = (name: string, max: number, settings: readonly string[] = []): pg.Pool => {
     const created = new pg.Pool({ ...clientConfig(name, settings), max, min: 0, idleTimeoutMillis: 30_000 });
     created.on("error", options.onIdleError);
+    // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
+    // is told by the next statement.
+    created.on("connect", (client) => client.on("error", () => undefined));
     return created;
   };
   const beats = pool("beats", 2, ["synchronous_commit=off"]);
@@ -73,9 +87,9 @@ export function openDatabase(options: DatabaseOptions): Database {
   const feed = pool("feed", 4);
   const knex = knexFactory({
     client: "pg",
-    connection: clientConfig("api"),
+    connection: { ...clientConfig("api"), stream: socketThatEnds },
     pool: { min: 0, max: 8, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
-    log: SILENT,
+    log: SILENT_LOG,
   });
   return {
     beats,

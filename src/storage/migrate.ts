@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
+import { SILENT_LOG } from "./database.ts";
 
 const FOLDER = new URL("../../migrations/", import.meta.url);
 /** Of pg_advisory_lock; any number that nobody else on the same database uses. */
@@ -44,7 +45,12 @@ export async function migrate(databaseUrl: string): Promise<readonly string[]> {
 }
 
 async function applyMigrations(databaseUrl: string): Promise<readonly string[]> {
-  const knex = knexFactory({ client: "pg", connection: databaseUrl, pool: { min: 0, max: 1 } });
+  const knex = knexFactory({
+    client: "pg",
+    connection: databaseUrl,
+    pool: { min: 0, max: 1 },
+    log: SILENT_LOG,
+  });
   try {
     const source = new SqlMigrations();
     const applied = await appliedMigrations(knex);
@@ -89,7 +95,13 @@ class SqlMigrations implements Knex.MigrationSource<string> {
     const sql = readFileSync(new URL(`${name}.sql`, FOLDER), "utf8");
     return Promise.resolve({
       up: async (knex: Knex) => {
-        await knex.raw(sql);
+        try {
+          await knex.raw(sql);
+        } catch (error) {
+          // Knex puts the whole migration before what is wrong with it.
+          const message = error instanceof Error ? error.message.replace(`${sql} - `, "") : String(error);
+          throw new MigrationError(`The migration ${name} failed and changed nothing: ${message}`, { cause: error });
+        }
       },
       down: () => Promise.reject(new MigrationError("Migrations are append-only; restore a backup to go back.")),
     });

@@ -13,8 +13,9 @@ afterAll(() => storage[Symbol.asyncDispose]());
 let made = 0;
 
 async function createUser(target = storage): Promise<bigint> {
-  return (await target.users.create({ username: `owner-${++made}`, email: null, displayName: "", agent: undefined }, by()))
-    .user.id;
+  return (
+    await target.users.create({ username: `owner-${++made}`, email: null, displayName: "", agent: undefined }, by())
+  ).user.id;
 }
 
 async function createAgent({ claw = "claw-1", target = storage } = {}): Promise<Agent> {
@@ -108,9 +109,9 @@ describe("many agents", () => {
 describe("lists and counts", () => {
   test("take filters: within a field any, across fields all", async () => {
     await using other = await createTestStorage();
-    const made = [];
-    for (const claw of ["a", "b", "a", "c", "a"]) made.push(await createAgent({ claw, target: other }));
-    const [first, second, third, fourth, fifth] = made as [Agent, Agent, Agent, Agent, Agent];
+    const create = (claw: string) => createAgent({ claw, target: other });
+    const [first, second, third] = [await create("a"), await create("b"), await create("a")];
+    const [fourth, fifth] = [await create("c"), await create("a")];
     await other.agents.updateStatus(third.agentId, { status: "busy", ...WORD }, undefined, by());
     await other.agents.updateStatus(fourth.agentId, { status: "busy", ...WORD }, undefined, by());
     await other.agents.updateStatus(fifth.agentId, { status: RATE_LIMIT, ...WORD }, undefined, by());
@@ -156,7 +157,7 @@ describe("lists and counts", () => {
 
   test("go through pages by id", async () => {
     await using other = await createTestStorage();
-    const agents = [];
+    const agents: Agent[] = [];
     for (let index = 0; index < 5; index++) agents.push(await createAgent({ target: other }));
     const first = await other.agents.list(EVERY_AGENT, { after: undefined, limit: 2 });
     const second = await other.agents.list(EVERY_AGENT, { after: first.next, limit: 2 });
@@ -235,7 +236,12 @@ describe("a service's word", () => {
 
   test("records an exhaustion, of an offline agent, too", async () => {
     const agent = await createAgent();
-    const exhausted = await storage.agents.updateStatus(agent.agentId, { status: RATE_LIMIT, ...WORD }, undefined, by());
+    const exhausted = await storage.agents.updateStatus(
+      agent.agentId,
+      { status: RATE_LIMIT, ...WORD },
+      undefined,
+      by(),
+    );
     const { exhaustion } = exhausted;
     expect(exhaustion).toEqual({
       reason: "rate_limit",
@@ -390,7 +396,9 @@ describe("the database", () => {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
       );
       expect(await storage.agents.get({ agentId: agent.agentId })).toEqual(agent);
-      expect((await storage.users.update(agent.userId, { displayName: `${round}` }, by())).displayName).toBe(`${round}`);
+      expect((await storage.users.update(agent.userId, { displayName: `${round}` }, by())).displayName).toBe(
+        `${round}`,
+      );
       expect((await storage.agents.move(agent.agentId, `claw-${round}`, by())).clawIdentifier).toBe(`claw-${round}`);
       await storage.agents.move(agent.agentId, "claw-1", by());
       Object.assign(agent, await storage.agents.get({ agentId: agent.agentId }));

@@ -288,7 +288,10 @@ describe("a change", () => {
     await expect(storage.committer.submit(never)).rejects.toMatchObject(refused("DATABASE_UNAVAILABLE"));
   });
 
-  test.each([true, false])("that was cut off while it was being made says so, if it has no request_id: %s", async (known) => {
+  test.each([
+    true,
+    false,
+  ])("that was cut off while it was being made says so, if it has no request_id: %s", async (known) => {
     const { agentId } = await createAgent();
     await using blocker = openStorage(storage.url, 3);
     const held = await blocker.database.feed.connect();
@@ -334,7 +337,7 @@ describe("a change", () => {
     ).finally(() => {
       done = true;
     });
-    while (!done) {
+    for (let cut = 0; cut < 15 && !done; cut++) {
       await other.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '% commits'",
       );
@@ -469,9 +472,7 @@ describe("revisions", () => {
     // Ahead of the clock, so that the jump goes to the next revision: three before the end of a partition.
     const end = ((BigInt(Date.now()) * 1_024n) / 1_000_000n + 1_000_000n) * 1_000_000n;
     await restored.query("UPDATE revision_counter SET revision = $1, timeline = 'x'", [end - 5n]);
-    const moved = await Promise.all(
-      agents.map(({ agentId }) => restored.committer.submit(moveTo(agentId, "claw-1"))),
-    );
+    const moved = await Promise.all(agents.map(({ agentId }) => restored.committer.submit(moveTo(agentId, "claw-1"))));
     expect(moved.map(({ revision }) => revision)).toEqual(agents.map((_, index) => end - 3n + BigInt(index)));
   });
 });

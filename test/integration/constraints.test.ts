@@ -123,12 +123,12 @@ describe("the log", () => {
 });
 
 test("there is one counter of revisions", async () => {
-  await expect(
-    storage.query("INSERT INTO revision_counter SELECT * FROM revision_counter"),
-  ).rejects.toMatchObject(violated("revision_counter_pkey"));
-  await expect(
-    storage.query("INSERT INTO revision_counter SELECT false, 0, 0, 0, 0, ''"),
-  ).rejects.toMatchObject(violated("revision_counter_singleton_check"));
+  await expect(storage.query("INSERT INTO revision_counter SELECT * FROM revision_counter")).rejects.toMatchObject(
+    violated("revision_counter_pkey"),
+  );
+  await expect(storage.query("INSERT INTO revision_counter SELECT false, 0, 0, 0, 0, ''")).rejects.toMatchObject(
+    violated("revision_counter_singleton_check"),
+  );
 });
 
 test("a request_id has 1 to 64 characters", async () => {

@@ -113,7 +113,7 @@ test("it refuses to begin after what is no longer kept, but tells all that is", 
     const agent = { agentId: name, clawIdentifier: "claw-1" };
     await other.users.create({ username: name, email: null, displayName: "", agent }, by());
   }
-  const [first, second] = (await other.agents.transitions(EVERYTHING)).rows.map(({ revision }) => revision);
+  const [first = 0n, second = 0n] = (await other.agents.transitions(EVERYTHING)).rows.map(({ revision }) => revision);
   await other.query("UPDATE revision_counter SET oldest = $1", [second]);
   await other.query("DELETE FROM agent_transitions WHERE revision <= $1", [first]);
   const compacted = refused("REVISION_COMPACTED", { oldestRevision: String(second) });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { User } from "../../src/domain/agent.ts";
 import type { NewUser } from "../../src/domain/directory.ts";
 import { sweepRequestIds } from "../../src/storage/request-answers.ts";
 import { by, createTestStorage, FIRST_LEASE_MS, openStorage, refused } from "../support/storage.ts";
@@ -155,7 +156,7 @@ describe("a user", () => {
 
 test("users are listed in pages by id", async () => {
   await using other = await createTestStorage();
-  const users = [];
+  const users: User[] = [];
   for (const agent of [undefined, newAgent(), undefined, newAgent(), undefined]) {
     users.push((await other.users.create(newUser({ agent }), by())).user);
   }

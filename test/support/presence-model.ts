@@ -68,6 +68,7 @@ export class PresenceModel {
     if (this.status === "offline") {
       if (wish !== "idle" || this.exhaustion === null) return "AGENT_OFFLINE";
       this.#recover();
+      this.#protectStatus(holdMs, revision);
       return "changed";
     }
     if (wish === this.status) return "unchanged";
@@ -76,7 +77,7 @@ export class PresenceModel {
       this.#recover();
     }
     this.status = wish;
-    this.word = { protects: "status", revision, until: this.now + (holdMs ?? 60_000) * 1_000 };
+    this.#protectStatus(holdMs, revision);
     return "changed";
   }
 
@@ -98,8 +99,14 @@ export class PresenceModel {
     return "changed";
   }
 
+  #protectStatus(holdMs: number | undefined, revision: bigint): void {
+    this.word = { protects: "status", revision, until: this.now + (holdMs ?? 60_000) * 1_000 };
+  }
+
   #saysTheSame(report: ModelReport): boolean {
-    if (typeof report === "object") return this.exhaustion !== null;
+    if (typeof report === "object") return this.exhaustion?.reason === report.exhausted.reason;
+    // Of an agent that nobody hears a service can only have said that it is not exhausted; who works says so, too.
+    if (this.status === "offline" && this.exhaustion === null) return true;
     return report === this.status;
   }
 

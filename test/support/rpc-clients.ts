@@ -1,4 +1,4 @@
-import { fromBinary, type Message } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { type Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
@@ -76,7 +76,7 @@ export function rawUnary(client: Client, path: string, request: Uint8Array, time
   });
 }
 
-interface Dialect {
+export interface Dialect {
   readonly name: string;
   readonly door: "grpc" | "connect";
   readonly bidi: boolean;
@@ -121,9 +121,3 @@ export const DIALECTS: readonly Dialect[] = [
     },
   ]),
 ];
-
-/** The first message of a stream. */
-export async function first<T extends Message>(stream: AsyncIterable<T>): Promise<T> {
-  for await (const message of stream) return message;
-  throw new Error("the stream ended without a message");
-}

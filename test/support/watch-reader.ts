@@ -1,6 +1,8 @@
-import { vi } from "vitest";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type AgentFilter, agentOf, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchQuery } from "../../src/watch/watch-message.ts";
+
+const DEADLINE_MS = 15_000;
 
 export interface Watchable {
   watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
@@ -59,25 +61,25 @@ export class WatchReader {
     );
   }
 
-  async until(condition: (reader: this) => boolean, timeout = 15_000): Promise<void> {
-    await vi.waitFor(
-      () => {
-        if (condition(this)) return;
-        if (this.ended) throw this.error ?? new Error("the watch ended");
+  /** Fails as soon as the watch ends, or after 15 s. */
+  async until(condition: (reader: this) => boolean): Promise<void> {
+    const deadline = performance.now() + DEADLINE_MS;
+    while (!condition(this)) {
+      if (this.ended) throw this.error ?? new Error("the watch ended");
+      if (performance.now() > deadline) {
         throw new Error(`not yet: at revision ${this.revision} after ${this.messages.length} messages`);
-      },
-      { timeout, interval: 5 },
-    );
+      }
+      await sleep(2);
+    }
   }
 
   /** Waits for the end that somebody else makes, and tells its error. */
-  async end(timeout = 15_000): Promise<unknown> {
-    await vi.waitFor(
-      () => {
-        if (!this.ended) throw new Error("the watch has not ended");
-      },
-      { timeout, interval: 5 },
-    );
+  async end(): Promise<unknown> {
+    const deadline = performance.now() + DEADLINE_MS;
+    while (!this.ended) {
+      if (performance.now() > deadline) throw new Error("the watch has not ended");
+      await sleep(2);
+    }
     return this.error;
   }
 

@@ -1,0 +1,108 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { Code } from "@connectrpc/connect";
+import { expect } from "vitest";
+import { type Agent, type AgentStatus, ExhaustReason } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { User } from "../../gen/harborforge/agents/v1/user_pb.ts";
+import type { Reason } from "../../src/domain/errors.ts";
+import type { ProtocolClients } from "./protocol-clients.ts";
+import { type Failure, failure } from "./rpc-clients.ts";
+import { unique } from "./service.ts";
+
+export interface Refused {
+  /** `google.rpc.ErrorInfo.metadata`, whole. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** The paths of `google.rpc.BadRequest`, in order. */
+  readonly fields?: readonly string[];
+}
+
+/** A call that must be refused, with these details and no others. */
+export async function expectRefusal(
+  call: Promise<unknown>,
+  code: Code,
+  reason: Reason,
+  { metadata = {}, fields = [] }: Refused = {},
+): Promise<Failure> {
+  const failed = await failure(call);
+  expect({ ...failed, code: Code[failed.code] }).toEqual({
+    code: Code[code],
+    message: expect.stringMatching(/\S/),
+    reason,
+    domain: "harborforge.agents",
+    metadata,
+    fields,
+    retryMs: undefined,
+  });
+  return failed;
+}
+
+/** A call that must be refused for these fields. */
+export async function expectInvalid(call: Promise<unknown>, ...fields: [string, ...string[]]): Promise<Failure> {
+  return await expectRefusal(call, Code.InvalidArgument, "INVALID_FIELD", { fields, metadata: { field: fields[0] } });
+}
+
+/** A call that must be refused for its page token. */
+export async function expectInvalidToken(call: Promise<unknown>): Promise<Failure> {
+  const details = { fields: ["page_token"], metadata: { field: "page_token" } };
+  return await expectRefusal(call, Code.InvalidArgument, "INVALID_PAGE_TOKEN", details);
+}
+
+/** A call that must be refused because its request_id belongs to another one. */
+export async function expectReusedRequestId(call: Promise<unknown>, requestId: string): Promise<Failure> {
+  const details = { fields: ["request_id"], metadata: { field: "request_id", requestId } };
+  return await expectRefusal(call, Code.InvalidArgument, "REQUEST_ID_REUSED", details);
+}
+
+/** A value that must be there. */
+export function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("a value is missing");
+  return value;
+}
+
+export interface Bound {
+  readonly agent: Agent;
+  readonly user: User;
+  readonly agentId: string;
+  readonly claw: string;
+}
+
+/** A user of a test's own, with an agent on a claw that may be shared. */
+export async function newAgent({ users }: Pick<ProtocolClients, "users">, claw = unique("claw")): Promise<Bound> {
+  const agentId = unique("agent");
+  const created = await users.createUser({ username: unique("user"), agentId, clawIdentifier: claw });
+  return { agent: present(created.agent), user: present(created.user), agentId, claw };
+}
+
+/** A user of a test's own, without an agent. */
+export async function newUser({ users }: Pick<ProtocolClients, "users">): Promise<User> {
+  return present((await users.createUser({ username: unique("user") })).user);
+}
+
+/** A service's word. */
+export async function setStatus(
+  { agents }: Pick<ProtocolClients, "agents">,
+  agentId: string,
+  status: AgentStatus,
+): Promise<Agent> {
+  return present((await agents.updateAgentStatus({ agentId, status })).agent);
+}
+
+export async function getAgent({ agents }: Pick<ProtocolClients, "agents">, agentId: string): Promise<Agent> {
+  return present((await agents.getAgent({ key: { case: "agentId", value: agentId } })).agent);
+}
+
+/** A rate limit for so many seconds, as requests say it. */
+export function rateLimit(seconds: bigint) {
+  const recovery = { case: "retryAfter", value: { seconds } } as const;
+  return { reason: ExhaustReason.RATE_LIMIT, recovery };
+}
+
+/** How many milliseconds a timestamp is ahead of this machine's clock, which is also the database's. */
+export function aheadMs(timestamp: Agent["createdAt"]): number {
+  return timestampMs(present(timestamp)) - Date.now();
+}
+
+/** A page token with another last character that decodes to something else. */
+export function tampered(token: string): string {
+  const at = token.length >> 1;
+  return `${token.slice(0, at)}${token[at] === "A" ? "B" : "A"}${token.slice(at + 1)}`;
+}

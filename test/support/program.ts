@@ -1,0 +1,179 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { expect, vi } from "vitest";
+import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
+import { livingPostmaster, stopPostmaster } from "../../src/storage/embedded/postmaster.ts";
+import { isPostmaster, readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+
+/** The top of the checkout. */
+export const checkout = resolve(import.meta.dirname, "../..");
+
+/** Longer than anything takes, also on a machine that is busy with other tests. */
+const DEADLINE_MS = 60_000;
+
+export interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A process that runs the real program, or something else from the checkout. */
+export interface Running {
+  readonly pid: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Fulfilled when the process is gone and all it said was read. */
+  readonly ended: Promise<Ending>;
+  kill(signal: NodeJS.Signals): void;
+  /** The signal for everything in the process's group, as a terminal sends it. Only where `group` was asked for. */
+  killGroup(signal: NodeJS.Signals): void;
+  /** Closes our end of its standard output: what it writes from then on fails. */
+  closeStdout(): void;
+}
+
+export interface Serving extends Running {
+  /** `http://host:port` of the two doors. */
+  readonly grpc: string;
+  readonly http: string;
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
+  /** In a process group of its own. */
+  readonly group?: boolean;
+}
+
+/** A folder for a test, and programs in it. At its end nothing of them is left, no process and no file. */
+export interface Stage extends AsyncDisposable {
+  readonly path: string;
+  readonly dataDir: string;
+  /** Runs a command of the checkout, `node` being the one that runs the tests. */
+  run(command: string, args: readonly string[], options?: RunOptions): Running;
+  /** `node src/main.ts …`, on free ports and with the data in `dataDir` unless told otherwise. */
+  program(args: readonly string[], options?: RunOptions): Running;
+  /** `program(["serve"])` that serves. */
+  serve(options?: RunOptions): Promise<Serving>;
+  /** The process id of the PostgreSQL that serves `dataDir`. */
+  postmaster(): Promise<number>;
+}
+
+export async function openStage(): Promise<Stage> {
+  const path = await mkdtemp(join(tmpdir(), "harborforge-process-"));
+  // Root runs PostgreSQL by another account, which has to pass through.
+  await chmod(path, 0o711);
+  const dataDir = join(path, "data");
+  const home = join(path, "home");
+  await mkdir(home);
+  const all: Running[] = [];
+  const PATH = [join(checkout, "node_modules", ".bin"), process.env.PATH].join(delimiter);
+  const base = { PATH, HOME: home, HARBORFORGE_DATA_DIR: dataDir, ...freePorts };
+
+  const run: Stage["run"] = (command, args, options = {}) => {
+    const running = start(command, args, { ...options, env: { ...base, ...options.env } });
+    all.push(running);
+    return running;
+  };
+  const program: Stage["program"] = (args, options) => run(process.execPath, ["src/main.ts", ...args], options);
+  return {
+    path,
+    dataDir,
+    run,
+    program,
+    serve: (options) => serves(program(["serve"], options)),
+    async postmaster() {
+      const file = await readPostmasterFile(dataFolder(dataDir).cluster);
+      if (file === undefined) throw new Error("no PostgreSQL is running");
+      return file.pid;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const running of all) running.kill("SIGKILL");
+      await Promise.all(all.map(({ ended }) => ended));
+      const { cluster } = dataFolder(dataDir);
+      const left = await livingPostmaster(cluster).catch(() => undefined);
+      if (left !== undefined) await stopPostmaster(cluster, left);
+      await rm(path, { recursive: true, force: true });
+    },
+  };
+}
+
+const freePorts = { HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0", HARBORFORGE_HTTP_ADDRESS: "127.0.0.1:0" };
+
+function start(command: string, args: readonly string[], options: RunOptions): Running {
+  const child = spawn(command, args, {
+    cwd: checkout,
+    // Nothing of the environment of whoever runs the tests: it may configure a service of theirs.
+    env: { ...options.env },
+    detached: options.group === true,
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${command} does not run`);
+  const said = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      said[name] += text;
+    });
+  }
+  // A process that is gone takes no input.
+  child.stdin.on("error", () => undefined).end(options.input);
+  const ended = once(child, "close").then(([code, signal]) => ({ code, signal, ...said }));
+  return {
+    pid,
+    get stdout() {
+      return said.stdout;
+    },
+    get stderr() {
+      return said.stderr;
+    },
+    ended,
+    kill: (signal) => void child.kill(signal),
+    killGroup: (signal) => void process.kill(-pid, signal),
+    closeStdout: () => void child.stdout.destroy(),
+  };
+}
+
+/** Waits until the program says where it serves. Fails with what it said if it ends instead. */
+export async function serves(running: Running): Promise<Serving> {
+  const ended = running.ended.then(({ code, stderr }) => {
+    throw new Error(`it ended with ${code} instead of serving: ${stderr}`);
+  });
+  const [, grpc = "", http = ""] = await Promise.race([
+    ended,
+    vi.waitFor(() => read(running, /^gRPC {2}(http:\S+)\nHTTP {2}(http:\S+)\n/m), {
+      timeout: DEADLINE_MS,
+      interval: 20,
+    }),
+  ]);
+  return Object.assign(Object.create(running), { grpc, http });
+}
+
+function read(running: Running, pattern: RegExp): RegExpExecArray {
+  const found = pattern.exec(running.stdout);
+  if (found === null) throw new Error(`it has not said ${pattern} yet: ${running.stdout}${running.stderr}`);
+  return found;
+}
+
+/** Waits until the program's log or what it says matches. */
+export async function says(running: Running, pattern: RegExp): Promise<void> {
+  await vi.waitFor(() => expect(running.stdout + running.stderr).toMatch(pattern), {
+    timeout: DEADLINE_MS,
+    interval: 10,
+  });
+}
+
+/**
+ * Waits until a PostgreSQL is gone. Not by the number alone: a process whose parent was killed may wait to be collected
+ * long after it ended.
+ */
+export async function gone(dataDir: string, pid: number): Promise<void> {
+  const file = { pid, port: undefined, status: "" };
+  await vi.waitFor(async () => expect(await isPostmaster(dataFolder(dataDir).cluster, file)).toBe(false), {
+    timeout: DEADLINE_MS,
+    interval: 20,
+  });
+}

@@ -1,0 +1,92 @@
+import type { ExhaustionNews, WorkingStatus } from "../../src/domain/agent.ts";
+import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
+import type { Session } from "../../src/liveness/session.ts";
+import { until } from "./until.ts";
+
+/** A beat without a status. */
+export function alive(agentId: string): ParsedBeat {
+  return { agentId, leaving: false, beat: { report: undefined, knownRevision: undefined } };
+}
+
+export function reports(
+  agentId: string,
+  report: WorkingStatus | { readonly exhausted: ExhaustionNews },
+  knownRevision?: bigint,
+): ParsedBeat {
+  return { agentId, leaving: false, beat: { report, knownRevision } };
+}
+
+export function goodbye(agentId: string): ParsedBeat {
+  return { agentId, leaving: true, beat: { report: undefined, knownRevision: undefined } };
+}
+
+/** A heartbeat stream without a socket: what a client sends, and everything that it is told. */
+export class TestStream implements Disposable {
+  readonly session: Session;
+  /** In the order in which they came. */
+  readonly results: BeatResult[] = [];
+  acknowledged = 0n;
+  /** The session has said all it had to say. */
+  ended = false;
+  reconnectWithinMs: number | undefined;
+  #sequence = 0n;
+  #onAcknowledged: ((sequence: bigint) => void) | undefined;
+
+  constructor(session: Session) {
+    this.session = session;
+    void this.#read();
+  }
+
+  /** Called at the very moment of every acknowledgement. */
+  onAcknowledged(listener: (sequence: bigint) => void): void {
+    this.#onAcknowledged = listener;
+  }
+
+  /** Sends one message. @returns its sequence */
+  send(...beats: ParsedBeat[]): bigint {
+    this.#sequence += 1n;
+    void this.session.submit(this.#sequence, beats);
+    return this.#sequence;
+  }
+
+  /** Sends one message and waits for its acknowledgement. @returns its results */
+  async say(...beats: ParsedBeat[]): Promise<BeatResult[]> {
+    const sequence = this.send(...beats);
+    await this.acknowledgedUpTo(sequence);
+    return this.resultsOf(sequence);
+  }
+
+  async acknowledgedUpTo(sequence: bigint, withinMs?: number): Promise<void> {
+    await until(`message ${sequence} is acknowledged`, () => this.acknowledged >= sequence, withinMs);
+  }
+
+  resultsOf(sequence: bigint): BeatResult[] {
+    return this.results.filter((result) => result.sequence === sequence);
+  }
+
+  /** What it was told of an agent without having asked. */
+  unasked(agentId: string): BeatResult[] {
+    return this.results.filter((result) => result.sequence === 0n && result.agentId === agentId);
+  }
+
+  /** The stream is gone, however that came. */
+  close(): void {
+    this.session.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #read(): Promise<void> {
+    for (let output = await this.session.next(); output !== undefined; output = await this.session.next()) {
+      this.results.push(...output.results);
+      this.reconnectWithinMs ??= output.reconnectWithinMs;
+      if (output.acknowledgedSequence > this.acknowledged) {
+        this.acknowledged = output.acknowledgedSequence;
+        this.#onAcknowledged?.(output.acknowledgedSequence);
+      }
+    }
+    this.ended = true;
+  }
+}

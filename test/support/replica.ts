@@ -1,0 +1,161 @@
+import type { Agent, AgentStatus, Transition } from "../../src/domain/agent.ts";
+import { Liveness } from "../../src/liveness/liveness.ts";
+import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { Committer } from "../../src/storage/committer.ts";
+import { openDatabase } from "../../src/storage/database.ts";
+import { registerReplica } from "../../src/storage/replica-row.ts";
+import { createUserDirectory } from "../../src/storage/users.ts";
+import { createWatching } from "../../src/watch/watching.ts";
+import { Gate } from "./gate.ts";
+import { TestStream } from "./replica-stream.ts";
+import { until } from "./until.ts";
+
+export interface ReplicaOptions {
+  /** 10 s unless told: a lease of 30 s, which no test lives to see the end of. */
+  readonly intervalMs?: number;
+  readonly firstLeaseMs?: number;
+  /** False: it never says that it lives, watches no lease and recovers nobody. */
+  readonly started?: boolean;
+  /** False: it hears nothing of the log of transitions, as if the reader of it were slow. */
+  readonly listens?: boolean;
+}
+
+const LOG = { info() {}, warn() {}, error() {}, debug() {} };
+
+/** What a replica is besides its doors: storage, liveness and the reader of the log, behind a gate. */
+export async function openReplica(url: string, options: ReplicaOptions = {}) {
+  const { intervalMs = 10_000, firstLeaseMs = 60_000, started = true, listens = true } = options;
+  await using undo = new AsyncDisposableStack();
+  const database = openDatabase({ url, onIdleError: () => undefined });
+  undo.defer(() => database.close());
+  const gate = new Gate(database);
+  const number = await registerReplica(database);
+  const watching = undo.use(createWatching({ database, log: LOG }));
+  const committer = new Committer(database, number, () => watching.notifyCommitted());
+  undo.defer(() => committer.close());
+  const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond: 1_000_000 };
+  const liveness = new Liveness({ database, committer, replica: number, pace, log: LOG });
+  undo.defer(() => liveness.close());
+  const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };
+  const users = createUserDirectory(directory);
+  const agents = createAgentDirectory(directory);
+  let heard = 0n;
+  watching.feed.subscribe({
+    onTransitions(transitions) {
+      for (const transition of transitions) {
+        if (listens) liveness.changed(transition);
+        heard = transition.revision;
+      }
+    },
+  });
+  await watching.start();
+  if (started) liveness.start();
+  const query = async <Row extends object>(sql: string, ...values: readonly unknown[]): Promise<Row[]> =>
+    (await database.feed.query<Row>(sql, [...values])).rows;
+  const everything = undo.move();
+
+  return {
+    number,
+    database,
+    gate,
+    committer,
+    liveness,
+    users,
+    agents,
+    query,
+
+    /** An agent with a user of its own. */
+    async createAgent(agentId: string, clawIdentifier = "claw-1"): Promise<Agent> {
+      const user = { username: agentId, email: null, displayName: "", agent: { agentId, clawIdentifier } };
+      const { agent } = await users.create(user, { actor: "user:test", request: undefined });
+      if (agent === undefined) throw new TypeError("an agent was asked for");
+      return agent;
+    },
+
+    /** Very many agents, as if they had been created long ago; `leaseMs` from now, watched by no replica. */
+    async seedAgents(count: number, prefix: string, leaseMs = 600_000, clawIdentifier = "claw-1"): Promise<string[]> {
+      await query(
+        `WITH who AS (SELECT $2 || n AS name FROM generate_series(1, $1::integer) n),
+         u AS (INSERT INTO users (username) SELECT name FROM who RETURNING id, username),
+         a AS (
+           INSERT INTO agents (user_id, agent_id, claw_identifier, created_at, status_changed_at, revision)
+           SELECT u.id, u.username, $4, clock_timestamp(), clock_timestamp(), c.revision FROM u, revision_counter c
+           RETURNING id, revision
+         )
+         INSERT INTO agent_liveness (agent, revision, epoch, lease_expires_at)
+         SELECT id, revision, nextval('agent_epochs'), clock_timestamp() + $3::integer * interval '1 millisecond' FROM a`,
+        count,
+        prefix,
+        leaseMs,
+        clawIdentifier,
+      );
+      return Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`);
+    },
+
+    stream(options: { clawIdentifier?: string; instanceId?: string; generation?: bigint } = {}): TestStream {
+      const { clawIdentifier, instanceId, generation = 0n } = options;
+      return new TestStream(liveness.openSession({ clawIdentifier, instanceId, generation }));
+    },
+
+    /** Lets a lease have ended just now. Who watches it expects it to end later, until it is told otherwise. */
+    async backdateLease(agentId: string): Promise<void> {
+      await query(
+        `UPDATE agent_liveness SET lease_expires_at = clock_timestamp() - interval '1 millisecond'
+         WHERE agent = (SELECT id FROM agents WHERE agent_id = $1)`,
+        agentId,
+      );
+    },
+
+    /** Has this replica watch the agent's lease as it is. */
+    async watchLease(agentId: string): Promise<void> {
+      liveness.created(await agents.get({ agentId }));
+    },
+
+    /** Resolves when the agent has this status. */
+    untilStatus: (agentId: string, status: AgentStatus, withinMs?: number): Promise<Agent> =>
+      until(
+        `${agentId} is ${status}`,
+        async () => {
+          const agent = await agents.get({ agentId });
+          return agent.status === status && agent;
+        },
+        withinMs,
+      ),
+
+    /** Resolves when this replica has heard of everything that is committed by now. */
+    async untilHeard(): Promise<void> {
+      const [counter] = await query<{ revision: bigint }>("SELECT revision FROM revision_counter");
+      const [last] = await query<{ revision: bigint }>(
+        "SELECT coalesce(max(revision), 0) AS revision FROM agent_transitions WHERE revision <= $1",
+        counter?.revision,
+      );
+      await until("the log is read", () => heard >= (last?.revision ?? 0n));
+    },
+
+    /** What became of an agent, from its creation on. */
+    async history(agentId: string): Promise<readonly Transition[]> {
+      const { rows } = await agents.transitions({
+        agentId,
+        afterRevision: 0n,
+        newestFirst: false,
+        after: undefined,
+        upTo: undefined,
+        limit: 1_000,
+      });
+      return rows;
+    },
+
+    /** A change by a service that gives no request_id. */
+    by: { actor: "service:calendar", request: undefined },
+
+    [Symbol.asyncDispose]: () => everything.disposeAsync(),
+  };
+}
+
+export type Replica = Awaited<ReturnType<typeof openReplica>>;
+
+/** What the log tells of an agent after its creation: cause, and status after it. */
+export async function storyOf(replica: Replica, agentId: string): Promise<string[]> {
+  const [, ...after] = await replica.history(agentId);
+  return after.map(({ cause, toStatus }) => `${cause}: ${toStatus}`);
+}

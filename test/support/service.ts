@@ -1,0 +1,76 @@
+import { randomUUID } from "node:crypto";
+import { Client } from "pg";
+import { pino } from "pino";
+import { afterAll, beforeAll } from "vitest";
+import { type Addresses, Server, type ServerOptions } from "../../src/server.ts";
+import { createTestDatabase } from "./cluster.ts";
+
+/** A service as a client meets it: both doors, and a database of its own behind them. */
+export interface RunningService extends AsyncDisposable {
+  readonly server: Server;
+  readonly addresses: Addresses;
+  readonly databaseUrl: string;
+  /** Everything that was logged, one JSON object a line. */
+  readonly logged: readonly string[];
+  /** A statement of the test's own, for what clients cannot do: moving time by backdating rows. */
+  query<Row extends object>(sql: string, ...values: readonly unknown[]): Promise<Row[]>;
+}
+
+/** What a test may want otherwise. A lease is three intervals: 30 s, so that no agent expires while a test looks away. */
+export type ServiceOptions = Partial<Pick<ServerOptions, "pace" | "firstLeaseMs">>;
+
+export const INTERVAL_MS = 10_000;
+export const FIRST_LEASE_MS = 60_000;
+
+/** Starts the service in this process, on free ports and a database that ends with it. */
+export async function startService(options: ServiceOptions = {}): Promise<RunningService> {
+  await using undo = new AsyncDisposableStack();
+  const database = undo.use(await createTestDatabase());
+  const logged: string[] = [];
+  const server = undo.use(
+    await Server.start({
+      databaseUrl: database.url,
+      grpcAddress: "127.0.0.1:0",
+      httpAddress: "127.0.0.1:0",
+      pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
+      firstLeaseMs: FIRST_LEASE_MS,
+      log: pino({ level: "info" }, { write: (line: string) => logged.push(line) }),
+      ...options,
+    }),
+  );
+  const client = new Client({ connectionString: database.url });
+  // A test that takes the database away takes this connection, too.
+  client.on("error", () => undefined);
+  await client.connect();
+  undo.defer(() => client.end());
+  const everything = undo.move();
+  return {
+    server,
+    addresses: server.addresses,
+    databaseUrl: database.url,
+    logged,
+    query: async <Row extends object>(sql: string, ...values: readonly unknown[]) =>
+      (await client.query<Row>(sql, [...values])).rows,
+    [Symbol.asyncDispose]: () => everything.disposeAsync(),
+  };
+}
+
+/** One service for the tests of a file; asked for when a test runs. */
+export function useService(options: ServiceOptions = {}): () => RunningService {
+  let service: RunningService | undefined;
+  beforeAll(async () => {
+    service = await startService(options);
+  });
+  afterAll(async () => {
+    await service?.[Symbol.asyncDispose]();
+  });
+  return () => {
+    if (service === undefined) throw new Error("the service runs only while tests do");
+    return service;
+  };
+}
+
+/** A name that no other test uses: tests of a file share its service. */
+export function unique(what: string): string {
+  return `${what}-${randomUUID().slice(0, 13)}`;
+}

@@ -1,0 +1,25 @@
+const EVERY_MS = 10;
+
+/**
+ * Waits for what must come true, and answers with it.
+ *
+ * @param probe false, null or undefined: not yet
+ * @param withinMs fails after that
+ */
+export async function until<T>(
+  what: string,
+  probe: () => T | Promise<T>,
+  withinMs = 5_000,
+): Promise<Exclude<T, false | null | undefined>> {
+  const deadline = performance.now() + withinMs;
+  for (;;) {
+    const value = await probe();
+    if (isThere(value)) return value;
+    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+  }
+}
+
+function isThere<T>(value: T): value is Exclude<T, false | null | undefined> {
+  return value !== false && value !== null && value !== undefined;
+}
