@@ -11,6 +11,7 @@ import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Refusal } from "../domain/errors.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "./errors.ts";
+import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
 import { type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
@@ -50,8 +51,10 @@ export function createConnectCalls(
   const sendOptions = {
     writeStallMs: limits.writeStallMs,
     onExplained: (error: ConnectError) => {
-      const ours = error.code === Code.Internal || error.code === Code.Unknown;
-      log[ours ? "warn" : "debug"]({ code: error.code, err: error }, "call refused before its handler");
+      const { code } = explain(error.code, error.rawMessage);
+      // What the library says of a caller's fault quotes what the caller sent, which no log gets.
+      if (code === Code.Internal) log.warn({ err: error }, "call failed outside its handler");
+      else log.debug({ code: Code[code] }, "call refused before its handler");
     },
   };
 
@@ -94,8 +97,14 @@ export function createConnectCalls(
         );
         return true;
       }
-      if (!hasUrl(req)) {
-        answer(res, refuseCall(contentTypeOf(req), fromLibrary(Code.InvalidArgument, "the URL or host is malformed")));
+      if (!hasUrl(req) || brokenQuery(req)) {
+        answer(
+          res,
+          refuseCall(
+            contentTypeOf(req),
+            fromLibrary(Code.InvalidArgument, "the URL, its host or its query is malformed"),
+          ),
+        );
         return true;
       }
       call(handler, req, res).catch((thrown: unknown) => {
@@ -118,6 +127,13 @@ function hasUrl(req: NodeRequest): boolean {
   } catch {
     return false;
   }
+}
+
+/** A message by GET may be base64, and what is none the library would take for its own fault. */
+function brokenQuery(req: NodeRequest): boolean {
+  if (req.method !== "GET") return false;
+  const query = requestUrl(req).searchParams;
+  return query.get("base64") === "1" && !/^[A-Za-z0-9+/_-]*={0,2}$/.test(query.get("message") ?? "");
 }
 
 function http2Required(handler: UniversalHandler): Refusal {

@@ -13,7 +13,8 @@ import { createConnectCalls } from "./connect-calls.ts";
 import type { Door } from "./door.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
-import { listen } from "./listener.ts";
+import { lingerThenReset } from "./linger.ts";
+import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
@@ -68,8 +69,10 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const serve = (req: NodeRequest, res: NodeResponse): void => {
     req.on("error", () => undefined);
     res.on("error", () => undefined);
+    const stream = res.stream;
+    if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
     // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
-    if (draining && res.stream === undefined) res.setHeader("connection", "close");
+    if (draining && stream === undefined) res.setHeader("connection", "close");
     if (!calls.serve(req, res)) pages.serve(req, res);
   };
 
@@ -98,7 +101,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   http2.on("session", (session: ServerHttp2Session) => sessions.add(session));
   http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
 
-  const listener = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
+  const listener = createServer({ allowHalfOpen: true, ...SOCKET_OPTIONS }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => undefined);
@@ -114,7 +117,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   });
 
   return {
-    start: (address) => listen(listener, address),
+    start: (address) => listen(listener, address, log),
     drain: async () => {
       draining = true;
       listener.close();

@@ -1,6 +1,7 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
 import { AgentBeatSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type FieldViolation, Refusal } from "../domain/errors.ts";
+import { noSuchValue } from "./library-errors.ts";
 
 /**
  * Refuses enum numbers outside the contract. Proto3 enums are open: binary takes any number, and JSON does too. The
@@ -81,10 +82,9 @@ function compileValue(field: DescField, known: Map<string, Visit>): Visit | unde
 }
 
 function visitEnum(desc: DescEnum): Visit {
-  const names = desc.values.filter((value) => value.number !== 0).map((value) => value.name);
   return (value, field, violations) => {
     if (typeof value !== "number" || desc.value[value] !== undefined || violations.length >= MAX_VIOLATIONS) return;
-    violations.push({ field, description: `${value} is no ${desc.name}: use one of ${names.join(", ")}` });
+    violations.push({ field, description: noSuchValue(desc, String(value)) });
   };
 }
 

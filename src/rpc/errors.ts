@@ -164,6 +164,15 @@ function codeName(code: Code): string {
   return CodeSchema.value[code]?.name ?? "UNKNOWN";
 }
 
+/**
+ * The caller cancelled or is gone, or the call is simply over: why the signals of ended calls are aborted. One for all,
+ * since a reason made for each call, with its stack, would cost more than the rest of the call's end.
+ */
+export const CANCELLED: ConnectError = fromLibrary(Code.Canceled, "");
+
+/** The call's deadline has passed. */
+export const DEADLINE_EXCEEDED: ConnectError = fromLibrary(Code.DeadlineExceeded, "");
+
 /** The answer to a fault of ours. Its cause goes to the log, never to the caller. */
 export function internalError(cause: unknown): ConnectError {
   return assemble({ code: Code.Internal, reason: codeName(Code.Internal), message: "internal error", cause });

@@ -20,7 +20,7 @@ import {
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
 } from "@grpc/grpc-js";
-import { fromLibrary, toConnectError } from "./errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "./errors.ts";
 import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
 import type { DoorLimits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
@@ -35,8 +35,18 @@ import { MessageReader } from "./message-reader.ts";
 export interface GrpcBridge {
   /** Makes the server know the methods' paths. */
   register(server: Server): void;
-  /** Answers the calls. Has to be the interceptor next to the network. */
-  readonly interceptor: ServerInterceptor;
+  /** Answers a call; for an interceptor, which has to be the one next to the network. */
+  serve(
+    method: Parameters<ServerInterceptor>[0],
+    call: ServerInterceptingCallInterface,
+    transport: CallTransport,
+  ): ServerInterceptingCall;
+}
+
+/** What the bridge has to know of the network below a call. */
+export interface CallTransport {
+  /** Whether the caller reset the call's stream, or its connection is lost. grpc-js takes that for a half-close. */
+  isReset(): boolean;
 }
 
 /** Messages that wait to be written before the handler is not asked for more, in bytes. */
@@ -55,12 +65,12 @@ export function createGrpcBridge(
       // grpc-js hands over frames as they are and takes bytes: parsing is ours, and so is what is said when it fails.
       for (const path of methods.keys()) server.register<Buffer, Buffer>(path, neverCalled, identity, identity, "bidi");
     },
-    interceptor: ({ path }, call) =>
+    serve: ({ path }, call, transport) =>
       new ServerInterceptingCall(call, {
         start: (next) => {
           const spec = methods.get(path);
           if (spec === undefined) next();
-          else new BridgedCall(spec, path, call, limits).start();
+          else new BridgedCall(spec, path, call, transport, limits).start();
         },
       }),
   };
@@ -79,6 +89,7 @@ class BridgedCall {
   readonly #spec: MethodImplSpec;
   readonly #path: string;
   readonly #call: ServerInterceptingCallInterface;
+  readonly #transport: CallTransport;
   readonly #limits: Pick<DoorLimits, "requestMs" | "writeStallMs">;
   readonly #reader: MessageReader<MessageShape<DescMessage>> | undefined;
   #context: Context | undefined;
@@ -94,11 +105,13 @@ class BridgedCall {
     spec: MethodImplSpec,
     path: string,
     call: ServerInterceptingCallInterface,
+    transport: CallTransport,
     limits: Pick<DoorLimits, "requestMs" | "writeStallMs">,
   ) {
     this.#spec = spec;
     this.#path = path;
     this.#call = call;
+    this.#transport = transport;
     this.#limits = limits;
     if (spec.kind === "client_streaming" || spec.kind === "bidi_streaming") {
       this.#reader = new MessageReader(() => call.startRead());
@@ -126,7 +139,7 @@ class BridgedCall {
       ...(deadline === Number.POSITIVE_INFINITY ? {} : { timeoutMs: Number(deadline) - Date.now() }),
     });
     if (this.#reader === undefined) {
-      this.#requestTimer = setTimeout(() => this.#fail(fromLibrary(Code.DeadlineExceeded, "")), this.#limits.requestMs);
+      this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#limits.requestMs);
       this.#call.startRead();
     } else {
       this.#handle();
@@ -155,6 +168,8 @@ class BridgedCall {
 
   #onHalfClose(): void {
     clearTimeout(this.#requestTimer);
+    // That the call is over comes next, and ends the input with an error.
+    if (this.#transport.isReset()) return;
     if (this.#reader !== undefined) this.#reader.end();
     else if (this.#request === undefined) this.#fail(oneRequest("missing"));
     else if (!this.#over) this.#handle();
@@ -276,7 +291,7 @@ class BridgedCall {
     this.#over = true;
     clearTimeout(this.#requestTimer);
     this.#call.sendStatus(status);
-    this.#context?.abort(error);
+    this.#context?.abort(error ?? CANCELLED);
     // A handler that still reads hears the error, or else that there is no more.
     if (error === undefined) this.#reader?.end();
     else this.#reader?.fail(error);
@@ -291,7 +306,5 @@ function oneRequest(fault: "missing" | "extra"): ConnectError {
 }
 
 function lateOrCancelled(call: ServerInterceptingCallInterface): ConnectError {
-  return Number(call.getDeadline()) <= Date.now()
-    ? fromLibrary(Code.DeadlineExceeded, "")
-    : fromLibrary(Code.Canceled, "");
+  return Number(call.getDeadline()) <= Date.now() ? DEADLINE_EXCEEDED : CANCELLED;
 }

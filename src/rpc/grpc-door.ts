@@ -1,4 +1,4 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
@@ -10,7 +10,8 @@ import { createGrpcJsServer } from "./grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, resetBudget } from "./limits.ts";
-import { listen } from "./listener.ts";
+import { lingerThenReset } from "./linger.ts";
+import { listen, SOCKET_OPTIONS } from "./listener.ts";
 
 export interface GrpcDoorOptions {
   /** As the pipeline wrapped them. */
@@ -38,22 +39,24 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
       sendStatus(explainedStatus(status));
-      if (stream !== undefined && stream.writableLength > 0) linger(stream, limits.lingerMs);
+      if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
-    return bridge.interceptor(method, call);
+    return bridge.serve(method, call, { isReset: () => stream === undefined || stream.aborted || stream.destroyed });
   };
 
   const grpc = createGrpcJsServer(
     {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": -1,
-      "grpc.max_concurrent_streams": limits.maxConcurrentStreams,
       "grpc-node.max_session_memory": limits.maxSessionMemoryMb,
       // Its bookkeeping costs every message, and metrics are counted in the pipeline.
       "grpc.enable_channelz": 0,
       interceptors: [explain],
     },
-    resetBudget(limits),
+    {
+      settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
+      ...resetBudget(limits),
+    },
   );
   bridge.register(grpc.server);
 
@@ -73,7 +76,7 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
     return undefined;
   });
 
-  const listener = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) => {
+  const listener = createServer(SOCKET_OPTIONS, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => undefined);
@@ -81,7 +84,7 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
   });
 
   return {
-    start: (address) => listen(listener, address),
+    start: (address) => listen(listener, address, log),
     drain: async () => {
       listener.close();
       await sessions.drain();
@@ -151,10 +154,4 @@ function clampTimeout(headers: IncomingHttpHeaders): ConnectError | undefined {
   if (unit === undefined) return fromLibrary(Code.Internal, "Invalid grpc-timeout value");
   if (Number(match?.[1]) * unit > MAX_TIMER_MS) headers["grpc-timeout"] = `${Math.floor(MAX_TIMER_MS / 1_000)}S`;
   return undefined;
-}
-
-/** Resets a stream whose call has ended if its client still has not read the rest after a while. */
-function linger(stream: ServerHttp2Stream, ms: number): void {
-  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), ms);
-  stream.once("close", () => clearTimeout(timer));
 }

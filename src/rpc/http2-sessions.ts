@@ -31,6 +31,7 @@ export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
   sweep.unref();
 
   function ping(session: ServerHttp2Session): void {
+    if (session.destroyed) return;
     unanswered.add(session);
     const sent = session.ping((error) => {
       if (error === null) unanswered.delete(session);

@@ -1,4 +1,6 @@
+import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { AgentStatusSchema, ExhaustReasonSchema } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { FieldViolation, Reason } from "../domain/errors.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 
@@ -29,6 +31,20 @@ const TOO_LARGE = /larger than/;
 /** How connect quotes the place of a JSON error: an unknown key, or a field by its full name. */
 const JSON_PLACE = /from JSON: key "([^"]+)" is unknown$|^cannot decode (?:field|oneof) \S+?([^.\s]+) from JSON/;
 
+/** How connect quotes an enum name that it does not know. */
+const JSON_ENUM = /^cannot decode enum (\S+) from JSON: (.*)$/s;
+
+/** The enums of requests, by full name. */
+const ENUMS: ReadonlyMap<string, DescEnum> = new Map(
+  [AgentStatusSchema, ExhaustReasonSchema].map((desc) => [desc.typeName, desc]),
+);
+
+/** Says that a value is none of an enum, and which there are. Unspecified is never what a caller wants. */
+export function noSuchValue(desc: DescEnum, value: string): string {
+  const names = desc.values.filter(({ number }) => number !== 0).map(({ name }) => name);
+  return `${value} is no ${desc.name}: use one of ${names.join(", ")}`;
+}
+
 /**
  * Says what a refusal by a library means. Its text reaches the caller only where it is about what the caller sent.
  */
@@ -42,7 +58,7 @@ export function explain(code: Code, text: string): Explanation {
       return { code: Code.Internal, reason: undefined, message: "internal error" };
     }
     case Code.InvalidArgument:
-      return invalid(placeOf(text), text.replace(/^protocol error: /, ""));
+      return invalid(placeOf(text), plain(text));
     case Code.ResourceExhausted:
       if (!TOO_LARGE.test(text)) return { code, reason: "LIMIT_EXCEEDED", message: text };
       return {
@@ -60,7 +76,7 @@ export function explain(code: Code, text: string): Explanation {
     case Code.Unauthenticated:
       return { code, reason: "UNAUTHENTICATED", message: text };
     default:
-      return { code, reason: undefined, message: text.replace(/^protocol error: /, "") };
+      return { code, reason: undefined, message: plain(text) };
   }
 }
 
@@ -73,6 +89,13 @@ function invalid(field: string, message: string): Explanation {
     // An empty path is the message as a whole.
     violations: [{ field, description: message }],
   };
+}
+
+/** A library's text about the request without what only its authors understand. */
+function plain(text: string): string {
+  const [, enumName = "", value = ""] = JSON_ENUM.exec(text) ?? [];
+  const desc = ENUMS.get(enumName);
+  return desc === undefined ? text.replace(/^protocol error: /, "") : noSuchValue(desc, value);
 }
 
 function placeOf(text: string): string {

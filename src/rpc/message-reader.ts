@@ -1,7 +1,7 @@
 /**
  * A caller's stream of messages, read one by one: the next is asked for only when the handler wants it, so a slow
- * handler slows its caller down. Half-close ends it; anything else that ends the call makes it throw, because to a
- * handler an end in silence would look as if the caller had said all.
+ * handler slows its caller down. Half-close ends it; anything else that ends the call makes it throw. Its end must
+ * not be taken for more than that: grpc-js's clients half-close a stream before they cancel it.
  */
 export class MessageReader<T> implements AsyncIterableIterator<T> {
   readonly #request: () => void;

@@ -1,9 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 import type { Writable } from "node:stream";
-import { Code, type ConnectError } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
-import { fromLibrary } from "./errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED } from "./errors.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
@@ -34,8 +33,11 @@ export function universalRequest(
   clampTimeout(header, "grpc-timeout", /^\d{1,8}[HMS]$/, msPerUnit, `${Math.floor(MAX_TIMER_MS / 1_000)}S`);
   const controller = new AbortController();
   const body = new RequestBody(req, requestMs);
+  // A client may leave its side open after the answer: nobody waits for its bytes then. Node reports the answer's end at
+  // the stream of HTTP/2, and at its response only when both sides are closed.
+  (res.stream ?? res).once("finish", () => body.close());
   res.once("close", () => {
-    controller.abort(cancelled());
+    controller.abort(CANCELLED);
     body.close();
   });
   return {
@@ -80,10 +82,6 @@ function clampTimeout(
   if (Number.parseInt(value, 10) * unitMs(value) > MAX_TIMER_MS) headers.set(name, longest);
 }
 
-function cancelled(): ConnectError {
-  return fromLibrary(Code.Canceled, "");
-}
-
 /**
  * A request's bytes. Throws where they break off, also where Node reports a plain end. One end cannot be told from the
  * real one: Node's own HTTP/2 clients, grpc-js's among them, half-close a stream before they cancel it. So a stream's end
@@ -93,6 +91,7 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
   readonly #req: NodeRequest;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
+  #closed = false;
   #failure: unknown;
   #wake: (() => void) | undefined;
   readonly #onReadable = (): void => this.#wake?.();
@@ -106,17 +105,18 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
       this.#wake?.();
     });
     req.on("error", (error) => this.#fail(error));
-    req.once("aborted", () => this.#fail(cancelled()));
+    req.once("aborted", () => this.#fail(CANCELLED));
     if (requestMs !== undefined) {
-      this.#timer = setTimeout(() => this.#fail(fromLibrary(Code.DeadlineExceeded, "")), requestMs);
+      this.#timer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), requestMs);
     }
   }
 
   /** The call is over: whoever still waits for bytes learns that none will come. */
   close(): void {
     clearTimeout(this.#timer);
-    if (this.#ended) return;
-    this.#fail(cancelled());
+    if (this.#ended || this.#closed) return;
+    this.#closed = true;
+    this.#fail(CANCELLED);
     // What still comes is thrown away, or the next request on this connection would wait behind it for ever.
     this.#req.off("readable", this.#onReadable);
     this.#req.resume();
@@ -128,7 +128,7 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
       const chunk: unknown = this.#req.read();
       if (chunk instanceof Uint8Array) return { done: false, value: chunk };
       if (this.#ended) {
-        if (brokenOff(this.#req)) throw cancelled();
+        if (brokenOff(this.#req)) throw CANCELLED;
         return { done: true, value: undefined };
       }
       await new Promise<void>((resolve) => {

@@ -13,7 +13,7 @@ import type { Registry } from "prom-client";
 import type { Refusal } from "../domain/errors.ts";
 import { createCallRecorder } from "./call-record.ts";
 import { compileEnumCheck } from "./enum-check.ts";
-import { fromLibrary, fromRefusal, toConnectError } from "./errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
 import { checkedInput, GuardedStream } from "./guarded-stream.ts";
 
 export interface PipelineOptions {
@@ -94,7 +94,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
             }),
         };
       case "client_streaming":
-        // Its input may come for as long as the caller's deadline allows; only then is the rule that of unary calls.
+        // Bounded as a unary call is: all of its input has to come within the deadline.
         return {
           kind: spec.kind,
           method: spec.method,
@@ -155,7 +155,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         controller.abort(error);
       };
       const onCallOver = (): void => stop(abortReason(context.signal));
-      const timer = setTimeout(() => stop(fromLibrary(Code.DeadlineExceeded, "")), Math.max(0, deadlineMs));
+      const timer = setTimeout(() => stop(DEADLINE_EXCEEDED), Math.max(0, deadlineMs));
       if (context.signal.aborted) return onCallOver();
       context.signal.addEventListener("abort", onCallOver);
       const bounded = { ...context, signal: controller.signal, timeoutMs: () => endsAt - performance.now() };
@@ -187,7 +187,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       openStreams.delete(entry);
       record.end(error);
       // Also after a good end: what the handler started in the background hears of it by its signal.
-      controller.abort(error);
+      controller.abort(error ?? CANCELLED);
     });
     const onCallOver = (): void => stream.stop(abortReason(context.signal));
     const entry: OpenStream = { method, end: (refusal) => stream.stop(fromRefusal(refusal)) };
@@ -220,5 +220,5 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 /** Why a call is over: its deadline, or else its caller is gone. */
 function abortReason(signal: AbortSignal): ConnectError {
   const error = toConnectError(signal.reason);
-  return error.code === Code.DeadlineExceeded ? error : fromLibrary(Code.Canceled, "");
+  return error.code === Code.DeadlineExceeded ? error : CANCELLED;
 }

@@ -6,6 +6,8 @@ export interface PlainPages {
   serve(req: NodeRequest, res: NodeResponse): void;
 }
 
+const PAGES: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
+
 const TEXT = "text/plain; charset=utf-8";
 
 /**
@@ -37,12 +39,12 @@ export function createPlainPages(metrics: Registry, ready: () => string | undefi
   return {
     serve: (req, res) => {
       req.resume();
-      if (req.method !== "GET" && req.method !== "HEAD") {
-        reply(res, 405, TEXT, "This path takes GET and HEAD. Calls go to /package.Service/Method by POST.\n", false);
+      const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
+      const withBody = req.method !== "HEAD";
+      if (PAGES.has(path) && req.method !== "GET" && req.method !== "HEAD") {
+        reply(res, 405, TEXT, "This path takes GET and HEAD.\n", true);
         return;
       }
-      const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
-      const withBody = req.method === "GET";
       page(path).then(
         ({ status, type, text }) => reply(res, status, type, text, withBody),
         () => reply(res, 500, TEXT, "internal error\n", withBody),

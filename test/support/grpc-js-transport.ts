@@ -131,6 +131,8 @@ function metadataOf(header: HeadersInit | undefined): Metadata {
 }
 
 function copyInto(headers: Headers, metadata: Metadata): Headers {
-  for (const [key, value] of Object.entries(metadata.getMap())) headers.set(key, String(value));
+  for (const [key, value] of Object.entries(metadata.getMap())) {
+    headers.set(key, typeof value === "string" ? value : value.toString("base64"));
+  }
   return headers;
 }

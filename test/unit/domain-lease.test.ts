@@ -5,6 +5,8 @@ import {
   approachPace,
   grantedLeaseMs,
   INTERVAL_JITTER,
+  INTERVALS_PER_LEASE,
+  LONGEST_INTERVAL_MS,
   LONGEST_LEASE_MS,
   paceFor,
   paceOf,
@@ -23,7 +25,7 @@ describe("the pace", () => {
     expect(paceFor(agents, LIMITS)).toEqual({ intervalMs, leaseMs: 3 * intervalMs });
   });
 
-  it("never asks for more heartbeats than the deployment bears", () => {
+  it("never asks for more heartbeats than the deployment bears, unless that were less than one an hour", () => {
     const fleet = fc.integer({ min: 1, max: 5_000_000 });
     const borne = fc.integer({ min: 1, max: 1_000_000 });
     fc.assert(
@@ -31,9 +33,27 @@ describe("the pace", () => {
         const { intervalMs } = paceFor(agents, { shortestIntervalMs: 100, heartbeatsPerSecond });
         expect(Number.isInteger(intervalMs)).toBe(true);
         // Held against whole numbers: agents per interval, not per fraction of one.
-        expect(agents * 1_000).toBeLessThanOrEqual(intervalMs * heartbeatsPerSecond);
+        if (intervalMs < LONGEST_INTERVAL_MS) {
+          expect(agents * 1_000).toBeLessThanOrEqual(intervalMs * heartbeatsPerSecond);
+        }
+        expect(intervalMs).toBeLessThanOrEqual(LONGEST_INTERVAL_MS);
       }),
     );
+  });
+
+  it.each([
+    [3_599, 3_599_000],
+    [3_600, 3_600_000],
+    [3_601, 3_600_000],
+    [Number.MAX_SAFE_INTEGER, 3_600_000],
+  ])("for %i agents and one heartbeat a second is %i ms: an hour at most", (agents, intervalMs) => {
+    const limits = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 1 };
+    expect(paceFor(agents, limits)).toEqual({ intervalMs, leaseMs: INTERVALS_PER_LEASE * intervalMs });
+  });
+
+  it("is an hour even where a longer shortest interval was asked for", () => {
+    const limits = { shortestIntervalMs: 2 * LONGEST_INTERVAL_MS, heartbeatsPerSecond: 1 };
+    expect(paceFor(1, limits).intervalMs).toBe(LONGEST_INTERVAL_MS);
   });
 
   it("grows by no more than half at a time, so that an agent that obeys an older one is in time", () => {

@@ -1,0 +1,69 @@
+import { Code, createClient } from "@connectrpc/connect";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/health/v1/health_pb.ts";
+import { Refusal } from "../../src/domain/errors.ts";
+import { DIALECTS, failure } from "../support/rpc-clients.ts";
+import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+
+let doors: RunningDoors;
+
+beforeAll(async () => {
+  doors = await startDoors();
+});
+
+afterAll(async () => {
+  await doors[Symbol.asyncDispose]();
+});
+
+describe.each(DIALECTS)("health through $name", ({ door, transport }) => {
+  const client = () => createClient(Health, transport(door === "grpc" ? doors.grpcAddress : doors.connectAddress));
+
+  test("Check knows the server, each service, and nothing else", async () => {
+    for (const service of ["", "harborforge.agents.v1.AgentService", "harborforge.agents.v1.UserService"]) {
+      expect((await client().check({ service })).status).toBe(Status.SERVING);
+    }
+    expect(await failure(client().check({ service: "no.Such" }))).toMatchObject({
+      code: Code.NotFound,
+      reason: "NOT_FOUND",
+    });
+    expect(Object.keys((await client().list({})).statuses)).toContain("grpc.health.v1.Health");
+  });
+
+  test("Watch says the state at once, then every change, also while calls are refused", async () => {
+    const statuses: Status[] = [];
+    const controller = new AbortController();
+    const watching = (async () => {
+      for await (const { status } of client().watch({ service: "" }, { signal: controller.signal }))
+        statuses.push(status);
+    })();
+    await eventually("the first state came", () => statuses.length === 1);
+    doors.refuse = new Refusal("DRAINING", "this replica is stopping");
+    doors.health.suspend("draining");
+    doors.health.suspend("the database is away");
+    await eventually("the change came", () => statuses.length === 2);
+    expect((await client().check({})).status).toBe(Status.NOT_SERVING);
+    doors.health.resume("the database is away");
+    doors.health.resume("draining");
+    doors.refuse = undefined;
+    await eventually("the change back came", () => statuses.length === 3);
+    expect(statuses).toEqual([Status.SERVING, Status.NOT_SERVING, Status.SERVING]);
+    controller.abort();
+    await expect(watching).rejects.toThrow();
+  });
+
+  test("Watch of an unknown service says so and stays open", async () => {
+    await eventually("no other stream is open", () => doors.pipeline.openStreams.size === 0);
+    const controller = new AbortController();
+    const statuses: Status[] = [];
+    const watching = (async () => {
+      for await (const { status } of client().watch({ service: "no.Such" }, { signal: controller.signal }))
+        statuses.push(status);
+    })();
+    await eventually("the state came", () => statuses.length === 1);
+    expect(statuses).toEqual([Status.SERVICE_UNKNOWN]);
+    expect(doors.pipeline.openStreams.size).toBe(1);
+    controller.abort();
+    await expect(watching).rejects.toThrow();
+    await eventually("the stream ended", () => doors.pipeline.openStreams.size === 0);
+  });
+});

@@ -1,0 +1,183 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  type ServerReflectionRequest,
+  ServerReflectionRequestSchema,
+  type ServerReflectionResponse,
+  ServerReflectionResponseSchema,
+} from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { grpcClient } from "../support/rpc-clients.ts";
+import { type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { http1 } from "../support/rpc-raw.ts";
+
+let doors: RunningDoors;
+
+beforeAll(async () => {
+  doors = await startDoors();
+});
+
+afterAll(async () => {
+  await doors[Symbol.asyncDispose]();
+});
+
+const identity = (bytes: Buffer): Buffer => bytes;
+
+/** Asks by a bare gRPC client, which knows no descriptors. The versions differ in nothing but their package. */
+function ask(
+  address: string,
+  version: string,
+  ...questions: ServerReflectionRequest["messageRequest"][]
+): Promise<ServerReflectionResponse["messageResponse"][]> {
+  const client = grpcClient(address);
+  const call = client.makeBidiStreamRequest<Buffer, Buffer>(
+    `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+    identity,
+    identity,
+  );
+  return new Promise<ServerReflectionResponse["messageResponse"][]>((resolve, reject) => {
+    const answers: ServerReflectionResponse["messageResponse"][] = [];
+    call.on("data", (bytes: Buffer) => answers.push(fromBinary(ServerReflectionResponseSchema, bytes).messageResponse));
+    call.on("error", reject);
+    call.on("end", () => resolve(answers));
+    for (const messageRequest of questions) {
+      const request = create(ServerReflectionRequestSchema, { host: "here", messageRequest });
+      call.write(Buffer.from(toBinary(ServerReflectionRequestSchema, request)));
+    }
+    call.end();
+  }).finally(() => client.close());
+}
+
+function fileNames(answer: ServerReflectionResponse["messageResponse"] | undefined): string[] {
+  if (answer?.case !== "fileDescriptorResponse") throw new Error(`no files but ${answer?.case}`);
+  return answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes).name);
+}
+
+describe.each([
+  ["gRPC door", "v1", () => doors.grpcAddress],
+  ["gRPC door", "v1alpha", () => doors.grpcAddress],
+  ["Connect door", "v1", () => doors.connectAddress],
+  ["Connect door", "v1alpha", () => doors.connectAddress],
+] as const)("reflection at the %s, %s", (_door, version, address) => {
+  test("lists all services", async () => {
+    const [answer] = await ask(address(), version, { case: "listServices", value: "*" });
+    expect(answer?.value).toMatchObject({
+      service: [
+        { name: "grpc.health.v1.Health" },
+        { name: "grpc.reflection.v1.ServerReflection" },
+        { name: "grpc.reflection.v1alpha.ServerReflection" },
+        { name: "harborforge.agents.v1.AgentService" },
+        { name: "harborforge.agents.v1.UserService" },
+      ],
+    });
+  });
+
+  test.each([
+    "harborforge.agents.v1.AgentService",
+    "harborforge.agents.v1.AgentService.Heartbeat",
+    "harborforge.agents.v1.AgentBeat",
+    "harborforge.agents.v1.AgentBeat.agent_id",
+    "harborforge.agents.v1.GetAgentRequest.key",
+  ])("finds the file of %s with all that it imports", async (symbol) => {
+    const [answer] = await ask(address(), version, { case: "fileContainingSymbol", value: symbol });
+    const names = fileNames(answer);
+    expect(names[0]).toBe("harborforge/agents/v1/agent_service.proto");
+    expect(names).toEqual(
+      expect.arrayContaining(["harborforge/agents/v1/agent.proto", "google/protobuf/timestamp.proto"]),
+    );
+  });
+
+  test.each([
+    ["harborforge.agents.v1.AGENT_STATUS_IDLE", "harborforge/agents/v1/agent.proto"],
+    ["google.rpc.ErrorInfo", "google/rpc/error_details.proto"],
+    ["google.rpc.BadRequest.FieldViolation", "google/rpc/error_details.proto"],
+    ["google.rpc.RetryInfo", "google/rpc/error_details.proto"],
+    ["google.protobuf.Any", "google/protobuf/any.proto"],
+  ])("finds %s", async (symbol, file) => {
+    expect(fileNames((await ask(address(), version, { case: "fileContainingSymbol", value: symbol }))[0])[0]).toBe(
+      file,
+    );
+  });
+
+  test("answers every kind of question on one stream, in order", async () => {
+    const answers = await ask(
+      address(),
+      version,
+      { case: "fileByFilename", value: "google/rpc/error_details.proto" },
+      { case: "fileByFilename", value: "no/such.proto" },
+      { case: "fileContainingSymbol", value: "no.Such" },
+      {
+        case: "fileContainingExtension",
+        value: create(ServerReflectionRequestSchema, {
+          messageRequest: {
+            case: "fileContainingExtension",
+            value: { containingType: "google.protobuf.MethodOptions", extensionNumber: 1 },
+          },
+        }).messageRequest.value,
+      } as ServerReflectionRequest["messageRequest"],
+      { case: "allExtensionNumbersOfType", value: "harborforge.agents.v1.Agent" },
+      { case: "allExtensionNumbersOfType", value: "no.Such" },
+      { case: undefined },
+    );
+    expect(answers.map((answer) => answer.case)).toEqual([
+      "fileDescriptorResponse",
+      "errorResponse",
+      "errorResponse",
+      "errorResponse",
+      "allExtensionNumbersResponse",
+      "errorResponse",
+      "errorResponse",
+    ]);
+    expect(answers[1]?.value).toMatchObject({ errorCode: 5 });
+    expect(answers[6]?.value).toMatchObject({ errorCode: 3 });
+  });
+});
+
+interface Curled {
+  readonly out: string;
+  readonly failed: boolean;
+}
+
+const BUF = fileURLToPath(new URL("../../node_modules/.bin/buf", import.meta.url));
+
+function bufCurl(...args: string[]): Promise<Curled> {
+  return new Promise((resolve) => {
+    execFile(BUF, ["curl", ...args], { timeout: 20_000 }, (error, stdout, stderr) => {
+      resolve({ out: `${stdout}${stderr}`, failed: error !== null });
+    });
+  });
+}
+
+describe("buf curl", () => {
+  const url = (address: string, method: string): string =>
+    `http://${address}/harborforge.agents.v1.AgentService/${method}`;
+  const PROTOCOLS = [
+    ["grpc", () => doors.grpcAddress],
+    ["grpc", () => doors.connectAddress],
+    ["grpcweb", () => doors.connectAddress],
+    ["connect", () => doors.connectAddress],
+  ] as const;
+
+  test.each(PROTOCOLS)("calls by reflection with --protocol %s", async (protocol, address) => {
+    const base = ["--http2-prior-knowledge", "--protocol", protocol];
+    const unary = await bufCurl(...base, "-d", '{"agentId":"scribe"}', url(address(), "GetAgent"));
+    expect(unary).toEqual({ failed: false, out: expect.stringContaining('"AGENT_STATUS_IDLE"') });
+    const refused = await bufCurl(...base, "-d", '{"agentId":"missing"}', url(address(), "GetAgent"));
+    expect(refused).toEqual({ failed: true, out: expect.stringMatching(/"not_found".*google\.rpc\.ErrorInfo/s) });
+    const beats = await bufCurl(...base, "-d", '{"sequence":"1"}{"sequence":"2"}', url(address(), "Heartbeat"));
+    expect(beats).toEqual({ failed: false, out: expect.stringContaining('"acknowledgedSequence": "2"') });
+  });
+
+  test("calls over HTTP/1.1 with a schema, and is told where HTTP/2 is needed", async () => {
+    const schema = ["--schema", fileURLToPath(new URL("../../proto", import.meta.url))];
+    const unary = await bufCurl(...schema, "-d", '{"agentId":"scribe"}', url(doors.connectAddress, "GetAgent"));
+    expect(unary).toEqual({ failed: false, out: expect.stringContaining('"AGENT_STATUS_IDLE"') });
+    const response = await http1(doors.connectAddress, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", {
+      headers: { "content-type": "application/connect+proto" },
+      body: "",
+    });
+    expect(response.body.toString()).toContain("HTTP2_REQUIRED");
+  });
+});

@@ -1,0 +1,126 @@
+import { describe, expect, it } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { BeatBook } from "../../src/client/beat-book.ts";
+import type { BeatView } from "../../src/client/views.ts";
+
+function bookOf(...agentIds: string[]): BeatBook {
+  const book = new BeatBook();
+  for (const agentId of agentIds) book.add(agentId);
+  return book;
+}
+
+function result(fields: Partial<BeatView>): BeatView {
+  const nothing = { sequence: 0n, status: undefined, exhaustion: undefined, revision: 0n, refusal: undefined };
+  return { agentId: "a", ...nothing, ...fields };
+}
+
+const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: undefined });
+
+describe("BeatBook", () => {
+  it("begins with beats that say nothing", () => {
+    const book = bookOf("a", "b");
+    expect(book.take(1n, 10)).toEqual([{ agentId: "a" }, { agentId: "b" }]);
+    expect(book.hasWork).toBe(false);
+  });
+
+  it("leaves for the next message what does not fit", () => {
+    const book = bookOf("a", "b", "c");
+    expect(book.take(1n, 2)).toHaveLength(2);
+    expect(book.hasWork).toBe(true);
+    expect(book.take(2n, 2)).toEqual([{ agentId: "c" }]);
+  });
+
+  it("sends a word until it is acknowledged, then beats without one", () => {
+    const book = bookOf("a");
+    book.say("a", { exhausted: { reason: "rate_limit", retryAfterMs: 1_500 } });
+    expect(book.take(1n, 10)).toMatchObject([
+      { status: AgentStatus.EXHAUSTED, exhaustion: { recovery: { case: "retryAfter", value: { seconds: 1n } } } },
+    ]);
+    book.restart();
+    expect(book.take(1n, 10)).toMatchObject([{ status: AgentStatus.EXHAUSTED }]);
+    book.acknowledge(1n);
+    book.renewAll();
+    expect(book.take(2n, 10)).toEqual([{ agentId: "a" }]);
+  });
+
+  it("sends the newest word alone", () => {
+    const book = bookOf("a");
+    book.say("a", "on_call");
+    book.say("a", "busy");
+    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.BUSY }]);
+    book.say("a", "idle");
+    book.acknowledge(1n);
+    expect(book.take(2n, 10)).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
+  });
+
+  it("says on a new stream what the agent is, but not an exhaustion that the server may have ended", () => {
+    const book = bookOf("busy", "exhausted");
+    book.say("busy", "busy");
+    book.say("exhausted", { exhausted: { reason: "billing" } });
+    book.take(1n, 10);
+    book.acknowledge(1n);
+    book.restart();
+    expect(book.take(1n, 10)).toEqual([{ agentId: "busy", status: AgentStatus.BUSY }, { agentId: "exhausted" }]);
+  });
+
+  it("adopts what a service made of an agent, and says that it knows", () => {
+    const book = bookOf("a");
+    book.say("a", "idle");
+    book.take(1n, 10);
+    book.acknowledge(1n);
+    expect(book.learn(result({ status: "on_call", revision: 7n }))).toBe(true);
+    book.restart();
+    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.ON_CALL, knownRevision: 7n }]);
+  });
+
+  it("does not make a word look informed by news that came after it", () => {
+    const book = bookOf("a");
+    book.learn(result({ status: "idle", revision: 5n }));
+    book.say("a", "busy");
+    book.learn(result({ status: "on_call", revision: 9n }));
+    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
+  });
+
+  it("gives up a word that was held off, and goes by the server's view", () => {
+    const book = bookOf("a");
+    book.say("a", "idle");
+    book.take(1n, 10);
+    const heldOff = { sequence: 1n, status: "on_call", revision: 9n, refusal: refused("REPORT_OUTDATED") } as const;
+    expect(book.learn(result(heldOff))).toBe(true);
+    book.acknowledge(1n);
+    book.renewAll();
+    expect(book.take(2n, 10)).toEqual([{ agentId: "a", knownRevision: 9n }]);
+  });
+
+  it("takes no notice of what is older than what it knows or has said since", () => {
+    const book = bookOf("a");
+    book.learn(result({ status: "on_call", revision: 9n }));
+    expect(book.learn(result({ status: "idle", revision: 8n }))).toBe(false);
+    book.say("a", "busy");
+    book.take(1n, 10);
+    book.say("a", "idle");
+    expect(book.learn(result({ sequence: 1n, status: "busy", revision: 10n }))).toBe(false);
+  });
+
+  it.each(["SESSION_SUPERSEDED", "AGENT_NOT_FOUND", "WRONG_CLAW"])("stops beating after %s", (reason) => {
+    const book = bookOf("a", "b");
+    expect(book.learn(result({ refusal: refused(reason) }))).toBe(true);
+    book.say("a", "busy");
+    expect(book.take(1n, 10)).toEqual([{ agentId: "b" }]);
+  });
+
+  it("is empty when all goodbyes are acknowledged", () => {
+    const book = bookOf("a", "b");
+    book.say("a", "busy");
+    book.sayGoodbye();
+    book.say("a", "idle");
+    expect(book.take(1n, 10)).toEqual([
+      { agentId: "a", leaving: true },
+      { agentId: "b", leaving: true },
+    ]);
+    book.learn(result({ sequence: 1n, status: "offline", revision: 3n }));
+    expect(book.size).toBe(2);
+    book.acknowledge(1n);
+    expect(book.size).toBe(0);
+  });
+});

@@ -1,0 +1,151 @@
+import { describe, expect, it, vi } from "vitest";
+import { AgentScript } from "../../src/cli/demo/agent-script.ts";
+import { readClawNews, readClawOrder } from "../../src/cli/demo/claw-messages.ts";
+import { planFleet } from "../../src/cli/demo/enrolment.ts";
+import { readDemoOptions } from "../../src/cli/demo/options.ts";
+import { createRandom, pick, seedFor } from "../../src/cli/demo/random.ts";
+import type { Report } from "../../src/client/beat-book.ts";
+
+const script = (seed: number, emptyAccount = false) =>
+  new AgentScript({ random: createRandom(seed), speed: 1, emptyAccount });
+
+/** What it says in so many seconds, told of its recoveries as the server would. */
+function play(agent: AgentScript, seconds: number): Report[] {
+  const said: Report[] = [];
+  let recoversAt = Number.POSITIVE_INFINITY;
+  agent.told("idle", undefined, 0);
+  for (let now = 0; now < seconds * 1_000; now += 50) {
+    if (now >= recoversAt) {
+      recoversAt = Number.POSITIVE_INFINITY;
+      agent.told("idle", undefined, now);
+    }
+    const report = agent.tick(now);
+    if (report === undefined) continue;
+    said.push(report);
+    if (typeof report === "object") recoversAt = now + (report.exhausted.retryAfterMs ?? 1e9);
+  }
+  return said;
+}
+
+describe("an agent of the demo", () => {
+  it("says nothing before the server has told what it is", () => {
+    expect(script(1).tick(1e9)).toBeUndefined();
+  });
+
+  it("takes calls, works, and hits the rate limit, the same with the same seed", () => {
+    const said = play(script(7), 600);
+    expect(said).toEqual(play(script(7), 600));
+    expect(said).not.toEqual(play(script(8), 600));
+    expect(said).toEqual(expect.arrayContaining(["on_call", "busy", "idle"]));
+    const limits = said.filter((report) => typeof report === "object");
+    expect(limits.length).toBeGreaterThan(2);
+    for (const { exhausted } of limits) {
+      expect(exhausted.reason).toBe("rate_limit");
+      expect(exhausted.retryAfterMs).toBeGreaterThanOrEqual(3_000);
+      expect(exhausted.retryAfterMs).toBeLessThanOrEqual(9_000);
+    }
+  });
+
+  it("works when it is called", () => {
+    const agent = script(1);
+    agent.told("idle", undefined, 0);
+    agent.told("on_call", undefined, 100);
+    expect(agent.tick(1_000)).toBeUndefined();
+    expect(agent.tick(3_100)).toBe("busy");
+  });
+
+  it("runs out of money once, without a deadline, until the account is topped up", () => {
+    const said = play(script(3, true), 600);
+    const emptyAt = said.findIndex((report) => typeof report === "object" && report.exhausted.reason === "billing");
+    expect(said[emptyAt]).toEqual({ exhausted: { reason: "billing" } });
+    expect(said[emptyAt + 1]).toBe("idle");
+    expect(said.filter((report) => typeof report === "object" && report.exhausted.reason === "billing")).toHaveLength(
+      1,
+    );
+  });
+
+  it("does not run out again where it was out of money from the start", () => {
+    const agent = script(3, true);
+    agent.told("exhausted", "billing", 0);
+    expect(play(agent, 600)).not.toContainEqual({ exhausted: { reason: "billing" } });
+  });
+
+  it("stays exhausted by a rate limit until the server says that it is over", () => {
+    const agent = script(1);
+    agent.told("exhausted", "rate_limit", 0);
+    expect(agent.tick(1e9)).toBeUndefined();
+  });
+});
+
+describe("chance", () => {
+  it("is uniform enough, and apart for each part", () => {
+    const random = createRandom(seedFor(1, "a"));
+    const mean = Array.from({ length: 10_000 }, random).reduce((sum, one) => sum + one, 0) / 10_000;
+    expect(mean).toBeCloseTo(0.5, 1);
+    expect(seedFor(1, "demo-claw-a-01")).not.toBe(seedFor(1, "demo-claw-a-02"));
+    expect(pick(random, [])).toBeUndefined();
+  });
+});
+
+describe("what is asked of the demo", () => {
+  it("has defaults, and the address from the environment", () => {
+    const defaults = { address: "http://127.0.0.1:50051", agents: 12, durationMs: undefined, seed: 1, speed: 1 };
+    expect(readDemoOptions([], {})).toEqual(defaults);
+    expect(readDemoOptions([], { HARBORFORGE_ADDRESS: "" })).toEqual(defaults);
+    const env = { HARBORFORGE_ADDRESS: "agents:1" };
+    expect(readDemoOptions([], env).address).toBe("http://agents:1");
+    expect(readDemoOptions(["--address", "http://other:2"], env).address).toBe("http://other:2");
+    expect(readDemoOptions(["--duration", "1m30s", "--seed", "7", "--agents", "3", "--speed", "5"], {})).toEqual({
+      ...defaults,
+      durationMs: 90_000,
+      seed: 7,
+      agents: 3,
+      speed: 5,
+    });
+  });
+
+  it.each([
+    [["--address", "nowhere:x"], {}, "http://host:port"],
+    [[], { HARBORFORGE_ADDRESS: "ftp://x" }, "HARBORFORGE_ADDRESS must be"],
+    [["--duration", "60"], {}, "such as 60s"],
+    [["--agents", "0"], {}, "from 1 to 100"],
+    [["--seed", "-1"], {}, "seed"],
+    [["--loud"], {}, "--loud"],
+    [["more"], {}, "too many arguments"],
+  ])("refuses %j %j", (args, env, words) => {
+    const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    expect(() => readDemoOptions(args, env)).toThrow(words);
+    expect(stderr).toHaveBeenCalledOnce();
+    stderr.mockRestore();
+  });
+
+  it("is three claws with the same names each time", () => {
+    expect(planFleet(2).map(({ name, agentIds }) => [name, ...agentIds])).toEqual([
+      ["demo-claw-a", "demo-claw-a-01", "demo-claw-a-02"],
+      ["demo-claw-b", "demo-claw-b-01", "demo-claw-b-02"],
+      ["demo-claw-c", "demo-claw-c-01", "demo-claw-c-02"],
+    ]);
+  });
+});
+
+describe("messages between the demo and its claws", () => {
+  it("are read only where they are whole", () => {
+    const start = {
+      kind: "start",
+      address: "http://a:1",
+      clawIdentifier: "c",
+      instanceId: "i",
+      agentIds: ["a"],
+      seed: 1,
+      speed: 1,
+      emptyAccount: "",
+    };
+    expect(readClawOrder(start)).toEqual(start);
+    expect(readClawOrder({ ...start, agentIds: [1] })).toBeUndefined();
+    expect(readClawOrder({ kind: "stop" })).toEqual({ kind: "stop" });
+    expect(readClawOrder("stop")).toBeUndefined();
+    expect(readClawNews({ kind: "refused", agentId: "a", reason: "WRONG_CLAW" })).toMatchObject({ agentId: "a" });
+    expect(readClawNews({ kind: "refused", agentId: "a" })).toBeUndefined();
+    expect(readClawNews(null)).toBeUndefined();
+  });
+});

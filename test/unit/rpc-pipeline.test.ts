@@ -1,0 +1,195 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, createHandlerContext, type MethodImplSpec, type ServiceImpl } from "@connectrpc/connect";
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { describe, expect, test } from "vitest";
+import {
+  AgentService,
+  GetAgentRequestSchema,
+  WatchAgentsRequestSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { Refusal } from "../../src/domain/errors.ts";
+import { actorKey } from "../../src/rpc/call-values.ts";
+import { createHealth } from "../../src/rpc/health.ts";
+import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
+
+function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial<PipelineOptions> = {}) {
+  const logged: Record<string, unknown>[] = [];
+  const log = pino({ level: "debug" }, { write: (line: string) => logged.push(JSON.parse(line)) });
+  const metrics = new Registry();
+  const pipeline = createPipeline({ log, metrics, ...options });
+  const { getAgent, watchAgents } = pipeline.wrap(AgentService, impl).methods;
+  const get = (timeoutMs?: number, requestSignal?: AbortSignal) => {
+    const spec = kind(getAgent, "unary");
+    return spec.impl(create(GetAgentRequestSchema), context(spec, timeoutMs, requestSignal));
+  };
+  const watch = (timeoutMs?: number) => {
+    const spec = kind(watchAgents, "server_streaming");
+    return spec.impl(create(WatchAgentsRequestSchema), context(spec, timeoutMs))[Symbol.asyncIterator]();
+  };
+  return { pipeline, metrics, logged, get, watch };
+}
+
+function kind<K extends MethodImplSpec["kind"]>(spec: MethodImplSpec | undefined, wanted: K) {
+  if (spec?.kind !== wanted) throw new Error(`no ${wanted} method`);
+  return spec as Extract<MethodImplSpec, { kind: K }>;
+}
+
+function context(spec: MethodImplSpec, timeoutMs?: number, requestSignal?: AbortSignal) {
+  return createHandlerContext({
+    service: spec.method.parent,
+    method: spec.method,
+    protocolName: "test",
+    requestMethod: "POST",
+    url: "http://here",
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(requestSignal === undefined ? {} : { requestSignal }),
+  });
+}
+
+const never = () => new Promise<never>(() => undefined);
+
+describe("the pipeline", () => {
+  test("bounds a unary call without a deadline, and clamps one that is too long", async () => {
+    const bounded = setUp({ getAgent: never }, { defaultDeadlineMs: 30 });
+    await expect(bounded.get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    const clamped = setUp({ getAgent: never }, { maxDeadlineMs: 30 });
+    await expect(clamped.get(1_000_000)).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+  });
+
+  test("tells the handler its deadline and its end", async () => {
+    const seen: { left: number | undefined; signal: AbortSignal; actor: string }[] = [];
+    const { get } = setUp(
+      {
+        getAgent: (_request, { timeoutMs, signal, values }) => {
+          seen.push({ left: timeoutMs(), signal, actor: values.get(actorKey) });
+          return never();
+        },
+      },
+      { defaultDeadlineMs: 40 },
+    );
+    await expect(get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    expect(seen[0]?.left).toBeGreaterThan(20);
+    expect(seen[0]?.signal.aborted).toBe(true);
+    expect(seen[0]?.actor).toBe("service:anonymous");
+  });
+
+  test("answers what throws after the deadline with DEADLINE_EXCEEDED", async () => {
+    const { get } = setUp(
+      {
+        getAgent: async (_request, { signal }) => {
+          await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          throw new Refusal("AGENT_NOT_FOUND", "too late");
+        },
+      },
+      { defaultDeadlineMs: 20 },
+    );
+    await expect(get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+  });
+
+  test("ends a call whose caller is gone", async () => {
+    const { get, pipeline } = setUp({ getAgent: never });
+    const caller = new AbortController();
+    const call = get(undefined, caller.signal);
+    expect(pipeline.callsInProgress).toBe(1);
+    caller.abort();
+    await expect(call).rejects.toMatchObject({ code: Code.Canceled });
+    expect(pipeline.callsInProgress).toBe(0);
+    await expect(get(undefined, caller.signal)).rejects.toMatchObject({ code: Code.Canceled });
+  });
+
+  test("asks for admission before the handler", async () => {
+    let called = false;
+    const { get, watch } = setUp(
+      {
+        getAgent: () => {
+          called = true;
+          return {};
+        },
+      },
+      { admission: () => new Refusal("DRAINING", "stopping", { retryAfterMs: 5 }) },
+    );
+    await expect(get()).rejects.toMatchObject({ code: Code.Unavailable });
+    await expect(watch().next()).rejects.toMatchObject({ code: Code.Unavailable });
+    expect(called).toBe(false);
+  });
+
+  test("keeps account of open streams, and ends them", async () => {
+    const signals: AbortSignal[] = [];
+    const { watch, pipeline, metrics } = setUp({
+      async *watchAgents(_request, { signal }) {
+        signals.push(signal);
+        yield {};
+        await never();
+      },
+    });
+    const streams = [watch(), watch()];
+    await Promise.all(streams.map((stream) => stream.next()));
+    expect(pipeline.openStreams.size).toBe(2);
+    expect(await metrics.metrics()).toContain(
+      'harborforge_rpc_open_streams{method="harborforge.agents.v1.AgentService/WatchAgents"} 2',
+    );
+    const waiting = streams.map((stream) => stream.next());
+    pipeline.endStreams(new Refusal("DRAINING", "stopping"));
+    for (const end of waiting) await expect(end).rejects.toMatchObject({ code: Code.Unavailable });
+    expect(pipeline.openStreams.size).toBe(0);
+    expect(signals.every((signal) => signal.aborted)).toBe(true);
+  });
+
+  test("ends a stream at its caller's deadline", async () => {
+    const { watch, pipeline } = setUp({
+      async *watchAgents() {
+        yield {};
+        await never();
+      },
+    });
+    const stream = watch(30);
+    await stream.next();
+    await expect(stream.next()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+    expect(pipeline.openStreams.size).toBe(0);
+  });
+
+  test("logs failed and slow calls without what they carried, and counts all", async () => {
+    let answer: () => unknown = () => ({});
+    const { get, logged, metrics } = setUp({ getAgent: async () => answer() as object }, { slowMs: 20 });
+    await get();
+    expect(logged).toEqual([]);
+    answer = () => {
+      throw new Refusal("AGENT_NOT_FOUND", "no agent scribe-7", { metadata: { agentId: "scribe-7" } });
+    };
+    await expect(get()).rejects.toThrow();
+    expect(logged.at(-1)).toMatchObject({ level: 20, code: "NOT_FOUND", reason: "AGENT_NOT_FOUND" });
+    answer = () => {
+      throw new Error("a fault");
+    };
+    await expect(get()).rejects.toThrow();
+    expect(logged.at(-1)).toMatchObject({ level: 50, code: "INTERNAL", err: { message: "a fault" } });
+    answer = () => new Promise((resolve) => setTimeout(() => resolve({}), 40));
+    await get();
+    expect(logged.at(-1)).toMatchObject({ level: 30, msg: "slow call" });
+    expect(JSON.stringify(logged)).not.toContain("scribe-7");
+    const text = await metrics.metrics();
+    expect(text).toContain('method="harborforge.agents.v1.AgentService/GetAgent",code="OK"} 2');
+    expect(text).toContain('code="NOT_FOUND"} 1');
+    expect(text).toContain("harborforge_rpc_unary_seconds_count");
+  });
+});
+
+describe("health", () => {
+  test("serves while no reason stands against it, and tells only changes", () => {
+    const health = createHealth();
+    const changes: boolean[] = [];
+    const stop = health.onChange(() => changes.push(health.serving));
+    health.suspend("draining");
+    health.suspend("the database is away");
+    expect(health.why).toBe("draining, the database is away");
+    health.resume("the database is away");
+    health.resume("what never was");
+    expect(health.serving).toBe(false);
+    health.resume("draining");
+    expect([health.serving, health.why]).toEqual([true, undefined]);
+    stop();
+    health.suspend("draining");
+    expect(changes).toEqual([false, true]);
+  });
+});

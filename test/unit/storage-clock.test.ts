@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { DatabaseClock } from "../../src/storage/clock.ts";
+
+const LOCAL_MS = 1_790_000_000_000;
+const LOCAL = LOCAL_MS * 1_000;
+const MS = 1_000;
+const SECOND = 1_000 * MS;
+const HOUR = 3_600 * SECOND;
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["performance", "Date"], now: LOCAL_MS });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** The database's clock at an offset to ours; asks it, which takes some time there and back. */
+class FakeDatabase {
+  offset = 0;
+  readonly clock = new DatabaseClock();
+
+  get now(): number {
+    return Date.now() * 1_000 + this.offset;
+  }
+
+  ask(roundTripMs: number): void {
+    const sentAt = performance.now();
+    vi.advanceTimersByTime(roundTripMs / 2);
+    const reading = this.now;
+    vi.advanceTimersByTime(roundTripMs / 2);
+    this.clock.observe(reading, sentAt);
+  }
+
+  /** How far the clock is ahead of the database's, in milliseconds. */
+  get aheadMs(): number {
+    return (this.clock.now() - this.now) / MS;
+  }
+}
+
+describe("the database's clock", () => {
+  it("is the machine's before it was read", () => {
+    expect(new DatabaseClock().now()).toBe(LOCAL);
+  });
+
+  it("goes on by elapsed time, whatever the machine's clock does", () => {
+    const clock = new DatabaseClock();
+    vi.advanceTimersByTime(1_234);
+    vi.setSystemTime(0);
+    expect(clock.now()).toBe(LOCAL + 1_234 * MS);
+  });
+
+  it.each([-HOUR, HOUR])("follows the first reading, however far from our own clock (%i µs)", (offset) => {
+    const database = new FakeDatabase();
+    database.offset = offset;
+    database.ask(10);
+    expect(database.aheadMs).toBeLessThanOrEqual(0);
+    expect(database.aheadMs).toBeGreaterThanOrEqual(-10);
+    vi.advanceTimersByTime(5_000);
+    expect(database.aheadMs).toBeGreaterThanOrEqual(-10);
+  });
+
+  it("is a whole number of microseconds that never goes back between two readings", () => {
+    const database = new FakeDatabase();
+    database.ask(2);
+    let before = database.clock.now();
+    for (let round = 0; round < 100; round++) {
+      vi.advanceTimersByTime(0.37);
+      const now = database.clock.now();
+      expect(Number.isSafeInteger(now)).toBe(true);
+      expect(now).toBeGreaterThanOrEqual(before);
+      before = now;
+    }
+  });
+
+  it("is not spoilt by an answer that took long", () => {
+    const database = new FakeDatabase();
+    database.ask(2);
+    const { aheadMs } = database;
+    vi.advanceTimersByTime(1_000);
+    database.ask(900);
+    expect(database.aheadMs).toBe(aheadMs);
+  });
+
+  it("becomes better by an answer that was faster", () => {
+    const database = new FakeDatabase();
+    database.ask(900);
+    database.ask(2);
+    expect(Math.abs(database.aheadMs)).toBeLessThanOrEqual(2);
+  });
+
+  it("takes a slow answer when the last good one is a minute old, for it has drifted", () => {
+    const database = new FakeDatabase();
+    database.ask(2);
+    database.offset = 5 * MS;
+    vi.advanceTimersByTime(60_000);
+    database.ask(20);
+    expect(database.aheadMs).toBe(-10);
+  });
+
+  // A standby that took over, or a machine that was suspended: no answer is so slow that it would not show that.
+  it.each([
+    -HOUR,
+    30 * SECOND,
+  ])("notices at once when the database's clock jumps (%i µs), by a slow answer, too", (jump) => {
+    const database = new FakeDatabase();
+    database.ask(2);
+    vi.advanceTimersByTime(1_000);
+    database.offset = jump;
+    database.ask(10);
+    expect(Math.abs(database.aheadMs)).toBeLessThanOrEqual(10);
+  });
+});

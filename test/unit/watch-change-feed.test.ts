@@ -1,0 +1,178 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { describe, expect, it, vi } from "vitest";
+import type { Transition } from "../../src/domain/agent.ts";
+import { ChangeFeed, type FeedLog } from "../../src/watch/change-feed.ts";
+import { FakeLog } from "../support/fake-log.ts";
+
+const quiet: FeedLog = { info: () => undefined, warn: () => undefined };
+
+async function startFeed(source: FakeLog, log = quiet) {
+  const feed = new ChangeFeed({ source, log });
+  const events: string[] = [];
+  feed.subscribe({
+    onTransitions: (transitions, position) => {
+      events.push(`${transitions.map(({ revision }) => revision).join(",")} to ${position}`);
+    },
+    onRestart: (position) => events.push(`restart at ${position}`),
+  });
+  await feed.start();
+  return { feed, events, [Symbol.asyncDispose]: () => feed.close() };
+}
+
+describe("the change feed", () => {
+  it("begins at the end of the log, and finds what comes by polling alone", async () => {
+    const source = new FakeLog();
+    source.create("before");
+    await using scene = await startFeed(source);
+    expect(scene.feed.position).toBe(101n);
+    source.create("one");
+    source.create("two");
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]));
+  });
+
+  it("polls at once when it is woken, also by what is committed during a poll", async () => {
+    const source = new FakeLog();
+    await using scene = await startFeed(source);
+    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(0));
+    for (let n = 1; n <= 20; n += 1) {
+      const begun = performance.now();
+      source.create(`agent-${n}`);
+      scene.feed.wake();
+      // The next commit comes while the feed reads: its wake must not be forgotten.
+      await turn();
+      await vi.waitFor(() => expect(scene.feed.position).toBe(100n + BigInt(n)), { interval: 1 });
+      expect(performance.now() - begun).toBeLessThan(90);
+    }
+  });
+
+  it("does not poll more often than it must, however often it is woken", async () => {
+    const source = new FakeLog();
+    await using scene = await startFeed(source);
+    const begun = performance.now();
+    const before = source.reads;
+    let wakes = 0;
+    while (performance.now() - begun < 100) {
+      scene.feed.wake();
+      wakes += 1;
+      await turn();
+    }
+    const polls = source.reads - before;
+    // One in five milliseconds, on timers that may be a little early.
+    expect(polls).toBeLessThanOrEqual(Math.ceil((performance.now() - begun) / 4) + 2);
+    expect(polls).toBeLessThan(wakes / 10);
+  });
+
+  it("reads a backlog page by page without a pause", async () => {
+    const source = new FakeLog();
+    await using scene = await startFeed(source);
+    for (let n = 0; n < 3_500; n += 1) source.create(`agent-${n}`);
+    scene.feed.wake();
+    await vi.waitFor(() => expect(scene.feed.position).toBe(3_600n), { interval: 1 });
+    expect(scene.events.slice(1).map((event) => event.replace(/.* to/, "to"))).toEqual([
+      "to 1100",
+      "to 2100",
+      "to 3100",
+      "to 3600",
+    ]);
+  });
+
+  it("goes on where it was after the database was away, and says so once", async () => {
+    const source = new FakeLog();
+    const lines: string[] = [];
+    const say = (_: object, line: string) => {
+      lines.push(line);
+    };
+    await using scene = await startFeed(source, { info: say, warn: say });
+    source.failure = new Error("Connection terminated");
+    source.create("one");
+    const before = source.reads;
+    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(before + 2));
+    expect(scene.feed.position).toBe(100n);
+    source.failure = undefined;
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "101 to 101"]), { timeout: 5_000 });
+    expect(lines).toEqual([
+      "the log of transitions cannot be read; watchers wait",
+      "the log of transitions is read again",
+    ]);
+  });
+
+  it("starts when the database comes", async () => {
+    const source = new FakeLog();
+    source.failure = new Error("Connection terminated");
+    const feed = new ChangeFeed({ source, log: quiet });
+    const started = feed.start();
+    await vi.waitFor(() => expect(feed.position).toBeUndefined());
+    source.failure = undefined;
+    await started;
+    expect(feed.position).toBe(100n);
+    await feed.close();
+  });
+
+  it("moves on over a jump that it has not been in", async () => {
+    const source = new FakeLog();
+    await using scene = await startFeed(source);
+    source.jumps.push({ from: 100n, to: 5_000n });
+    source.revision = 5_000n;
+    source.create("one");
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]));
+  });
+
+  it.each<[string, (source: FakeLog) => void, string]>([
+    [
+      "is behind it: another history went on from an earlier place",
+      (source) => {
+        source.jumps.push({ from: 101n, to: 5_000n });
+        source.revision = 5_000n;
+      },
+      "restart at 5000",
+    ],
+    [
+      "went back: the database was restored",
+      (source) => {
+        source.revision = 101n;
+      },
+      "restart at 101",
+    ],
+    [
+      "was compacted before it was read",
+      (source) => {
+        source.revision = 900n;
+        source.oldest = 800n;
+      },
+      "restart at 900",
+    ],
+  ])("begins anew when the log %s", async (_, happen, event) => {
+    const source = new FakeLog();
+    source.create("one");
+    source.create("two");
+    await using scene = await startFeed(source);
+    source.transitions.length = 0;
+    happen(source);
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 102", event]));
+    source.create("three");
+    await vi.waitFor(() => expect(scene.feed.position).toBe(source.revision));
+    expect(scene.events.at(-1)).toBe(`${source.revision} to ${source.revision}`);
+  });
+
+  it("is not harmed by a listener that fails, and calls nobody who has left or after its end", async () => {
+    const source = new FakeLog();
+    await using scene = await startFeed(source);
+    scene.feed.subscribe({
+      onTransitions: () => {
+        throw new Error("a defect");
+      },
+    });
+    const heard: Transition[] = [];
+    const left: Transition[] = [];
+    scene.feed.onTransitions((transitions) => heard.push(...transitions));
+    scene.feed.onTransitions((transitions) => left.push(...transitions))();
+    source.create("one");
+    await vi.waitFor(() => expect(heard).toHaveLength(1));
+    await scene.feed.close();
+    source.create("two");
+    scene.feed.wake();
+    await turn();
+    expect(heard).toHaveLength(1);
+    expect(left).toHaveLength(0);
+  });
+});

@@ -1,0 +1,429 @@
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import { describe, expect, it, vi } from "vitest";
+import type { AgentStatus } from "../../src/domain/agent.ts";
+import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
+import type { Watches } from "../../src/rpc/backend.ts";
+import { ChangeFeed } from "../../src/watch/change-feed.ts";
+import { Hub } from "../../src/watch/hub.ts";
+import type { WatchSurroundings } from "../../src/watch/surroundings.ts";
+import { Turnstile } from "../../src/watch/turnstile.ts";
+import { watchStream } from "../../src/watch/watch-stream.ts";
+import { FakeLog, randomOf, replay } from "../support/fake-log.ts";
+import { seen, WatchReader, type WatchReaderOptions, watchQuery } from "../support/watch-reader.ts";
+
+const quiet = { info: () => undefined, warn: () => undefined };
+
+interface SceneOptions {
+  readonly ringCapacity?: number;
+  readonly pageSize?: number;
+  readonly queueLimit?: number;
+}
+
+/** A replica on a database in memory. */
+async function startScene({ ringCapacity = 1_000, pageSize = 3, queueLimit = 100 }: SceneOptions = {}) {
+  const source = new FakeLog();
+  const feed = new ChangeFeed({ source, log: quiet });
+  const hub = new Hub(ringCapacity);
+  feed.subscribe(hub);
+  await feed.start();
+  const surroundings: WatchSurroundings = {
+    hub,
+    source,
+    turnstile: new Turnstile(2),
+    wakeFeed: () => feed.wake(),
+    pageSize,
+    queueLimit,
+  };
+  const watches: Watches = { watch: (query, signal) => watchStream(query, signal, surroundings) };
+  return {
+    source,
+    feed,
+    hub,
+    watches,
+    read: (options?: WatchReaderOptions) => new WatchReader(watches, options),
+    /** Lets the feed read all that was committed. */
+    async settle() {
+      feed.wake();
+      await vi.waitFor(() => expect(hub.position).toBe(source.revision), { interval: 1 });
+    },
+    [Symbol.asyncDispose]: () => feed.close(),
+  };
+}
+
+const STATUSES: readonly AgentStatus[] = ["idle", "busy", "offline"];
+
+/** Changes something, somehow. */
+function changeSomething(source: FakeLog, random: () => number): void {
+  const pick = <Item>(items: readonly Item[]): Item | undefined => items[Math.floor(random() * items.length)];
+  const agent = pick([...source.agents.values()]);
+  const dice = random();
+  if (agent === undefined || (dice < 0.2 && source.agents.size < 15)) {
+    const taken = new Set([...source.agents.values()].map(({ agentId }) => agentId));
+    const free = Array.from({ length: 20 }, (_, n) => `agent-${n}`).filter((agentId) => !taken.has(agentId));
+    source.create(pick(free) ?? "none", random() < 0.5 ? "claw-a" : "claw-b");
+  } else if (dice < 0.3) {
+    source.delete(agent.id);
+  } else if (dice < 0.5) {
+    source.change(agent.id, { clawIdentifier: agent.clawIdentifier === "claw-a" ? "claw-b" : "claw-a" });
+  } else {
+    source.change(agent.id, { status: pick(STATUSES) ?? "idle" });
+  }
+}
+
+/** Lets others go first for a few turns of the event loop, now and then for long enough that the feed polls in between. */
+function turnsOf(random: () => number): (most: number) => Promise<void> {
+  return async (most) => {
+    if (random() < 0.1) await sleep(random() * 8);
+    for (let left = Math.floor(random() * most); left > 0; left -= 1) await turn();
+  };
+}
+
+const FILTERS: readonly Partial<AgentFilter>[] = [
+  {},
+  { clawIdentifiers: ["claw-a"] },
+  { statuses: ["busy", "idle"] },
+  { agentIds: ["agent-1", "agent-2", "agent-3", "agent-4"], statuses: ["idle"] },
+];
+
+describe("a watch that begins with a snapshot", () => {
+  it.each(
+    Array.from({ length: 24 }, (_, seed) => seed),
+  )("equals the log at its bookmark and brings exactly the rest, whatever happens meanwhile (seed %i)", async (seed) => {
+    const random = randomOf(seed);
+    await using scene = await startScene({ queueLimit: 1_000 });
+    const { source } = scene;
+    const turns = turnsOf(random);
+    source.delay = () => turns(6);
+    for (let n = 0; n < 12; n += 1) changeSomething(source, random);
+    const filters = FILTERS.map((filter) => ({ ...EVERY_AGENT, ...filter }));
+    await using stack = new AsyncDisposableStack();
+    const readers = filters.map((filter) => stack.use(scene.read({ filter, bookmarkMs: 30, pace: () => turns(5) })));
+    for (let n = 0; n < 150; n += 1) {
+      changeSomething(source, random);
+      if (random() < 0.5) scene.feed.wake();
+      await turns(5);
+    }
+    await scene.settle();
+    for (const [place, reader] of readers.entries()) {
+      await reader.until(({ revision }) => revision === source.revision);
+      const filter = filters[place] ?? EVERY_AGENT;
+      const at = reader.snapshotRevision ?? 0n;
+      expect(reader.snapshot).toEqual(replay(source.transitions, at, filter).map(seen).sort());
+      const passes = predicateOf(filter);
+      const rest = source.transitions.filter((one) => one.revision > at && changeType(one, passes) !== undefined);
+      expect(reader.revisions).toEqual(rest.map(({ revision }) => revision));
+      expect(reader.texts).toEqual([...source.agents.values()].filter(passes).map(seen).sort());
+    }
+  });
+
+  it("shows an agent_id that moved on to another agent only after it has left", async () => {
+    await using scene = await startScene({ pageSize: 1 });
+    const { source } = scene;
+    const first = source.create("moving");
+    source.create("other");
+    await scene.settle();
+    let release = () => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await using reader = scene.read({ pace: () => gate });
+    await reader.until(({ messages }) => messages.length === 1);
+    source.delete(first);
+    source.create("moving");
+    release();
+    await reader.until(({ snapshot }) => snapshot !== undefined);
+    expect(reader.snapshot).toEqual(["moving #3 claw-a idle @104", "other #2 claw-a idle @102"]);
+  });
+
+  it("of nothing is complete at once", async () => {
+    await using scene = await startScene();
+    await using reader = scene.read({ filter: { agentIds: ["nobody"] } });
+    await reader.until(({ messages }) => messages.length > 0);
+    expect(reader.messages).toEqual([
+      { revision: 100n, snapshotAgents: [], changes: [], bookmark: { snapshotComplete: true } },
+    ]);
+  });
+
+  it("asks for a page only when the one before was taken", async () => {
+    await using scene = await startScene({ pageSize: 2 });
+    for (let n = 0; n < 9; n += 1) scene.source.create(`agent-${n}`);
+    const abort = new AbortController();
+    const stream = scene.watches.watch(watchQuery(), abort.signal)[Symbol.asyncIterator]();
+    for (const asked of [1, 2, 3]) {
+      await stream.next();
+      for (let n = 0; n < 20; n += 1) await turn();
+      expect(scene.source.pages).toBe(asked);
+    }
+    abort.abort();
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
+    expect(scene.hub.size).toBe(0);
+  });
+
+  it("says that it stands when the first page takes long, and waits for a database that goes away then", async () => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.create("one");
+    let release = () => {};
+    const slow = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    source.delay = () => slow;
+    await using reader = scene.read({ bookmarkMs: 20 });
+    await reader.until(({ messages }) => messages.length > 2);
+    expect(reader.messages[0]).toMatchObject({ revision: 0n, bookmark: { snapshotComplete: false } });
+    source.failure = new Error("Connection terminated");
+    source.delay = () => Promise.resolve();
+    release();
+    const before = reader.messages.length;
+    await reader.until(({ messages }) => messages.length > before + 5);
+    expect(reader.snapshot).toBeUndefined();
+    source.failure = undefined;
+    await reader.until(({ snapshot }) => snapshot?.length === 1);
+  });
+
+  it("is refused when the database is away before anything was said", async () => {
+    await using scene = await startScene();
+    scene.source.failure = new Error("Connection terminated");
+    await using reader = scene.read();
+    expect(await reader.end()).toMatchObject({ reason: "DATABASE_UNAVAILABLE", retryAfterMs: 1_000 });
+    expect(scene.hub.size).toBe(0);
+  });
+
+  it("that is read too slowly starts again: it has no place to resume from", async () => {
+    await using scene = await startScene({ pageSize: 2, queueLimit: 5 });
+    const { source } = scene;
+    const ids = Array.from({ length: 6 }, (_, n) => source.create(`agent-${n}`));
+    await scene.settle();
+    const abort = new AbortController();
+    const stream = scene.watches.watch(watchQuery(), abort.signal)[Symbol.asyncIterator]();
+    await stream.next();
+    // Agents that no page has shown yet take no room.
+    for (let n = 0; n < 20; n += 1) source.change(ids[5] ?? 0n, { status: n % 2 === 0 ? "busy" : "idle" });
+    await scene.settle();
+    expect((await stream.next()).value).toMatchObject({ revision: 0n, snapshotAgents: [{}, {}] });
+    for (let n = 0; n < 6; n += 1) source.change(ids[0] ?? 0n, { status: n % 2 === 0 ? "busy" : "idle" });
+    await scene.settle();
+    await expect(stream.next()).rejects.toMatchObject({ reason: "WATCHER_TOO_SLOW", metadata: { revision: "0" } });
+  });
+});
+
+describe("a watch that resumes", () => {
+  it("gets exactly the rest after every revision, from memory or from the log", async () => {
+    await using scene = await startScene({ ringCapacity: 20 });
+    const { source } = scene;
+    const random = randomOf(7);
+    for (let n = 0; n < 50; n += 1) changeSomething(source, random);
+    await scene.settle();
+    for (let after = 100n; after <= source.revision; after += 1n) {
+      for (const filter of FILTERS) {
+        await using reader = scene.read({ afterRevision: after, filter, bookmarkMs: 10 });
+        await reader.until(({ revision }) => revision === source.revision);
+        const passes = predicateOf({ ...EVERY_AGENT, ...filter });
+        const rest = source.transitions.filter((one) => one.revision > after && changeType(one, passes) !== undefined);
+        expect(reader.revisions).toEqual(rest.map(({ revision }) => revision));
+      }
+    }
+  });
+
+  it.each(
+    Array.from({ length: 10 }, (_, seed) => seed),
+  )("misses nothing and gets nothing twice while the log grows (seed %i)", async (seed) => {
+    const random = randomOf(seed + 1_000);
+    await using scene = await startScene({ ringCapacity: 10, queueLimit: 1_000 });
+    const { source } = scene;
+    const turns = turnsOf(random);
+    for (let n = 0; n < 40; n += 1) changeSomething(source, random);
+    await scene.settle();
+    source.delay = () => turns(6);
+    const starts = [100n, 110n, 130n, 139n, 140n];
+    await using stack = new AsyncDisposableStack();
+    const readers = starts.map((after) => stack.use(scene.read({ afterRevision: after, pace: () => turns(4) })));
+    for (let n = 0; n < 80; n += 1) {
+      changeSomething(source, random);
+      if (random() < 0.3) scene.feed.wake();
+      await turns(5);
+    }
+    await scene.settle();
+    for (const [place, reader] of readers.entries()) {
+      await reader.until(({ revision }) => revision === source.revision);
+      const after = starts[place] ?? 0n;
+      expect(reader.revisions).toEqual(
+        source.transitions.filter(({ revision }) => revision > after).map(({ revision }) => revision),
+      );
+    }
+  });
+
+  it("asks the database nothing when memory reaches back so far, so that its absence does no harm", async () => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.create("one");
+    source.create("two");
+    await scene.settle();
+    source.failure = new Error("Connection terminated");
+    await using reader = scene.read({ afterRevision: 101n, bookmarkMs: 20 });
+    await reader.until(({ messages }) => messages.length > 4);
+    expect(reader.revisions).toEqual([102n]);
+    expect(reader.messages.at(-1)).toEqual({
+      revision: 102n,
+      snapshotAgents: [],
+      changes: [],
+      bookmark: { snapshotComplete: false },
+    });
+  });
+
+  it("is told at once that it is abreast", async () => {
+    await using scene = await startScene();
+    const begun = performance.now();
+    await using reader = scene.read({ afterRevision: 100n });
+    await reader.until(({ messages }) => messages.length === 1);
+    expect(performance.now() - begun).toBeLessThan(150);
+    expect(reader.messages[0]).toMatchObject({ revision: 100n, bookmark: { snapshotComplete: false } });
+  });
+
+  it("tells nothing that the feed has not read: what this replica tells it can also take back", async () => {
+    await using scene = await startScene({ pageSize: 10 });
+    const { source, hub } = scene;
+    await scene.feed.close();
+    for (const name of ["one", "two", "three"]) source.create(name);
+    await using ahead = scene.read({ afterRevision: 102n });
+    await using begun = scene.read({ bookmarkMs: 20 });
+    await begun.until(({ messages }) => messages.length > 2);
+    expect(ahead.messages).toHaveLength(1);
+    expect(begun.set.size).toBe(0);
+    hub.onTransitions(source.transitions.slice(0, 2), 102n);
+    hub.onTransitions(source.transitions.slice(2), 103n);
+    source.create("four");
+    hub.onTransitions(source.transitions.slice(3), 104n);
+    await ahead.until(({ revision }) => revision === 104n);
+    await begun.until(({ revision }) => revision === 104n);
+    expect(ahead.revisions).toEqual([103n, 104n]);
+    expect(begun.revisions).toEqual([104n]);
+  });
+
+  it("ends when what it waits for turns out to be of a lost history", async () => {
+    await using scene = await startScene();
+    const { source, hub } = scene;
+    await scene.feed.close();
+    source.create("one");
+    source.create("two");
+    await using resumed = scene.read({ afterRevision: 102n, bookmarkMs: 10 });
+    await using begun = scene.read({ bookmarkMs: 10 });
+    await begun.until(({ messages }) => messages.length > 0);
+    await resumed.until(({ messages }) => messages.length > 0);
+    hub.onJump({ from: 101n, to: 9_000n });
+    hub.onTransitions(source.transitions.slice(0, 1), 9_000n);
+    expect(await begun.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    expect(await resumed.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+  });
+
+  it.each<[string, bigint, object]>([
+    ["not given yet", 104n, { reason: "REVISION_IN_FUTURE", metadata: { newestRevision: "103" } }],
+    ["no longer kept", 49n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
+    ["just inside a lost history", 61n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
+    ["at the end of a lost history", 89n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
+  ])("is refused from a revision that is %s", async (_, after, refusal) => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.oldest = 50n;
+    source.jumps.push({ from: 60n, to: 90n });
+    for (const name of ["one", "two", "three"]) source.create(name);
+    await scene.settle();
+    await using reader = scene.read({ afterRevision: after });
+    expect(await reader.end()).toMatchObject(refusal);
+    expect(reader.messages).toEqual([]);
+  });
+
+  it.each([50n, 60n, 90n])("is served from the edge of what is known (%i)", async (after) => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.oldest = 50n;
+    source.jumps.push({ from: 60n, to: 90n });
+    source.create("one");
+    await using reader = scene.read({ afterRevision: after });
+    await reader.until(({ revisions }) => revisions.length === 1);
+  });
+});
+
+describe("an open watch", () => {
+  it("hears how far it has come although nothing passes its filter", async () => {
+    await using scene = await startScene();
+    await using reader = scene.read({ filter: { agentIds: ["nobody"] }, bookmarkMs: 30 });
+    for (let n = 0; n < 5; n += 1) scene.source.create(`agent-${n}`);
+    await scene.settle();
+    await reader.until(({ revision }) => revision === scene.source.revision);
+    expect(reader.changes).toEqual([]);
+  });
+
+  it("gets many changes in one message when several wait", async () => {
+    await using scene = await startScene();
+    await using reader = scene.read();
+    await reader.until(({ snapshot }) => snapshot !== undefined);
+    for (let n = 0; n < 50; n += 1) scene.source.create(`agent-${n}`);
+    await scene.settle();
+    await reader.until(({ changes }) => changes.length === 50);
+    expect(reader.messages).toHaveLength(2);
+  });
+
+  it("that is too slow ends alone and is told where to resume from", async () => {
+    await using scene = await startScene({ queueLimit: 10 });
+    const { source } = scene;
+    await using quick = scene.read();
+    const abort = new AbortController();
+    const slow = scene.watches.watch(watchQuery({ afterRevision: 100n }), abort.signal)[Symbol.asyncIterator]();
+    await slow.next();
+    source.create("one");
+    await scene.settle();
+    expect((await slow.next()).value).toMatchObject({ revision: 101n });
+    for (let n = 0; n < 11; n += 1) {
+      source.create(`agent-${n}`);
+      await scene.settle();
+    }
+    await expect(slow.next()).rejects.toMatchObject({ reason: "WATCHER_TOO_SLOW", metadata: { revision: "101" } });
+    expect(scene.hub.size).toBe(1);
+    await quick.until(({ revision }) => revision === source.revision);
+    expect(quick.set.size).toBe(12);
+  });
+
+  it("ends promptly when its caller goes, and leaves nothing behind", async () => {
+    await using scene = await startScene();
+    const reader = scene.read();
+    await reader.until(({ snapshot }) => snapshot !== undefined);
+    expect(scene.hub.size).toBe(1);
+    const begun = performance.now();
+    await reader[Symbol.asyncDispose]();
+    expect(performance.now() - begun).toBeLessThan(100);
+    expect(reader.error).toBeUndefined();
+    expect(scene.hub.size).toBe(0);
+    const aborted = scene.watches.watch(watchQuery(), AbortSignal.abort())[Symbol.asyncIterator]();
+    expect(await aborted.next()).toEqual({ done: true, value: undefined });
+    expect(scene.source.pages).toBe(1);
+  });
+
+  it("ends when the replica drains, and no other begins", async () => {
+    await using scene = await startScene();
+    const reader = scene.read();
+    await reader.until(({ snapshot }) => snapshot !== undefined);
+    scene.hub.drain();
+    for (const ended of [reader, scene.read()]) {
+      expect(await ended.end()).toMatchObject({ reason: "DRAINING" });
+      expect(ended.error).toHaveProperty("retryAfterMs", expect.any(Number));
+    }
+    expect(scene.hub.size).toBe(0);
+  });
+
+  it("ends when the history that it was told is lost", async () => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.create("one");
+    source.create("two");
+    await using reader = scene.read();
+    await reader.until(({ snapshot }) => snapshot !== undefined);
+    source.transitions.length = 1;
+    source.jumps.push({ from: 101n, to: 9_000n });
+    source.revision = 9_000n;
+    source.create("two, again");
+    expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    await using again = scene.read({ afterRevision: 102n });
+    expect(await again.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+  });
+});
