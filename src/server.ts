@@ -136,6 +136,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     onTransitions: (transitions) => {
       for (const transition of transitions) liveness.changed(transition);
     },
+    onRestart: () => liveness.restarted(),
   });
   const directory = {
     database,

@@ -105,6 +105,11 @@ export class Liveness {
     this.#recovery.changed(transition);
   }
 
+  /** Part of the log was not seen, or is no longer true: what is known of agents has to be read again. */
+  restarted(): void {
+    this.#registry.doubt();
+  }
+
   /** Asks every stream to go elsewhere, each within a moment of its own. @param withinMs the longest of them */
   drain(withinMs: number): void {
     for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));

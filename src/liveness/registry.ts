@@ -42,6 +42,11 @@ export class Registry {
     this.#wheel.schedule(entry);
   }
 
+  /** What is known of the agents may be outdated. What is on its way is fenced, and learns better by its answer. */
+  doubt(): void {
+    for (const entry of this.#entries.values()) entry.agent = undefined;
+  }
+
   forget(entry: AgentEntry): void {
     entry.dueAt = null;
     if (this.#entries.get(entry.agentId) === entry) this.#entries.delete(entry.agentId);

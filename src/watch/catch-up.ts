@@ -1,7 +1,6 @@
-import type { Transition } from "../domain/agent.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
-import type { LogPage } from "../storage/transition-log.ts";
-import { reading } from "./patience.ts";
+import { isWithin, type LogPage } from "../storage/transition-log.ts";
+import { reading, untilReached } from "./patience.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { WatchMessage } from "./watch-message.ts";
 import type { Watcher } from "./watcher.ts";
@@ -15,49 +14,43 @@ import type { Watcher } from "./watcher.ts";
 export async function* tellSince(
   watcher: Watcher,
   after: bigint,
-  { hub, source, turnstile, pageSize }: WatchSurroundings,
+  surroundings: WatchSurroundings,
 ): AsyncGenerator<WatchMessage, boolean> {
+  const { hub, source, turnstile } = surroundings;
+  // The last page from memory goes into the queue, and must fit.
+  const pageSize = Math.min(surroundings.pageSize, surroundings.queueLimit);
   watcher.advance(after);
   let revision = after;
   while (watcher.goesOn()) {
-    const recalled = hub.recall(revision, pageSize);
-    if (recalled !== undefined && recalled.length < pageSize) {
+    let transitions = hub.recall(revision, pageSize);
+    if (transitions !== undefined && transitions.length < pageSize) {
       // In one go with the reading: what the hub gets from here on follows right after.
       hub.follow(watcher);
-      for (const transition of recalled) watcher.offer(transition);
+      for (const transition of transitions) watcher.offer(transition);
       watcher.greet();
       return true;
     }
-    let transitions: readonly Transition[];
-    if (recalled === undefined) {
+    if (transitions === undefined) {
       const from = revision;
       const page = yield* reading(watcher, turnstile, () => source.read(from, pageSize));
       if (page === undefined) return false;
       check(page, from);
+      if (!(yield* untilReached(watcher, page.newest, surroundings))) return false;
       transitions = page.transitions;
       revision = page.newest;
-    } else {
-      transitions = recalled;
     }
     const last = transitions.at(-1);
     if (last !== undefined && transitions.length >= pageSize) revision = last.revision;
     const changes = transitions.flatMap((transition) => watcher.changeOf(transition) ?? []);
     watcher.advance(revision);
-    // The feed is not here yet: it will say what comes after, and what is known here already is not said twice.
-    const ahead = revision > hub.position;
-    if (ahead) hub.follow(watcher);
     const message = changes.length > 0 ? watcher.message({ changes }) : watcher.dueBookmark();
     if (message !== undefined) yield message;
-    if (ahead) {
-      watcher.greet();
-      return true;
-    }
   }
   return false;
 }
 
 /** The database's word, since this replica may not have read that far. */
-function check({ newest, oldest, lost }: LogPage, after: bigint): void {
+function check({ newest, oldest, jump }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
-  if (after < oldest || lost) throw revisionCompacted(oldest);
+  if (after < oldest || isWithin(after, jump)) throw revisionCompacted(oldest);
 }

@@ -1,6 +1,6 @@
 import type { Transition } from "../domain/agent.ts";
 import { Backoff } from "../storage/backoff.ts";
-import type { LogPage, TransitionLog } from "../storage/transition-log.ts";
+import { isWithin, type Jump, type LogPage, type TransitionLog } from "../storage/transition-log.ts";
 
 /** Transitions read at once; after a full page the next one is read without a pause. */
 const PAGE = 1_000;
@@ -30,6 +30,8 @@ export interface FeedListener {
    * a part of the history was lost or removed before it was read. Whoever keeps something by transitions reads it anew.
    */
   onRestart?(position: bigint): void;
+  /** The feed is about to pass a place where a history was lost, of which it has handed over nothing. */
+  onJump?(jump: Jump): void;
 }
 
 export interface ChangeFeedOptions {
@@ -138,7 +140,8 @@ export class ChangeFeed {
   }
 
   #take(page: LogPage, position: bigint): void {
-    const { transitions, newest, oldest, lost } = page;
+    const { transitions, newest, oldest, jump } = page;
+    const lost = isWithin(position, jump);
     // The counter never goes back by itself: the database is another one, or an older state of the same.
     if (lost || newest < position || oldest > position) {
       this.#log.warn(
@@ -154,6 +157,7 @@ export class ChangeFeed {
     this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
     if (reached === position) return;
     this.#position = reached;
+    if (jump !== undefined) this.#tell((listener) => listener.onJump?.(jump));
     this.#tell((listener) => listener.onTransitions(transitions, reached));
   }
 

@@ -1,6 +1,7 @@
 import type { Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { revisionCompacted } from "../storage/refusals.ts";
+import { isWithin, type Jump } from "../storage/transition-log.ts";
 import type { FeedListener } from "./change-feed.ts";
 import { draining, starting } from "./refusals.ts";
 import { Ring } from "./ring.ts";
@@ -19,6 +20,8 @@ export class Hub implements FeedListener {
   readonly #following = new Set<Watcher>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
+  /** What the feed has passed, from the first to the last as if it were one. */
+  #jump: Jump | undefined;
   #draining = false;
 
   constructor(ringCapacity = RING_CAPACITY) {
@@ -47,6 +50,10 @@ export class Hub implements FeedListener {
     for (const watcher of this.#watchers) watcher.reach(position);
   }
 
+  onJump(jump: Jump): void {
+    this.#jump = { from: this.#jump?.from ?? jump.from, to: jump.to };
+  }
+
   onRestart(position: bigint): void {
     this.#position = position;
     this.#ring.reset(position);
@@ -65,6 +72,16 @@ export class Hub implements FeedListener {
     if (this.#watchers.has(watcher)) this.#following.add(watcher);
   }
 
+  /**
+   * Whether the feed has come to a revision that somebody else has read.
+   *
+   * @throws Refusal REVISION_COMPACTED when it was of a history that is lost
+   */
+  hasReached(revision: bigint): boolean {
+    if (isWithin(revision, this.#jump)) throw revisionCompacted(this.position);
+    return this.position >= revision;
+  }
+
   leave(watcher: Watcher): void {
     this.#watchers.delete(watcher);
     this.#following.delete(watcher);
@@ -72,10 +89,11 @@ export class Hub implements FeedListener {
 
   /**
    * The next transitions after a revision, up to the hub's position, from memory. Undefined when memory does not reach
-   * back to the revision, or the feed has not reached it.
+   * back to the revision, the feed has not reached it, or it may have been lost: then the database knows.
    */
   recall(revision: bigint, limit: number): readonly Transition[] | undefined {
-    return revision > this.position ? undefined : this.#ring.from(revision, limit);
+    if (revision > this.position || isWithin(revision, this.#jump)) return undefined;
+    return this.#ring.from(revision, limit);
   }
 
   /** Ends all watches, and refuses new ones. */

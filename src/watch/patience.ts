@@ -1,9 +1,12 @@
 import { Backoff } from "../storage/backoff.ts";
 import { failureKind, refusalFor } from "../storage/failures.ts";
+import type { WatchSurroundings } from "./surroundings.ts";
 import type { Turnstile } from "./turnstile.ts";
 import type { WatchMessage } from "./watch-message.ts";
 import type { Watcher } from "./watcher.ts";
 
+/** The first may only mean that a connection of the pool had died unnoticed. */
+const MOST_FAILURES_AT_FIRST = 2;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 2_000;
 
@@ -23,6 +26,22 @@ export async function* until(
 }
 
 /**
+ * Waits until the feed has come to a revision that was read past it. Watchers are told nothing that the feed has not
+ * reached: so whatever they know, the feed knows whether its history is lost. Returns false when the caller is gone.
+ */
+export async function* untilReached(
+  watcher: Watcher,
+  revision: bigint,
+  { hub, wakeFeed }: Pick<WatchSurroundings, "hub" | "wakeFeed">,
+): AsyncGenerator<WatchMessage, boolean> {
+  if (!hub.hasReached(revision)) wakeFeed();
+  watcher.awaitPosition(revision);
+  const reached = yield* until(watcher, () => hub.hasReached(revision));
+  watcher.awaitPosition(undefined);
+  return reached;
+}
+
+/**
  * Reads something for a watcher, with bookmarks meanwhile. A stream that has begun outlives a database that is away: it
  * is read when it is back. Returns undefined when the caller is gone.
  *
@@ -34,6 +53,7 @@ export async function* reading<Result>(
   read: () => Promise<Result>,
 ): AsyncGenerator<WatchMessage, Result | undefined> {
   const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  let failures = 0;
   for (;;) {
     let outcome: { readonly result: Result } | { readonly error: unknown } | undefined;
     // Whoever is gone by the time of its turn asks nothing.
@@ -50,7 +70,9 @@ export async function* reading<Result>(
     watcher.wakeAfter(attempt);
     if (!(yield* until(watcher, () => outcome !== undefined)) || outcome === undefined) return undefined;
     if ("result" in outcome) return outcome.result;
-    if (!watcher.spoken || failureKind(outcome.error) === "defect") throw refusalFor(outcome.error);
+    failures += 1;
+    const patient = watcher.spoken || failures < MOST_FAILURES_AT_FIRST;
+    if (!patient || failureKind(outcome.error) === "defect") throw refusalFor(outcome.error);
     const retryAt = performance.now() + backoff.next();
     if (!(yield* until(watcher, () => performance.now() >= retryAt, retryAt))) return undefined;
   }

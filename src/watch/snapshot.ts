@@ -1,5 +1,4 @@
-import { revisionCompacted } from "../storage/refusals.ts";
-import { reading, until } from "./patience.ts";
+import { reading, untilReached } from "./patience.ts";
 import { SnapshotFront } from "./snapshot-front.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { WatchMessage } from "./watch-message.ts";
@@ -15,28 +14,20 @@ import { MESSAGE_CHANGES, type Watcher } from "./watcher.ts";
  */
 export async function* tellSnapshot(
   watcher: Watcher,
-  { hub, source, turnstile, wakeFeed, pageSize }: WatchSurroundings,
+  surroundings: WatchSurroundings,
 ): AsyncGenerator<WatchMessage, boolean> {
+  const { hub, source, turnstile, pageSize } = surroundings;
   const front = new SnapshotFront();
   watcher.beginSnapshot(front);
   hub.follow(watcher);
-  let revision: bigint | undefined;
   for (;;) {
     front.beginPage();
     const page = yield* reading(watcher, turnstile, () =>
       source.readSnapshotPage(watcher.query.filter, front.coveredTo, pageSize),
     );
     if (page === undefined) return false;
-    if (revision !== undefined) {
-      // Not the history that the pages before were read from.
-      if (page.revision < revision) throw revisionCompacted(page.revision);
-      if (hub.position < page.revision) wakeFeed();
-      watcher.awaitPosition(page.revision);
-      if (!(yield* until(watcher, () => hub.position >= page.revision))) return false;
-      watcher.awaitPosition(undefined);
-    }
-    revision = page.revision;
-    const news = watcher.takeNews(front, revision);
+    if (!(yield* untilReached(watcher, page.revision, surroundings))) return false;
+    const news = watcher.takeNews(front, page.revision);
     for (let told = 0; told < news.length; told += MESSAGE_CHANGES) {
       if (!watcher.goesOn()) return false;
       yield watcher.message({ changes: news.slice(told, told + MESSAGE_CHANGES) });
@@ -49,7 +40,6 @@ export async function* tellSnapshot(
       return true;
     }
     front.endPage(last.id);
-    watcher.endPage(front);
     yield watcher.message({ snapshotAgents: page.agents });
   }
 }

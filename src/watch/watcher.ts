@@ -50,7 +50,7 @@ export class Watcher {
   /** A transition that the feed has read. Returns false when the watcher has ended, and wants no more. */
   offer(transition: Transition): boolean {
     if (this.#refusal !== undefined) return false;
-    if (transition.revision <= this.#after || this.#front?.keeps(transition.id) === false) return true;
+    if (this.#front?.keeps(transition.id) === false) return true;
     const change = this.changeOf(transition);
     if (change === undefined) return true;
     if (this.#queue.length >= this.#queueLimit) {
@@ -178,11 +178,6 @@ export class Watcher {
     const older = this.#queue.splice(0, rest === -1 ? this.#queue.length : rest);
     this.advance(revision);
     return older.filter(({ transition }) => front.covers(transition.id));
-  }
-
-  /** A page was told, and with it all up to its last id is covered: what is known to come with later ones may go. */
-  endPage(front: SnapshotFront): void {
-    this.#queue = this.#queue.filter(({ transition }) => front.covers(transition.id));
   }
 
   endSnapshot(): void {

@@ -36,7 +36,12 @@ export class Hold implements Disposable {
     });
   }
 
-  /** Resolves when so many queries wait; rejects when they do not within five seconds. */
+  /** How many queries have come so far. */
+  get count(): number {
+    return this.#arrived;
+  }
+
+  /** Resolves when so many queries wait; or have waited; rejects when they do not within five seconds. */
   async arrived(count = 1): Promise<void> {
     const { promise: late, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new Error(`${this.name} did not come to the gate`)), 5_000);

@@ -60,8 +60,11 @@ export class TestStream implements Disposable {
     await until(`message ${sequence} is acknowledged`, () => this.acknowledged >= sequence, withinMs);
   }
 
+  /** In the order of its beats, which is not that in which they were settled. */
   resultsOf(sequence: bigint): BeatResult[] {
-    return this.results.filter((result) => result.sequence === sequence);
+    return this.results
+      .filter((result) => result.sequence === sequence)
+      .sort((one, other) => one.beatIndex - other.beatIndex);
   }
 
   /** What it was told of an agent without having asked. */

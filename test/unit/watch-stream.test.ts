@@ -300,6 +300,23 @@ describe("a watch that resumes", () => {
     expect(begun.revisions).toEqual([104n]);
   });
 
+  it("is refused from a lost history also where memory reaches back before it", async () => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.jumps.push({ from: 100n, to: 5_000n });
+    source.revision = 5_000n;
+    source.create("one");
+    await scene.settle();
+    for (const after of [101n, 4_999n]) {
+      await using reader = scene.read({ afterRevision: after });
+      expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    }
+    for (const after of [100n, 5_000n]) {
+      await using reader = scene.read({ afterRevision: after });
+      await reader.until(({ revisions }) => revisions.length === 1);
+    }
+  });
+
   it("ends when what it waits for turns out to be of a lost history", async () => {
     await using scene = await startScene();
     const { source, hub } = scene;
