@@ -40,6 +40,8 @@ export interface Addresses {
 
 /** How long streams have to go elsewhere, as a share of the grace that a stop gives. */
 const RECONNECT_SHARE = 0.5;
+/** How long streams that did not go elsewhere have to be told of what was written for them. */
+const FINISH_MS = 1_000;
 const POLL_MS = 20;
 /** Answers of requests are kept for 24 h; how soon after that they go matters little. */
 const SWEEP_MS = 3_600_000;
@@ -51,6 +53,7 @@ const DRAINING = "draining";
 export class Server {
   readonly addresses: Addresses;
   readonly #parts: Parts;
+  #closed: Promise<void> | undefined;
 
   private constructor(parts: Parts, addresses: Addresses) {
     this.#parts = parts;
@@ -78,7 +81,7 @@ export class Server {
 
   /**
    * Stops: health says so, streams are asked to go elsewhere and calls to finish, both within `graceMs`; what was sent
-   * is written and acknowledged, or not acknowledged; then everything ends.
+   * is written and acknowledged, or not acknowledged; then everything ends. May be called again.
    */
   async stop(graceMs: number): Promise<void> {
     const { health, liveness, watching, pipeline, grpcDoor, connectDoor, stopping } = this.#parts;
@@ -91,9 +94,11 @@ export class Server {
       void connectDoor.drain();
     }
     await quiet(pipeline, graceMs);
+    await liveness.finish(Math.min(graceMs, FINISH_MS));
     pipeline.endStreams(drainingRefusal(pipeline.openStreams.size));
     await quiet(pipeline, Math.min(graceMs, 1_000));
-    await close(this.#parts);
+    this.#closed ??= close(this.#parts);
+    await this.#closed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -18,7 +18,8 @@ export class AgentEntry implements Timed {
   /** The end of its lease. */
   dueAt: Micros | null = null;
   tick: number | null = null;
-  /** Renewals that wait for the next flush. */
+  /** Renewals that wait for the next flush, and what the last of them was judged by. */
+  judgedBy: Agent | undefined;
   renewals: PendingBeat[] = [];
   /** Whether something of it is on its way to the database; what comes meanwhile waits. */
   underway = false;
@@ -29,6 +30,11 @@ export class AgentEntry implements Timed {
   constructor(id: bigint, agentId: string) {
     this.id = id;
     this.agentId = agentId;
+  }
+
+  /** Whether beats of it are still to be settled. */
+  get busy(): boolean {
+    return this.underway || this.renewals.length > 0 || this.waiting.length > 0;
   }
 
   /** Takes note of a transition, whoever made it; the session is told of what it does not know yet. */
@@ -52,15 +58,16 @@ export class AgentEntry implements Timed {
     if (news !== undefined) this.hear(news);
   }
 
-  /** Takes what the database said, unless something newer is known. */
-  learn(agent: Agent): void {
+  /** Takes what the database said. False: something newer is known. */
+  learn(agent: Agent): boolean {
     const known = this.agent;
     if (
       known !== undefined &&
       (agent.epoch < known.epoch || (agent.epoch === known.epoch && agent.revision < known.revision))
     ) {
-      return;
+      return false;
     }
     this.agent = agent;
+    return true;
   }
 }

@@ -13,6 +13,12 @@ import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
 
+/** How long a unary heartbeat may wait for the database: as long as its caller waits for the answer by default. */
+export const UNARY_PATIENCE_MS = 10_000;
+
+/** Refusals of whoever speaks, not of what it says. */
+const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);
+
 /**
  * Takes beats in, judges each by what is known of its agent, and sends it the cheap way (a renewal, with many others)
  * or the dear one (a change, through the committer). Beats of one agent are settled in the order they came.
@@ -67,15 +73,20 @@ export class BeatIntake {
   }
 
   async drain(): Promise<void> {
-    await this.#writer.drain();
-    while (this.#changes.size > 0) await Promise.all(this.#changes);
+    do {
+      await this.#writer.drain();
+      await Promise.all(this.#changes);
+    } while (this.#changes.size > 0 || this.#writer.waiting);
   }
 
   #proceed(entry: AgentEntry): void {
     while (!entry.underway) {
       const beat = entry.waiting.shift();
-      if (beat === undefined) return;
-      this.#judge(entry, beat);
+      if (beat === undefined) {
+        this.#registry.dismiss(entry);
+        return;
+      }
+      if (!beat.abandoned) this.#judge(entry, beat);
     }
   }
 
@@ -92,6 +103,7 @@ export class BeatIntake {
   }
 
   #renew(entry: AgentEntry, beat: PendingBeat): void {
+    entry.judgedBy = entry.agent;
     entry.renewals.push(beat);
     if (entry.renewals.length === 1) this.#writer.add(entry);
   }
@@ -109,10 +121,14 @@ export class BeatIntake {
       if (outcome.kind === "applied" && entry !== undefined) {
         for (const renewal of renewals) renewal.settle(this.#renewed(entry, renewal));
       }
+      const again = outcome.kind === "applied" ? [] : renewals;
+      // They did not get their renewal from it after all. What it is refused for as a stranger's, those before it are
+      // refused for, too, and first: they go back to the session in their order.
+      const shared = outcome.kind === "refused" && STRANGERS.has(outcome.refusal.reason);
+      for (const renewal of again) if (shared && renewal.holder === beat.holder) renewal.settle(outcome);
       beat.settle(outcome);
       if (entry === undefined) return;
-      // They did not get their renewal from it after all.
-      if (outcome.kind === "refused") entry.waiting.unshift(...renewals);
+      entry.waiting.unshift(...again.filter((renewal) => !shared || renewal.holder !== beat.holder));
       entry.settled();
       this.#proceed(entry);
     });
@@ -128,7 +144,9 @@ export class BeatIntake {
         actor: `agent:${beat.agentId}`,
         ...(entry === undefined ? {} : { id: entry.id }),
         ...(entry?.agent === undefined ? {} : { known: entry.agent }),
+        ...(beat.holder === undefined ? { deadline: performance.now() + UNARY_PATIENCE_MS } : {}),
         judge: (agent, now) => {
+          if (beat.abandoned) throw databaseUnavailable(undefined);
           seen = agent;
           return this.#verdict(agent, beat, now, entry);
         },
@@ -136,9 +154,11 @@ export class BeatIntake {
       return outcome;
     } catch (error) {
       if (entry !== undefined && seen !== undefined) this.#registry.learn(entry, seen);
-      if (error instanceof Refusal) return refused(error, seen);
+      if (error instanceof Refusal) {
+        return error.reason === "DATABASE_UNAVAILABLE" ? { kind: "open", refusal: error } : refused(error, seen);
+      }
       this.#log.error({ err: error, agentId: beat.agentId }, "a heartbeat cannot be applied");
-      return refused(databaseUnavailable(error), seen);
+      return { kind: "open", refusal: databaseUnavailable(error) };
     }
   }
 
@@ -152,9 +172,10 @@ export class BeatIntake {
     const refusal = refusalFor(agent, pending);
     if (refusal !== undefined) throw refusal;
     const learn = (after: Agent): void => {
-      if (entry !== undefined) this.#registry.learn(entry, after);
       // An agent that came back by a unary heartbeat: nobody else may be watching its lease.
-      else this.#registry.learn(this.#registry.open(after.id, after.agentId), after);
+      const known = entry ?? this.#registry.open(after.id, after.agentId);
+      this.#registry.learn(known, after);
+      this.#registry.dismiss(known);
     };
     if (pending.beat === "leaving") {
       const goodbye = judgeGoodbye(agent);

@@ -17,7 +17,7 @@ const LONGEST_RETRY_MS = 1_000;
 
 interface Batch {
   readonly entries: AgentEntry[];
-  readonly renewals: { id: bigint; epoch: bigint; revision: bigint; leaseMs: number }[];
+  readonly renewals: { id: bigint; epoch: bigint; revision: bigint; leaseMs: number; held: boolean }[];
   readonly beats: PendingBeat[][];
 }
 
@@ -58,10 +58,14 @@ export class BeatWriter {
     else this.#flushSoon(FLUSH_MS);
   }
 
+  get waiting(): boolean {
+    return this.#pending.length > 0 || this.#underway > 0;
+  }
+
   /** Writes what waits, and waits until it is written (or given back). */
   async drain(): Promise<void> {
     this.#closing = true;
-    while (this.#pending.length > 0 || this.#underway > 0) {
+    while (this.waiting) {
       this.#flush();
       if (this.#underway > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
     }
@@ -97,12 +101,13 @@ export class BeatWriter {
     const batch: Batch = { entries: [], renewals: [], beats: [] };
     const taken = this.#pending.splice(0, LARGEST_BATCH);
     for (const entry of taken) {
-      const beats = entry.renewals;
+      const beats = entry.renewals.filter((beat) => !beat.abandoned);
       const newest = beats.at(-1);
-      // A change of the agent took its renewals along.
-      if (newest === undefined) continue;
       entry.renewals = [];
-      if (entry.agent === undefined) {
+      // A change of the agent took its renewals along, or nobody waits for them any more.
+      if (newest === undefined) continue;
+      const { agent, judgedBy } = entry;
+      if (agent === undefined || agent.epoch !== judgedBy?.epoch || agent.revision !== judgedBy.revision) {
         this.#onMissed(entry, beats);
         continue;
       }
@@ -111,9 +116,10 @@ export class BeatWriter {
       batch.beats.push(beats);
       batch.renewals.push({
         id: entry.id,
-        epoch: entry.agent.epoch,
-        revision: entry.agent.revision,
+        epoch: agent.epoch,
+        revision: agent.revision,
         leaseMs: newest.leaseMs,
+        held: newest.holder !== undefined && newest.holder === entry.holder,
       });
     }
     return batch;

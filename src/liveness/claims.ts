@@ -19,7 +19,9 @@ export interface ClaimResult {
 
 interface WaitingClaim {
   readonly holder: HeldAgent;
-  resolve(result: ClaimResult): void;
+  /** An earlier attempt was lost with its connection: it may have been made. */
+  inDoubt: boolean;
+  resolve(result: ClaimResult | undefined): void;
 }
 
 /**
@@ -30,20 +32,30 @@ export class Claims {
   readonly #database: Database;
   readonly #replica: number;
   readonly #log: Logger;
+  readonly #isHeldHere: (agent: Agent) => boolean;
   #waiting: WaitingClaim[] = [];
   #running = false;
+  #batchSize = LARGEST_BATCH;
   #closed = false;
 
-  constructor(database: Database, replica: number, log: Logger) {
-    this.#database = database;
-    this.#replica = replica;
-    this.#log = log;
+  /** `isHeldHere`: whether a session of this replica holds the agent under its epoch. */
+  constructor(options: {
+    database: Database;
+    replica: number;
+    log: Logger;
+    isHeldHere(agent: Agent): boolean;
+  }) {
+    this.#database = options.database;
+    this.#replica = options.replica;
+    this.#log = options.log;
+    this.#isHeldHere = options.isHeldHere;
   }
 
+  /** Undefined: the replica stops, or the claim cannot be made at all. */
   claim(holder: HeldAgent): Promise<ClaimResult | undefined> {
     if (this.#closed) return Promise.resolve(undefined);
     return new Promise((resolve) => {
-      this.#waiting.push({ holder, resolve });
+      this.#waiting.push({ holder, inDoubt: false, resolve });
       if (this.#running) return;
       this.#running = true;
       // What the same message asks for shares a statement.
@@ -63,10 +75,20 @@ export class Claims {
       try {
         await this.#attempt(batch);
         retryMs = FIRST_RETRY_MS;
+        this.#batchSize = LARGEST_BATCH;
       } catch (error) {
-        if (failureKind(error) === "defect") this.#log.error({ err: error }, "agents cannot be claimed");
+        const kind = failureKind(error);
+        if (kind === "lost") for (const waiting of batch) waiting.inDoubt = true;
+        if (kind === "defect") this.#log.error({ err: error }, "agents cannot be claimed");
         if (this.#closed) break;
+        const [only] = batch;
+        if (kind === "defect" && only !== undefined && batch.length === 1) {
+          only.resolve(undefined);
+          continue;
+        }
         this.#waiting.unshift(...batch);
+        // One of them spoils the statement: smaller ones find it, and spare the others.
+        this.#batchSize = kind === "defect" ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
         await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random() / 2)));
         retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
       }
@@ -80,7 +102,7 @@ export class Claims {
     for (const waiting of this.#waiting) {
       const { agentId, session } = waiting.holder;
       if (session.closed) continue;
-      if (batch.has(agentId) || batch.size >= LARGEST_BATCH) rest.push(waiting);
+      if (batch.has(agentId) || batch.size >= this.#batchSize) rest.push(waiting);
       else batch.set(agentId, waiting);
     }
     this.#waiting = rest;
@@ -100,10 +122,13 @@ export class Claims {
         fresh: holder.state === "new",
       })),
     );
-    for (const { holder, resolve } of batch) {
+    for (const { holder, inDoubt, resolve } of batch) {
       const agent = agents.get(holder.agentId);
       // Read after the claim: if the epoch moved on in between, somebody else has claimed it since.
-      resolve({ agent, claimed: agent !== undefined && epochs.get(agent.id) === agent.epoch });
+      const claimed = agent !== undefined && epochs.get(agent.id) === agent.epoch;
+      // The answer of an earlier attempt was lost, and what it claimed looks like somebody else's.
+      const ours = inDoubt && agent?.held && agent.replicaId === this.#replica;
+      resolve({ agent, claimed: claimed || (ours === true && !this.#isHeldHere(agent)) });
     }
   }
 }

@@ -3,6 +3,9 @@ import type { Micros } from "../domain/time.ts";
 /** How finely the wheel tells moments apart, in milliseconds: with the commit, this is how late an expiry can be. */
 export const TICK_MS = 25;
 
+/** In ticks. A better reading of the database's clock may set it back by less, which is not worth a new beginning. */
+const LARGEST_STEP_BACK = 4;
+
 /** Something that is due at a moment, and whose moment may move. */
 export interface Timed {
   /** When it is due, by the database's clock; null: not at all. */
@@ -36,6 +39,7 @@ export class LeaseWheel<Entry extends Timed> {
   /** What is due at `now`, each once. An entry that is returned is no longer in the wheel. */
   due(now: Micros): Entry[] {
     const current = tickOf(now);
+    if (this.#swept - current > LARGEST_STEP_BACK) this.#rewind(current);
     const due: Entry[] = [];
     // After a long sleep most ticks of the gap hold nothing.
     const ticks =
@@ -57,6 +61,19 @@ export class LeaseWheel<Entry extends Timed> {
       }
     }
     return due;
+  }
+
+  /** The clock was set back: what was put off to the wheel's present is due earlier than that. */
+  #rewind(current: number): void {
+    const entries = new Set(
+      [...this.#ticks.entries()].flatMap(([tick, some]) => some.filter((one) => one.tick === tick)),
+    );
+    this.#ticks.clear();
+    this.#swept = current;
+    for (const entry of entries) {
+      entry.tick = null;
+      this.schedule(entry);
+    }
   }
 
   #place(entry: Entry, tick: number): void {

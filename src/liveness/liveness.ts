@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent, Transition } from "../domain/agent.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
@@ -15,6 +16,12 @@ import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { Session, type SessionContext, type SessionOptions } from "./session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
+
+/** How long what waits may take to be written when the replica stops, in milliseconds. */
+const DRAIN_MS = 2_000;
+const POLL_MS = 20;
+/** Releases of streams that end together share a statement. */
+const RELEASE_MS = 50;
 
 export interface LivenessOptions {
   readonly database: Database;
@@ -38,7 +45,9 @@ export class Liveness {
   readonly #membership: Membership;
   readonly #context: SessionContext;
   readonly #sessions = new Set<Session>();
-  readonly #releases = new Set<Promise<void>>();
+  #releases: { readonly id: bigint; readonly epoch: bigint }[] = [];
+  #releaseTimer: NodeJS.Timeout | undefined;
+  #releasing: Promise<void> = Promise.resolve();
 
   constructor(options: LivenessOptions) {
     const { database, replica, log } = options;
@@ -47,7 +56,12 @@ export class Liveness {
     this.#registry = new Registry(database.clock.now());
     const shared = { ...options, registry: this.#registry };
     this.#intake = new BeatIntake(shared);
-    this.#claims = new Claims(database, replica, log);
+    this.#claims = new Claims({
+      database,
+      replica,
+      log,
+      isHeldHere: (agent) => this.#registry.get(agent.agentId)?.holder?.epoch === agent.epoch,
+    });
     this.#unary = new UnaryBeats(this.#registry, this.#intake);
     this.#pace = new FleetPace({ database, limits: options.pace, log });
     this.#reaper = new Reaper(shared);
@@ -105,9 +119,12 @@ export class Liveness {
     this.#recovery.changed(transition);
   }
 
-  /** Part of the log was not seen, or is no longer true: what is known of agents has to be read again. */
+  /** A part of the log was lost: every agent is read anew, and every stream told of its agents with their next beats. */
   restarted(): void {
-    this.#registry.doubt();
+    for (const entry of this.#registry.entries()) {
+      entry.agent = undefined;
+      if (entry.holder !== undefined) entry.holder.introduce = true;
+    }
   }
 
   /** Asks every stream to go elsewhere, each within a moment of its own. @param withinMs the longest of them */
@@ -115,23 +132,45 @@ export class Liveness {
     for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));
   }
 
+  /** Takes no more, and waits until what was taken is written and told, `withinMs` at most; the streams end by it. */
+  async finish(withinMs: number): Promise<void> {
+    for (const session of this.#sessions) session.finish();
+    const deadline = performance.now() + withinMs;
+    while (this.#sessions.size > 0 && performance.now() < deadline) await sleep(POLL_MS);
+  }
+
   /** Writes what waits, then leaves. What cannot be written is not acknowledged. */
   async close(): Promise<void> {
     await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close()]);
-    await this.#intake.drain();
+    // What the database does not take by then is given up by the committer, unacknowledged.
+    const patience = new AbortController();
+    await Promise.race([
+      this.#intake.drain(),
+      sleep(DRAIN_MS, undefined, { signal: patience.signal }).catch(() => undefined),
+    ]);
+    patience.abort();
     this.#claims.close();
     for (const session of [...this.#sessions]) session.close();
-    await Promise.all(this.#releases);
+    await this.#releaseNow();
     await this.#membership.close();
   }
 
-  #release(releases: readonly HeldAgent[]): void {
+  #release(held: readonly HeldAgent[]): void {
+    for (const { id, epoch } of held) this.#releases.push({ id, epoch });
+    if (this.#releases.length === 0) return;
+    this.#releaseTimer ??= setTimeout(() => void this.#releaseNow(), RELEASE_MS);
+  }
+
+  /** Best effort: what stays held is given up when the lease ends or the replica is found gone. */
+  async #releaseNow(): Promise<void> {
+    clearTimeout(this.#releaseTimer);
+    this.#releaseTimer = undefined;
+    const releases = this.#releases;
+    this.#releases = [];
     if (releases.length === 0) return;
-    // Best effort: what stays held is given up when the lease ends or the replica is found gone.
-    const release = releaseAgents(this.#database, releases).catch((error: unknown) => {
-      this.#log.debug({ err: error }, "agents of a closed stream could not be released");
-    });
-    this.#releases.add(release);
-    void release.finally(() => this.#releases.delete(release));
+    this.#releasing = this.#releasing
+      .then(() => releaseAgents(this.#database, releases))
+      .catch((error: unknown) => this.#log.debug({ err: error }, "agents of closed streams could not be released"));
+    await this.#releasing;
   }
 }

@@ -10,7 +10,9 @@ export type BeatOutcome =
       /** The agent afterwards, where that is more than a renewed lease. */
       readonly agent: Agent | undefined;
     }
-  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined };
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined }
+  /** It could not be applied, and whether it ever will is open: it is not acknowledged. */
+  | { readonly kind: "open"; readonly refusal: Refusal };
 
 /** A beat on its way. */
 export interface PendingBeat {
@@ -21,8 +23,14 @@ export interface PendingBeat {
   readonly holder: HeldAgent | undefined;
   /** For a unary heartbeat: the claw that it says it comes from. */
   readonly clawIdentifier: string | undefined;
+  /** The session's fencing token when it was passed on; 0 for a unary heartbeat. */
+  epoch: bigint;
   /** It renews the lease, but its report was judged older than what a service set. */
   heldOff: boolean;
+  /** It was sent back to be claimed for once already. */
+  reclaimed: boolean;
+  /** Its caller waits no longer, so it must not take effect any more. */
+  abandoned: boolean;
   settle(outcome: BeatOutcome): void;
 }
 

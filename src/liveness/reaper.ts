@@ -27,7 +27,9 @@ export class Reaper {
   readonly #log: Logger;
   readonly #backstop: Chore;
   #timer: NodeJS.Timeout | undefined;
+  /** In the order in which their leases ended, and how many of them are taken on. */
   #due: AgentEntry[] = [];
+  #taken = 0;
   #underway = 0;
 
   constructor(options: { database: Database; committer: Committer; registry: Registry; replica: number; log: Logger }) {
@@ -67,15 +69,20 @@ export class Reaper {
     const entry = this.#registry.get(transition.agentId);
     if (entry === undefined || entry.id !== transition.id) return;
     if (transition.toStatus === null) this.#registry.forget(entry);
-    else if (transition.toStatus === "offline" && entry.holder === undefined && !entry.underway)
+    else if (transition.toStatus === "offline" && entry.holder === undefined && !entry.busy)
       this.#registry.forget(entry);
   }
 
   #tick(): void {
     for (const entry of this.#registry.due(this.#database.clock.now())) this.#due.push(entry);
     while (this.#underway < MOST_UNDERWAY) {
-      const entry = this.#due.pop();
-      if (entry === undefined) return;
+      const entry = this.#due[this.#taken];
+      if (entry === undefined) {
+        this.#due = [];
+        this.#taken = 0;
+        return;
+      }
+      this.#taken += 1;
       this.#underway += 1;
       void this.#expire(entry).finally(() => {
         this.#underway -= 1;
@@ -98,9 +105,12 @@ export class Reaper {
           const change = judgeLeaseEnd(agent);
           if (change === undefined || agent.leaseExpiresAt === null || agent.leaseExpiresAt > now) {
             // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
-            if (agent.replicaId !== this.#replica && entry.holder === undefined && !entry.underway)
+            if (agent.replicaId !== this.#replica && entry.holder === undefined && !entry.busy)
               this.#registry.forget(entry);
-            else this.#registry.learn(entry, agent);
+            else {
+              this.#registry.learn(entry, agent);
+              this.#registry.dismiss(entry);
+            }
             return done;
           }
           return {

@@ -138,6 +138,7 @@ export class Recovery {
   }
 
   async #recover(planned: Planned): Promise<void> {
+    let laterAt: Micros | undefined;
     try {
       await this.#committer.submit<void>({
         agentId: planned.agentId,
@@ -145,16 +146,21 @@ export class Recovery {
         actor: "server",
         judge: (agent, now) => {
           const change = agent === undefined ? undefined : judgeRecovery(agent, now);
+          laterAt = agent?.exhaustion?.recoveryAt;
           if (agent === undefined || change === undefined) return { kind: "done", result: undefined };
           const write = { kind: "update", agent, cause: "recovery", status: change, lease: KEEP_LEASE } as const;
-          return { kind: "write", write, result: () => undefined };
+          const result = (): void => {
+            laterAt = undefined;
+          };
+          return { kind: "write", write, result };
         },
       });
     } catch (error) {
       this.#log.warn({ err: error, agentId: planned.agentId }, "an agent cannot recover yet");
     } finally {
-      // Whatever is still due is found again by the next look.
       if (this.#planned.get(planned.id) === planned) this.#planned.delete(planned.id);
+      // Not yet, after all (a better reading of the clock); the next look begins behind it.
+      if (laterAt !== undefined && laterAt <= this.#place.recoveryAt) this.#plan([{ ...planned, recoveryAt: laterAt }]);
     }
   }
 }

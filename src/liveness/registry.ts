@@ -20,6 +20,10 @@ export class Registry {
     return this.#entries.get(agentId);
   }
 
+  entries(): Iterable<AgentEntry> {
+    return this.#entries.values();
+  }
+
   /** The agent's entry; one of a former agent with the same `agent_id` is given up. */
   open(id: bigint, agentId: string): AgentEntry {
     const existing = this.#entries.get(agentId);
@@ -32,8 +36,7 @@ export class Registry {
 
   /** Takes what the database said of an agent, its lease included. */
   learn(entry: AgentEntry, agent: Agent): void {
-    entry.learn(agent);
-    this.expect(entry, agent.leaseExpiresAt);
+    if (entry.learn(agent)) this.expect(entry, agent.leaseExpiresAt);
   }
 
   /** The lease ends at `leaseExpiresAt`; null: there is none. */
@@ -42,14 +45,14 @@ export class Registry {
     this.#wheel.schedule(entry);
   }
 
-  /** What is known of the agents may be outdated. What is on its way is fenced, and learns better by its answer. */
-  doubt(): void {
-    for (const entry of this.#entries.values()) entry.agent = undefined;
-  }
-
   forget(entry: AgentEntry): void {
     entry.dueAt = null;
     if (this.#entries.get(entry.agentId) === entry) this.#entries.delete(entry.agentId);
+  }
+
+  /** Forgets an entry that nobody has to do with any more: else what said goodbye here would stay for ever. */
+  dismiss(entry: AgentEntry): void {
+    if (entry.holder === undefined && !entry.busy && entry.dueAt === null) this.forget(entry);
   }
 
   /** The entries whose leases have ended, as far as this replica knows. */

@@ -78,6 +78,8 @@ export class Session implements AgentHolder {
   }
 
   async submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void> {
+    // The replica stops: what comes now is for the next one.
+    if (this.#finished) return;
     const message: Message = { sequence, unsettled: beats.length };
     this.#messages.push(message);
     for (const [beatIndex, beat] of beats.entries()) this.#take(message, beatIndex, beat);
@@ -109,7 +111,10 @@ export class Session implements AgentHolder {
     const held: HeldAgent[] = [];
     for (const holder of this.#agents.values()) {
       const entry = this.#context.registry.get(holder.agentId);
-      if (entry?.holder === holder) entry.holder = undefined;
+      if (entry?.holder === holder) {
+        entry.holder = undefined;
+        this.#context.registry.dismiss(entry);
+      }
       if (holder.state === "held") held.push(holder);
     }
     this.#context.release(held);
@@ -162,20 +167,28 @@ export class Session implements AgentHolder {
   }
 
   #pending(message: Message, beatIndex: number, holder: HeldAgent, beat: PendingBeat["beat"]): PendingBeat {
-    let reclaimed = false;
     const pending: PendingBeat = {
       agentId: holder.agentId,
       beat,
       leaseMs: this.#context.leaseMs(),
       holder,
       clawIdentifier: undefined,
+      epoch: 0n,
       heldOff: false,
+      reclaimed: false,
+      abandoned: false,
       settle: (outcome) => {
+        if (this.#closed) {
+          // The stream ended before this was committed, which may have held the agent again.
+          if (holder.state === "held") this.#context.release([holder]);
+          return;
+        }
         const lost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
         // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it. Once for each beat.
-        if (lost && !reclaimed && !this.#closed) {
-          reclaimed = true;
-          if (holder.state === "held") holder.state = "superseded";
+        if (lost && !pending.reclaimed) {
+          pending.reclaimed = true;
+          // Unless it was claimed again since this beat was passed on.
+          if (holder.state === "held" && holder.epoch === pending.epoch) holder.state = "superseded";
           this.#pass(holder, pending);
           return;
         }
@@ -194,7 +207,7 @@ export class Session implements AgentHolder {
     }
     const entry = holder.state === "held" ? this.#context.registry.get(holder.agentId) : undefined;
     if (entry !== undefined && entry.holder === holder) {
-      this.#context.intake.accept(entry, pending);
+      this.#accept(entry, pending);
       return;
     }
     this.#claiming.set(holder.agentId, [pending]);
@@ -207,18 +220,31 @@ export class Session implements AgentHolder {
     // The replica stops: what was not applied is not acknowledged.
     if (result === undefined) return;
     const { agent } = result;
-    if (this.#closed) {
-      if (agent !== undefined && result.claimed)
-        this.#context.release([{ ...holder, id: agent.id, epoch: agent.epoch }]);
-      return;
+    // Not where it moved while its claim waited for the move: then it is claimed, but not this stream's.
+    const fits = agent !== undefined && (this.clawIdentifier ?? agent.clawIdentifier) === agent.clawIdentifier;
+    if (agent !== undefined && result.claimed && (this.#closed || !fits)) {
+      // The claim made the lease this replica's to watch.
+      const { registry } = this.#context;
+      registry.learn(registry.open(agent.id, agent.agentId), agent);
+      this.#context.release([{ ...holder, id: agent.id, epoch: agent.epoch }]);
     }
-    if (agent === undefined || !result.claimed) {
+    if (this.#closed) return;
+    if (!result.claimed || !fits) {
       const refusal = this.#unclaimed(holder, agent);
-      for (const pending of waiting) pending.settle({ kind: "refused", refusal, agent });
+      for (const pending of waiting) {
+        // Unless its session was ended in between, by a move: then it is nobody's, and may be claimed again.
+        if (agent === undefined || agent.held) pending.reclaimed = true;
+        pending.settle({ kind: "refused", refusal, agent });
+      }
       return;
     }
     const entry = this.#hold(holder, agent);
-    for (const pending of waiting) this.#context.intake.accept(entry, pending);
+    for (const pending of waiting) this.#accept(entry, pending);
+  }
+
+  #accept(entry: AgentEntry, pending: PendingBeat): void {
+    pending.epoch = pending.holder?.epoch ?? 0n;
+    this.#context.intake.accept(entry, pending);
   }
 
   #unclaimed(holder: HeldAgent, agent: Agent | undefined): Refusal {
@@ -239,10 +265,13 @@ export class Session implements AgentHolder {
     const { registry, intake } = this.#context;
     const entry = registry.open(agent.id, agent.agentId);
     const former = entry.holder;
+    this.#unasked.delete(agent.agentId);
     holder.state = "held";
     holder.id = agent.id;
     holder.epoch = agent.epoch;
     holder.introduce = true;
+    // The first result tells the agent as of this revision or a later one: what led up to it is no news.
+    holder.told = agent.revision;
     entry.holder = holder;
     registry.learn(entry, agent);
     if (former !== undefined && former !== holder) former.session.superseded(former);
@@ -252,6 +281,8 @@ export class Session implements AgentHolder {
 
   #settle(message: Message, beatIndex: number, holder: HeldAgent, outcome: BeatOutcome): void {
     const { agentId } = holder;
+    // Not acknowledged, and so nothing after it: the client sends it again on its next stream.
+    if (outcome.kind === "open") return;
     if (outcome.kind === "refused") {
       const result = this.#refusal(agentId, outcome.refusal, outcome.agent, message.sequence, beatIndex);
       if (result.revision !== null) holder.told = result.revision;

@@ -1,5 +1,6 @@
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
-import type { BeatIntake } from "./beat-intake.ts";
+import { databaseUnavailable } from "../storage/failures.ts";
+import { type BeatIntake, UNARY_PATIENCE_MS } from "./beat-intake.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 
@@ -29,14 +30,24 @@ export class UnaryBeats {
     const { agentId } = parsed;
     if ("refusal" in parsed)
       return result(agentId, beatIndex, { kind: "refused", refusal: parsed.refusal, agent: undefined });
-    const outcome = await new Promise<BeatOutcome>((settle) => {
+    const outcome = await new Promise<BeatOutcome>((resolve) => {
+      const timer = setTimeout(() => {
+        pending.abandoned = true;
+        resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) });
+      }, UNARY_PATIENCE_MS);
       const pending: PendingBeat = {
         agentId,
         beat: parsed.leaving ? "leaving" : parsed.beat,
         ...options,
         holder: undefined,
+        epoch: 0n,
         heldOff: false,
-        settle,
+        reclaimed: false,
+        abandoned: false,
+        settle: (settled) => {
+          clearTimeout(timer);
+          resolve(settled);
+        },
       };
       const entry = this.#registry.get(agentId);
       if (entry === undefined) this.#intake.acceptElsewhere(pending);
@@ -47,9 +58,10 @@ export class UnaryBeats {
 }
 
 function result(agentId: string, beatIndex: number, outcome: BeatOutcome): BeatResult {
-  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
+  const refusal = outcome.kind === "applied" ? null : outcome.refusal;
   // Of an agent of another claw nothing is told.
-  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
+  const told = outcome.kind === "applied" || (outcome.kind === "refused" && refusal?.reason === "REPORT_OUTDATED");
+  const view = told ? outcome.agent : undefined;
   return {
     agentId,
     status: view?.status ?? null,

@@ -1,5 +1,8 @@
 import type { Micros } from "../domain/time.ts";
 
+/** So much two clocks drift apart between two readings, at the very most. */
+const SLACK_MS = 20;
+
 /**
  * The database's clock as this process knows it: the last reading, carried on by a monotonic clock, so that a step of
  * the machine's own clock moves nothing. Good enough to judge by; what must be exact (a lease's end, a recovery) is
@@ -19,7 +22,11 @@ export class DatabaseClock {
     const receivedAt = performance.now();
     const roundTripMs = receivedAt - sentAt;
     // A slow answer tells less than a fast one did; after a minute even a good reading has drifted.
-    if (roundTripMs > this.#roundTripMs * 2 && receivedAt - this.#readAt < 60_000) return;
+    const slow = roundTripMs > this.#roundTripMs * 2 && receivedAt - this.#readAt < 60_000;
+    // However slow: what the database cannot have said, had the clock been right, shows that one of the two jumped.
+    const atLeast = reading - SLACK_MS * 1_000;
+    const atMost = reading + (roundTripMs + SLACK_MS) * 1_000;
+    if (slow && atLeast <= this.now() && this.now() <= atMost) return;
     this.#roundTripMs = roundTripMs;
     this.#reading = reading;
     this.#readAt = receivedAt;

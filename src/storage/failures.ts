@@ -1,8 +1,8 @@
 import { Refusal } from "../domain/errors.ts";
 
 /** SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
-const LOST_CONNECTION = /^(08...|57P0[1-5]|25006)$/;
-const CONTENTION = new Set(["40001", "40P01", "55P03", "57014", "53300", "53400"]);
+const LOST_CONNECTION = /^(08...|57P0[1-5]|25006|40003)$/;
+const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014", "53300", "53400"]);
 const SOCKET_CODES = new Set([
   "ECONNREFUSED",
   "ECONNRESET",

@@ -20,6 +20,8 @@ export interface Renewal {
   readonly epoch: bigint;
   readonly revision: bigint;
   readonly leaseMs: number;
+  /** A session holds the agent, whatever those thought who took its replica for dead. */
+  readonly held: boolean;
 }
 
 /**
@@ -38,6 +40,7 @@ export async function renewLeases(
     sorted.map(({ epoch }) => epoch),
     sorted.map(({ revision }) => revision),
     sorted.map(({ leaseMs }) => leaseMs),
+    sorted.map(({ held }) => held),
   ];
   const sentAt = performance.now();
   const { rows } = await database.beats.query<{ missed: string[]; read_at: Micros }>({ ...RENEW_LEASES, values });

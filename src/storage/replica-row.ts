@@ -1,3 +1,4 @@
+import type { Micros } from "../domain/time.ts";
 import type { Database } from "./database.ts";
 import { type LeaseRow, type WatchedLease, watchedLease } from "./liveness.ts";
 import { namedQuery } from "./queries.ts";
@@ -10,9 +11,12 @@ const FORGET_REPLICA = namedQuery("forget-replica");
 
 /** @returns the number of this replica, never used before */
 export async function registerReplica(database: Database): Promise<number> {
-  const { rows } = await database.commits.query<{ id: number }>({ ...REGISTER_REPLICA });
+  const sentAt = performance.now();
+  const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({ ...REGISTER_REPLICA });
   const [row] = rows;
   if (row === undefined) throw new TypeError("register-replica answers with one row");
+  // The machine's own clock, which is all that was known so far, may be anything.
+  database.clock.observe(row.read_at, sentAt);
   return row.id;
 }
 

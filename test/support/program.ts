@@ -158,8 +158,8 @@ function read(running: Running, pattern: RegExp): RegExpExecArray {
   return found;
 }
 
-/** Waits until the program's log or what it says matches. */
-export async function says(running: Running, pattern: RegExp): Promise<void> {
+/** Waits until something matches, or is part of, what the program says and logs. */
+export async function says(running: Running, pattern: RegExp | string): Promise<void> {
   await vi.waitFor(() => expect(running.stdout + running.stderr).toMatch(pattern), {
     timeout: DEADLINE_MS,
     interval: 10,

@@ -29,7 +29,8 @@ export interface Protocol {
   readonly name: string;
   /** Whether it carries streams in both directions. */
   readonly bidi: boolean;
-  open(addresses: Addresses): OpenTransport;
+  /** @param timeoutMs the deadline of calls, 20 s unless told; undefined: none but the service's own */
+  open(addresses: Addresses, timeoutMs?: number | undefined): OpenTransport;
 }
 
 type Kind = typeof createConnectTransport | typeof createGrpcWebTransport;

@@ -17,19 +17,22 @@ export interface RunningService extends AsyncDisposable {
 }
 
 /** What a test may want otherwise. A lease is three intervals: 30 s, so that no agent expires while a test looks away. */
-export type ServiceOptions = Partial<Pick<ServerOptions, "pace" | "firstLeaseMs">>;
+export interface ServiceOptions extends Partial<Pick<ServerOptions, "pace" | "firstLeaseMs">> {
+  /** Makes another way to the database for the service; the test's own statements go straight there. */
+  readonly via?: (databaseUrl: string) => Promise<string>;
+}
 
 export const INTERVAL_MS = 10_000;
 export const FIRST_LEASE_MS = 60_000;
 
 /** Starts the service in this process, on free ports and a database that ends with it. */
-export async function startService(options: ServiceOptions = {}): Promise<RunningService> {
+export async function startService({ via, ...options }: ServiceOptions = {}): Promise<RunningService> {
   await using undo = new AsyncDisposableStack();
   const database = undo.use(await createTestDatabase());
   const logged: string[] = [];
   const server = undo.use(
     await Server.start({
-      databaseUrl: database.url,
+      databaseUrl: via === undefined ? database.url : await via(database.url),
       grpcAddress: "127.0.0.1:0",
       httpAddress: "127.0.0.1:0",
       pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },

@@ -1,1 +1,1 @@
-INSERT INTO replicas DEFAULT VALUES RETURNING id
+INSERT INTO replicas DEFAULT VALUES RETURNING id, clock_timestamp() AS read_at

@@ -3,8 +3,9 @@
 -- of two replicas in different orders would deadlock.
 WITH renewed AS (
   UPDATE agent_liveness l
-  SET last_heartbeat = clock_timestamp(), lease_expires_at = clock_timestamp() + b.lease_ms * interval '1 millisecond'
-  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) AS b (agent, epoch, revision, lease_ms)
+  SET last_heartbeat = clock_timestamp(), held = l.held OR b.held, lease_expires_at = clock_timestamp() + b.lease_ms * interval '1 millisecond'
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::boolean[])
+    AS b (agent, epoch, revision, lease_ms, held)
   WHERE l.agent = b.agent AND l.epoch = b.epoch AND l.revision = b.revision
   RETURNING l.agent
 )

@@ -1,0 +1,371 @@
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
+import type { Beat } from "../../src/domain/status-machine.ts";
+import { Liveness } from "../../src/liveness/liveness.ts";
+import type { Session, SessionOptions } from "../../src/liveness/session.ts";
+import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { Committer } from "../../src/storage/committer.ts";
+import { type Database, openDatabase } from "../../src/storage/database.ts";
+import { adoptAgents, registerReplica } from "../../src/storage/replica-row.ts";
+import { TransitionLog } from "../../src/storage/transition-log.ts";
+import { createUserDirectory } from "../../src/storage/users.ts";
+import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
+import { by } from "../support/storage.ts";
+
+const SILENT = { info() {}, warn() {}, error() {}, debug() {} };
+const PACE = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 10_000 };
+
+/** The storage and the liveness of one replica. Its log of transitions is read only when the test says so. */
+class Replica {
+  readonly id: number;
+  readonly database: Database;
+  readonly committer: Committer;
+  readonly liveness: Liveness;
+  readonly agents: ReturnType<typeof createAgentDirectory>;
+  readonly #log: TransitionLog;
+  readonly #users: ReturnType<typeof createUserDirectory>;
+  #heard: bigint;
+
+  private constructor(id: number, database: Database, heard: bigint) {
+    this.id = id;
+    this.database = database;
+    this.committer = new Committer(database, id, () => undefined);
+    this.liveness = new Liveness({ database, committer: this.committer, replica: id, pace: PACE, log: SILENT });
+    const { committer } = this;
+    const onLease = this.liveness.created.bind(this.liveness);
+    this.agents = createAgentDirectory({ database, committer, firstLeaseMs: 60_000, onLease });
+    this.#users = createUserDirectory({ database, committer, firstLeaseMs: 60_000, onLease });
+    this.#log = new TransitionLog(database.feed);
+    this.#heard = heard;
+  }
+
+  static async open(url: string): Promise<Replica> {
+    const database = openDatabase({ url, onIdleError: () => undefined });
+    const heard = await new TransitionLog(database.feed).newest();
+    return new Replica(await registerReplica(database), database, heard);
+  }
+
+  async create(agentId: string, clawIdentifier = "claw"): Promise<void> {
+    const user = { username: agentId, email: null, displayName: "", agent: { agentId, clawIdentifier } };
+    await this.#users.create(user, by());
+    await this.hear();
+  }
+
+  /** Hands over what was committed since the last time. */
+  async hear(): Promise<void> {
+    const { transitions } = await this.#log.read(this.#heard, 1_000);
+    for (const transition of transitions) this.liveness.changed(transition);
+    this.#heard = transitions.at(-1)?.revision ?? this.#heard;
+  }
+
+  open(options: Partial<SessionOptions> = {}): Stream {
+    const all = { clawIdentifier: undefined, instanceId: undefined, generation: 0n, ...options };
+    return new Stream(this.liveness.openSession(all));
+  }
+
+  async close(): Promise<void> {
+    await this.liveness.close();
+    await this.committer.close();
+    await this.database.close();
+  }
+}
+
+/** A way to the database that can be shut. */
+class Gate {
+  readonly url: string;
+  readonly #server: Server;
+  readonly #sockets: Set<Socket>;
+
+  private constructor(url: string, server: Server, sockets: Set<Socket>) {
+    this.url = url;
+    this.#server = server;
+    this.#sockets = sockets;
+  }
+
+  static async to(url: string): Promise<Gate> {
+    const target = new URL(url);
+    const { hostname, port } = target;
+    const sockets = new Set<Socket>();
+    const server = createServer((inner) => {
+      const outer = connect(Number(port || 5432), hostname);
+      for (const socket of [inner, outer]) {
+        sockets.add(socket);
+        socket.on("error", () => socket.destroy());
+        socket.on("close", () => {
+          sockets.delete(socket);
+          inner.destroy();
+          outer.destroy();
+        });
+      }
+      inner.pipe(outer).pipe(inner);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    if (address === null || typeof address === "string") throw new TypeError("a socket has a port");
+    target.hostname = "127.0.0.1";
+    target.port = String(address.port);
+    return new Gate(target.href, server, sockets);
+  }
+
+  /** Cuts off whoever is connected, and lets nobody in. */
+  shut(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.shut();
+  }
+}
+
+/** A heartbeat stream, and what it was told. */
+class Stream {
+  readonly session: Session;
+  readonly results: BeatResult[] = [];
+  acknowledged = 0n;
+  #sequence = 0n;
+
+  constructor(session: Session) {
+    this.session = session;
+    void this.#read();
+  }
+
+  send(...beats: ParsedBeat[]): bigint {
+    this.#sequence += 1n;
+    void this.session.submit(this.#sequence, beats);
+    return this.#sequence;
+  }
+
+  /** Sends, and waits for the acknowledgement. @returns the results of this message */
+  async beat(...beats: ParsedBeat[]): Promise<BeatResult[]> {
+    const sequence = this.send(...beats);
+    await vi.waitFor(() => expect(this.acknowledged).toBeGreaterThanOrEqual(sequence), { timeout: 10_000 });
+    return this.results.filter((result) => result.sequence === sequence);
+  }
+
+  reasons(): (string | undefined)[] {
+    return this.results.map(({ refusal }) => refusal?.reason);
+  }
+
+  async #read(): Promise<void> {
+    for (;;) {
+      const output = await this.session.next();
+      if (output === undefined) return;
+      this.acknowledged = output.acknowledgedSequence;
+      this.results.push(...output.results);
+    }
+  }
+}
+
+function says(agentId: string, report?: Beat["report"], knownRevision?: bigint): ParsedBeat {
+  return { agentId, leaving: false, beat: { report, knownRevision } };
+}
+
+function leaves(agentId: string): ParsedBeat {
+  return { agentId, leaving: true, beat: { report: undefined, knownRevision: undefined } };
+}
+
+let testDatabase: TestDatabase;
+let one: Replica;
+let two: Replica;
+let agents = 0;
+const streams: Stream[] = [];
+
+beforeAll(async () => {
+  testDatabase = await createTestDatabase();
+  one = await Replica.open(testDatabase.url);
+  two = await Replica.open(testDatabase.url);
+});
+
+afterEach(() => {
+  for (const { session } of streams.splice(0)) session.close();
+});
+
+afterAll(async () => {
+  await Promise.all([one.close(), two.close()]);
+  await testDatabase.drop();
+});
+
+async function newAgent(on: Replica = one, clawIdentifier = "claw"): Promise<string> {
+  agents += 1;
+  const agentId = `agent-${agents}`;
+  await on.create(agentId, clawIdentifier);
+  return agentId;
+}
+
+function open(on: Replica, options?: Partial<SessionOptions>): Stream {
+  const stream = on.open(options);
+  streams.push(stream);
+  return stream;
+}
+
+async function stateOf(agentId: string) {
+  return await one.agents.get({ agentId });
+}
+
+/** Keeps others from an agent's row until it is called. */
+async function lock(agentId: string): Promise<() => Promise<void>> {
+  const client = await one.database.feed.connect();
+  await client.query("BEGIN");
+  await client.query(
+    "SELECT FROM agent_liveness l JOIN agents a ON a.id = l.agent WHERE a.agent_id = $1 FOR UPDATE OF l",
+    [agentId],
+  );
+  return async () => {
+    await client.query("COMMIT");
+    client.release();
+  };
+}
+
+describe("what a service set", () => {
+  it("is told to the stream though a beat without a status came across it first", async () => {
+    const agentId = await newAgent();
+    const stream = open(one);
+    await stream.beat(says(agentId, "idle"));
+    const { revision } = await two.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, by());
+    await stream.beat(says(agentId));
+    await one.hear();
+    await vi.waitFor(() => expect(stream.results.at(-1)).toMatchObject({ agentId, status: "busy", revision }));
+  });
+
+  it("is told to the stream where the same replica moved the agent", async () => {
+    const agentId = await newAgent();
+    const stream = open(one, { clawIdentifier: "claw" });
+    await stream.beat(says(agentId, "idle"));
+    await one.agents.move(agentId, "another claw", by());
+    await one.hear();
+    await vi.waitFor(() => expect(stream.reasons()).toContain("WRONG_CLAW"));
+  });
+});
+
+it("a beat that waits to be written is not applied to an agent that was moved meanwhile", async () => {
+  const agentId = await newAgent();
+  const stream = open(one, { clawIdentifier: "claw" });
+  await stream.beat(says(agentId, "idle"));
+  // It waits 100 ms for others.
+  const sequence = stream.send(says(agentId, "idle"));
+  const moved = await one.agents.move(agentId, "another claw", by());
+  await vi.waitFor(() => expect(stream.acknowledged).toBe(sequence));
+  expect(stream.results.filter((result) => result.sequence === sequence)).toMatchObject([
+    { refusal: { reason: "WRONG_CLAW" } },
+  ]);
+  expect((await stateOf(agentId)).lastHeartbeat).toBe(moved.lastHeartbeat);
+});
+
+describe("a stream whose agent was taken over by another one, which then ended", () => {
+  /** X is nobody's, and the stream, which held it, has not heard of it. */
+  async function bereaved(): Promise<{ agentId: string; stream: Stream }> {
+    const agentId = await newAgent();
+    const stream = open(one);
+    await stream.beat(says(agentId, "idle"));
+    const other = open(two);
+    await other.beat(says(agentId, "idle"));
+    other.session.close();
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    return { agentId, stream };
+  }
+
+  it("gets it back with its next beat", async () => {
+    const { agentId, stream } = await bereaved();
+    await stream.beat(says(agentId, "busy"));
+    expect(await stateOf(agentId)).toMatchObject({ status: "busy", held: true });
+    expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
+  });
+
+  it("gets it back by two beats in their order, the first of which would only have renewed the lease", async () => {
+    const { agentId, stream } = await bereaved();
+    await stream.beat(says(agentId, "idle"), says(agentId, "busy"));
+    expect(await stateOf(agentId)).toMatchObject({ status: "busy", held: true });
+    expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
+  });
+
+  it("gets it back by two beats, however busy the replica is in between", async () => {
+    const { agentId, stream } = await bereaved();
+    const [first, second] = [await newAgent(), await newAgent()];
+    await stream.beat(says(first, "idle"), says(second, "idle"));
+    const unlockFirst = await lock(first);
+    const unlockSecond = await lock(second);
+    stream.send(says(agentId, "on_call"), says(agentId, "busy"), says(first, "busy"));
+    // The group with both is under way, and waits for the first lock; the next one will wait for the second.
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(0));
+    stream.send(says(second, "busy"));
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(1));
+    await unlockFirst();
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(true));
+    await unlockSecond();
+    await stream.beat(says(agentId, "busy"));
+    expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
+    expect(await stateOf(agentId)).toMatchObject({ status: "busy", held: true });
+  });
+});
+
+describe("a claim that ends after its stream did", () => {
+  it("holds nothing, and its lease is watched", async () => {
+    const agentId = await newAgent(two);
+    const before = one.liveness.census().agents;
+    const { epoch } = await stateOf(agentId);
+    const stream = open(one);
+    stream.send(says(agentId, "idle"));
+    // The claim is on its way by then.
+    await new Promise((resolve) => setImmediate(resolve));
+    stream.session.close();
+    await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    expect((await stateOf(agentId)).replicaId).toBe(one.id);
+    await vi.waitFor(() => expect(one.liveness.census().agents).toBe(before + 1));
+  });
+});
+
+it("a stream keeps its agent from those that it superseded, also when its replica was taken for dead", async () => {
+  const agentId = await newAgent();
+  const former = open(one);
+  await former.beat(says(agentId, "idle"));
+  const present = open(one);
+  await present.beat(says(agentId, "idle"));
+  await adoptAgents(two.database, two.id, one.id);
+  await present.beat(says(agentId, "idle"));
+  expect(await former.beat(says(agentId, "busy"))).toMatchObject([{ refusal: { reason: "SESSION_SUPERSEDED" } }]);
+  expect(await present.beat(says(agentId, "on_call"))).toMatchObject([{ refusal: null, status: "on_call" }]);
+});
+
+describe("nothing is left of an agent", () => {
+  it("that said goodbye before its stream ended", async () => {
+    const before = one.liveness.census().agents;
+    const agentId = await newAgent();
+    const stream = open(one);
+    await stream.beat(says(agentId, "idle"));
+    await stream.beat(leaves(agentId));
+    await one.hear();
+    stream.session.close();
+    await vi.waitFor(() => expect(one.liveness.census().agents).toBe(before));
+  });
+
+  it("that a service put offline while a unary heartbeat was waiting, and that went for good", async () => {
+    const before = one.liveness.census().agents;
+    const agentId = await newAgent();
+    const beat = one.liveness.beat([says(agentId)], { clawIdentifier: undefined, leaseMs: 30_000 });
+    await two.agents.updateStatus(agentId, { status: "offline", holdMs: undefined }, undefined, by());
+    await one.hear();
+    await beat;
+    // It is back, and watched by whoever brought it back.
+    expect((await stateOf(agentId)).status).toBe("idle");
+    expect(one.liveness.census().agents).toBe(before + 1);
+  });
+});
+
+it("a replica can stop while the database is away", async () => {
+  await using gate = await Gate.to(testDatabase.url);
+  const replica = await Replica.open(gate.url);
+  await replica.create("agent of a lonely replica");
+  const stream = replica.open();
+  await stream.beat(says("agent of a lonely replica", "idle"));
+  gate.shut();
+  stream.send(says("agent of a lonely replica", "busy"));
+  const closed = replica.liveness.close().then(() => "closed");
+  const patience = new Promise((resolve) => setTimeout(resolve, 8_000, "still waiting"));
+  expect.soft(await Promise.race([closed, patience])).toBe("closed");
+  await replica.committer.close();
+  await closed;
+  await replica.database.close();
+}, 30_000);

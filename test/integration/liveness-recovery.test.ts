@@ -1,0 +1,282 @@
+import { afterEach, describe, expect, test } from "vitest";
+import type { Exhaustion, ExhaustReason, Transition } from "../../src/domain/agent.ts";
+import { createTestDatabase } from "../support/cluster.ts";
+import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";
+import { alive, goodbye, reports, type TestStream } from "../support/replica-stream.ts";
+import { until } from "../support/until.ts";
+
+const MS = 1_000;
+
+let undo = new AsyncDisposableStack();
+afterEach(async () => {
+  await undo.disposeAsync();
+  undo = new AsyncDisposableStack();
+});
+
+async function replicas(...options: ReplicaOptions[]): Promise<[Replica, ...Replica[]]> {
+  const { url } = undo.use(await createTestDatabase());
+  const [first, ...others] = await Promise.all(options.map((option) => openReplica(url, option)));
+  if (first === undefined) throw new TypeError("at least one replica");
+  for (const replica of [first, ...others]) undo.use(replica);
+  return [first, ...others];
+}
+
+async function recoveryOf(replica: Replica, agentId: string, withinMs?: number): Promise<Transition> {
+  return await until(
+    `${agentId} recovers`,
+    async () => (await replica.history(agentId)).findLast(({ cause }) => cause === "recovery"),
+    withinMs,
+  );
+}
+
+function exhaustionOf(agent: { readonly exhaustion: Exhaustion | null } | undefined): Exhaustion {
+  if (agent?.exhaustion == null) throw new TypeError("the agent is not exhausted");
+  return agent.exhaustion;
+}
+
+/** Marks agents exhausted behind the service's back, until a moment by the database's clock. */
+async function exhaust(replica: Replica, prefix: string, forMs: number): Promise<void> {
+  await replica.query(
+    `UPDATE agents SET status = 'exhausted', exhausted_at = clock_timestamp() - interval '1 hour', exhaust_reason = 'rate_limit',
+       recovery_at = (SELECT clock_timestamp()) + $2::integer * interval '1 millisecond'
+     WHERE starts_with(agent_id, $1)`,
+    prefix,
+    forMs,
+  );
+}
+
+describe("a recovery", () => {
+  test.each([
+    ["a report", 0],
+    ["a report, whole seconds ahead", 1_900],
+  ])("comes at recovery_at, never before and at most a second after: by %s", async (_, aheadMs) => {
+    const [replica] = await replicas({});
+    await replica.createAgent("rests");
+    using stream = replica.stream();
+    const [told] = await stream.say(
+      reports("rests", { exhausted: { reason: "rate_limit", retryAfterMs: 300 + aheadMs } }),
+    );
+    const { recoveryAt, exhaustedAt } = exhaustionOf(told);
+    expect((recoveryAt - exhaustedAt) / MS).toBe(300 + aheadMs);
+    const recovered = await recoveryOf(replica, "rests");
+    expect(recovered).toMatchObject({ actor: "server", fromStatus: "exhausted", toStatus: "idle", exhaustion: null });
+    expect(recovered.occurredAt).toBeGreaterThanOrEqual(recoveryAt);
+    expect((recovered.occurredAt - recoveryAt) / MS).toBeLessThan(1_000);
+    await until("the stream is told", () => stream.unasked("rests").at(-1)?.status === "idle");
+  });
+
+  test("needs nobody: not the session, not the replica that saw the exhaustion", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const first = await openReplica(url, { started: false });
+    await first.seedAgents(1, "long ago-");
+    await exhaust(first, "long ago-", -60_000);
+    await first.createAgent("soon");
+    const stream = first.stream();
+    const [told] = await stream.say(reports("soon", { exhausted: { reason: "billing", retryAfterMs: 1_200 } }));
+    await first[Symbol.asyncDispose]();
+
+    const next = undo.use(await openReplica(url));
+    await recoveryOf(next, "long ago-1");
+    const { occurredAt } = await recoveryOf(next, "soon");
+    const late = (occurredAt - exhaustionOf(told).recoveryAt) / MS;
+    expect(late).toBeGreaterThanOrEqual(0);
+    expect(late).toBeLessThan(1_000);
+  });
+
+  test("of an agent that is offline clears the exhaustion and leaves it offline", async () => {
+    const [replica] = await replicas({});
+    await replica.createAgent("away");
+    using stream = replica.stream();
+    await stream.say(reports("away", { exhausted: { reason: "rate_limit", retryAfterMs: 400 } }), goodbye("away"));
+    await recoveryOf(replica, "away");
+    expect(await replica.agents.get({ agentId: "away" })).toMatchObject({
+      status: "offline",
+      exhaustion: null,
+      leaseExpiresAt: null,
+    });
+    expect(await storyOf(replica, "away")).toEqual(["report: exhausted", "goodbye: offline", "recovery: offline"]);
+    expect((await stream.say(alive("away"))).at(-1)).toMatchObject({ status: "idle" });
+  });
+
+  test("goes by the newest deadline, earlier or later", async () => {
+    const [replica] = await replicas({});
+    await Promise.all([replica.createAgent("put off"), replica.createAgent("brought forward")]);
+    using stream = replica.stream();
+    const exhausted = (agentId: string, ms: number, from = 0) =>
+      reports(agentId, {
+        exhausted:
+          from === 0 ? { reason: "billing", retryAfterMs: ms } : { reason: "billing", recoveryAt: from + ms * MS },
+      });
+    const [off, forward] = await stream.say(exhausted("put off", 300), exhausted("brought forward", 600_000));
+    const later = await stream.say(
+      exhausted("put off", 900, exhaustionOf(off).recoveryAt),
+      exhausted("brought forward", 400, exhaustionOf(forward).exhaustedAt),
+    );
+    // A new deadline while exhausted keeps exhausted_at.
+    expect(later.map((result) => exhaustionOf(result).exhaustedAt)).toEqual(
+      [off, forward].map((result) => exhaustionOf(result).exhaustedAt),
+    );
+    for (const [index, agentId] of ["put off", "brought forward"].entries()) {
+      const late = ((await recoveryOf(replica, agentId)).occurredAt - exhaustionOf(later[index]).recoveryAt) / MS;
+      expect(late).toBeGreaterThanOrEqual(0);
+      expect(late).toBeLessThan(1_000);
+    }
+  });
+
+  test("is not missed where the exhaustion is committed while a replica looks for those that are due", async () => {
+    const [replica, other = replica] = await replicas({}, { started: false });
+    await replica.createAgent("in between");
+    using stream = other.stream();
+    await stream.say(alive("in between"));
+    using hold = replica.gate.hold("due-recoveries", "after", 1);
+    await hold.arrived();
+    const [told] = await stream.say(reports("in between", { exhausted: { reason: "rate_limit", retryAfterMs: 300 } }));
+    await replica.untilHeard();
+    hold.release();
+    const late = ((await recoveryOf(replica, "in between")).occurredAt - exhaustionOf(told).recoveryAt) / MS;
+    expect(late).toBeGreaterThanOrEqual(0);
+    expect(late).toBeLessThan(1_000);
+  });
+
+  test("is made once, by however many replicas", async () => {
+    const [one] = await replicas({}, {}, {});
+    await one.createAgent("watched by three");
+    using stream = one.stream();
+    await stream.say(reports("watched by three", { exhausted: { reason: "rate_limit", retryAfterMs: 500 } }));
+    await recoveryOf(one, "watched by three");
+    await one.agents.updateStatus("watched by three", { status: "busy", holdMs: 0 }, undefined, one.by);
+    expect(await storyOf(one, "watched by three")).toEqual(["report: exhausted", "recovery: idle", "service: busy"]);
+  });
+});
+
+describe("recoveries of very many at one moment", () => {
+  /** Milliseconds from `recovery_at` to each recovery. */
+  async function delays(replica: Replica, count: number, withinMs: number): Promise<number[]> {
+    return await until(
+      `${count} recovered`,
+      async () => {
+        const rows = await replica.query<{ ms: number }>(
+          `SELECT extract(epoch FROM t.occurred_at - b.recovery_at)::float8 * 1000 AS ms
+           FROM agent_transitions t JOIN exhausted_before b USING (agent_id) WHERE t.cause = 'recovery'`,
+        );
+        return rows.length === count && rows.map(({ ms }) => ms);
+      },
+      withinMs,
+    );
+  }
+
+  function expectSpread(ms: readonly number[], longestMs: number): void {
+    expect(Math.min(...ms)).toBeGreaterThanOrEqual(0);
+    // However busy this machine is.
+    expect(Math.max(...ms)).toBeLessThan(longestMs + 2_000);
+    const perHalfSecond = new Map<number, number>();
+    for (const delay of ms)
+      perHalfSecond.set(Math.floor(delay / 500), (perHalfSecond.get(Math.floor(delay / 500)) ?? 0) + 1);
+    // 200 a second, more or less: a hash spreads evenly, not exactly.
+    expect(Math.max(...perHalfSecond.values())).toBeLessThan(ms.length / 3);
+  }
+
+  test("are spread: 1 000 agents over five seconds", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const quiet = undo.use(await openReplica(url, { started: false }));
+    await quiet.seedAgents(1_000, "provider-");
+    await exhaust(quiet, "provider-", 1_000);
+    await quiet.query("CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agents");
+    for (const _ of [1, 2]) undo.use(await openReplica(url));
+    expectSpread(await delays(quiet, 1_000, 12_000), 5_000);
+  }, 25_000);
+
+  test("are spread also where they are heard of only when they are nearly due", async () => {
+    const [replica] = await replicas({});
+    const agentIds = await replica.seedAgents(600, "short-");
+    using stream = replica.stream();
+    await stream.say(...agentIds.map(alive));
+    const recoveryAt = (Date.now() + 900) * MS;
+    await stream.say(
+      ...agentIds.map((agentId) => reports(agentId, { exhausted: { reason: "rate_limit", recoveryAt } })),
+    );
+    await replica.query(
+      "CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agent_transitions WHERE to_status = 'exhausted'",
+    );
+    expectSpread(await delays(replica, 600, 8_000), 3_000);
+  }, 20_000);
+});
+
+describe("how long an exhaustion lasts where nobody says it", () => {
+  async function working(agentId: string): Promise<{ replica: Replica; stream: TestStream }> {
+    const [replica] = await replicas({});
+    await replica.createAgent(agentId);
+    const stream = replica.stream();
+    await stream.say(alive(agentId));
+    return { replica, stream };
+  }
+
+  /** Seconds that the server chooses for the next exhaustion. */
+  async function next(stream: TestStream, agentId: string, reason: ExhaustReason): Promise<number> {
+    const [told] = await stream.say(reports(agentId, { exhausted: { reason } }));
+    const { recoveryAt, exhaustedAt } = exhaustionOf(told);
+    return (recoveryAt - exhaustedAt) / MS / 1_000;
+  }
+
+  function expectAbout(seconds: number, expected: number): void {
+    expect(seconds).toBeGreaterThanOrEqual(expected * 0.9);
+    expect(seconds).toBeLessThanOrEqual(expected * 1.1);
+  }
+
+  test("doubles each time, by reason, up to 24 h", async () => {
+    const { replica, stream } = await working("grows");
+    for (const expected of [30, 60, 120, 240]) {
+      expectAbout(await next(stream, "grows", "rate_limit"), expected);
+      await stream.say(reports("grows", "idle"));
+    }
+    expectAbout(await next(stream, "grows", "billing"), 600 * 2 ** 4);
+    await stream.say(reports("grows", "idle"));
+    await replica.query("UPDATE agents SET backoff_steps = 30");
+    using again = replica.stream();
+    await again.say(alive("grows"));
+    const longest = await next(again, "grows", "rate_limit");
+    expect(longest).toBeLessThanOrEqual(24 * 3_600);
+    expect(longest).toBeGreaterThan(24 * 3_600 * 0.89);
+  });
+
+  test("begins afresh when the agent itself finishes work, not by recovery alone", async () => {
+    const { replica, stream } = await working("finishes");
+    expectAbout(await next(stream, "finishes", "rate_limit"), 30);
+    await replica.agents.updateStatus("finishes", { status: "idle", holdMs: 0 }, undefined, replica.by);
+    expectAbout(await next(stream, "finishes", "rate_limit"), 60);
+    await stream.say(reports("finishes", "busy"));
+    expectAbout(await next(stream, "finishes", "rate_limit"), 120);
+    await stream.say(reports("finishes", "on_call"), reports("finishes", "idle"));
+    expectAbout(await next(stream, "finishes", "rate_limit"), 30);
+  });
+
+  test("stays as it grew after a recovery by time, and begins afresh after 24 h without exhaustion", async () => {
+    const { replica, stream } = await working("rests a day");
+    const [told] = await stream.say(reports("rests a day", { exhausted: { reason: "rate_limit" } }));
+    expectAbout((exhaustionOf(told).recoveryAt - exhaustionOf(told).exhaustedAt) / MS / 1_000, 30);
+    const soon = exhaustionOf(told).exhaustedAt + 300 * MS;
+    await stream.say(reports("rests a day", { exhausted: { reason: "rate_limit", recoveryAt: soon } }));
+    await recoveryOf(replica, "rests a day");
+    expectAbout(await next(stream, "rests a day", "rate_limit"), 60);
+    await stream.say(reports("rests a day", "busy"));
+    await replica.query("UPDATE agents SET backoff_at = clock_timestamp() - interval '25 hours'");
+    // A stream that claims the agent anew reads it anew.
+    using again = replica.stream();
+    await again.say(alive("rests a day"));
+    expectAbout(await next(again, "rests a day", "rate_limit"), 30);
+  });
+
+  test("is not chosen anew by a report that repeats it", async () => {
+    const { replica, stream } = await working("repeats itself");
+    const first = await next(stream, "repeats itself", "rate_limit");
+    const before = await replica.agents.get({ agentId: "repeats itself" });
+    for (let n = 0; n < 3; n++) await stream.say(reports("repeats itself", { exhausted: { reason: "rate_limit" } }));
+    expectAbout(first, 30);
+    const { exhaustion, backoff, revision } = await replica.agents.get({ agentId: "repeats itself" });
+    expect({ exhaustion, backoff, revision }).toEqual({
+      exhaustion: before.exhaustion,
+      backoff: before.backoff,
+      revision: before.revision,
+    });
+  });
+});
