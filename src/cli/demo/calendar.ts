@@ -1,0 +1,61 @@
+import { setAgentStatus } from "../../client/agent-calls.ts";
+import { CallError } from "../../client/call-error.ts";
+import { pause } from "../../client/retry-pause.ts";
+import type { ServiceClients } from "../../client/transport.ts";
+import type { AgentView } from "../../client/views.ts";
+import { between, pick, type Random } from "./random.ts";
+
+/** Between two slots of one agent; of a fleet of 36 about every second has one somewhere. */
+const SOONEST_MS = 15_000;
+const LATEST_MS = 45_000;
+/** A slot that was made for a certain agent, whatever it is when its time comes. */
+const FIXED_SLOT_SHARE = 0.25;
+/** Slots that two schedulers go for at the same time. */
+const RACE_SHARE = 0.1;
+
+export interface CalendarOptions {
+  readonly clients: ServiceClients;
+  readonly random: Random;
+  readonly speed: number;
+  /** The agents as far as they are known now. */
+  agents(): readonly AgentView[];
+  onClaimed(): void;
+  /** A claim was refused; the reason as the contract names it, or the code where there is none. */
+  onRefused(reason: string): void;
+}
+
+/**
+ * Does what HarborForge's calendar would: when a slot's time comes it claims an agent, by the revision it knows, so that
+ * of two schedulers only one wins. Goes on until the signal aborts.
+ */
+export async function runCalendar(options: CalendarOptions, signal: AbortSignal): Promise<void> {
+  const { random, speed } = options;
+  while (!signal.aborted) {
+    const fleetSize = Math.max(1, options.agents().length);
+    await pause(between(random, SOONEST_MS, LATEST_MS) / fleetSize / speed, signal);
+    const agent = candidate(options.agents(), random);
+    if (agent === undefined || signal.aborted) continue;
+    const claims = random() < RACE_SHARE ? 2 : 1;
+    await Promise.all(Array.from({ length: claims }, () => claim(options, agent, signal)));
+  }
+}
+
+/** Who works or is on a call is left alone; who is exhausted or offline is tried where the slot is for that agent. */
+function candidate(agents: readonly AgentView[], random: Random): AgentView | undefined {
+  const fixed = random() < FIXED_SLOT_SHARE;
+  const passing = agents.filter(
+    ({ status }) => status === "idle" || (fixed && (status === "exhausted" || status === "offline")),
+  );
+  return pick(random, passing);
+}
+
+async function claim(options: CalendarOptions, agent: AgentView, signal: AbortSignal): Promise<void> {
+  const { agentId, revision } = agent;
+  try {
+    await setAgentStatus(options.clients, { agentId, status: "on_call", expectedRevision: revision }, signal);
+    options.onClaimed();
+  } catch (error) {
+    if (!(error instanceof CallError)) throw error;
+    if (!signal.aborted) options.onRefused(error.reason ?? error.code);
+  }
+}
