@@ -13,8 +13,8 @@ import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
 
-/** How long a unary heartbeat may wait for the database: as long as its caller waits for the answer by default. */
-export const UNARY_PATIENCE_MS = 10_000;
+/** How long a unary heartbeat may wait for the database: shorter than its caller waits for the answer by default. */
+export const UNARY_PATIENCE_MS = 8_000;
 
 /** Refusals of whoever speaks, not of what it says. */
 const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);

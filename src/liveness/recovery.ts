@@ -72,8 +72,11 @@ export class Recovery {
     const planned = this.#planned.get(id);
     if (planned !== undefined && planned.recoveryAt !== exhaustion?.recoveryAt) this.#drop(planned);
     if (exhaustion === null || transition.toStatus === null) return;
-    if (exhaustion.recoveryAt <= this.#place.recoveryAt)
-      this.#plan([{ id, agentId, recoveryAt: exhaustion.recoveryAt }]);
+    const { recoveryAt } = exhaustion;
+    if (recoveryAt > this.#place.recoveryAt || this.#planned.get(id)?.recoveryAt === recoveryAt) return;
+    // They come one by one: how many share the moment is known only when it has come (see `#tick`).
+    this.#sharing.set(secondOf(recoveryAt), (this.#sharing.get(secondOf(recoveryAt)) ?? 0) + 1);
+    this.#plan([{ id, agentId, recoveryAt }]);
   }
 
   async #lookAhead(): Promise<void> {
@@ -134,7 +137,14 @@ export class Recovery {
   }
 
   #tick(): void {
-    for (const planned of this.#wheel.due(this.#database.clock.now())) void this.#recover(planned);
+    const now = this.#database.clock.now();
+    for (const planned of this.#wheel.due(now)) {
+      // More may share the moment by now than when this one was planned.
+      const sharing = this.#sharing.get(secondOf(planned.recoveryAt)) ?? 1;
+      planned.dueAt = planned.recoveryAt + recoveryDelayMs(planned.agentId, sharing) * 1_000;
+      if (planned.dueAt > now) this.#wheel.schedule(planned);
+      else void this.#recover(planned);
+    }
   }
 
   async #recover(planned: Planned): Promise<void> {

@@ -14,7 +14,11 @@ export class UnaryBeats {
     this.#intake = intake;
   }
 
-  /** One result a beat, in order. */
+  /**
+   * One result a beat, in order.
+   *
+   * @throws Refusal `DATABASE_UNAVAILABLE` where the database was away too long to say what became of a beat
+   */
   beat(
     beats: readonly ParsedBeat[],
     options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
@@ -53,15 +57,16 @@ export class UnaryBeats {
       if (entry === undefined) this.#intake.acceptElsewhere(pending);
       else this.#intake.accept(entry, pending);
     });
+    // Nothing is acknowledged: the caller sends all of them again, which harms nothing.
+    if (outcome.kind === "open") throw outcome.refusal;
     return result(agentId, beatIndex, outcome);
   }
 }
 
-function result(agentId: string, beatIndex: number, outcome: BeatOutcome): BeatResult {
-  const refusal = outcome.kind === "applied" ? null : outcome.refusal;
+function result(agentId: string, beatIndex: number, outcome: Exclude<BeatOutcome, { kind: "open" }>): BeatResult {
+  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
   // Of an agent of another claw nothing is told.
-  const told = outcome.kind === "applied" || (outcome.kind === "refused" && refusal?.reason === "REPORT_OUTDATED");
-  const view = told ? outcome.agent : undefined;
+  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
   return {
     agentId,
     status: view?.status ?? null,

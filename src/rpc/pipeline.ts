@@ -21,7 +21,10 @@ export interface PipelineOptions {
   readonly metrics: Registry;
   /** Asked before every call: a refusal is the answer to it, e.g. DRAINING while the replica stops. */
   readonly admission?: () => Refusal | undefined;
-  /** How long a unary call may take when its caller sets no deadline, in milliseconds. Default 10 s. */
+  /**
+   * How long a unary call may take when its caller sets no deadline, in milliseconds. Default 10 s: longer than changes
+   * and heartbeats wait for a database that is away, or nobody would ever be told that it is.
+   */
   readonly defaultDeadlineMs?: number;
   /** The longest deadline of a unary call, whatever its caller asks for, in milliseconds. Default 60 s. */
   readonly maxDeadlineMs?: number;

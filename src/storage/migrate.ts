@@ -28,8 +28,8 @@ export async function migrate(databaseUrl: string): Promise<readonly string[]> {
   });
   // Without a listener a connection that breaks while it only holds the lock would end the process.
   guard.on("error", () => undefined);
-  await guard.connect();
   try {
+    await guard.connect();
     const { rows } = await guard.query<{ server_version_num: string }>("SHOW server_version_num");
     const version = Number(rows[0]?.server_version_num);
     if (version < OLDEST_SERVER) {

@@ -149,59 +149,6 @@ describe("a recovery", () => {
   });
 });
 
-describe("recoveries of very many at one moment", () => {
-  /** Milliseconds from `recovery_at` to each recovery. */
-  async function delays(replica: Replica, count: number, withinMs: number): Promise<number[]> {
-    return await until(
-      `${count} recovered`,
-      async () => {
-        const rows = await replica.query<{ ms: number }>(
-          `SELECT extract(epoch FROM t.occurred_at - b.recovery_at)::float8 * 1000 AS ms
-           FROM agent_transitions t JOIN exhausted_before b USING (agent_id) WHERE t.cause = 'recovery'`,
-        );
-        return rows.length === count && rows.map(({ ms }) => ms);
-      },
-      withinMs,
-    );
-  }
-
-  function expectSpread(ms: readonly number[], longestMs: number): void {
-    expect(Math.min(...ms)).toBeGreaterThanOrEqual(0);
-    // However busy this machine is.
-    expect(Math.max(...ms)).toBeLessThan(longestMs + 2_000);
-    const perHalfSecond = new Map<number, number>();
-    for (const delay of ms)
-      perHalfSecond.set(Math.floor(delay / 500), (perHalfSecond.get(Math.floor(delay / 500)) ?? 0) + 1);
-    // 200 a second, more or less: a hash spreads evenly, not exactly.
-    expect(Math.max(...perHalfSecond.values())).toBeLessThan(ms.length / 3);
-  }
-
-  test("are spread: 1 000 agents over five seconds", async () => {
-    const { url } = undo.use(await createTestDatabase());
-    const quiet = undo.use(await openReplica(url, { started: false }));
-    await quiet.seedAgents(1_000, "provider-");
-    await exhaust(quiet, "provider-", 1_000);
-    await quiet.query("CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agents");
-    for (const _ of [1, 2]) undo.use(await openReplica(url));
-    expectSpread(await delays(quiet, 1_000, 12_000), 5_000);
-  }, 25_000);
-
-  test("are spread also where they are heard of only when they are nearly due", async () => {
-    const [replica] = await replicas({});
-    const agentIds = await replica.seedAgents(600, "short-");
-    using stream = replica.stream();
-    await stream.say(...agentIds.map(alive));
-    const recoveryAt = (Date.now() + 900) * MS;
-    await stream.say(
-      ...agentIds.map((agentId) => reports(agentId, { exhausted: { reason: "rate_limit", recoveryAt } })),
-    );
-    await replica.query(
-      "CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agent_transitions WHERE to_status = 'exhausted'",
-    );
-    expectSpread(await delays(replica, 600, 8_000), 3_000);
-  }, 20_000);
-});
-
 describe("how long an exhaustion lasts where nobody says it", () => {
   async function working(agentId: string): Promise<{ replica: Replica; stream: TestStream }> {
     const [replica] = await replicas({});

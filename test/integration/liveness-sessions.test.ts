@@ -189,6 +189,34 @@ describe("the end of a stream", () => {
     expect(await storyOf(one, agentId)).toEqual(["report: busy"]);
   });
 
+  test.each([
+    ["renewal", alive, "renew-leases"],
+    ["report", (agentId: string) => reports(agentId, "busy"), "commit-changes"],
+  ] as const)("leaves the agent to others, also where a %s of it is written only then", async (what, beat, statement) => {
+    const agentId = `ends before its ${what}`;
+    await one.createAgent(agentId);
+    const former = other.stream();
+    await former.say(alive(agentId));
+    using stream = one.stream();
+    await stream.say(alive(agentId));
+    expect(await former.say(alive(agentId))).toMatchObject([SUPERSEDED]);
+
+    using hold = one.gate.hold(statement);
+    stream.send(beat(agentId));
+    await hold.arrived();
+    const before = await one.agents.get({ agentId });
+    stream.close();
+    await free(agentId);
+    hold.release();
+    await until("it is written", async () => {
+      const { lastHeartbeat } = await one.agents.get({ agentId });
+      return (lastHeartbeat ?? 0) > (before.lastHeartbeat ?? 0);
+    });
+    await free(agentId);
+    expect((await former.say(alive(agentId))).every(({ refusal }) => refusal === null)).toBe(true);
+    former.close();
+  });
+
   test("by half-closing comes after everything that is due was said", async () => {
     const agentId = "half-closed";
     await one.createAgent(agentId);

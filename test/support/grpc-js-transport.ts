@@ -25,11 +25,12 @@ export interface GrpcJsTransport extends Transport {
  * grpc-js as a transport of Connect's clients, so that the same tests call through it: generic over descriptors, and
  * nothing of Connect on the wire or in the errors but the class that carries them.
  *
- * @param defaultTimeoutMs the deadline of calls that name none
+ * @param defaultTimeoutMs the deadline of calls that name none; a call with 0 has none
  */
 export function createGrpcJsTransport(address: string, defaultTimeoutMs: number): GrpcJsTransport {
   const client = grpcClient(address);
-  const options = (timeoutMs = defaultTimeoutMs): CallOptions => ({ deadline: Date.now() + timeoutMs });
+  const options = (timeoutMs = defaultTimeoutMs): CallOptions =>
+    timeoutMs > 0 ? { deadline: Date.now() + timeoutMs } : {};
   return {
     close: () => client.close(),
 

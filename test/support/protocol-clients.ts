@@ -16,7 +16,7 @@ import type { Addresses } from "../../src/server.ts";
 import { createGrpcJsTransport } from "./grpc-js-transport.ts";
 import type { RunningService } from "./service.ts";
 
-/** No call of a test takes as long. */
+/** No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a deadline. */
 const TIMEOUT_MS = 20_000;
 
 interface OpenTransport {
@@ -29,8 +29,7 @@ export interface Protocol {
   readonly name: string;
   /** Whether it carries streams in both directions. */
   readonly bidi: boolean;
-  /** @param timeoutMs the deadline of calls, 20 s unless told; undefined: none but the service's own */
-  open(addresses: Addresses, timeoutMs?: number | undefined): OpenTransport;
+  open(addresses: Addresses): OpenTransport;
 }
 
 type Kind = typeof createConnectTransport | typeof createGrpcWebTransport;

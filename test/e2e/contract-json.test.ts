@@ -1,0 +1,217 @@
+import type { ClientHttp2Session } from "node:http2";
+import { Code } from "@connectrpc/connect";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expectInvalid, expectRefusal, newAgent, present } from "../support/contract-steps.ts";
+import { GRPC_JS, useClients } from "../support/protocol-clients.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse } from "../support/rpc-raw.ts";
+import { unique, useService } from "../support/service.ts";
+
+const service = useService();
+const clients = useClients(GRPC_JS, service);
+
+const USERS = "/harborforge.agents.v1.UserService";
+const AGENTS = "/harborforge.agents.v1.AgentService";
+
+let session: ClientHttp2Session;
+beforeAll(async () => {
+  session = await http2Connect(service().addresses.http);
+});
+afterAll(() => session.destroy());
+
+/** JSON that is no request of the method; `field` is empty where the request as a whole is meant. */
+async function expectWrongJson(call: Promise<unknown>, field: string): Promise<void> {
+  const metadata = field === "" ? {} : { field };
+  await expectRefusal(call, Code.InvalidArgument, "INVALID_FIELD", { fields: [field], metadata });
+}
+
+type Post = (path: string, body: string | Buffer, contentType?: string) => Promise<RawResponse>;
+
+const WAYS: readonly { version: string; post: Post }[] = [
+  {
+    version: "1.1",
+    post: (path, body, contentType = "application/json") =>
+      http1(service().addresses.http, path, { headers: { "content-type": contentType }, body }),
+  },
+  {
+    version: "2",
+    post: async (path, body, contentType = "application/json") => {
+      const { stream, response } = http2Call(session, path, { "content-type": contentType });
+      stream.end(body);
+      return await response;
+    },
+  },
+];
+
+describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) => {
+  const call = async (path: string, request: object): Promise<unknown> => {
+    const response = await post(path, JSON.stringify(request));
+    if (response.status !== 200) throw errorIn(response);
+    return JSON.parse(response.body.toString());
+  };
+
+  test("names are lowerCamelCase, int64 are strings, enums names, times RFC 3339; what is unset is absent", async () => {
+    const [username, agentId, clawIdentifier] = [unique("user"), unique("agent"), unique("claw")];
+    const created = await call(`${USERS}/CreateUser`, { username, agentId, clawIdentifier });
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z$/);
+    const number = expect.stringMatching(/^[1-9]\d*$/);
+    expect(created).toEqual({
+      user: { id: number, username, agentId, createdAt: time },
+      agent: {
+        id: number,
+        userId: number,
+        agentId,
+        clawIdentifier,
+        status: "AGENT_STATUS_IDLE",
+        createdAt: time,
+        revision: number,
+        leaseExpiresAt: time,
+        statusChangedAt: time,
+      },
+    });
+    expect(await call(`${AGENTS}/GetAgent`, { agentId })).toMatchObject({ agent: { agentId, clawIdentifier } });
+  });
+
+  test("numbers beyond 2^53 lose nothing, in either direction", async () => {
+    const username = unique("user");
+    const [row] = await service().query<{ id: string }>(
+      `INSERT INTO users (id, username) OVERRIDING SYSTEM VALUE
+       SELECT greatest(max(id), 9007199254740993) + 2, $1 FROM users RETURNING id`,
+      username,
+    );
+    const { id } = present(row);
+    expect(Number.isSafeInteger(Number(id))).toBe(false);
+    expect(await call(`${USERS}/GetUser`, { id })).toMatchObject({ user: { id, username } });
+    await expectRefusal(call(`${USERS}/GetUser`, { id: "9223372036854775807" }), Code.NotFound, "USER_NOT_FOUND", {
+      metadata: { userId: "9223372036854775807" },
+    });
+    await expectInvalid(call(`${USERS}/GetUser`, { id: "9223372036854775808" }), "id");
+  });
+
+  test("takes the names of the proto files, numbers for int64 and enums, and durations as text", async () => {
+    const { agentId, agent, claw } = await newAgent(clients);
+    const answer = await call(`${AGENTS}/UpdateAgentStatus`, {
+      agent_id: agentId,
+      status: 4,
+      exhaustion: { reason: "EXHAUST_REASON_BILLING", retryAfter: "90.5s" },
+      expectedRevision: `${agent.revision}`,
+      hold: "0.250s",
+    });
+    expect(answer).toMatchObject({
+      agent: { status: "AGENT_STATUS_EXHAUSTED", exhaustReason: "EXHAUST_REASON_BILLING" },
+    });
+    const listed = await call(`${AGENTS}/ListAgents`, {
+      filter: { user_ids: [Number(agent.userId)], claw_identifiers: [claw], statuses: ["AGENT_STATUS_EXHAUSTED"] },
+    });
+    expect(listed).toMatchObject({ agents: [{ agentId }] });
+  });
+
+  test.each([
+    ["an unknown field", "ListAgents", { statuses: ["idle"] }, "statuses"],
+    ["an unknown enum name", "ListAgents", { filter: { statuses: ["idle"] } }, ""],
+    ["an enum name without its prefix", "ListAgents", { filter: { statuses: ["IDLE"] } }, ""],
+    ["an unknown field in a filter", "GetFleet", { filter: { status: "AGENT_STATUS_IDLE" } }, "status"],
+    [
+      "a misspelt field",
+      "UpdateAgentStatus",
+      { agentId: "a", status: "AGENT_STATUS_IDLE", expectedRev: 1 },
+      "expectedRev",
+    ],
+    ["an unknown enum name in a change", "UpdateAgentStatus", { agentId: "a", status: "busy" }, ""],
+    ["an unknown enum name in a beat", "SendHeartbeat", { beats: [{ agentId: "a", status: "busy" }] }, ""],
+    ["an unknown field in a beat", "SendHeartbeat", { beats: [{ agentId: "a", state: 1 }] }, "state"],
+    ["text for a number", "ListAgents", { pageSize: "many" }, "page_size"],
+    ["a fraction for a number", "ListAgents", { pageSize: 1.5 }, "page_size"],
+    ["an int64 out of range", "GetAgent", { userId: "9223372036854775808" }, "user_id"],
+    ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, ""],
+    ["an object for a list", "BatchGetAgents", { agentIds: {} }, "agent_ids"],
+  ])("refuses %s", async (_, method, request, field) => {
+    // An empty path is the request as a whole: the parser does not say where in it a word or a duration was wrong.
+    await expectWrongJson(call(`${AGENTS}/${method}`, request), field);
+  });
+
+  test("refuses two keys where one is meant, and what is no JSON object", async () => {
+    const both = await post(`${USERS}/GetUser`, '{"id":"1","username":"ada"}');
+    await expectRefusal(Promise.reject(errorIn(both)), Code.InvalidArgument, "INVALID_FIELD", {
+      fields: [expect.any(String)],
+      metadata: expect.any(Object),
+    });
+    for (const text of ["", "{", "[]", "null", '"text"', "{}{}"]) {
+      const response = await post(`${USERS}/ListUsers`, text);
+      expect([text, response.status]).toEqual([text, 400]);
+      await expectWrongJson(Promise.reject(errorIn(response)), "");
+    }
+  });
+
+  test("refuses an enum number outside the contract, and in a beat for that beat alone", async () => {
+    const { agentId } = await newAgent(clients);
+    await expectInvalid(call(`${AGENTS}/ListAgents`, { filter: { statuses: [1, 99] } }), "filter.statuses[1]");
+    await expectInvalid(call(`${AGENTS}/UpdateAgentStatus`, { agentId, status: 99 }), "status");
+    const beats = [
+      { agentId, status: 99 },
+      { agentId, status: 3 },
+    ];
+    expect(await call(`${AGENTS}/SendHeartbeat`, { beats })).toMatchObject({
+      results: [
+        { agentId, error: { code: 3, reason: "ERROR_REASON_INVALID_FIELD" } },
+        { agentId, beatIndex: 1, status: "AGENT_STATUS_BUSY" },
+      ],
+    });
+  });
+
+  test("refuses in a watch what it refuses in a call", async () => {
+    for (const [request, field] of [
+      ['{"statuses":["idle"]}', "statuses"],
+      ['{"filter":{"statuses":["idle"]}}', ""],
+      ['{"filter":{"statuses":[99]}}', "filter.statuses[0]"],
+    ] as const) {
+      const response = await post(`${AGENTS}/WatchAgents`, envelope(request), "application/connect+json");
+      expect(response.status).toBe(200);
+      await expectWrongJson(Promise.reject(errorIn(response)), field);
+    }
+  });
+
+  test("an error is readable as it is", async () => {
+    const agentId = unique("agent");
+    const response = await post(`${AGENTS}/GetAgent`, JSON.stringify({ agentId }));
+    expect(response.status).toBe(404);
+    expect(JSON.parse(response.body.toString())).toMatchObject({
+      code: "not_found",
+      message: expect.stringMatching(/\S/),
+      details: [
+        {
+          type: "google.rpc.ErrorInfo",
+          value: expect.any(String),
+          debug: { reason: "AGENT_NOT_FOUND", domain: "harborforge.agents", metadata: { agentId } },
+        },
+      ],
+    });
+  });
+});
+
+describe("reads by GET", () => {
+  const get = async (path: string, message: object) => {
+    const query = new URLSearchParams({ connect: "v1", encoding: "json", message: JSON.stringify(message) });
+    return await http1(service().addresses.http, `${path}?${query}`, { method: "GET" });
+  };
+
+  test("answer as by POST", async () => {
+    const { agentId, agent } = await newAgent(clients);
+    const response = await get(`${AGENTS}/GetAgent`, { agentId });
+    expect(response.status).toBe(200);
+    expect(JSON.parse(response.body.toString())).toMatchObject({ agent: { agentId, revision: `${agent.revision}` } });
+  });
+
+  test("are as strict", async () => {
+    await expectInvalid(Promise.reject(errorIn(await get(`${AGENTS}/ListAgents`, { statuses: ["idle"] }))), "statuses");
+    const unknown = await get(`${AGENTS}/ListAgents`, { filter: { statuses: [99] } });
+    await expectInvalid(Promise.reject(errorIn(unknown)), "filter.statuses[0]");
+  });
+
+  test("a change by GET is refused and changes nothing", async () => {
+    const { agentId } = await newAgent(clients);
+    const response = await get(`${AGENTS}/DeleteAgent`, { agentId });
+    expect(response.status).toBe(405);
+    expect(response.headers.get("allow")).toBe("POST");
+    expect((await get(`${AGENTS}/GetAgent`, { agentId })).status).toBe(200);
+  });
+});

@@ -1,0 +1,43 @@
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { describe, expect, test } from "vitest";
+import { checkout } from "../support/program.ts";
+
+const top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md"];
+const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
+
+test("every invariant of ARCHITECTURE.md is held by tests that exist", async () => {
+  const architecture = await readFile(join(checkout, "ARCHITECTURE.md"), "utf8");
+  const invariants = architecture.slice(architecture.indexOf("## Invariants")).split(/^- /m).slice(1);
+  expect(invariants.length).toBeGreaterThan(20);
+  for (const invariant of invariants) {
+    const tests = [...invariant.matchAll(/^ {2}- `(\S+)`: "(.+)"$/gm)];
+    expect(tests.length, `the tests of: ${invariant}`).toBeGreaterThan(0);
+    for (const [line, file = "", title = ""] of tests) {
+      const source = await readFile(join(checkout, file), "utf8").catch(() => "");
+      expect(source.includes(`"${title}"`) || source.includes(`\`${title}\``), line).toBe(true);
+    }
+  }
+});
+
+describe.each([...top, ...decisions])("%s", (name) => {
+  test("links to files that exist", async () => {
+    const text = await readFile(join(checkout, name), "utf8");
+    for (const [, target = ""] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+      if (/^https?:/.test(target)) continue;
+      expect(existsSync(resolve(checkout, dirname(name), target)), target).toBe(true);
+    }
+  });
+});
+
+test("decisions are numbered without gaps and have their parts", async () => {
+  const numbers = decisions.map((name) => /\/(\d{4})-[a-z0-9-]+\.md$/.exec(name)?.[1]).sort();
+  expect(numbers).toEqual(decisions.map((_, index) => String(index + 1).padStart(4, "0")));
+  for (const name of decisions) {
+    const text = await readFile(join(checkout, name), "utf8");
+    const number = Number(name.slice("docs/adr/".length).slice(0, 4));
+    expect(text, name).toMatch(new RegExp(`^# ${number}\\. \\S`));
+    expect(text, name).toMatch(/^## Context\n[\s\S]+^## Decision\n[\s\S]+^## Consequences\n/m);
+  }
+});

@@ -1,0 +1,91 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, ConnectError } from "@connectrpc/connect";
+import type {
+  AgentBeatResult,
+  AgentBeatSchema,
+  AgentService,
+  HeartbeatRequestSchema,
+  HeartbeatResponse,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { PushedInput } from "./pushed-input.ts";
+import { until } from "./until.ts";
+
+type Beat = MessageInitShape<typeof AgentBeatSchema>;
+type Opening = Pick<MessageInitShape<typeof HeartbeatRequestSchema>, "clawIdentifier" | "instanceId" | "generation">;
+
+/** A claw's heartbeat stream over a real connection, which can end in every way that a stream can. */
+export class HeartbeatClient implements AsyncDisposable {
+  readonly responses: HeartbeatResponse[] = [];
+  acknowledged = 0n;
+  /** How the stream ended; undefined while it is open, `end` where all went well. */
+  ended: "end" | ConnectError | undefined;
+  readonly #input = new PushedInput<MessageInitShape<typeof HeartbeatRequestSchema>>();
+  readonly #abort = new AbortController();
+  readonly #done: Promise<void>;
+  #opening: Opening | undefined;
+  #sequence = 0n;
+
+  constructor(client: Client<typeof AgentService>, opening: Opening = {}) {
+    this.#opening = opening;
+    this.#done = this.#read(client).then(
+      () => {
+        this.ended = "end";
+      },
+      (error: unknown) => {
+        this.ended = ConnectError.from(error);
+      },
+    );
+  }
+
+  get results(): AgentBeatResult[] {
+    return this.responses.flatMap(({ results }) => results);
+  }
+
+  send(...beats: Beat[]): bigint {
+    this.#sequence += 1n;
+    // What a stream says of its claw counts in the first message only.
+    this.#input.send({ sequence: this.#sequence, beats, ...this.#opening });
+    this.#opening = undefined;
+    return this.#sequence;
+  }
+
+  /** Sends one message and waits for its acknowledgement. @returns its results */
+  async say(...beats: Beat[]): Promise<AgentBeatResult[]> {
+    const sequence = this.send(...beats);
+    await until(`message ${sequence} is acknowledged`, () => {
+      if (this.ended instanceof ConnectError) throw this.ended;
+      return this.acknowledged >= sequence;
+    });
+    return this.results.filter((result) => result.sequence === sequence);
+  }
+
+  /** Sends a message that no client may send. */
+  repeatSequence(): void {
+    this.#input.send({ sequence: this.#sequence, beats: [] });
+  }
+
+  /** Half-closes. */
+  end(): void {
+    this.#input.end();
+  }
+
+  cancel(): void {
+    this.#abort.abort();
+  }
+
+  async untilEnded(): Promise<"end" | ConnectError> {
+    return await until("the stream ends", () => this.ended);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cancel();
+    await this.#done;
+  }
+
+  async #read(client: Client<typeof AgentService>): Promise<void> {
+    for await (const response of client.heartbeat(this.#input, { signal: this.#abort.signal })) {
+      this.responses.push(response);
+      if (response.acknowledgedSequence > this.acknowledged) this.acknowledged = response.acknowledgedSequence;
+    }
+  }
+}
