@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Client, ConnectError } from "@connectrpc/connect";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type {
   AgentBeatResult,
   AgentBeatSchema,
@@ -89,3 +89,24 @@ export class HeartbeatClient implements AsyncDisposable {
     }
   }
 }
+
+/** The ways in which a client ends its stream, each until it has ended. */
+export const STREAM_ENDS = {
+  async cancel(client: HeartbeatClient): Promise<void> {
+    client.cancel();
+    await client.untilEnded();
+  },
+
+  async halfClose(client: HeartbeatClient): Promise<void> {
+    client.end();
+    const ended = await client.untilEnded();
+    if (ended !== "end") throw ended;
+  },
+
+  /** By a sequence that does not grow. */
+  async breakRules(client: HeartbeatClient): Promise<void> {
+    client.repeatSequence();
+    const ended = await client.untilEnded();
+    if (ended === "end" || ended.code !== Code.InvalidArgument) throw new Error("no refusal", { cause: ended });
+  },
+};

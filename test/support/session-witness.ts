@@ -40,24 +40,20 @@ export class SessionWitness {
     return hold;
   }
 
-  /** The stream is gone, as far as the service knows; what is left is the lease that was given last. */
-  async letGo(agentId: string): Promise<string> {
-    const { lease } = await until("the service notices the end of the stream", async () => {
-      const hold = await this.holdOf(agentId);
-      return !hold.held && hold;
-    });
-    if (lease === null) throw new Error("the lease ended with the stream");
-    return lease;
+  /** Waits until the stream is gone, as far as the service knows: its lease runs on. */
+  async letGo(agentId: string): Promise<void> {
+    await until("the service notices the end of the stream", async () => !(await this.holdOf(agentId)).held);
   }
 
-  /** Waits for the end of a lease; by how many milliseconds it came after its moment. */
-  async endOf(agentId: string, lease: string): Promise<number> {
+  /** Waits for the end of the lease that the last heartbeat gave; by how many milliseconds it came after its moment. */
+  async endOf(agentId: string, leaseMs: number): Promise<number> {
     return await until("the lease ends", async () => {
       const [row] = await this.#service().query<{ late: number }>(
-        `SELECT extract(epoch FROM occurred_at - $2::timestamptz)::float8 * 1000 AS late
-         FROM agent_transitions WHERE agent_id = $1 AND cause = 'lease_expired'`,
+        `SELECT extract(epoch FROM t.occurred_at - l.last_heartbeat)::float8 * 1000 - $2 AS late
+         FROM agent_transitions t JOIN agent_liveness l ON l.agent = t.agent
+         WHERE t.agent_id = $1 AND t.cause = 'lease_expired'`,
         agentId,
-        lease,
+        leaseMs,
       );
       return row?.late;
     });
