@@ -48,12 +48,50 @@ CREATE TABLE agents (
 CREATE INDEX agents_claw_identifier_idx ON agents (claw_identifier, id);
 CREATE INDEX agents_recovery_at_idx ON agents (recovery_at) WHERE recovery_at IS NOT NULL;
 
--- A replica is one process of this service. Its row says that it lives; agents of one that no longer does are adopted.
+-- A replica is one process of this service. Its row says when it last listened and wrote. While it did not, nobody heard
+-- its agents, and that does not count against them: see lease_guards.
 CREATE TABLE replicas (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- Silent for longer than this, it is deaf: shorter than two heartbeat intervals, which every lease has left.
+  deaf_after_ms integer NOT NULL,
+  -- It is gone, and that one watches the leases of its agents, which keep its number until they beat elsewhere.
+  adopted_by integer,
+  -- It was deaf: its agents have until then to be heard again.
+  no_lease_ends_before timestamptz
 ) WITH (fillfactor = 50);
+
+-- What is true of the whole fleet: one row.
+CREATE TABLE fleet_state (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  -- All replicas were deaf.
+  no_lease_ends_before timestamptz,
+  -- The census, some seconds old: what a mass silence is measured by. And the pace that it led to.
+  agents bigint NOT NULL DEFAULT 0,
+  claws bigint NOT NULL DEFAULT 0,
+  interval_ms bigint NOT NULL DEFAULT 10000,
+  lease_ms bigint NOT NULL DEFAULT 30000,
+  -- The brake: since when leases end at brake_rate agents a second only, by a token bucket.
+  brake_engaged_at timestamptz,
+  brake_rate double precision NOT NULL DEFAULT 0,
+  brake_tokens double precision NOT NULL DEFAULT 0,
+  brake_filled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 10);
+
+INSERT INTO fleet_state DEFAULT VALUES;
+
+-- A claw of which nothing was heard any more: all its leases that end together are one event.
+CREATE TABLE claw_incidents (
+  claw_identifier text COLLATE "C" PRIMARY KEY,
+  incident_id text COLLATE "C" NOT NULL,
+  began_at timestamptz NOT NULL,
+  last_at timestamptz NOT NULL,
+  -- When the first of its leases ended: not at once where the brake held it back. Null until then.
+  ended_at timestamptz
+) WITH (fillfactor = 50);
+
+CREATE INDEX claw_incidents_began_at_idx ON claw_incidents (began_at);
 
 -- Fencing tokens: one sequence, so that no epoch is ever given twice.
 CREATE SEQUENCE agent_epochs AS bigint;
@@ -82,8 +120,24 @@ CREATE VIEW agent_states AS
 SELECT
   a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason,
   a.created_at, a.status_changed_at, a.revision, a.backoff_steps, a.backoff_at, a.hold_revision, a.hold_until,
-  l.epoch, l.held, l.last_heartbeat, l.lease_expires_at, l.replica_id
+  l.epoch, l.held, l.last_heartbeat, l.lease_expires_at, l.replica_id,
+  -- Its lease has ended, and the brake holds it back.
+  CASE WHEN l.lease_expires_at <= clock_timestamp() THEN (
+    SELECT greatest(l.lease_expires_at, f.brake_engaged_at) FROM fleet_state f WHERE f.brake_engaged_at IS NOT NULL
+  ) END AS suspect_since
 FROM agents a JOIN agent_liveness l ON l.agent = a.id;
+
+-- Before which moment no lease of a replica's agents ends, whatever its own end. A replica that is deaf and has not
+-- noticed it yet, since it is still deaf, is asked about again after a while.
+CREATE VIEW lease_guards AS
+SELECT
+  r.id AS replica_id,
+  greatest(
+    r.no_lease_ends_before,
+    CASE WHEN r.adopted_by IS NULL AND r.seen_at < clock_timestamp() - r.deaf_after_ms * interval '1 millisecond'
+      THEN clock_timestamp() + r.deaf_after_ms * interval '1 millisecond' END
+  ) AS until
+FROM replicas r;
 
 CREATE VIEW user_states AS
 SELECT u.id, u.username, u.email, u.display_name, u.created_at, a.agent_id

@@ -45,6 +45,13 @@ CREATE TYPE agent_change AS (
   delete_user boolean
 );
 
+CREATE FUNCTION micros_of(moment timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE
+RETURN (extract(epoch FROM moment) * 1000000)::bigint;
+
+-- More than a fifth of the claws, and at least three: then the fault is more likely the service's than theirs.
+CREATE FUNCTION is_mass_silence(silent bigint, claws bigint) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN silent >= 3 AND silent * 5 > greatest(silent, claws);
+
 -- Takes a request_id for this transaction, one whose time is over like a new one. False: it was taken before. Waits for
 -- another transaction that is taking it.
 CREATE FUNCTION claim_request_id(id text, content text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
@@ -57,10 +64,87 @@ BEGIN
 END
 $$;
 
+-- Judges leases that have ended, their rows locked: which must not end yet, until when (microseconds since 1970, by n),
+-- and which end with a claw that is silent as a whole (its incident, and whether this group is the first to say so).
+CREATE FUNCTION judge_lease_ends(members agent_change[], ending integer[], moment timestamptz, OUT guarded jsonb, OUT incidents jsonb)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  fleet fleet_state;
+  free integer[];
+  recent bigint;
+  tokens double precision;
+  used bigint;
+BEGIN
+  guarded := '{}';
+  incidents := '{}';
+  -- Whoever ends leases does so one after the other: they share one measure and one bucket.
+  SELECT * INTO fleet FROM fleet_state FOR UPDATE;
+
+  SELECT coalesce(jsonb_object_agg(c.n, micros_of(greatest(g.until, fleet.no_lease_ends_before))), '{}') INTO guarded
+  FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id LEFT JOIN lease_guards g ON g.replica_id = l.replica_id
+  WHERE c.n = ANY (ending) AND greatest(g.until, fleet.no_lease_ends_before) > moment;
+
+  SELECT coalesce(array_agg(e.n), '{}') INTO free FROM unnest(ending) e (n) WHERE NOT guarded ? e.n::text;
+  IF free = '{}' THEN RETURN; END IF;
+
+  -- Silent is a claw of which no agent has been heard for two intervals: all its leases end within the third.
+  WITH silent AS (
+    SELECT DISTINCT a.claw_identifier FROM unnest(members) c JOIN agents a ON a.id = c.id
+    WHERE c.n = ANY (free) AND NOT EXISTS (
+      SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
+      WHERE o.claw_identifier = a.claw_identifier AND l.lease_expires_at > moment + fleet.interval_ms * interval '1 millisecond'
+    )
+    ORDER BY a.claw_identifier
+  ), noted AS (
+    INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at)
+    SELECT claw_identifier, gen_random_uuid()::text, moment, moment FROM silent
+    ON CONFLICT (claw_identifier) DO UPDATE SET
+      incident_id = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN excluded.incident_id ELSE i.incident_id END,
+      began_at = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN moment ELSE i.began_at END,
+      ended_at = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN NULL ELSE i.ended_at END,
+      last_at = moment
+    RETURNING i.claw_identifier, i.incident_id, i.ended_at
+  )
+  SELECT coalesce(jsonb_object_agg(c.n, jsonb_build_object('id', s.incident_id, 'new', s.ended_at IS NULL)), '{}') INTO incidents
+  FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN noted s ON s.claw_identifier = a.claw_identifier WHERE c.n = ANY (free);
+
+  SELECT count(*) INTO recent FROM claw_incidents i WHERE i.began_at > moment - fleet.lease_ms * interval '1 millisecond';
+  IF fleet.brake_engaged_at IS NULL AND is_mass_silence(recent, fleet.claws) THEN
+    -- All that is there now, gone, takes four leases; with the lease that had to end first, that is within six.
+    fleet.brake_engaged_at := moment;
+    fleet.brake_rate := greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0);
+    fleet.brake_tokens := 0;
+    fleet.brake_filled_at := moment;
+  END IF;
+
+  IF fleet.brake_engaged_at IS NOT NULL THEN
+    -- A second's worth at most is saved up.
+    tokens := least(greatest(1, fleet.brake_rate), fleet.brake_tokens
+      + fleet.brake_rate * extract(epoch FROM moment - fleet.brake_filled_at)::double precision);
+    WITH queued AS (
+      SELECT c.n, row_number() OVER (ORDER BY l.lease_expires_at, l.agent) AS place
+      FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id WHERE c.n = ANY (free)
+    ), held_back AS (
+      SELECT q.n, moment + greatest(0.25, (q.place - tokens) / fleet.brake_rate) * interval '1 second' AS until
+      FROM queued q WHERE q.place > floor(tokens)
+    )
+    SELECT guarded || coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}'), cardinality(free) - count(*) INTO guarded, used FROM held_back h;
+    UPDATE fleet_state SET brake_engaged_at = fleet.brake_engaged_at, brake_rate = fleet.brake_rate,
+      brake_tokens = tokens - used, brake_filled_at = moment;
+  END IF;
+
+  UPDATE claw_incidents i SET ended_at = moment
+  FROM unnest(members) c JOIN agents a ON a.id = c.id
+  WHERE i.claw_identifier = a.claw_identifier AND i.ended_at IS NULL AND incidents ? c.n::text AND NOT guarded ? c.n::text;
+END
+$$;
+
 -- Commits a group of changes of different agents, in one round trip: whoever held the counter between two of them
 -- would stop every replica if it froze. VOLATILE, so that each statement sees what was committed before its locks.
 -- Locks are taken in the one order there is: liveness rows by id, agent rows by id, names, the counter.
--- Outcomes: 'committed'; 'stale' (judge again); 'conflict' (detail names the constraint).
+-- Outcomes: 'committed' (detail names a claw that fell silent by it); 'stale' (judge again); 'conflict' (detail names the
+-- constraint); 'guarded' (the lease must not end yet; detail says when to ask again, in microseconds since 1970).
 CREATE FUNCTION commit_changes(replica integer, changes jsonb)
 RETURNS TABLE (n integer, outcome text, detail text, given_revision bigint, state agent_states, usr user_states)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -78,6 +162,9 @@ DECLARE
   timeline_now text;
   system_now bigint;
   jump_to bigint;
+  ending integer[];
+  guarded jsonb := '{}';
+  incidents jsonb := '{}';
 BEGIN
   SELECT array_agg(c), array_agg(c.id) FILTER (WHERE c.id IS NOT NULL)
   INTO members, ids FROM jsonb_populate_recordset(NULL::agent_change, changes) c;
@@ -92,6 +179,13 @@ BEGIN
     AND (c.expect_epoch IS NULL OR l.epoch = c.expect_epoch)
     AND (NOT coalesce(c.lease_ended, false) OR l.lease_expires_at <= moment)
     AND (c.not_before IS NULL OR c.not_before <= moment);
+
+  -- Leases that have ended by themselves: not while nobody listened, and not all at once in a mass silence.
+  SELECT array_agg(c.n) INTO ending FROM unnest(members) c WHERE c.n = ANY (fit) AND c.lease_ended;
+  IF ending IS NOT NULL THEN
+    SELECT j.guarded, j.incidents INTO guarded, incidents FROM judge_lease_ends(members, ending, moment) j;
+    SELECT coalesce(array_agg(f.n), '{}') INTO fit FROM unnest(fit) f (n) WHERE NOT guarded ? f.n::text;
+  END IF;
 
   -- A request that another replica, or another member, is answering at this moment: judged again, it will find that answer.
   WITH asked AS MATERIALIZED (
@@ -147,7 +241,7 @@ BEGIN
     SELECT c.*, CASE WHEN NOT c.quiet THEN counter.revision + row_number() OVER (PARTITION BY c.quiet ORDER BY c.n) END AS given
     FROM unnest(members) c WHERE c.n = ANY (fit)
   ), after AS MATERIALIZED (
-    SELECT f.n, f.kind, f.cause, f.actor, f.request_id, f.incident_id, f.given, f.quiet, f.lease, f.lease_ms, f.heartbeat, f.held, f.new_epoch,
+    SELECT f.n, f.kind, f.cause, f.actor, f.request_id, incidents -> f.n::text ->> 'id' AS incident_id, f.given, f.quiet, f.lease, f.lease_ms, f.heartbeat, f.held, f.new_epoch,
       f.delete_user, b.id, b.user_id, b.agent_id, b.created_at, b.revision AS previous_revision,
       b.status AS from_status, b.claw_identifier AS from_claw_identifier,
       CASE f.kind WHEN 'update' THEN f.status ELSE b.status END AS status,
@@ -187,17 +281,17 @@ BEGIN
       held = coalesce(a.held, l.held),
       epoch = CASE WHEN a.new_epoch THEN nextval('agent_epochs') ELSE l.epoch END,
       -- Whoever ends a session or brings an agent back watches its lease.
-      replica_id = CASE WHEN a.new_epoch OR a.lease = 'grant' AND a.from_status = 'offline' THEN replica ELSE l.replica_id END
+      replica_id = CASE WHEN a.lease = 'end' THEN NULL WHEN a.new_epoch OR a.lease = 'grant' AND a.from_status = 'offline' THEN replica ELSE l.replica_id END
     FROM after a WHERE l.agent = a.id AND a.kind <> 'delete'
     RETURNING l.*
   )
-  SELECT a.n, 'committed', NULL::text, a.given,
+  SELECT a.n, 'committed', CASE WHEN incidents -> a.n::text ->> 'new' = 'true' THEN a.claw_identifier END, a.given,
     ROW(a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason, a.created_at,
       a.status_changed_at, coalesce(a.given, a.previous_revision), a.backoff_steps, a.backoff_at,
       coalesce(g.hold_revision, CASE WHEN g.id IS NULL THEN a.hold_revision END),
       coalesce(g.hold_until, CASE WHEN g.id IS NULL THEN a.hold_until END),
       coalesce(k.epoch, l.epoch), coalesce(k.held, l.held), coalesce(k.last_heartbeat, l.last_heartbeat),
-      coalesce(k.lease_expires_at, l.lease_expires_at), coalesce(k.replica_id, l.replica_id))::agent_states,
+      coalesce(k.lease_expires_at, l.lease_expires_at), coalesce(k.replica_id, l.replica_id), NULL)::agent_states,
     CASE WHEN a.kind = 'create' THEN ROW(u.id, u.username, u.email, u.display_name, u.created_at, a.agent_id)::user_states END
   FROM after a LEFT JOIN changed g ON g.id = a.id LEFT JOIN kept_alive k ON k.agent = a.id
     LEFT JOIN agent_liveness l ON a.kind = 'delete' AND l.agent = a.id
@@ -206,8 +300,10 @@ BEGIN
   SELECT r.n, 'conflict', r.violated, NULL, NULL::agent_states, NULL::user_states
   FROM unnest(refused_n, refused_constraint) r (n, violated)
   UNION ALL
+  SELECT g.key::integer, 'guarded', g.value, NULL, NULL::agent_states, NULL::user_states FROM jsonb_each_text(guarded) g
+  UNION ALL
   SELECT c.n, 'stale', NULL, NULL, NULL::agent_states, NULL::user_states
-  FROM unnest(members) c WHERE c.n <> ALL (fit) AND c.n <> ALL (refused_n);
+  FROM unnest(members) c WHERE c.n <> ALL (fit) AND c.n <> ALL (refused_n) AND NOT guarded ? c.n::text;
 
   IF EXISTS (SELECT FROM unnest(members) c WHERE c.kind = 'delete' AND c.n = ANY (fit)) THEN
     DELETE FROM agent_liveness l USING unnest(members) c WHERE l.agent = c.id AND c.kind = 'delete' AND c.n = ANY (fit);

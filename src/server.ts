@@ -1,9 +1,10 @@
 import type { Logger } from "pino";
 import { Gauge, Registry } from "prom-client";
 import { Refusal } from "./domain/errors.ts";
-import type { PaceLimits } from "./domain/lease.ts";
+import { type PaceLimits, paceFor } from "./domain/lease.ts";
 import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
+import { hearingFor } from "./liveness/membership.ts";
 import type { Backend } from "./rpc/backend.ts";
 import { createConnectDoor } from "./rpc/connect-door.ts";
 import type { Door } from "./rpc/door.ts";
@@ -129,7 +130,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   });
   let replica: number;
   try {
-    replica = await registerReplica(database);
+    replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
   } catch (error) {
     await database.close();
     throw error;
@@ -215,6 +216,21 @@ function createMetrics(liveness: Liveness, watching: Watching): Registry {
       name: "harborforge_agents_in_sight",
       help: "Agents whose sessions or leases this replica looks after.",
       read: () => liveness.census().agents,
+    },
+    {
+      name: "harborforge_silent_claws",
+      help: "Claws that fell silent since the start, as this replica found.",
+      read: () => liveness.census().silentClaws,
+    },
+    {
+      name: "harborforge_expiry_brake_engaged",
+      help: "1 while leases end slowly, after a mass silence.",
+      read: () => (liveness.brake.engagedAt === null ? 0 : 1),
+    },
+    {
+      name: "harborforge_expiry_held_back",
+      help: "Agents whose leases have ended and that the brake holds back.",
+      read: () => Number(liveness.brake.heldBack),
     },
     { name: "harborforge_watches", help: "Watches that are open.", read: () => watching.watches.size },
   ];

@@ -76,6 +76,8 @@ export interface Agent extends AgentCondition {
   readonly leaseExpiresAt: Micros | null;
   /** The replica that watches its lease. */
   readonly replicaId: number | null;
+  /** Its lease has ended, and the expiry brake holds it back since then. */
+  readonly suspectSince: Micros | null;
 }
 
 /** One change of an agent, as the log of transitions keeps it: the whole agent after, what filters ask for before. */

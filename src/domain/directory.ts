@@ -1,6 +1,7 @@
 import type { Agent, AgentStatus, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
 import type { ServiceWord } from "./status-machine.ts";
+import type { Micros } from "./time.ts";
 
 /** Who asks for a change, and how a repetition of the request is known. */
 export interface Mutation {
@@ -52,8 +53,17 @@ export interface StatusTally {
   readonly statuses: ReadonlyMap<AgentStatus, bigint>;
 }
 
+/** The brake on the ends of leases in a mass silence. */
+export interface ExpiryBrake {
+  /** Null: it is not engaged. */
+  readonly engagedAt: Micros | null;
+  /** Agents whose leases have ended and that are not offline yet. */
+  readonly heldBack: bigint;
+}
+
 export interface Fleet extends StatusTally {
   readonly claws: ReadonlyMap<string, StatusTally>;
+  readonly brake: ExpiryBrake;
   readonly revision: bigint;
 }
 

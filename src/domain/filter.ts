@@ -62,7 +62,7 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
 /** What watchers see of an agent: no clocks that move without transitions. */
 export type WatchedAgent = Omit<
   Agent,
-  "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId"
+  "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince"
 >;
 
 /** The agent right after a transition; right before it, for a deletion. */

@@ -1,6 +1,6 @@
 import { announcedIntervalMs, approachPace, type Pace, type PaceLimits, paceFor } from "../domain/lease.ts";
 import type { Database } from "../storage/database.ts";
-import { countLiveAgents } from "../storage/liveness.ts";
+import { countFleet } from "../storage/fleet-state.ts";
 import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
@@ -20,7 +20,7 @@ export class FleetPace {
       name: "count the agents that beat",
       everyMs: COUNT_EVERY_MS,
       log: options.log,
-      run: async () => this.#adapt(await countLiveAgents(options.database)),
+      run: async () => this.#adapt(await countFleet(options.database, this.#pace)),
     });
   }
 

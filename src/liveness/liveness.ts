@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent, Transition } from "../domain/agent.ts";
+import type { ExpiryBrake } from "../domain/directory.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { releaseAgents } from "../storage/liveness.ts";
 import { BeatIntake } from "./beat-intake.ts";
+import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
-import { Membership } from "./membership.ts";
+import { hearingFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
@@ -43,6 +45,7 @@ export class Liveness {
   readonly #reaper: Reaper;
   readonly #recovery: Recovery;
   readonly #membership: Membership;
+  readonly #brake: BrakeWatch;
   readonly #context: SessionContext;
   readonly #sessions = new Set<Session>();
   #releases: { readonly id: bigint; readonly epoch: bigint }[] = [];
@@ -64,9 +67,15 @@ export class Liveness {
     });
     this.#unary = new UnaryBeats(this.#registry, this.#intake);
     this.#pace = new FleetPace({ database, limits: options.pace, log });
-    this.#reaper = new Reaper(shared);
+    this.#membership = new Membership({
+      ...options,
+      hearing: () => hearingFor(this.#pace.current),
+      onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
+      onCutOff: () => this.#cutOff(),
+    });
+    this.#reaper = new Reaper({ ...shared, watches: (other) => this.#membership.watches(other) });
     this.#recovery = new Recovery(options);
-    this.#membership = new Membership({ ...options, onAdopted: (leases) => this.#reaper.watch(leases) });
+    this.#brake = new BrakeWatch(options);
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
@@ -82,6 +91,12 @@ export class Liveness {
     this.#pace.start();
     this.#reaper.start();
     this.#recovery.start();
+    this.#brake.start();
+  }
+
+  /** As it was a second ago. */
+  get brake(): ExpiryBrake {
+    return this.#brake.brake;
   }
 
   pace(): Pace {
@@ -89,8 +104,8 @@ export class Liveness {
   }
 
   /** How many streams are open, and how many agents this replica keeps an eye on. */
-  census(): { readonly sessions: number; readonly agents: number } {
-    return { sessions: this.#sessions.size, agents: this.#registry.size };
+  census(): { readonly sessions: number; readonly agents: number; readonly silentClaws: number } {
+    return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#reaper.silentClaws };
   }
 
   openSession(options: SessionOptions): Session {
@@ -141,7 +156,7 @@ export class Liveness {
 
   /** Writes what waits, then leaves. What cannot be written is not acknowledged. */
   async close(): Promise<void> {
-    await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close()]);
+    await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close(), this.#brake.close()]);
     // What the database does not take by then is given up by the committer, unacknowledged.
     const patience = new AbortController();
     await Promise.race([
@@ -153,6 +168,15 @@ export class Liveness {
     for (const session of [...this.#sessions]) session.close();
     await this.#releaseNow();
     await this.#membership.close();
+  }
+
+  /** Others may be able to write where this replica is not: its streams should find one. They stay open meanwhile. */
+  #cutOff(): void {
+    this.#log.warn(
+      { streams: this.#sessions.size },
+      "cannot write for a while: streams are asked to try other replicas",
+    );
+    this.drain(this.#pace.current.intervalMs);
   }
 
   #release(held: readonly HeldAgent[]): void {

@@ -1,69 +1,128 @@
+import type { Micros } from "../domain/time.ts";
 import type { Database } from "../storage/database.ts";
 import type { WatchedLease } from "../storage/liveness.ts";
-import { adoptAgents, forgetReplica, refreshReplica, retireReplica } from "../storage/replica-row.ts";
+import {
+  type AdoptedReplica,
+  adoptedLeases,
+  adoptReplicas,
+  forgetReplicas,
+  type Hearing,
+  refreshReplica,
+  retireReplica,
+} from "../storage/replica-row.ts";
 import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
-/** How often a replica says that it lives. */
-const REFRESH_MS = 1_000;
-/** A replica that has not said so for this long is gone, and its agents are adopted. */
-const STALE_MS = 5_000;
+/** How often a replica says that it listens, where the heartbeat interval allows it to be so slow. */
+const LONGEST_REFRESH_MS = 1_000;
+const SHORTEST_REFRESH_MS = 50;
+/** A replica that is silent for longer is deaf, however long the interval is. */
+const LONGEST_HEARING_MS = 5_000;
+const SHORTEST_HEARING_MS = 200;
+/** How much longer than one lease nobody needs to reconnect. */
+const LEASES_OF_GRACE = 1;
 
-/** This replica among the others: says that it lives, and adopts the agents of those that no longer do. */
+/**
+ * When a replica counts as deaf: after one interval of silence, since every lease that is kept has two more. Its agents
+ * then have a whole lease to be heard again.
+ */
+export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): Hearing {
+  return {
+    deafAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
+    graceMs: Math.round(pace.leaseMs * LEASES_OF_GRACE),
+  };
+}
+
+export interface MembershipOptions {
+  readonly database: Database;
+  readonly replica: number;
+  readonly log: Logger;
+  hearing(): Hearing;
+  /** Leases that are this replica's to watch from now on; none ends before `noneBefore`. */
+  onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
+  /** This replica has not been able to write for a while: others may. Once for each time. */
+  onCutOff(): void;
+}
+
+/** This replica among the others: says that it listens, and watches over the agents of those that no longer do. */
 export class Membership {
-  readonly #database: Database;
-  readonly #replica: number;
-  readonly #log: Logger;
-  readonly #onAdopted: (leases: readonly WatchedLease[]) => void;
+  readonly #options: MembershipOptions;
   readonly #refresh: Chore;
+  readonly #adopted = new Set<number>();
+  #watch: NodeJS.Timeout | undefined;
+  #heardAt = performance.now();
+  #cutOff = false;
   #closing = false;
 
-  constructor(options: {
-    database: Database;
-    replica: number;
-    log: Logger;
-    onAdopted(leases: readonly WatchedLease[]): void;
-  }) {
-    this.#database = options.database;
-    this.#replica = options.replica;
-    this.#log = options.log;
-    this.#onAdopted = options.onAdopted;
+  constructor(options: MembershipOptions) {
+    this.#options = options;
+    const everyMs = options.hearing().deafAfterMs / 4;
     this.#refresh = new Chore({
-      name: "say that this replica lives",
-      everyMs: REFRESH_MS,
+      name: "say that this replica listens",
+      everyMs: Math.min(LONGEST_REFRESH_MS, Math.max(SHORTEST_REFRESH_MS, everyMs)),
       log: options.log,
       run: () => this.#run(),
     });
   }
 
   start(): void {
+    this.#heardAt = performance.now();
     this.#refresh.start();
+    this.#watch = setInterval(() => this.#look(), SHORTEST_REFRESH_MS * 2);
   }
 
-  /** Leaves: the others may adopt this replica's agents at once. */
+  /** Whether this replica watches the leases of that one's agents. */
+  watches(replica: number | null): boolean {
+    return replica === this.#options.replica || (replica !== null && this.#adopted.has(replica));
+  }
+
+  /** Leaves: the others may watch over this replica's agents at once. */
   async close(): Promise<void> {
     this.#closing = true;
+    clearInterval(this.#watch);
     await this.#refresh.close();
     try {
-      await retireReplica(this.#database, this.#replica);
+      await retireReplica(this.#options.database, this.#options.replica);
     } catch (error) {
-      this.#log.debug({ err: error }, "cannot retire; the others will notice");
+      this.#options.log.debug({ err: error }, "cannot retire; the others will notice");
     }
   }
 
   async #run(): Promise<void> {
-    for (const gone of await refreshReplica(this.#database, this.#replica, STALE_MS)) await this.#adopt(gone);
+    const { database, replica, log, hearing } = this.#options;
+    const deaf = await refreshReplica(database, replica, hearing());
+    this.#heardAt = performance.now();
+    this.#cutOff = false;
+    if (deaf)
+      log.warn(
+        { graceMs: hearing().graceMs },
+        "nobody listened here for a while: no lease ends until agents could be heard again",
+      );
+    for (const gone of await adoptReplicas(database, replica, hearing().graceMs)) await this.#adopt(gone);
+    if (this.#adopted.size === 0) return;
+    for (const id of await forgetReplicas(database, replica)) this.#adopted.delete(id);
   }
 
-  async #adopt(gone: number): Promise<void> {
-    let adopted = 0;
+  /** Apart from the refreshing, which may itself be stuck. */
+  #look(): void {
+    if (this.#cutOff || performance.now() - this.#heardAt < this.#options.hearing().deafAfterMs) return;
+    this.#cutOff = true;
+    this.#options.onCutOff();
+  }
+
+  async #adopt({ id, noLeaseEndsBefore }: AdoptedReplica): Promise<void> {
+    const { database, log, onAdopted } = this.#options;
+    this.#adopted.add(id);
+    let agents = 0;
+    let after = 0n;
     while (!this.#closing) {
-      const leases = await adoptAgents(this.#database, this.#replica, gone);
-      this.#onAdopted(leases);
-      adopted += leases.length;
-      if (leases.length === 0) break;
+      const leases = await adoptedLeases(database, id, after);
+      const last = leases.at(-1);
+      if (last === undefined) break;
+      onAdopted(leases, noLeaseEndsBefore);
+      agents += leases.length;
+      after = last.id;
     }
-    if (adopted > 0) this.#log.info({ replica: gone, agents: adopted }, "adopted the agents of a replica that is gone");
-    await forgetReplica(this.#database, gone, STALE_MS);
+    log.info({ replica: id, agents }, "watches over the agents of a replica that is gone");
   }
 }

@@ -1,5 +1,6 @@
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
+import type { Micros } from "../domain/time.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
@@ -12,6 +13,8 @@ import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks through all leases, for those that nobody watches. */
 const BACKSTOP_MS = 30_000;
+/** The members of one group say of the same claw that it fell silent. */
+const ONE_EVENT_MS = 1_000;
 /** Expiries in the committer at once: more would only queue there, before whatever else is to be committed. */
 const MOST_UNDERWAY = 2_000;
 
@@ -23,20 +26,31 @@ export class Reaper {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #registry: Registry;
-  readonly #replica: number;
+  readonly #watches: (replica: number | null) => boolean;
   readonly #log: Logger;
   readonly #backstop: Chore;
   #timer: NodeJS.Timeout | undefined;
   /** In the order in which their leases ended, and how many of them are taken on. */
   #due: AgentEntry[] = [];
   #taken = 0;
+  /** Claws that it was just said of, and when. */
+  readonly #saidOf = new Map<string, number>();
+  /** How many claws fell silent, as this replica found. */
+  silentClaws = 0;
   #underway = 0;
 
-  constructor(options: { database: Database; committer: Committer; registry: Registry; replica: number; log: Logger }) {
+  constructor(options: {
+    database: Database;
+    committer: Committer;
+    registry: Registry;
+    log: Logger;
+    /** Whether this replica watches the leases of that one's agents. */
+    watches(replica: number | null): boolean;
+  }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
-    this.#replica = options.replica;
+    this.#watches = (replica) => options.watches(replica);
     this.#log = options.log;
     this.#backstop = new Chore({
       name: "look for leases that nobody watches",
@@ -57,10 +71,10 @@ export class Reaper {
   }
 
   /** Leases that this replica is to watch from now on. */
-  watch(leases: readonly WatchedLease[]): void {
+  watch(leases: readonly WatchedLease[], noneBefore: Micros = 0): void {
     for (const { id, agentId, leaseExpiresAt } of leases) {
       if (leaseExpiresAt === null) continue;
-      this.#registry.expect(this.#registry.open(id, agentId), leaseExpiresAt);
+      this.#registry.expect(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
     }
   }
 
@@ -105,7 +119,7 @@ export class Reaper {
           const change = judgeLeaseEnd(agent);
           if (change === undefined || agent.leaseExpiresAt === null || agent.leaseExpiresAt > now) {
             // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
-            if (agent.replicaId !== this.#replica && entry.holder === undefined && !entry.busy)
+            if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
               this.#registry.forget(entry);
             else {
               this.#registry.learn(entry, agent);
@@ -124,7 +138,11 @@ export class Reaper {
               held: false,
               leaseEnded: true,
             },
-            result: ({ agent: after }) => this.#registry.learn(entry, after),
+            result: ({ agent: after, silentClaw }) => {
+              this.#registry.learn(entry, after);
+              if (silentClaw !== undefined) this.#silent(silentClaw);
+            },
+            guarded: (until) => this.#registry.expect(entry, until),
           };
         },
       });
@@ -133,6 +151,16 @@ export class Reaper {
       this.#log.warn({ err: error, agentId: entry.agentId }, "a lease that ended cannot be ended");
       this.#registry.expect(entry, this.#database.clock.now() + 1_000_000);
     }
+  }
+
+  /** One event, however many agents it has. They share a group mostly, and then the group says so of each. */
+  #silent(clawIdentifier: string): void {
+    const now = performance.now();
+    for (const [claw, at] of this.#saidOf) if (now - at > ONE_EVENT_MS) this.#saidOf.delete(claw);
+    if (this.#saidOf.has(clawIdentifier)) return;
+    this.#saidOf.set(clawIdentifier, now);
+    this.silentClaws += 1;
+    this.#log.warn({ clawIdentifier }, "a claw fell silent: all its agents go offline");
   }
 
   async #sweep(): Promise<void> {

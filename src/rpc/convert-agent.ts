@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type Agent as AgentMessage,
   AgentSchema,
@@ -8,7 +8,9 @@ import {
   ExhaustionSchema,
   ExhaustReason,
 } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { ExpiryBrakeSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Exhaustion, Transition } from "../domain/agent.ts";
+import type { ExpiryBrake } from "../domain/directory.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
 import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "./convert-enum.ts";
 import { timestampOf, timestampOrUnset } from "./convert-time.ts";
@@ -19,7 +21,9 @@ export function agentMessage(agent: Agent): AgentMessage {
   const lastHeartbeat = timestampOrUnset(agent.lastHeartbeat);
   const leaseExpiresAt = timestampOrUnset(agent.leaseExpiresAt);
   if (lastHeartbeat !== undefined) message.lastHeartbeat = lastHeartbeat;
+  const suspectSince = timestampOrUnset(agent.suspectSince);
   if (leaseExpiresAt !== undefined) message.leaseExpiresAt = leaseExpiresAt;
+  if (suspectSince !== undefined) message.suspectSince = suspectSince;
   return message;
 }
 
@@ -39,6 +43,11 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
     revision: agent.revision,
     statusChangedAt: timestampOf(agent.statusChangedAt),
   });
+}
+
+export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitShape<typeof ExpiryBrakeSchema> {
+  if (engagedAt === null) return { engaged: false };
+  return { engaged: true, engagedAt: timestampOf(engagedAt), heldBack };
 }
 
 /** Says always when it ends, never after how long. */

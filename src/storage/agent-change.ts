@@ -71,6 +71,8 @@ export interface Committed {
   readonly revision: bigint | null;
   /** The user that was created with its agent. */
   readonly user: User | undefined;
+  /** A claw of which nothing was heard any more: the first of its leases ended by this. */
+  readonly silentClaw: string | undefined;
 }
 
 const CLEAR_HOLD: HoldChange = { kind: "clear" };

@@ -31,6 +31,7 @@ export interface AgentRow extends ExhaustionColumns {
   readonly last_heartbeat: Micros | null;
   readonly lease_expires_at: Micros | null;
   readonly replica_id: number | null;
+  readonly suspect_since: Micros | null;
 }
 
 interface ExhaustionColumns {
@@ -90,6 +91,7 @@ export function agentFromRow(row: AgentRow): Agent {
     lastHeartbeat: row.last_heartbeat,
     leaseExpiresAt: row.lease_expires_at,
     replicaId: row.replica_id,
+    suspectSince: row.suspect_since,
   };
 }
 

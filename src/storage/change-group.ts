@@ -22,7 +22,9 @@ export type MemberOutcome =
   | { readonly kind: "committed"; readonly committed: Committed }
   /** Somebody else changed the agent in between: to be judged again. */
   | { readonly kind: "stale" }
-  | { readonly kind: "conflict"; readonly constraint: string };
+  | { readonly kind: "conflict"; readonly constraint: string }
+  /** The lease must not end yet; until when is for asking again. */
+  | { readonly kind: "guarded"; readonly until: Micros };
 
 interface UserColumns {
   readonly usr_id: bigint | null;
@@ -35,7 +37,7 @@ interface UserColumns {
 
 interface OutcomeRow extends AgentRow, UserColumns {
   readonly n: number;
-  readonly outcome: "committed" | "stale" | "conflict";
+  readonly outcome: "committed" | "stale" | "conflict" | "guarded";
   readonly detail: string | null;
   readonly given_revision: bigint | null;
   readonly read_at: Micros;
@@ -107,10 +109,17 @@ function outcomeOf(row: OutcomeRow): MemberOutcome {
     case "committed":
       return {
         kind: "committed",
-        committed: { agent: agentFromRow(row), revision: row.given_revision, user: userOf(row) },
+        committed: {
+          agent: agentFromRow(row),
+          revision: row.given_revision,
+          user: userOf(row),
+          silentClaw: row.detail ?? undefined,
+        },
       };
     case "stale":
       return { kind: "stale" };
+    case "guarded":
+      return { kind: "guarded", until: Number(row.detail) };
     case "conflict":
       return { kind: "conflict", constraint: row.detail ?? "unknown" };
   }

@@ -14,7 +14,13 @@ const LONGEST_RETRY_MS = 1_000;
 export type Verdict<Result> =
   /** Nothing is to be written. */
   | { readonly kind: "done"; readonly result: Result }
-  | { readonly kind: "write"; readonly write: AgentWrite; readonly result: (committed: Committed) => Result };
+  | {
+      readonly kind: "write";
+      readonly write: AgentWrite;
+      readonly result: (committed: Committed) => Result;
+      /** The end of a lease: it must not end before `until`. */
+      readonly guarded?: (until: Micros) => Result;
+    };
 
 /** A change that somebody wants, before it is judged. */
 export interface Change<Result> {
@@ -48,6 +54,7 @@ interface Waiting {
 interface Judged extends Waiting {
   readonly write: AgentWrite;
   readonly result: (committed: Committed) => unknown;
+  readonly guarded: ((until: Micros) => unknown) | undefined;
 }
 
 /**
@@ -184,7 +191,9 @@ export class Committer {
         throw databaseUnavailable(undefined, true);
       }
       const verdict = change.judge(agent, this.#database.clock.now());
-      if (verdict.kind === "write") return { ...waiting, write: verdict.write, result: verdict.result };
+      if (verdict.kind === "write") {
+        return { ...waiting, write: verdict.write, result: verdict.result, guarded: verdict.guarded };
+      }
       waiting.resolve(verdict.result);
     } catch (error) {
       waiting.reject(error);
@@ -214,6 +223,7 @@ export class Committer {
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
       if (outcome === undefined || outcome.kind === "stale") again.push(anew(waiting));
+      else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;

@@ -1,8 +1,9 @@
 import type { Knex } from "knex";
 import type { QueryBuilder } from "objection";
 import type { AgentStatus, Agent as AgentValue } from "../domain/agent.ts";
-import type { Fleet, Page, PageQuery } from "../domain/directory.ts";
+import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
 import type { AgentFilter } from "../domain/filter.ts";
+import type { Micros } from "../domain/time.ts";
 import { statusOf } from "./agent-row.ts";
 import { readingSnapshot } from "./attempts.ts";
 import { readLogPosition } from "./log-position.ts";
@@ -56,8 +57,18 @@ export async function countFleet(knex: Knex, filter: AgentFilter): Promise<Fleet
       claws.set(clawIdentifier, claw);
       claw.statuses.set(status, agents);
     }
-    return { statuses, claws, revision: newest };
+    return { statuses, claws, brake: await readBrake(snapshot), revision: newest };
   });
+}
+
+async function readBrake(snapshot: Knex): Promise<ExpiryBrake> {
+  const { rows }: { rows: { engaged_at: Micros; held_back: bigint }[] } = await snapshot.raw(
+    `SELECT f.brake_engaged_at AS engaged_at,
+       (SELECT count(*) FROM agent_liveness l WHERE l.lease_expires_at <= clock_timestamp()) AS held_back
+     FROM fleet_state f WHERE f.brake_engaged_at IS NOT NULL`,
+  );
+  const [row] = rows;
+  return { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
 }
 
 /** Within a field any, across fields all. A list is one parameter, however long it is. */

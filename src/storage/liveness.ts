@@ -10,7 +10,6 @@ const CLAIM_AGENTS = namedQuery("claim-agents");
 const RELEASE_AGENTS = namedQuery("release-agents");
 const OVERDUE_LEASES = namedQuery("overdue-leases");
 const DUE_RECOVERIES = namedQuery("due-recoveries");
-const COUNT_LIVE_AGENTS = namedQuery("count-live-agents");
 
 /** Of pg_try_advisory_xact_lock: whose turn the backstop is. */
 const BACKSTOP_LOCK = 7_294_116_530_218_403n;
@@ -146,14 +145,4 @@ export async function dueRecoveries(
   const [first] = rows;
   if (first !== undefined) database.clock.observe(first.read_at, sentAt);
   return rows.map((row) => ({ id: row.id, agentId: row.agent_id, recoveryAt: row.recovery_at }));
-}
-
-/** How many agents have a lease. Also a reading of the database's clock. */
-export async function countLiveAgents(database: Database): Promise<number> {
-  const sentAt = performance.now();
-  const { rows } = await database.feed.query<{ live: bigint; read_at: Micros }>({ ...COUNT_LIVE_AGENTS });
-  const [row] = rows;
-  if (row === undefined) return 0;
-  database.clock.observe(row.read_at, sentAt);
-  return Number(row.live);
 }

@@ -96,7 +96,8 @@ class SqlMigrations implements Knex.MigrationSource<string> {
     return Promise.resolve({
       up: async (knex: Knex) => {
         try {
-          await knex.raw(sql);
+          // Knex takes a question mark, which is an operator of jsonb, for the place of a value.
+        await knex.raw(sql.replaceAll("?", "\\?"));
         } catch (error) {
           // Knex puts the whole migration before what is wrong with it.
           const message = error instanceof Error ? error.message.replace(`${sql} - `, "") : String(error);

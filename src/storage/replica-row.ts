@@ -6,13 +6,23 @@ import { namedQuery } from "./queries.ts";
 const REGISTER_REPLICA = namedQuery("register-replica");
 const REFRESH_REPLICA = namedQuery("refresh-replica");
 const RETIRE_REPLICA = namedQuery("retire-replica");
-const ADOPT_AGENTS = namedQuery("adopt-agents");
-const FORGET_REPLICA = namedQuery("forget-replica");
+const ADOPT_REPLICAS = namedQuery("adopt-replicas");
+const ADOPTED_LEASES = namedQuery("adopted-leases");
+const FORGET_REPLICAS = namedQuery("forget-replicas");
+
+/** When a replica counts as deaf, and how long its agents have after that to be heard again; milliseconds. */
+export interface Hearing {
+  readonly deafAfterMs: number;
+  readonly graceMs: number;
+}
 
 /** @returns the number of this replica, never used before */
-export async function registerReplica(database: Database): Promise<number> {
+export async function registerReplica(database: Database, hearing: Hearing): Promise<number> {
   const sentAt = performance.now();
-  const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({ ...REGISTER_REPLICA });
+  const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({
+    ...REGISTER_REPLICA,
+    values: [hearing.deafAfterMs, hearing.graceMs],
+  });
   const [row] = rows;
   if (row === undefined) throw new TypeError("register-replica answers with one row");
   // The machine's own clock, which is all that was known so far, may be anything.
@@ -20,22 +30,42 @@ export async function registerReplica(database: Database): Promise<number> {
   return row.id;
 }
 
-/** Says that this replica lives. @returns the replicas that have not said so for `staleMs` milliseconds */
-export async function refreshReplica(database: Database, replica: number, staleMs: number): Promise<number[]> {
-  const { rows } = await database.feed.query<{ id: number }>({ ...REFRESH_REPLICA, values: [replica, staleMs] });
-  return rows.map(({ id }) => id);
+/** Says that this replica listens. @returns whether it did not for a while, which its agents are given back */
+export async function refreshReplica(database: Database, replica: number, hearing: Hearing): Promise<boolean> {
+  const { rows } = await database.feed.query<{ deaf: boolean }>({
+    ...REFRESH_REPLICA,
+    values: [replica, hearing.deafAfterMs, hearing.graceMs],
+  });
+  return rows[0]?.deaf ?? false;
 }
 
 export async function retireReplica(database: Database, replica: number): Promise<void> {
   await database.feed.query({ ...RETIRE_REPLICA, values: [replica] });
 }
 
-/** @returns one page of adopted agents; empty: there are none left (that are not locked at this moment) */
-export async function adoptAgents(database: Database, replica: number, gone: number): Promise<WatchedLease[]> {
-  const { rows } = await database.feed.query<LeaseRow>({ ...ADOPT_AGENTS, values: [replica, gone] });
+/** A replica that is gone, and before when none of its agents' leases ends. */
+export interface AdoptedReplica {
+  readonly id: number;
+  readonly noLeaseEndsBefore: Micros;
+}
+
+/** Takes over those that are gone. */
+export async function adoptReplicas(database: Database, replica: number, graceMs: number): Promise<AdoptedReplica[]> {
+  const { rows } = await database.feed.query<{ id: number; no_lease_ends_before: Micros | null }>({
+    ...ADOPT_REPLICAS,
+    values: [replica, graceMs],
+  });
+  return rows.map((row) => ({ id: row.id, noLeaseEndsBefore: row.no_lease_ends_before ?? 0 }));
+}
+
+/** A page of the leases of a replica that was adopted, by the agents' ids after `after`; empty: there are no more. */
+export async function adoptedLeases(database: Database, gone: number, after: bigint): Promise<WatchedLease[]> {
+  const { rows } = await database.feed.query<LeaseRow>({ ...ADOPTED_LEASES, values: [gone, after] });
   return rows.map(watchedLease);
 }
 
-export async function forgetReplica(database: Database, gone: number, staleMs: number): Promise<void> {
-  await database.feed.query({ ...FORGET_REPLICA, values: [gone, staleMs] });
+/** @returns the adopted replicas that nothing is left of */
+export async function forgetReplicas(database: Database, replica: number): Promise<number[]> {
+  const { rows } = await database.feed.query<{ id: number }>({ ...FORGET_REPLICAS, values: [replica] });
+  return rows.map(({ id }) => id);
 }

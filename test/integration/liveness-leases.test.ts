@@ -176,19 +176,27 @@ describe("the agents of a replica that is gone", () => {
     await by.query("UPDATE replicas SET seen_at = seen_at - interval '1 minute' WHERE id = $1", replica.number);
   }
 
-  test("are adopted by one that lives, which ends their leases in time", async () => {
+  /** Waits until another replica watches over its agents. @returns before when none of their leases ends */
+  async function adopted(gone: Replica, by: Replica): Promise<number> {
+    return await until("it is adopted", async () => {
+      const [row] = await by.query<{ until: number | null }>(
+        "SELECT no_lease_ends_before AS until FROM replicas WHERE id = $1 AND adopted_by = $2",
+        gone.number,
+        by.number,
+      );
+      return row?.until ?? undefined;
+    });
+  }
+
+  test("are adopted by one that lives, which ends their leases when they had time to be heard elsewhere", async () => {
     const [living, dead = living] = await replicas({ intervalMs: 800 }, { intervalMs: 800, started: false });
     const agentIds = await living.seedAgents(20, "orphan-");
     const stream = dead.stream();
     await stream.say(...agentIds.map(alive));
     const leases = new Map<string, number>();
-    for (const agentId of agentIds) leases.set(agentId, await leaseEnd(living, agentId));
     await silence(dead, living);
-
-    await until("they are adopted", async () => {
-      const adopted = await Promise.all(agentIds.map((agentId) => living.agents.get({ agentId })));
-      return adopted.every(({ replicaId, held }) => replicaId === living.number && !held);
-    });
+    const noneBefore = await adopted(dead, living);
+    for (const agentId of agentIds) leases.set(agentId, Math.max(noneBefore, await leaseEnd(living, agentId)));
     expectPrompt(await lateness(living, leases));
     await until("the row of the dead is gone", async () => {
       const rows = await living.query("SELECT FROM replicas WHERE id = $1", dead.number);
@@ -203,17 +211,14 @@ describe("the agents of a replica that is gone", () => {
     await stream.say(alive("thought dead"));
     const { epoch } = await living.agents.get({ agentId: "thought dead" });
     await silence(silent, living);
-    await until("it is adopted", async () => {
-      const { replicaId } = await living.agents.get({ agentId: "thought dead" });
-      return replicaId === living.number;
-    });
+    await adopted(silent, living);
     expect(await stream.say(alive("thought dead"))).toEqual([]);
     expect(await stream.say(reports("thought dead", "busy"))).toMatchObject([{ status: "busy", refusal: null }]);
     expect(await living.agents.get({ agentId: "thought dead" })).toMatchObject({ epoch, held: true });
   });
 
   test("are adopted in pages, also where their leases ended long ago", async () => {
-    const [living, dead = living] = await replicas({}, { started: false });
+    const [living, dead = living] = await replicas({ intervalMs: 100 }, { intervalMs: 100, started: false });
     const agentIds = await living.seedAgents(2_500, "many-", -60_000);
     await living.query("UPDATE agent_liveness SET replica_id = $1", dead.number);
     await silence(dead, living);
@@ -240,11 +245,9 @@ describe("the agents of a replica that is gone", () => {
     await stream.say(reports("moves house", "busy"));
     const before = await living.agents.get({ agentId: "moves house" });
     await leaving[Symbol.asyncDispose]();
-    const adopted = await until("it is adopted", async () => {
-      const agent = await living.agents.get({ agentId: "moves house" });
-      return agent.replicaId === living.number && agent;
-    });
-    expect(adopted).toMatchObject({ status: "busy", held: false, leaseExpiresAt: before.leaseExpiresAt });
+    await adopted(leaving, living);
+    const after = await living.agents.get({ agentId: "moves house" });
+    expect(after).toMatchObject({ status: "busy", held: false, leaseExpiresAt: before.leaseExpiresAt });
   });
 });
 

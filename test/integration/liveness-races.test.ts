@@ -7,13 +7,14 @@ import type { Session, SessionOptions } from "../../src/liveness/session.ts";
 import { createAgentDirectory } from "../../src/storage/agents.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
-import { adoptAgents, registerReplica } from "../../src/storage/replica-row.ts";
+import { adoptReplicas, refreshReplica, registerReplica } from "../../src/storage/replica-row.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { createUserDirectory } from "../../src/storage/users.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { by } from "../support/storage.ts";
 
 const SILENT = { info() {}, warn() {}, error() {}, debug() {} };
+const HEARING = { deafAfterMs: 60_000, graceMs: 1_000 };
 const PACE = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 10_000 };
 
 /** The storage and the liveness of one replica. Its log of transitions is read only when the test says so. */
@@ -43,7 +44,7 @@ class Replica {
   static async open(url: string): Promise<Replica> {
     const database = openDatabase({ url, onIdleError: () => undefined });
     const heard = await new TransitionLog(database.feed).newest();
-    return new Replica(await registerReplica(database), database, heard);
+    return new Replica(await registerReplica(database, HEARING), database, heard);
   }
 
   async create(agentId: string, clawIdentifier = "claw"): Promise<void> {
@@ -323,7 +324,9 @@ it("a stream keeps its agent from those that it superseded, also when its replic
   await former.beat(says(agentId, "idle"));
   const present = open(one);
   await present.beat(says(agentId, "idle"));
-  await adoptAgents(two.database, two.id, one.id);
+  await one.database.feed.query("UPDATE replicas SET seen_at = '-infinity' WHERE id = $1", [one.id]);
+  await adoptReplicas(two.database, two.id, HEARING.graceMs);
+  await refreshReplica(one.database, one.id, HEARING);
   await present.beat(says(agentId, "idle"));
   expect(await former.beat(says(agentId, "busy"))).toMatchObject([{ refusal: { reason: "SESSION_SUPERSEDED" } }]);
   expect(await present.beat(says(agentId, "on_call"))).toMatchObject([{ refusal: null, status: "on_call" }]);

@@ -151,7 +151,7 @@ describe("a goodbye", () => {
     const before = one.liveness.census();
     const stream = one.stream();
     await stream.say(alive(agentId));
-    expect(one.liveness.census()).toEqual({ agents: before.agents + 1, sessions: before.sessions + 1 });
+    expect(one.liveness.census()).toMatchObject({ agents: before.agents + 1, sessions: before.sessions + 1 });
     await stream.say(goodbye(agentId));
     if (when === "after") await one.untilHeard();
     stream.close();

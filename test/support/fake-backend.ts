@@ -106,6 +106,7 @@ export function createFakeBackend(): FakeBackend {
       epoch: 0n,
       held: false,
       replicaId: null,
+      suspectSince: null,
       lastHeartbeat: null,
       leaseExpiresAt: FAKE_NOW + 60_000_000,
     };
@@ -202,7 +203,7 @@ export function createFakeBackend(): FakeBackend {
           claws.set(clawIdentifier, claw);
           for (const tally of [statuses, claw.statuses]) tally.set(status, (tally.get(status) ?? 0n) + 1n);
         }
-        return { statuses, claws, revision: BigInt(log.length) };
+        return { statuses, claws, brake: { engagedAt: null, heldBack: 0n }, revision: BigInt(log.length) };
       },
       async move(agentId, clawIdentifier, mutation) {
         agentBy({ agentId });

@@ -8,6 +8,7 @@ const UNWATCHED = {
   epoch: 1n,
   held: false,
   replicaId: null,
+  suspectSince: null,
   lastHeartbeat: null,
   leaseExpiresAt: null,
 } as const;

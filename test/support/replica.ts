@@ -1,5 +1,7 @@
 import type { Agent, AgentStatus, Transition } from "../../src/domain/agent.ts";
+import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
+import { hearingFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agents.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
@@ -29,11 +31,11 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const database = openDatabase({ url, onIdleError: () => undefined });
   undo.defer(() => database.close());
   const gate = new Gate(database);
-  const number = await registerReplica(database);
+  const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond: 1_000_000 };
+  const number = await registerReplica(database, hearingFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG }));
   const committer = new Committer(database, number, () => watching.notifyCommitted());
   undo.defer(() => committer.close());
-  const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond: 1_000_000 };
   const liveness = new Liveness({ database, committer, replica: number, pace, log: LOG });
   undo.defer(() => liveness.close());
   const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };

@@ -48,6 +48,7 @@ const AGENT: Agent = {
   epoch: 1n,
   held: true,
   replicaId: 1,
+  suspectSince: null,
   lastHeartbeat: NOW,
   leaseExpiresAt: NOW,
 };

@@ -25,6 +25,7 @@ const AGENT: Agent = {
   lastHeartbeat: null,
   leaseExpiresAt: NOW,
   replicaId: 1,
+  suspectSince: null,
 };
 
 const CHANGE: StatusChange = {

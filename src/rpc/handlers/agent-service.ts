@@ -21,7 +21,7 @@ import {
 } from "../../domain/validation.ts";
 import { readServiceWord } from "../../domain/validation-agent.ts";
 import type { AgentKey, Backend, StatusTally } from "../backend.ts";
-import { agentMessage, transitionMessage } from "../convert-agent.ts";
+import { agentMessage, brakeMessage, transitionMessage } from "../convert-agent.ts";
 import { beatResultMessage } from "../convert-beat-result.ts";
 import { STATUS_VALUES, statusOf } from "../convert-enum.ts";
 import { beatsOf, exhaustionFieldsOf, filterOf, roughlyNow } from "../convert-request.ts";
@@ -88,7 +88,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       return {
         statuses: statusCounts(fleet),
         claws: claws.map(([clawIdentifier, tally]) => ({ clawIdentifier, statuses: statusCounts(tally) })),
-        brake: { engaged: false },
+        brake: brakeMessage(fleet.brake),
         nextHeartbeatIn: durationOf(pace.intervalMs),
         leaseTtl: durationOf(pace.leaseMs),
         revision: fleet.revision,

@@ -36,6 +36,7 @@ export class Agent extends Model {
   declare readonly lastHeartbeat: Micros | null;
   declare readonly leaseExpiresAt: Micros | null;
   declare readonly replicaId: number | null;
+  declare readonly suspectSince: Micros | null;
 
   declare readonly user?: User;
   declare readonly transitions?: AgentTransition[];
@@ -72,6 +73,7 @@ export class Agent extends Model {
       lastHeartbeat: this.lastHeartbeat,
       leaseExpiresAt: this.leaseExpiresAt,
       replicaId: this.replicaId,
+      suspectSince: this.suspectSince,
     };
   }
 }

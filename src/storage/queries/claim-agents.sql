@@ -13,5 +13,10 @@ UPDATE agent_liveness l
 SET epoch = nextval('agent_epochs'), replica_id = $6::integer, held = true, instance = w.instance, generation = w.generation
 FROM wanted w JOIN locked k ON k.agent = w.id
 WHERE l.agent = w.id
-  AND (NOT l.held OR w.fresh AND NOT (l.instance IS NOT NULL AND l.instance = w.instance AND l.generation > w.generation))
+  AND (
+    NOT l.held
+    -- Held by a replica that is gone is held by nobody.
+    OR NOT EXISTS (SELECT FROM replicas r WHERE r.id = l.replica_id AND r.adopted_by IS NULL)
+    OR w.fresh AND NOT (l.instance IS NOT NULL AND l.instance = w.instance AND l.generation > w.generation)
+  )
 RETURNING l.agent, l.epoch

@@ -1,7 +1,21 @@
--- Says that the replica lives; also where others took it for dead and removed its row. Answers with those that do not.
-WITH me AS (
-  INSERT INTO replicas (id) OVERRIDING SYSTEM VALUE VALUES ($1::integer)
-  ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
+-- Says that the replica listens, and notices in the same statement that it did not for a while: then the leases of its
+-- agents, or of the whole fleet where nobody else listened either, do not end before the agents could be heard again.
+WITH before AS MATERIALIZED (
+  SELECT r.adopted_by IS NOT NULL OR r.seen_at < clock_timestamp() - r.deaf_after_ms * interval '1 millisecond' AS deaf
+  FROM replicas r WHERE r.id = $1::integer FOR UPDATE
+), state AS MATERIALIZED (
+  SELECT coalesce((SELECT deaf FROM before), true) AS deaf, clock_timestamp() + $3::integer * interval '1 millisecond' AS until
+), fleet AS (
+  UPDATE fleet_state SET no_lease_ends_before = s.until FROM state s
+  WHERE s.deaf AND NOT EXISTS (
+    SELECT FROM replicas r
+    WHERE r.id <> $1::integer AND r.adopted_by IS NULL
+      AND r.seen_at >= clock_timestamp() - r.deaf_after_ms * interval '1 millisecond'
+  )
+), me AS (
+  INSERT INTO replicas AS r (id, deaf_after_ms, no_lease_ends_before) OVERRIDING SYSTEM VALUE
+  SELECT $1::integer, $2::integer, s.until FROM state s
+  ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), adopted_by = NULL, deaf_after_ms = excluded.deaf_after_ms,
+    no_lease_ends_before = CASE WHEN (SELECT deaf FROM state) THEN excluded.no_lease_ends_before ELSE r.no_lease_ends_before END
 )
-SELECT r.id FROM replicas r
-WHERE r.id <> $1::integer AND r.seen_at < clock_timestamp() - $2::integer * interval '1 millisecond'
+SELECT deaf FROM state

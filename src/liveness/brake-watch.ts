@@ -1,0 +1,54 @@
+import type { ExpiryBrake } from "../domain/directory.ts";
+import type { Database } from "../storage/database.ts";
+import { lookAtBrake } from "../storage/fleet-state.ts";
+import { Chore } from "./chore.ts";
+import type { Logger } from "./logger.ts";
+
+const LOOK_EVERY_MS = 1_000;
+
+/**
+ * Watches the brake on the ends of leases, which the database engages by itself where more than a fifth of the claws
+ * fall silent within one lease. Raises the alarm, and releases the brake when the silence is over.
+ */
+export class BrakeWatch {
+  readonly #look: Chore;
+  readonly #log: Logger;
+  #brake: ExpiryBrake = { engagedAt: null, heldBack: 0n };
+
+  constructor(options: { database: Database; log: Logger }) {
+    this.#log = options.log;
+    this.#look = new Chore({
+      name: "look at the brake",
+      everyMs: LOOK_EVERY_MS,
+      log: options.log,
+      run: async () => this.#saw(await lookAtBrake(options.database)),
+    });
+  }
+
+  /** As it was a second ago. */
+  get brake(): ExpiryBrake {
+    return this.#brake;
+  }
+
+  start(): void {
+    this.#look.start();
+  }
+
+  async close(): Promise<void> {
+    await this.#look.close();
+  }
+
+  #saw(brake: ExpiryBrake): void {
+    const before = this.#brake;
+    this.#brake = brake;
+    if (before.engagedAt === null && brake.engagedAt !== null) {
+      const heldBack = Number(brake.heldBack);
+      this.#log.error(
+        { heldBack },
+        "mass silence: many claws fell silent at once, so their agents go offline slowly; look for a fault of ours",
+      );
+    } else if (before.engagedAt !== null && brake.engagedAt === null) {
+      this.#log.info({}, "the mass silence is over: leases end as usual");
+    }
+  }
+}

@@ -1,0 +1,16 @@
+-- Replicas that are gone, or whose adopters are: this one watches the leases of their agents from now on, which have time
+-- to be heard elsewhere. Not a row of an agent is written for it.
+UPDATE replicas r SET adopted_by = $1::integer,
+  no_lease_ends_before = CASE
+    WHEN r.adopted_by IS NULL THEN greatest(r.no_lease_ends_before, clock_timestamp() + $2::integer * interval '1 millisecond')
+    ELSE r.no_lease_ends_before
+  END
+WHERE r.id <> $1::integer AND CASE
+  WHEN r.adopted_by IS NULL THEN r.seen_at < clock_timestamp() - 2 * r.deaf_after_ms * interval '1 millisecond'
+  ELSE r.adopted_by <> $1::integer AND NOT EXISTS (
+    SELECT FROM replicas o
+    WHERE o.id = r.adopted_by AND o.adopted_by IS NULL
+      AND o.seen_at >= clock_timestamp() - 2 * o.deaf_after_ms * interval '1 millisecond'
+  )
+END
+RETURNING r.id, r.no_lease_ends_before
