@@ -4,8 +4,8 @@ import type { WatchedLease } from "../storage/liveness.ts";
 import {
   type AdoptedReplica,
   adoptedLeases,
+  adoptedReplicas,
   adoptReplicas,
-  forgetReplicas,
   type Hearing,
   refreshReplica,
   retireReplica,
@@ -98,9 +98,16 @@ export class Membership {
         { graceMs: hearing().graceMs },
         "nobody listened here for a while: no lease ends until agents could be heard again",
       );
-    for (const gone of await adoptReplicas(database, replica, hearing().graceMs)) await this.#adopt(gone);
-    if (this.#adopted.size === 0) return;
-    for (const id of await forgetReplicas(database, replica)) this.#adopted.delete(id);
+    await adoptReplicas(database, replica, hearing().graceMs);
+    await this.#followAdopted();
+  }
+
+  /** The database says whom this replica watches over: who woke up, or went to another one, is no longer among them. */
+  async #followAdopted(): Promise<void> {
+    const adopted = await adoptedReplicas(this.#options.database, this.#options.replica);
+    const ids = new Set(adopted.map(({ id }) => id));
+    for (const id of this.#adopted) if (!ids.has(id)) this.#adopted.delete(id);
+    for (const gone of adopted) if (!this.#adopted.has(gone.id)) await this.#adopt(gone);
   }
 
   /** Apart from the refreshing, which may itself be stuck. */
@@ -112,7 +119,6 @@ export class Membership {
 
   async #adopt({ id, noLeaseEndsBefore }: AdoptedReplica): Promise<void> {
     const { database, log, onAdopted } = this.#options;
-    this.#adopted.add(id);
     let agents = 0;
     let after = 0n;
     while (!this.#closing) {
@@ -123,6 +129,9 @@ export class Membership {
       agents += leases.length;
       after = last.id;
     }
-    log.info({ replica: id, agents }, "watches over the agents of a replica that is gone");
+    // Not before: what fails on the way is read again.
+    this.#adopted.add(id);
+    // A replica that stopped in order, as each does in the end, leaves nothing behind that is worth a line.
+    if (agents > 0) log.info({ replica: id, agents }, "watches over the agents of a replica that is gone");
   }
 }

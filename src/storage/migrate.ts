@@ -97,7 +97,7 @@ class SqlMigrations implements Knex.MigrationSource<string> {
       up: async (knex: Knex) => {
         try {
           // Knex takes a question mark, which is an operator of jsonb, for the place of a value.
-        await knex.raw(sql.replaceAll("?", "\\?"));
+          await knex.raw(sql.replaceAll("?", "\\?"));
         } catch (error) {
           // Knex puts the whole migration before what is wrong with it.
           const message = error instanceof Error ? error.message.replace(`${sql} - `, "") : String(error);

@@ -50,10 +50,15 @@ export interface AdoptedReplica {
 }
 
 /** Takes over those that are gone. */
-export async function adoptReplicas(database: Database, replica: number, graceMs: number): Promise<AdoptedReplica[]> {
+export async function adoptReplicas(database: Database, replica: number, graceMs: number): Promise<void> {
+  await database.feed.query({ ...ADOPT_REPLICAS, values: [replica, graceMs] });
+}
+
+/** Forgets the adopted replicas that nothing is left of. @returns the others */
+export async function adoptedReplicas(database: Database, replica: number): Promise<AdoptedReplica[]> {
   const { rows } = await database.feed.query<{ id: number; no_lease_ends_before: Micros | null }>({
-    ...ADOPT_REPLICAS,
-    values: [replica, graceMs],
+    ...FORGET_REPLICAS,
+    values: [replica],
   });
   return rows.map((row) => ({ id: row.id, noLeaseEndsBefore: row.no_lease_ends_before ?? 0 }));
 }
@@ -62,10 +67,4 @@ export async function adoptReplicas(database: Database, replica: number, graceMs
 export async function adoptedLeases(database: Database, gone: number, after: bigint): Promise<WatchedLease[]> {
   const { rows } = await database.feed.query<LeaseRow>({ ...ADOPTED_LEASES, values: [gone, after] });
   return rows.map(watchedLease);
-}
-
-/** @returns the adopted replicas that nothing is left of */
-export async function forgetReplicas(database: Database, replica: number): Promise<number[]> {
-  const { rows } = await database.feed.query<{ id: number }>({ ...FORGET_REPLICAS, values: [replica] });
-  return rows.map(({ id }) => id);
 }

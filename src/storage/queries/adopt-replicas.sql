@@ -13,4 +13,3 @@ WHERE r.id <> $1::integer AND CASE
       AND o.seen_at >= clock_timestamp() - 2 * o.deaf_after_ms * interval '1 millisecond'
   )
 END
-RETURNING r.id, r.no_lease_ends_before
