@@ -76,7 +76,9 @@ CREATE TABLE fleet_state (
   brake_engaged_at timestamptz,
   brake_rate double precision NOT NULL DEFAULT 0,
   brake_tokens double precision NOT NULL DEFAULT 0,
-  brake_filled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  brake_filled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- How many agents it holds back, a second old: by that they are asked about again, no more often than it lets them go.
+  brake_held_back bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 
 INSERT INTO fleet_state DEFAULT VALUES;

@@ -97,13 +97,18 @@ BEGIN
     )
     ORDER BY a.claw_identifier
   ), noted AS (
-    INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at)
-    SELECT claw_identifier, gen_random_uuid()::text, moment, moment FROM silent
-    ON CONFLICT (claw_identifier) DO UPDATE SET
-      incident_id = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN excluded.incident_id ELSE i.incident_id END,
-      began_at = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN moment ELSE i.began_at END,
-      ended_at = CASE WHEN i.last_at < moment - fleet.lease_ms * interval '1 millisecond' THEN NULL ELSE i.ended_at END,
-      last_at = moment
+    INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at, ended_at)
+    SELECT s.claw_identifier, coalesce(k.incident_id, gen_random_uuid()::text), coalesce(k.began_at, moment), moment, k.ended_at
+    -- The same event goes on: it was said of it a moment ago, or the brake held it back and nothing was heard since.
+    FROM silent s LEFT JOIN claw_incidents k ON k.claw_identifier = s.claw_identifier AND (
+      k.last_at >= moment - fleet.lease_ms * interval '1 millisecond'
+      OR fleet.brake_engaged_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
+        WHERE o.claw_identifier = s.claw_identifier AND l.last_heartbeat > k.began_at
+      )
+    )
+    ON CONFLICT (claw_identifier) DO UPDATE SET incident_id = excluded.incident_id, began_at = excluded.began_at,
+      last_at = excluded.last_at, ended_at = excluded.ended_at
     RETURNING i.claw_identifier, i.incident_id, i.ended_at
   )
   SELECT coalesce(jsonb_object_agg(c.n, jsonb_build_object('id', s.incident_id, 'new', s.ended_at IS NULL)), '{}') INTO incidents
@@ -111,14 +116,17 @@ BEGIN
 
   SELECT count(*) INTO recent FROM claw_incidents i WHERE i.began_at > moment - fleet.lease_ms * interval '1 millisecond';
   IF fleet.brake_engaged_at IS NULL AND is_mass_silence(recent, fleet.claws) THEN
-    -- All that is there now, gone, takes four leases; with the lease that had to end first, that is within six.
     fleet.brake_engaged_at := moment;
-    fleet.brake_rate := greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0);
+    fleet.brake_rate := 0;
     fleet.brake_tokens := 0;
     fleet.brake_filled_at := moment;
+    fleet.brake_held_back := 0;
   END IF;
 
   IF fleet.brake_engaged_at IS NOT NULL THEN
+    -- All that is there, gone, takes four leases; with the lease that had to end first, that is within six. Of a fleet
+    -- that grows meanwhile, too.
+    fleet.brake_rate := greatest(fleet.brake_rate, greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0));
     -- A second's worth at most is saved up.
     tokens := least(greatest(1, fleet.brake_rate), fleet.brake_tokens
       + fleet.brake_rate * extract(epoch FROM moment - fleet.brake_filled_at)::double precision);
@@ -126,12 +134,15 @@ BEGIN
       SELECT c.n, row_number() OVER (ORDER BY l.lease_expires_at, l.agent) AS place
       FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id WHERE c.n = ANY (free)
     ), held_back AS (
-      SELECT q.n, moment + greatest(0.25, (q.place - tokens) / fleet.brake_rate) * interval '1 second' AS until
+      -- Asked about again when its turn can have come among those of this group; and twice as often at most as the bucket
+      -- lets all go that are held back, however many, so that no token is left over and the asking costs little.
+      SELECT q.n, moment + greatest(0.25, (q.place - tokens) / fleet.brake_rate,
+        fleet.brake_held_back * q.place / cardinality(free) / (2 * fleet.brake_rate)) * interval '1 second' AS until
       FROM queued q WHERE q.place > floor(tokens)
     )
     SELECT guarded || coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}'), cardinality(free) - count(*) INTO guarded, used FROM held_back h;
     UPDATE fleet_state SET brake_engaged_at = fleet.brake_engaged_at, brake_rate = fleet.brake_rate,
-      brake_tokens = tokens - used, brake_filled_at = moment;
+      brake_tokens = tokens - used, brake_filled_at = moment, brake_held_back = fleet.brake_held_back;
   END IF;
 
   UPDATE claw_incidents i SET ended_at = moment
@@ -142,7 +153,8 @@ $$;
 
 -- Commits a group of changes of different agents, in one round trip: whoever held the counter between two of them
 -- would stop every replica if it froze. VOLATILE, so that each statement sees what was committed before its locks.
--- Locks are taken in the one order there is: liveness rows by id, agent rows by id, names, the counter.
+-- Locks are taken in the one order there is: liveness rows by id, agent rows by id, the fleet, request ids, names, the
+-- counter. Where two groups meet all the same (a name of one is the agent_id of the other), one is repeated.
 -- Outcomes: 'committed' (detail names a claw that fell silent by it); 'stale' (judge again); 'conflict' (detail names the
 -- constraint); 'guarded' (the lease must not end yet; detail says when to ask again, in microseconds since 1970).
 CREATE FUNCTION commit_changes(replica integer, changes jsonb)
@@ -162,6 +174,7 @@ DECLARE
   timeline_now text;
   system_now bigint;
   jump_to bigint;
+  place integer;
   ending integer[];
   guarded jsonb := '{}';
   incidents jsonb := '{}';
@@ -194,8 +207,10 @@ BEGIN
   SELECT coalesce(array_agg(a.n), '{}') INTO fit FROM asked a
   WHERE a.request_id IS NULL OR claim_request_id(a.request_id, a.fingerprint);
 
-  FOR place IN 1..cardinality(members) LOOP
-    CONTINUE WHEN members[place].kind <> 'create';
+  FOR place IN
+    -- By names: two groups that make the same users would wait for each other in a circle.
+    SELECT p FROM generate_subscripts(members, 1) p WHERE members[p].kind = 'create' ORDER BY members[p].username, members[p].agent_id
+  LOOP
     DECLARE
       c agent_change := members[place];
     BEGIN

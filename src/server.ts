@@ -163,7 +163,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     onBack: () => health.resume(DATABASE_AWAY),
     log,
   });
-  const metrics = createMetrics(liveness, watching);
+  const metrics = createMetrics(liveness, watching, committer);
   const stopping = { value: false };
   const pipeline = createPipeline({
     log,
@@ -204,7 +204,7 @@ async function close(parts: Parts): Promise<void> {
   await parts.database.close();
 }
 
-function createMetrics(liveness: Liveness, watching: Watching): Registry {
+function createMetrics(liveness: Liveness, watching: Watching, committer: Committer): Registry {
   const metrics = new Registry();
   const gauges = [
     {
@@ -232,6 +232,7 @@ function createMetrics(liveness: Liveness, watching: Watching): Registry {
       help: "Agents whose leases have ended and that the brake holds back.",
       read: () => Number(liveness.brake.heldBack),
     },
+    { name: "harborforge_changes_waiting", help: "Changes that wait for the database.", read: () => committer.waiting },
     { name: "harborforge_watches", help: "Watches that are open.", read: () => watching.watches.size },
   ];
   for (const { name, help, read } of gauges) {

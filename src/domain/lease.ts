@@ -6,6 +6,8 @@ export const LONGEST_LEASE_MS = 3_600_000;
 export const LONGEST_INTERVAL_MS = 3_600_000;
 /** The announced interval is shortened by up to this share, at random, so that a fleet does not beat in step. */
 export const INTERVAL_JITTER = 0.1;
+/** A new stream's second beat comes after this share of the interval at the earliest. */
+export const SHORTEST_FIRST_SHARE = 0.1;
 /** Within one lease the interval grows at most by this factor: an agent that obeys an older one is still in time. */
 export const GROWTH_PER_LEASE = 1.5;
 
@@ -40,6 +42,14 @@ export function approachPace(current: Pace, wanted: Pace): Pace {
 /** The interval to announce. Jitter only ever shortens it. `random` is uniform in [0, 1). */
 export function announcedIntervalMs(pace: Pace, random: number): number {
   return Math.max(1, Math.floor(pace.intervalMs * (1 - INTERVAL_JITTER * random)));
+}
+
+/**
+ * The interval to announce to a new stream until its second beat: uniform over the whole interval, so that a fleet that
+ * connected at one moment beats evenly from then on. `random` is uniform in [0, 1).
+ */
+export function firstIntervalMs(pace: Pace, random: number): number {
+  return Math.max(1, Math.floor(pace.intervalMs * (1 - (1 - SHORTEST_FIRST_SHARE) * random)));
 }
 
 /** The lease that a unary heartbeat gets for the one it asked for. */

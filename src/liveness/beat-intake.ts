@@ -52,6 +52,11 @@ export class BeatIntake {
     });
   }
 
+  /** For how many milliseconds beats have been waiting to be written. */
+  get stuckMs(): number {
+    return this.#writer.stuckMs;
+  }
+
   /** A beat of an agent that this replica has an entry for. */
   accept(entry: AgentEntry, beat: PendingBeat): void {
     if (entry.underway || entry.waiting.length > 0) entry.waiting.push(beat);

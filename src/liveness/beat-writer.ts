@@ -1,3 +1,4 @@
+import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind } from "../storage/failures.ts";
 import { renewLeases } from "../storage/liveness.ts";
@@ -34,6 +35,8 @@ export class BeatWriter {
   #pending: AgentEntry[] = [];
   #timer: NodeJS.Timeout | undefined;
   #underway = 0;
+  /** Since when each batch is on its way, by `performance.now()`: the oldest first. */
+  readonly #sentAt = new Set<{ readonly at: number }>();
   #closing = false;
   #idle: (() => void)[] = [];
 
@@ -62,6 +65,12 @@ export class BeatWriter {
     return this.#pending.length > 0 || this.#underway > 0;
   }
 
+  /** For how many milliseconds the database has not taken what was given to it. */
+  get stuckMs(): number {
+    const [oldest] = this.#sentAt;
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
+  }
+
   /** Writes what waits, and waits until it is written (or given back). */
   async drain(): Promise<void> {
     this.#closing = true;
@@ -88,8 +97,11 @@ export class BeatWriter {
       const batch = this.#take();
       if (batch.entries.length === 0) continue;
       this.#underway += 1;
+      const sent = { at: performance.now() };
+      this.#sentAt.add(sent);
       void this.#write(batch).finally(() => {
         this.#underway -= 1;
+        this.#sentAt.delete(sent);
         for (const resolve of this.#idle.splice(0)) resolve();
         if (this.#pending.length >= LARGEST_BATCH || this.#closing) this.#flush();
         else if (this.#pending.length > 0) this.#flushSoon(FLUSH_MS);
@@ -126,7 +138,7 @@ export class BeatWriter {
   }
 
   async #write(batch: Batch): Promise<void> {
-    let retryMs = FIRST_RETRY_MS;
+    const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
     for (;;) {
       try {
         const { missed, appliedAt } = await renewLeases(this.#database, batch.renewals);
@@ -140,8 +152,7 @@ export class BeatWriter {
           this.#settle(batch, new Set(batch.entries.map(({ id }) => id)), undefined);
           return;
         }
-        await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random() / 2)));
-        retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+        await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }
   }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Agent } from "../domain/agent.ts";
+import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind } from "../storage/failures.ts";
 import { claimAgents } from "../storage/liveness.ts";
@@ -69,12 +70,12 @@ export class Claims {
   }
 
   async #run(): Promise<void> {
-    let retryMs = FIRST_RETRY_MS;
+    const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
     while (this.#waiting.length > 0) {
       const batch = this.#take();
       try {
         await this.#attempt(batch);
-        retryMs = FIRST_RETRY_MS;
+        backoff.reset();
         this.#batchSize = LARGEST_BATCH;
       } catch (error) {
         const kind = failureKind(error);
@@ -89,8 +90,7 @@ export class Claims {
         this.#waiting.unshift(...batch);
         // One of them spoils the statement: smaller ones find it, and spare the others.
         this.#batchSize = kind === "defect" ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
-        await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random() / 2)));
-        retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+        await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }
     this.#running = false;

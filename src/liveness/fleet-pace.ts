@@ -1,4 +1,11 @@
-import { announcedIntervalMs, approachPace, type Pace, type PaceLimits, paceFor } from "../domain/lease.ts";
+import {
+  announcedIntervalMs,
+  approachPace,
+  firstIntervalMs,
+  type Pace,
+  type PaceLimits,
+  paceFor,
+} from "../domain/lease.ts";
 import type { Database } from "../storage/database.ts";
 import { countFleet } from "../storage/fleet-state.ts";
 import { Chore } from "./chore.ts";
@@ -32,6 +39,11 @@ export class FleetPace {
   /** What to announce: jittered. */
   announced(): Pace {
     return { intervalMs: announcedIntervalMs(this.#pace, Math.random()), leaseMs: this.#pace.leaseMs };
+  }
+
+  /** What to announce to a new stream until its second beat, in milliseconds. */
+  first(): number {
+    return firstIntervalMs(this.#pace, Math.random());
   }
 
   start(): void {

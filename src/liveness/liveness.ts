@@ -70,6 +70,7 @@ export class Liveness {
     this.#membership = new Membership({
       ...options,
       hearing: () => hearingFor(this.#pace.current),
+      stuckMs: () => this.#intake.stuckMs,
       onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
       onCutOff: () => this.#cutOff(),
     });
@@ -81,6 +82,7 @@ export class Liveness {
       intake: this.#intake,
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
+      firstIntervalMs: () => this.#pace.first(),
       release: (held) => this.#release(held),
       onClosed: (session) => this.#sessions.delete(session),
     };

@@ -19,6 +19,8 @@ const SHORTEST_REFRESH_MS = 50;
 /** A replica that is silent for longer is deaf, however long the interval is. */
 const LONGEST_HEARING_MS = 5_000;
 const SHORTEST_HEARING_MS = 200;
+/** Beats that wait for so long, of the time after which a replica is deaf, are stuck. */
+const MOST_STUCK_SHARE = 0.5;
 /** How much longer than one lease nobody needs to reconnect. */
 const LEASES_OF_GRACE = 1;
 
@@ -38,6 +40,8 @@ export interface MembershipOptions {
   readonly replica: number;
   readonly log: Logger;
   hearing(): Hearing;
+  /** For how many milliseconds this replica has not been able to write what it heard, though it may write its own row. */
+  stuckMs(): number;
   /** Leases that are this replica's to watch from now on; none ends before `noneBefore`. */
   onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
   /** This replica has not been able to write for a while: others may. Once for each time. */
@@ -89,7 +93,9 @@ export class Membership {
   }
 
   async #run(): Promise<void> {
-    const { database, replica, log, hearing } = this.#options;
+    const { database, replica, log, hearing, stuckMs } = this.#options;
+    // What is heard and cannot be written helps no lease: as good as deaf, however well this connection does.
+    if (stuckMs() > hearing().deafAfterMs * MOST_STUCK_SHARE) return;
     const deaf = await refreshReplica(database, replica, hearing());
     this.#heardAt = performance.now();
     this.#cutOff = false;

@@ -1,7 +1,8 @@
 import type { Agent, Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
-import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import { type BeatResult, MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
+import { databaseUnavailable } from "../storage/failures.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import { type ClaimResult, type Claims, instanceKey } from "./claims.ts";
@@ -14,8 +15,6 @@ import type { Registry } from "./registry.ts";
 const MOST_UNACKNOWLEDGED = 64;
 /** Results that may wait for a client that does not read them, before its stream is read no further. */
 const MOST_UNREAD_RESULTS = 10_000;
-/** Agents that one stream may carry: what bounds its memory. */
-export const MOST_AGENTS = 10_000;
 
 export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
@@ -27,6 +26,8 @@ export interface SessionOutput {
   readonly acknowledgedSequence: bigint;
   readonly results: readonly BeatResult[];
   readonly reconnectWithinMs: number | undefined;
+  /** While the stream is new: the interval until its second beat, by which streams that opened together spread out. */
+  readonly firstIntervalMs: number | undefined;
 }
 
 interface Message {
@@ -39,6 +40,7 @@ export interface SessionContext {
   readonly intake: BeatIntake;
   readonly claims: Claims;
   leaseMs(): number;
+  firstIntervalMs(): number;
   /** These are held no longer. */
   release(held: readonly HeldAgent[]): void;
   onClosed(session: Session): void;
@@ -60,8 +62,11 @@ export class Session implements AgentHolder {
   #results: BeatResult[] = [];
   /** Unasked results: the newest of each agent, so that a client that reads nothing costs no more than its agents. */
   readonly #unasked = new Map<string, BeatResult>();
+  readonly #openedAt = performance.now();
+  readonly #firstIntervalMs: number;
   #reconnectWithinMs: number | undefined;
   #finished = false;
+  #failure: Refusal | undefined;
   #closed = false;
   #wakeReader: (() => void)[] = [];
   #wakeWriter: (() => void)[] = [];
@@ -71,6 +76,7 @@ export class Session implements AgentHolder {
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
+    this.#firstIntervalMs = context.firstIntervalMs();
   }
 
   get closed(): boolean {
@@ -87,8 +93,10 @@ export class Session implements AgentHolder {
     while (!this.#closed && this.#full()) await new Promise<void>((resolve) => this.#wakeReader.push(resolve));
   }
 
+  /** @throws Refusal `DATABASE_UNAVAILABLE` where a beat cannot be applied: what is not acknowledged is to be sent again */
   async next(): Promise<SessionOutput | undefined> {
     while (!this.#closed) {
+      if (this.#failure !== undefined) throw this.#failure;
       const output = this.#output();
       if (output !== undefined) return output;
       if (this.#finished && this.#messages.length === 0) {
@@ -156,8 +164,8 @@ export class Session implements AgentHolder {
     }
     let holder = this.#agents.get(agentId);
     if (holder === undefined) {
-      if (this.#agents.size >= MOST_AGENTS) {
-        this.#refuse(message, beatIndex, agentId, tooManyAgents(MOST_AGENTS));
+      if (this.#agents.size >= MAX_AGENTS_PER_STREAM) {
+        this.#refuse(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
         return;
       }
       holder = { session: this, agentId, state: "new", id: 0n, epoch: 0n, told: 0n, introduce: true };
@@ -217,8 +225,10 @@ export class Session implements AgentHolder {
   #claimed(holder: HeldAgent, result: ClaimResult | undefined): void {
     const waiting = this.#claiming.get(holder.agentId) ?? [];
     this.#claiming.delete(holder.agentId);
-    // The replica stops: what was not applied is not acknowledged.
-    if (result === undefined) return;
+    if (result === undefined) {
+      this.#fail(databaseUnavailable(undefined));
+      return;
+    }
     const { agent } = result;
     // Not where it moved while its claim waited for the move: then it is claimed, but not this stream's.
     const fits = agent !== undefined && (this.clawIdentifier ?? agent.clawIdentifier) === agent.clawIdentifier;
@@ -281,8 +291,10 @@ export class Session implements AgentHolder {
 
   #settle(message: Message, beatIndex: number, holder: HeldAgent, outcome: BeatOutcome): void {
     const { agentId } = holder;
-    // Not acknowledged, and so nothing after it: the client sends it again on its next stream.
-    if (outcome.kind === "open") return;
+    if (outcome.kind === "open") {
+      this.#fail(outcome.refusal);
+      return;
+    }
     if (outcome.kind === "refused") {
       const result = this.#refusal(agentId, outcome.refusal, outcome.agent, message.sequence, beatIndex);
       if (result.revision !== null) holder.told = result.revision;
@@ -303,6 +315,12 @@ export class Session implements AgentHolder {
     }
     message.unsettled -= 1;
     this.#acknowledge();
+  }
+
+  /** A beat that is never settled would hold up all acknowledgements after it: the stream ends instead. */
+  #fail(refusal: Refusal): void {
+    this.#failure ??= refusal;
+    this.#wake();
   }
 
   #refuse(message: Message, beatIndex: number, agentId: string, refusal: Refusal): void {
@@ -358,6 +376,7 @@ export class Session implements AgentHolder {
       acknowledgedSequence: this.#acknowledged,
       results: [...this.#results, ...this.#unasked.values()],
       reconnectWithinMs: this.#reconnectWithinMs,
+      firstIntervalMs: performance.now() - this.#openedAt < this.#firstIntervalMs ? this.#firstIntervalMs : undefined,
     };
     this.#told = this.#acknowledged;
     this.#results = [];

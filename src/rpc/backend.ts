@@ -42,6 +42,8 @@ export interface SessionOutput {
   readonly results: readonly BeatResult[];
   /** Set when the replica is about to stop: how soon the stream should be opened elsewhere, in milliseconds. */
   readonly reconnectWithinMs: number | undefined;
+  /** Announced instead of the pace's interval where set: a new stream's second beat, sooner than the others. */
+  readonly firstIntervalMs?: number | undefined;
 }
 
 export interface HeartbeatSession {

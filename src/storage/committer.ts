@@ -1,6 +1,7 @@
 import type { Agent } from "../domain/agent.ts";
 import type { Micros } from "../domain/time.ts";
 import type { AgentCreation, AgentWrite, Committed, RequestKey } from "./agent-change.ts";
+import { Backoff } from "./backoff.ts";
 import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind } from "./failures.ts";
@@ -68,7 +69,7 @@ export class Committer {
   #queue: Waiting[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
-  #retryMs = FIRST_RETRY_MS;
+  readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 
   /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
   constructor(database: Database, replica: number, onCommit: () => void) {
@@ -139,8 +140,7 @@ export class Committer {
   /** The database is away or busy: the members keep their places, and each waits as long as it may. */
   async #later(group: readonly Waiting[], error: unknown): Promise<void> {
     this.#queue.unshift(...group.filter((waiting) => this.#mayWait(waiting, error)));
-    await new Promise((resolve) => setTimeout(resolve, this.#retryMs * (0.5 + Math.random() / 2)));
-    this.#retryMs = Math.min(LONGEST_RETRY_MS, this.#retryMs * 2);
+    await new Promise((resolve) => setTimeout(resolve, this.#backoff.next()));
   }
 
   #mayWait(waiting: Waiting, error: unknown): boolean {
@@ -213,11 +213,12 @@ export class Committer {
       outcomes = await commitGroup(client, this.#database.clock, this.#replica, members);
       client.release();
     } catch (error) {
-      client.release(failureKind(error) === "lost");
+      // Whatever is wrong may be the connection's own, as a plan that does not fit any more is.
+      client.release(true);
       await this.#afterFailure(judged, error);
       return;
     }
-    this.#retryMs = FIRST_RETRY_MS;
+    this.#backoff.reset();
     const again: Waiting[] = [];
     let committed = false;
     for (const [place, waiting] of judged.entries()) {

@@ -2,7 +2,9 @@ import { Refusal } from "../domain/errors.ts";
 
 /** SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const LOST_CONNECTION = /^(08...|57P0[1-5]|25006|40003)$/;
-const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014", "53300", "53400"]);
+const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014"]);
+/** No room, no memory, no file: of the server, and for a while. And plans that a migration made invalid. */
+const PASSING = /^(53...|58...|26000|0A000)$/;
 const SOCKET_CODES = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
@@ -37,7 +39,7 @@ export function failureKind(error: unknown): FailureKind {
     return UNCODED.test(error.message) ? "lost" : "defect";
   }
   if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
-  return CONTENTION.has(code) ? "contention" : "defect";
+  return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
 }
 
 /** The violated constraint of a failed statement, if that is what failed. */

@@ -6,6 +6,7 @@ import { SILENT_LOG } from "./database.ts";
 const FOLDER = new URL("../../migrations/", import.meta.url);
 /** Of pg_advisory_lock; any number that nobody else on the same database uses. */
 const MIGRATION_LOCK = 7_294_116_530_218_402n;
+const SESSION_OPTIONS = "-c timezone=UTC";
 /** The oldest PostgreSQL that the service is run on. */
 const OLDEST_SERVER = 150_000;
 
@@ -24,6 +25,8 @@ export async function migrate(databaseUrl: string): Promise<readonly string[]> {
   const guard = new pg.Client({
     connectionString: databaseUrl,
     application_name: "harborforge-agents migrate",
+    // Whatever PGOPTIONS says: a search path of the user's would put the tables elsewhere.
+    options: SESSION_OPTIONS,
     connectionTimeoutMillis: 5_000,
   });
   // Without a listener a connection that breaks while it only holds the lock would end the process.
@@ -47,7 +50,7 @@ export async function migrate(databaseUrl: string): Promise<readonly string[]> {
 async function applyMigrations(databaseUrl: string): Promise<readonly string[]> {
   const knex = knexFactory({
     client: "pg",
-    connection: databaseUrl,
+    connection: { connectionString: databaseUrl, options: SESSION_OPTIONS },
     pool: { min: 0, max: 1 },
     log: SILENT_LOG,
   });
@@ -100,7 +103,7 @@ class SqlMigrations implements Knex.MigrationSource<string> {
           await knex.raw(sql.replaceAll("?", "\\?"));
         } catch (error) {
           // Knex puts the whole migration before what is wrong with it.
-          const message = error instanceof Error ? error.message.replace(`${sql} - `, "") : String(error);
+          const message = error instanceof Error ? (error.message.split(" - ").at(-1) ?? "") : String(error);
           throw new MigrationError(`The migration ${name} failed and changed nothing: ${message}`, { cause: error });
         }
       },

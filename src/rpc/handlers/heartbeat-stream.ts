@@ -7,16 +7,13 @@ import {
   type HeartbeatResponse,
   HeartbeatResponseSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { BeatResult } from "../../domain/heartbeat.ts";
+import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
 import type { Heartbeats, SessionOutput } from "../backend.ts";
 import { beatResultMessage } from "../convert-beat-result.ts";
 import { durationOf } from "../convert-time.ts";
 import { MAX_MESSAGE_BYTES } from "../limits.ts";
 import { MAX_BEATS } from "./heartbeat-envelope.ts";
 import { HeartbeatReader } from "./heartbeat-reader.ts";
-
-/** The greatest number of agents on a stream, as announced; sessions hold to it. */
-export const MAX_AGENTS_PER_STREAM = 10_000;
 
 /**
  * `Heartbeat`: says hello, then reads and answers side by side. What ends the stream never ends a lease: not the end
@@ -63,7 +60,7 @@ function* responsesOf(
   for (const result of output.results) {
     const size = largestSize(result);
     if (bytes > 0 && bytes + size > MAX_MESSAGE_BYTES) {
-      const part = response(heartbeats, acknowledgedBefore);
+      const part = response(heartbeats, acknowledgedBefore, output.firstIntervalMs);
       part.results = results;
       yield part;
       results = [];
@@ -72,7 +69,7 @@ function* responsesOf(
     results.push(beatResultMessage(result));
     bytes += size;
   }
-  const last = response(heartbeats, output.acknowledgedSequence);
+  const last = response(heartbeats, output.acknowledgedSequence, output.firstIntervalMs);
   last.results = results;
   if (output.reconnectWithinMs !== undefined) {
     last.draining = create(DrainingSchema, { reconnectWithin: durationOf(output.reconnectWithinMs) });
@@ -86,11 +83,11 @@ function largestSize({ agentId, refusal }: BeatResult): number {
 }
 
 /** Every response tells the pace: it changes with the fleet. */
-function response(heartbeats: Heartbeats, acknowledgedSequence: bigint): HeartbeatResponse {
+function response(heartbeats: Heartbeats, acknowledgedSequence: bigint, firstIntervalMs?: number): HeartbeatResponse {
   const pace = heartbeats.pace();
   return create(HeartbeatResponseSchema, {
     acknowledgedSequence,
-    nextHeartbeatIn: durationOf(pace.intervalMs),
+    nextHeartbeatIn: durationOf(firstIntervalMs ?? pace.intervalMs),
     leaseTtl: durationOf(pace.leaseMs),
   });
 }

@@ -1,5 +1,5 @@
 import { readdir, readFile, stat } from "node:fs/promises";
-import { homedir } from "node:os";
+import { homedir, userInfo } from "node:os";
 import { join, posix, win32 } from "node:path";
 import { EmbeddedPostgresError, errorCode } from "./embedded-postgres-error.ts";
 import { isFitForRoot, runsAsRoot } from "./server-account.ts";
@@ -138,10 +138,19 @@ export interface Host {
   readonly isFitForRoot: (folder: string) => boolean;
 }
 
+/** By the system's list of users; a container may run under a number that is not in it. */
+function homeOfUser(): string {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return homedir();
+  }
+}
+
 function thisHost(): Host {
   return {
     platform: process.platform,
-    home: homedir(),
+    home: homeOfUser(),
     isRoot: runsAsRoot(),
     isFitForRoot,
   };
@@ -154,7 +163,8 @@ function thisHost(): Host {
  */
 export function defaultDataDir(env: Readonly<Record<string, string | undefined>>, host: Host = thisHost()): string {
   const { HOME, XDG_DATA_HOME, LOCALAPPDATA } = env;
-  const home = HOME || host.home;
+  // A relative one, or none, would put the data wherever the program happens to be started.
+  const home = HOME !== undefined && (posix.isAbsolute(HOME) || win32.isAbsolute(HOME)) ? HOME : host.home;
   const name = "harborforge-agents";
   if (host.platform === "win32") return win32.join(LOCALAPPDATA || win32.join(home, "AppData", "Local"), name);
   if (host.platform === "darwin") {

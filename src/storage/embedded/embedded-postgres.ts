@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, open, realpath, rename, rm } from "node:fs/promises";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { Client, type ClientConfig } from "pg";
 import { removeOtherCopies, usableBinaries } from "./binaries.ts";
 import { clearUnfinished, createCluster, databaseUser, syncFolder } from "./cluster-creation.ts";
@@ -77,9 +77,17 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 /** For root, PostgreSQL's account has to pass through it; what lies in it is private by itself. */
 async function makeFolder(path: string): Promise<void> {
   const mode = runsAsRoot() ? 0o711 : 0o700;
-  const made = await mkdir(path, { recursive: true, mode });
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    if (errorCode(error) === "EEXIST") return;
+    if (errorCode(error) !== "ENOENT" || dirname(path) === path) throw error;
+    // One level at a time: on file systems that make no folders (/proc), Node's own recursion never ends.
+    await makeFolder(dirname(path));
+    await mkdir(path, { mode });
+  }
   // Again, as a strict mask of the process would shut the account out. What was there before is not ours to open.
-  if (made !== undefined) await chmod(path, mode);
+  await chmod(path, mode);
 }
 
 async function startLocked(
@@ -180,6 +188,9 @@ async function prepareDatabase(folder: DataFolder, server: Postmaster, password:
     password,
     database: "postgres",
     connectionTimeoutMillis: 10_000,
+    // Whatever PGSSLMODE and PGOPTIONS ask for: this server is ours, on loopback, and knows neither.
+    ssl: false,
+    options: "-c timezone=UTC",
   };
   const client = new Client(config);
   // A connection cut while idle says so by an event; the query that follows fails by itself.
@@ -248,7 +259,7 @@ function running(
     return stopping;
   };
   return {
-    connectionString: `postgres://${databaseUser}:${password}@127.0.0.1:${server.port}/${databaseName}`,
+    connectionString: `postgres://${databaseUser}:${password}@127.0.0.1:${server.port}/${databaseName}?sslmode=disable`,
     dataDir: folder.path,
     version,
     adopted,

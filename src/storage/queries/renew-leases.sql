@@ -1,6 +1,6 @@
 -- A batch of heartbeats that changed nothing. Each applies only under the epoch and the revision that it was judged by;
--- those that do not match are returned, to be read and judged again. Sorted by id by the caller: overlapping batches
--- of two replicas in different orders would deadlock.
+-- those that do not match are returned, to be read and judged again. Sorted by id by the caller, and so mostly
+-- locked in that order; where the planner takes another one, overlapping batches of two replicas deadlock and one repeats.
 WITH renewed AS (
   UPDATE agent_liveness l
   SET last_heartbeat = clock_timestamp(), held = l.held OR b.held, lease_expires_at = clock_timestamp() + b.lease_ms * interval '1 millisecond'
