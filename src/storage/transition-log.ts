@@ -1,7 +1,7 @@
 import type pg from "pg";
-import type { Agent, Transition } from "../domain/agent.ts";
-import type { AgentFilter } from "../domain/filter.ts";
-import { type AgentRow, agentFromRow, type TransitionRow, transitionFromRow } from "./agent-row.ts";
+import type { Transition } from "../domain/agent.ts";
+import type { AgentFilter, WatchedAgent } from "../domain/filter.ts";
+import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAgentFromRow } from "./agent-row.ts";
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
@@ -38,7 +38,7 @@ export function isWithin(revision: bigint, jump: Jump | undefined): boolean {
 export interface SnapshotPage {
   readonly revision: bigint;
   /** Fewer than asked for: there are no others with larger ids. */
-  readonly agents: readonly Agent[];
+  readonly agents: readonly WatchedAgent[];
 }
 
 /** One row comes even when there is nothing to show; then its columns are null. */
@@ -50,7 +50,7 @@ type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly jump_from: bigint | null;
   readonly jump_to: bigint | null;
 };
-type SnapshotRow = OrNothing<AgentRow, "id"> & { readonly snapshot_revision: bigint };
+type SnapshotRow = OrNothing<WatchedAgentRow, "id"> & { readonly snapshot_revision: bigint };
 
 /** Reads the log of transitions, and agents as of a revision of it. */
 export class TransitionLog {
@@ -96,7 +96,7 @@ export class TransitionLog {
     });
     return {
       revision: only(rows[0]).snapshot_revision,
-      agents: rows.flatMap((row) => (row.id === null ? [] : agentFromRow(row))),
+      agents: rows.flatMap((row) => (row.id === null ? [] : watchedAgentFromRow(row))),
     };
   }
 }

@@ -6,6 +6,7 @@ import type { FeedListener } from "./change-feed.ts";
 import { draining, starting } from "./refusals.ts";
 import { Ring } from "./ring.ts";
 import type { Watcher } from "./watcher.ts";
+import { WatcherIndex } from "./watcher-index.ts";
 
 /**
  * Transitions kept in memory for watchers that come back: some 10 to 20 MB, and at a thousand transitions a second the
@@ -17,7 +18,9 @@ export const RING_CAPACITY = 20_000;
 export class Hub implements FeedListener {
   readonly #ring: Ring;
   /** Those that follow the feed; the rest are still reading what came before. */
-  readonly #following = new Set<Watcher>();
+  readonly #following = new WatcherIndex();
+  /** Those that have read further than the feed, and where to. */
+  readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
   /** What the feed has passed, from the first to the last as if it were one. */
@@ -43,11 +46,13 @@ export class Hub implements FeedListener {
     this.#position = position;
     for (const transition of transitions) {
       this.#ring.push(transition);
-      for (const watcher of this.#interestedIn(transition)) {
-        if (!watcher.offer(transition)) this.#following.delete(watcher);
-      }
+      this.#following.forEach(transition, (watcher) => {
+        if (!watcher.offer(transition, position)) this.#following.delete(watcher);
+      });
     }
-    for (const watcher of this.#watchers) watcher.reach(position);
+    for (const [watcher, awaited] of this.#awaiting) {
+      if (position >= awaited) watcher.wake();
+    }
   }
 
   onJump(jump: Jump): void {
@@ -72,6 +77,12 @@ export class Hub implements FeedListener {
     if (this.#watchers.has(watcher)) this.#following.add(watcher);
   }
 
+  /** Wakes the watcher when the feed has come to `position`; undefined: no longer. */
+  awaitPosition(watcher: Watcher, position: bigint | undefined): void {
+    if (position === undefined) this.#awaiting.delete(watcher);
+    else this.#awaiting.set(watcher, position);
+  }
+
   /**
    * Whether the feed has come to a revision that somebody else has read.
    *
@@ -85,6 +96,7 @@ export class Hub implements FeedListener {
   leave(watcher: Watcher): void {
     this.#watchers.delete(watcher);
     this.#following.delete(watcher);
+    this.#awaiting.delete(watcher);
   }
 
   /**
@@ -100,11 +112,6 @@ export class Hub implements FeedListener {
   drain(): void {
     this.#draining = true;
     this.#endAll(draining);
-  }
-
-  /** All of them, for now; the place for an index by agent, user, claw and status. */
-  #interestedIn(_transition: Transition): Iterable<Watcher> {
-    return this.#following;
   }
 
   #endAll(refusal: () => Refusal): void {

@@ -18,10 +18,14 @@ export async function* watchStream(
   try {
     hub.join(watcher);
     const { afterRevision } = query;
-    const following = yield* afterRevision === undefined
+    let following = yield* afterRevision === undefined
       ? tellSnapshot(watcher, surroundings)
       : tellSince(watcher, afterRevision, surroundings);
     while (following && watcher.goesOn()) {
+      if (watcher.isBehind) {
+        following = yield* tellSince(watcher, watcher.after, surroundings);
+        continue;
+      }
       const message = watcher.next(hub.position);
       if (message === undefined) await watcher.wait();
       else yield message;
