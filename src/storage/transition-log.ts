@@ -5,6 +5,7 @@ import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAge
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
+const TAKE_COUNTER = namedQuery("take-counter");
 const READ_TRANSITIONS = namedQuery("read-transitions");
 // Sent without its name, so that it is planned for each filter: one plan for all could use no index of any of them.
 const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
@@ -49,6 +50,7 @@ type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly oldest: bigint;
   readonly jump_from: bigint | null;
   readonly jump_to: bigint | null;
+  readonly of_lost_history: boolean;
 };
 type SnapshotRow = OrNothing<WatchedAgentRow, "id"> & { readonly snapshot_revision: bigint };
 
@@ -71,7 +73,12 @@ export class TransitionLog {
    * one: revisions are in the order of commits.
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
-    const { rows } = await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] });
+    let rows = await this.#rows(after, limit);
+    if (only(rows[0]).of_lost_history) {
+      // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
+      await this.renounce(0n);
+      rows = await this.#rows(after, limit);
+    }
     const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
     return {
       transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
@@ -79,6 +86,18 @@ export class TransitionLog {
       oldest,
       jump: from === null || to === null ? undefined : { from, to },
     };
+  }
+
+  /**
+   * Gives up revisions that belong to a history that is lost: of another server, of another timeline of it, or up to
+   * `seen`, which was read from the log and is no longer in it. What comes next has revisions beyond all of them.
+   */
+  async renounce(seen: bigint): Promise<void> {
+    await this.#pool.query({ ...TAKE_COUNTER, values: [seen] });
+  }
+
+  async #rows(after: bigint, limit: number): Promise<LogRow[]> {
+    return (await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] })).rows;
   }
 
   /** The first `limit` agents that pass the filter and have a larger id than `afterId`. */

@@ -25,6 +25,8 @@ export class Hub implements FeedListener {
   #position: bigint | undefined;
   /** What the feed has passed, from the first to the last as if it were one. */
   #jump: Jump | undefined;
+  /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
+  #oldest = 0n;
   #draining = false;
 
   constructor(ringCapacity = RING_CAPACITY) {
@@ -57,6 +59,10 @@ export class Hub implements FeedListener {
 
   onJump(jump: Jump): void {
     this.#jump = { from: this.#jump?.from ?? jump.from, to: jump.to };
+  }
+
+  onCompacted(oldest: bigint): void {
+    this.#oldest = oldest;
   }
 
   onRestart(position: bigint): void {
@@ -101,10 +107,10 @@ export class Hub implements FeedListener {
 
   /**
    * The next transitions after a revision, up to the hub's position, from memory. Undefined when memory does not reach
-   * back to the revision, the feed has not reached it, or it may have been lost: then the database knows.
+   * back to the revision, the feed has not reached it, or it may be lost or no longer kept: then the database knows.
    */
   recall(revision: bigint, limit: number): readonly Transition[] | undefined {
-    if (revision > this.position || isWithin(revision, this.#jump)) return undefined;
+    if (revision > this.position || revision < this.#oldest || isWithin(revision, this.#jump)) return undefined;
     return this.#ring.from(revision, limit);
   }
 

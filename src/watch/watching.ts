@@ -14,7 +14,7 @@ const READERS = 2;
 const PAGE = 1_000;
 
 export interface WatchingOptions {
-  readonly database: Pick<Database, "feed" | "beats" | "clientConfig">;
+  readonly database: Pick<Database, "feed" | "beats" | "newClient">;
   readonly log: FeedLog;
   /** Transitions kept in memory; 20 000 unless told. */
   readonly ringCapacity?: number;
