@@ -68,6 +68,8 @@ async function run({ process, config, database, label, log, stopping, hurrying }
       heartbeatsPerSecond: config.heartbeatsPerSecond,
     },
     firstLeaseMs: config.firstLeaseMs,
+    retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
+    watchMaxAgeMs: config.watchMaxAgeMs,
     log,
   });
   process.stdout.write(greeting(server.addresses, database.dataDir ?? label));

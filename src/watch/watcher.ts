@@ -25,6 +25,8 @@ export class Watcher {
   readonly #signal: AbortSignal;
   readonly #queueLimit: number;
   readonly #waiting: WaitingChanges;
+  /** Of `performance.now()`. */
+  readonly #endsAt: number;
   /** Changes were forgotten for lack of room: they have to be read again, from the log. */
   #behind = false;
   /** What was told so far is a place to resume from. */
@@ -41,11 +43,18 @@ export class Watcher {
   #resume: (() => void) | undefined;
   readonly #wake = () => this.#resume?.();
 
-  constructor(query: WatchQuery, signal: AbortSignal, queueLimit = QUEUE_LIMIT) {
+  /** `maxAgeMs`: how long until it has been open for long enough, give or take a quarter. */
+  constructor(
+    query: WatchQuery,
+    signal: AbortSignal,
+    queueLimit = QUEUE_LIMIT,
+    maxAgeMs: number = Number.POSITIVE_INFINITY,
+  ) {
     this.query = query;
     this.#passes = predicateOf(query.filter);
     this.#signal = signal;
     this.#queueLimit = queueLimit;
+    this.#endsAt = performance.now() + maxAgeMs * (0.75 + Math.random() / 2);
     this.#waiting = query.conflate ? new NewestChanges(queueLimit) : new EveryChange(queueLimit);
     this.#told = query.afterRevision ?? 0n;
     signal.addEventListener("abort", this.#wake);
@@ -107,13 +116,21 @@ export class Watcher {
   /** Waits until something may have happened, the next bookmark is due, or it is `until` (of `performance.now()`). */
   wait(until = Number.POSITIVE_INFINITY): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#wake(), Math.max(0, Math.min(this.#bookmarkAt, until) - performance.now()));
+      const timer = setTimeout(
+        () => this.#wake(),
+        Math.max(0, Math.min(this.#bookmarkAt, this.#endsAt, until) - performance.now()),
+      );
       this.#resume = () => {
         clearTimeout(timer);
         this.#resume = undefined;
         resolve();
       };
     });
+  }
+
+  /** Whether it has been open for long enough, and what it was told is a place to resume from. */
+  get mayEnd(): boolean {
+    return this.#whole && performance.now() >= this.#endsAt;
   }
 
   /** Ends a wait when a promise settles. */

@@ -16,10 +16,12 @@ export interface SceneOptions {
   readonly ringCapacity?: number;
   readonly pageSize?: number;
   readonly queueLimit?: number;
+  readonly maxAgeMs?: number;
 }
 
 /** The watching part of a replica, on a database in memory. */
-export async function startScene({ ringCapacity = 1_000, pageSize = 3, queueLimit = 100 }: SceneOptions = {}) {
+export async function startScene(options: SceneOptions = {}) {
+  const { ringCapacity = 1_000, pageSize = 3, queueLimit = 100, maxAgeMs = 3_600_000 } = options;
   const source = new FakeLog();
   const feed = new ChangeFeed({ source, log: quiet });
   const hub = new Hub(ringCapacity);
@@ -32,6 +34,7 @@ export async function startScene({ ringCapacity = 1_000, pageSize = 3, queueLimi
     wakeFeed: () => feed.wake(),
     pageSize,
     queueLimit,
+    maxAgeMs,
   };
   const watches: Watches = { watch: (query, signal) => watchStream(query, signal, surroundings) };
   return {

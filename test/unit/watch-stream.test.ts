@@ -1,4 +1,4 @@
-import { setImmediate as turn } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
@@ -341,6 +341,21 @@ describe("an open watch", () => {
     const aborted = scene.watches.watch(watchQuery(), AbortSignal.abort())[Symbol.asyncIterator]();
     expect(await aborted.next()).toEqual({ done: true, value: undefined });
     expect(scene.source.pages).toBe(1);
+  });
+
+  it("ends when it is old enough, with the revision to resume from, and not before its snapshot is whole", async () => {
+    await using scene = await startScene({ maxAgeMs: 80, pageSize: 2 });
+    for (let n = 0; n < 7; n += 1) scene.source.create(`agent-${n}`);
+    const begun = performance.now();
+    await using slow = scene.read({ conflate: true, pace: () => sleep(60) });
+    await using idle = scene.read({ afterRevision: 107n });
+    for (const reader of [idle, slow]) {
+      expect(await reader.end()).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
+      expect(performance.now() - begun).toBeGreaterThan(reader === idle ? 60 : 180);
+      expect(reader.messages.at(-1)).toMatchObject({ revision: 107n, bookmark: { snapshotComplete: false } });
+    }
+    expect(slow.snapshot).toHaveLength(7);
+    expect(scene.hub.size).toBe(0);
   });
 
   it("ends when the replica drains, and no other begins", async () => {
