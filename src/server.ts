@@ -19,7 +19,7 @@ import { registerReplica } from "./storage/replica-row.ts";
 import { sweepRequestIds } from "./storage/request-answers.ts";
 import { type RetentionLimits, TransitionRetention } from "./storage/transition-retention.ts";
 import { createUserDirectory } from "./storage/users.ts";
-import { createWatching, type Watching } from "./watch/watching.ts";
+import { createWatching, type Watching, type WatchingOptions } from "./watch/watching.ts";
 
 export interface ServerOptions {
   /** A migrated database. */
@@ -34,6 +34,8 @@ export interface ServerOptions {
   readonly retention?: RetentionLimits;
   /** How old a watch stream gets, give or take a quarter, in milliseconds; 30 min unless told. */
   readonly watchMaxAgeMs?: number | undefined;
+  /** Other than the defaults for tests that mean to overrun them. */
+  readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
   readonly log: Logger;
 }
 
@@ -145,7 +147,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     await database.close();
     throw error;
   }
-  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs });
+  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
   const committer = new Committer(database, replica, () => watching.notifyCommitted());
   const liveness = new Liveness({ database, committer, replica, pace: options.pace, log });
   watching.feed.subscribe({
