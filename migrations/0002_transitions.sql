@@ -62,10 +62,14 @@ RETURN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
 CREATE FUNCTION revision_of_this_moment() RETURNS bigint LANGUAGE sql VOLATILE
 RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint * 1024;
 
--- Partitions hold a million revisions each; there are always two beyond the one in use.
+-- How many revisions a partition holds. Its table is named after the first of them.
+CREATE FUNCTION revisions_per_partition() RETURNS bigint LANGUAGE sql IMMUTABLE
+RETURN 1000000;
+
+-- There are always two partitions beyond the one in use.
 CREATE FUNCTION add_transition_partitions(revision bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  size CONSTANT bigint := 1000000;
+  size CONSTANT bigint := revisions_per_partition();
   lower_bound bigint := revision / size * size;
   partition text;
 BEGIN
@@ -85,3 +89,26 @@ $$;
 INSERT INTO revision_counter (revision, oldest, partitioned_until, system_identifier, timeline)
 SELECT r, r, add_transition_partitions(r), (SELECT system_identifier FROM pg_control_system()), current_timeline()
 FROM revision_of_this_moment() r;
+
+-- Locks the counter until the commit. Where another server, or another of its histories, gave the last revision, it first
+-- moves on beyond whatever that one can have given, and beyond `seen`, which somebody has seen of it; the jump is recorded.
+CREATE FUNCTION take_counter(seen bigint DEFAULT 0) RETURNS revision_counter LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  counter revision_counter;
+  timeline_now text;
+  system_now bigint;
+  jump_to bigint;
+BEGIN
+  SELECT * INTO counter FROM revision_counter FOR UPDATE;
+  timeline_now := current_timeline();
+  SELECT s.system_identifier INTO system_now FROM pg_control_system() s;
+  IF counter.timeline <> timeline_now OR counter.system_identifier <> system_now OR counter.revision < seen THEN
+    jump_to := greatest(counter.revision + 1, seen + 1, revision_of_this_moment());
+    INSERT INTO revision_jumps (from_revision, to_revision, occurred_at) VALUES (counter.revision, jump_to, clock_timestamp());
+    UPDATE revision_counter SET revision = jump_to, partitioned_until = add_transition_partitions(jump_to + 1),
+      timeline = timeline_now, system_identifier = system_now
+    RETURNING * INTO counter;
+  END IF;
+  RETURN counter;
+END
+$$;

@@ -171,9 +171,6 @@ DECLARE
   moment timestamptz;
   transitions bigint;
   counter revision_counter;
-  timeline_now text;
-  system_now bigint;
-  jump_to bigint;
   place integer;
   ending integer[];
   guarded jsonb := '{}';
@@ -233,20 +230,12 @@ BEGIN
 
   SELECT count(*) INTO transitions FROM unnest(members) c WHERE c.n = ANY (fit) AND NOT c.quiet;
   IF transitions > 0 THEN
-    SELECT * INTO counter FROM revision_counter FOR UPDATE;
-    timeline_now := current_timeline();
-    SELECT s.system_identifier INTO system_now FROM pg_control_system() s;
-    IF counter.timeline <> timeline_now OR counter.system_identifier <> system_now THEN
-      jump_to := greatest(counter.revision + 1, revision_of_this_moment());
-      INSERT INTO revision_jumps (from_revision, to_revision, occurred_at) VALUES (counter.revision, jump_to, clock_timestamp());
-      counter.revision := jump_to;
-    END IF;
-    IF counter.revision + transitions + 1000000 >= counter.partitioned_until OR jump_to IS NOT NULL THEN
+    counter := take_counter();
+    IF counter.revision + transitions + revisions_per_partition() >= counter.partitioned_until THEN
       -- From the first revision that is given now: a group may begin in one partition and end in the next.
       counter.partitioned_until := add_transition_partitions(counter.revision + 1);
     END IF;
-    UPDATE revision_counter SET revision = counter.revision + transitions, partitioned_until = counter.partitioned_until,
-      timeline = timeline_now, system_identifier = system_now;
+    UPDATE revision_counter SET revision = counter.revision + transitions, partitioned_until = counter.partitioned_until;
     -- After the counter, so that times ascend with revisions.
     moment := clock_timestamp();
   END IF;

@@ -23,6 +23,11 @@ export interface Config {
   readonly heartbeatsPerSecond: number;
   /** How long a new agent may wait with its first heartbeat. */
   readonly firstLeaseMs: number;
+  /** How long transitions are kept, and how many of the newest: what first allows a partition of the log to go. */
+  readonly transitionRetentionMs: number;
+  readonly transitionLimit: number;
+  /** How old a watch stream gets, by and large. */
+  readonly watchMaxAgeMs: number;
   readonly logLevel: LogLevel;
   readonly logFormat: "pretty" | "json";
   /** How long a stop waits for calls and streams to end by themselves. */
@@ -182,6 +187,42 @@ export const SETTINGS = {
     100,
     24 * 3_600_000,
   ),
+  transitionRetention: duration(
+    {
+      env: "HARBORFORGE_TRANSITION_RETENTION",
+      flag: "transition-retention",
+      placeholder: "<duration>",
+      description: "how long transitions are kept; they go in partitions of a million, so some are kept for longer",
+      defaultText: "168h",
+      fallback: 7 * 24 * 3_600_000,
+    },
+    1_000,
+    10 * 365 * 24 * 3_600_000,
+  ),
+  transitionLimit: wholeNumber(
+    {
+      env: "HARBORFORGE_TRANSITION_LIMIT",
+      flag: "transition-limit",
+      placeholder: "<number>",
+      description: "how many of the newest transitions are kept, also of those younger than the retention",
+      defaultText: "10000000",
+      fallback: 10_000_000,
+    },
+    1,
+    1_000_000_000_000,
+  ),
+  watchMaxAge: duration(
+    {
+      env: "HARBORFORGE_WATCH_MAX_AGE",
+      flag: "watch-max-age",
+      placeholder: "<duration>",
+      description: "how old a watch stream gets, give or take a quarter, before it is asked to go on elsewhere",
+      defaultText: "30m",
+      fallback: 30 * 60_000,
+    },
+    1_000,
+    24 * 3_600_000,
+  ),
   logLevel: oneOf(
     {
       env: "HARBORFORGE_LOG_LEVEL",
@@ -290,6 +331,9 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     heartbeatIntervalMs: read("heartbeatInterval", SETTINGS.heartbeatInterval),
     heartbeatsPerSecond: read("heartbeatsPerSecond", SETTINGS.heartbeatsPerSecond),
     firstLeaseMs: read("firstLease", SETTINGS.firstLease),
+    transitionRetentionMs: read("transitionRetention", SETTINGS.transitionRetention),
+    transitionLimit: read("transitionLimit", SETTINGS.transitionLimit),
+    watchMaxAgeMs: read("watchMaxAge", SETTINGS.watchMaxAge),
     logLevel: read("logLevel", SETTINGS.logLevel),
     logFormat: logFormat === "auto" ? prettyOrJson : logFormat,
     drainGraceMs: read("drainGrace", SETTINGS.drainGrace),

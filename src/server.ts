@@ -18,8 +18,9 @@ import { type Database, openDatabase } from "./storage/database.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
 import { registerReplica } from "./storage/replica-row.ts";
 import { sweepRequestIds } from "./storage/request-answers.ts";
+import { type RetentionLimits, TransitionRetention } from "./storage/transition-retention.ts";
 import { createUserDirectory } from "./storage/users.ts";
-import { createWatching, type Watching } from "./watch/watching.ts";
+import { createWatching, type Watching, type WatchingOptions } from "./watch/watching.ts";
 
 export interface ServerOptions {
   /** A migrated database. */
@@ -30,6 +31,12 @@ export interface ServerOptions {
   readonly pace: PaceLimits;
   /** How long a new agent may wait with its first heartbeat, in milliseconds. */
   readonly firstLeaseMs: number;
+  /** Which transitions are kept; seven days of them, ten million at most, unless told. */
+  readonly retention?: RetentionLimits;
+  /** How old a watch stream gets, give or take a quarter, in milliseconds; 30 min unless told. */
+  readonly watchMaxAgeMs?: number | undefined;
+  /** Other than the defaults for tests that mean to overrun them. */
+  readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
   readonly log: Logger;
 }
 
@@ -46,6 +53,9 @@ const FINISH_MS = 1_000;
 const POLL_MS = 20;
 /** Answers of requests are kept for 24 h; how soon after that they go matters little. */
 const SWEEP_MS = 3_600_000;
+/** How often a partition of the log is looked for that may go. */
+const RETENTION_MS = 60_000;
+const RETENTION: RetentionLimits = { ms: 7 * 24 * 3_600_000, transitions: 10_000_000 };
 
 const DATABASE_AWAY = "the database is away";
 const DRAINING = "draining";
@@ -69,6 +79,7 @@ export class Server {
       parts.liveness.start();
       parts.probe.start();
       parts.sweep.start();
+      parts.compaction.start();
       const [grpc, http] = await Promise.all([
         opened("gRPC door", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, parts.grpcDoor),
         opened("Connect door", "HARBORFORGE_HTTP_ADDRESS", options.httpAddress, parts.connectDoor),
@@ -114,6 +125,8 @@ interface Parts {
   readonly liveness: Liveness;
   readonly probe: DatabaseProbe;
   readonly sweep: Chore;
+  readonly retention: TransitionRetention;
+  readonly compaction: Chore;
   readonly health: Health;
   readonly pipeline: Pipeline;
   readonly grpcDoor: Door;
@@ -135,7 +148,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     await database.close();
     throw error;
   }
-  const watching = createWatching({ database, log });
+  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
   const committer = new Committer(database, replica, () => watching.notifyCommitted());
   const liveness = new Liveness({ database, committer, replica, pace: options.pace, log });
   watching.feed.subscribe({
@@ -163,6 +176,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     onBack: () => health.resume(DATABASE_AWAY),
     log,
   });
+  const retention = new TransitionRetention({ database, limits: options.retention ?? RETENTION, log });
   const metrics = createMetrics(liveness, watching, committer);
   const stopping = { value: false };
   const pipeline = createPipeline({
@@ -185,6 +199,13 @@ async function assemble(options: ServerOptions): Promise<Parts> {
         await sweepRequestIds(database);
       },
     }),
+    retention,
+    compaction: new Chore({
+      name: "remove old transitions",
+      everyMs: RETENTION_MS,
+      log,
+      run: () => retention.run(),
+    }),
     health,
     pipeline,
     grpcDoor: createGrpcDoor({ services, log }),
@@ -201,6 +222,8 @@ async function close(parts: Parts): Promise<void> {
   await parts.watching.close();
   await parts.probe.close();
   await parts.sweep.close();
+  parts.retention.close();
+  await parts.compaction.close();
   await parts.database.close();
 }
 

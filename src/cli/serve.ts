@@ -29,6 +29,8 @@ async function serve(context: CommandContext): Promise<number> {
         heartbeatsPerSecond: config.heartbeatsPerSecond,
       },
       firstLeaseMs: config.firstLeaseMs,
+      retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
+      watchMaxAgeMs: config.watchMaxAgeMs,
       log,
     }),
     signals.stopping,

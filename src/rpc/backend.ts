@@ -1,6 +1,6 @@
-import type { Agent, Transition } from "../domain/agent.ts";
+import type { Transition } from "../domain/agent.ts";
 import type { AgentDirectory, UserDirectory } from "../domain/directory.ts";
-import type { AgentFilter, ChangeType } from "../domain/filter.ts";
+import type { AgentFilter, ChangeType, WatchedAgent } from "../domain/filter.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace } from "../domain/lease.ts";
 
@@ -90,7 +90,7 @@ export interface WatchedChange {
 export interface WatchMessage {
   /** Where to resume from; 0 before the snapshot is complete. */
   readonly revision: bigint;
-  readonly snapshotAgents: readonly Agent[];
+  readonly snapshotAgents: readonly WatchedAgent[];
   readonly changes: readonly WatchedChange[];
   readonly bookmark: { readonly snapshotComplete: boolean } | undefined;
 }

@@ -10,6 +10,7 @@ import {
   type TransitionCause,
   type User,
 } from "../domain/agent.ts";
+import type { WatchedAgent } from "../domain/filter.ts";
 import type { Micros } from "../domain/time.ts";
 
 /** A row of the view `agent_states`. */
@@ -39,6 +40,13 @@ interface ExhaustionColumns {
   readonly recovery_at: Micros | null;
   readonly exhaust_reason: string | null;
 }
+
+/** What watchers see of an agent. */
+export type WatchedAgentRow = ExhaustionColumns &
+  Pick<
+    AgentRow,
+    "id" | "user_id" | "agent_id" | "claw_identifier" | "status" | "created_at" | "status_changed_at" | "revision"
+  >;
 
 /** A row of the log. */
 export interface TransitionRow extends ExhaustionColumns {
@@ -70,7 +78,7 @@ export interface UserRow {
   readonly agent_id: string | null;
 }
 
-export function agentFromRow(row: AgentRow): Agent {
+export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
   return {
     id: row.id,
     userId: row.user_id,
@@ -81,6 +89,12 @@ export function agentFromRow(row: AgentRow): Agent {
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
     revision: row.revision,
+  };
+}
+
+export function agentFromRow(row: AgentRow): Agent {
+  return {
+    ...watchedAgentFromRow(row),
     backoff: { steps: row.backoff_steps, lastAt: row.backoff_at },
     hold:
       row.hold_revision === null || row.hold_until === null

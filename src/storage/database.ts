@@ -3,6 +3,7 @@ import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
+import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 
 /**
  * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
@@ -18,12 +19,13 @@ export interface Database {
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
-  /** For connections that are nobody's to share (LISTEN). */
-  clientConfig(name: string): pg.ClientConfig;
+  /** A connection that is nobody's to share (LISTEN), not yet connected; `config` beside what all connections have. */
+  newClient(name: string, config?: pg.ClientConfig): pg.Client;
   close(): Promise<void>;
 }
 
 export interface DatabaseOptions {
+  /** May name several hosts: each connection goes to the one that takes writes at that moment. */
   readonly url: string;
   /** A pool's idle connection failed: nothing is lost by it, but somebody should know. */
   onIdleError(error: Error): void;
@@ -52,9 +54,11 @@ function socketThatEnds(): Socket {
 }
 
 export function openDatabase(options: DatabaseOptions): Database {
+  const hosts = new DatabaseHosts(options.url);
+  const Client = clientClassOf(hosts);
   const clientConfig = (name: string, settings: readonly string[] = []) =>
     ({
-      connectionString: options.url,
+      connectionString: hosts.firstUrl,
       application_name: `harborforge-agents ${name}`,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: QUERY_TIMEOUT_MS,
@@ -75,7 +79,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       types: columnTypes,
     }) satisfies pg.ClientConfig;
   const pool = (name: string, max: number, settings: readonly string[] = []): pg.Pool => {
-    const created = new pg.Pool({ ...clientConfig(name, settings), max, min: 0, idleTimeoutMillis: 30_000 });
+    const created = new pg.Pool({ ...clientConfig(name, settings), Client, max, min: 0, idleTimeoutMillis: 30_000 });
     created.on("error", options.onIdleError);
     // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
     // is told by the next statement.
@@ -85,9 +89,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   const beats = pool("beats", 2, ["synchronous_commit=off"]);
   const commits = pool("commits", 2);
   const feed = pool("feed", 4);
+  const apiConfig = { ...clientConfig("api"), stream: socketThatEnds };
   const knex = knexFactory({
     client: "pg",
-    connection: { ...clientConfig("api"), stream: socketThatEnds },
+    connection: hosts.several ? () => writableConnection(hosts, apiConfig) : apiConfig,
     pool: { min: 0, max: 8, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
     log: SILENT_LOG,
   });
@@ -97,9 +102,16 @@ export function openDatabase(options: DatabaseOptions): Database {
     feed,
     knex,
     clock: new DatabaseClock(),
-    clientConfig,
+    newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
     async close() {
       await Promise.all([beats.end(), commits.end(), feed.end(), knex.destroy()]);
     },
   };
+}
+
+/** What Knex connects with, until the host turns out to be of no use any more. */
+async function writableConnection<Config extends object>(hosts: DatabaseHosts, config: Config) {
+  const connectionString = hosts.urlOf(await hosts.writable());
+  const { generation } = hosts;
+  return { ...config, connectionString, expirationChecker: () => hosts.generation !== generation };
 }

@@ -2,6 +2,8 @@ import { Refusal } from "../domain/errors.ts";
 
 /** SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const LOST_CONNECTION = /^(08...|57P0[1-5]|25006|40003)$/;
+/** What a standby says to questions that only a primary can answer: the same as a server that is not there. */
+const IN_RECOVERY = "recovery is in progress";
 const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014"]);
 /** No room, no memory, no file: of the server, and for a while. And plans that a migration made invalid. */
 const PASSING = /^(53...|58...|26000|0A000)$/;
@@ -38,6 +40,7 @@ export function failureKind(error: unknown): FailureKind {
       return error.errors.some((inner) => failureKind(inner) === "lost") ? "lost" : "defect";
     return UNCODED.test(error.message) ? "lost" : "defect";
   }
+  if (code === "55000" && error.message === IN_RECOVERY) return "lost";
   if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
   return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
 }

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { SILENT_LOG } from "./database.ts";
+import { writableUrl } from "./database-hosts.ts";
 
 const FOLDER = new URL("../../migrations/", import.meta.url);
 /** Of pg_advisory_lock; any number that nobody else on the same database uses. */
@@ -22,6 +23,10 @@ export class MigrationError extends Error {
  * @throws MigrationError when the server is too old, or the database was migrated by a newer version of the service
  */
 export async function migrate(databaseUrl: string): Promise<readonly string[]> {
+  return await migrateOn(await writableUrl(databaseUrl));
+}
+
+async function migrateOn(databaseUrl: string): Promise<readonly string[]> {
   const guard = new pg.Client({
     connectionString: databaseUrl,
     application_name: "harborforge-agents migrate",

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { Socket } from "node:net";
-import pg from "pg";
 import { Backoff } from "./backoff.ts";
 import type { Database } from "./database.ts";
 
@@ -19,7 +18,7 @@ export interface NotificationsLog {
 }
 
 export interface NotificationsOptions {
-  readonly database: Pick<Database, "beats" | "clientConfig">;
+  readonly database: Pick<Database, "beats" | "newClient">;
   readonly log: NotificationsLog;
   /** Another replica committed something, or may have done so while nobody listened. */
   onHint(): void;
@@ -31,7 +30,7 @@ export interface NotificationsOptions {
  * it may be late or lost, and is sent after the commit, in a transaction of its own.
  */
 export class Notifications {
-  readonly #database: Pick<Database, "beats" | "clientConfig">;
+  readonly #database: Pick<Database, "beats" | "newClient">;
   readonly #log: NotificationsLog;
   readonly #onHint: () => void;
   readonly #keepaliveMs: number;
@@ -115,7 +114,7 @@ export class Notifications {
   async #listenOnce(onListening: () => void): Promise<unknown> {
     // A socket of ours: one whose peer went silent is not closed by politeness.
     const socket = new Socket();
-    const client = new pg.Client({ ...this.#database.clientConfig("listen"), stream: () => socket });
+    const client = this.#database.newClient("listen", { stream: () => socket });
     let keepalive: NodeJS.Timeout | undefined;
     try {
       return await new Promise<unknown>((resolve) => {

@@ -1,10 +1,11 @@
 import type pg from "pg";
-import type { Agent, Transition } from "../domain/agent.ts";
-import type { AgentFilter } from "../domain/filter.ts";
-import { type AgentRow, agentFromRow, type TransitionRow, transitionFromRow } from "./agent-row.ts";
+import type { Transition } from "../domain/agent.ts";
+import type { AgentFilter, WatchedAgent } from "../domain/filter.ts";
+import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAgentFromRow } from "./agent-row.ts";
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
+const TAKE_COUNTER = namedQuery("take-counter");
 const READ_TRANSITIONS = namedQuery("read-transitions");
 // Sent without its name, so that it is planned for each filter: one plan for all could use no index of any of them.
 const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
@@ -38,7 +39,7 @@ export function isWithin(revision: bigint, jump: Jump | undefined): boolean {
 export interface SnapshotPage {
   readonly revision: bigint;
   /** Fewer than asked for: there are no others with larger ids. */
-  readonly agents: readonly Agent[];
+  readonly agents: readonly WatchedAgent[];
 }
 
 /** One row comes even when there is nothing to show; then its columns are null. */
@@ -49,8 +50,9 @@ type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly oldest: bigint;
   readonly jump_from: bigint | null;
   readonly jump_to: bigint | null;
+  readonly of_lost_history: boolean;
 };
-type SnapshotRow = OrNothing<AgentRow, "id"> & { readonly snapshot_revision: bigint };
+type SnapshotRow = OrNothing<WatchedAgentRow, "id"> & { readonly snapshot_revision: bigint };
 
 /** Reads the log of transitions, and agents as of a revision of it. */
 export class TransitionLog {
@@ -71,7 +73,12 @@ export class TransitionLog {
    * one: revisions are in the order of commits.
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
-    const { rows } = await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] });
+    let rows = await this.#rows(after, limit);
+    if (only(rows[0]).of_lost_history) {
+      // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
+      await this.renounce(0n);
+      rows = await this.#rows(after, limit);
+    }
     const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
     return {
       transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
@@ -79,6 +86,18 @@ export class TransitionLog {
       oldest,
       jump: from === null || to === null ? undefined : { from, to },
     };
+  }
+
+  /**
+   * Gives up revisions that belong to a history that is lost: of another server, of another timeline of it, or up to
+   * `seen`, which was read from the log and is no longer in it. What comes next has revisions beyond all of them.
+   */
+  async renounce(seen: bigint): Promise<void> {
+    await this.#pool.query({ ...TAKE_COUNTER, values: [seen] });
+  }
+
+  async #rows(after: bigint, limit: number): Promise<LogRow[]> {
+    return (await this.#pool.query<LogRow>({ ...READ_TRANSITIONS, values: [after, limit] })).rows;
   }
 
   /** The first `limit` agents that pass the filter and have a larger id than `afterId`. */
@@ -96,7 +115,7 @@ export class TransitionLog {
     });
     return {
       revision: only(rows[0]).snapshot_revision,
-      agents: rows.flatMap((row) => (row.id === null ? [] : agentFromRow(row))),
+      agents: rows.flatMap((row) => (row.id === null ? [] : watchedAgentFromRow(row))),
     };
   }
 }

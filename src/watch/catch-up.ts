@@ -20,13 +20,14 @@ export async function* tellSince(
   // The last page from memory goes into the queue, and must fit.
   const pageSize = Math.min(surroundings.pageSize, surroundings.queueLimit);
   watcher.advance(after);
+  watcher.rejoin();
   let revision = after;
   while (watcher.goesOn()) {
     let transitions = hub.recall(revision, pageSize);
     if (transitions !== undefined && transitions.length < pageSize) {
       // In one go with the reading: what the hub gets from here on follows right after.
       hub.follow(watcher);
-      for (const transition of transitions) watcher.offer(transition);
+      for (const transition of transitions) watcher.offer(transition, hub.position);
       watcher.greet();
       return true;
     }
@@ -41,6 +42,11 @@ export async function* tellSince(
     }
     const last = transitions.at(-1);
     if (last !== undefined && transitions.length >= pageSize) revision = last.revision;
+    if (watcher.query.conflate) {
+      for (const transition of transitions) watcher.offer(transition, revision);
+      yield* tellMerged(watcher, revision, pageSize);
+      continue;
+    }
     const changes = transitions.flatMap((transition) => watcher.changeOf(transition) ?? []);
     watcher.advance(revision);
     const message = changes.length > 0 ? watcher.message({ changes }) : watcher.dueBookmark();
@@ -49,8 +55,24 @@ export async function* tellSince(
   return false;
 }
 
+/**
+ * A watcher that conflates reads on before it tells: who is pages behind is behind by less when they are merged. It tells
+ * when there is no room for another page. Everything up to `revision` was offered.
+ */
+function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Generator<WatchMessage, void> {
+  if (!watcher.hasNews) watcher.advance(revision);
+  if (!watcher.hasRoomFor(pageSize)) {
+    while (watcher.hasNews && watcher.goesOn()) {
+      const message = watcher.next(revision);
+      if (message !== undefined) yield message;
+    }
+  }
+  const bookmark = watcher.dueBookmark();
+  if (bookmark !== undefined) yield bookmark;
+}
+
 /** The database's word, since this replica may not have read that far. */
-function check({ newest, oldest, jump }: LogPage, after: bigint): void {
+export function check({ newest, oldest, jump }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
   if (after < oldest || isWithin(after, jump)) throw revisionCompacted(oldest);
 }

@@ -30,12 +30,14 @@ export interface FeedListener {
    * a part of the history was lost or removed before it was read. Whoever keeps something by transitions reads it anew.
    */
   onRestart?(position: bigint): void;
+  /** Transitions up to `oldest` are no longer kept. */
+  onCompacted?(oldest: bigint): void;
   /** The feed is about to pass a place where a history was lost, of which it has handed over nothing. */
   onJump?(jump: Jump): void;
 }
 
 export interface ChangeFeedOptions {
-  readonly source: Pick<TransitionLog, "newest" | "read">;
+  readonly source: Pick<TransitionLog, "newest" | "read" | "renounce">;
   readonly log: FeedLog;
 }
 
@@ -44,11 +46,12 @@ export interface ChangeFeedOptions {
  * notification costs a quarter of a second and never an event.
  */
 export class ChangeFeed {
-  readonly #source: Pick<TransitionLog, "newest" | "read">;
+  readonly #source: Pick<TransitionLog, "newest" | "read" | "renounce">;
   readonly #log: FeedLog;
   readonly #listeners = new Set<FeedListener>();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
   #position: bigint | undefined;
+  #oldest = 0n;
   #pauseMs = SHORTEST_PAUSE_MS;
   #failing = false;
   #closed = false;
@@ -122,7 +125,12 @@ export class ChangeFeed {
         this.#worked();
         return false;
       }
-      const page = await this.#source.read(position, PAGE);
+      let page = await this.#source.read(position, PAGE);
+      if (page.newest < position) {
+        // An older state of the same server, say of a disk's snapshot: nothing but what was seen shows it.
+        await this.#source.renounce(position);
+        page = await this.#source.read(position, PAGE);
+      }
       this.#worked();
       if (!this.#closed) this.#take(page, position);
       return page.transitions.length >= PAGE;
@@ -141,6 +149,10 @@ export class ChangeFeed {
 
   #take(page: LogPage, position: bigint): void {
     const { transitions, newest, oldest, jump } = page;
+    if (oldest !== this.#oldest) {
+      this.#oldest = oldest;
+      this.#tell((listener) => listener.onCompacted?.(oldest));
+    }
     const lost = isWithin(position, jump);
     // The counter never goes back by itself: the database is another one, or an older state of the same.
     if (lost || newest < position || oldest > position) {

@@ -6,6 +6,7 @@ import type { FeedListener } from "./change-feed.ts";
 import { draining, starting } from "./refusals.ts";
 import { Ring } from "./ring.ts";
 import type { Watcher } from "./watcher.ts";
+import { WatcherIndex } from "./watcher-index.ts";
 
 /**
  * Transitions kept in memory for watchers that come back: some 10 to 20 MB, and at a thousand transitions a second the
@@ -17,11 +18,15 @@ export const RING_CAPACITY = 20_000;
 export class Hub implements FeedListener {
   readonly #ring: Ring;
   /** Those that follow the feed; the rest are still reading what came before. */
-  readonly #following = new Set<Watcher>();
+  readonly #following = new WatcherIndex();
+  /** Those that have read further than the feed, and where to. */
+  readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
   /** What the feed has passed, from the first to the last as if it were one. */
   #jump: Jump | undefined;
+  /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
+  #oldest = 0n;
   #draining = false;
 
   constructor(ringCapacity = RING_CAPACITY) {
@@ -43,15 +48,21 @@ export class Hub implements FeedListener {
     this.#position = position;
     for (const transition of transitions) {
       this.#ring.push(transition);
-      for (const watcher of this.#interestedIn(transition)) {
-        if (!watcher.offer(transition)) this.#following.delete(watcher);
-      }
+      this.#following.forEach(transition, (watcher) => {
+        if (!watcher.offer(transition, position)) this.#following.delete(watcher);
+      });
     }
-    for (const watcher of this.#watchers) watcher.reach(position);
+    for (const [watcher, awaited] of this.#awaiting) {
+      if (position >= awaited) watcher.wake();
+    }
   }
 
   onJump(jump: Jump): void {
     this.#jump = { from: this.#jump?.from ?? jump.from, to: jump.to };
+  }
+
+  onCompacted(oldest: bigint): void {
+    this.#oldest = oldest;
   }
 
   onRestart(position: bigint): void {
@@ -72,6 +83,12 @@ export class Hub implements FeedListener {
     if (this.#watchers.has(watcher)) this.#following.add(watcher);
   }
 
+  /** Wakes the watcher when the feed has come to `position`; undefined: no longer. */
+  awaitPosition(watcher: Watcher, position: bigint | undefined): void {
+    if (position === undefined) this.#awaiting.delete(watcher);
+    else this.#awaiting.set(watcher, position);
+  }
+
   /**
    * Whether the feed has come to a revision that somebody else has read.
    *
@@ -85,14 +102,15 @@ export class Hub implements FeedListener {
   leave(watcher: Watcher): void {
     this.#watchers.delete(watcher);
     this.#following.delete(watcher);
+    this.#awaiting.delete(watcher);
   }
 
   /**
    * The next transitions after a revision, up to the hub's position, from memory. Undefined when memory does not reach
-   * back to the revision, the feed has not reached it, or it may have been lost: then the database knows.
+   * back to the revision, the feed has not reached it, or it may be lost or no longer kept: then the database knows.
    */
   recall(revision: bigint, limit: number): readonly Transition[] | undefined {
-    if (revision > this.position || isWithin(revision, this.#jump)) return undefined;
+    if (revision > this.position || revision < this.#oldest || isWithin(revision, this.#jump)) return undefined;
     return this.#ring.from(revision, limit);
   }
 
@@ -100,11 +118,6 @@ export class Hub implements FeedListener {
   drain(): void {
     this.#draining = true;
     this.#endAll(draining);
-  }
-
-  /** All of them, for now; the place for an index by agent, user, claw and status. */
-  #interestedIn(_transition: Transition): Iterable<Watcher> {
-    return this.#following;
   }
 
   #endAll(refusal: () => Refusal): void {

@@ -35,10 +35,12 @@ export async function* untilReached(
   { hub, wakeFeed }: Pick<WatchSurroundings, "hub" | "wakeFeed">,
 ): AsyncGenerator<WatchMessage, boolean> {
   if (!hub.hasReached(revision)) wakeFeed();
-  watcher.awaitPosition(revision);
-  const reached = yield* until(watcher, () => hub.hasReached(revision));
-  watcher.awaitPosition(undefined);
-  return reached;
+  hub.awaitPosition(watcher, revision);
+  try {
+    return yield* until(watcher, () => hub.hasReached(revision));
+  } finally {
+    hub.awaitPosition(watcher, undefined);
+  }
 }
 
 /**

@@ -2,6 +2,8 @@ import { Refusal } from "../domain/errors.ts";
 
 /** Watchers of a replica that stops do not all come back at the same moment. */
 const LONGEST_RETRY_MS = 2_000;
+/** They do not end at the same moment in the first place. */
+const LONGEST_REOPENING_MS = 250;
 
 export function watcherTooSlow(revision: bigint): Refusal {
   return new Refusal(
@@ -24,4 +26,13 @@ export function draining(): Refusal {
   return new Refusal("DRAINING", "This replica is about to stop. Resume on another one from the last revision.", {
     retryAfterMs: Math.round(Math.random() * LONGEST_RETRY_MS),
   });
+}
+
+/** The end of a watch that is as old as one gets. What came before it, a bookmark, says where to resume from. */
+export function watchedLongEnough(): Refusal {
+  return new Refusal(
+    "DRAINING",
+    "Watches end after some time, so that they spread over the replicas. Resume from the last revision, on any of them.",
+    { retryAfterMs: Math.ceil(Math.random() * LONGEST_REOPENING_MS) },
+  );
 }

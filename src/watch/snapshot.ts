@@ -1,7 +1,9 @@
+import { check } from "./catch-up.ts";
+import { NewestChanges } from "./newest-changes.ts";
 import { reading, untilReached } from "./patience.ts";
 import { SnapshotFront } from "./snapshot-front.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
-import type { WatchMessage } from "./watch-message.ts";
+import type { WatchedChange, WatchMessage } from "./watch-message.ts";
 import { MESSAGE_CHANGES, type Watcher } from "./watcher.ts";
 
 /**
@@ -19,19 +21,21 @@ export async function* tellSnapshot(
   const { hub, source, turnstile, pageSize } = surroundings;
   const front = new SnapshotFront();
   watcher.beginSnapshot(front);
-  hub.follow(watcher);
   for (;;) {
+    const missed = watcher.rejoin();
+    hub.follow(watcher);
     front.beginPage();
+    watcher.beginPage();
     const page = yield* reading(watcher, turnstile, () =>
       source.readSnapshotPage(watcher.query.filter, front.coveredTo, pageSize),
     );
     if (page === undefined) return false;
     if (!(yield* untilReached(watcher, page.revision, surroundings))) return false;
+    const from = watcher.after;
     const news = watcher.takeNews(front, page.revision);
-    for (let told = 0; told < news.length; told += MESSAGE_CHANGES) {
-      if (!watcher.goesOn()) return false;
-      yield watcher.message({ changes: news.slice(told, told + MESSAGE_CHANGES) });
-    }
+    if (missed || watcher.isBehind) {
+      if (!(yield* tellMissed(watcher, front, { from, upTo: page.revision }, surroundings))) return false;
+    } else if (!(yield* tellNews(watcher, news))) return false;
     const last = page.agents.at(-1);
     if (last === undefined || page.agents.length < pageSize) {
       // All ids that will ever be are covered from here on.
@@ -42,4 +46,48 @@ export async function* tellSnapshot(
     front.endPage(last.id);
     yield watcher.message({ snapshotAgents: page.agents });
   }
+}
+
+function* tellNews(watcher: Watcher, news: readonly WatchedChange[]): Generator<WatchMessage, boolean> {
+  for (let told = 0; told < news.length; told += MESSAGE_CHANGES) {
+    if (!watcher.goesOn()) return false;
+    yield watcher.message({ changes: news.slice(told, told + MESSAGE_CHANGES) });
+  }
+  return true;
+}
+
+/**
+ * The news for which the queue of a watcher that conflates had no room, from the log: what changed after one page's
+ * revision up to the next one's, of agents that earlier pages have shown. Returns false when the caller is gone.
+ */
+async function* tellMissed(
+  watcher: Watcher,
+  front: SnapshotFront,
+  { from, upTo }: { readonly from: bigint; readonly upTo: bigint },
+  { source, turnstile, pageSize, queueLimit }: WatchSurroundings,
+): AsyncGenerator<WatchMessage, boolean> {
+  const limit = Math.min(pageSize, queueLimit);
+  const missed = new NewestChanges(queueLimit);
+  // Before the first page nothing was shown.
+  let revision = front.coveredTo === 0n ? upTo : from;
+  while (revision < upTo) {
+    const after = revision;
+    const page = yield* reading(watcher, turnstile, () => source.read(after, limit));
+    if (page === undefined) return false;
+    check(page, after);
+    const last = page.transitions.at(-1);
+    revision = last !== undefined && page.transitions.length >= limit && last.revision < upTo ? last.revision : upTo;
+    for (const transition of page.transitions) {
+      if (transition.revision > upTo || !front.covers(transition.id)) continue;
+      const change = watcher.changeOf(transition);
+      if (change !== undefined) missed.push(change, revision);
+    }
+    if (missed.size + limit > queueLimit) missed.shrink();
+    while (missed.size > 0 && (revision === upTo || missed.size + limit > queueLimit)) {
+      const telling = missed.take(MESSAGE_CHANGES, revision);
+      if (!watcher.goesOn()) return false;
+      if (telling !== undefined) yield watcher.message({ changes: telling.changes });
+    }
+  }
+  return true;
 }

@@ -13,4 +13,6 @@ export interface WatchSurroundings {
   readonly pageSize: number;
   /** Changes that wait for one watcher at most. */
   readonly queueLimit: number;
+  /** How old a watch gets, give or take a quarter, in milliseconds. */
+  readonly maxAgeMs: number;
 }

@@ -1,16 +1,12 @@
-import type { Agent, Transition } from "../domain/agent.ts";
-import type { AgentFilter, ChangeType } from "../domain/filter.ts";
+import type { Transition } from "../domain/agent.ts";
+import type { AgentFilter, ChangeType, WatchedAgent } from "../domain/filter.ts";
 
 /** What somebody wants to watch. */
 export interface WatchQuery {
   readonly filter: AgentFilter;
   /** Only what comes after it. Undefined: begin with a snapshot. */
   readonly afterRevision: bigint | undefined;
-  /**
-   * The watcher would rather have the newest state of each agent than every step, while it is slow. Changes are not
-   * merged yet: the contract allows that, since merging happens only while a watcher is slow, and who is too slow is
-   * told where it stopped like everybody else.
-   */
+  /** The watcher would rather have the newest state of each agent than every step, while it is slow. */
   readonly conflate: boolean;
   /** How often to say how far the stream has come, in milliseconds. */
   readonly bookmarkMs: number;
@@ -24,11 +20,14 @@ export interface WatchedChange {
 }
 
 export interface WatchMessage {
-  /** Where to resume from: nothing at or below it is undelivered. 0 before the snapshot is complete. */
+  /**
+   * Where to resume from: nothing at or below it is undelivered. 0 before the snapshot is complete. For a watcher that
+   * conflates it moves only when what it was told is whole: then nothing above it was told, either.
+   */
   readonly revision: bigint;
   /** As of their own revisions; before any change in the same message. */
-  readonly snapshotAgents: readonly Agent[];
-  /** In the order of revisions. */
+  readonly snapshotAgents: readonly WatchedAgent[];
+  /** In the order of revisions; merged ones in the order of the first that was merged. */
   readonly changes: readonly WatchedChange[];
   readonly bookmark: { readonly snapshotComplete: boolean } | undefined;
 }

@@ -1,4 +1,5 @@
 import { tellSince } from "./catch-up.ts";
+import { watchedLongEnough } from "./refusals.ts";
 import { tellSnapshot } from "./snapshot.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { WatchMessage, WatchQuery } from "./watch-message.ts";
@@ -13,15 +14,23 @@ export async function* watchStream(
   signal: AbortSignal,
   surroundings: WatchSurroundings,
 ): AsyncGenerator<WatchMessage, void> {
-  const { hub, queueLimit } = surroundings;
-  const watcher = new Watcher(query, signal, queueLimit);
+  const { hub, queueLimit, maxAgeMs } = surroundings;
+  const watcher = new Watcher(query, signal, queueLimit, maxAgeMs);
   try {
     hub.join(watcher);
     const { afterRevision } = query;
-    const following = yield* afterRevision === undefined
+    let following = yield* afterRevision === undefined
       ? tellSnapshot(watcher, surroundings)
       : tellSince(watcher, afterRevision, surroundings);
     while (following && watcher.goesOn()) {
+      if (watcher.mayEnd) {
+        yield watcher.message({ bookmark: { snapshotComplete: false } });
+        throw watchedLongEnough();
+      }
+      if (watcher.isBehind) {
+        following = yield* tellSince(watcher, watcher.after, surroundings);
+        continue;
+      }
       const message = watcher.next(hub.position);
       if (message === undefined) await watcher.wait();
       else yield message;

@@ -1,8 +1,10 @@
 import type { Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { type AgentPredicate, changeType, predicateOf } from "../domain/filter.ts";
+import { NewestChanges } from "./newest-changes.ts";
 import { watcherTooSlow } from "./refusals.ts";
 import type { SnapshotFront } from "./snapshot-front.ts";
+import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
 import type { WatchedChange, WatchMessage, WatchMessageParts, WatchQuery } from "./watch-message.ts";
 
 /**
@@ -22,7 +24,13 @@ export class Watcher {
   readonly #passes: AgentPredicate;
   readonly #signal: AbortSignal;
   readonly #queueLimit: number;
-  #queue: WatchedChange[] = [];
+  readonly #waiting: WaitingChanges;
+  /** Of `performance.now()`. */
+  readonly #endsAt: number;
+  /** Changes were forgotten for lack of room: they have to be read again, from the log. */
+  #behind = false;
+  /** What was told so far is a place to resume from. */
+  #whole = true;
   #front: SnapshotFront | undefined;
   /** Everything at or below it was told, or was there before the watch began. */
   #after = 0n;
@@ -32,45 +40,62 @@ export class Watcher {
   #refusal: Refusal | undefined;
   /** Of `performance.now()`. */
   #bookmarkAt = performance.now() + FIRST_MESSAGE_MS;
-  #awaited: bigint | undefined;
   #resume: (() => void) | undefined;
   readonly #wake = () => this.#resume?.();
 
-  constructor(query: WatchQuery, signal: AbortSignal, queueLimit = QUEUE_LIMIT) {
+  /** `maxAgeMs`: how long until it has been open for long enough, give or take a quarter. */
+  constructor(
+    query: WatchQuery,
+    signal: AbortSignal,
+    queueLimit = QUEUE_LIMIT,
+    maxAgeMs: number = Number.POSITIVE_INFINITY,
+  ) {
     this.query = query;
     this.#passes = predicateOf(query.filter);
     this.#signal = signal;
     this.#queueLimit = queueLimit;
+    this.#endsAt = performance.now() + maxAgeMs * (0.75 + Math.random() / 2);
+    this.#waiting = query.conflate ? new NewestChanges(queueLimit) : new EveryChange(queueLimit);
     this.#told = query.afterRevision ?? 0n;
     signal.addEventListener("abort", this.#wake);
   }
 
   // ------------------------------------------------------------------ the hub's side
 
-  /** A transition that the feed has read. Returns false when the watcher has ended, and wants no more. */
-  offer(transition: Transition): boolean {
-    if (this.#refusal !== undefined) return false;
+  /**
+   * A transition that was read; `delivery`: how far the log was read with it. Returns false when the watcher takes no more,
+   * be it that it has ended or that it has to catch up from the log.
+   */
+  offer(transition: Transition, delivery: bigint): boolean {
+    if (this.#refusal !== undefined || this.#behind) return false;
     if (this.#front?.keeps(transition.id) === false) return true;
     const change = this.changeOf(transition);
     if (change === undefined) return true;
-    if (this.#queue.length >= this.#queueLimit) {
-      this.end(watcherTooSlow(this.#told));
+    if (!this.#waiting.push(change, delivery)) {
+      if (this.query.conflate) this.#fallBehind();
+      else this.end(watcherTooSlow(this.#told));
       return false;
     }
-    this.#queue.push(change);
     this.#wake();
     return true;
   }
 
-  /** The feed has come to `position`. */
-  reach(position: bigint): void {
-    if (this.#awaited !== undefined && position >= this.#awaited) this.#wake();
+  /** The feed has come to the position that was awaited. */
+  wake(): void {
+    this.#wake();
   }
 
   /** Ends the watch with an error; what waits in the queue is forgotten. The first word counts. */
   end(refusal: Refusal): void {
     this.#refusal ??= refusal;
-    this.#queue = [];
+    this.#waiting.forget();
+    this.#wake();
+  }
+
+  /** Memory is bounded also where a great many agents change while nobody reads: what has no room is in the log. */
+  #fallBehind(): void {
+    this.#behind = true;
+    this.#waiting.forget();
     this.#wake();
   }
 
@@ -91,7 +116,10 @@ export class Watcher {
   /** Waits until something may have happened, the next bookmark is due, or it is `until` (of `performance.now()`). */
   wait(until = Number.POSITIVE_INFINITY): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#wake(), Math.max(0, Math.min(this.#bookmarkAt, until) - performance.now()));
+      const timer = setTimeout(
+        () => this.#wake(),
+        Math.max(0, Math.min(this.#bookmarkAt, this.#endsAt, until) - performance.now()),
+      );
       this.#resume = () => {
         clearTimeout(timer);
         this.#resume = undefined;
@@ -100,14 +128,14 @@ export class Watcher {
     });
   }
 
+  /** Whether it has been open for long enough, and what it was told is a place to resume from. */
+  get mayEnd(): boolean {
+    return this.#whole && performance.now() >= this.#endsAt;
+  }
+
   /** Ends a wait when a promise settles. */
   wakeAfter(promise: Promise<unknown>): void {
     promise.then(this.#wake, this.#wake);
-  }
-
-  /** From now on waits end when the feed has come to `position`. */
-  awaitPosition(position: bigint | undefined): void {
-    this.#awaited = position;
   }
 
   /** The transition as this watcher sees it; undefined when it passes outside the filter. */
@@ -121,16 +149,46 @@ export class Watcher {
     if (revision > this.#after) this.#after = revision;
   }
 
-  /** The next message of a watch that is abreast of the feed, which is at `position`. Undefined: nothing to say now. */
+  /** Everything up to it was told. */
+  get after(): bigint {
+    return this.#after;
+  }
+
+  /** Whether so many more changes can wait before something has to be told. */
+  hasRoomFor(changes: number): boolean {
+    if (this.#waiting.size + changes > this.#queueLimit) this.#waiting.shrink();
+    return this.#waiting.size + changes <= this.#queueLimit;
+  }
+
+  /** Whether something waits to be told. */
+  get hasNews(): boolean {
+    return this.#waiting.size > 0;
+  }
+
+  /** Whether what comes next is in the log alone. */
+  get isBehind(): boolean {
+    return this.#behind && !this.hasNews;
+  }
+
+  /** From now on everything is offered again. Returns whether something was missed, of what came after `after`. */
+  rejoin(): boolean {
+    const behind = this.#behind;
+    this.#behind = false;
+    return behind;
+  }
+
+  /**
+   * The next message of a watch to which everything up to `position` was offered. Undefined: nothing to say now.
+   */
   next(position: bigint): WatchMessage | undefined {
-    if (this.#queue.length === 0) {
-      this.advance(position);
+    const telling = this.#waiting.take(MESSAGE_CHANGES, position);
+    if (telling === undefined) {
+      if (!this.#behind) this.advance(position);
       return this.dueBookmark();
     }
-    const changes = this.#queue.splice(0, MESSAGE_CHANGES);
-    const last = changes.at(-1);
-    if (this.#queue.length === 0) this.advance(position);
-    else if (last !== undefined) this.advance(last.transition.revision);
+    const { changes, reached } = telling;
+    this.#whole = reached !== undefined;
+    if (reached !== undefined) this.advance(reached);
     return this.message({ changes });
   }
 
@@ -155,12 +213,13 @@ export class Watcher {
 
   close(): void {
     this.#signal.removeEventListener("abort", this.#wake);
-    this.#queue = [];
+    this.#waiting.forget();
     this.#wake();
   }
 
+  /** Not in the midst of a batch of merged changes: what was told by then is as of no revision. */
   #isBookmarkDue(): boolean {
-    return performance.now() >= this.#bookmarkAt;
+    return this.#whole && performance.now() >= this.#bookmarkAt;
   }
 
   // ------------------------------------------------------------------- the snapshot
@@ -169,13 +228,17 @@ export class Watcher {
     this.#front = front;
   }
 
+  /** A page is about to be asked for. */
+  beginPage(): void {
+    this.#waiting.beginPage();
+  }
+
   /**
    * What to tell before a page of `revision`: changes up to it of agents that earlier pages have shown. Others up to it
    * are in the page, or will be in a later one; what came after it stays for later.
    */
   takeNews(front: SnapshotFront, revision: bigint): readonly WatchedChange[] {
-    const rest = this.#queue.findIndex(({ transition }) => transition.revision > revision);
-    const older = this.#queue.splice(0, rest === -1 ? this.#queue.length : rest);
+    const older = this.#waiting.endPage(revision);
     this.advance(revision);
     return older.filter(({ transition }) => front.covers(transition.id));
   }

@@ -12,9 +12,11 @@ import { QUEUE_LIMIT } from "./watcher.ts";
 /** Of the four connections of the pool: the others are the feed's and the replica's own. */
 const READERS = 2;
 const PAGE = 1_000;
+/** Streams that never end stay on the replica that they began on: after a rolling restart on the first that was ready. */
+const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
-  readonly database: Pick<Database, "feed" | "beats" | "clientConfig">;
+  readonly database: Pick<Database, "feed" | "beats" | "newClient">;
   readonly log: FeedLog;
   /** Transitions kept in memory; 20 000 unless told. */
   readonly ringCapacity?: number;
@@ -22,6 +24,8 @@ export interface WatchingOptions {
   readonly queueLimit?: number;
   /** Agents, or transitions, read at once; 1 000 unless told. */
   readonly pageSize?: number;
+  /** How old a watch gets, give or take a quarter, in milliseconds; 30 min unless told. */
+  readonly maxAgeMs?: number | undefined;
 }
 
 /** Everything that watches, of one replica. */
@@ -32,7 +36,7 @@ export interface Watching extends AsyncDisposable {
     /**
      * Ends when `signal` is aborted; holds nothing before it is iterated.
      *
-     * @throws Refusal REVISION_COMPACTED, REVISION_IN_FUTURE, WATCHER_TOO_SLOW, DRAINING, DATABASE_UNAVAILABLE (only
+     * @throws Refusal REVISION_COMPACTED, REVISION_IN_FUTURE, WATCHER_TOO_SLOW, DRAINING (also by age), DATABASE_UNAVAILABLE (only
      * before anything was said)
      */
     watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
@@ -51,6 +55,7 @@ export interface Watching extends AsyncDisposable {
 
 export function createWatching(options: WatchingOptions): Watching {
   const { database, log, ringCapacity = RING_CAPACITY, queueLimit = QUEUE_LIMIT, pageSize = PAGE } = options;
+  const { maxAgeMs = MAX_AGE_MS } = options;
   const source = new TransitionLog(database.feed);
   const feed = new ChangeFeed({ source, log });
   const hub = new Hub(ringCapacity);
@@ -58,7 +63,7 @@ export function createWatching(options: WatchingOptions): Watching {
   const wakeFeed = () => feed.wake();
   const notifications = new Notifications({ database, log, onHint: wakeFeed });
   const turnstile = new Turnstile(READERS);
-  const surroundings: WatchSurroundings = { hub, source, turnstile, wakeFeed, pageSize, queueLimit };
+  const surroundings: WatchSurroundings = { hub, source, turnstile, wakeFeed, pageSize, queueLimit, maxAgeMs };
   const close = async () => {
     hub.drain();
     await Promise.all([feed.close(), notifications.close()]);

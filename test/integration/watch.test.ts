@@ -42,6 +42,16 @@ async function create(replica: WatchingReplica, agentId: string, clawIdentifier 
   await replica.users.create({ username, email: null, displayName: "", agent: { agentId, clawIdentifier } }, by());
 }
 
+/** The database as a standby had it that had not got what came after `kept`. */
+async function loseTail(replica: WatchingReplica, kept: bigint, timeline?: string): Promise<void> {
+  await replica.query(
+    `WITH l AS (DELETE FROM agent_liveness WHERE revision > $1 RETURNING agent),
+       a AS (DELETE FROM agents WHERE revision > $1), t AS (DELETE FROM agent_transitions WHERE revision > $1)
+     UPDATE revision_counter SET revision = $1, timeline = coalesce($2, timeline)`,
+    [kept, timeline],
+  );
+}
+
 const STATUSES = ["idle", "busy", "on_call", "offline"] as const;
 
 /** Agents that are created, changed, moved, deleted and created again by turns. Refusals are part of the game. */
@@ -124,7 +134,10 @@ describe("a snapshot under way while agents change", () => {
     }
     const whole = scene.read(first, { filter: { agentIds: ["two"] } });
     await whole.until(({ snapshot }) => snapshot !== undefined);
-    expect(whole.messages[0]?.snapshotAgents[0]).toEqual(await first.agents.get({ agentId: "two" }));
+    const [two] = whole.messages[0]?.snapshotAgents ?? [];
+    expect(await first.agents.get({ agentId: "two" })).toMatchObject({ ...two });
+    // No clocks that move without transitions.
+    expect(two).not.toHaveProperty("leaseExpiresAt");
   });
 });
 
@@ -323,11 +336,7 @@ describe("a lost history", () => {
     await create(first, "lost");
     const reader = scene.read(second);
     await reader.until(({ snapshot }) => snapshot?.length === 2);
-    // The database as a standby had it that had not got the last transition; its first transition finds a new timeline.
-    await first.query("DELETE FROM agent_liveness WHERE revision > $1", [kept]);
-    await first.query("DELETE FROM agents WHERE revision > $1", [kept]);
-    await first.query("DELETE FROM agent_transitions WHERE revision > $1", [kept]);
-    await first.query("UPDATE revision_counter SET revision = $1, timeline = 'FFFFFFFF'", [kept]);
+    await loseTail(first, kept, "FFFFFFFF");
     await create(first, "found");
     expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
     const resumed = scene.read(second, { afterRevision: reader.revision });
@@ -337,5 +346,44 @@ describe("a lost history", () => {
     const again = scene.read(second);
     await again.until(({ snapshot }) => snapshot !== undefined);
     expect([...again.set.keys()].sort()).toEqual(["agent", "found"]);
+  });
+
+  test("is noticed before the new one has a first transition, by whoever asks first", async () => {
+    await using scene = await startScene({});
+    const { first } = scene;
+    await create(first, "agent");
+    const kept = await scene.log.newest();
+    await create(first, "lost");
+    const lost = await scene.log.newest();
+    const reader = scene.read(first);
+    await reader.until(({ snapshot }) => snapshot?.length === 2);
+    await loseTail(first, kept, "FFFFFFFF");
+    const asked = scene.read(first, { afterRevision: lost });
+    expect(await asked.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    const again = scene.read(first);
+    await again.until(({ snapshot }) => snapshot !== undefined);
+    expect([...again.set.keys()]).toEqual(["agent"]);
+    expect(again.snapshotRevision).toBeGreaterThan(lost);
+    await create(first, "found");
+    await again.until(({ revisions }) => revisions.length === 1);
+    expect(await first.query("SELECT from_revision FROM revision_jumps")).toEqual([{ from_revision: kept }]);
+  });
+
+  test("of the same server and timeline is noticed by a replica that knows better", async () => {
+    await using scene = await startScene({});
+    const { first } = scene;
+    await create(first, "agent");
+    const kept = await scene.log.newest();
+    await create(first, "lost");
+    const lost = await scene.log.newest();
+    const reader = scene.read(first);
+    await reader.until(({ snapshot }) => snapshot?.length === 2);
+    await loseTail(first, kept);
+    expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    expect(await scene.read(first, { afterRevision: lost }).end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+    const jumps = await first.query<{ to_revision: bigint }>("SELECT to_revision FROM revision_jumps");
+    expect(jumps).toHaveLength(1);
+    expect(jumps[0]?.to_revision).toBeGreaterThan(lost);
   });
 });

@@ -1,17 +1,6 @@
-import type { Agent, AgentStatus, Transition } from "../../src/domain/agent.ts";
+import type { AgentStatus, Transition } from "../../src/domain/agent.ts";
 import { type AgentFilter, agentOf, predicateOf, type WatchedAgent } from "../../src/domain/filter.ts";
 import type { LogPage, SnapshotPage } from "../../src/storage/transition-log.ts";
-
-const UNWATCHED = {
-  backoff: { steps: 0, lastAt: null },
-  hold: null,
-  epoch: 1n,
-  held: false,
-  replicaId: null,
-  suspectSince: null,
-  lastHeartbeat: null,
-  leaseExpiresAt: null,
-} as const;
 
 /** A reproducible source of numbers in [0, 1) (mulberry32). */
 export function randomOf(seed: number): () => number {
@@ -54,6 +43,14 @@ export class FakeLog {
     }));
   }
 
+  async renounce(seen: bigint): Promise<void> {
+    await this.#ask(() => {
+      if (this.revision >= seen) return;
+      this.jumps.push({ from: this.revision, to: seen + 1n });
+      this.revision = seen + 1n;
+    });
+  }
+
   async readSnapshotPage(filter: AgentFilter, afterId: bigint, limit: number): Promise<SnapshotPage> {
     this.pages += 1;
     const passes = predicateOf(filter);
@@ -62,8 +59,7 @@ export class FakeLog {
       agents: [...this.agents.values()]
         .filter((agent) => agent.id > afterId && passes(agent))
         .sort((one, other) => Number(one.id - other.id))
-        .slice(0, limit)
-        .map((agent): Agent => ({ ...agent, ...UNWATCHED })),
+        .slice(0, limit),
     }));
   }
 

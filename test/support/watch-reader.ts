@@ -12,12 +12,18 @@ export interface WatchReaderOptions {
   readonly filter?: Partial<AgentFilter>;
   readonly afterRevision?: bigint;
   readonly bookmarkMs?: number;
+  readonly conflate?: boolean;
   /** What the reader does between two messages. */
   readonly pace?: () => Promise<unknown>;
 }
 
-export function watchQuery({ filter, afterRevision, bookmarkMs = 60_000 }: WatchReaderOptions = {}): WatchQuery {
-  return { filter: { ...EVERY_AGENT, ...filter }, afterRevision, conflate: false, bookmarkMs };
+export function watchQuery({
+  filter,
+  afterRevision,
+  bookmarkMs = 60_000,
+  conflate = false,
+}: WatchReaderOptions = {}): WatchQuery {
+  return { filter: { ...EVERY_AGENT, ...filter }, afterRevision, conflate, bookmarkMs };
 }
 
 /** What a watcher can know of an agent, in a form that can be compared. */
@@ -40,6 +46,8 @@ export class WatchReader {
   /** The set at the moment when the snapshot was complete. */
   snapshot: readonly string[] | undefined;
   snapshotRevision: bigint | undefined;
+  /** The set as of each revision that a message named, from the snapshot on. */
+  readonly states = new Map<bigint, readonly string[]>();
   /** Where it would resume from. */
   revision: bigint;
   error: unknown;
@@ -102,7 +110,7 @@ export class WatchReader {
         if (!passes(agent)) throw new Error(`${agent.agentId} does not pass the filter`);
         this.set.set(agent.agentId, { id: agent.id, text: seen(agent) });
       }
-      for (const change of message.changes) this.#apply(change, query.afterRevision === undefined);
+      for (const change of message.changes) this.#apply(change, query);
       if (message.bookmark?.snapshotComplete) {
         this.snapshot = this.texts;
         this.snapshotRevision = message.revision;
@@ -112,15 +120,18 @@ export class WatchReader {
         throw new Error(`the revision of a message is ${message.revision} after ${this.revision}`);
       }
       this.revision = message.revision;
+      if (this.snapshot !== undefined) this.states.set(this.revision, this.texts);
       await pace?.();
     }
   }
 
-  #apply(change: WatchedChange, keepsSet: boolean): void {
+  #apply(change: WatchedChange, query: WatchQuery): void {
+    const keepsSet = query.afterRevision === undefined;
     const { type, transition } = change;
     const { agentId, id, revision } = transition;
     const last = this.changes.at(-1);
-    if (last !== undefined && last.transition.revision >= revision) {
+    // A merged change stands where the first of those that it was made of would stand.
+    if (!query.conflate && last !== undefined && last.transition.revision >= revision) {
       throw new Error(`change ${revision} comes after ${last.transition.revision}`);
     }
     if (revision <= this.revision) throw new Error(`change ${revision} comes after a message of ${this.revision}`);

@@ -131,7 +131,7 @@ describe("the change feed", () => {
       (source) => {
         source.revision = 101n;
       },
-      "restart at 101",
+      "restart at 103",
     ],
     [
       "was compacted before it was read",

@@ -1,82 +1,9 @@
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { describe, expect, it, vi } from "vitest";
-import type { AgentStatus } from "../../src/domain/agent.ts";
+import { describe, expect, it } from "vitest";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
-import type { Watches } from "../../src/rpc/backend.ts";
-import { ChangeFeed } from "../../src/watch/change-feed.ts";
-import { Hub } from "../../src/watch/hub.ts";
-import type { WatchSurroundings } from "../../src/watch/surroundings.ts";
-import { Turnstile } from "../../src/watch/turnstile.ts";
-import { watchStream } from "../../src/watch/watch-stream.ts";
-import { FakeLog, randomOf, replay } from "../support/fake-log.ts";
-import { seen, WatchReader, type WatchReaderOptions, watchQuery } from "../support/watch-reader.ts";
-
-const quiet = { info: () => undefined, warn: () => undefined };
-
-interface SceneOptions {
-  readonly ringCapacity?: number;
-  readonly pageSize?: number;
-  readonly queueLimit?: number;
-}
-
-/** A replica on a database in memory. */
-async function startScene({ ringCapacity = 1_000, pageSize = 3, queueLimit = 100 }: SceneOptions = {}) {
-  const source = new FakeLog();
-  const feed = new ChangeFeed({ source, log: quiet });
-  const hub = new Hub(ringCapacity);
-  feed.subscribe(hub);
-  await feed.start();
-  const surroundings: WatchSurroundings = {
-    hub,
-    source,
-    turnstile: new Turnstile(2),
-    wakeFeed: () => feed.wake(),
-    pageSize,
-    queueLimit,
-  };
-  const watches: Watches = { watch: (query, signal) => watchStream(query, signal, surroundings) };
-  return {
-    source,
-    feed,
-    hub,
-    watches,
-    read: (options?: WatchReaderOptions) => new WatchReader(watches, options),
-    /** Lets the feed read all that was committed. */
-    async settle() {
-      feed.wake();
-      await vi.waitFor(() => expect(hub.position).toBe(source.revision), { interval: 1 });
-    },
-    [Symbol.asyncDispose]: () => feed.close(),
-  };
-}
-
-const STATUSES: readonly AgentStatus[] = ["idle", "busy", "offline"];
-
-/** Changes something, somehow. */
-function changeSomething(source: FakeLog, random: () => number): void {
-  const pick = <Item>(items: readonly Item[]): Item | undefined => items[Math.floor(random() * items.length)];
-  const agent = pick([...source.agents.values()]);
-  const dice = random();
-  if (agent === undefined || (dice < 0.2 && source.agents.size < 15)) {
-    const taken = new Set([...source.agents.values()].map(({ agentId }) => agentId));
-    const free = Array.from({ length: 20 }, (_, n) => `agent-${n}`).filter((agentId) => !taken.has(agentId));
-    source.create(pick(free) ?? "none", random() < 0.5 ? "claw-a" : "claw-b");
-  } else if (dice < 0.3) {
-    source.delete(agent.id);
-  } else if (dice < 0.5) {
-    source.change(agent.id, { clawIdentifier: agent.clawIdentifier === "claw-a" ? "claw-b" : "claw-a" });
-  } else {
-    source.change(agent.id, { status: pick(STATUSES) ?? "idle" });
-  }
-}
-
-/** Lets others go first for a few turns of the event loop, now and then for long enough that the feed polls in between. */
-function turnsOf(random: () => number): (most: number) => Promise<void> {
-  return async (most) => {
-    if (random() < 0.1) await sleep(random() * 8);
-    for (let left = Math.floor(random() * most); left > 0; left -= 1) await turn();
-  };
-}
+import { randomOf, replay } from "../support/fake-log.ts";
+import { seen, watchQuery } from "../support/watch-reader.ts";
+import { changeSomething, startScene, turnsOf } from "../support/watch-scene.ts";
 
 const FILTERS: readonly Partial<AgentFilter>[] = [
   {},
@@ -414,6 +341,21 @@ describe("an open watch", () => {
     const aborted = scene.watches.watch(watchQuery(), AbortSignal.abort())[Symbol.asyncIterator]();
     expect(await aborted.next()).toEqual({ done: true, value: undefined });
     expect(scene.source.pages).toBe(1);
+  });
+
+  it("ends when it is old enough, with the revision to resume from, and not before its snapshot is whole", async () => {
+    await using scene = await startScene({ maxAgeMs: 80, pageSize: 2 });
+    for (let n = 0; n < 7; n += 1) scene.source.create(`agent-${n}`);
+    const begun = performance.now();
+    await using slow = scene.read({ conflate: true, pace: () => sleep(60) });
+    await using idle = scene.read({ afterRevision: 107n });
+    for (const reader of [idle, slow]) {
+      expect(await reader.end()).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
+      expect(performance.now() - begun).toBeGreaterThan(reader === idle ? 60 : 180);
+      expect(reader.messages.at(-1)).toMatchObject({ revision: 107n, bookmark: { snapshotComplete: false } });
+    }
+    expect(slow.snapshot).toHaveLength(7);
+    expect(scene.hub.size).toBe(0);
   });
 
   it("ends when the replica drains, and no other begins", async () => {

@@ -1,9 +1,12 @@
 -- The next agents by id that pass a filter (null: any), and the revision that they are as of: one statement is one
--- snapshot. Without agents one row comes all the same, with nothing but the revision.
+-- snapshot. Without agents one row comes all the same, with nothing but the revision. What watchers do not see (leases,
+-- epochs) is in another table and stays unread: a join with it would be planned to read it from its first row, for each page.
 SELECT c.revision AS snapshot_revision, s.*
 FROM revision_counter c
 LEFT JOIN (
-  SELECT * FROM agent_states a
+  SELECT a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason,
+    a.created_at, a.status_changed_at, a.revision
+  FROM agents a
   WHERE a.id > $1::bigint
     AND ($2::text[] IS NULL OR a.agent_id = ANY ($2::text[]))
     AND ($3::bigint[] IS NULL OR a.user_id = ANY ($3::bigint[]))

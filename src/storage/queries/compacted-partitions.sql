@@ -1,0 +1,8 @@
+-- Partitions of the log that lie wholly before the floor, the oldest first: still attached, half detached (an attempt was
+-- broken off), or detached and not dropped yet.
+SELECT p.relname AS name, i.inhrelid IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS pending
+FROM pg_class p LEFT JOIN pg_inherits i ON i.inhrelid = p.oid
+WHERE p.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'agent_transitions'::regclass)
+  AND p.relkind = 'r' AND p.relname ~ '^agent_transitions_\d+$'
+  AND substring(p.relname FROM '\d+$')::bigint + revisions_per_partition() - 1 <= (SELECT oldest FROM revision_counter)
+ORDER BY substring(p.relname FROM '\d+$')::bigint

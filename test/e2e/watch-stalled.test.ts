@@ -1,0 +1,62 @@
+import { expect, test } from "vitest";
+import { startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
+import { History, type MessageJson } from "../watch-check/history.ts";
+import { readLog } from "../watch-check/log.ts";
+import { call, openWatch } from "../watch-check/wire.ts";
+
+const AGENTS = Array.from({ length: 100 }, (_, n) => `agent-${n}`);
+const ROUNDS = 20;
+
+/** A watcher on a connection of its own, and what it was told. */
+function watch(base: string, conflate: boolean) {
+  const history = new History(conflate ? "conflating" : "every step", {}, conflate);
+  history.begin();
+  let heard = performance.now();
+  const open = openWatch<MessageJson>(base, { conflate, bookmarkInterval: "1s" }, (message) => {
+    heard = performance.now();
+    history.take(message);
+  });
+  return { history, open, silentMs: () => performance.now() - heard };
+}
+
+test("a reader that stands still delays nobody: with conflation it gets the newest states, without it is told where it stopped", async () => {
+  await using service = await startService({ watchLimits: { queueLimit: 300, pageSize: 100, ringCapacity: 500 } });
+  const base = `http://${service.addresses.http}`;
+  const user = (agentId: string) => ({ username: agentId, agentId, clawIdentifier: "claw" });
+  await Promise.all(AGENTS.map((agentId) => call(base, "UserService/CreateUser", user(agentId))));
+  const [quick, merging, every] = [watch(base, false), watch(base, true), watch(base, false)];
+  const all = [quick, merging, every];
+  for (const { history } of all) await until("the snapshot is whole", () => history.revision !== undefined);
+  merging.open.stall();
+  every.open.stall();
+  const delays: number[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const status = round % 2 === 0 ? "AGENT_STATUS_BUSY" : "AGENT_STATUS_IDLE";
+    const before = quick.history.counts.changes;
+    await call(base, "AgentService/SendHeartbeat", { beats: AGENTS.map((agentId) => ({ agentId, status })) });
+    const begun = performance.now();
+    await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length);
+    delays.push(performance.now() - begun);
+  }
+  delays.sort((one, other) => one - other);
+  expect(delays[ROUNDS / 2]).toBeLessThan(250);
+  const newest = quick.history.revision ?? 0n;
+  merging.open.goOn();
+  every.open.goOn();
+  await until("the one that conflates is abreast", () => merging.history.revision === newest, 10_000);
+  // Twenty states of each agent, of which what was on its way came as it was.
+  expect(merging.history.counts.merged).toBeGreaterThan(AGENTS.length * ROUNDS * 0.2);
+  const error = await every.open.ended;
+  expect(error).toMatchObject({ text: expect.stringContaining("WATCHER_TOO_SLOW") });
+  // Where it stopped is where it says it did: from there it misses nothing.
+  every.history.begin();
+  const { revision } = every.history;
+  const again = openWatch<MessageJson>(base, { afterRevision: `${revision}`, bookmarkInterval: "1s" }, (message) =>
+    every.history.take(message),
+  );
+  await until("it is abreast, too", () => every.history.revision === newest, 10_000);
+  for (const open of [again, quick.open, merging.open]) open.cut();
+  const log = await readLog(service.databaseUrl);
+  expect(all.flatMap(({ history }) => history.judge(log))).toEqual([]);
+}, 60_000);

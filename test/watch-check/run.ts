@@ -1,0 +1,181 @@
+/**
+ * One run of the checker: writers, watchers and disturbances over some replicas; then quiet; then every watcher's history is
+ * held against the log.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { History } from "./history.ts";
+import { readLog } from "./log.ts";
+import { Random } from "./random.ts";
+import { Cluster, Replica, type ReplicaLimits } from "./stage.ts";
+import { keepWatching, randomFilter } from "./watching.ts";
+import { write } from "./writers.ts";
+
+export interface RunOptions {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly watchers: number;
+  readonly writers: number;
+  /** How long things are disturbed. */
+  readonly disturbedMs: number;
+  readonly killReplicas: boolean;
+  readonly restartPostgres: boolean;
+  say(line: string): void;
+}
+
+export interface Outcome {
+  readonly problems: readonly string[];
+  readonly transitions: number;
+  /** Everything that was done and counted, in a line. */
+  readonly summary: string;
+}
+
+/** Every run has its own limits, so that rings, pages and queues are overrun. */
+function limitsOf(random: Random): ReplicaLimits {
+  return {
+    ringCapacity: random.pick([20, 200, 20_000]),
+    pageSize: random.pick([3, 10, 1_000]),
+    queueLimit: random.pick([15, 100, 10_000]),
+    maxAgeMs: random.pick([2_000, 1_800_000]),
+  };
+}
+
+export async function run(options: RunOptions): Promise<Outcome> {
+  const { seed, say } = options;
+  const random = new Random(seed);
+  const limits = limitsOf(random);
+  const silent = random.chance(0.3);
+  say(`seed ${seed}: ${JSON.stringify({ ...limits, notifications: silent ? "dropped" : "sent" })}`);
+  await using stack = new AsyncDisposableStack();
+  const cluster = stack.use(await Cluster.start());
+  const replicas = Array.from({ length: options.replicas }, () => new Replica(cluster.url(), limits));
+  stack.defer(async () => void (await Promise.all(replicas.map((replica) => replica.stop("SIGKILL")))));
+  await migrated(cluster.url());
+  if (silent) await dropNotifications(cluster);
+  await Promise.all(replicas.map((replica) => replica.start()));
+  const elsewhere = await openTransactionElsewhere(cluster);
+  stack.defer(() => elsewhere.end());
+
+  const bases = () => replicas.flatMap(({ base }) => base ?? []);
+  const [writing, calm, over] = [new AbortController(), new AbortController(), new AbortController()];
+  const users: string[] = [];
+  const writers = Array.from({ length: options.writers }, (_, n) =>
+    write({ random: new Random(seed * 1_000 + n), signal: writing.signal, bases, onUser: (id) => users.push(id) }),
+  );
+  const histories: History[] = [];
+  const watchers: Promise<void>[] = [];
+  for (let n = 0; n < options.watchers; n += 1) {
+    const own = new Random(seed * 1_000 + 500 + n);
+    const conflates = own.chance(0.4);
+    const history = new History(`watcher ${n}${conflates ? " (conflating)" : ""}`, randomFilter(own, users), conflates);
+    histories.push(history);
+    watchers.push(keepWatching({ random: own, history, calm: calm.signal, signal: over.signal, bases }));
+    await sleep(10);
+  }
+  const done = await disturb(options, random, cluster, replicas);
+  writing.abort();
+  await Promise.all(writers);
+  await Promise.all(replicas.map(async (replica) => replica.base ?? (await replica.start())));
+  calm.abort();
+  const problems: string[] = [];
+  const newest = await untilStill(cluster.url());
+  const deadline = performance.now() + 20_000;
+  while (histories.some(({ revision = 0n }) => revision < newest) && performance.now() < deadline) await sleep(50);
+  for (const { name, revision } of histories) {
+    if (revision === undefined || revision < newest)
+      problems.push(`${name} has come to ${revision}, the log to ${newest}`);
+  }
+  over.abort();
+  await Promise.all(watchers);
+  const log = await readLog(cluster.url());
+  problems.push(...histories.flatMap((history) => history.judge(log)));
+  const sum = (count: keyof History["counts"]) => histories.reduce((total, { counts }) => total + counts[count], 0);
+  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes told, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes`;
+  say(`seed ${seed}: ${summary}: ${problems.length === 0 ? "all as the log has it" : `${problems.length} PROBLEMS`}`);
+  return { problems, transitions: log.length, summary };
+}
+
+async function disturb(
+  { disturbedMs, killReplicas, restartPostgres }: RunOptions,
+  random: Random,
+  cluster: Cluster,
+  replicas: readonly Replica[],
+): Promise<string[]> {
+  const counts = { kills: 0, drains: 0, "LISTEN cut": 0, "connections cut": 0, "PostgreSQL restarts": 0 };
+  const end = performance.now() + disturbedMs;
+  const restartAt = restartPostgres
+    ? performance.now() + disturbedMs * random.between(0.3, 0.7)
+    : Number.POSITIVE_INFINITY;
+  const starting: Promise<void>[] = [];
+  while (performance.now() < end) {
+    await sleep(random.between(100, 700));
+    if (performance.now() > restartAt && counts["PostgreSQL restarts"] === 0) {
+      counts["PostgreSQL restarts"] += 1;
+      await cluster.restart(random.pick(["SIGQUIT", "SIGINT"]));
+      continue;
+    }
+    const there = replicas.filter(({ base }) => base !== undefined);
+    if (killReplicas && there.length > 1 && random.chance(0.25)) {
+      const replica = random.pick(there);
+      const signal = random.pick(["SIGKILL", "SIGKILL", "SIGTERM"] as const);
+      counts[signal === "SIGKILL" ? "kills" : "drains"] += 1;
+      await replica.stop(signal);
+      starting.push(replica.start());
+    } else {
+      const which = random.pick(["listen", "%"]);
+      counts[which === "listen" ? "LISTEN cut" : "connections cut"] += 1;
+      await cluster
+        .query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+           AND application_name LIKE 'harborforge-agents ' || $1 AND ($1 <> '%' OR random() < 0.5)`,
+          [which],
+        )
+        .catch(() => undefined);
+    }
+  }
+  await Promise.all(starting);
+  return Object.entries(counts).map(([what, count]) => `${count} ${what}`);
+}
+
+/** The first replica migrates; here nobody else does. */
+async function migrated(url: string): Promise<void> {
+  const { migrate } = await import("../../src/storage/migrate.ts");
+  await migrate(url);
+}
+
+/** Every NOTIFY of the service goes nowhere: a function of the same name comes first. */
+async function dropNotifications(cluster: Cluster): Promise<void> {
+  const name = new URL(cluster.url()).pathname.slice(1);
+  await cluster.query(`CREATE SCHEMA silent;
+    CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';
+    ALTER DATABASE ${name} SET search_path = silent, public, pg_catalog;`);
+}
+
+/** What holds back `xmin` for the whole server, and must not hold back a watcher. */
+async function openTransactionElsewhere(cluster: Cluster): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: cluster.url("postgres") });
+  // A restart of PostgreSQL ends it.
+  client.on("error", () => undefined);
+  await client.connect();
+  await client.query("BEGIN");
+  await client.query("CREATE TABLE somebody_writes (n integer)");
+  return client;
+}
+
+/** The last revision, when nothing was added for a while: leases may still end. */
+async function untilStill(url: string): Promise<bigint> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    let [newest, since] = [0n, performance.now()];
+    while (performance.now() - since < 500) {
+      const { rows } = await client.query<{ revision: string }>("SELECT revision::text FROM revision_counter");
+      const revision = BigInt(rows[0]?.revision ?? 0);
+      if (revision !== newest) [newest, since] = [revision, performance.now()];
+      await sleep(50);
+    }
+    return newest;
+  } finally {
+    await client.end();
+  }
+}

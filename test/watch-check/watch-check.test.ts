@@ -1,0 +1,21 @@
+import { randomInt } from "node:crypto";
+import { expect, test } from "vitest";
+import { run } from "./run.ts";
+
+// The short form: the long one, of many seeds, is `npm run test:watch`.
+test("watchers are told what the log has, once and in order, whatever happens to replicas and connections", async () => {
+  const lines: string[] = [];
+  const { problems, transitions } = await run({
+    seed: randomInt(1_000_000),
+    replicas: 2,
+    watchers: 20,
+    writers: 3,
+    disturbedMs: 5_000,
+    killReplicas: true,
+    restartPostgres: false,
+    say: (line) => lines.push(line),
+  });
+  // The seed is the first thing to know when it fails.
+  expect({ problems, run: problems.length > 0 ? lines : [] }).toEqual({ problems: [], run: [] });
+  expect(transitions).toBeGreaterThan(50);
+}, 60_000);

@@ -1,0 +1,87 @@
+/** The service as anybody can speak to it: JSON over HTTP, by the Connect protocol's own rules, without a library for it. */
+import http2 from "node:http2";
+
+const ERROR_AFTER_MS = 5_000;
+
+/** What the service said no with. */
+export class WireError extends Error {
+  /** Everything about it, details decoded as far as text goes: reasons can be looked for in it. */
+  readonly text: string;
+
+  constructor(message: string, text = "") {
+    super(message);
+    this.text = `${message} ${text}`;
+  }
+}
+
+export interface ErrorJson {
+  readonly code?: string;
+  readonly message?: string;
+  readonly details?: readonly { readonly value?: string }[];
+}
+
+function wireError({ code, message, details = [] }: ErrorJson): WireError {
+  const texts = details.map(({ value = "" }) => Buffer.from(value, "base64").toString("latin1"));
+  return new WireError(`${code}: ${message}`, texts.join(" "));
+}
+
+/** One unary call. `method` as `AgentService/GetAgent`. */
+export async function call<Answer>(base: string, method: string, request: object): Promise<Answer> {
+  const response = await fetch(`${base}/harborforge.agents.v1.${method}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "connect-protocol-version": "1" },
+    body: JSON.stringify(request),
+    signal: AbortSignal.timeout(ERROR_AFTER_MS),
+  });
+  const json = await response.json();
+  if (!response.ok) throw wireError(json as ErrorJson);
+  return json as Answer;
+}
+
+export interface OpenWatch {
+  /** Reads no further, so that the server has to wait. */
+  stall(): void;
+  goOn(): void;
+  /** Cuts the connection. */
+  cut(): void;
+  /** Resolves when the stream has ended: with what the server said, or what became of the connection. */
+  readonly ended: Promise<Error | undefined>;
+}
+
+/** A watch on a connection of its own, with small windows of flow control: a reader that stalls is felt soon. */
+export function openWatch<Message>(base: string, request: object, onMessage: (message: Message) => void): OpenWatch {
+  const session = http2.connect(base, { settings: { initialWindowSize: 1_024 } });
+  const { promise, resolve } = Promise.withResolvers<Error | undefined>();
+  session.on("error", resolve);
+  session.on("close", () => resolve(new Error("the connection was closed")));
+  const stream = session.request({
+    ":method": "POST",
+    ":path": "/harborforge.agents.v1.AgentService/WatchAgents",
+    "content-type": "application/connect+json",
+    "connect-protocol-version": "1",
+  });
+  const body = Buffer.from(JSON.stringify(request));
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(body.length, 1);
+  stream.end(Buffer.concat([head, body]));
+  let status = 0;
+  let rest = Buffer.alloc(0);
+  stream.on("response", (headers) => {
+    status = Number(headers[":status"]);
+  });
+  stream.on("error", resolve);
+  stream.on("data", (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk]);
+    while (status === 200 && rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {
+      const end = 5 + rest.readUInt32BE(1);
+      const json = JSON.parse(rest.subarray(5, end).toString("utf8"));
+      const last = (rest[0] ?? 0) & 2;
+      rest = rest.subarray(end);
+      if (last !== 0) resolve(json.error === undefined ? undefined : wireError(json.error));
+      else onMessage(json);
+    }
+  });
+  stream.on("end", () => resolve(new Error(`the stream ended with status ${status}: ${rest.toString("utf8")}`)));
+  const ended = promise.finally(() => session.destroy());
+  return { stall: () => stream.pause(), goOn: () => stream.resume(), cut: () => session.destroy(), ended };
+}
