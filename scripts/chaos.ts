@@ -1,7 +1,7 @@
 // Runs the chaos suite: real processes, faults from a seed, and an observer that judges. See --help.
 import { parseArgs } from "node:util";
-import { INVARIANTS } from "../test/chaos/checks.ts";
 import { FAULTS } from "../test/chaos/faults.ts";
+import { report } from "../test/chaos/report.ts";
 import { type ChaosResult, runChaos } from "../test/chaos/run-chaos.ts";
 
 const HELP = `npm run test:chaos -- [options]
@@ -50,7 +50,7 @@ async function main(): Promise<number> {
     console.log(`seed ${seed}`);
     try {
       const result = await run(seed);
-      show(result);
+      for (const line of report(result, Number(values.show))) console.log(`  ${line}`);
       if (result.violations.length === 0) passed += 1;
       else failed += 1;
     } catch (error) {
@@ -77,30 +77,4 @@ function run(seed: number): Promise<ChaosResult> {
     onLine: (line) => console.log(`  ${line}`),
     signal: stop.signal,
   });
-}
-
-function show(result: ChaosResult): void {
-  const { violations, sentences, lateness, transitions, reports, faults, refusals, excused } = result;
-  console.log(`  ${transitions} transitions, ${reports} acknowledged reports; faults: ${words(faults)}`);
-  console.log(`  refused beats: ${words(refusals)}`);
-  const sorted = [...lateness].sort((one, other) => one - other);
-  const at = (share: number) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
-  if (sorted.length > 0) {
-    console.log(
-      `  ${sorted.length} agents fell silent and were found; ms after the end of the lease: p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)}`,
-    );
-  }
-  if (excused.length > 0)
-    console.log(`  excused, as their own way and the service were hindered at once: ${excused.length}`);
-  for (const invariant of INVARIANTS) {
-    const broken = sentences.filter((_, index) => violations[index]?.invariant === invariant);
-    console.log(
-      `  ${broken.length === 0 ? "ok    " : "FAILED"} ${invariant}${broken.length === 0 ? "" : ` (${broken.length})`}`,
-    );
-    for (const sentence of broken.slice(0, Number(values.show))) console.log(`           ${sentence}`);
-  }
-}
-
-function words(counts: ReadonlyMap<string, number>): string {
-  return counts.size === 0 ? "none" : [...counts].map(([word, times]) => `${word} ${times}`).join(", ");
 }

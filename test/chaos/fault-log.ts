@@ -77,8 +77,13 @@ export class FaultLog {
   }
 
   /** The faults that may have to do with what happened then. */
+  near(at: Instant, withinMs: number): Fault[] {
+    return this.faults.filter(({ from, until }) => from <= at && (until ?? at) >= at - withinMs);
+  }
+
+  /** The same in words. */
   around(at: Instant, withinMs: number): string {
-    const near = this.faults.filter(({ from, until }) => from <= at && (until ?? at) >= at - withinMs);
+    const near = this.near(at, withinMs);
     if (near.length === 0) return "no fault was near";
     return near
       .map(({ kind, what, from, until }) => {

@@ -18,6 +18,8 @@ export interface PlannedFault {
   readonly claws: readonly Claw[];
   readonly replicas: readonly ReplicaPlace[];
   readonly database: boolean;
+  /** Nothing that it could hit was free. */
+  readonly idle: boolean;
   run(): Promise<void>;
 }
 
@@ -88,9 +90,9 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
     };
   },
   /** Somebody misbehaves, on a connection of his own. */
-  flood: ({ world, random, leaseMs, replicas }) => {
+  flood: ({ world, random, leaseMs }) => {
     const kind = random.pick<FloodKind>(["reports", "deaf", "streams", "giants"]);
-    const [hit] = random.sample(replicas, 1);
+    const [hit] = random.sample(world.replicas, 1);
     const forMs = random.between(0.5, 1) * leaseMs;
     return {
       ...inHand({}),
@@ -184,7 +186,7 @@ function onClaws(
 ): PlannedFault {
   const what = leases === 0 ? names(hit) : `${names(hit)} for ${leases.toFixed(1)} leases`;
   return {
-    ...inHand({ claws: hit }),
+    ...inHand({ claws: hit, idle: hit.length === 0 }),
     run: () =>
       during(world, { kind, what, claws: indexes(hit) }, async () => {
         await Promise.all(hit.map(begin));
@@ -196,7 +198,10 @@ function onClaws(
 
 function onReplicas(kind: string, hit: readonly ReplicaPlace[], world: World, act: () => Promise<void>): PlannedFault {
   const what = hit.map(({ process }) => process.name).join(", ");
-  return { ...inHand({ replicas: hit }), run: () => during(world, { kind, what, outage: true }, act) };
+  return {
+    ...inHand({ replicas: hit, idle: hit.length === 0 }),
+    run: () => during(world, { kind, what, outage: true }, act),
+  };
 }
 
 async function startAgain(hit: readonly Pick<ReplicaPlace, "process">[]): Promise<void> {
@@ -218,7 +223,7 @@ async function during(
 }
 
 function inHand(what: Partial<Omit<PlannedFault, "run">>): Omit<PlannedFault, "run"> {
-  return { claws: [], replicas: [], database: false, ...what };
+  return { claws: [], replicas: [], database: false, idle: false, ...what };
 }
 
 function names(claws: readonly Claw[]): string {

@@ -35,8 +35,10 @@ export interface ChaosResult extends Verdict {
   readonly faults: ReadonlyMap<string, number>;
   /** Of all claws: refused beats by reason. */
   readonly refusals: ReadonlyMap<string, number>;
-  /** Each with its time and the faults that were near. */
+  /** Of each violation, with its time and the faults that were near. */
   readonly sentences: readonly string[];
+  /** How many violations had which kinds of faults near. */
+  readonly near: ReadonlyMap<string, number>;
 }
 
 const REPLICAS = 3;
@@ -96,6 +98,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       faults: count(world.log.faults.map(({ kind }) => kind)),
       refusals: sum(world.claws.map(({ refusals }) => refusals)),
       sentences,
+      near: count(
+        verdict.violations.map(({ at }) => {
+          const kinds = new Set(world.log.near(at, 2 * leaseMs).map(({ kind }) => kind));
+          return [...kinds].sort().join(" + ") || "nothing";
+        }),
+      ),
     };
   } finally {
     clearInterval(chatter);
@@ -177,7 +185,7 @@ function planOf(
   const free =
     plan.replicas.every((replica) => replicas.includes(replica)) && plan.claws.every((claw) => claws.includes(claw));
   const database = !plan.database || inHand.every((other) => !other.database);
-  return free && database ? plan : undefined;
+  return free && database && !plan.idle ? plan : undefined;
 }
 
 function took(since: number): string {

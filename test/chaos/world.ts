@@ -84,6 +84,8 @@ export class World implements WorldParts, AsyncDisposable {
           databaseUrl: () => database.urlThrough(toDatabase.port),
           env: {
             HARBORFORGE_HEARTBEAT_INTERVAL: `${options.intervalMs}ms`,
+            // Longer than enrolling a fleet takes: nobody is to be offline before the first beat.
+            HARBORFORGE_FIRST_LEASE: "10m",
             HARBORFORGE_DRAIN_GRACE: `${options.intervalMs * 2}ms`,
             ...options.env,
           },
