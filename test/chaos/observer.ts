@@ -33,8 +33,7 @@ export class Observer {
   async finish(): Promise<Observation> {
     this.#stopping = true;
     await this.#done;
-    const transitions = await this.#reader.after(this.#from);
-    const agents = await this.#reader.agents();
+    const { transitions, agents } = await this.#reader.everything(this.#from);
     return { transitions, agents, faults: differences(this.#seen, transitions) };
   }
 

@@ -18,6 +18,8 @@ export function report(result: ChaosResult, show: number): string[] {
     lines.push(broken.length === 0 ? `ok     ${invariant}` : `FAILED ${invariant} (${broken.length})`);
     for (const sentence of broken.slice(0, show)) lines.push(`         ${sentence}`);
   }
+  if (result.trace.length > 0)
+    lines.push("the agent of the first violation:", ...result.trace.map((line) => `  ${line}`));
   return lines;
 }
 

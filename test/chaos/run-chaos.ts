@@ -5,6 +5,7 @@ import { judge, type Verdict } from "./checks.ts";
 import { FAULTS, type PlannedFault } from "./faults.ts";
 import { Observer } from "./observer.ts";
 import { Random } from "./random.ts";
+import { trace } from "./trace.ts";
 import { LogReader } from "./transition-log.ts";
 import { World } from "./world.ts";
 
@@ -37,6 +38,8 @@ export interface ChaosResult extends Verdict {
   readonly refusals: ReadonlyMap<string, number>;
   /** Of each violation, with its time and the faults that were near. */
   readonly sentences: readonly string[];
+  /** What the agent of the first violation said and what became of it, where there is one. */
+  readonly trace: readonly string[];
   /** How many violations had which kinds of faults near. */
   readonly near: ReadonlyMap<string, number>;
 }
@@ -74,6 +77,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     await Promise.race([aborted, hitWithFaults(world, options)]);
     onLine(`${took(begin)} until the last fault was over`);
     await Promise.race([aborted, everybodyIsBack(world, leaseMs)]);
+    // What is said from now on would change while it is read.
+    clearInterval(chatter);
     // What was wrongly expired, or expires late, shows by then.
     await Promise.race([aborted, sleep(leaseMs * 1.2)]);
     const endedAt = Date.now();
@@ -88,6 +93,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       promises,
       endedAt,
     });
+    const first = verdict.violations.find(({ agentId }) => agentId !== undefined);
     const sentences = verdict.violations.map(({ at, invariant, agentId, what }) => {
       const who = agentId === undefined ? "" : `${agentId}: `;
       return `${world.log.second(at)} s, ${invariant}: ${who}${what}. Near: ${world.log.around(at, 2 * leaseMs)}`;
@@ -98,6 +104,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       faults: count(world.log.faults.map(({ kind }) => kind)),
       refusals: sum(world.claws.map(({ refusals }) => refusals)),
       sentences,
+      trace:
+        first?.agentId === undefined
+          ? []
+          : trace(first.agentId, first.at, 4 * leaseMs, world.ledger.streams, observation.transitions, world.log),
       near: count(
         verdict.violations.map(({ at }) => {
           const kinds = new Set(world.log.near(at, 2 * leaseMs).map(({ kind }) => kind));

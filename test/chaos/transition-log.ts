@@ -58,8 +58,17 @@ export class LogReader implements AsyncDisposable {
     }
   }
 
-  /** @throws while the database is away */
-  async agents(): Promise<AgentRow[]> {
+  /** The whole log and the agents' rows as of one instant. @throws while the database is away */
+  async everything(after: bigint): Promise<{ transitions: LoggedTransition[]; agents: AgentRow[] }> {
+    const client = await this.#connected();
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    const transitions = await this.after(after);
+    const agents = await this.#agents();
+    await client.query("COMMIT");
+    return { transitions, agents };
+  }
+
+  async #agents(): Promise<AgentRow[]> {
     const client = await this.#connected();
     const { rows } = await client.query<{ agent_id: string; status: string; revision: string }>(
       "SELECT agent_id, status, revision::text FROM agents",
