@@ -3,15 +3,24 @@ import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../gen/harbor
 import { BeatBook, type Report } from "./beat-book.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
 import { pause, RetryPause } from "./retry-pause.ts";
-import type { ServiceClients } from "./transport.ts";
+import type { ConnectedClients } from "./transport.ts";
 import { type BeatView, beatView } from "./views.ts";
 import { millisOf } from "./wire-words.ts";
 
 /** What counts until the server has told its own. */
 const INTERVAL_MS = 10_000;
 const MOST_BEATS = 1_000;
-/** The server says hello before anything is asked of it. */
+/** The server says hello before anything is asked of it. Where leases are short, it has less time for that. */
 const HELLO_PATIENCE_MS = 5_000;
+const HELLOS_PER_LEASE = 4;
+/**
+ * A beat that is not answered for this share of the interval, and then a question on the same connection that is not
+ * for as long: the connection is dead. So another carries the beat before two thirds of the lease are over. A server
+ * without its database answers questions and acknowledges nothing; its streams stay.
+ */
+const PATIENCE_SHARE = 1 / 3;
+const LONGEST_PATIENCE_MS = 5_000;
+const WATCH_MS = 100;
 
 /** How the connection to the service stands. */
 export type HeartbeatConnection =
@@ -19,7 +28,8 @@ export type HeartbeatConnection =
   | { readonly state: "waiting"; readonly error: CallError | undefined; readonly retryInMs: number };
 
 export interface HeartbeatStreamOptions {
-  readonly clients: Pick<ServiceClients, "agents">;
+  /** Where these can tell that their connection is dead, and open another, the stream moves when it is. */
+  readonly clients: Pick<ConnectedClients, "agents"> & Partial<Pick<ConnectedClients, "isAnswered" | "reconnect">>;
   /** The claw that the agents live in; beats for agents of another are refused. */
   readonly clawIdentifier: string;
   /** Names this process, anew at each of its starts. */
@@ -48,6 +58,8 @@ export class HeartbeatStream {
   #intervalMs = INTERVAL_MS;
   #leaseMs = 3 * INTERVAL_MS;
   #mostBeats = MOST_BEATS;
+  /** Since when what was sent waits for a word of the server; undefined while nothing does. */
+  #waitingSince: number | undefined;
   #leaving = false;
   #wake: () => void = () => undefined;
 
@@ -109,22 +121,31 @@ export class HeartbeatStream {
   async #converse(): Promise<CallError | undefined> {
     const hello = Promise.withResolvers<void>();
     const ending = new AbortController();
-    const patience = setTimeout(() => ending.abort(), HELLO_PATIENCE_MS);
+    const { clients } = this.#options;
+    const abandon = (): void => {
+      ending.abort();
+      clients.reconnect?.();
+    };
+    const patience = setTimeout(abandon, Math.min(HELLO_PATIENCE_MS, this.#leaseMs / HELLOS_PER_LEASE));
     const signal = AbortSignal.any([ending.signal, this.#stop.signal]);
     signal.addEventListener("abort", () => {
       hello.resolve();
       this.#wake();
     });
     this.#book.restart();
+    this.#waitingSince = undefined;
+    const watch = this.#watchConnection(abandon);
     let drain: NodeJS.Timeout | undefined;
     try {
-      const responses = this.#options.clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
+      const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
       for await (const response of responses) {
         clearTimeout(patience);
+        this.#waitingSince = undefined;
         this.#listen(response);
         hello.resolve();
         const within = response.draining?.reconnectWithin;
-        if (within !== undefined) drain ??= setTimeout(() => ending.abort(), Math.random() * millisOf(within));
+        // By another connection, since this one leads to the replica that wants to be left.
+        if (within !== undefined) drain ??= setTimeout(abandon, Math.random() * millisOf(within));
         this.#wake();
       }
       return undefined;
@@ -133,8 +154,27 @@ export class HeartbeatStream {
     } finally {
       clearTimeout(patience);
       clearTimeout(drain);
+      clearInterval(watch);
       ending.abort();
     }
+  }
+
+  /** Nothing tells of a connection that went silent, and leases run on. */
+  #watchConnection(abandon: () => void): NodeJS.Timeout | undefined {
+    const { isAnswered } = this.#options.clients;
+    if (isAnswered === undefined) return undefined;
+    let asking = false;
+    const check = async (): Promise<void> => {
+      const since = this.#waitingSince;
+      const patienceMs = Math.min(LONGEST_PATIENCE_MS, this.#intervalMs * PATIENCE_SHARE);
+      if (asking || since === undefined || performance.now() - since < patienceMs) return;
+      asking = true;
+      const answered = await isAnswered(patienceMs);
+      asking = false;
+      // Whatever came meanwhile, the connection lives.
+      if (!answered && this.#waitingSince === since) abandon();
+    };
+    return setInterval(() => void check(), WATCH_MS);
   }
 
   #listen(response: HeartbeatResponse): void {
@@ -164,17 +204,17 @@ export class HeartbeatStream {
     let sequence = 0n;
     let renewedAt = performance.now();
     while (!signal.aborted && !this.#over) {
-      const waitMs = renewedAt + this.#intervalMs - performance.now();
-      if (waitMs <= 0) {
+      if (performance.now() >= renewedAt + this.#intervalMs) {
         this.#book.renewAll();
         renewedAt = performance.now();
       }
       if (this.#book.hasWork) {
         sequence += 1n;
         const beats = this.#book.take(sequence, this.#mostBeats);
+        this.#waitingSince ??= performance.now();
         yield sequence === 1n ? { sequence, beats, clawIdentifier, instanceId, generation } : { sequence, beats };
       } else {
-        await this.#woken(waitMs);
+        await this.#woken(Math.max(0, renewedAt + this.#intervalMs - performance.now()));
       }
     }
   }

@@ -1,7 +1,8 @@
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { Health } from "../../gen/health/v1/health_pb.ts";
 
 /** Typed callers of both services. */
 export interface ServiceClients {
@@ -11,6 +12,10 @@ export interface ServiceClients {
 
 /** Callers on one connection, which ends with them. */
 export interface ConnectedClients extends ServiceClients, Disposable {
+  /** Whether the other end of the connection answers at all, whatever it says: a question that needs no database. */
+  isAnswered(withinMs: number): Promise<boolean>;
+  /** Gives the connection up: calls under way on it end with `UNAVAILABLE`, and the next one opens another. */
+  reconnect(): void;
   /** Ends the connection and every call that is under way on it. May be repeated. */
   close(): void;
 }
@@ -34,10 +39,17 @@ export function createServiceClients({ address }: { readonly address: string }):
     pingTimeoutMs: PING_PATIENCE_MS,
   });
   const transport = createGrpcTransport({ baseUrl, sessionManager: connection });
+  const health = createClient(Health, transport);
   const close = (): void => connection.abort();
   return {
     agents: createClient(AgentService, transport),
     users: createClient(UserService, transport),
+    isAnswered: (withinMs) =>
+      health.check({}, { timeoutMs: withinMs }).then(
+        () => true,
+        (error: unknown) => ConnectError.from(error).code !== Code.DeadlineExceeded,
+      ),
+    reconnect: () => connection.abort(new ConnectError("the connection was given up", Code.Unavailable)),
     close,
     [Symbol.dispose]: close,
   };

@@ -1,0 +1,105 @@
+import type { ServiceClients } from "../../src/client/transport.ts";
+
+type Agents = ServiceClients["agents"];
+type Requests = Parameters<Agents["heartbeat"]>[0];
+type Responses = ReturnType<Agents["heartbeat"]>;
+
+/** Times are milliseconds of the machine's clock, which is also the database's. */
+export type Instant = number;
+
+/** The statuses by their numbers in the contract. */
+const STATUS_NAMES = ["", "idle", "on_call", "busy", "exhausted", "offline"];
+
+/** A message of beats as it went to the connection. */
+export interface SentMessage {
+  readonly sequence: bigint;
+  readonly sentAt: Instant;
+  readonly agents: readonly string[];
+  /** What was reported, by agent; beats that only renew are not in it. */
+  readonly reports: ReadonlyMap<string, string>;
+  readonly leaving: boolean;
+  /** Agents whose beat the server did not take. */
+  readonly refused: Set<string>;
+  ackedAt: Instant | undefined;
+}
+
+/** One heartbeat stream as seen from between the client and its connection. */
+export interface StreamRecord {
+  /** In the order in which streams were opened, over all claws. */
+  readonly order: number;
+  /** Which process of a claw opened it. */
+  readonly seat: string;
+  readonly openedAt: Instant;
+  endedAt: Instant | undefined;
+  readonly messages: SentMessage[];
+}
+
+/**
+ * Writes down what goes into heartbeat streams and what comes back, by itself: neither the client's books nor the
+ * service's are asked.
+ */
+export class Ledger {
+  readonly streams: StreamRecord[] = [];
+
+  /** Callers whose heartbeat streams are written down. */
+  tap(agents: Agents, seat: string): Agents {
+    return { ...agents, heartbeat: (requests, options) => this.#record(agents, requests, options, seat) };
+  }
+
+  #record(agents: Agents, requests: Requests, options: Parameters<Agents["heartbeat"]>[1], seat: string): Responses {
+    const record: StreamRecord = {
+      order: this.streams.length,
+      seat,
+      openedAt: Date.now(),
+      endedAt: undefined,
+      messages: [],
+    };
+    this.streams.push(record);
+    return listenTo(record, agents.heartbeat(recordRequests(record, requests), options));
+  }
+}
+
+async function* recordRequests(record: StreamRecord, requests: Requests): Requests {
+  for await (const request of requests) {
+    const reports = new Map<string, string>();
+    const agents: string[] = [];
+    let leaving = false;
+    for (const { agentId = "", status = 0, leaving: leaves = false } of request.beats ?? []) {
+      agents.push(agentId);
+      leaving ||= leaves;
+      if (status !== 0) reports.set(agentId, STATUS_NAMES[status] ?? "unknown");
+    }
+    record.messages.push({
+      sequence: request.sequence ?? 0n,
+      sentAt: Date.now(),
+      agents,
+      reports,
+      leaving,
+      refused: new Set(),
+      ackedAt: undefined,
+    });
+    yield request;
+  }
+}
+
+async function* listenTo(record: StreamRecord, responses: Responses): Responses {
+  let unacknowledged = 0;
+  try {
+    for await (const response of responses) {
+      const now = Date.now();
+      for (const { sequence, agentId, error } of response.results) {
+        if (sequence === 0n || error === undefined) continue;
+        record.messages.find((message) => message.sequence === sequence)?.refused.add(agentId);
+      }
+      for (;;) {
+        const message = record.messages[unacknowledged];
+        if (message === undefined || message.sequence > response.acknowledgedSequence) break;
+        message.ackedAt = now;
+        unacknowledged += 1;
+      }
+      yield response;
+    }
+  } finally {
+    record.endedAt = Date.now();
+  }
+}

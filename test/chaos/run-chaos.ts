@@ -1,0 +1,215 @@
+import { cp } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Promises } from "./allowance.ts";
+import { judge, type Verdict } from "./checks.ts";
+import { FAULTS, type PlannedFault } from "./faults.ts";
+import { Observer } from "./observer.ts";
+import { Random } from "./random.ts";
+import { trace } from "./trace.ts";
+import { LogReader } from "./transition-log.ts";
+import { World } from "./world.ts";
+
+export interface ChaosOptions {
+  readonly seed: number;
+  /** How long faults begin, in milliseconds; what they take to end comes on top. */
+  readonly forMs: number;
+  readonly agents: number;
+  readonly claws: number;
+  /** A lease is three of them. */
+  readonly intervalMs: number;
+  /** Names of `FAULTS`. */
+  readonly faults: readonly string[];
+  /** How many faults may be under way at once. */
+  readonly atOnce: number;
+  /** What an expiry may take beyond its lease on a machine as busy as this. */
+  readonly slackMs: number;
+  /** Reports a second, over all agents. */
+  readonly reportsPerSecond: number;
+  /** Where the logs of the replicas are kept; nowhere unless given. */
+  readonly keepLogsIn?: string;
+  readonly onLine: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface ChaosResult extends Verdict {
+  readonly transitions: number;
+  readonly faults: ReadonlyMap<string, number>;
+  /** Of all claws: refused beats by reason. */
+  readonly refusals: ReadonlyMap<string, number>;
+  /** Of each violation, with its time and the faults that were near. */
+  readonly sentences: readonly string[];
+  /** What the agent of the first violation said and what became of it, where there is one. */
+  readonly trace: readonly string[];
+  /** How many violations had which kinds of faults near. */
+  readonly near: ReadonlyMap<string, number>;
+}
+
+const REPLICAS = 3;
+/** What a run may take beyond its faults: starting, the last recoveries, judging. */
+const PATIENCE_MS = 180_000;
+const TICK_MS = 50;
+
+/**
+ * Lets a fleet beat on three replicas while faults from a seed hit everything, then judges what the log says by what was
+ * sent and what was done. Starts and ends all it needs.
+ *
+ * @throws when it cannot start, or does not come to its end in time
+ */
+export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
+  const { intervalMs, onLine } = options;
+  const begin = performance.now();
+  await using world = await World.start({ ...options, replicas: REPLICAS });
+  onLine(`${took(begin)} to start ${REPLICAS} replicas and ${options.agents} agents in ${options.claws} claws`);
+  await using reader = new LogReader(() => world.database.url);
+  const observer = new Observer(reader, 0n);
+  const tooLate = AbortSignal.timeout(options.forMs + PATIENCE_MS);
+  const signal = options.signal === undefined ? tooLate : AbortSignal.any([tooLate, options.signal]);
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new Error("the run did not come to its end in time")));
+  });
+  aborted.catch(() => undefined);
+  const chatter = startChatter(world, options);
+  try {
+    for (const claw of world.claws) claw.start();
+    const leaseMs = 3 * intervalMs;
+    await Promise.race([aborted, everybodyIsBack(world, leaseMs)]);
+    onLine(`${took(begin)} until every agent beat`);
+    await Promise.race([aborted, hitWithFaults(world, options)]);
+    onLine(`${took(begin)} until the last fault was over`);
+    await Promise.race([aborted, everybodyIsBack(world, leaseMs)]);
+    // What is said from now on would change while it is read.
+    clearInterval(chatter);
+    // What was wrongly expired, or expires late, shows by then.
+    await Promise.race([aborted, sleep(leaseMs * 1.2)]);
+    const endedAt = Date.now();
+    const observation = await Promise.race([aborted, observer.finish()]);
+    const promises: Promises = { leaseMs, slackMs: options.slackMs, claws: options.claws };
+    const clawOf = new Map(world.claws.flatMap(({ agentIds, index }) => agentIds.map((agentId) => [agentId, index])));
+    const verdict = judge({
+      observation,
+      streams: world.ledger.streams,
+      log: world.log,
+      clawOf,
+      promises,
+      endedAt,
+    });
+    const first = verdict.violations.find(({ agentId }) => agentId !== undefined);
+    const sentences = verdict.violations.map(({ at, invariant, agentId, what }) => {
+      const who = agentId === undefined ? "" : `${agentId}: `;
+      return `${world.log.second(at)} s, ${invariant}: ${who}${what}. Near: ${world.log.around(at, 2 * leaseMs)}`;
+    });
+    return {
+      ...verdict,
+      transitions: observation.transitions.length,
+      faults: count(world.log.faults.map(({ kind }) => kind)),
+      refusals: sum(world.claws.map(({ refusals }) => refusals)),
+      sentences,
+      trace:
+        first?.agentId === undefined
+          ? []
+          : trace(first.agentId, first.at, 4 * leaseMs, world.ledger.streams, observation.transitions, world.log),
+      near: count(
+        verdict.violations.map(({ at }) => {
+          const kinds = new Set(world.log.near(at, 2 * leaseMs).map(({ kind }) => kind));
+          return [...kinds].sort().join(" + ") || "nothing";
+        }),
+      ),
+    };
+  } finally {
+    clearInterval(chatter);
+    await observer.stop();
+    if (options.keepLogsIn !== undefined) {
+      const to = options.keepLogsIn;
+      const filter = (path: string) => path === world.folder || path.endsWith(".log");
+      await cp(world.folder, to, { recursive: true, filter });
+    }
+  }
+}
+
+function startChatter(world: World, { seed, reportsPerSecond }: ChaosOptions): NodeJS.Timeout {
+  const random = new Random(seed ^ 0x5eed);
+  return setInterval(() => {
+    for (let owed = (reportsPerSecond * TICK_MS) / 1_000; owed > 0; owed -= 1) {
+      if (random.chance(owed)) random.pick(world.claws).chatter(random);
+    }
+  }, TICK_MS);
+}
+
+/** Each stream of a running claw had something acknowledged since; judged by the ledger, not by the service. */
+async function everybodyIsBack(world: World, leaseMs: number): Promise<void> {
+  const since = Date.now();
+  const deadline = since + 4 * leaseMs + 10_000;
+  for (;;) {
+    const waiting = new Set(world.claws.filter(({ running }) => running).map(({ identifier }) => identifier));
+    for (const { seat, messages } of world.ledger.streams) {
+      const heard = messages.some(({ ackedAt, sentAt }) => ackedAt !== undefined && sentAt >= since);
+      if (heard) waiting.delete(seat.slice(0, seat.indexOf("/")));
+    }
+    if (waiting.size === 0) return;
+    if (Date.now() > deadline) {
+      world.log.accident(`not heard though nothing is in the way any more: ${[...waiting].join(", ")}`);
+      return;
+    }
+    await sleep(TICK_MS);
+  }
+}
+
+async function hitWithFaults(world: World, options: ChaosOptions): Promise<void> {
+  const random = new Random(options.seed);
+  const leaseMs = 3 * options.intervalMs;
+  const underWay = new Set<{ plan: PlannedFault; done: Promise<void> }>();
+  const until = performance.now() + options.forMs;
+  // All kinds once, in an order of the seed, before any comes again: a short run meets as many as it can.
+  let bag: string[] = [];
+  while (performance.now() < until && options.signal?.aborted !== true) {
+    if (bag.length === 0) bag = random.sample(options.faults, options.faults.length);
+    const plan = planOf(
+      bag.shift() ?? "",
+      world,
+      random,
+      leaseMs,
+      [...underWay].map((one) => one.plan),
+    );
+    if (plan !== undefined) {
+      const entry = { plan, done: plan.run().finally(() => underWay.delete(entry)) };
+      underWay.add(entry);
+      while (underWay.size >= options.atOnce) await Promise.race([...underWay].map(({ done }) => done));
+    }
+    await sleep(random.between(0.05, 0.7) * leaseMs);
+  }
+  await Promise.all([...underWay].map(({ done }) => done));
+}
+
+/** Undefined where what it would hit is in the hand of another fault. */
+function planOf(
+  kind: string,
+  world: World,
+  random: Random,
+  leaseMs: number,
+  inHand: readonly PlannedFault[],
+): PlannedFault | undefined {
+  const claws = world.claws.filter((claw) => claw.running && !inHand.some((other) => other.claws.includes(claw)));
+  const replicas = world.replicas.filter((replica) => !inHand.some((other) => other.replicas.includes(replica)));
+  const plan = FAULTS[kind]?.({ world, random, leaseMs, claws, replicas });
+  if (plan === undefined) throw new RangeError(`no such fault: ${kind}; there are ${Object.keys(FAULTS).join(", ")}`);
+  const free =
+    plan.replicas.every((replica) => replicas.includes(replica)) && plan.claws.every((claw) => claws.includes(claw));
+  const database = !plan.database || inHand.every((other) => !other.database);
+  return free && database && !plan.idle ? plan : undefined;
+}
+
+function took(since: number): string {
+  return `${((performance.now() - since) / 1_000).toFixed(1)} s`;
+}
+
+function count(words: readonly string[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
+  return counts;
+}
+
+function sum(all: readonly ReadonlyMap<string, number>[]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const counts of all) for (const [word, times] of counts) sums.set(word, (sums.get(word) ?? 0) + times);
+  return sums;
+}

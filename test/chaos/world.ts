@@ -1,0 +1,150 @@
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createServiceClients, type ServiceClients } from "../../src/client/transport.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { FaultProxy } from "../support/fault-proxy.ts";
+import { ChaosDatabase } from "./chaos-database.ts";
+import { Claw } from "./claw.ts";
+import { FaultLog } from "./fault-log.ts";
+import { Ledger } from "./ledger.ts";
+import { ReplicaProcess } from "./replica-process.ts";
+
+const ENROLMENTS_AT_ONCE = 64;
+
+export interface WorldOptions {
+  readonly replicas: number;
+  readonly claws: number;
+  readonly agents: number;
+  readonly intervalMs: number;
+  /** Of the replicas, over what the chaos sets. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly onLine: (line: string) => void;
+}
+
+/** A replica and its way to the database. */
+export interface ReplicaPlace {
+  readonly index: number;
+  readonly process: ReplicaProcess;
+  readonly toDatabase: FaultProxy;
+}
+
+interface WorldParts {
+  readonly folder: string;
+  readonly log: FaultLog;
+  readonly ledger: Ledger;
+  readonly database: ChaosDatabase;
+  readonly replicas: readonly ReplicaPlace[];
+  readonly claws: readonly Claw[];
+  /** Agents that no claw hosts, for those who misbehave. */
+  readonly floodAgents: readonly string[];
+}
+
+/** Everything that a chaos run starts: a database, replicas, claws and the ways between them. Ends with all of it. */
+export class World implements WorldParts, AsyncDisposable {
+  readonly folder: string;
+  readonly log: FaultLog;
+  readonly ledger: Ledger;
+  readonly database: ChaosDatabase;
+  readonly replicas: readonly ReplicaPlace[];
+  readonly claws: readonly Claw[];
+  readonly floodAgents: readonly string[];
+  readonly #undo: AsyncDisposableStack;
+
+  private constructor(parts: WorldParts, undo: AsyncDisposableStack) {
+    this.folder = parts.folder;
+    this.log = parts.log;
+    this.ledger = parts.ledger;
+    this.database = parts.database;
+    this.replicas = parts.replicas;
+    this.claws = parts.claws;
+    this.floodAgents = parts.floodAgents;
+    this.#undo = undo;
+  }
+
+  static async start(options: WorldOptions): Promise<World> {
+    await using undo = new AsyncDisposableStack();
+    const folder = await mkdtemp(join(tmpdir(), "harborforge-chaos-"));
+    undo.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
+    // Root runs PostgreSQL by another account, which has to pass through.
+    await chmod(folder, 0o711);
+    const dataDir = join(folder, "data");
+    await mkdir(dataDir, { mode: 0o711 });
+    const log = new FaultLog(options.onLine);
+    undo.defer(() => log.close());
+
+    const database = undo.use(await ChaosDatabase.start(dataDir));
+    await migrate(database.url);
+    const replicas = await Promise.all(
+      Array.from({ length: options.replicas }, async (_, index) => {
+        const toDatabase = undo.use(await FaultProxy.open(() => [database.port]));
+        const name = `replica ${index + 1}`;
+        const process = new ReplicaProcess({
+          name,
+          databaseUrl: () => database.urlThrough(toDatabase.port),
+          env: {
+            HARBORFORGE_HEARTBEAT_INTERVAL: `${options.intervalMs}ms`,
+            // Longer than enrolling a fleet takes: nobody is to be offline before the first beat.
+            HARBORFORGE_FIRST_LEASE: "10m",
+            HARBORFORGE_DRAIN_GRACE: `${options.intervalMs * 2}ms`,
+            ...options.env,
+          },
+          logFile: join(folder, `replica-${index + 1}.log`),
+          onDied: (how) => log.accident(`${name}: ${how}`),
+        });
+        undo.use(process).start();
+        return { index, process, toDatabase };
+      }),
+    );
+    const abandon = () => {
+      for (const { process } of replicas) process.abandon();
+      database.abandon();
+    };
+    process.once("exit", abandon);
+    undo.defer(() => void process.off("exit", abandon));
+    await Promise.all(replicas.map(({ process }) => process.serving()));
+
+    const routes = () => replicas.flatMap(({ process: { port } }) => (port === undefined ? [] : [port]));
+    const ledger = new Ledger();
+    const perClaw = Math.ceil(options.agents / options.claws);
+    const claws = await Promise.all(
+      Array.from({ length: options.claws }, async (_, index) => {
+        const identifier = `claw-${index + 1}`;
+        const agentIds = Array.from({ length: perClaw }, (_, agent) => `agent-${index + 1}-${agent + 1}`);
+        return undo.use(await Claw.open({ index, identifier, agentIds, routes, ledger, log }));
+      }),
+    );
+    const floodAgents = Array.from({ length: 10 }, (_, index) => `flood-${index + 1}`);
+    options.onLine("the replicas serve; enrolling agents");
+    await enrol(routes(), [
+      ...claws.flatMap(({ identifier, agentIds }) =>
+        agentIds.map((agentId) => ({ agentId, clawIdentifier: identifier })),
+      ),
+      ...floodAgents.map((agentId) => ({ agentId, clawIdentifier: "flood" })),
+    ]);
+    return new World({ folder, log, ledger, database, replicas, claws, floodAgents }, undo.move());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#undo.disposeAsync();
+  }
+}
+
+/** Users with their agents, through all replicas. */
+async function enrol(
+  ports: readonly number[],
+  agents: readonly { agentId: string; clawIdentifier: string }[],
+): Promise<void> {
+  await using undo = new AsyncDisposableStack();
+  const waiting = agents.values();
+  const work = async (clients: ServiceClients): Promise<void> => {
+    for (const { agentId, clawIdentifier } of waiting) {
+      await clients.users.createUser({ username: agentId, displayName: agentId, agentId, clawIdentifier });
+    }
+  };
+  const workers = ports.flatMap((port) => {
+    const clients = undo.use(createServiceClients({ address: `127.0.0.1:${port}` }));
+    return Array.from({ length: ENROLMENTS_AT_ONCE }, () => work(clients));
+  });
+  await Promise.all(workers);
+}

@@ -1,0 +1,172 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+
+/** How the way stands: it carries, it breaks what is open and refuses what comes, or it swallows without a word. */
+type Way = "carrying" | "cut" | "swallowing";
+
+/**
+ * A TCP proxy whose connections a test can break, stall and swallow. New connections go to the ports of `routes` in turn,
+ * past those that refuse, as a balancer without health checks would do it. Loopback only.
+ */
+export class FaultProxy implements AsyncDisposable {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #routes: () => readonly number[];
+  readonly #connections = new Set<Connection>();
+  #way: Way = "carrying";
+  #turn: number;
+
+  private constructor(server: Server, routes: () => readonly number[], turn: number) {
+    this.#server = server;
+    this.#routes = routes;
+    this.#turn = turn;
+    this.port = portOf(server);
+    server.on("connection", (socket) => this.#accept(socket));
+  }
+
+  /** @param turn which of the routes is the first one's; the next connection takes the next */
+  static async open(routes: () => readonly number[], turn = 0): Promise<FaultProxy> {
+    const server = createServer();
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return new FaultProxy(server, routes, turn);
+  }
+
+  /** `host:port` to connect to. */
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  /** Breaks every connection with a reset. New ones are carried. */
+  drop(): number {
+    const { size } = this.#connections;
+    for (const connection of this.#connections) connection.reset();
+    return size;
+  }
+
+  /** The open connections carry nothing from now on, and stay open. New ones are carried. */
+  stall(): number {
+    for (const connection of this.#connections) connection.stall();
+    return this.#connections.size;
+  }
+
+  /** What was stalled is carried again, all that had piled up first. */
+  resume(): void {
+    for (const connection of this.#connections) connection.resume();
+  }
+
+  /** Breaks every connection and refuses new ones, until `mend`. */
+  cut(): void {
+    this.#way = "cut";
+    this.drop();
+  }
+
+  /** Open and new connections carry nothing, and nobody is told, until `mend`. */
+  swallow(): void {
+    this.#way = "swallowing";
+    this.stall();
+  }
+
+  mend(): void {
+    this.#way = "carrying";
+    this.resume();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cut();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #accept(inner: Socket): void {
+    inner.on("error", () => undefined);
+    if (this.#way === "cut") {
+      inner.resetAndDestroy();
+      return;
+    }
+    const connection = new Connection(inner, this.#nextRoutes(), () => this.#connections.delete(connection));
+    this.#connections.add(connection);
+    if (this.#way === "carrying") connection.resume();
+  }
+
+  #nextRoutes(): number[] {
+    const routes = this.#routes();
+    const first = routes.length === 0 ? 0 : this.#turn++ % routes.length;
+    return [...routes.slice(first), ...routes.slice(0, first)];
+  }
+}
+
+/** Begins stalled; the first `resume` connects it. */
+class Connection {
+  readonly #inner: Socket;
+  readonly #routes: number[];
+  readonly #onEnd: () => void;
+  #outer: Socket | undefined;
+  #connected = false;
+  #stalled = true;
+  #ended = false;
+
+  constructor(inner: Socket, routes: number[], onEnd: () => void) {
+    this.#inner = inner;
+    this.#routes = routes;
+    this.#onEnd = onEnd;
+    inner.setNoDelay(true);
+    inner.on("close", () => this.#end());
+  }
+
+  stall(): void {
+    if (this.#stalled) return;
+    this.#stalled = true;
+    for (const socket of [this.#inner, this.#outer]) socket?.unpipe().pause();
+  }
+
+  resume(): void {
+    if (!this.#stalled || this.#ended) return;
+    this.#stalled = false;
+    if (this.#outer === undefined) this.#connect();
+    else if (this.#connected) this.#join(this.#outer);
+  }
+
+  reset(): void {
+    this.#inner.resetAndDestroy();
+    this.#outer?.resetAndDestroy();
+    this.#end();
+  }
+
+  #connect(): void {
+    const port = this.#routes.shift();
+    if (port === undefined) {
+      this.reset();
+      return;
+    }
+    const outer = connect(port, "127.0.0.1");
+    this.#outer = outer;
+    outer.setNoDelay(true);
+    // Refused: the next one. What broke later is told to the other side.
+    outer.on("error", () => (this.#connected || this.#ended ? this.reset() : this.#connect()));
+    outer.once("connect", () => {
+      this.#connected = true;
+      outer.on("close", () => this.#end());
+      if (!this.#stalled) this.#join(outer);
+    });
+  }
+
+  #join(outer: Socket): void {
+    this.#inner.pipe(outer);
+    outer.pipe(this.#inner);
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#inner.destroy();
+    this.#outer?.destroy();
+    this.#onEnd();
+  }
+}
+
+function portOf(server: Server): number {
+  const address: AddressInfo | string | null = server.address();
+  if (address === null || typeof address === "string") throw new TypeError("a TCP server has a port");
+  return address.port;
+}
