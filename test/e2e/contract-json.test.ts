@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectInvalid, expectRefusal, newAgent, present } from "../support/contract-steps.ts";
 import { GRPC_JS, useClients } from "../support/protocol-clients.ts";
 import { failureOf } from "../support/rpc-clients.ts";
-import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse } from "../support/rpc-raw.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -309,6 +309,57 @@ describe("reads by GET", () => {
     const query = `connect=v1&encoding=json&base64=1&message=${bytes}`;
     const response = await http1(service().addresses.http, `${AGENTS}/GetAgent?${query}`, { method: "GET" });
     await expectWrongJson(Promise.reject(errorIn(response)), "");
+  });
+
+  test.each([17_000, 60_000, 1_000_000])("of %i bytes are refused in Connect's form", async (length) => {
+    const address = service().addresses.http;
+    const socket = await tcp(address);
+    socket.write(`GET ${AGENTS}/ListAgents?message=${"x".repeat(length)} HTTP/1.1\r\nhost: ${address}\r\n\r\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk);
+    const [head = "", body = ""] = Buffer.concat(chunks).toString().split("\r\n\r\n");
+    expect(head).toMatch(/^HTTP\/1\.1 429 Too Many Requests\r\n/);
+    expect(head).toMatch(/\r\ncontent-type: application\/json/i);
+    const headers = new Headers({ "content-type": "application/json" });
+    const error = errorIn({ status: 429, headers, body: Buffer.from(body), trailers: new Headers() });
+    await expectRefusal(Promise.reject(error), Code.ResourceExhausted, "LIMIT_EXCEEDED", {
+      metadata: { limit: "maxHeaderBytes", maxHeaderBytes: "16384" },
+    });
+  });
+
+  test("that are no HTTP are refused as Node does, and never in the place of another answer", async () => {
+    const address = service().addresses.http;
+    const answers = async (bytes: string) => {
+      const socket = await tcp(address);
+      socket.write(bytes);
+      const chunks: Buffer[] = [];
+      for await (const chunk of socket) chunks.push(chunk);
+      return (
+        Buffer.concat(chunks)
+          .toString()
+          .match(/HTTP\/1\.1 \d+/g) ?? []
+      );
+    };
+    expect(await answers("GET /healthz HTTP/1.1\r\nhost\r\n\r\n")).toEqual(["HTTP/1.1 400"]);
+    const body = "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n";
+    expect((await answers(body)).length).toBeLessThanOrEqual(1);
+    const call = `POST ${AGENTS}/ListAgents HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}`;
+    const two = await answers(`${call}GET /${"x".repeat(20_000)} HTTP/1.1\r\n\r\n`);
+    expect(two[0] ?? "HTTP/1.1 200").toBe("HTTP/1.1 200");
+  });
+
+  test("are as long over HTTP/1.1 as over HTTP/2", async () => {
+    const over2 = async (path: string) => {
+      const { stream, response } = http2Call(session, path, { ":method": "GET" });
+      stream.end();
+      return (await response).status;
+    };
+    const over1 = async (path: string) => (await http1(service().addresses.http, path, { method: "GET" })).status;
+    const fits = `/healthz?${"x".repeat(15_900)}`;
+    expect([await over1(fits), await over2(fits)]).toEqual([200, 200]);
+    const long = `/healthz?${"x".repeat(16_400)}`;
+    expect(await over1(long)).toBe(429);
+    await expect(over2(long)).rejects.toThrow("NGHTTP2_ENHANCE_YOUR_CALM");
   });
 
   test("a change by GET is refused and changes nothing", async () => {
