@@ -11,6 +11,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { createConnectCalls } from "./connect-calls.ts";
 import type { Door } from "./door.ts";
+import { createHttp1Errors } from "./http1-errors.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
@@ -63,6 +64,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const pages = createPlainPages(options.metrics, options.ready);
   const calls = createConnectCalls(options.services, log, limits);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();
   let draining = false;
 
@@ -85,8 +87,12 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
       connectionsCheckingInterval: Math.max(100, Math.min(limits.headersMs, limits.wholeRequestMs, 2_000) / 2),
       noDelay: true,
     },
-    (req: IncomingMessage, res: ServerResponse) => serve(req, res),
+    (req: IncomingMessage, res: ServerResponse) => {
+      http1Errors.answering(res);
+      serve(req, res);
+    },
   );
+  http1.on("clientError", http1Errors.onClientError);
   // Node starts the clock of these timeouts when the server begins to listen, and this one gets its sockets from us.
   http1.emit("listening");
 

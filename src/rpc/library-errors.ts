@@ -1,6 +1,5 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { AgentStatusSchema, ExhaustReasonSchema } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { FieldViolation, Reason } from "../domain/errors.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 
@@ -28,17 +27,6 @@ const MALFORMED: readonly [start: string, message: string][] = [
 
 const TOO_LARGE = /larger than/;
 
-/** How connect quotes the place of a JSON error: an unknown key, or a field by its full name. */
-const JSON_PLACE = /from JSON: key "([^"]+)" is unknown$|^cannot decode (?:field|oneof) \S+?([^.\s]+) from JSON/;
-
-/** How connect quotes an enum name that it does not know. */
-const JSON_ENUM = /^cannot decode enum (\S+) from JSON: (.*)$/s;
-
-/** The enums of requests, by full name. */
-const ENUMS: ReadonlyMap<string, DescEnum> = new Map(
-  [AgentStatusSchema, ExhaustReasonSchema].map((desc) => [desc.typeName, desc]),
-);
-
 /** Says that a value is none of an enum, and which there are. Unspecified is never what a caller wants. */
 export function noSuchValue(desc: DescEnum, value: string): string {
   const names = desc.values.filter(({ number }) => number !== 0).map(({ name }) => name);
@@ -54,11 +42,11 @@ export function explain(code: Code, text: string): Explanation {
     case Code.Unknown:
     case Code.DataLoss: {
       const malformed = MALFORMED.find(([start]) => text.startsWith(start));
-      if (malformed !== undefined) return invalid("", malformed[1]);
+      if (malformed !== undefined) return invalid(malformed[1]);
       return { code: Code.Internal, reason: undefined, message: "internal error" };
     }
     case Code.InvalidArgument:
-      return invalid(placeOf(text), plain(text));
+      return invalid(plain(text));
     case Code.ResourceExhausted:
       if (!TOO_LARGE.test(text)) return { code, reason: "LIMIT_EXCEEDED", message: text };
       return {
@@ -80,25 +68,17 @@ export function explain(code: Code, text: string): Explanation {
   }
 }
 
-function invalid(field: string, message: string): Explanation {
+/** An empty path is the message as a whole: the libraries' texts say no more. */
+function invalid(message: string): Explanation {
   return {
     code: Code.InvalidArgument,
     reason: "INVALID_FIELD",
     message,
-    ...(field === "" ? {} : { metadata: { field: field.slice(0, 200) } }),
-    // An empty path is the message as a whole.
-    violations: [{ field, description: message }],
+    violations: [{ field: "", description: message }],
   };
 }
 
-/** A library's text about the request without what only its authors understand. */
+/** A library's text without what only its authors understand. */
 function plain(text: string): string {
-  const [, enumName = "", value = ""] = JSON_ENUM.exec(text) ?? [];
-  const desc = ENUMS.get(enumName);
-  return desc === undefined ? text.replace(/^protocol error: /, "") : noSuchValue(desc, value);
-}
-
-function placeOf(text: string): string {
-  const match = JSON_PLACE.exec(text);
-  return match?.[1] ?? match?.[2] ?? "";
+  return text.replace(/^protocol error: /, "").replace(/^cannot decode message \S+ from JSON: /, "");
 }

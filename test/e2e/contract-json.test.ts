@@ -3,7 +3,8 @@ import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectInvalid, expectRefusal, newAgent, present } from "../support/contract-steps.ts";
 import { GRPC_JS, useClients } from "../support/protocol-clients.ts";
-import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse } from "../support/rpc-raw.ts";
+import { failureOf } from "../support/rpc-clients.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -107,34 +108,108 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
 
   test.each([
     ["an unknown field", "ListAgents", { statuses: ["idle"] }, "statuses"],
-    ["an unknown enum name", "ListAgents", { filter: { statuses: ["idle"] } }, ""],
-    ["an enum name without its prefix", "ListAgents", { filter: { statuses: ["IDLE"] } }, ""],
-    ["an unknown field in a filter", "GetFleet", { filter: { status: "AGENT_STATUS_IDLE" } }, "status"],
+    ["an unknown enum name", "ListAgents", { filter: { statuses: ["idle"] } }, "filter.statuses[0]"],
+    ["an enum name without its prefix", "ListAgents", { filter: { statuses: [1, "IDLE"] } }, "filter.statuses[1]"],
+    ["an unknown field in a filter", "GetFleet", { filter: { status: "AGENT_STATUS_IDLE" } }, "filter.status"],
     [
       "a misspelt field",
       "UpdateAgentStatus",
       { agentId: "a", status: "AGENT_STATUS_IDLE", expectedRev: 1 },
       "expectedRev",
     ],
-    ["an unknown enum name in a change", "UpdateAgentStatus", { agentId: "a", status: "busy" }, ""],
-    ["an unknown enum name in a beat", "SendHeartbeat", { beats: [{ agentId: "a", status: "busy" }] }, ""],
-    ["an unknown field in a beat", "SendHeartbeat", { beats: [{ agentId: "a", state: 1 }] }, "state"],
+    ["an unknown enum name in a change", "UpdateAgentStatus", { agentId: "a", status: "busy" }, "status"],
+    [
+      "an unknown enum name in a beat",
+      "SendHeartbeat",
+      { beats: [{ agentId: "a", status: "busy" }] },
+      "beats[0].status",
+    ],
+    ["an unknown field in a beat", "SendHeartbeat", { beats: [{ agentId: "a" }, { state: 1 }] }, "beats[1].state"],
     ["text for a number", "ListAgents", { pageSize: "many" }, "page_size"],
     ["a fraction for a number", "ListAgents", { pageSize: 1.5 }, "page_size"],
+    ["a number for text", "DeleteAgent", { agentId: 7 }, "agent_id"],
+    ["text for a yes or no", "SendHeartbeat", { beats: [{ agentId: "a", leaving: "false" }] }, "beats[0].leaving"],
+    ["half a surrogate pair", "GetAgent", { agentId: "a\ud800" }, "agent_id"],
     ["an int64 out of range", "GetAgent", { userId: "9223372036854775808" }, "user_id"],
-    ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, ""],
+    ["an int64 whose digits JSON has lost", "GetAgent", { userId: 2 ** 53 }, "user_id"],
+    ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, "lease_ttl"],
+    ["a duration with more behind it", "UpdateAgentStatus", { agentId: "a", status: 1, hold: "1s1" }, "hold"],
+    [
+      "a duration in a beat",
+      "SendHeartbeat",
+      { beats: [{ agentId: "a", status: 4, exhaustion: { reason: 1, retryAfter: "0s and garbage" } }] },
+      "beats[0].exhaustion.retry_after",
+    ],
+    [
+      "a day that there is not",
+      "UpdateAgentStatus",
+      { agentId: "a", status: 4, exhaustion: { reason: 1, recovery_at: "2027-02-30T00:00:00Z" } },
+      "exhaustion.recovery_at",
+    ],
     ["an object for a list", "BatchGetAgents", { agentIds: {} }, "agent_ids"],
+    ["null in a list", "BatchGetAgents", { agentIds: ["a", null] }, "agent_ids[1]"],
+    ["a list for an object", "GetFleet", { filter: [] }, "filter"],
+    ["a field under both of its names", "GetAgent", { agentId: "a", agent_id: "a" }, "agent_id"],
   ])("refuses %s", async (_, method, request, field) => {
-    // An empty path is the request as a whole: the parser does not say where in it a word or a duration was wrong.
-    await expectWrongJson(call(`${AGENTS}/${method}`, request), field);
+    const error = errorIn(await post(`${AGENTS}/${method}`, JSON.stringify(request)));
+    expect(failureOf(error)).toMatchObject({
+      code: Code.InvalidArgument,
+      reason: "INVALID_FIELD",
+      fields: expect.arrayContaining([field]),
+      metadata: { field },
+    });
+  });
+
+  test("names all that is wrong", async () => {
+    const request = { filter: { statuses: ["idle", 1, "busy"], agentIds: [1], userIds: ["0x3"] }, pageSize: "1" };
+    await expectInvalid(
+      call(`${AGENTS}/ListAgents`, request),
+      "filter.statuses[0]",
+      "filter.statuses[2]",
+      "filter.agent_ids[0]",
+      "filter.user_ids[0]",
+    );
+  });
+
+  test.each([
+    "0x3",
+    " 3 ",
+    "3 ",
+    "+3",
+    "03",
+    "3.0",
+    "3e0",
+    "0b11",
+    "",
+    "-0",
+    "３",
+  ])("does not take %j for a user's number", async (text) => {
+    const { agent } = await newAgent(clients);
+    const id = text.replace("3", `${agent.userId}`);
+    await expectInvalid(call(`${USERS}/DeleteUser`, { id }), "id");
+    expect(await call(`${USERS}/GetUser`, { id: `${agent.userId}` })).toMatchObject({
+      user: { id: `${agent.userId}` },
+    });
+  });
+
+  test("refuses broken UTF-8, which it would have to store as something else", async () => {
+    const { agentId } = await newAgent(clients);
+    const [before, after] = JSON.stringify({ agentId, clawIdentifier: "|" }).split("|");
+    const body = Buffer.concat([Buffer.from(present(before)), Buffer.from([0xff, 0xfe]), Buffer.from(present(after))]);
+    await expectWrongJson(Promise.reject(errorIn(await post(`${AGENTS}/MoveAgent`, body))), "");
+    const watch = await post(`${AGENTS}/WatchAgents`, envelope(body), "application/connect+json");
+    await expectWrongJson(Promise.reject(errorIn(watch)), "");
+    const claw = `${unique("claw")}-é-😀-e\u0301`;
+    expect(await call(`${AGENTS}/MoveAgent`, { agentId, clawIdentifier: claw })).toMatchObject({
+      agent: { clawIdentifier: claw },
+    });
   });
 
   test("refuses two keys where one is meant, and what is no JSON object", async () => {
     const both = await post(`${USERS}/GetUser`, '{"id":"1","username":"ada"}');
-    await expectRefusal(Promise.reject(errorIn(both)), Code.InvalidArgument, "INVALID_FIELD", {
-      fields: [expect.any(String)],
-      metadata: expect.any(Object),
-    });
+    await expectInvalid(Promise.reject(errorIn(both)), "key");
+    const twice = await post(`${USERS}/GetUser`, '{"id":"1","id":"2"}');
+    await expectWrongJson(Promise.reject(errorIn(twice)), "");
     for (const text of ["", "{", "[]", "null", '"text"', "{}{}"]) {
       const response = await post(`${USERS}/ListUsers`, text);
       expect([text, response.status]).toEqual([text, 400]);
@@ -161,13 +236,21 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
   test("refuses in a watch what it refuses in a call", async () => {
     for (const [request, field] of [
       ['{"statuses":["idle"]}', "statuses"],
-      ['{"filter":{"statuses":["idle"]}}', ""],
+      ['{"filter":{"statuses":["idle"]}}', "filter.statuses[0]"],
+      ['{"filter":{"userIds":["0x3"]}}', "filter.user_ids[0]"],
+      ['{"bookmarkInterval":"1s1"}', "bookmark_interval"],
       ['{"filter":{"statuses":[99]}}', "filter.statuses[0]"],
     ] as const) {
       const response = await post(`${AGENTS}/WatchAgents`, envelope(request), "application/connect+json");
       expect(response.status).toBe(200);
       await expectWrongJson(Promise.reject(errorIn(response)), field);
     }
+  });
+
+  test("refuses in gRPC-Web with JSON what it refuses in Connect", async () => {
+    const request = '{"filter":{"userIds":["0x3"]}}';
+    const response = await post(`${AGENTS}/ListAgents`, envelope(request), "application/grpc-web+json");
+    await expectWrongJson(Promise.reject(errorIn(response)), "filter.user_ids[0]");
   });
 
   test("an error is readable as it is", async () => {
@@ -205,6 +288,78 @@ describe("reads by GET", () => {
     await expectInvalid(Promise.reject(errorIn(await get(`${AGENTS}/ListAgents`, { statuses: ["idle"] }))), "statuses");
     const unknown = await get(`${AGENTS}/ListAgents`, { filter: { statuses: [99] } });
     await expectInvalid(Promise.reject(errorIn(unknown)), "filter.statuses[0]");
+  });
+
+  test("keep the bytes of a name or refuse them", async () => {
+    const message = encodeURIComponent('{"agentId":"|"}');
+    for (const [name, valid] of [
+      ["%c3%a9", true],
+      ["%ff", false],
+      ["%zz", false],
+    ] as const) {
+      const query = `connect=v1&encoding=json&message=${message.replace("%7C", name)}`;
+      const response = await http1(service().addresses.http, `${AGENTS}/GetAgent?${query}`, { method: "GET" });
+      expect(failureOf(errorIn(response))).toMatchObject(
+        valid
+          ? { reason: "AGENT_NOT_FOUND", metadata: { agentId: "é" } }
+          : { code: Code.InvalidArgument, reason: "INVALID_FIELD" },
+      );
+    }
+    const bytes = Buffer.from([...Buffer.from('{"agentId":"'), 0xff, ...Buffer.from('"}')]).toString("base64url");
+    const query = `connect=v1&encoding=json&base64=1&message=${bytes}`;
+    const response = await http1(service().addresses.http, `${AGENTS}/GetAgent?${query}`, { method: "GET" });
+    await expectWrongJson(Promise.reject(errorIn(response)), "");
+  });
+
+  test.each([17_000, 60_000, 1_000_000])("of %i bytes are refused in Connect's form", async (length) => {
+    const address = service().addresses.http;
+    const socket = await tcp(address);
+    socket.write(`GET ${AGENTS}/ListAgents?message=${"x".repeat(length)} HTTP/1.1\r\nhost: ${address}\r\n\r\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk);
+    const [head = "", body = ""] = Buffer.concat(chunks).toString().split("\r\n\r\n");
+    expect(head).toMatch(/^HTTP\/1\.1 429 Too Many Requests\r\n/);
+    expect(head).toMatch(/\r\ncontent-type: application\/json/i);
+    const headers = new Headers({ "content-type": "application/json" });
+    const error = errorIn({ status: 429, headers, body: Buffer.from(body), trailers: new Headers() });
+    await expectRefusal(Promise.reject(error), Code.ResourceExhausted, "LIMIT_EXCEEDED", {
+      metadata: { limit: "maxHeaderBytes", maxHeaderBytes: "16384" },
+    });
+  });
+
+  test("that are no HTTP are refused as Node does, and never in the place of another answer", async () => {
+    const address = service().addresses.http;
+    const answers = async (bytes: string) => {
+      const socket = await tcp(address);
+      socket.write(bytes);
+      const chunks: Buffer[] = [];
+      for await (const chunk of socket) chunks.push(chunk);
+      return (
+        Buffer.concat(chunks)
+          .toString()
+          .match(/HTTP\/1\.1 \d+/g) ?? []
+      );
+    };
+    expect(await answers("GET /healthz HTTP/1.1\r\nhost\r\n\r\n")).toEqual(["HTTP/1.1 400"]);
+    const body = "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n";
+    expect((await answers(body)).length).toBeLessThanOrEqual(1);
+    const call = `POST ${AGENTS}/ListAgents HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}`;
+    const two = await answers(`${call}GET /${"x".repeat(20_000)} HTTP/1.1\r\n\r\n`);
+    expect(two[0] ?? "HTTP/1.1 200").toBe("HTTP/1.1 200");
+  });
+
+  test("are as long over HTTP/1.1 as over HTTP/2", async () => {
+    const over2 = async (path: string) => {
+      const { stream, response } = http2Call(session, path, { ":method": "GET" });
+      stream.end();
+      return (await response).status;
+    };
+    const over1 = async (path: string) => (await http1(service().addresses.http, path, { method: "GET" })).status;
+    const fits = `/healthz?${"x".repeat(15_900)}`;
+    expect([await over1(fits), await over2(fits)]).toEqual([200, 200]);
+    const long = `/healthz?${"x".repeat(16_400)}`;
+    expect(await over1(long)).toBe(429);
+    await expect(over2(long)).rejects.toThrow("NGHTTP2_ENHANCE_YOUR_CALM");
   });
 
   test("a change by GET is refused and changes nothing", async () => {

@@ -48,10 +48,10 @@ describe("JSON at the Connect door", () => {
   test.each([
     ["broken JSON", '{"agentId"', [""]],
     ["an unknown field", '{"agentIdd":"a"}', ["agentIdd"]],
-    ["an unknown field of a message within", '{"filter":{"status":["idle"]}}', ["status"]],
-    ["an unknown enum name", '{"filter":{"statuses":["idle"]}}', [""]],
+    ["an unknown field of a message within", '{"filter":{"status":["idle"]}}', ["filter.status"]],
+    ["an unknown enum name", '{"filter":{"statuses":["idle"]}}', ["filter.statuses[0]"]],
     ["an unknown enum number", '{"filter":{"statuses":[17]}}', ["filter.statuses[0]"]],
-    ["a field of the wrong type", '{"filter":{"agentIds":[17]}}', ["agent_ids"]],
+    ["a field of the wrong type", '{"filter":{"agentIds":[17]}}', ["filter.agent_ids[0]"]],
     ["an array", "[]", [""]],
     ["nothing at all", "", [""]],
   ])("refuses %s", async (_what, body, fields) => {
@@ -262,6 +262,18 @@ test("an unknown field in JSON that streams is refused", async () => {
   }
 });
 
+test("JSON that cannot be a message ends a heartbeat stream, with the path in its beat", async () => {
+  const beats = [{ agentId: "a" }, { agentId: "b", exhaustion: { retryAfter: "1s1" } }, { status: "busy" }];
+  const type = { "content-type": "application/connect+json" };
+  const response = await post(doors.connectAddress, HEARTBEAT, type, envelope(JSON.stringify({ beats })));
+  const last = response.body.subarray(response.body.lastIndexOf(Buffer.from('{"error"')) - 5);
+  expect(refusal({ ...response, body: last })).toMatchObject({
+    code: Code.InvalidArgument,
+    reason: "INVALID_FIELD",
+    fields: ["beats[1].exhaustion.retry_after", "beats[2].status"],
+  });
+});
+
 test("the gRPC door says what it speaks", async () => {
   for (const contentType of ["application/json", "application/grpc-web+proto", "application/grpc+json"]) {
     const response = await post(doors.grpcAddress, GET_AGENT, { "content-type": contentType }, Buffer.alloc(0));
@@ -297,7 +309,7 @@ test("an unknown enum name in JSON is answered with the names there are", async 
     body: '{"filter":{"statuses":["idle"]}}',
   });
   expect(refusal(response).message).toBe(
-    '"idle" is no AgentStatus: use one of AGENT_STATUS_IDLE, AGENT_STATUS_ON_CALL, AGENT_STATUS_BUSY, AGENT_STATUS_EXHAUSTED, AGENT_STATUS_OFFLINE',
+    'filter.statuses[0]: "idle" is no AgentStatus: use one of AGENT_STATUS_IDLE, AGENT_STATUS_ON_CALL, AGENT_STATUS_BUSY, AGENT_STATUS_EXHAUSTED, AGENT_STATUS_OFFLINE',
   );
 });
 

@@ -1,0 +1,56 @@
+import { TextDecoder } from "node:util";
+import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { Refusal } from "../domain/errors.ts";
+import { fromLibrary, fromRefusal } from "./errors.ts";
+import { compileJsonCheck } from "./json-check.ts";
+
+interface TextDecoding {
+  decode(bytes?: Uint8Array): string;
+}
+
+/** Connect's handlers pass these on to its JSON serialization, which takes a decoder; their own types leave it out. */
+export type JsonRequestOptions = Partial<JsonReadOptions & JsonWriteOptions> & { readonly textDecoder: TextDecoding };
+
+/**
+ * How Connect's handlers read the JSON requests of one message type: strictly. Connect ignores unknown fields unless told
+ * otherwise, a filter with a misspelt field would match everything; and it reads broken UTF-8 as U+FFFD, a name would be
+ * stored as another. The decoder is the one place that all protocols and kinds of calls pass, by GET and in streams, after
+ * decompression and behind the limit of a message's size. Calls in binary pay nothing.
+ */
+export function jsonRequestOptions(input: DescMessage): JsonRequestOptions {
+  const utf8 = new TextDecoder("utf-8", { fatal: true });
+  const check = compileJsonCheck(input);
+  const decode = (bytes?: Uint8Array): string => {
+    const text = readText(utf8, bytes);
+    const json = parse(text);
+    if (typeof json !== "object" || json === null || Array.isArray(json)) {
+      throw fromLibrary(Code.InvalidArgument, "the request must be a JSON object");
+    }
+    try {
+      check(json);
+    } catch (thrown) {
+      // The library takes what is no ConnectError for its parser's and puts its text alone on the wire.
+      throw thrown instanceof Refusal ? fromRefusal(thrown) : thrown;
+    }
+    return text;
+  };
+  return { ignoreUnknownFields: false, textDecoder: { decode } };
+}
+
+function readText(utf8: TextDecoder, bytes: Uint8Array | undefined): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw fromLibrary(Code.InvalidArgument, "the request must be UTF-8");
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (thrown) {
+    const why = thrown instanceof Error ? `: ${thrown.message}` : "";
+    throw fromLibrary(Code.InvalidArgument, `the request must be JSON${why}`);
+  }
+}

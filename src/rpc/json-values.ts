@@ -1,0 +1,101 @@
+import { ScalarType } from "@bufbuild/protobuf";
+
+/** Says what a JSON value must be, beginning with «must»; undefined when it is that. */
+export type JsonRule = (value: unknown) => string | undefined;
+
+const INT32: readonly [bigint, bigint] = [-(2n ** 31n), 2n ** 31n - 1n];
+const UINT32: readonly [bigint, bigint] = [0n, 2n ** 32n - 1n];
+const INT64: readonly [bigint, bigint] = [-(2n ** 63n), 2n ** 63n - 1n];
+const UINT64: readonly [bigint, bigint] = [0n, 2n ** 64n - 1n];
+
+/**
+ * The rule of a scalar type; undefined for fractions and bytes, of which the library's parser has no doubtful reading.
+ */
+export function scalarRule(type: ScalarType): JsonRule | undefined {
+  switch (type) {
+    case ScalarType.STRING:
+      return textFault;
+    case ScalarType.BOOL:
+      return (value) => (typeof value === "boolean" ? undefined : "must be true or false");
+    case ScalarType.INT32:
+    case ScalarType.SINT32:
+    case ScalarType.SFIXED32:
+      return integerRule(INT32);
+    case ScalarType.UINT32:
+    case ScalarType.FIXED32:
+      return integerRule(UINT32);
+    case ScalarType.INT64:
+    case ScalarType.SINT64:
+    case ScalarType.SFIXED64:
+      return integerRule(INT64);
+    case ScalarType.UINT64:
+    case ScalarType.FIXED64:
+      return integerRule(UINT64);
+    case ScalarType.DOUBLE:
+    case ScalarType.FLOAT:
+    case ScalarType.BYTES:
+      return undefined;
+  }
+}
+
+function textFault(value: unknown): string | undefined {
+  if (typeof value !== "string") return "must be a string";
+  // JSON can escape half a surrogate pair, which is no character and has no UTF-8.
+  return value.isWellFormed() ? undefined : "must be Unicode text: it holds half a surrogate pair";
+}
+
+const CANONICAL_INTEGER = /^(?:0|-?[1-9][0-9]{0,19})$/;
+
+/**
+ * Whole numbers as JSON's or in a string of plain decimal digits. BigInt and Number read much more: `"0x3"`, `" 3 "` and
+ * `""` are numbers to them.
+ */
+function integerRule([min, max]: readonly [bigint, bigint]): JsonRule {
+  const fault = `must be a whole number from ${min} to ${max} in plain decimal digits`;
+  return (value) => {
+    if (typeof value === "number") {
+      if (!Number.isInteger(value) || BigInt(value) < min || BigInt(value) > max) return fault;
+      // Its last digits are already lost: it may be another agent's id by now.
+      return Number.isSafeInteger(value) ? undefined : "must be a string where it is beyond 2^53: numbers lose digits";
+    }
+    if (typeof value !== "string" || !CANONICAL_INTEGER.test(value)) return fault;
+    return BigInt(value) < min || BigInt(value) > max ? fault : undefined;
+  };
+}
+
+const DURATION = /^-?(0|[1-9][0-9]{0,11})(?:\.([0-9]{1,9}))?s$/;
+const MAX_DURATION_SECONDS = 315_576_000_000;
+
+/** `google.protobuf.Duration`: seconds as a decimal number with the unit `s`, up to 10 000 years either way. */
+export function durationFault(value: unknown): string | undefined {
+  const [, seconds, fraction = ""] = (typeof value === "string" && DURATION.exec(value)) || [];
+  const fits =
+    seconds !== undefined &&
+    (Number(seconds) < MAX_DURATION_SECONDS || (Number(seconds) === MAX_DURATION_SECONDS && !/[1-9]/.test(fraction)));
+  return fits ? undefined : 'must be a duration in seconds with the unit s, e.g. "90s" or "0.250s"';
+}
+
+const TIMESTAMP =
+  /^(\d{4})-(\d\d)-(\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
+
+/** `google.protobuf.Timestamp`: RFC 3339, from year 1 to 9999. */
+export function timestampFault(value: unknown): string | undefined {
+  const fault = 'must be a time by RFC 3339, e.g. "2030-01-31T12:00:00Z"';
+  if (typeof value !== "string") return fault;
+  const match = TIMESTAMP.exec(value);
+  if (match === null) return fault;
+  const [, year, month, day] = match;
+  if (!isDate(Number(year), Number(month), Number(day))) return `${fault}: there is no such day`;
+  const instant = Date.parse(value);
+  return instant >= FIRST_INSTANT && instant <= LAST_INSTANT ? undefined : `${fault}, from year 1 to 9999`;
+}
+
+const FIRST_INSTANT = Date.parse("0001-01-01T00:00:00Z");
+const LAST_INSTANT = Date.parse("9999-12-31T23:59:59.999Z");
+
+/** `Date` takes the 30th of February for the 2nd of March. */
+function isDate(year: number, month: number, day: number): boolean {
+  if (month < 1 || month > 12 || day < 1) return false;
+  // Years below 100 mean 19xx to Date; the calendar repeats itself every 400 years.
+  return day <= new Date(Date.UTC(2_000 + (year % 400), month, 0)).getUTCDate();
+}
