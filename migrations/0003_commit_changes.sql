@@ -90,23 +90,20 @@ BEGIN
 
   -- Silent is a claw of which no agent has been heard for two intervals: all its leases end within the third.
   WITH silent AS (
-    SELECT DISTINCT a.claw_identifier FROM unnest(members) c JOIN agents a ON a.id = c.id
+    SELECT a.claw_identifier, max(e.lease_expires_at) AS ends
+    FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN agent_liveness e ON e.agent = c.id
     WHERE c.n = ANY (free) AND NOT EXISTS (
       SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
       WHERE o.claw_identifier = a.claw_identifier AND l.lease_expires_at > moment + fleet.interval_ms * interval '1 millisecond'
     )
-    ORDER BY a.claw_identifier
+    GROUP BY a.claw_identifier ORDER BY a.claw_identifier
   ), noted AS (
     INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at, ended_at)
     SELECT s.claw_identifier, coalesce(k.incident_id, gen_random_uuid()::text), coalesce(k.began_at, moment), moment, k.ended_at
-    -- The same event goes on: it was said of it a moment ago, or the brake held it back and nothing was heard since.
-    FROM silent s LEFT JOIN claw_incidents k ON k.claw_identifier = s.claw_identifier AND (
-      k.last_at >= moment - fleet.lease_ms * interval '1 millisecond'
-      OR fleet.brake_engaged_at IS NOT NULL AND NOT EXISTS (
-        SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
-        WHERE o.claw_identifier = s.claw_identifier AND l.last_heartbeat > k.began_at
-      )
-    )
+    -- What was heard after the last end has a lease that ends a lease after that, or later: else the same event goes on,
+    -- also where a brake or a guard has held it back for long.
+    FROM silent s LEFT JOIN claw_incidents k ON k.claw_identifier = s.claw_identifier
+      AND k.last_at >= s.ends - fleet.lease_ms * interval '1 millisecond'
     ON CONFLICT (claw_identifier) DO UPDATE SET incident_id = excluded.incident_id, began_at = excluded.began_at,
       last_at = excluded.last_at, ended_at = excluded.ended_at
     RETURNING i.claw_identifier, i.incident_id, i.ended_at

@@ -1,6 +1,7 @@
 import type { Agent, AgentStatus, Transition } from "../../src/domain/agent.ts";
 import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
+import type { Logger } from "../../src/liveness/logger.ts";
 import { hearingFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agents.ts";
 import { Committer } from "../../src/storage/committer.ts";
@@ -20,13 +21,15 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it hears nothing of the log of transitions, as if the reader of it were slow. */
   readonly listens?: boolean;
+  /** Nobody listens to it unless told. */
+  readonly log?: Logger;
 }
 
-const LOG = { info() {}, warn() {}, error() {}, debug() {} };
+const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 
 /** What a replica is besides its doors: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
-  const { intervalMs = 10_000, firstLeaseMs = 60_000, started = true, listens = true } = options;
+  const { intervalMs = 10_000, firstLeaseMs = 60_000, started = true, listens = true, log = LOG } = options;
   await using undo = new AsyncDisposableStack();
   const database = openDatabase({ url, onIdleError: () => undefined });
   undo.defer(() => database.close());
@@ -36,7 +39,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const watching = undo.use(createWatching({ database, log: LOG }));
   const committer = new Committer(database, number, () => watching.notifyCommitted());
   undo.defer(() => committer.close());
-  const liveness = new Liveness({ database, committer, replica: number, pace, log: LOG });
+  const liveness = new Liveness({ database, committer, replica: number, pace, log });
   undo.defer(() => liveness.close());
   const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };
   const users = createUserDirectory(directory);
@@ -58,6 +61,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
 
   return {
     number,
+    url,
     database,
     gate,
     committer,

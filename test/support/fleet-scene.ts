@@ -1,0 +1,136 @@
+import type { Transition } from "../../src/domain/agent.ts";
+import { createTestDatabase } from "./cluster.ts";
+import { openReplica, type Replica, type ReplicaOptions } from "./replica.ts";
+import { alive, type TestStream } from "./replica-stream.ts";
+import { until } from "./until.ts";
+
+/** Microseconds in a millisecond. */
+export const MS = 1_000;
+
+/** Replicas of one database, which ends with `undo`. */
+export async function openReplicas(
+  undo: AsyncDisposableStack,
+  ...options: ReplicaOptions[]
+): Promise<[Replica, ...Replica[]]> {
+  const { url } = undo.use(await createTestDatabase());
+  const opened = await Promise.all(options.map((option) => openReplica(url, option)));
+  for (const replica of opened) undo.use(replica);
+  const [first, ...others] = opened;
+  if (first === undefined) throw new TypeError("at least one replica");
+  return [first, ...others];
+}
+
+/** Agents that beat without a pause, each message as soon as it is due, until it is disposed of. */
+export class Beating implements Disposable {
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(stream: () => TestStream, agentIds: readonly string[], everyMs: number) {
+    const send = () => stream().send(...agentIds.map(alive));
+    send();
+    this.#timer = setInterval(send, everyMs);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+}
+
+/** A log that is kept, as the program would write it. */
+export class KeptLog {
+  readonly lines: { readonly level: string; readonly facts: object; readonly message: string }[] = [];
+  readonly info = (facts: object, message: string) => this.#keep("info", facts, message);
+  readonly warn = (facts: object, message: string) => this.#keep("warn", facts, message);
+  readonly error = (facts: object, message: string) => this.#keep("error", facts, message);
+  readonly debug = (facts: object, message: string) => this.#keep("debug", facts, message);
+
+  saying(text: string): readonly { readonly level: string; readonly facts: object; readonly message: string }[] {
+    return this.lines.filter(({ message }) => message.includes(text));
+  }
+
+  #keep(level: string, facts: object, message: string): void {
+    this.lines.push({ level, facts, message });
+  }
+}
+
+/** The database's clock, in microseconds. */
+export async function databaseNow(replica: Replica): Promise<number> {
+  const [row] = await replica.query<{ now: number }>("SELECT clock_timestamp() AS now");
+  if (row === undefined) throw new TypeError("a clock has a time");
+  return row.now;
+}
+
+export interface Expiry {
+  readonly agent_id: string;
+  readonly at: number;
+  readonly incident_id: string | null;
+}
+
+/** Every expiry that the log has, in order. */
+export async function expiries(replica: Replica): Promise<Expiry[]> {
+  return await replica.query<Expiry>(
+    `SELECT agent_id, occurred_at AS at, incident_id FROM agent_transitions
+     WHERE cause = 'lease_expired' ORDER BY revision`,
+  );
+}
+
+/** Waits until so many leases have ended. */
+export async function untilExpired(replica: Replica, count: number, withinMs?: number): Promise<Expiry[]> {
+  return await until(
+    `${count} leases have ended`,
+    async () => {
+      const all = await expiries(replica);
+      return all.length >= count && all;
+    },
+    withinMs,
+  );
+}
+
+/** When the lease of an agent ends, as its row says. */
+export async function leaseEnd(replica: Replica, agentId: string): Promise<number> {
+  const { leaseExpiresAt } = await replica.agents.get({ agentId });
+  if (leaseExpiresAt === null) throw new TypeError(`${agentId} has no lease`);
+  return leaseExpiresAt;
+}
+
+/** The first expiry of an agent. */
+export async function untilOffline(replica: Replica, agentId: string, withinMs?: number): Promise<Transition> {
+  return await until(
+    `${agentId} is offline`,
+    async () => (await replica.history(agentId)).find(({ cause }) => cause === "lease_expired"),
+    withinMs,
+  );
+}
+
+export interface ReplicaRow {
+  readonly adopted_by: number | null;
+  readonly until: number | null;
+}
+
+/** What is known of a replica; undefined: it is forgotten. */
+export async function rowOf(replica: Replica, by: Replica): Promise<ReplicaRow | undefined> {
+  const [row] = await by.query<ReplicaRow>(
+    "SELECT adopted_by, no_lease_ends_before AS until FROM replicas WHERE id = $1",
+    replica.number,
+  );
+  return row;
+}
+
+/** As if a replica had not been heard of for a while. */
+export async function backdate(replica: Replica, by: Replica, ms: number): Promise<void> {
+  await by.query(
+    "UPDATE replicas SET seen_at = seen_at - $2::integer * interval '1 millisecond' WHERE id = $1",
+    replica.number,
+    ms,
+  );
+}
+
+/** Before when no lease of the fleet ends. */
+export async function fleetGuard(by: Replica): Promise<number | null> {
+  const [row] = await by.query<{ until: number | null }>("SELECT no_lease_ends_before AS until FROM fleet_state");
+  return row?.until ?? null;
+}
+
+/** Which version of its liveness row each agent has: another one whenever it is written. */
+export async function livenessVersions(by: Replica): Promise<unknown[]> {
+  return await by.query("SELECT agent, xmin::text AS version FROM agent_liveness ORDER BY agent");
+}

@@ -1,0 +1,42 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { INTERVALS_PER_LEASE, paceOf } from "../../src/domain/lease.ts";
+import { hearingFor } from "../../src/liveness/membership.ts";
+
+describe("when a replica counts as deaf", () => {
+  it.each([
+    [100, 200, 300],
+    [200, 200, 600],
+    [400, 400, 1_200],
+    [5_000, 5_000, 15_000],
+    [10_000, 5_000, 30_000],
+    [3_600_000, 5_000, 10_800_000],
+  ])("with an interval of %i ms: after %i ms, and then %i ms are given back", (intervalMs, deafAfterMs, graceMs) => {
+    expect(hearingFor(paceOf(intervalMs))).toEqual({ deafAfterMs, graceMs });
+  });
+
+  it("is before any lease can end whose agent beat in time, by a whole interval", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 200, max: 3_600_000 }), (intervalMs) => {
+        const pace = paceOf(intervalMs);
+        // Heard an interval before the silence began, at the earliest: this is what is left of the lease then.
+        const leftMs = pace.leaseMs - intervalMs;
+        expect(hearingFor(pace).deafAfterMs).toBeLessThanOrEqual(leftMs - intervalMs);
+      }),
+    );
+  });
+
+  it("gives back what an agent needs to be heard again, however late in its interval it is", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 3_600_000 }), (intervalMs) => {
+        const { graceMs } = hearingFor(paceOf(intervalMs));
+        expect(graceMs).toBeGreaterThanOrEqual(INTERVALS_PER_LEASE * intervalMs);
+      }),
+    );
+  });
+
+  it("is in whole milliseconds, as the database keeps them", () => {
+    const { deafAfterMs, graceMs } = hearingFor({ intervalMs: 333.3, leaseMs: 999.9 });
+    expect([deafAfterMs, graceMs]).toEqual([333, 1_000]);
+  });
+});
