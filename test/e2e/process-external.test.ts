@@ -10,9 +10,11 @@ import { openStage, says } from "../support/program.ts";
 test("DATABASE_URL is served instead of a database of its own, and its password is never shown", async () => {
   await using stage = await openStage();
   await using database = await createEmptyDatabase();
-  const { host, pathname, password } = new URL(database.url);
+  const url = new URL(database.url);
+  url.searchParams.set("sslmode", "disable");
+  const { host, pathname, password } = url;
   const serving = await stage.serve({
-    env: { DATABASE_URL: `${database.url}?sslmode=disable`, HARBORFORGE_LOG_LEVEL: "trace" },
+    env: { DATABASE_URL: url.href, HARBORFORGE_LOG_LEVEL: "trace" },
   });
   expect(serving.stdout.split("\n")[2]).toBe(`Data  The database ${host}${pathname}`);
   await createClient(UserService, createGrpcTransport({ baseUrl: serving.grpc })).createUser({ username: "ada" });

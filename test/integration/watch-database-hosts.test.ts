@@ -14,7 +14,7 @@ test("every connection goes to the host of the list that takes writes", async ()
   const { url } = stack.use(await createTestDatabase());
   expect(await migrate(listed(url))).toEqual([]);
   const database = openDatabase({
-    url: `${listed(url)}?target_session_attrs=read-write`,
+    url: `${listed(url)}${url.includes("?") ? "&" : "?"}target_session_attrs=read-write`,
     onIdleError: () => undefined,
   });
   stack.defer(() => database.close());
