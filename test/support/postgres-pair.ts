@@ -71,7 +71,7 @@ export async function startPostgresPair({ synchronous }: { readonly synchronous:
   const url = primary.connectionString.replace(/@[^/]+/, `@${hosts}`);
   const everything = undo.move();
   return {
-    url: `${url}?target_session_attrs=read-write`,
+    url: `${url}&target_session_attrs=read-write`,
     primaryUrl: primary.connectionString,
     standbyUrl: standby.connectionString,
     async cutOff() {
