@@ -20,3 +20,4 @@ process.stdout.write(`HTTP  http://${server.addresses.http}\n`);
 process.once("SIGTERM", () => {
   void server.stop(300).then(() => process.exit(0));
 });
+process.stdin.once("end", () => process.exit(1)).resume();

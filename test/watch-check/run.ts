@@ -120,7 +120,10 @@ async function disturb(
       const signal = random.pick(["SIGKILL", "SIGKILL", "SIGTERM"] as const);
       counts[signal === "SIGKILL" ? "kills" : "drains"] += 1;
       await replica.stop(signal);
-      starting.push(replica.start());
+      const started = replica.start();
+      // It is awaited at the end; until then nobody else hears of its failure.
+      started.catch(() => undefined);
+      starting.push(started);
     } else {
       const which = random.pick(["listen", "%"]);
       counts[which === "listen" ? "LISTEN cut" : "connections cut"] += 1;

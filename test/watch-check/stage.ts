@@ -134,7 +134,8 @@ export class Replica {
     for (let attempt = 1; ; attempt += 1) {
       const child = spawn(process.execPath, [join(import.meta.dirname, "replica-process.ts")], {
         env: this.#env,
-        stdio: ["ignore", "pipe", "pipe"],
+        // Its input ends with us, however that comes about, and it ends with its input.
+        stdio: ["pipe", "pipe", "pipe"],
       });
       this.#process = child;
       child.stderr.setEncoding("utf8").on("data", (text: string) => {
