@@ -43,11 +43,19 @@ const WATCH_MS = 2_000;
 const CALL_MS = 200;
 const TICK_MS = 50;
 
+/** After a signal what was started is ended in order; that is not waited for longer than this. */
+const STOP_MS = 30_000;
+
 const stop = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    stop.abort();
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+  });
+}
 
 if (values.help) console.log(HELP);
-else process.exitCode = await main();
+else process.exit(await main());
 
 async function main(): Promise<number> {
   const forMs = Number(values.minutes) * 60_000;
@@ -63,7 +71,7 @@ async function main(): Promise<number> {
   if (replica === undefined || port === undefined) throw new Error("the replica does not serve");
   for (const claw of world.claws) claw.start();
 
-  const over = AbortSignal.any([stop.signal, AbortSignal.timeout(forMs)]);
+  const over = within(forMs, stop.signal);
   const random = new Random(1);
   const samples: Sample[] = [];
   const begin = performance.now();
@@ -128,7 +136,7 @@ async function churn(world: World, random: Random, over: AbortSignal): Promise<v
 async function watches(port: number, over: AbortSignal): Promise<void> {
   using clients = createServiceClients({ address: `127.0.0.1:${port}` });
   await repeat(WATCH_MS, over, async () => {
-    const signal = AbortSignal.any([over, AbortSignal.timeout(4 * WATCH_MS)]);
+    const signal = within(4 * WATCH_MS, over);
     for await (const _ of watchAgents({ clients, signal })) {
       // What it tells is others' to check.
     }
@@ -142,6 +150,20 @@ async function calls(port: number, over: AbortSignal): Promise<void> {
     await clients.agents.getFleet({}, { signal: over });
     await clients.agents.listAgents({ pageSize: 100 }, { signal: over });
   });
+}
+
+/** Aborts after a time, or with another. By a timer of its own: one that only `AbortSignal.any` knows may be collected. */
+function within(ms: number, other: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const end = (): void => {
+    clearTimeout(timer);
+    other.removeEventListener("abort", end);
+    controller.abort();
+  };
+  const timer = setTimeout(end, ms);
+  other.addEventListener("abort", end);
+  if (other.aborted) end();
+  return controller.signal;
 }
 
 /** Does it again and again until the signal; one that is over does not count as failed. */
