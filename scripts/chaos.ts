@@ -36,11 +36,19 @@ const { values } = parseArgs({
   },
 });
 
+/** After a signal what was started is ended in order; that is not waited for longer than this. */
+const STOP_MS = 30_000;
+
 const stop = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    stop.abort();
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+  });
+}
 
 if (values.help) console.log(HELP);
-else process.exitCode = await main();
+else process.exit(await main());
 
 async function main(): Promise<number> {
   const first = values.seed === undefined ? Date.now() % 1_000_000_007 : Number(values.seed);

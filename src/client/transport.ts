@@ -40,7 +40,10 @@ export function createServiceClients({ address }: { readonly address: string }):
   });
   const transport = createGrpcTransport({ baseUrl, sessionManager: connection });
   const health = createClient(Health, transport);
-  const close = (): void => connection.abort();
+  // Never without a reason: a cancelled connection counts as one that was not opened yet, and a call that waited for it at
+  // that very moment then asks for ever, in a loop that lets nothing else run.
+  const giveUp = (why: string): void => connection.abort(new ConnectError(why, Code.Unavailable));
+  const close = (): void => giveUp("the connection was closed");
   return {
     agents: createClient(AgentService, transport),
     users: createClient(UserService, transport),
@@ -49,7 +52,7 @@ export function createServiceClients({ address }: { readonly address: string }):
         () => true,
         (error: unknown) => ConnectError.from(error).code !== Code.DeadlineExceeded,
       ),
-    reconnect: () => connection.abort(new ConnectError("the connection was given up", Code.Unavailable)),
+    reconnect: () => giveUp("the connection was given up"),
     close,
     [Symbol.dispose]: close,
   };

@@ -62,10 +62,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   onLine(`${took(begin)} to start ${REPLICAS} replicas and ${options.agents} agents in ${options.claws} claws`);
   await using reader = new LogReader(() => world.database.url);
   const observer = new Observer(reader, 0n);
-  const tooLate = AbortSignal.timeout(options.forMs + PATIENCE_MS);
-  const signal = options.signal === undefined ? tooLate : AbortSignal.any([tooLate, options.signal]);
   const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(new Error("the run did not come to its end in time")));
+    const end = () => reject(new Error("the run was stopped, or did not come to its end in time"));
+    setTimeout(end, options.forMs + PATIENCE_MS).unref();
+    options.signal?.addEventListener("abort", end);
   });
   aborted.catch(() => undefined);
   const chatter = startChatter(world, options);
