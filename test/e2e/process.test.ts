@@ -60,7 +60,9 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     await stops(serving, "SIGINT");
     await gone(stage.dataDir, postmaster);
-    expect(await readdir(stage.dataDir)).toEqual(["lock", "password", "postgresql", "start.log"]);
+    // Copies of the programs are there where the checkout lies in a folder that only its owner may enter.
+    const left = (await readdir(stage.dataDir)).filter((name) => name !== "software");
+    expect(left).toEqual(["lock", "password", "postgresql", "start.log"]);
   });
 
   test("keeps what it knows over a restart", async () => {
