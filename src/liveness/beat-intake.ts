@@ -14,7 +14,7 @@ import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./r
 import type { Registry } from "./registry.ts";
 
 /** How long a unary heartbeat may wait for the database: shorter than its caller waits for the answer by default. */
-export const UNARY_PATIENCE_MS = 8_000;
+export const UNARY_PATIENCE_MS = 6_000;
 
 /** Refusals of whoever speaks, not of what it says. */
 const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);

@@ -7,7 +7,7 @@ import { databaseUnavailable, failureKind } from "./failures.ts";
 const READ_PATIENCE_MS = 3_000;
 const MOST_READS = 3;
 /** How long a caller waits at most for a change while the database is away or busy, in milliseconds. */
-export const CHANGE_PATIENCE_MS = 8_000;
+export const CHANGE_PATIENCE_MS = 6_000;
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 500;
 
