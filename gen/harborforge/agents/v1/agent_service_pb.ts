@@ -536,7 +536,8 @@ export type UpdateAgentStatusRequest = Message<"harborforge.agents.v1.UpdateAgen
   agentId: string;
 
   /**
-   * The new status. Required.
+   * The new status. Required. IDLE recovers an exhausted agent; said of an offline one whose exhaustion is recorded, it
+   * clears that, and the agent stays offline.
    *
    * @generated from field: harborforge.agents.v1.AgentStatus status = 2;
    */
@@ -566,7 +567,8 @@ export type UpdateAgentStatusRequest = Message<"harborforge.agents.v1.UpdateAgen
 
   /**
    * How long the new status stands against reports of an agent that does not know of it yet: 0 to 1 hour. Unset means
-   * 60 seconds, for EXHAUSTED until `recovery_at`.
+   * 60 seconds, for EXHAUSTED until `recovery_at`. OFFLINE takes none: unset or zero. A call that changes nothing, since
+   * the agent is so already, is answered OK and sets none.
    *
    * @generated from field: google.protobuf.Duration hold = 6;
    */

@@ -18,7 +18,8 @@ export const file_harborforge_agents_v1_error_reason: GenFile = /*@__PURE__*/
  * A refused call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
  * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A refused heartbeat carries the
  * value itself in `AgentBeatError.reason`. More values may be added: a client goes by the code where it does not know
- * the reason.
+ * the reason. A call that is refused for none of them (its deadline, an unknown method) has the code's own name as
+ * `reason`, such as `DEADLINE_EXCEEDED`.
  *
  * @generated from enum harborforge.agents.v1.ErrorReason
  */
@@ -306,7 +307,8 @@ export const ErrorReason = {
  * A refused call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
  * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A refused heartbeat carries the
  * value itself in `AgentBeatError.reason`. More values may be added: a client goes by the code where it does not know
- * the reason.
+ * the reason. A call that is refused for none of them (its deadline, an unknown method) has the code's own name as
+ * `reason`, such as `DEADLINE_EXCEEDED`.
  *
  * @generated from enum harborforge.agents.v1.ErrorReason
  */
