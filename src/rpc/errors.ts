@@ -4,7 +4,7 @@ import { CodeSchema } from "../../gen/google/rpc/code_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { ErrorReason, ErrorReasonSchema } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import { type FieldViolation, type Reason, Refusal } from "../domain/errors.ts";
-import { explain } from "./library-errors.ts";
+import { explain } from "./doors/library-errors.ts";
 
 /** The `domain` of every `ErrorInfo` of this service. */
 export const ERROR_DOMAIN = "harborforge.agents";

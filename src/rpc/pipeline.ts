@@ -12,9 +12,9 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { Refusal } from "../domain/errors.ts";
 import { createCallRecorder } from "./call-record.ts";
-import { compileEnumCheck } from "./enum-check.ts";
+import { checkedInput, GuardedStream } from "./doors/guarded-stream.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
-import { checkedInput, GuardedStream } from "./guarded-stream.ts";
+import { compileEnumCheck } from "./json/enum-check.ts";
 
 export interface PipelineOptions {
   readonly log: Logger;

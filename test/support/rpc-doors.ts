@@ -6,12 +6,12 @@ import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { invalidField, Refusal } from "../../src/domain/errors.ts";
-import { createConnectDoor } from "../../src/rpc/connect-door.ts";
-import type { Door } from "../../src/rpc/door.ts";
-import { createGrpcDoor } from "../../src/rpc/grpc-door.ts";
+import { createConnectDoor } from "../../src/rpc/doors/connect-door.ts";
+import type { Door } from "../../src/rpc/doors/door.ts";
+import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
+import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
 import { createPipeline, type Pipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
-import { standardServices } from "../../src/rpc/standard-services.ts";
 
 /** What the fake handlers saw, for tests to wait for. */
 export interface Seen {

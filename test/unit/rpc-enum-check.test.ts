@@ -10,7 +10,7 @@ import {
   WatchAgentsRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { compileEnumCheck } from "../../src/rpc/enum-check.ts";
+import { compileEnumCheck } from "../../src/rpc/json/enum-check.ts";
 
 const UNKNOWN = 99;
 

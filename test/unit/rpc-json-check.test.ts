@@ -9,7 +9,7 @@ import {
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { MOST_VIOLATIONS } from "../../src/domain/validation.ts";
-import { compileJsonCheck, type JsonCheck } from "../../src/rpc/json-check.ts";
+import { compileJsonCheck, type JsonCheck } from "../../src/rpc/json/check.ts";
 
 function violations(check: JsonCheck, json: unknown): string[] {
   try {

@@ -1,6 +1,6 @@
 import { ScalarType } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { durationFault, scalarRule, timestampFault } from "../../src/rpc/json-values.ts";
+import { durationFault, scalarRule, timestampFault } from "../../src/rpc/json/values.ts";
 
 const int32 = scalarRule(ScalarType.INT32);
 const int64 = scalarRule(ScalarType.INT64);

@@ -1,9 +1,9 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
+import { GuardedStream } from "../../src/rpc/doors/guarded-stream.ts";
+import { MessageReader } from "../../src/rpc/doors/message-reader.ts";
 import { fromLibrary, fromRefusal } from "../../src/rpc/errors.ts";
-import { GuardedStream } from "../../src/rpc/guarded-stream.ts";
-import { MessageReader } from "../../src/rpc/message-reader.ts";
 
 const CANCELLED = fromLibrary(Code.Canceled, "");
 

@@ -21,12 +21,12 @@ import {
 } from "../../domain/validation.ts";
 import { readServiceWord } from "../../domain/validation-agent.ts";
 import type { AgentKey, Backend, StatusTally } from "../backend.ts";
-import { agentMessage, brakeMessage, transitionMessage } from "../convert-agent.ts";
-import { beatResultMessage } from "../convert-beat-result.ts";
-import { STATUS_VALUES, statusOf } from "../convert-enum.ts";
-import { beatsOf, exhaustionFieldsOf, filterOf, roughlyNow } from "../convert-request.ts";
-import { durationOf } from "../convert-time.ts";
-import { readPageToken, writePageToken } from "../page-token.ts";
+import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";
+import { beatResultMessage } from "../convert/beat-result.ts";
+import { STATUS_VALUES, statusOf } from "../convert/enum.ts";
+import { readPageToken, writePageToken } from "../convert/page-token.ts";
+import { beatsOf, exhaustionFieldsOf, filterOf, roughlyNow } from "../convert/request.ts";
+import { durationOf } from "../convert/time.ts";
 import { checkBeatCount } from "./heartbeat-envelope.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { readMutation } from "./mutation.ts";

@@ -2,7 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import type { HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
 import type { HeartbeatSession, Heartbeats } from "../backend.ts";
-import { beatsOf } from "../convert-request.ts";
+import { beatsOf } from "../convert/request.ts";
 import { checkEnvelope, readSessionOptions } from "./heartbeat-envelope.ts";
 
 /**

@@ -3,7 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { readRequestId, type Violations } from "../../domain/validation.ts";
 import type { Mutation } from "../backend.ts";
 import { actorKey } from "../call-values.ts";
-import { fingerprint } from "../request-fingerprint.ts";
+import { fingerprint } from "../convert/request-fingerprint.ts";
 
 /** Who asks for a change, and how its repetition is known: the same for every method that changes something. */
 export function readMutation<Desc extends DescMessage>(

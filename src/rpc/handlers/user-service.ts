@@ -16,9 +16,9 @@ import {
   type Violations,
 } from "../../domain/validation.ts";
 import type { Backend, NewUser, UserKey } from "../backend.ts";
-import { agentMessage } from "../convert-agent.ts";
-import { userMessage } from "../convert-user.ts";
-import { readPageToken, writePageToken } from "../page-token.ts";
+import { agentMessage } from "../convert/agent.ts";
+import { readPageToken, writePageToken } from "../convert/page-token.ts";
+import { userMessage } from "../convert/user.ts";
 import { readMutation } from "./mutation.ts";
 
 const METHODS = UserService.method;

@@ -2,8 +2,8 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { readBookmarkInterval, readFields, readRevision } from "../../domain/validation.ts";
 import type { Watches, WatchQuery } from "../backend.ts";
-import { filterOf } from "../convert-request.ts";
-import { createWatchEncoder } from "../convert-watch.ts";
+import { filterOf } from "../convert/request.ts";
+import { createWatchEncoder } from "../convert/watch.ts";
 
 /** `WatchAgents`: what is told, and when, is the watch's business; this puts it into messages. */
 export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {

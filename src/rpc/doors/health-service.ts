@@ -2,8 +2,8 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import {
   type Health as HealthService,
   HealthCheckResponse_ServingStatus as ServingStatus,
-} from "../../gen/health/v1/health_pb.ts";
-import type { Health } from "./health.ts";
+} from "../../../gen/health/v1/health_pb.ts";
+import type { Health } from "../health.ts";
 
 /**
  * `grpc.health.v1.Health`: the server as a whole (the empty name) and each of `serviceNames`, which share one state,

@@ -1,11 +1,11 @@
 import type { ServiceImplSpec } from "@connectrpc/connect";
-import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import type { Backend } from "./backend.ts";
-import { createAgentService } from "./handlers/agent-service.ts";
-import { createUserService } from "./handlers/user-service.ts";
-import type { Health } from "./health.ts";
-import type { Pipeline } from "./pipeline.ts";
+import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
+import type { Backend } from "../backend.ts";
+import { createAgentService } from "../handlers/agent-service.ts";
+import { createUserService } from "../handlers/user-service.ts";
+import type { Health } from "../health.ts";
+import type { Pipeline } from "../pipeline.ts";
 import { standardServices } from "./standard-services.ts";
 
 /** Everything that both doors serve. */

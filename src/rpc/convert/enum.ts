@@ -2,16 +2,16 @@ import {
   AgentStatus as AgentStatusMessage,
   ExhaustReason as ExhaustReasonMessage,
   TransitionCause as TransitionCauseMessage,
-} from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { AgentChangeType } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+} from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentChangeType } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import {
   AGENT_STATUSES,
   type AgentStatus,
   EXHAUST_REASONS,
   type ExhaustReason,
   type TransitionCause,
-} from "../domain/agent.ts";
-import type { ChangeType } from "../domain/filter.ts";
+} from "../../domain/agent.ts";
+import type { ChangeType } from "../../domain/filter.ts";
 
 /** The contract's values for the domain's words: where one is missing, the compiler says so. */
 export const STATUS_VALUES: Readonly<Record<AgentStatus, AgentStatusMessage>> = {

@@ -20,7 +20,7 @@ import {
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
 } from "@grpc/grpc-js";
-import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "./errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "../errors.ts";
 import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
 import type { DoorLimits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";

@@ -2,7 +2,7 @@ import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 import type { Writable } from "node:stream";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
-import { CANCELLED, DEADLINE_EXCEEDED } from "./errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED } from "../errors.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;

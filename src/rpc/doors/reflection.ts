@@ -10,13 +10,13 @@ import {
   file_google_protobuf_wrappers,
 } from "@bufbuild/protobuf/wkt";
 import { Code, type ServiceImpl } from "@connectrpc/connect";
-import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
-import { file_google_rpc_status } from "../../gen/google/rpc/status_pb.ts";
-import type { ServerReflection, ServerReflectionRequest } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { file_google_rpc_error_details } from "../../../gen/google/rpc/error_details_pb.ts";
+import { file_google_rpc_status } from "../../../gen/google/rpc/status_pb.ts";
+import type { ServerReflection, ServerReflectionRequest } from "../../../gen/grpc/reflection/v1/reflection_pb.ts";
 import type {
   ServerReflection as ServerReflectionAlpha,
   ServerReflectionRequest as ServerReflectionRequestAlpha,
-} from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+} from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
 /** Files that no service imports, but whose types clients need: those of error details, and the well-known types. */
 const ALSO_SERVED: readonly DescFile[] = [

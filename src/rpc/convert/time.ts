@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../../domain/time.ts";
 
 const MICROS_PER_SECOND = 1_000_000;
 const MS_PER_SECOND = 1_000;

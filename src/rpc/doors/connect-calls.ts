@@ -10,9 +10,9 @@ import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protoc
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { Refusal } from "../domain/errors.ts";
-import { fromLibrary, fromRefusal, toConnectError } from "./errors.ts";
-import { jsonRequestOptions } from "./json-requests.ts";
+import { Refusal } from "../../domain/errors.ts";
+import { fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
+import { jsonRequestOptions } from "../json/requests.ts";
 import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
 import { type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";

@@ -1,8 +1,8 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
 import { DurationSchema, hasCustomJsonRepresentation, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { readFields, type Violations } from "../domain/validation.ts";
-import { durationFault, type JsonRule, scalarRule, timestampFault } from "./json-values.ts";
-import { noSuchValue } from "./library-errors.ts";
+import { readFields, type Violations } from "../../domain/validation.ts";
+import { noSuchValue } from "../doors/library-errors.ts";
+import { durationFault, type JsonRule, scalarRule, timestampFault } from "./values.ts";
 
 /**
  * Refuses JSON that is no message of a type, with the path of all that is wrong, in the names of the proto files.

@@ -4,13 +4,13 @@ import {
   AgentBeatErrorSchema,
   type AgentBeatResult,
   AgentBeatResultSchema,
-} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { Refusal } from "../domain/errors.ts";
-import type { BeatResult } from "../domain/heartbeat.ts";
-import { exhaustionMessage } from "./convert-agent.ts";
-import { statusValue } from "./convert-enum.ts";
-import { durationOf } from "./convert-time.ts";
-import { codeOf, errorReasonOf, shorten } from "./errors.ts";
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Refusal } from "../../domain/errors.ts";
+import type { BeatResult } from "../../domain/heartbeat.ts";
+import { codeOf, errorReasonOf, shorten } from "../errors.ts";
+import { exhaustionMessage } from "./agent.ts";
+import { statusValue } from "./enum.ts";
+import { durationOf } from "./time.ts";
 
 export function beatResultMessage(result: BeatResult): AgentBeatResult {
   return create(AgentBeatResultSchema, {

@@ -1,6 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
-import type { EnumCheck } from "./enum-check.ts";
-import { toConnectError } from "./errors.ts";
+import { toConnectError } from "../errors.ts";
+import type { EnumCheck } from "../json/enum-check.ts";
 
 /**
  * A handler's output that can be ended from outside, at once, even while the handler waits and heeds no signal: a signal

@@ -1,6 +1,6 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import type { FieldViolation, Reason } from "../domain/errors.ts";
+import type { FieldViolation, Reason } from "../../domain/errors.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 
 /** What a library's refusal means in the words of the contract. */

@@ -1,7 +1,7 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
-import { AgentBeatSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { type FieldViolation, Refusal } from "../domain/errors.ts";
-import { noSuchValue } from "./library-errors.ts";
+import { AgentBeatSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type FieldViolation, Refusal } from "../../domain/errors.ts";
+import { noSuchValue } from "../doors/library-errors.ts";
 
 /**
  * Refuses enum numbers outside the contract. Proto3 enums are open: binary takes any number, and JSON does too. The

@@ -7,13 +7,13 @@ import {
   type Exhaustion as ExhaustionMessage,
   ExhaustionSchema,
   ExhaustReason,
-} from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { ExpiryBrakeSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { Agent, Exhaustion, Transition } from "../domain/agent.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
-import type { WatchedAgent } from "../domain/filter.ts";
-import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "./convert-enum.ts";
-import { timestampOf, timestampOrUnset } from "./convert-time.ts";
+} from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
+import type { ExpiryBrake } from "../../domain/directory.ts";
+import type { WatchedAgent } from "../../domain/filter.ts";
+import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "./enum.ts";
+import { timestampOf, timestampOrUnset } from "./time.ts";
 
 /** The whole agent, for who asks for it. */
 export function agentMessage(agent: Agent): AgentMessage {

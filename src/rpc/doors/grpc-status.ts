@@ -2,8 +2,8 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { Metadata, type ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
-import { fromLibrary } from "./errors.ts";
+import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
+import { fromLibrary } from "../errors.ts";
 
 /** A status as grpc-js takes it. */
 export type GrpcStatus = Parameters<ServerInterceptingCallInterface["sendStatus"]>[0];

@@ -1,9 +1,9 @@
 import { TextDecoder } from "node:util";
 import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { Refusal } from "../domain/errors.ts";
-import { fromLibrary, fromRefusal } from "./errors.ts";
-import { compileJsonCheck } from "./json-check.ts";
+import { Refusal } from "../../domain/errors.ts";
+import { fromLibrary, fromRefusal } from "../errors.ts";
+import { compileJsonCheck } from "./check.ts";
 
 interface TextDecoding {
   decode(bytes?: Uint8Array): string;

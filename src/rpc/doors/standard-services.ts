@@ -1,11 +1,11 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImplSpec } from "@connectrpc/connect";
-import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
-import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import { Health as HealthService } from "../../gen/health/v1/health_pb.ts";
-import type { Health } from "./health.ts";
+import { ServerReflection } from "../../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { Health as HealthService } from "../../../gen/health/v1/health_pb.ts";
+import type { Health } from "../health.ts";
+import type { Pipeline } from "../pipeline.ts";
 import { healthService } from "./health-service.ts";
-import type { Pipeline } from "./pipeline.ts";
 import { reflectionServices } from "./reflection.ts";
 
 /**

@@ -1,13 +1,13 @@
-import type { Exhaustion } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { AgentStatus as StatusMessage } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentBeat, AgentFilter as FilterMessage } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { invalidField } from "../domain/errors.ts";
-import { type AgentFilter, EVERY_AGENT } from "../domain/filter.ts";
-import type { ParsedBeat } from "../domain/heartbeat.ts";
-import { MICROS_PER_MS, type Micros } from "../domain/time.ts";
-import type { Violations } from "../domain/validation.ts";
-import { type ExhaustionFields, readBeat, readFilter } from "../domain/validation-agent.ts";
-import { exhaustReasonOf, statusOf } from "./convert-enum.ts";
+import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentStatus as StatusMessage } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { AgentBeat, AgentFilter as FilterMessage } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { invalidField } from "../../domain/errors.ts";
+import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
+import type { ParsedBeat } from "../../domain/heartbeat.ts";
+import { MICROS_PER_MS, type Micros } from "../../domain/time.ts";
+import type { Violations } from "../../domain/validation.ts";
+import { type ExhaustionFields, readBeat, readFilter } from "../../domain/validation-agent.ts";
+import { exhaustReasonOf, statusOf } from "./enum.ts";
 
 /** This process's clock. Good enough to tell a deadline from a mistake of units; leases go by the database's. */
 export function roughlyNow(): Micros {

@@ -1,8 +1,8 @@
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
-import { Refusal } from "../domain/errors.ts";
-import { fromRefusal } from "./errors.ts";
+import { Refusal } from "../../domain/errors.ts";
+import { fromRefusal } from "../errors.ts";
 import type { DoorLimits } from "./limits.ts";
 
 const HEADER_OVERFLOW = "HPE_HEADER_OVERFLOW";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
-import { Refusal } from "../domain/errors.ts";
+import { Refusal } from "../../domain/errors.ts";
 import { fingerprint } from "./request-fingerprint.ts";
 
 /** Where a list goes on. */

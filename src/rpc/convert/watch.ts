@@ -1,17 +1,17 @@
 import { create } from "@bufbuild/protobuf";
-import type { Agent as AgentMessage, AgentTransition } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { Agent as AgentMessage, AgentTransition } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import {
   type AgentChange,
   AgentChangeSchema,
   type WatchAgentsResponse,
   WatchAgentsResponseSchema,
   WatchBookmarkSchema,
-} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { Transition } from "../domain/agent.ts";
-import { agentOf, type ChangeType, type WatchedAgent } from "../domain/filter.ts";
-import type { WatchedChange, WatchMessage, WatchQuery } from "./backend.ts";
-import { transitionMessage, watchedAgentMessage } from "./convert-agent.ts";
-import { CHANGE_TYPE_VALUES } from "./convert-enum.ts";
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Transition } from "../../domain/agent.ts";
+import { agentOf, type ChangeType, type WatchedAgent } from "../../domain/filter.ts";
+import type { WatchedChange, WatchMessage, WatchQuery } from "../backend.ts";
+import { transitionMessage, watchedAgentMessage } from "./agent.ts";
+import { CHANGE_TYPE_VALUES } from "./enum.ts";
 
 /** The greatest size of a message to a watcher in bytes; a single change may be larger. */
 export const MAX_WATCH_MESSAGE_BYTES = 65_536;
