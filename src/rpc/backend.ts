@@ -1,8 +1,7 @@
-import type { Transition } from "../domain/agent.ts";
 import type { AgentDirectory, UserDirectory } from "../domain/directory.ts";
-import type { AgentFilter, ChangeType, WatchedAgent } from "../domain/filter.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace } from "../domain/lease.ts";
+import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 
 export type {
   AgentDirectory,
@@ -17,6 +16,7 @@ export type {
   UserDirectory,
   UserKey,
 } from "../domain/directory.ts";
+export type { WatchedChange, WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 
 /**
  * What the handlers ask of the rest of the program: the whole service without its transport. The server wires it;
@@ -69,30 +69,6 @@ export interface Heartbeats {
     beats: readonly ParsedBeat[],
     options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
   ): Promise<readonly BeatResult[]>;
-}
-
-export interface WatchQuery {
-  readonly filter: AgentFilter;
-  /** Undefined: begin with a snapshot. */
-  readonly afterRevision: bigint | undefined;
-  readonly conflate: boolean;
-  /** How often to say how far the stream has come, in milliseconds. */
-  readonly bookmarkMs: number;
-}
-
-export interface WatchedChange {
-  readonly type: ChangeType;
-  readonly transition: Transition;
-  /** How many transitions were merged into this one besides it. */
-  readonly conflated: number;
-}
-
-export interface WatchMessage {
-  /** Where to resume from; 0 before the snapshot is complete. */
-  readonly revision: bigint;
-  readonly snapshotAgents: readonly WatchedAgent[];
-  readonly changes: readonly WatchedChange[];
-  readonly bookmark: { readonly snapshotComplete: boolean } | undefined;
 }
 
 export interface Watches {

@@ -1,8 +1,8 @@
+import type { WatchMessage } from "../domain/watch-message.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
 import { isWithin, type LogPage } from "../storage/transition-log.ts";
 import { reading, untilReached } from "./patience.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
-import type { WatchMessage } from "./watch-message.ts";
 import type { Watcher } from "./watcher.ts";
 
 /**

@@ -1,6 +1,6 @@
 import type { ChangeType } from "../domain/filter.ts";
+import type { WatchedChange } from "../domain/watch-message.ts";
 import { type Telling, takeUpTo, type WaitingChanges } from "./waiting-changes.ts";
-import type { WatchedChange } from "./watch-message.ts";
 
 /** What two changes of one agent in a row are to somebody who heard of neither. Undefined: nothing. */
 const MERGED: Readonly<Record<ChangeType, Readonly<Record<ChangeType, ChangeType | undefined>>>> = {

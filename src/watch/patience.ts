@@ -1,8 +1,8 @@
+import type { WatchMessage } from "../domain/watch-message.ts";
 import { Backoff } from "../storage/backoff.ts";
 import { failureKind, refusalFor } from "../storage/failures.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { Turnstile } from "./turnstile.ts";
-import type { WatchMessage } from "./watch-message.ts";
 import type { Watcher } from "./watcher.ts";
 
 /** The first may only mean that a connection of the pool had died unnoticed. */

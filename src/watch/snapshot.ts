@@ -1,9 +1,9 @@
+import type { WatchedChange, WatchMessage } from "../domain/watch-message.ts";
 import { check } from "./catch-up.ts";
 import { NewestChanges } from "./newest-changes.ts";
 import { reading, untilReached } from "./patience.ts";
 import { SnapshotFront } from "./snapshot-front.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
-import type { WatchedChange, WatchMessage } from "./watch-message.ts";
 import { MESSAGE_CHANGES, type Watcher } from "./watcher.ts";
 
 /**

@@ -1,4 +1,4 @@
-import type { WatchedChange } from "./watch-message.ts";
+import type { WatchedChange } from "../domain/watch-message.ts";
 
 /** Some changes to tell now, and what is told with them. */
 export interface Telling {

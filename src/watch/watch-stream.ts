@@ -1,8 +1,8 @@
+import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import { tellSince } from "./catch-up.ts";
 import { watchedLongEnough } from "./refusals.ts";
 import { tellSnapshot } from "./snapshot.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
-import type { WatchMessage, WatchQuery } from "./watch-message.ts";
 import { Watcher } from "./watcher.ts";
 
 /**

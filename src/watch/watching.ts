@@ -1,3 +1,4 @@
+import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
@@ -5,7 +6,6 @@ import { ChangeFeed, type FeedLog } from "./change-feed.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import { Turnstile } from "./turnstile.ts";
-import type { WatchMessage, WatchQuery } from "./watch-message.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AgentFilter, agentOf, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
-import type { WatchedChange, WatchMessage, WatchQuery } from "../../src/watch/watch-message.ts";
+import type { WatchedChange, WatchMessage, WatchQuery } from "../../src/domain/watch-message.ts";
 
 const DEADLINE_MS = 15_000;
 

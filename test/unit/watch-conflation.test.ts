@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { type AgentFilter, agentOf, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
+import type { WatchedChange, WatchMessage } from "../../src/domain/watch-message.ts";
 import { NewestChanges } from "../../src/watch/newest-changes.ts";
-import type { WatchedChange, WatchMessage } from "../../src/watch/watch-message.ts";
 import { FakeLog, randomOf, replay } from "../support/fake-log.ts";
 import { seen, watchQuery } from "../support/watch-reader.ts";
 import { changeSomething, startScene, turnsOf } from "../support/watch-scene.ts";

@@ -1,5 +1,5 @@
-import type { Transition } from "../domain/agent.ts";
-import type { AgentFilter, ChangeType, WatchedAgent } from "../domain/filter.ts";
+import type { Transition } from "./agent.ts";
+import type { AgentFilter, ChangeType, WatchedAgent } from "./filter.ts";
 
 /** What somebody wants to watch. */
 export interface WatchQuery {
