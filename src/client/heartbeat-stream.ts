@@ -135,7 +135,14 @@ export class HeartbeatStream {
     this.#book.restart();
     this.#waitingSince = undefined;
     const watch = this.#watchConnection(abandon);
-    let drain: NodeJS.Timeout | undefined;
+    let drain: { readonly timer: NodeJS.Timeout; readonly at: number } | undefined;
+    const leaveWithin = (ms: number): void => {
+      const at = performance.now() + Math.random() * ms;
+      // Asked twice, it goes when it was asked to go first.
+      if (drain !== undefined && drain.at <= at) return;
+      clearTimeout(drain?.timer);
+      drain = { at, timer: setTimeout(abandon, at - performance.now()) };
+    };
     try {
       const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
       for await (const response of responses) {
@@ -145,15 +152,19 @@ export class HeartbeatStream {
         hello.resolve();
         const within = response.draining?.reconnectWithin;
         // By another connection, since this one leads to the replica that wants to be left.
-        if (within !== undefined) drain ??= setTimeout(abandon, Math.random() * millisOf(within));
+        if (within !== undefined) leaveWithin(millisOf(within));
         this.#wake();
       }
       return undefined;
     } catch (thrown) {
-      return drain === undefined ? callErrorOf(thrown) : undefined;
+      const error = callErrorOf(thrown);
+      // A replica that says so itself keeps the connection: another one is only found by another connection.
+      const refused = error.code === "UNAVAILABLE" && error.reason !== undefined;
+      if (refused && !ending.signal.aborted) clients.reconnect?.();
+      return drain === undefined ? error : undefined;
     } finally {
       clearTimeout(patience);
-      clearTimeout(drain);
+      clearTimeout(drain?.timer);
       clearInterval(watch);
       ending.abort();
     }

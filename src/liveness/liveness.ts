@@ -5,6 +5,7 @@ import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
+import { cutOffFromDatabase } from "../storage/failures.ts";
 import { releaseAgents } from "../storage/liveness.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
@@ -22,6 +23,13 @@ import { UnaryBeats } from "./unary-beats.ts";
 /** How long what waits may take to be written when the replica stops, in milliseconds. */
 const DRAIN_MS = 2_000;
 const POLL_MS = 20;
+/**
+ * Streams whose agents this replica has not claimed are nobody's to give time to: they go elsewhere within so much of an
+ * interval, where those whose agents it holds have all of it.
+ */
+const UNCLAIMED_SHARE = 1 / 4;
+/** A stream that is refused may come again after so much of an interval, in the hope of another replica. */
+const REFUSED_SHARE = 1 / 10;
 /** Releases of streams that end together share a statement. */
 const RELEASE_MS = 50;
 
@@ -83,6 +91,9 @@ export class Liveness {
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
+      sendElsewhere: (session) => {
+        if (this.#membership.cutOff) this.#sendElsewhere(session);
+      },
       release: (held) => this.#release(held),
       onClosed: (session) => this.#sessions.delete(session),
     };
@@ -110,7 +121,12 @@ export class Liveness {
     return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#reaper.silentClaws };
   }
 
+  /**
+   * @throws Refusal `DATABASE_UNAVAILABLE` while this replica is cut off from the database: it could not claim the agents,
+   * so nobody would know that they are heard here
+   */
   openSession(options: SessionOptions): Session {
+    if (this.#membership.cutOff) throw cutOffFromDatabase(this.#pace.current.intervalMs * REFUSED_SHARE);
     const session = new Session(this.#context, options);
     this.#sessions.add(session);
     return session;
@@ -178,7 +194,12 @@ export class Liveness {
       { streams: this.#sessions.size },
       "cannot write for a while: streams are asked to try other replicas",
     );
-    this.drain(this.#pace.current.intervalMs);
+    for (const session of this.#sessions) this.#sendElsewhere(session);
+  }
+
+  #sendElsewhere(session: Session): void {
+    const withinMs = this.#pace.current.intervalMs * (session.isClaiming ? UNCLAIMED_SHARE : 1);
+    session.drain(Math.ceil(Math.random() * withinMs));
   }
 
   #release(held: readonly HeldAgent[]): void {

@@ -16,6 +16,8 @@ import type { Logger } from "./logger.ts";
 /** How often a replica says that it listens, where the heartbeat interval allows it to be so slow. */
 const LONGEST_REFRESH_MS = 1_000;
 const SHORTEST_REFRESH_MS = 50;
+/** How often it is looked whether this replica can still write. */
+const LOOK_MS = 100;
 /** A replica that is silent for longer is deaf, however long the interval is. */
 const LONGEST_HEARING_MS = 5_000;
 const SHORTEST_HEARING_MS = 200;
@@ -54,7 +56,9 @@ export class Membership {
   readonly #refresh: Chore;
   readonly #adopted = new Set<number>();
   #watch: NodeJS.Timeout | undefined;
-  #heardAt = performance.now();
+  #lookedAt = performance.now();
+  /** For how long this process has run, in milliseconds, since it last could say that it listens. */
+  #unheardMs = 0;
   #cutOff = false;
   #closing = false;
 
@@ -70,9 +74,14 @@ export class Membership {
   }
 
   start(): void {
-    this.#heardAt = performance.now();
+    this.#lookedAt = performance.now();
     this.#refresh.start();
-    this.#watch = setInterval(() => this.#look(), SHORTEST_REFRESH_MS * 2);
+    this.#watch = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  /** Whether this replica has not been able to write for so long that it counts as deaf: who comes now is not heard. */
+  get cutOff(): boolean {
+    return this.#cutOff;
   }
 
   /** Whether this replica watches the leases of that one's agents. */
@@ -97,7 +106,7 @@ export class Membership {
     // What is heard and cannot be written helps no lease: as good as deaf, however well this connection does.
     if (stuckMs() > hearing().deafAfterMs * MOST_STUCK_SHARE) return;
     const deaf = await refreshReplica(database, replica, hearing());
-    this.#heardAt = performance.now();
+    this.#unheardMs = 0;
     this.#cutOff = false;
     if (deaf)
       log.warn(
@@ -118,7 +127,11 @@ export class Membership {
 
   /** Apart from the refreshing, which may itself be stuck. */
   #look(): void {
-    if (this.#cutOff || performance.now() - this.#heardAt < this.#options.hearing().deafAfterMs) return;
+    const now = performance.now();
+    // A process that did not run for a while says that it listens as soon as it does: it need not send anybody away.
+    this.#unheardMs += Math.min(now - this.#lookedAt, 2 * LOOK_MS);
+    this.#lookedAt = now;
+    if (this.#cutOff || this.#unheardMs < this.#options.hearing().deafAfterMs) return;
     this.#cutOff = true;
     this.#options.onCutOff();
   }

@@ -41,6 +41,8 @@ export interface SessionContext {
   readonly claims: Claims;
   leaseMs(): number;
   firstIntervalMs(): number;
+  /** Asks the session, which has begun to claim an agent, to go elsewhere if this replica cannot. */
+  sendElsewhere(session: Session): void;
   /** These are held no longer. */
   release(held: readonly HeldAgent[]): void;
   onClosed(session: Session): void;
@@ -81,6 +83,11 @@ export class Session implements AgentHolder {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Whether it has agents that this replica does not hold yet. */
+  get isClaiming(): boolean {
+    return this.#claiming.size > 0;
   }
 
   async submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void> {
@@ -130,7 +137,7 @@ export class Session implements AgentHolder {
     this.#wake();
   }
 
-  /** The replica is about to stop: the stream should be opened elsewhere. */
+  /** The replica is about to stop, or can do nothing for it: the stream should be opened elsewhere. */
   drain(reconnectWithinMs: number): void {
     this.#reconnectWithinMs = reconnectWithinMs;
     this.#wake();
@@ -219,6 +226,7 @@ export class Session implements AgentHolder {
       return;
     }
     this.#claiming.set(holder.agentId, [pending]);
+    this.#context.sendElsewhere(this);
     void this.#context.claims.claim(holder).then((result) => this.#claimed(holder, result));
   }
 

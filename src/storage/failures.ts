@@ -51,11 +51,20 @@ export function violatedConstraint(error: unknown): string | undefined {
   return typeof error.constraint === "string" ? error.constraint : undefined;
 }
 
+const RETRY_AFTER_MS = 1_000;
+
+/** This replica cannot reach the database; another one may. @param retryAfterMs when to try, elsewhere */
+export function cutOffFromDatabase(retryAfterMs: number): Refusal {
+  return new Refusal("DATABASE_UNAVAILABLE", "This replica cannot reach the database at the moment. Try another one.", {
+    retryAfterMs: Math.min(RETRY_AFTER_MS, Math.ceil(retryAfterMs)),
+  });
+}
+
 export function databaseUnavailable(cause: unknown, outcomeUnknown = false): Refusal {
   const message = outcomeUnknown
     ? "The database went away while the change was being made; it may or may not have taken effect. Repeat it: with a request_id a repetition is safe."
     : "The database cannot be reached at the moment. Try again shortly.";
-  return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000, cause });
+  return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
 /** What a caller gets for a failed statement: a refusal where trying again may help, the failure itself otherwise. */

@@ -12,8 +12,9 @@ function start(agentIds: string[] = ["a"]) {
   const clients = createInMemoryClients(backend);
   const beats: BeatView[] = [];
   const connections: HeartbeatConnection[] = [];
+  const reconnect = vi.fn();
   const stream = new HeartbeatStream({
-    clients,
+    clients: { ...clients, reconnect },
     clawIdentifier: "claw-1",
     instanceId: "instance-1",
     onBeat: (beat) => beats.push(beat),
@@ -22,7 +23,7 @@ function start(agentIds: string[] = ["a"]) {
   onTestFinished(() => stream.close());
   for (const agentId of agentIds) stream.add(agentId);
   const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index]);
-  return { backend, stream, beats, connections, session };
+  return { backend, stream, beats, connections, session, reconnect };
 }
 
 describe("HeartbeatStream", () => {
@@ -85,6 +86,26 @@ describe("HeartbeatStream", () => {
     const second = await session(1);
     await vi.waitUntil(() => second.submitted.length > 0);
     expect(first.closed).toBe(true);
+  });
+
+  it("looks for another replica by another connection when one refuses it", async () => {
+    const { session, reconnect } = start();
+    const first = await session(0);
+    first.fail(new Refusal("DATABASE_UNAVAILABLE", "Try another one.", { retryAfterMs: 1 }));
+    await session(1);
+    expect(reconnect).toHaveBeenCalledTimes(1);
+  });
+
+  it("asked twice to go elsewhere, goes when it was asked to go first", async () => {
+    const { session, reconnect } = start();
+    const first = await session(0);
+    first.say({ reconnectWithinMs: 3_600_000 });
+    first.say({ reconnectWithinMs: 1 });
+    const second = await session(1);
+    second.say({ reconnectWithinMs: 1 });
+    second.say({ reconnectWithinMs: 3_600_000 });
+    await session(2);
+    expect(reconnect).toHaveBeenCalledTimes(2);
   });
 
   it("ends after its goodbyes, or without them", async () => {
