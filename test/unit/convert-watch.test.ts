@@ -1,9 +1,14 @@
-import { toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { AgentChangeType, WatchAgentsResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import {
+  AgentChangeType,
+  type WatchAgentsResponse,
+  WatchAgentsResponseSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Transition } from "../../src/domain/agent.ts";
 import type { WatchedChange, WatchMessage } from "../../src/rpc/backend.ts";
 import { createWatchEncoder, MAX_WATCH_MESSAGE_BYTES } from "../../src/rpc/convert/watch.ts";
+import { encoded } from "../../src/rpc/encoded.ts";
 
 /** As large as the contract lets it be: the widest numbers, the longest texts, four bytes a character. */
 const LONGEST_NAME = "🛟".repeat(128);
@@ -141,6 +146,36 @@ describe("watch messages", () => {
     expect(left?.transition).toBe(one?.transition);
     expect(merged).toMatchObject({ type: AgentChangeType.UPDATED, conflated: 2 });
     expect(one?.conflated).toBe(0);
+  });
+
+  it("are on the wire what they say, put together from what was encoded once", () => {
+    const [one, two] = [transition(8n), transition(9n, { toStatus: "busy", exhaustion: null })];
+    const told: WatchMessage[] = [
+      message(9n, { changes: updates(101n, 500), bookmark: { snapshotComplete: false } }),
+      message(9n, { changes: [one, two].map((each) => ({ type: "entered", transition: each, conflated: 0 })) }),
+      message(9n, { changes: [{ type: "left", transition: one, conflated: 3 }] }),
+      message(9n, { bookmark: { snapshotComplete: false } }),
+      message(0n, { snapshotAgents: [AGENT], changes: [{ type: "updated", transition: two, conflated: 0 }] }),
+    ];
+    for (const conflate of [true, false]) {
+      const encode = createWatchEncoder({ afterRevision: 1n, conflate });
+      for (const part of told.flatMap((each) => [...encode(each)])) {
+        const bytes = encoded(WatchAgentsResponseSchema, part);
+        expect(fromBinary(WatchAgentsResponseSchema, bytes)).toEqual(part);
+        expect(bytes.byteLength).toBeLessThanOrEqual(MAX_WATCH_MESSAGE_BYTES);
+      }
+    }
+  });
+
+  it("cost one encoding a transition, however many watchers there are", () => {
+    const changes = updates(1n, 3);
+    const send = () => [...createWatchEncoder({ afterRevision: 0n, conflate: false })(message(3n, { changes }))];
+    const bytesOf = (parts: WatchAgentsResponse[]) => parts.map((part) => encoded(WatchAgentsResponseSchema, part));
+    const first = send();
+    const bytes = bytesOf(first);
+    // Whoever encodes it again would see this.
+    for (const { agent } of first.flatMap((part) => part.changes)) Object.assign(agent ?? {}, { agentId: "another" });
+    expect(bytesOf(send())).toEqual(bytes);
   });
 
   it("tell a deletion with the agent right before it, and no exhaustion after it", () => {

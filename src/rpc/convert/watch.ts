@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import type { Agent as AgentMessage, AgentTransition } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import {
   type AgentChange,
@@ -10,28 +10,32 @@ import {
 import type { Transition } from "../../domain/agent.ts";
 import { agentOf, type ChangeType, type WatchedAgent } from "../../domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchQuery } from "../backend.ts";
+import { keepEncoding } from "../encoded.ts";
 import { transitionMessage, watchedAgentMessage } from "./agent.ts";
 import { CHANGE_TYPE_VALUES } from "./enum.ts";
 
 /** The greatest size of a message to a watcher in bytes; a single change may be larger. */
 export const MAX_WATCH_MESSAGE_BYTES = 65_536;
 
-// Upper bounds in bytes of all that is not text, tags and lengths included: to know that a message is small enough one
-// need not encode it first.
+/** The revision and a bookmark, at most. */
 const ENVELOPE_BYTES = 32;
+/** An upper bound of all of an agent that is not text, tags and lengths included. */
 const AGENT_BYTES = 192;
-const TRANSITION_BYTES = 144;
-const CHANGE_BYTES = 24;
+
+/** A change, and what it is on the wire as the only one of a message. */
+interface EncodedChange {
+  readonly message: AgentChange;
+  readonly bytes: Uint8Array;
+}
 
 interface ConvertedTransition {
   readonly agent: AgentMessage;
   readonly transition: AgentTransition;
   /** The unmerged changes made of it: the same for all watchers to whom it is the same. */
-  readonly changes: Map<ChangeType, AgentChange>;
-  readonly bytes: number;
+  readonly changes: Map<ChangeType, EncodedChange>;
 }
 
-/** Converted once for all watchers, and gone when the last of them has let go of the transition. */
+/** Converted and encoded once for all watchers, and gone when the last of them has let go of the transition. */
 const converted = new WeakMap<Transition, ConvertedTransition>();
 
 /** Turns what one watch tells into messages of at most 64 KiB, in the order in which it is told. */
@@ -44,13 +48,16 @@ export function createWatchEncoder(
 
   return function* encode(message) {
     let part = create(WatchAgentsResponseSchema);
+    let changes: Uint8Array[] = [];
     let room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
     const isFull = (bytes: number): boolean =>
       bytes > room && (part.snapshotAgents.length > 0 || part.changes.length > 0);
     const cut = (): WatchAgentsResponse => {
       const full = part;
       full.revision = told;
+      if (changes.length > 0 && full.snapshotAgents.length === 0) keepEncoding(full, [envelopeOf(full), ...changes]);
       part = create(WatchAgentsResponseSchema);
+      changes = [];
       room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
       return full;
     };
@@ -62,10 +69,11 @@ export function createWatchEncoder(
       room -= bytes;
     }
     for (const change of message.changes) {
-      const bytes = convertedOf(change.transition).bytes;
-      if (isFull(bytes)) yield cut();
-      part.changes.push(changeMessage(change));
-      room -= bytes;
+      const { message: converted, bytes } = encodedChange(change);
+      if (isFull(bytes.length)) yield cut();
+      part.changes.push(converted);
+      changes.push(bytes);
+      room -= bytes.length;
       // Changes come in the order of revisions, so a part may be resumed from. Merged ones keep their first place but
       // carry their newest revision: resuming between them could skip others, so those parts stay at the last whole.
       if (!inSnapshot && !query.conflate) told = change.transition.revision;
@@ -75,12 +83,16 @@ export function createWatchEncoder(
       if (message.bookmark.snapshotComplete) inSnapshot = false;
     }
     told = message.revision;
-    part.revision = told;
-    yield part;
+    yield cut();
   };
 }
 
-function changeMessage({ type, transition, conflated }: WatchedChange): AgentChange {
+/** What a message says besides its changes. */
+function envelopeOf({ revision, bookmark }: WatchAgentsResponse): Uint8Array {
+  return toBinary(WatchAgentsResponseSchema, create(WatchAgentsResponseSchema, { revision, bookmark }));
+}
+
+function encodedChange({ type, transition, conflated }: WatchedChange): EncodedChange {
   const shared = convertedOf(transition);
   const known = conflated === 0 ? shared.changes.get(type) : undefined;
   if (known !== undefined) return known;
@@ -90,19 +102,19 @@ function changeMessage({ type, transition, conflated }: WatchedChange): AgentCha
     transition: shared.transition,
     conflated,
   });
-  if (conflated === 0) shared.changes.set(type, message);
-  return message;
+  const alone = create(WatchAgentsResponseSchema, { changes: [message] });
+  const made: EncodedChange = { message, bytes: toBinary(WatchAgentsResponseSchema, alone) };
+  if (conflated === 0) shared.changes.set(type, made);
+  return made;
 }
 
 function convertedOf(transition: Transition): ConvertedTransition {
   const known = converted.get(transition);
   if (known !== undefined) return known;
-  const agent = agentOf(transition);
   const made: ConvertedTransition = {
-    agent: watchedAgentMessage(agent),
+    agent: watchedAgentMessage(agentOf(transition)),
     transition: transitionMessage(transition),
     changes: new Map(),
-    bytes: CHANGE_BYTES + agentBytes(agent) + transitionBytes(transition),
   };
   converted.set(transition, made);
   return made;
@@ -110,10 +122,4 @@ function convertedOf(transition: Transition): ConvertedTransition {
 
 function agentBytes({ agentId, clawIdentifier }: WatchedAgent): number {
   return AGENT_BYTES + Buffer.byteLength(agentId) + Buffer.byteLength(clawIdentifier);
-}
-
-function transitionBytes({ agentId, fromClaw, toClaw, actor, requestId, incidentId }: Transition): number {
-  let bytes = TRANSITION_BYTES;
-  for (const text of [agentId, fromClaw, toClaw, actor, requestId, incidentId]) bytes += Buffer.byteLength(text ?? "");
-  return bytes;
 }

@@ -1,11 +1,4 @@
-import {
-  create,
-  type DescMessage,
-  fromBinary,
-  type MessageInitShape,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -20,6 +13,7 @@ import {
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
 } from "@grpc/grpc-js";
+import { encoded } from "../encoded.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "../errors.ts";
 import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
 import type { DoorLimits } from "./limits.ts";
@@ -244,15 +238,14 @@ class BridgedCall {
   }
 
   #write(message: MessageInitShape<DescMessage>): void {
-    const desc = this.#spec.method.output;
-    const bytes = toBinary(desc, create(desc, message));
+    const bytes = encoded(this.#spec.method.output, message);
     if (!this.#headersSent) {
       this.#headersSent = true;
       const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
       if (headers !== null) this.#call.sendMetadata(headers);
     }
     this.#unwrittenBytes += bytes.byteLength;
-    this.#call.sendMessage(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), () => {
+    this.#call.sendMessage(bytes, () => {
       this.#unwrittenBytes -= bytes.byteLength;
       if (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting?.();
     });

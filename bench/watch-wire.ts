@@ -1,0 +1,185 @@
+/**
+ * The gRPC protocol by hand, for measurements: a client that looks at no more than it counts, so that it is not what is
+ * measured. Messages are decoded only where somebody asks for them.
+ */
+import http2 from "node:http2";
+import {
+  create,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { AgentService, type WatchAgentsRequestSchema } from "../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { UserService } from "../gen/harborforge/agents/v1/user_service_pb.ts";
+
+/** Large enough not to be waited for. */
+const WINDOW_BYTES = 8 * 1_024 * 1_024;
+const CHANGES_FIELD = 3;
+const SNAPSHOT_FIELD = 2;
+const BOOKMARK_FIELD = 4;
+
+export function connect(base: string): http2.ClientHttp2Session {
+  const session = http2.connect(base, { settings: { initialWindowSize: WINDOW_BYTES }, maxSessionMemory: 1_000 });
+  session.on("connect", () => session.setLocalWindowSize(WINDOW_BYTES));
+  session.setMaxListeners(0);
+  return session;
+}
+
+/** One unary call. */
+export async function callUnary<Method extends DescMethod>(
+  session: http2.ClientHttp2Session,
+  method: Method,
+  request: MessageInitShape<Method["input"]>,
+): Promise<MessageShape<Method["output"]>> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  const stream = send(session, method, toBinary(method.input, create(method.input, request)));
+  const chunks: Buffer[] = [];
+  let status = "";
+  stream.on("response", (headers) => {
+    status = refusalOf(headers);
+  });
+  stream.on("trailers", (headers) => {
+    status = refusalOf(headers);
+  });
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  stream.on("error", reject);
+  stream.on("end", () => {
+    if (status !== "") reject(new Error(status));
+    else resolve(Buffer.concat(chunks).subarray(5));
+  });
+  return fromBinary<Method["output"]>(method.output, await promise);
+}
+
+/** Empty: there is none. */
+function refusalOf(headers: http2.IncomingHttpHeaders): string {
+  const code = headers["grpc-status"];
+  return code === undefined || code === "0" ? "" : `status ${code}: ${headers["grpc-message"]}`;
+}
+
+/** Users with an agent each, `agent-0` and so on, as one replica makes them. */
+export async function createAgents(base: string, count: number, claws: number): Promise<void> {
+  const session = connect(base);
+  let next = 0;
+  const worker = async () => {
+    for (let n = next++; n < count; n = next++) {
+      const agentId = `agent-${n}`;
+      await callUnary(session, UserService.method.createUser, {
+        username: agentId,
+        agentId,
+        clawIdentifier: `claw-${n % claws}`,
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: 300 }, worker));
+  session.close();
+}
+
+/** What a watcher has got so far. */
+export interface Count {
+  changes: number;
+  snapshotAgents: number;
+  messages: number;
+  bookmarks: number;
+  bytes: number;
+}
+
+export interface CountingWatch {
+  readonly count: Count;
+  readonly stream: http2.ClientHttp2Stream;
+}
+
+/** Opens a watch and counts. `onProgress` after each chunk that came. Throws, by itself, when the watch ends. */
+export function openCountingWatch(
+  session: http2.ClientHttp2Session,
+  request: MessageInitShape<typeof WatchAgentsRequestSchema>,
+  onProgress: (count: Count) => void = () => undefined,
+): CountingWatch {
+  const { input } = AgentService.method.watchAgents;
+  const stream = send(session, AgentService.method.watchAgents, toBinary(input, create(input, request)));
+  const count: Count = { changes: 0, snapshotAgents: 0, messages: 0, bookmarks: 0, bytes: 0 };
+  const scan = scanner(count);
+  stream.on("data", (chunk: Buffer) => {
+    scan(chunk);
+    onProgress(count);
+  });
+  stream.on("response", (headers) => complain(refusalOf(headers)));
+  stream.on("trailers", (headers) => complain(refusalOf(headers)));
+  stream.on("error", (error) => {
+    if (!session.closed && !session.destroyed && !stream.aborted) throw error;
+  });
+  return { count, stream };
+}
+
+function complain(refusal: string): void {
+  if (refusal !== "") throw new Error(`a watch ended: ${refusal}`);
+}
+
+function send(session: http2.ClientHttp2Session, method: DescMethod, message: Uint8Array): http2.ClientHttp2Stream {
+  const stream = session.request({
+    ":method": "POST",
+    ":path": `/${method.parent.typeName}/${method.name}`,
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  const frame = Buffer.alloc(5 + message.length);
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, 5);
+  stream.end(frame);
+  return stream;
+}
+
+/** Reads frames and the outermost fields in them from chunks that are cut anywhere, and skips what is inside. */
+function scanner(count: Count): (chunk: Buffer) => void {
+  let head = 0;
+  let length = 0;
+  let left = 0;
+  let skip = 0;
+  let part: "tag" | "varint" | "length" = "tag";
+  let number = 0;
+  let shift = 0;
+  let field = 0;
+  return (chunk) => {
+    count.bytes += chunk.length;
+    let at = 0;
+    while (at < chunk.length) {
+      if (left === 0) {
+        // The frame's head: a flag and four bytes of length.
+        const byte = chunk[at++] ?? 0;
+        length = head === 0 ? 0 : length * 256 + byte;
+        head += 1;
+        if (head < 5) continue;
+        head = 0;
+        left = length;
+        count.messages += 1;
+        continue;
+      }
+      if (skip > 0) {
+        const some = Math.min(skip, chunk.length - at);
+        at += some;
+        skip -= some;
+        left -= some;
+        continue;
+      }
+      const byte = chunk[at++] ?? 0;
+      left -= 1;
+      number += (byte & 0x7f) * 2 ** shift;
+      shift += 7;
+      if (byte >= 0x80) continue;
+      const value = number;
+      number = 0;
+      shift = 0;
+      if (part === "tag") {
+        field = value >>> 3;
+        part = (value & 7) === 2 ? "length" : "varint";
+        if (field === CHANGES_FIELD) count.changes += 1;
+        else if (field === SNAPSHOT_FIELD) count.snapshotAgents += 1;
+        else if (field === BOOKMARK_FIELD) count.bookmarks += 1;
+      } else {
+        if (part === "length") skip = value;
+        part = "tag";
+      }
+    }
+  };
+}

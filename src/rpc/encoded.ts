@@ -1,0 +1,21 @@
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+
+/** The parts of messages that were encoded before a door asked for them. Gone with the messages. */
+const partsOf = new WeakMap<object, readonly Uint8Array[]>();
+
+/**
+ * Keeps what a message consists of on the wire, where parts of it are in other messages, too, and need not be encoded for
+ * each. Encodings of one type, one behind the other, are the encoding of them all merged: protobuf's own rule, which
+ * appends repeated fields. The message must not be changed afterwards.
+ */
+export function keepEncoding(message: object, parts: readonly Uint8Array[]): void {
+  partsOf.set(message, parts);
+}
+
+/** The message in protobuf's binary form. */
+export function encoded<Desc extends DescMessage>(desc: Desc, message: MessageInitShape<Desc>): Buffer {
+  const parts = partsOf.get(message);
+  if (parts !== undefined) return Buffer.concat(parts);
+  const bytes = toBinary(desc, create(desc, message));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
