@@ -22,8 +22,10 @@ export async function listTransitions(
     const upTo = query.upTo ?? position.newest;
     const from = newestFirst ? afterRevision : (after ?? afterRevision);
     if (from > 0n) await checkRevision(snapshot, from, position);
+    // What is given up is not told any more, although it may be there for a while: the next page could not go on from it.
+    const first = from > position.oldest ? from : position.oldest;
     const page = AgentTransition.query(snapshot)
-      .where("revision", ">", from.toString())
+      .where("revision", ">", first.toString())
       .where("revision", "<=", upTo.toString())
       .orderBy("revision", newestFirst ? "desc" : "asc")
       .limit(limit + 1);

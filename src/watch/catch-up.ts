@@ -7,7 +7,7 @@ import type { Watcher } from "./watcher.ts";
 
 /**
  * Tells what came after a revision, from memory where that reaches back so far and from the log where it does not, until
- * the watcher can follow the hub. Returns false when the caller is gone.
+ * the watcher can follow the hub, or has been open for long enough. Returns false when the caller is gone.
  *
  * @throws Refusal REVISION_IN_FUTURE, REVISION_COMPACTED
  */
@@ -23,6 +23,8 @@ export async function* tellSince(
   watcher.rejoin();
   let revision = after;
   while (watcher.goesOn()) {
+    // Who is far behind and slow is not spared, but every stream gets somewhere.
+    if (watcher.mayEnd && watcher.after > after) return true;
     let transitions = hub.recall(revision, pageSize);
     if (transitions !== undefined && transitions.length < pageSize) {
       // In one go with the reading: what the hub gets from here on follows right after.

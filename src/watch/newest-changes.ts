@@ -44,6 +44,7 @@ export class NewestChanges implements WaitingChanges {
     if (this.size >= this.#limit) this.#merge();
     if (this.size >= this.#limit && !this.#takesNoRoom(change)) return false;
     this.#arrived.push(change);
+    if (this.size > this.#limit) this.#merge();
     return true;
   }
 
@@ -84,7 +85,7 @@ export class NewestChanges implements WaitingChanges {
     this.#arrived = [];
   }
 
-  /** It will be merged as soon as something else arrives. */
+  /** It can be merged into what waits already. */
   #takesNoRoom(change: WatchedChange): boolean {
     return !this.#pageUnderWay && this.#merged.has(change.transition.id);
   }

@@ -10,11 +10,14 @@ const MOST_FAILURES_AT_FIRST = 2;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 2_000;
 
-/** Waits until `ready`, with bookmarks meanwhile. Returns false when the caller is gone. */
+/**
+ * Waits until `ready`, with bookmarks meanwhile, also beyond the watch's age: it cannot end here. Returns false when the
+ * caller is gone.
+ */
 export async function* until(
   watcher: Watcher,
   ready: () => boolean,
-  deadline?: number,
+  deadline = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<WatchMessage, boolean> {
   while (watcher.goesOn()) {
     if (ready()) return true;

@@ -32,7 +32,7 @@ export async function* watchStream(
         continue;
       }
       const message = watcher.next(hub.position);
-      if (message === undefined) await watcher.wait();
+      if (message === undefined) await watcher.wait(watcher.endsAt);
       else yield message;
     }
   } finally {

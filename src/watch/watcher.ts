@@ -16,7 +16,7 @@ export const QUEUE_LIMIT = 10_000;
 /** Changes in one message at most. */
 export const MESSAGE_CHANGES = 1_000;
 /** When nothing else was said until then, a first bookmark says that the stream stands. In milliseconds. */
-const FIRST_MESSAGE_MS = 250;
+const FIRST_MESSAGE_MS = 100;
 
 /** One watch: the queue between the hub, which never waits, and the stream, which waits for its reader. */
 export class Watcher {
@@ -114,18 +114,20 @@ export class Watcher {
   }
 
   /** Waits until something may have happened, the next bookmark is due, or it is `until` (of `performance.now()`). */
-  wait(until = Number.POSITIVE_INFINITY): Promise<void> {
+  wait(until: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(
-        () => this.#wake(),
-        Math.max(0, Math.min(this.#bookmarkAt, this.#endsAt, until) - performance.now()),
-      );
+      const timer = setTimeout(() => this.#wake(), Math.max(0, Math.min(this.#bookmarkAt, until) - performance.now()));
       this.#resume = () => {
         clearTimeout(timer);
         this.#resume = undefined;
         resolve();
       };
     });
+  }
+
+  /** When it will have been open for long enough, of `performance.now()`. */
+  get endsAt(): number {
+    return this.#endsAt;
   }
 
   /** Whether it has been open for long enough, and what it was told is a place to resume from. */

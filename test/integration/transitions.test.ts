@@ -122,8 +122,28 @@ test("it refuses to begin after what is no longer kept, but tells all that is", 
   await expect(after({ afterRevision: 1n, newestFirst: true })).rejects.toMatchObject(compacted);
   // The page before ended where the log was cut since.
   await expect(after({ after: first, upTo: second })).rejects.toMatchObject(compacted);
-  expect((await after({})).rows).toHaveLength(1);
   expect((await after({ afterRevision: second })).rows).toEqual([]);
+});
+
+test("it is whole from its beginning, in pages, also while what was given up is still there", async () => {
+  await using other = await createTestStorage();
+  for (const name of ["a", "b", "c", "d"]) {
+    const agent = { agentId: name, clawIdentifier: "claw-1" };
+    await other.users.create({ username: name, email: null, displayName: "", agent }, by());
+  }
+  const all = (await other.agents.transitions(EVERYTHING)).rows.map(({ revision }) => revision);
+  await other.query("UPDATE revision_counter SET oldest = $1", [all[1]]);
+  for (const newestFirst of [false, true]) {
+    const found: bigint[] = [];
+    let page = await other.agents.transitions({ ...EVERYTHING, newestFirst, limit: 1 });
+    for (;;) {
+      found.push(...page.rows.map(({ revision }) => revision));
+      if (page.next === undefined) break;
+      const { next, upTo } = page;
+      page = await other.agents.transitions({ ...EVERYTHING, newestFirst, limit: 1, after: next, upTo });
+    }
+    expect(found).toEqual(newestFirst ? [all[3], all[2]] : [all[2], all[3]]);
+  }
 });
 
 test("it refuses to begin within a history that was lost", async () => {

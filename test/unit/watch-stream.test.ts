@@ -1,5 +1,5 @@
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
 import { seen, watchQuery } from "../support/watch-reader.ts";
@@ -356,6 +356,43 @@ describe("an open watch", () => {
     }
     expect(slow.snapshot).toHaveLength(7);
     expect(scene.hub.size).toBe(0);
+  });
+
+  it("ends when it is old enough also where it is still far behind, and has got somewhere by then", async () => {
+    await using scene = await startScene({ maxAgeMs: 60, pageSize: 2, ringCapacity: 4 });
+    const { source } = scene;
+    const agent = source.create("agent");
+    for (let n = 0; n < 200; n += 1) source.change(agent, { status: n % 2 === 0 ? "busy" : "idle" });
+    await scene.settle();
+    let revision = 100n;
+    const heard: bigint[] = [];
+    while (revision < source.revision) {
+      await using reader = scene.read({ afterRevision: revision, pace: () => sleep(5) });
+      expect(await reader.end()).toMatchObject({ reason: "DRAINING" });
+      expect(reader.revision).toBeGreaterThan(revision);
+      if (revision === 100n) expect(reader.revision).toBeLessThan(200n);
+      heard.push(...reader.revisions);
+      revision = reader.revision;
+    }
+    expect(heard).toEqual(source.transitions.map((one) => one.revision));
+    expect(scene.hub.size).toBe(0);
+  });
+
+  it("that is old enough before its snapshot is whole waits for it in peace", async () => {
+    await using scene = await startScene({ maxAgeMs: 10 });
+    const { source } = scene;
+    await using reader = scene.read();
+    const answers = Promise.withResolvers<void>();
+    source.delay = () => answers.promise;
+    await sleep(30);
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    await sleep(200);
+    const set = timers.mock.calls.length;
+    timers.mockRestore();
+    expect(set).toBeLessThan(20);
+    answers.resolve();
+    expect(await reader.end()).toMatchObject({ reason: "DRAINING" });
+    expect(reader.snapshot).toEqual([]);
   });
 
   it("ends when the replica drains, and no other begins", async () => {
