@@ -15,8 +15,9 @@ import { fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
-import { type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
+import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
+import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
 
 /** The calls of the Connect door. */
@@ -34,6 +35,7 @@ export function createConnectCalls(
   services: readonly ServiceImplSpec[],
   log: Logger,
   limits: DoorLimits,
+  peers: Peers,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
@@ -76,7 +78,12 @@ export function createConnectCalls(
       return answer(res, refuseCall(contentType, fromRefusal(http2Required(handler))));
     }
     const streamsIn = kind === "client_streaming" || kind === "bidi_streaming";
-    const request = universalRequest(req, res, streamsIn ? undefined : limits.requestMs);
+    const request = universalRequest(
+      req,
+      res,
+      streamsIn ? undefined : limits.requestMs,
+      peers.valuesFor(connectionOf(req)),
+    );
     const response = await handler(request);
     // These two the library answers with nothing but a number.
     if (response.status === 405 && response.body === undefined) {

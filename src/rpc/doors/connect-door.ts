@@ -17,6 +17,7 @@ import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
+import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
 
@@ -61,8 +62,9 @@ const DEFAULT_LIMITS: ConnectDoorLimits = {
 export function createConnectDoor(options: ConnectDoorOptions): Door {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { log } = options;
+  const peers = new Peers();
   const pages = createPlainPages(options.metrics, options.ready);
-  const calls = createConnectCalls(options.services, log, limits);
+  const calls = createConnectCalls(options.services, log, limits, peers);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();
@@ -104,7 +106,10 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     },
     (req: Http2ServerRequest, res: Http2ServerResponse) => serve(req, res),
   );
-  http2.on("session", (session: ServerHttp2Session) => sessions.add(session));
+  http2.on("session", (session: ServerHttp2Session) => {
+    peers.add(session, session.socket);
+    sessions.add(session);
+  });
   http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
 
   const listener = createServer({ allowHalfOpen: true, ...SOCKET_OPTIONS }, (socket) => {
@@ -113,6 +118,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     socket.on("error", () => undefined);
     sniffProtocol(socket, limits.sniffMs, (protocol) => {
       if (protocol === "http1") {
+        peers.add(socket, socket);
         http1.emit("connection", socket);
       } else {
         // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.

@@ -2,6 +2,7 @@ import { type DescMessage, fromBinary, type MessageInitShape, type MessageShape 
 import {
   Code,
   type ConnectError,
+  type ContextValues,
   createHandlerContext,
   type MethodImplSpec,
   type ServiceImplSpec,
@@ -41,6 +42,8 @@ export interface GrpcBridge {
 export interface CallTransport {
   /** Whether the caller reset the call's stream, or its connection is lost. grpc-js takes that for a half-close. */
   isReset(): boolean;
+  /** What is known of the caller before it says anything: where it calls from. */
+  contextValues(): ContextValues;
 }
 
 /** Messages that wait to be written before the handler is not asked for more, in bytes. */
@@ -130,6 +133,7 @@ class BridgedCall {
       requestMethod: "POST",
       url: `http://${this.#call.getHost()}${this.#path}`,
       requestHeader: headersOf(metadata),
+      contextValues: this.#transport.contextValues(),
       ...(deadline === Number.POSITIVE_INFINITY ? {} : { timeoutMs: Number(deadline) - Date.now() }),
     });
     if (this.#reader === undefined) {

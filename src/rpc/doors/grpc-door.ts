@@ -12,6 +12,7 @@ import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, resetBudget } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { Peers } from "./peers.ts";
 
 export interface GrpcDoorOptions {
   /** As the pipeline wrapped them. */
@@ -27,6 +28,7 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
   const paths = new Set(
     services.flatMap(({ service }) => service.methods.map((m) => `/${service.typeName}/${m.name}`)),
   );
+  const peers = new Peers();
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const sockets = new Set<Socket>();
 
@@ -41,7 +43,10 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
       sendStatus(explainedStatus(status));
       if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
-    return bridge.serve(method, call, { isReset: () => stream === undefined || stream.aborted || stream.destroyed });
+    return bridge.serve(method, call, {
+      isReset: () => stream === undefined || stream.aborted || stream.destroyed,
+      contextValues: () => peers.valuesFor(stream?.session),
+    });
   };
 
   const grpc = createGrpcJsServer(
@@ -60,7 +65,10 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
   );
   bridge.register(grpc.server);
 
-  grpc.http2Server.on("session", (session: ServerHttp2Session) => sessions.add(session));
+  grpc.http2Server.on("session", (session: ServerHttp2Session) => {
+    peers.add(session, session.socket);
+    sessions.add(session);
+  });
   grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
   grpc.http2Server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
     stream.on("error", () => undefined);

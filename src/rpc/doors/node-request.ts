@@ -1,6 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 import type { Writable } from "node:stream";
+import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { CANCELLED, DEADLINE_EXCEEDED } from "../errors.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
@@ -27,6 +28,7 @@ export function universalRequest(
   req: NodeRequest,
   res: NodeResponse,
   requestMs: number | undefined,
+  contextValues: ContextValues,
 ): UniversalServerRequest {
   const header = webHeaders(req);
   clampTimeout(header, "connect-timeout-ms", /^\d{1,10}$/, () => 1, String(MAX_TIMER_MS));
@@ -47,6 +49,7 @@ export function universalRequest(
     header,
     body,
     signal: controller.signal,
+    contextValues,
   };
 }
 
@@ -156,4 +159,9 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
 /** A stream that the caller only half closed is not closed here, since the response is still to come. */
 function brokenOff(req: NodeRequest): boolean {
   return "stream" in req ? req.stream.closed || req.stream.destroyed : req.destroyed && !req.complete;
+}
+
+/** The connection that a request came by: its session in HTTP/2, undefined when that is gone, else its socket. */
+export function connectionOf(req: NodeRequest): object | undefined {
+  return "stream" in req ? req.stream.session : req.socket;
 }
