@@ -4,6 +4,7 @@ import { type Address, formatDuration, isDatabaseUrl, parseAddress, parseDuratio
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+const CLIENT_CERT = ["none", "optional", "required"] as const;
 const LOG_FORMATS = ["auto", "pretty", "json"] as const;
 
 /** The PostgreSQL to use: somebody else's, or the embedded one with its data in a folder. */
@@ -11,6 +12,15 @@ export type DatabaseChoice =
   | { readonly kind: "external"; readonly url: string }
   /** `dataDir` undefined: where the embedded PostgreSQL keeps its data by default. */
   | { readonly kind: "embedded"; readonly dataDir: string | undefined };
+
+/** TLS of both doors: paths of PEM files. */
+export interface TlsChoice {
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** Set unless `clientCert` is `none`. */
+  readonly clientCaFile: string | undefined;
+  readonly clientCert: (typeof CLIENT_CERT)[number];
+}
 
 /** The whole configuration; durations in milliseconds. */
 export interface Config {
@@ -28,6 +38,16 @@ export interface Config {
   readonly transitionLimit: number;
   /** How old a watch stream gets, by and large. */
   readonly watchMaxAgeMs: number;
+  /** Undefined: the doors speak in cleartext. */
+  readonly tls: TlsChoice | undefined;
+  /** Connections of both doors together, and new ones a second from one address. */
+  readonly maxConnections: number;
+  readonly connectionsPerSecond: number;
+  /** Calls that a caller may begin a second, and streams that it may have open. */
+  readonly requestsPerSecond: number;
+  readonly streamsPerCaller: number;
+  /** Whether anybody may ask for the contract by gRPC server reflection. */
+  readonly reflection: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: "pretty" | "json";
   /** How long a stop waits for calls and streams to end by themselves. */
@@ -131,6 +151,18 @@ const DATA_DIR: Setting<string | undefined> = {
   parse: (text) => (text === "" || /\p{Cc}/u.test(text) ? undefined : resolve(text)),
 };
 
+function file(facts: Omit<Facts, "placeholder" | "defaultText">): Setting<string | undefined> {
+  return {
+    ...facts,
+    placeholder: "<file>",
+    defaultText: "none",
+    fallback: undefined,
+    allowed: "the path of a PEM file, without control characters",
+    secret: false,
+    parse: (text) => (text === "" || /\p{Cc}/u.test(text) ? undefined : resolve(text)),
+  };
+}
+
 /** Every setting there is. `--help` is printed from it, and the parsers that it names are the only ones. */
 export const SETTINGS = {
   databaseUrl: DATABASE_URL,
@@ -222,6 +254,92 @@ export const SETTINGS = {
     },
     1_000,
     24 * 3_600_000,
+  ),
+  tlsCertFile: file({
+    env: "HARBORFORGE_TLS_CERT_FILE",
+    flag: "tls-cert-file",
+    description: "the certificate that both doors show, and those between it and its authority; with it they speak TLS",
+  }),
+  tlsKeyFile: file({
+    env: "HARBORFORGE_TLS_KEY_FILE",
+    flag: "tls-key-file",
+    description: "the private key of the certificate, without a passphrase",
+  }),
+  tlsClientCaFile: file({
+    env: "HARBORFORGE_TLS_CLIENT_CA_FILE",
+    flag: "tls-client-ca-file",
+    description: "the authorities that sign the certificates of clients",
+  }),
+  tlsClientCert: oneOf(
+    {
+      env: "HARBORFORGE_TLS_CLIENT_CERT",
+      flag: "tls-client-cert",
+      placeholder: "<when>",
+      description: "whether clients are asked for a certificate, and whether one without may connect",
+      defaultText: "none",
+      fallback: "none",
+    },
+    CLIENT_CERT,
+  ),
+  maxConnections: wholeNumber(
+    {
+      env: "HARBORFORGE_MAX_CONNECTIONS",
+      flag: "max-connections",
+      placeholder: "<number>",
+      description: "connections that both doors together bear; one more is closed at once",
+      defaultText: "20000",
+      fallback: 20_000,
+    },
+    1,
+    1_000_000,
+  ),
+  connectionsPerSecond: wholeNumber(
+    {
+      env: "HARBORFORGE_CONNECTIONS_PER_SECOND",
+      flag: "connections-per-second",
+      placeholder: "<number>",
+      description: "new connections a second from one address, and twice as many at once; one more is closed at once",
+      defaultText: "500",
+      fallback: 500,
+    },
+    1,
+    1_000_000,
+  ),
+  requestsPerSecond: wholeNumber(
+    {
+      env: "HARBORFORGE_REQUESTS_PER_SECOND",
+      flag: "requests-per-second",
+      placeholder: "<number>",
+      description:
+        "calls a second that one caller may begin, and twice as many at once; messages on streams do not count",
+      defaultText: "5000",
+      fallback: 5_000,
+    },
+    1,
+    1_000_000,
+  ),
+  streamsPerCaller: wholeNumber(
+    {
+      env: "HARBORFORGE_STREAMS_PER_CALLER",
+      flag: "streams-per-caller",
+      placeholder: "<number>",
+      description: "streams that one caller may have open",
+      defaultText: "10000",
+      fallback: 10_000,
+    },
+    1,
+    1_000_000,
+  ),
+  reflection: oneOf(
+    {
+      env: "HARBORFORGE_REFLECTION",
+      flag: "reflection",
+      placeholder: "<on|off>",
+      description: "whether both doors tell by gRPC server reflection what they serve",
+      defaultText: "on",
+      fallback: "on",
+    },
+    ["on", "off"],
   ),
   logLevel: oneOf(
     {
@@ -320,6 +438,36 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     return schema.fallback;
   }
 
+  /** What was given, by its name, for a problem that is one of several settings together. */
+  function misfit(key: SettingKey, allowed: string): void {
+    const given = flags[key];
+    const { env: name, flag } = SETTINGS[key];
+    problems.push({ name: given === undefined ? name : `--${flag}`, value: given ?? env[name] ?? "", allowed });
+  }
+
+  function tlsChoice(): TlsChoice | undefined {
+    const found = problems.length;
+    const certFile = read("tlsCertFile", SETTINGS.tlsCertFile);
+    const keyFile = read("tlsKeyFile", SETTINGS.tlsKeyFile);
+    const clientCaFile = read("tlsClientCaFile", SETTINGS.tlsClientCaFile);
+    const clientCert = read("tlsClientCert", SETTINGS.tlsClientCert);
+    if (problems.length > found) return undefined;
+    const asks = clientCert !== "none";
+    if (certFile === undefined && (keyFile !== undefined || asks || clientCaFile !== undefined)) {
+      misfit("tlsCertFile", "set where any other setting of TLS is");
+    }
+    if (keyFile === undefined && certFile !== undefined) misfit("tlsKeyFile", "set where HARBORFORGE_TLS_CERT_FILE is");
+    if (asks && clientCaFile === undefined) {
+      misfit("tlsClientCaFile", "set where HARBORFORGE_TLS_CLIENT_CERT is optional or required");
+    }
+    // Who names an authority means to ask for certificates: to let everybody in would be the wrong guess.
+    if (!asks && clientCaFile !== undefined) {
+      misfit("tlsClientCert", "optional or required where HARBORFORGE_TLS_CLIENT_CA_FILE is set");
+    }
+    if (certFile === undefined || keyFile === undefined) return undefined;
+    return Object.freeze({ certFile, keyFile, clientCaFile, clientCert });
+  }
+
   const url = read("databaseUrl", SETTINGS.databaseUrl);
   const dataDir = read("dataDir", SETTINGS.dataDir);
   const logFormat = read("logFormat", SETTINGS.logFormat);
@@ -334,6 +482,12 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     transitionRetentionMs: read("transitionRetention", SETTINGS.transitionRetention),
     transitionLimit: read("transitionLimit", SETTINGS.transitionLimit),
     watchMaxAgeMs: read("watchMaxAge", SETTINGS.watchMaxAge),
+    tls: tlsChoice(),
+    maxConnections: read("maxConnections", SETTINGS.maxConnections),
+    connectionsPerSecond: read("connectionsPerSecond", SETTINGS.connectionsPerSecond),
+    requestsPerSecond: read("requestsPerSecond", SETTINGS.requestsPerSecond),
+    streamsPerCaller: read("streamsPerCaller", SETTINGS.streamsPerCaller),
+    reflection: read("reflection", SETTINGS.reflection) === "on",
     logLevel: read("logLevel", SETTINGS.logLevel),
     logFormat: logFormat === "auto" ? prettyOrJson : logFormat,
     drainGraceMs: read("drainGrace", SETTINGS.drainGrace),

@@ -6,10 +6,19 @@ import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { hearingFor } from "./liveness/membership.ts";
 import type { Backend } from "./rpc/backend.ts";
+import { type CallLimits, DEFAULT_CALL_LIMITS } from "./rpc/call-limits.ts";
+import type { TlsSettings } from "./rpc/doors/certificate-files.ts";
 import { createConnectDoor } from "./rpc/doors/connect-door.ts";
+import {
+  type ConnectionGate,
+  type ConnectionLimits,
+  createConnectionGate,
+  DEFAULT_CONNECTION_LIMITS,
+} from "./rpc/doors/connection-gate.ts";
 import type { Door } from "./rpc/doors/door.ts";
 import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
 import { createServices } from "./rpc/doors/services.ts";
+import { createTls, type Tls } from "./rpc/doors/tls.ts";
 import { createHealth, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
@@ -37,6 +46,12 @@ export interface ServerOptions {
   readonly watchMaxAgeMs?: number | undefined;
   /** Other than the defaults for tests that mean to overrun them. */
   readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
+  /** The files of TLS; without them the doors speak in cleartext. */
+  readonly tls?: TlsSettings | undefined;
+  readonly connectionLimits?: ConnectionLimits;
+  readonly callLimits?: CallLimits;
+  /** Whether gRPC server reflection is served. Default true. */
+  readonly reflection?: boolean;
   readonly log: Logger;
 }
 
@@ -129,6 +144,7 @@ interface Parts {
   readonly compaction: Chore;
   readonly health: Health;
   readonly pipeline: Pipeline;
+  readonly tls: Tls | undefined;
   readonly grpcDoor: Door;
   readonly connectDoor: Door;
   /** Set while the replica stops: no call is admitted any more. */
@@ -137,6 +153,8 @@ interface Parts {
 
 async function assemble(options: ServerOptions): Promise<Parts> {
   const { log } = options;
+  // Before anything is opened: files that cannot be used are the commonest reason not to start.
+  const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
   const database = openDatabase({
     url: options.databaseUrl,
     onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
@@ -145,6 +163,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   try {
     replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
   } catch (error) {
+    tls?.close();
     await database.close();
     throw error;
   }
@@ -177,14 +196,16 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     log,
   });
   const retention = new TransitionRetention({ database, limits: options.retention ?? RETENTION, log });
-  const metrics = createMetrics(liveness, watching, committer);
+  const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
+  const metrics = createMetrics(liveness, watching, committer, gate, tls);
   const stopping = { value: false };
   const pipeline = createPipeline({
     log,
     metrics,
+    callLimits: options.callLimits ?? DEFAULT_CALL_LIMITS,
     admission: () => (stopping.value ? drainingRefusal(1) : undefined),
   });
-  const services = createServices(pipeline, health, backend);
+  const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
   return {
     database,
     committer,
@@ -208,8 +229,9 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     }),
     health,
     pipeline,
-    grpcDoor: createGrpcDoor({ services, log }),
-    connectDoor: createConnectDoor({ services, log, metrics, ready: () => health.why }),
+    tls,
+    grpcDoor: createGrpcDoor({ services, log, gate, tls }),
+    connectDoor: createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls }),
     stopping,
   };
 }
@@ -217,6 +239,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
 /** In the order in which each still has what it needs: the doors, what they brought, the database. */
 async function close(parts: Parts): Promise<void> {
   await Promise.all([parts.grpcDoor.close(), parts.connectDoor.close()]);
+  parts.tls?.close();
   await parts.liveness.close();
   await parts.committer.close();
   await parts.watching.close();
@@ -227,7 +250,13 @@ async function close(parts: Parts): Promise<void> {
   await parts.database.close();
 }
 
-function createMetrics(liveness: Liveness, watching: Watching, committer: Committer): Registry {
+function createMetrics(
+  liveness: Liveness,
+  watching: Watching,
+  committer: Committer,
+  gate: ConnectionGate,
+  tls: Tls | undefined,
+): Registry {
   const metrics = new Registry();
   const gauges = [
     {
@@ -256,6 +285,21 @@ function createMetrics(liveness: Liveness, watching: Watching, committer: Commit
       read: () => Number(liveness.brake.heldBack),
     },
     { name: "harborforge_changes_waiting", help: "Changes that wait for the database.", read: () => committer.waiting },
+    { name: "harborforge_connections", help: "Connections that are open, at both doors.", read: () => gate.open },
+    {
+      name: "harborforge_connections_refused",
+      help: "Connections that were closed at once since the start, as too many.",
+      read: () => gate.refused,
+    },
+    ...(tls === undefined
+      ? []
+      : [
+          {
+            name: "harborforge_tls_certificate_expiry_timestamp_seconds",
+            help: "Until when the certificate that the doors show counts, in unix seconds.",
+            read: () => tls.notAfterMs / 1_000,
+          },
+        ]),
     { name: "harborforge_watches", help: "Watches that are open.", read: () => watching.watches.size },
   ];
   for (const { name, help, read } of gauges) {

@@ -1,4 +1,5 @@
 import { ConfigError } from "../config.ts";
+import { TlsError } from "../rpc/doors/certificate-files.ts";
 import { AddressError } from "../server.ts";
 import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
 import { failureKind } from "../storage/failures.ts";
@@ -21,7 +22,12 @@ export function explain(error: unknown, database: string): Explanation {
   if (error instanceof ConfigError) {
     return { sentence: error.message, exitCode: EXIT_WRONG_SETTING, defect: false };
   }
-  if (error instanceof EmbeddedPostgresError || error instanceof MigrationError || error instanceof AddressError) {
+  if (
+    error instanceof EmbeddedPostgresError ||
+    error instanceof MigrationError ||
+    error instanceof AddressError ||
+    error instanceof TlsError
+  ) {
     return { sentence: error.message, exitCode: EXIT_FAILED, defect: false };
   }
   const sentence = databaseSentence(error, database);

@@ -31,11 +31,15 @@ async function serve(context: CommandContext): Promise<number> {
       firstLeaseMs: config.firstLeaseMs,
       retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
       watchMaxAgeMs: config.watchMaxAgeMs,
+      tls: config.tls,
+      connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },
+      callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
+      reflection: config.reflection,
       log,
     }),
     signals.stopping,
   );
-  process.stdout.write(greeting(server.addresses, database.dataDir ?? databaseName));
+  process.stdout.write(greeting(server.addresses, database.dataDir ?? databaseName, config.tls !== undefined));
   log.debug({ ...server.addresses }, "serving");
   const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
   if (why === "database ended") {

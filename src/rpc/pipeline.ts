@@ -11,10 +11,13 @@ import {
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { Refusal } from "../domain/errors.ts";
+import { type CallLimits, createCallLimiter } from "./call-limits.ts";
 import { createCallRecorder } from "./call-record.ts";
+import { peerKey } from "./call-values.ts";
 import { checkedInput, GuardedStream } from "./doors/guarded-stream.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
 import { compileEnumCheck } from "./json/enum-check.ts";
+import { networkOf } from "./network.ts";
 
 export interface PipelineOptions {
   readonly log: Logger;
@@ -28,6 +31,10 @@ export interface PipelineOptions {
   readonly defaultDeadlineMs?: number;
   /** The longest deadline of a unary call, whatever its caller asks for, in milliseconds. Default 60 s. */
   readonly maxDeadlineMs?: number;
+  /** What one caller may begin and hold; unlimited unless told. */
+  readonly callLimits?: CallLimits;
+  /** Whom a call counts for. Default: the address, or IPv6 network, that it comes from. */
+  readonly limitKey?: (context: HandlerContext) => string;
   /** From how long on a unary call is logged as slow, in milliseconds. Default 1 s. */
   readonly slowMs?: number;
 }
@@ -57,7 +64,7 @@ export interface Pipeline {
 }
 
 /**
- * Makes the pipeline: admission, deadline, the check of enum numbers, errors with details, the log and the metrics.
+ * Makes the pipeline: limits, admission, deadline, the check of enum numbers, errors with details, the log and the metrics.
  *
  * A unary call always has a deadline and is answered when it passes, whether its handler heeds the signal or not. A
  * stream has its caller's deadline, if any. The signal in a handler's context is aborted at the deadline, when the
@@ -66,6 +73,8 @@ export interface Pipeline {
 export function createPipeline(options: PipelineOptions): Pipeline {
   const defaultDeadlineMs = options.defaultDeadlineMs ?? 10_000;
   const maxDeadlineMs = options.maxDeadlineMs ?? 60_000;
+  const limiter = options.callLimits === undefined ? undefined : createCallLimiter(options.callLimits);
+  const limitKey = options.limitKey ?? ((context) => networkOf(context.values.get(peerKey).address));
   const recorder = createCallRecorder(options.log, options.metrics, options.slowMs ?? 1_000);
   const openStreams = new Set<OpenStream>();
 
@@ -80,10 +89,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function wrapMethod(spec: MethodImplSpec, admission: PipelineOptions["admission"]): MethodImplSpec {
     const method = spec.method;
     const enumCheck = compileEnumCheck(method.input);
-    const admit = (): void => {
-      const refusal = admission?.();
+    // Whoever floods us with calls must not make a balancer that asks for our health find us dead.
+    const keyOf = (context: HandlerContext): string =>
+      admission === undefined ? `standard ${limitKey(context)}` : limitKey(context);
+    const admit = (context: HandlerContext): void => {
+      const refusal = limiter?.begin(keyOf(context)) ?? admission?.();
       if (refusal !== undefined) throw refusal;
     };
+    const hold = (context: HandlerContext): (() => void) | undefined => limiter?.holdStream(keyOf(context));
     switch (spec.kind) {
       case "unary":
         return {
@@ -91,7 +104,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           method: spec.method,
           impl: (request, context) =>
             runUnary(method, context, (bounded) => {
-              admit();
+              admit(context);
               enumCheck?.(request);
               return spec.impl(request, bounded);
             }),
@@ -103,7 +116,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           method: spec.method,
           impl: (requests, context) =>
             runUnary(method, context, (bounded) => {
-              admit();
+              admit(context);
               return spec.impl(checkedInput(requests, enumCheck), bounded);
             }),
         };
@@ -112,8 +125,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runStream(method, context, (bounded) => {
-              admit();
+            runStream(method, context, hold, (bounded) => {
+              admit(context);
               enumCheck?.(request);
               return spec.impl(request, bounded);
             }),
@@ -123,8 +136,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runStream(method, context, (bounded) => {
-              admit();
+            runStream(method, context, hold, (bounded) => {
+              admit(context);
               return spec.impl(checkedInput(requests, enumCheck), bounded);
             }),
         };
@@ -181,13 +194,16 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function runStream<T>(
     method: DescMethod,
     context: HandlerContext,
+    hold: (context: HandlerContext) => (() => void) | undefined,
     handle: (context: HandlerContext) => AsyncIterable<T>,
   ): AsyncIterable<T> {
     const record = recorder.start(method);
     const controller = new AbortController();
+    let release: (() => void) | undefined;
     const stream = new GuardedStream<T>((error) => {
       context.signal.removeEventListener("abort", onCallOver);
       openStreams.delete(entry);
+      release?.();
       record.end(error);
       // Also after a good end: what the handler started in the background hears of it by its signal.
       controller.abort(error ?? CANCELLED);
@@ -201,6 +217,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     }
     context.signal.addEventListener("abort", onCallOver);
     try {
+      release = hold(context);
       stream.start(handle({ ...context, signal: controller.signal }));
     } catch (thrown) {
       stream.stop(toConnectError(thrown));

@@ -7,9 +7,16 @@ import { AgentService, HeartbeatResponseSchema } from "../../gen/harborforge/age
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { invalidField, Refusal } from "../../src/domain/errors.ts";
 import { createConnectDoor } from "../../src/rpc/doors/connect-door.ts";
+import {
+  type ConnectionGate,
+  type ConnectionLimits,
+  createConnectionGate,
+  DEFAULT_CONNECTION_LIMITS,
+} from "../../src/rpc/doors/connection-gate.ts";
 import type { Door } from "../../src/rpc/doors/door.ts";
 import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
+import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
 import { createPipeline, type Pipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 
@@ -122,15 +129,24 @@ export interface RunningDoors extends AsyncDisposable {
   readonly health: Health;
   readonly seen: Seen;
   readonly logged: string[];
+  readonly gate: ConnectionGate;
+  readonly tls: Tls | undefined;
   refuse: Refusal | undefined;
 }
 
 interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | "admission">> {
   readonly limits?: Parameters<typeof createConnectDoor>[0]["limits"];
+  readonly connectionLimits?: Partial<ConnectionLimits>;
+  readonly tls?: Omit<TlsOptions, "log">;
 }
 
 /** Starts both doors on free ports, before the same fake handlers. */
-export async function startDoors({ limits = {}, ...pipelineOptions }: DoorOptions = {}): Promise<RunningDoors> {
+export async function startDoors({
+  limits = {},
+  connectionLimits = {},
+  tls: tlsSettings,
+  ...pipelineOptions
+}: DoorOptions = {}): Promise<RunningDoors> {
   const seen: Seen = { openHandlers: 0, inputEnds: [], beats: [], signals: [], watchMessages: 0 };
   const logged: string[] = [];
   const log = pino({ level: "debug" }, { write: (line: string) => logged.push(line) });
@@ -143,8 +159,10 @@ export async function startDoors({ limits = {}, ...pipelineOptions }: DoorOption
     pipeline.wrap(UserService, fakeUserService),
     ...standardServices(pipeline, health, [AgentService, UserService]),
   ];
-  const grpcDoor = createGrpcDoor({ services, log, limits });
-  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, limits });
+  const gate = createConnectionGate({ ...DEFAULT_CONNECTION_LIMITS, ...connectionLimits }, log);
+  const tls = tlsSettings === undefined ? undefined : createTls({ ...tlsSettings, log });
+  const grpcDoor = createGrpcDoor({ services, log, gate, tls, limits });
+  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls, limits });
   return {
     grpcAddress: await grpcDoor.start("127.0.0.1:0"),
     connectAddress: await connectDoor.start("127.0.0.1:0"),
@@ -154,6 +172,8 @@ export async function startDoors({ limits = {}, ...pipelineOptions }: DoorOption
     health,
     seen,
     logged,
+    gate,
+    tls,
     get refuse() {
       return admission.refuse;
     },
@@ -161,6 +181,7 @@ export async function startDoors({ limits = {}, ...pipelineOptions }: DoorOption
       admission.refuse = refusal;
     },
     [Symbol.asyncDispose]: async () => {
+      tls?.close();
       await Promise.all([grpcDoor.close(), connectDoor.close()]);
     },
   };

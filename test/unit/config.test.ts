@@ -173,6 +173,12 @@ describe("the configuration", () => {
       transitionRetentionMs: 604_800_000,
       transitionLimit: 10_000_000,
       watchMaxAgeMs: 1_800_000,
+      tls: undefined,
+      maxConnections: 20_000,
+      connectionsPerSecond: 500,
+      requestsPerSecond: 5_000,
+      streamsPerCaller: 10_000,
+      reflection: true,
       logLevel: "info",
       logFormat: "json",
       drainGraceMs: 10_000,
@@ -194,6 +200,15 @@ describe("the configuration", () => {
         HARBORFORGE_TRANSITION_RETENTION: "1h",
         HARBORFORGE_TRANSITION_LIMIT: "5",
         HARBORFORGE_WATCH_MAX_AGE: "1m30s",
+        HARBORFORGE_TLS_CERT_FILE: "/tls/tls.crt",
+        HARBORFORGE_TLS_KEY_FILE: "/tls/tls.key",
+        HARBORFORGE_TLS_CLIENT_CA_FILE: "/tls/clients.crt",
+        HARBORFORGE_TLS_CLIENT_CERT: "required",
+        HARBORFORGE_MAX_CONNECTIONS: "1",
+        HARBORFORGE_CONNECTIONS_PER_SECOND: "2",
+        HARBORFORGE_REQUESTS_PER_SECOND: "3",
+        HARBORFORGE_STREAMS_PER_CALLER: "4",
+        HARBORFORGE_REFLECTION: "off",
         HARBORFORGE_DRAIN_GRACE: "0s",
       }),
     ).toEqual({
@@ -206,6 +221,17 @@ describe("the configuration", () => {
       transitionRetentionMs: 3_600_000,
       transitionLimit: 5,
       watchMaxAgeMs: 90_000,
+      tls: {
+        certFile: "/tls/tls.crt",
+        keyFile: "/tls/tls.key",
+        clientCaFile: "/tls/clients.crt",
+        clientCert: "required",
+      },
+      maxConnections: 1,
+      connectionsPerSecond: 2,
+      requestsPerSecond: 3,
+      streamsPerCaller: 4,
+      reflection: false,
       logLevel: "silent",
       logFormat: "pretty",
       drainGraceMs: 0,
@@ -223,6 +249,22 @@ describe("the configuration", () => {
       database: { kind: "embedded" },
     });
     expect(errorOf(() => load({}, { logLevel: "" })).message).toMatch(/^--log-level is ""/);
+  });
+
+  it.each([
+    [{ HARBORFORGE_TLS_CERT_FILE: "c" }, ["HARBORFORGE_TLS_KEY_FILE"]],
+    [{ HARBORFORGE_TLS_KEY_FILE: "k" }, ["HARBORFORGE_TLS_CERT_FILE"]],
+    [{ HARBORFORGE_TLS_CLIENT_CERT: "optional" }, ["HARBORFORGE_TLS_CERT_FILE", "HARBORFORGE_TLS_CLIENT_CA_FILE"]],
+    [
+      { HARBORFORGE_TLS_CERT_FILE: "c", HARBORFORGE_TLS_KEY_FILE: "k", HARBORFORGE_TLS_CLIENT_CERT: "required" },
+      ["HARBORFORGE_TLS_CLIENT_CA_FILE"],
+    ],
+    [
+      { HARBORFORGE_TLS_CERT_FILE: "c", HARBORFORGE_TLS_KEY_FILE: "k", HARBORFORGE_TLS_CLIENT_CA_FILE: "a" },
+      ["HARBORFORGE_TLS_CLIENT_CERT"],
+    ],
+  ])("names what is missing where settings of TLS do not fit together: %o", (env, names) => {
+    expect(errorOf(() => load(env)).problems.map(({ name }) => name)).toEqual(names);
   });
 
   it("cannot be changed", () => {
@@ -320,6 +362,15 @@ describe("the table of settings", () => {
       "HARBORFORGE_TRANSITION_RETENTION 168h",
       "HARBORFORGE_TRANSITION_LIMIT 10000000",
       "HARBORFORGE_WATCH_MAX_AGE 30m",
+      "HARBORFORGE_TLS_CERT_FILE none",
+      "HARBORFORGE_TLS_KEY_FILE none",
+      "HARBORFORGE_TLS_CLIENT_CA_FILE none",
+      "HARBORFORGE_TLS_CLIENT_CERT none",
+      "HARBORFORGE_MAX_CONNECTIONS 20000",
+      "HARBORFORGE_CONNECTIONS_PER_SECOND 500",
+      "HARBORFORGE_REQUESTS_PER_SECOND 5000",
+      "HARBORFORGE_STREAMS_PER_CALLER 10000",
+      "HARBORFORGE_REFLECTION on",
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
       "HARBORFORGE_DRAIN_GRACE 10s",

@@ -10,6 +10,7 @@ import type { ServiceImplSpec } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { createConnectCalls } from "./connect-calls.ts";
+import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
@@ -20,6 +21,7 @@ import type { NodeRequest, NodeResponse } from "./node-request.ts";
 import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
+import type { Tls } from "./tls.ts";
 
 export interface ConnectDoorLimits extends DoorLimits {
   /** How long a new connection may keep silent before it shows its protocol, in milliseconds. Default 5 s. */
@@ -43,6 +45,10 @@ export interface ConnectDoorOptions {
   readonly metrics: Registry;
   /** Why the replica is not ready, in plain words for `GET /readyz`; undefined when it is. */
   readonly ready: () => string | undefined;
+  /** Which connections come in. */
+  readonly gate: ConnectionGate;
+  /** Without it all is in cleartext. */
+  readonly tls?: Tls | undefined;
   readonly limits?: Partial<ConnectDoorLimits>;
 }
 
@@ -55,9 +61,9 @@ const DEFAULT_LIMITS: ConnectDoorLimits = {
 };
 
 /**
- * The Connect door: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 in cleartext on one port; and
- * `/healthz`, `/readyz`, `/metrics`. Node serves both on one port only under TLS, so each connection's first bytes decide
- * which of two servers gets it; neither listens by itself.
+ * The Connect door: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 on one port; and
+ * `/healthz`, `/readyz`, `/metrics`. Which of two servers gets a connection, of which neither listens by itself, is agreed
+ * upon in TLS (ALPN); in cleartext the connection's first bytes decide, since Node serves both on one port only under TLS.
  */
 export function createConnectDoor(options: ConnectDoorOptions): Door {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -112,20 +118,28 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   });
   http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
 
+  const serveHttp1 = (socket: Socket): void => {
+    peers.add(socket, socket);
+    http1.emit("connection", socket);
+  };
+  const serveHttp2 = (socket: Socket): void => {
+    // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
+    socket.allowHalfOpen = false;
+    http2.emit("connection", socket);
+  };
+  const secure = options.tls?.acceptor({
+    alpn: ["h2", "http/1.1"],
+    handshakeMs: limits.handshakeMs,
+    onSecure: (socket) => (socket.alpnProtocol === "h2" ? serveHttp2(socket) : serveHttp1(socket)),
+  });
+
   const listener = createServer({ allowHalfOpen: true, ...SOCKET_OPTIONS }, (socket) => {
+    if (!options.gate.admit(socket)) return;
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => undefined);
-    sniffProtocol(socket, limits.sniffMs, (protocol) => {
-      if (protocol === "http1") {
-        peers.add(socket, socket);
-        http1.emit("connection", socket);
-      } else {
-        // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
-        socket.allowHalfOpen = false;
-        http2.emit("connection", socket);
-      }
-    });
+    if (secure !== undefined) secure.accept(socket);
+    else sniffProtocol(socket, limits.sniffMs, (is) => (is === "http1" ? serveHttp1(socket) : serveHttp2(socket)));
   });
 
   return {

@@ -4,6 +4,7 @@ import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/conne
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { fromLibrary } from "../errors.ts";
+import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createGrpcBridge } from "./grpc-bridge.ts";
 import { createGrpcJsServer } from "./grpc-js-server.ts";
@@ -13,16 +14,21 @@ import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, 
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import { Peers } from "./peers.ts";
+import type { Tls } from "./tls.ts";
 
 export interface GrpcDoorOptions {
   /** As the pipeline wrapped them. */
   readonly services: readonly ServiceImplSpec[];
   readonly log: Logger;
+  /** Which connections come in. */
+  readonly gate: ConnectionGate;
+  /** Without it all is in cleartext. */
+  readonly tls?: Tls | undefined;
   readonly limits?: Partial<DoorLimits>;
 }
 
-/** The gRPC door: HTTP/2 in cleartext, binary protobuf, on grpc-js. */
-export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions): Door {
+/** The gRPC door: HTTP/2, in cleartext or TLS, binary protobuf, on grpc-js. */
+export function createGrpcDoor({ services, log, gate, tls, limits: given }: GrpcDoorOptions): Door {
   const limits = { ...DEFAULT_DOOR_LIMITS, ...given };
   const bridge = createGrpcBridge(services, limits);
   const paths = new Set(
@@ -84,11 +90,22 @@ export function createGrpcDoor({ services, log, limits: given }: GrpcDoorOptions
     return undefined;
   });
 
+  const secure = tls?.acceptor({
+    alpn: ["h2"],
+    handshakeMs: limits.handshakeMs,
+    onSecure: (socket) => {
+      // HTTP/2 in TLS is agreed upon, or it is not HTTP/2 (RFC 9113, 3.2).
+      if (socket.alpnProtocol === "h2") grpc.injector.injectConnection(socket);
+      else socket.destroy();
+    },
+  });
   const listener = createServer(SOCKET_OPTIONS, (socket) => {
+    if (!gate.admit(socket)) return;
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => undefined);
-    grpc.injector.injectConnection(socket);
+    if (secure === undefined) grpc.injector.injectConnection(socket);
+    else secure.accept(socket);
   });
 
   return {

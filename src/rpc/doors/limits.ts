@@ -24,6 +24,8 @@ export interface DoorLimits {
    * dropped. Peers that vanished without a word hold streams and memory until then. Default 30 s.
    */
   readonly pingIntervalMs: number;
+  /** How long a client may take for each of its turns in a TLS handshake, in milliseconds. Default 10 s. */
+  readonly handshakeMs: number;
   /** How long a single request message (of unary and server-streaming calls) may take to arrive whole. Default 10 s. */
   readonly requestMs: number;
   /** How long a client may leave a stream unread, while something waits to be sent, before it ends. Default 60 s. */
@@ -40,6 +42,7 @@ export const DEFAULT_DOOR_LIMITS: DoorLimits = {
   maxSessionMemoryMb: 128,
   maxHeaderBytes: 16_384,
   pingIntervalMs: 30_000,
+  handshakeMs: 10_000,
   requestMs: 10_000,
   writeStallMs: 60_000,
   lingerMs: 10_000,

@@ -6,13 +6,18 @@ import { createAgentService } from "../handlers/agent-service.ts";
 import { createUserService } from "../handlers/user-service.ts";
 import type { Health } from "../health.ts";
 import type { Pipeline } from "../pipeline.ts";
-import { standardServices } from "./standard-services.ts";
+import { type StandardServicesOptions, standardServices } from "./standard-services.ts";
 
 /** Everything that both doors serve. */
-export function createServices(pipeline: Pipeline, health: Health, backend: Backend): ServiceImplSpec[] {
+export function createServices(
+  pipeline: Pipeline,
+  health: Health,
+  backend: Backend,
+  options: StandardServicesOptions = {},
+): ServiceImplSpec[] {
   return [
     pipeline.wrap(UserService, createUserService(backend)),
     pipeline.wrap(AgentService, createAgentService(backend)),
-    ...standardServices(pipeline, health, [UserService, AgentService]),
+    ...standardServices(pipeline, health, [UserService, AgentService], options),
   ];
 }

@@ -8,6 +8,11 @@ import type { Pipeline } from "../pipeline.ts";
 import { healthService } from "./health-service.ts";
 import { reflectionServices } from "./reflection.ts";
 
+export interface StandardServicesOptions {
+  /** Whether anybody may ask which services, methods and messages there are. Default true. */
+  readonly reflection?: boolean;
+}
+
 /**
  * Health and reflection, for both doors, about `services` and themselves. They are admitted while the replica drains:
  * whoever asks then has to hear NOT_SERVING.
@@ -16,13 +21,16 @@ export function standardServices(
   pipeline: Pipeline,
   health: Health,
   services: readonly DescService[],
+  { reflection: reflects = true }: StandardServicesOptions = {},
 ): ServiceImplSpec[] {
-  const all = [...services, HealthService, ServerReflection, ServerReflectionAlpha];
+  const all = [...services, HealthService, ...(reflects ? [ServerReflection, ServerReflectionAlpha] : [])];
   const names = all.map((service) => service.typeName);
-  const reflection = reflectionServices(all);
   const options = { admission: false };
+  const healthSpec = pipeline.wrap(HealthService, healthService(health, names), options);
+  if (!reflects) return [healthSpec];
+  const reflection = reflectionServices(all);
   return [
-    pipeline.wrap(HealthService, healthService(health, names), options),
+    healthSpec,
     pipeline.wrap(ServerReflection, reflection.v1, options),
     pipeline.wrap(ServerReflectionAlpha, reflection.v1alpha, options),
   ];

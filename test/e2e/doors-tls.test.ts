@@ -1,0 +1,384 @@
+import { once } from "node:events";
+import { mkdtemp, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import http2 from "node:http2";
+import { request } from "node:https";
+import { connect as connectTcp, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
+import { pino } from "pino";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type Peer, peerKey } from "../../src/rpc/call-values.ts";
+import { TlsError, type TlsSettings } from "../../src/rpc/doors/certificate-files.ts";
+import { createTls } from "../../src/rpc/doors/tls.ts";
+import { type Authority, type CertificatePair, createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
+import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+
+const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
+
+const authority = createAuthority();
+const clientAuthority = createAuthority("clients");
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "harborforge-tls-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+let files = 0;
+async function filesOf(pair: CertificatePair, clientCert: TlsSettings["clientCert"] = "none"): Promise<TlsSettings> {
+  files += 1;
+  const at = (name: string): string => join(folder, `${files}-${name}`);
+  await writeFile(at("cert.pem"), pair.cert);
+  await writeFile(at("key.pem"), pair.key);
+  await writeFile(at("clients.pem"), clientAuthority.cert);
+  return {
+    certFile: at("cert.pem"),
+    keyFile: at("key.pem"),
+    clientCaFile: clientCert === "none" ? undefined : at("clients.pem"),
+    clientCert,
+  };
+}
+
+/** Doors in TLS, whose calls' peers are kept. */
+async function secureDoors(
+  clientCert: TlsSettings["clientCert"] = "none",
+  limits = {},
+): Promise<RunningDoors & { readonly settings: TlsSettings; readonly peers: Peer[] }> {
+  const settings = await filesOf(authority.issue({ names: LOCAL_NAMES }), clientCert);
+  const peers: Peer[] = [];
+  const doors = await startDoors({
+    tls: settings,
+    limits,
+    callLimits: { requestsPerSecond: 1_000, streamsPerCaller: 1_000 },
+    limitKey: (context) => {
+      const peer = context.values.get(peerKey);
+      peers.push(peer);
+      return peer.address;
+    },
+  });
+  return Object.assign(doors, { settings, peers });
+}
+
+/** A handshake; resolves when the server has shown that it takes the connection, by not ending it. */
+async function handshake(address: string, options: ConnectionOptions = {}): Promise<TLSSocket> {
+  const [host = "", port] = address.split(":");
+  const socket = connect({ host, port: Number(port), ca: authority.cert, ALPNProtocols: ["h2"], ...options });
+  const failed = new Promise<never>((_resolve, reject) => {
+    socket.once("error", reject);
+    socket.once("close", () => reject(new Error("closed")));
+  });
+  failed.catch(() => undefined);
+  await Promise.race([once(socket, "secureConnect"), failed]);
+  // In TLS 1.3 the client is done before the server has judged its certificate; the server speaks first in HTTP/2.
+  await Promise.race([once(socket, "data"), failed]);
+  return socket;
+}
+
+/** Resolves when the other end has closed the connection, or reset it. */
+function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket
+      .on("error", () => undefined)
+      .once("close", () => resolve())
+      .resume();
+  });
+}
+
+function getAgent(
+  address: string,
+  protocol: "gRPC" | "Connect over HTTP/1.1" | "Connect over HTTP/2",
+  options: ConnectionOptions = {},
+) {
+  const nodeOptions = { ca: authority.cert, ...options };
+  const baseUrl = `https://${address}`;
+  const transport = {
+    gRPC: () => createGrpcTransport({ baseUrl, nodeOptions }),
+    "Connect over HTTP/1.1": () => createConnectTransport({ baseUrl, httpVersion: "1.1", nodeOptions }),
+    "Connect over HTTP/2": () => createConnectTransport({ baseUrl, httpVersion: "2", nodeOptions }),
+  }[protocol]();
+  return createClient(AgentService, transport).getAgent({ key: { case: "agentId", value: "a" } }, { timeoutMs: 5_000 });
+}
+
+describe("TLS", () => {
+  test("carries gRPC through both doors, and HTTP/1.1 and HTTP/2 through the Connect door", async () => {
+    await using doors = await secureDoors();
+    await getAgent(doors.grpcAddress, "gRPC");
+    await getAgent(doors.connectAddress, "gRPC");
+    await getAgent(doors.connectAddress, "Connect over HTTP/1.1");
+    await getAgent(doors.connectAddress, "Connect over HTTP/2");
+    expect(doors.peers).toHaveLength(4);
+    for (const peer of doors.peers)
+      expect(peer).toEqual({ address: "127.0.0.1", encrypted: true, identity: undefined });
+  });
+
+  test("carries a client of grpc-js, and its streams", async () => {
+    await using doors = await secureDoors();
+    const client = new Client(doors.grpcAddress, credentials.createSsl(Buffer.from(authority.cert)));
+    const error = await new Promise<ServiceError | null>((resolve) => {
+      client.makeUnaryRequest(
+        GET_AGENT,
+        (bytes: Buffer) => bytes,
+        (bytes) => bytes,
+        Buffer.alloc(0),
+        { deadline: Date.now() + 5_000 },
+        (failed) => resolve(failed),
+      );
+    });
+    client.close();
+    expect(error).toBeNull();
+  });
+
+  test("agrees on the protocol by ALPN, and serves HTTP/1.1 to who names none", async () => {
+    await using doors = await secureDoors();
+    const http2Socket = await handshake(doors.connectAddress);
+    expect(http2Socket.alpnProtocol).toBe("h2");
+    http2Socket.destroy();
+    const text = await new Promise<string>((resolve, reject) => {
+      const options = { ca: authority.cert, agent: false, ALPNProtocols: [] };
+      const req = request(`https://${doors.connectAddress}/healthz`, options, (res) => {
+        res.setEncoding("utf8").on("data", resolve);
+      });
+      req.on("error", reject).end();
+    });
+    expect(text).toBe("alive\n");
+    await expect(handshake(doors.grpcAddress, { ALPNProtocols: ["http/1.1"] })).rejects.toThrow();
+    await expect(handshake(doors.grpcAddress, { ALPNProtocols: [] })).rejects.toThrow();
+  });
+
+  test("is at least 1.2, and is not broken by cleartext", async () => {
+    await using doors = await secureDoors();
+    for (const address of [doors.grpcAddress, doors.connectAddress]) {
+      const ciphers = "DEFAULT@SECLEVEL=0";
+      await expect(handshake(address, { minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers })).rejects.toThrow();
+      (await handshake(address, { maxVersion: "TLSv1.2" })).destroy();
+      const [host, port] = address.split(":");
+      const clear = connectTcp(Number(port), host);
+      clear.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+      await closed(clear);
+    }
+    await getAgent(doors.grpcAddress, "gRPC");
+  });
+
+  test("gives up who is slow with the handshake, also byte by byte", async () => {
+    await using doors = await secureDoors("none", { handshakeMs: 300 });
+    for (const address of [doors.grpcAddress, doors.connectAddress]) {
+      const [host, port] = address.split(":");
+      const silent = connectTcp(Number(port), host);
+      const trickling = connectTcp(Number(port), host);
+      // A record of a handshake, that never gets whole.
+      const bytes = Buffer.from([0x16, 0x03, 0x01, 0x01, 0x00, 0x01, 0x00, 0x00, 0xfc, 0x03, 0x03]);
+      let sent = 0;
+      const timer = setInterval(() => {
+        if (trickling.writable) trickling.write(bytes.subarray(sent % bytes.length, (sent % bytes.length) + 1));
+        sent = Math.min(sent + 1, bytes.length - 1);
+      }, 50);
+      await Promise.all([silent, trickling].map(closed));
+      clearInterval(timer);
+    }
+    await eventually("no connection is left", () => doors.gate.open === 0);
+  });
+});
+
+describe("client certificates", () => {
+  const identity = { uris: ["spiffe://example.org/claw/7"], dnsNames: ["claw-7.example.org"] };
+
+  test("where required, only verified ones come in, and calls know the names in them", async () => {
+    await using doors = await secureDoors("required");
+    const good = clientAuthority.issue({ names: identity, usage: "client" });
+    await getAgent(doors.grpcAddress, "gRPC", good);
+    await getAgent(doors.connectAddress, "Connect over HTTP/1.1", good);
+    await getAgent(doors.connectAddress, "Connect over HTTP/2", good);
+    expect(doors.peers.map((peer) => peer.identity)).toEqual([identity, identity, identity]);
+
+    const hour = 3_600_000;
+    const wrong: [string, ConnectionOptions][] = [
+      ["none", {}],
+      ["one of another authority", authority.issue({ names: identity })],
+      ["one for servers", clientAuthority.issue({ names: identity, usage: "server" })],
+      [
+        "an expired one",
+        clientAuthority.issue({ notBefore: new Date(Date.now() - 2 * hour), notAfter: new Date(Date.now() - hour) }),
+      ],
+      ["one of the future", clientAuthority.issue({ notBefore: new Date(Date.now() + hour / 2) })],
+    ];
+    for (const [what, options] of wrong) {
+      for (const address of [doors.grpcAddress, doors.connectAddress]) {
+        for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+          await expect(handshake(address, { ...options, maxVersion }), `${what}, ${maxVersion}`).rejects.toThrow();
+        }
+      }
+    }
+    expect(doors.peers).toHaveLength(3);
+  });
+
+  test("where optional, who shows none is nobody, and a wrong one is refused", async () => {
+    await using doors = await secureDoors("optional");
+    await getAgent(doors.grpcAddress, "gRPC");
+    await getAgent(doors.connectAddress, "Connect over HTTP/1.1");
+    await getAgent(doors.grpcAddress, "gRPC", clientAuthority.issue({ names: identity, usage: "client" }));
+    expect(doors.peers.map((peer) => peer.identity)).toEqual([undefined, undefined, identity]);
+    for (const address of [doors.grpcAddress, doors.connectAddress]) {
+      await expect(handshake(address, authority.issue({ names: identity }))).rejects.toThrow();
+    }
+  });
+
+  test("where none is asked for, one that is shown means nothing", async () => {
+    await using doors = await secureDoors("none");
+    await getAgent(doors.grpcAddress, "gRPC", clientAuthority.issue({ names: identity, usage: "client" }));
+    expect(doors.peers.map((peer) => peer.identity)).toEqual([undefined]);
+  });
+
+  test("are verified at every connection: no session is resumed", async () => {
+    await using doors = await secureDoors("required");
+    const pair = clientAuthority.issue({ names: identity });
+    const first = await handshake(doors.grpcAddress, pair);
+    let session = first.getSession();
+    first.on("session", (fresh) => {
+      session = fresh;
+    });
+    first.destroy();
+    const second = await handshake(doors.grpcAddress, { ...pair, ...(session === undefined ? {} : { session }) });
+    expect(second.isSessionReused()).toBe(false);
+    second.destroy();
+  });
+});
+
+describe("new TLS files", () => {
+  /** The serial number of the certificate that a door shows. */
+  async function shown(address: string): Promise<string> {
+    const socket = await handshake(address);
+    const { serialNumber } = socket.getPeerCertificate();
+    socket.destroy();
+    return serialNumber;
+  }
+
+  test("count for new connections, and end none", async () => {
+    await using doors = await secureDoors();
+    const session = http2.connect(`https://${doors.grpcAddress}`, { ca: authority.cert });
+    session.on("error", () => undefined);
+    await once(session, "connect");
+    const before = await shown(doors.grpcAddress);
+    const pair = authority.issue({ names: LOCAL_NAMES });
+    await writeFile(doors.settings.certFile, pair.cert);
+    await writeFile(doors.settings.keyFile, pair.key);
+    doors.tls?.reload();
+    const after = await shown(doors.grpcAddress);
+    expect(after).not.toBe(before);
+    expect(await shown(doors.connectAddress)).toBe(after);
+    const pinged = new Promise<unknown>((resolve) => session.ping(resolve));
+    expect(await pinged).toBeNull();
+    session.destroy();
+    expect(doors.logged.filter((line) => line.includes("new TLS files are in force"))).toHaveLength(1);
+  });
+
+  test("are found by themselves, also behind a symbolic link that is swapped", async () => {
+    const root = await mkdtemp(join(folder, "swap-"));
+    const write = async (name: string): Promise<void> => {
+      const pair = authority.issue({ names: LOCAL_NAMES });
+      const into = await mkdtemp(join(root, `${name}-`));
+      await writeFile(join(into, "tls.crt"), pair.cert);
+      await writeFile(join(into, "tls.key"), pair.key);
+      // As Kubernetes does it: a link is made beside the old one, and renamed over it.
+      await symlink(into, join(root, "..data_tmp"));
+      await rename(join(root, "..data_tmp"), join(root, "..data"));
+    };
+    await write("first");
+    await using doors = await startDoors({
+      tls: {
+        certFile: join(root, "..data/tls.crt"),
+        keyFile: join(root, "..data/tls.key"),
+        clientCaFile: undefined,
+        clientCert: "none",
+        everyMs: 20,
+      },
+    });
+    const before = await shown(doors.grpcAddress);
+    await write("second");
+    await eventually("the new files are in force", () => doors.logged.some((line) => line.includes("in force")));
+    expect(await shown(doors.grpcAddress)).not.toBe(before);
+  });
+
+  test("that cannot be used are warned of once, and change nothing", async () => {
+    await using doors = await secureDoors();
+    const before = await shown(doors.grpcAddress);
+    const warnings = (): string[] => doors.logged.filter((line) => line.includes("stay in force"));
+    const other = authority.issue({ names: LOCAL_NAMES });
+    await writeFile(doors.settings.keyFile, other.key);
+    doors.tls?.reload();
+    expect(warnings(), "it may be half written").toHaveLength(0);
+    for (let look = 0; look < 3; look += 1) doors.tls?.reload();
+    expect(warnings()).toHaveLength(1);
+    expect(warnings()[0]).toContain("is not the one of the certificate");
+    await unlink(doors.settings.certFile);
+    for (let look = 0; look < 3; look += 1) doors.tls?.reload();
+    expect(warnings()).toHaveLength(2);
+    expect(await shown(doors.grpcAddress)).toBe(before);
+    expect(await shown(doors.connectAddress)).toBe(before);
+    for (const line of doors.logged) expect(line).not.toContain("PRIVATE KEY");
+    await writeFile(doors.settings.certFile, other.cert);
+    doors.tls?.reload();
+    expect(await shown(doors.grpcAddress)).not.toBe(before);
+  });
+
+  test("of an authority taken back no client comes in by", async () => {
+    await using doors = await secureDoors("required");
+    const client = clientAuthority.issue({ usage: "client" });
+    (await handshake(doors.grpcAddress, client)).destroy();
+    const next: Authority = createAuthority("clients, later");
+    if (doors.settings.clientCaFile === undefined) throw new Error("there is one");
+    await writeFile(doors.settings.clientCaFile, next.cert);
+    doors.tls?.reload();
+    await expect(handshake(doors.grpcAddress, client)).rejects.toThrow();
+    (await handshake(doors.grpcAddress, next.issue({ usage: "client" }))).destroy();
+  });
+});
+
+describe("TLS files that cannot be used", () => {
+  test("are named in a sentence, with the setting to change", async () => {
+    const pair = authority.issue({ names: LOCAL_NAMES });
+    const good = await filesOf(pair, "required");
+    const junk = join(folder, "junk.pem");
+    await writeFile(junk, "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n");
+    const huge = join(folder, "huge.pem");
+    await writeFile(huge, Buffer.alloc(1_100_000));
+    const cases: [Partial<TlsSettings>, RegExp][] = [
+      [
+        { certFile: join(folder, "missing") },
+        /certificate .*missing cannot be read: there is no such file\. Check HARBORFORGE_TLS_CERT_FILE\.$/,
+      ],
+      [{ keyFile: folder }, /private key .* cannot be read: it is a folder\. Check HARBORFORGE_TLS_KEY_FILE\.$/],
+      [{ certFile: huge }, /larger than 1048576 bytes/],
+      [{ certFile: "/dev/zero" }, /larger than 1048576 bytes/],
+      [{ certFile: junk }, /is no certificate in PEM form\. Check HARBORFORGE_TLS_CERT_FILE\.$/],
+      [{ keyFile: good.certFile }, /is no private key in PEM form.*HARBORFORGE_TLS_KEY_FILE\.$/],
+      [{ keyFile: (await filesOf(authority.issue())).keyFile }, /is not the one of the certificate/],
+      [
+        { clientCaFile: junk },
+        /clients' authority .* is no certificate in PEM form\. Check HARBORFORGE_TLS_CLIENT_CA_FILE\.$/,
+      ],
+    ];
+    for (const [settings, sentence] of cases) {
+      const start = (): void => createTls({ ...good, ...settings, log: pino({ enabled: false }) }).close();
+      expect(start).toThrow(TlsError);
+      expect(start).toThrow(sentence);
+    }
+  });
+
+  test("an expired certificate is warned of, and shown", async () => {
+    const hour = 3_600_000;
+    const expired = authority.issue({
+      names: LOCAL_NAMES,
+      notBefore: new Date(Date.now() - 2 * hour),
+      notAfter: new Date(Date.now() - hour),
+    });
+    await using doors = await startDoors({ tls: await filesOf(expired) });
+    doors.tls?.reload();
+    expect(doors.logged.filter((line) => line.includes("has expired"))).toHaveLength(1);
+    (await handshake(doors.grpcAddress, { rejectUnauthorized: false })).destroy();
+  });
+});
