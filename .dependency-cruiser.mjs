@@ -46,6 +46,14 @@ export default {
       to: { path: "^src/", pathNot: "^src/(client|domain)/" },
     },
     {
+      name: "commands-use-the-contract",
+      comment:
+        "What people do with a service at hand, they can do with one anywhere: commands ask it as everybody does.",
+      severity: "error",
+      from: { path: "^src/cli/[^/]+/" },
+      to: { path: "^src/(server\\.ts$|rpc/|liveness/|watch/|storage/)" },
+    },
+    {
       name: "only-rpc-and-client-know-the-wire",
       comment: "Messages and protocols stop at the edge: inside, the domain's own types are used.",
       severity: "error",

@@ -2,7 +2,8 @@ import type { Logger } from "pino";
 import { type Config, loadConfig, type SettingKey } from "../config.ts";
 import { databaseLabel } from "../config-values.ts";
 import { type DatabaseInUse, withEmbeddedPostgres } from "./embedded.ts";
-import { EXIT_FAILED, EXIT_OK, explain } from "./failure.ts";
+import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
+import { explain } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { type StopSignals, stopSignals } from "./stop-signals.ts";
 

@@ -4,10 +4,7 @@ import { AddressError } from "../server.ts";
 import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
 import { failureKind } from "../storage/failures.ts";
 import { MigrationError } from "../storage/migrate.ts";
-
-export const EXIT_OK = 0;
-export const EXIT_FAILED = 1;
-export const EXIT_WRONG_SETTING = 2;
+import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 
 export interface Explanation {
   /** For the person who started the program: what is wrong, and what to do about it. */

@@ -1,6 +1,6 @@
 import { migrate } from "../storage/migrate.ts";
 import { type Flags, runCommand } from "./command.ts";
-import { EXIT_OK } from "./failure.ts";
+import { EXIT_OK } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";
 
 /**

@@ -2,7 +2,7 @@ import { formatAddress } from "../config-values.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrate.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
-import { EXIT_FAILED, EXIT_OK } from "./failure.ts";
+import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 

@@ -101,7 +101,7 @@ export function changeView({ type, agent, transition }: AgentChangeMessage): Cha
   };
 }
 
-function transitionView(transition: AgentTransitionMessage): TransitionView {
+export function transitionView(transition: AgentTransitionMessage): TransitionView {
   const { revision, agentId, actor, occurredAt, toClawIdentifier } = transition;
   return {
     revision,

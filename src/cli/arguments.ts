@@ -1,0 +1,92 @@
+import { InvalidArgumentError, Option } from "commander";
+import { parseDuration } from "../config-values.ts";
+import { MICROS_PER_MS, type Micros } from "../domain/time.ts";
+
+/** Reads a time such as `500ms`, `10s`, `1m30s`; in milliseconds. */
+export function durationArgument(leastMs: number, mostMs: number): (text: string) => number {
+  return (text) => {
+    const ms = parseDuration(text);
+    if (ms !== undefined && ms >= leastMs && ms <= mostMs) return ms;
+    throw new InvalidArgumentError(
+      `It must be a time from ${spell(leastMs)} to ${spell(mostMs)}, such as 90s or 1m30s.`,
+    );
+  };
+}
+
+function spell(ms: number): string {
+  if (ms % 3_600_000 === 0 && ms > 0) return `${ms / 3_600_000}h`;
+  return ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
+}
+
+/** Reads a whole number. */
+export function wholeArgument(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (number >= least && number <= most) return number;
+    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+  };
+}
+
+/** Reads a share, from 0 to 1. */
+export function shareArgument(text: string): number {
+  const share = /^\d?(\.\d{1,9})?$|^1\.0*$/.test(text) && text !== "" ? Number(text) : Number.NaN;
+  if (share >= 0 && share <= 1) return share;
+  throw new InvalidArgumentError("It must be a share from 0 to 1, such as 0.05.");
+}
+
+const LARGEST_ID = 2n ** 63n - 1n;
+
+/** Reads the number of a user or a revision. */
+export function idArgument(text: string): bigint {
+  const id = /^\d{1,19}$/.test(text) ? BigInt(text) : -1n;
+  if (id >= 0n && id <= LARGEST_ID) return id;
+  throw new InvalidArgumentError("It must be a whole number, not negative.");
+}
+
+/** Reads an instant of RFC 3339 with a time zone, such as `2026-11-22T22:30:00Z`. */
+export function instantArgument(text: string): Micros {
+  const isWhole = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})$/.test(text);
+  const ms = isWhole ? Date.parse(text.replace(" ", "T")) : Number.NaN;
+  if (!Number.isNaN(ms)) return ms * MICROS_PER_MS;
+  throw new InvalidArgumentError("It must be an instant with its time zone, such as 2026-11-22T22:30:00Z.");
+}
+
+/** An option that may be repeated, of words that there are. */
+export function repeatedChoice<Word extends string>(
+  flags: string,
+  description: string,
+  words: readonly Word[],
+): Option {
+  return new Option(flags, description)
+    .choices(words)
+    .argParser((text: string, before: readonly Word[] | undefined) => {
+      const word = words.find((one) => one === text.replaceAll("-", "_"));
+      if (word === undefined) throw new InvalidArgumentError(`It must be one of ${words.join(", ")}.`);
+      return [...(before ?? []), word];
+    });
+}
+
+/** An option that may be repeated, of any texts. */
+export function repeatedText(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text: string, before: readonly string[] | undefined) => [
+    ...(before ?? []),
+    text,
+  ]);
+}
+
+/** An option that may be repeated, of ids. */
+export function repeatedId(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text: string, before: readonly bigint[] | undefined) => [
+    ...(before ?? []),
+    idArgument(text),
+  ]);
+}
+
+/** Reads one of some words. */
+export function wordArgument<Word extends string>(words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((one) => one === text.replaceAll("-", "_"));
+    if (word === undefined) throw new InvalidArgumentError(`It must be one of ${words.join(", ")}.`);
+    return word;
+  };
+}

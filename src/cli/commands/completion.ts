@@ -1,0 +1,29 @@
+import { Argument } from "commander";
+import { wordArgument } from "../arguments.ts";
+import { bashScript } from "../completion/bash.ts";
+import { commandTree } from "../completion/command-tree.ts";
+import { fishScript } from "../completion/fish.ts";
+import { zshScript } from "../completion/zsh.ts";
+import { EXIT_OK } from "../exit-codes.ts";
+import { addExamples, type Shell } from "../shell.ts";
+import { Printer } from "../terminal/printer.ts";
+
+const SHELLS = ["bash", "zsh", "fish"] as const;
+const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
+
+export function registerCompletion({ program, host, ends }: Shell): void {
+  const command = program
+    .command("completion")
+    .description("print a script with which a shell completes this program's commands; needs no service")
+    .addArgument(new Argument("<shell>", "which shell").choices(SHELLS));
+  addExamples(command, [
+    "source <(harborforge-agents completion bash)",
+    "harborforge-agents completion zsh > ~/.zfunc/_harborforge-agents",
+    "harborforge-agents completion fish > ~/.config/fish/completions/harborforge-agents.fish",
+  ]);
+  command.action((text: string) => {
+    const script = SCRIPTS[wordArgument(SHELLS)(text)];
+    new Printer(host.stdout, host.env).put(script(program.name(), commandTree(program)));
+    ends(EXIT_OK);
+  });
+}

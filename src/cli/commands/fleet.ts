@@ -1,0 +1,101 @@
+import { getFleet } from "../../client/directory-calls.ts";
+import type { FleetRecord, StatusCounts } from "../../client/records.ts";
+import { formatDuration } from "../../config-values.ts";
+import { AGENT_STATUSES } from "../../domain/agent.ts";
+import { EXIT_OK } from "../exit-codes.ts";
+import { styleOf } from "../records/agent-words.ts";
+import { jsonText } from "../records/output.ts";
+import { type Shell, serviceCommand } from "../shell.ts";
+import type { Printer } from "../terminal/printer.ts";
+import { type Column, Table } from "../terminal/table.ts";
+import { padEnd, padStart } from "../terminal/text-width.ts";
+import { timeWords } from "../terminal/times.ts";
+import { addSelectionOptions, type SelectionFlags, selectionOf } from "./selection.ts";
+
+const ALL_STATUSES = [...AGENT_STATUSES, "unknown"] as const;
+const LONGEST_BAR = 40;
+
+export function registerFleet(shell: Shell): void {
+  const command = shell.program
+    .command("fleet")
+    .description("how many agents are in each status, on each claw; the brake, and the pace of heartbeats");
+  addSelectionOptions(command);
+  const examples = ["harborforge-agents fleet", "harborforge-agents fleet --claw claw-1 -o json"];
+  serviceCommand<SelectionFlags>(shell, command, examples, async ({ caller, out }, flags) => {
+    const fleet = await getFleet(caller, selectionOf(flags));
+    const { output } = flags;
+    const text =
+      output === "table" ? fleetLines(fleet, out, Date.now()).join("\n") : jsonText(fleet.json, output === "json");
+    await out.print(`${text}\n`);
+    return EXIT_OK;
+  });
+}
+
+/** The fleet as a picture of counts. */
+function fleetLines(fleet: FleetRecord, out: Printer, nowMs: number): string[] {
+  const { brake, intervalMs, leaseMs, claws, revision } = fleet;
+  const total = sumOf(fleet.counts);
+  const brakeWords =
+    brake === undefined
+      ? out.paint("good", "released")
+      : out.paint("alarm", `engaged since ${timeWords(brake.engagedAt, nowMs)}, holds ${brake.heldBack} agents back`);
+  const table = new Table(clawColumns(fleet.counts), out);
+  return [
+    `${total} ${total === 1 ? "agent" : "agents"} on ${claws.length} ${claws.length === 1 ? "claw" : "claws"}`,
+    "",
+    ...bars(fleet.counts, total, out),
+    "",
+    `Brake: ${brakeWords}`,
+    `Pace: a heartbeat every ${spelled(intervalMs)}, leases of ${spelled(leaseMs)}`,
+    `Revision: ${revision}`,
+    ...(claws.length === 0 ? [] : ["", ...table.lines(claws)]),
+  ];
+}
+
+function bars(counts: StatusCounts, total: number, out: Printer): string[] {
+  const shown = shownStatuses(counts);
+  const digits = String(total).length;
+  const room = Math.max(1, Math.min(LONGEST_BAR, (out.columns ?? 80) - digits - 20));
+  return shown.map((status) => {
+    const count = counts.get(status) ?? 0;
+    const share = total === 0 ? 0 : count / total;
+    // Few are not nobody.
+    const length = count === 0 ? 0 : Math.max(1, Math.round(share * room));
+    const percent = `${count > 0 && share < 0.01 ? "<1" : Math.round(share * 100)} %`;
+    const bar = padEnd("█".repeat(length), room);
+    const style = styleOf(status);
+    const painted = style === undefined ? bar : out.paint(style, bar);
+    return `${padEnd(status, 9)}  ${padStart(String(count), digits)}  ${painted} ${padStart(percent, 5)}`;
+  });
+}
+
+type ClawRow = FleetRecord["claws"][number];
+
+function clawColumns(all: StatusCounts): readonly Column<ClawRow>[] {
+  return [
+    { heading: "CLAW", cell: ({ clawIdentifier }) => clawIdentifier },
+    ...shownStatuses(all).map(
+      (status): Column<ClawRow> => ({
+        heading: status.toUpperCase(),
+        align: "right",
+        cell: ({ counts }) => {
+          const count = counts.get(status) ?? 0;
+          return { text: String(count), style: count === 0 ? "dim" : styleOf(status) };
+        },
+      }),
+    ),
+    { heading: "ALL", align: "right", cell: ({ counts }) => String(sumOf(counts)) },
+  ];
+}
+
+function shownStatuses(counts: StatusCounts) {
+  return ALL_STATUSES.filter((status) => status !== "unknown" || counts.has("unknown"));
+}
+
+function sumOf(counts: StatusCounts): number {
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}
+
+function spelled(ms: number): string {
+  return formatDuration(Math.round(ms));
+}

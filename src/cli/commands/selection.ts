@@ -1,0 +1,25 @@
+import type { Command } from "commander";
+import type { AgentSelection } from "../../client/directory-calls.ts";
+import { AGENT_STATUSES, type AgentStatus } from "../../domain/agent.ts";
+import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
+
+/** Which agents a command is about. */
+export interface SelectionFlags {
+  readonly agent?: readonly string[];
+  readonly user?: readonly bigint[];
+  readonly claw?: readonly string[];
+  readonly status?: readonly AgentStatus[];
+}
+
+export function addSelectionOptions(command: Command): Command {
+  return command
+    .optionsGroup("Which agents (each may be repeated; all kinds given must fit):")
+    .addOption(repeatedText("--agent <id>", "this agent"))
+    .addOption(repeatedId("--user <id>", "the agent of the user with this number"))
+    .addOption(repeatedText("--claw <identifier>", "agents of this claw"))
+    .addOption(repeatedChoice("--status <status>", "agents in this status", AGENT_STATUSES));
+}
+
+export function selectionOf({ agent, user, claw, status }: SelectionFlags): AgentSelection {
+  return { agentIds: agent ?? [], userIds: user ?? [], clawIdentifiers: claw ?? [], statuses: status ?? [] };
+}

@@ -1,0 +1,75 @@
+import { allCommands, type CommandNode, type Words } from "./command-tree.ts";
+
+/** A script for bash, from 3.2 on, that knows every command, option and value there is. */
+export function bashScript(program: string, root: CommandNode): string {
+  const commands = allCommands(root);
+  const withValue = new Set(
+    commands.flatMap(({ options }) => options.flatMap(({ names, value }) => (value === undefined ? [] : names))),
+  );
+  const name = `_${program.replaceAll("-", "_")}`;
+  return `# bash completion for ${program}
+# Put it where bash looks for completions, or: source <(${program} completion bash)
+${name}() {
+  local current="\${COMP_WORDS[COMP_CWORD]}" previous="" path="" word="" words="" files="" i=1 place=0
+  [ "$COMP_CWORD" -gt 0 ] && previous="\${COMP_WORDS[COMP_CWORD-1]}"
+  # bash takes --option=value apart.
+  if [ "$current" = "=" ]; then current=""
+  elif [ "$previous" = "=" ]; then previous="\${COMP_WORDS[COMP_CWORD-2]}"; fi
+  while [ "$i" -lt "$COMP_CWORD" ]; do
+    word="\${COMP_WORDS[i]}"
+    case "$word" in
+      ${[...withValue].join("|")})
+        i=$((i + 1))
+        [ "\${COMP_WORDS[i]}" = "=" ] && i=$((i + 1)) ;;
+      -*|=) ;;
+      *)
+        case "$path $word" in
+          ${commands
+            .slice(1)
+            .map(({ path }) => `" ${path.join(" ")}"`)
+            .join("|")}) path="$path $word" ;;
+          *) place=$((place + 1)) ;;
+        esac ;;
+    esac
+    i=$((i + 1))
+  done
+  case "$path $previous" in
+${commands.flatMap(valueCases).join("\n")}
+    *)
+      case "$path" in
+${commands.map(commandCase).join("\n")}
+      esac ;;
+  esac
+  COMPREPLY=()
+  if [ -n "$files" ]; then COMPREPLY=($(compgen -f -- "$current"))
+  elif [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$current")); fi
+}
+complete -F ${name} ${program}
+`;
+}
+
+function valueCases({ path, options }: CommandNode): string[] {
+  return options.flatMap(({ names, value }) => {
+    if (value === undefined) return [];
+    const patterns = names.map((name) => `"${pathKey(path)} ${name}"`).join("|");
+    return [`    ${patterns}) ${assignment(value)};;`];
+  });
+}
+
+function commandCase(node: CommandNode): string {
+  const { path, commands, options } = node;
+  const names = options.flatMap((option) => option.names).join(" ");
+  const below = commands.map((command) => command.path.at(-1)).join(" ");
+  const places = node.arguments.map(({ words }, index) => `${index}) ${assignment(words)};; `).join("");
+  const rest = commands.length > 0 ? `words="${below}"` : `case "$place" in ${places}esac`;
+  return `        "${pathKey(path)}") case "$current" in -*) words="${names}" ;; *) ${rest} ;; esac ;;`;
+}
+
+function assignment(words: Words): string {
+  if (words.kind === "choice") return `words="${words.words.join(" ")}" `;
+  return words.kind === "file" ? "files=1 " : "";
+}
+
+function pathKey(path: readonly string[]): string {
+  return path.map((word) => ` ${word}`).join("");
+}

@@ -1,0 +1,114 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { baseUrlOf } from "../../client/transport.ts";
+import { durationArgument } from "../arguments.ts";
+import { CommandFailure } from "../call-failure.ts";
+import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
+import { profileFile, readNamedFile, readProfile, readTokenFile } from "./profile.ts";
+
+/** What every command that calls the service takes. */
+export interface ConnectionFlags {
+  readonly address?: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly ca?: string;
+  readonly profile?: string;
+  readonly timeout: number;
+}
+
+/** How the service is called. */
+export interface Connection {
+  /** The URL of its gRPC door. */
+  readonly address: string;
+  readonly token: string | undefined;
+  /** Certificates in PEM that vouch for the service, beside those that Node knows. */
+  readonly ca: string | undefined;
+  readonly timeoutMs: number;
+}
+
+const DEFAULT_ADDRESS = "http://127.0.0.1:50051";
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** Adds the flags of `ConnectionFlags` to a command. */
+export function addConnectionOptions(command: Command): Command {
+  return command
+    .optionsGroup("Connection:")
+    .addOption(
+      new Option(
+        "--address <url>",
+        `the service's gRPC door: http://host:port, https://host:port or host:port (default: ${DEFAULT_ADDRESS}; env: HARBORFORGE_ADDRESS)`,
+      ).argParser(readAddress),
+    )
+    .option("--token <token>", "who calls; others see it in the list of processes, so rather: (env: HARBORFORGE_TOKEN)")
+    .option("--token-file <path>", "a file with the token, which others may not read (env: HARBORFORGE_TOKEN_FILE)")
+    .option("--ca <path>", "certificates (PEM) that vouch for the service (env: HARBORFORGE_CA)")
+    .option("--profile <name>", "address and token from the profile file (env: HARBORFORGE_PROFILE)")
+    .addOption(
+      new Option("--timeout <time>", "how long one answer may take, such as 500ms or 1m")
+        .default(DEFAULT_TIMEOUT_MS, "10s")
+        .argParser(durationArgument(1, 3_600_000)),
+    );
+}
+
+/**
+ * Flags first, then the environment, then the profile. What a profile holds for its service is not told to another: its
+ * token and its certificates count only where its address does, or where the profile was asked for by name.
+ *
+ * @throws CommandFailure
+ */
+export function readConnection(flags: ConnectionFlags, env: Readonly<Record<string, string | undefined>>): Connection {
+  const asked = flags.profile ?? set(env.HARBORFORGE_PROFILE);
+  const profile = readProfile(profileFile(env), asked);
+  const named = flags.address ?? set(env.HARBORFORGE_ADDRESS);
+  const address = baseUrlOf(named ?? profile?.address ?? DEFAULT_ADDRESS);
+  if (address === undefined) {
+    const where = named === undefined ? "The profile's address" : "HARBORFORGE_ADDRESS";
+    throw wrong(`${where} must be http://host:port, https://host:port or host:port.`);
+  }
+  const trusted = named === undefined || flags.profile !== undefined ? profile : undefined;
+  const caFile = flags.ca ?? set(env.HARBORFORGE_CA) ?? trusted?.ca;
+  return {
+    address,
+    token: tokenOf(flags, env, trusted),
+    ca: caFile === undefined ? undefined : readNamedFile(caFile),
+    timeoutMs: flags.timeout,
+  };
+}
+
+function tokenOf(
+  flags: ConnectionFlags,
+  env: Readonly<Record<string, string | undefined>>,
+  profile: { readonly token: string | undefined; readonly tokenFile: string | undefined } | undefined,
+): string | undefined {
+  const sources = [
+    { token: flags.token, tokenFile: flags.tokenFile },
+    { token: set(env.HARBORFORGE_TOKEN), tokenFile: set(env.HARBORFORGE_TOKEN_FILE) },
+    profile ?? { token: undefined, tokenFile: undefined },
+  ];
+  const source = sources.find(({ token, tokenFile }) => token !== undefined || tokenFile !== undefined);
+  if (source === undefined) return undefined;
+  const token = source.token ?? (source.tokenFile === undefined ? "" : readTokenFile(source.tokenFile));
+  // It becomes a header, where anything else would be refused, or would begin another header.
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  throw wrong("The token must be printable ASCII without blanks.");
+}
+
+/** Whether a token would travel where others on the way can read it. */
+export function isOverheard({ address, token }: Connection): boolean {
+  const { protocol, hostname } = new URL(address);
+  const stays = hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
+  return token !== undefined && protocol === "http:" && !stays;
+}
+
+function readAddress(text: string): string {
+  const url = baseUrlOf(text);
+  if (url === undefined) throw new InvalidArgumentError("It must be http://host:port, https://host:port or host:port.");
+  return url;
+}
+
+function set(value: string | undefined): string | undefined {
+  return value === "" ? undefined : value;
+}
+
+function wrong(sentence: string): CommandFailure {
+  return new CommandFailure(sentence, EXIT_WRONG_SETTING);
+}

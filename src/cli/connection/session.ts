@@ -1,0 +1,67 @@
+import { rootCertificates } from "node:tls";
+import { CallError } from "../../client/call-error.ts";
+import type { Caller } from "../../client/directory-calls.ts";
+import { type ConnectedClients, createServiceClients } from "../../client/transport.ts";
+import { CommandFailure, callFailure } from "../call-failure.ts";
+import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
+import type { Host } from "../host.ts";
+import { printable } from "../terminal/printable.ts";
+import { Printer, ReaderGone } from "../terminal/printer.ts";
+import { type Connection, type ConnectionFlags, isOverheard, readConnection } from "./connection.ts";
+
+/** What a command that calls the service works with. */
+export interface Session {
+  readonly host: Host;
+  readonly connection: Connection;
+  readonly clients: ConnectedClients;
+  /** For `src/client`'s calls: these clients, with the patience that was asked for. */
+  readonly caller: Caller;
+  readonly out: Printer;
+  readonly err: Printer;
+}
+
+/**
+ * Does the work of a command that calls the service. What fails is one line on standard error; that nobody reads the
+ * output any more is no failure.
+ *
+ * @returns the exit code
+ */
+export async function withService(
+  host: Host,
+  flags: ConnectionFlags,
+  work: (session: Session) => Promise<number>,
+): Promise<number> {
+  const out = new Printer(host.stdout, host.env);
+  const err = new Printer(host.stderr, host.env);
+  let address = "";
+  try {
+    const connection = readConnection(flags, host.env);
+    ({ address } = connection);
+    if (isOverheard(connection)) {
+      await err.print(`warning: the token travels to ${address} unencrypted; use https:// where others can listen.\n`);
+    }
+    using clients = createServiceClients(targetOf(connection));
+    const caller = { clients, timeoutMs: connection.timeoutMs };
+    return await work({ host, connection, clients, caller, out, err });
+  } catch (error) {
+    if (error instanceof ReaderGone) return EXIT_OK;
+    const { message, exitCode } = failureOf(error, address);
+    err.put(`error: ${message}\n`);
+    return exitCode;
+  }
+}
+
+/** What `src/client` takes. */
+export function targetOf({ address, token, ca }: Connection) {
+  return {
+    address,
+    ...(token === undefined ? {} : { token }),
+    ...(ca === undefined ? {} : { tls: { ca: [...rootCertificates, ca] } }),
+  };
+}
+
+function failureOf(error: unknown, address: string): CommandFailure {
+  if (error instanceof CommandFailure) return error;
+  if (error instanceof CallError) return callFailure(error, address);
+  return new CommandFailure(`It failed: ${printable(String(error))}`, EXIT_FAILED);
+}

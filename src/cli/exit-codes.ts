@@ -1,0 +1,42 @@
+import type { CallCode } from "../client/call-error.ts";
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_WRONG_SETTING = 2;
+export const EXIT_UNREACHABLE = 3;
+export const EXIT_NOT_FOUND = 4;
+export const EXIT_CONFLICT = 5;
+export const EXIT_NOT_ALLOWED = 6;
+
+/** The table of `--help` and of docs/cli.md. */
+export const EXIT_CODES: readonly (readonly [code: number, meaning: string])[] = [
+  [EXIT_OK, "all went well; also: ended by Ctrl-C where that is how it ends, or nobody reads the output any more"],
+  [EXIT_FAILED, "it failed for a reason that none of the others is"],
+  [
+    EXIT_WRONG_SETTING,
+    "the command line, a setting or the profile file is wrong, or the service calls a value invalid",
+  ],
+  [EXIT_UNREACHABLE, "the service cannot be reached, or cannot answer now: trying again later may help"],
+  [EXIT_NOT_FOUND, "there is no such user or agent"],
+  [EXIT_CONFLICT, "refused as things stand: taken already, changed since, offline, exhausted"],
+  [EXIT_NOT_ALLOWED, "the token is missing, wrong, or does not allow it"],
+];
+
+const BY_CODE: Readonly<Partial<Record<CallCode, number>>> = {
+  INVALID_ARGUMENT: EXIT_WRONG_SETTING,
+  UNAVAILABLE: EXIT_UNREACHABLE,
+  DEADLINE_EXCEEDED: EXIT_UNREACHABLE,
+  RESOURCE_EXHAUSTED: EXIT_UNREACHABLE,
+  NOT_FOUND: EXIT_NOT_FOUND,
+  ALREADY_EXISTS: EXIT_CONFLICT,
+  FAILED_PRECONDITION: EXIT_CONFLICT,
+  ABORTED: EXIT_CONFLICT,
+  OUT_OF_RANGE: EXIT_CONFLICT,
+  PERMISSION_DENIED: EXIT_NOT_ALLOWED,
+  UNAUTHENTICATED: EXIT_NOT_ALLOWED,
+};
+
+/** The exit code for a call that was refused. */
+export function exitCodeOf(code: CallCode): number {
+  return BY_CODE[code] ?? EXIT_FAILED;
+}

@@ -1,0 +1,89 @@
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { registerAgents } from "./commands/agents.ts";
+import { registerCompletion } from "./commands/completion.ts";
+import { registerFleet } from "./commands/fleet.ts";
+import { registerUsers } from "./commands/users.ts";
+import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
+import type { Host } from "./host.ts";
+import type { Shell } from "./shell.ts";
+import { printable } from "./terminal/printable.ts";
+
+/** Adds a command, or several, to the program. */
+export type Registration = (shell: Shell) => void;
+
+/** The commands that need nothing but a service to ask, in the order of `--help`. */
+export const SERVICE_COMMANDS: readonly Registration[] = [
+  registerUsers,
+  registerAgents,
+  registerFleet,
+  registerCompletion,
+];
+
+const WIDEST_HELP = 120;
+
+const HELP = `
+Where the service is, and who asks: flags first, then the environment (HARBORFORGE_ADDRESS, HARBORFORGE_TOKEN,
+HARBORFORGE_TOKEN_FILE, HARBORFORGE_CA, HARBORFORGE_PROFILE), then the profile file, which others may not read when it
+holds a token: ~/.config/harborforge-agents/profiles.json, or below $XDG_CONFIG_HOME.
+
+  {"default": "local", "profiles": {"local": {"address": "http://127.0.0.1:50051"},
+   "prod": {"address": "https://agents.example.com", "tokenFile": "prod.token", "ca": "ca.pem"}}}
+
+Exit codes:
+${EXIT_CODES.map(([code, meaning]) => `  ${code}  ${meaning}\n`).join("")}`;
+
+/**
+ * Runs the program.
+ *
+ * @param args the command line, without the program's own name
+ * @returns the exit code
+ */
+export async function runProgram(
+  args: readonly string[],
+  host: Host,
+  registrations: readonly Registration[],
+): Promise<number> {
+  let exitCode = EXIT_OK;
+  const ends = (code: number): void => {
+    exitCode = code;
+  };
+  const program = createProgram(host);
+  program.addHelpText("after", HELP);
+  for (const register of registrations) register({ program, host, ends });
+  try {
+    await program.parseAsync([...args], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // Commander has said what is wrong, or shown its help.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_WRONG_SETTING;
+    throw error;
+  }
+}
+
+function createProgram({ stdout, stderr }: Host): Command {
+  const width = (columns: number | undefined): number => Math.min(columns || 100, WIDEST_HELP);
+  // What cannot be written has no reader.
+  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
+  return new Command("harborforge-agents")
+    .description("Knows which AI agents are there, what each is doing, and when an exhausted one will be back.")
+    .version(packageVersion())
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void stdout.write(text),
+      writeErr: (text) => void stderr.write(text),
+      // One line, whatever was on the command line.
+      outputError: (text, write) => write(`${printable(text.trim().replaceAll(/\s*\n\s*/g, " "))} (Try --help.)\n`),
+      getOutHelpWidth: () => width(stdout.columns),
+      getErrHelpWidth: () => width(stderr.columns),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    });
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const parsed: unknown = JSON.parse(text);
+  const version = typeof parsed === "object" && parsed !== null && "version" in parsed ? parsed.version : undefined;
+  return String(version);
+}

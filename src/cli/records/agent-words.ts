@@ -1,0 +1,88 @@
+import type { AgentRecord, TransitionRecord } from "../../client/records.ts";
+import type { AgentStatus, ExhaustReason } from "../../domain/agent.ts";
+import type { Style } from "../terminal/paint.ts";
+import type { Cell, Column } from "../terminal/table.ts";
+import { timeWords } from "../terminal/times.ts";
+import type { Fact } from "./output.ts";
+
+/** The contract's words, which are also those that commands take. */
+export function statusCell(status: AgentStatus | "unknown" | undefined, none = ""): Cell {
+  return { text: status ?? none, style: styleOf(status) };
+}
+
+export function styleOf(status: AgentStatus | "unknown" | undefined): Style | undefined {
+  return status === undefined || status === "unknown" ? undefined : status;
+}
+
+export function reasonWords(reason: ExhaustReason | "unknown"): string {
+  return reason === "rate_limit" ? "rate limit" : reason;
+}
+
+/** The columns of a list of agents. `nowMs`: what "ago" counts from. */
+export function agentColumns(nowMs: number): readonly Column<AgentRecord>[] {
+  return [
+    { heading: "AGENT", cell: ({ agentId }) => agentId },
+    { heading: "CLAW", cell: ({ clawIdentifier }) => clawIdentifier },
+    { heading: "STATUS", cell: ({ status }) => statusCell(status) },
+    { heading: "SINCE", cell: ({ statusChangedAt }) => timeWords(statusChangedAt, nowMs) },
+    { heading: "RECOVERY", cell: (agent) => recoveryWords(agent, nowMs) },
+    { heading: "HEARTBEAT", cell: ({ lastHeartbeat }) => timeWords(lastHeartbeat, nowMs), optional: true },
+    { heading: "USER", cell: ({ userId }) => String(userId), align: "right", optional: true },
+  ];
+}
+
+function recoveryWords({ exhaustion }: AgentRecord, nowMs: number): string {
+  if (exhaustion === undefined) return "";
+  const { reason, recoveryAt } = exhaustion;
+  return [timeWords(recoveryAt, nowMs), reasonWords(reason)].filter((words) => words !== "").join(", ");
+}
+
+/** All that there is to say of an agent. */
+export function agentFacts(agent: AgentRecord, nowMs: number): readonly Fact[] {
+  const at = (instant: number | undefined): string => timeWords(instant, nowMs);
+  return [
+    ["agent", agent.agentId],
+    ["claw", agent.clawIdentifier],
+    ["status", statusCell(agent.status)],
+    ["since", at(agent.statusChangedAt)],
+    ["exhausted", agent.exhaustion === undefined ? "" : reasonWords(agent.exhaustion.reason)],
+    ["exhausted since", at(agent.exhaustedAt)],
+    ["recovery", at(agent.exhaustion?.recoveryAt)],
+    ["last heartbeat", at(agent.lastHeartbeat)],
+    ["lease ends", at(agent.leaseExpiresAt)],
+    ["suspect since", { text: at(agent.suspectSince), style: "alarm" }],
+    ["user", String(agent.userId)],
+    ["id", String(agent.id)],
+    ["created", at(agent.createdAt)],
+    ["revision", String(agent.revision)],
+  ];
+}
+
+/** The columns of a list of transitions. */
+export function transitionColumns(nowMs: number): readonly Column<TransitionRecord>[] {
+  return [
+    { heading: "REVISION", cell: ({ revision }) => String(revision), align: "right" },
+    { heading: "TIME", cell: ({ occurredAt }) => timeWords(occurredAt, nowMs) },
+    { heading: "AGENT", cell: ({ agentId }) => agentId },
+    { heading: "FROM", cell: ({ from }) => statusCell(from, "-") },
+    { heading: "TO", cell: ({ to }) => statusCell(to, "-") },
+    { heading: "CAUSE", cell: ({ cause }) => cause },
+    { heading: "DETAILS", cell: (transition) => transitionDetails(transition, nowMs), optional: true },
+    { heading: "ACTOR", cell: ({ actor }) => actor, optional: true },
+  ];
+}
+
+/** What a transition says beyond its statuses and cause. */
+export function transitionDetails(transition: TransitionRecord, nowMs: number): string {
+  const { exhaustion, fromClawIdentifier, clawIdentifier, incidentId } = transition;
+  const parts: string[] = [];
+  if (exhaustion !== undefined) {
+    const until = timeWords(exhaustion.recoveryAt, nowMs);
+    parts.push(`${reasonWords(exhaustion.reason)}${until === "" ? "" : ` until ${until}`}`);
+  }
+  if (fromClawIdentifier !== undefined && clawIdentifier !== undefined && fromClawIdentifier !== clawIdentifier) {
+    parts.push(`${fromClawIdentifier} -> ${clawIdentifier}`);
+  }
+  if (incidentId !== undefined) parts.push(`incident ${incidentId}`);
+  return parts.join(", ");
+}
