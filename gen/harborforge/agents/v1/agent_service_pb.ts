@@ -840,8 +840,7 @@ export type HeartbeatRequest = Message<"harborforge.agents.v1.HeartbeatRequest">
 
   /**
    * Numbers the streams of one process: of two with the same `instance_id` the greater keeps the agents, whichever
-   * arrives first. Between processes the later claim wins, but a process from which an agent was taken does not take it
-   * back by another stream while the other process holds it. Counts in the first message only.
+   * arrives first. Between processes the later claim wins. Counts in the first message only.
    *
    * @generated from field: uint64 generation = 5;
    */
