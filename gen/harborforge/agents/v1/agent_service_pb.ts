@@ -1146,6 +1146,10 @@ export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsReque
 
   /**
    * Merges the changes of one agent while the watcher is slow, instead of ending the stream with `WATCHER_TOO_SLOW`.
+   * What is merged is told in batches: between the changes of a batch the watcher knows some agents as of later than
+   * others, and `revision` stays where it was. When `revision` moves, what was told until then, applied in its order,
+   * is the whole state as of that revision. So a client that wants its set to be right at every moment takes changes
+   * over when `revision` moves, and drops what it holds back when the stream is cut off: the resumed one tells it again.
    *
    * @generated from field: bool conflate = 3;
    */
@@ -1174,7 +1178,8 @@ export const WatchAgentsRequestSchema: GenMessage<WatchAgentsRequest> = /*@__PUR
 export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResponse"> & {
   /**
    * Where to resume from: nothing at or below it is undelivered. 0 until the snapshot is complete: who is cut off
-   * before that starts again.
+   * before that starts again. Repeats the last one while a batch of merged changes is told: see
+   * `WatchAgentsRequest.conflate`.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -1188,7 +1193,7 @@ export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResp
   snapshotAgents: Agent[];
 
   /**
-   * Changes, in the order of revisions.
+   * Changes, in the order of revisions; merged ones in the order of the first that went into each.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentChange changes = 3;
    */
@@ -1259,7 +1264,9 @@ export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
   transition?: AgentTransition | undefined;
 
   /**
-   * The number of transitions that were merged into this one. 0 unless the watch conflates.
+   * The number of transitions that were merged into this one. 0 unless the watch conflates. ENTERED and UPDATED merge
+   * to ENTERED, UPDATED and LEFT to LEFT, LEFT and ENTERED to UPDATED, ENTERED and LEFT to nothing; agents with
+   * different `id` never merge.
    *
    * @generated from field: uint32 conflated = 4;
    */
@@ -1487,10 +1494,11 @@ export const AgentService: GenService<{
   },
   /**
    * Tells every transition that passes a filter exactly once, in the order of revisions, from a snapshot or from a
-   * known revision on. The first message comes at once.
+   * known revision on. The first message comes at once. A stream ends when it is old (30 minutes, a quarter more or
+   * less), with a bookmark and `DRAINING`: it is resumed from there, on any replica.
    *
    * Errors: OUT_OF_RANGE `REVISION_COMPACTED` (metadata `oldestRevision`) or `REVISION_IN_FUTURE`; RESOURCE_EXHAUSTED
-   * `WATCHER_TOO_SLOW` (metadata `revision`); UNAVAILABLE `DRAINING` with `google.rpc.RetryInfo`; INVALID_ARGUMENT
+   * `WATCHER_TOO_SLOW` (metadata `revision`) or, where nothing is read for a minute, `LIMIT_EXCEEDED`; UNAVAILABLE `DRAINING` with `google.rpc.RetryInfo`; INVALID_ARGUMENT
    * `INVALID_FIELD`.
    *
    * @generated from rpc harborforge.agents.v1.AgentService.WatchAgents
