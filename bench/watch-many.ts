@@ -7,8 +7,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentStatus } from "../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { quantile, report, startBenchService } from "./watch-service.ts";
-import { callUnary, connect, createAgents, openCountingWatch } from "./watch-wire.ts";
+import { loadAgents, quantile, report, startBenchService } from "./watch-service.ts";
+import { callUnary, connect, openCountingWatch } from "./watch-wire.ts";
 
 const [watchers = 10_000, rounds = 20] = process.argv.slice(2).map(Number);
 const CHANGED = 1_000;
@@ -17,7 +17,7 @@ const CONNECTIONS = 10;
 await using service = await startBenchService(1);
 const [replica] = service.replicas;
 if (replica === undefined) throw new Error("there is no replica");
-await createAgents(replica.grpc, watchers, 100);
+await loadAgents(service.databaseUrl, watchers, 100);
 
 const sessions = Array.from({ length: CONNECTIONS }, () => connect(replica.grpc));
 const memory = replica.rssMb();

@@ -5,11 +5,13 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
 
 /** Of `/proc/<pid>/stat`, whose times are in hundredths of a second on every Linux. */
 const TICK_MS = 10;
 const READY_MS = 60_000;
+const LOADED_AT_ONCE = 2_000;
 
 /** One process of the service, with its default settings. */
 export interface BenchReplica {
@@ -44,6 +46,43 @@ export async function startBenchService(count: number): Promise<BenchService> {
   }
   const owned = stack.move();
   return { replicas, databaseUrl: postgres.connectionString, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Makes users with an agent each, `agent-0` and so on, as the service itself does, but thousands at a time. */
+export async function loadAgents(databaseUrl: string, count: number, claws: number): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    for (let first = 0; first < count; first += LOADED_AT_ONCE) {
+      const changes = Array.from({ length: Math.min(LOADED_AT_ONCE, count - first) }, (_, n) => {
+        const agent = `agent-${first + n}`;
+        const names = {
+          username: agent,
+          agent_id: agent,
+          claw_identifier: `claw-${(first + n) % claws}`,
+          display_name: "",
+        };
+        const lease = { lease: "grant", lease_ms: 3_600_000, heartbeat: false };
+        return {
+          n,
+          kind: "create",
+          quiet: false,
+          cause: "created",
+          actor: "server",
+          exhaustion: "keep",
+          hold: "keep",
+          ...names,
+          ...lease,
+        };
+      });
+      const { rowCount } = await client.query("SELECT FROM commit_changes(0, $1) WHERE outcome = 'committed'", [
+        JSON.stringify(changes),
+      ]);
+      if (rowCount !== changes.length) throw new Error(`of ${changes.length} agents ${rowCount} were made`);
+    }
+  } finally {
+    await client.end();
+  }
 }
 
 async function startReplica(databaseUrl: string) {

@@ -3,8 +3,8 @@
  * Five snapshots of each size, one after the other, of a fleet that is silent.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { quantile, report, startBenchService } from "./watch-service.ts";
-import { connect, createAgents, openCountingWatch } from "./watch-wire.ts";
+import { loadAgents, quantile, report, startBenchService } from "./watch-service.ts";
+import { connect, openCountingWatch } from "./watch-wire.ts";
 
 const given = process.argv.slice(2).map(Number);
 const sizes = given.length > 0 ? given : [100_000, 200_000];
@@ -15,9 +15,7 @@ for (const agents of sizes) {
   await using service = await startBenchService(1);
   const [replica] = service.replicas;
   if (replica === undefined) throw new Error("there is no replica");
-  const begun = performance.now();
-  await createAgents(replica.grpc, agents, 1_000);
-  const createS = (performance.now() - begun) / 1_000;
+  await loadAgents(service.databaseUrl, agents, 1_000);
   await sleep(3_000);
   const times: number[] = [];
   const cpu: number[] = [];
@@ -50,7 +48,6 @@ for (const agents of sizes) {
     "server CPU, µs an agent": Number(quantile(cpu, 0.5).toFixed(1)),
     "bytes an agent": Math.round(bytes / agents),
     "MiB more than at rest, at most": Math.round(most - rest),
-    "agents created a second": Math.round(agents / createS),
   });
 }
 report("watch-snapshot", rows);

@@ -20,9 +20,10 @@ const CHANGES_FIELD = 3;
 const SNAPSHOT_FIELD = 2;
 const BOOKMARK_FIELD = 4;
 
-export function connect(base: string): http2.ClientHttp2Session {
-  const session = http2.connect(base, { settings: { initialWindowSize: WINDOW_BYTES }, maxSessionMemory: 1_000 });
-  session.on("connect", () => session.setLocalWindowSize(WINDOW_BYTES));
+/** `windowBytes`: how much the server may send ahead of what is read. */
+export function connect(base: string, windowBytes = WINDOW_BYTES): http2.ClientHttp2Session {
+  const session = http2.connect(base, { settings: { initialWindowSize: windowBytes }, maxSessionMemory: 1_000 });
+  session.on("connect", () => session.setLocalWindowSize(windowBytes));
   session.setMaxListeners(0);
   return session;
 }
@@ -90,11 +91,15 @@ export interface CountingWatch {
   readonly stream: http2.ClientHttp2Stream;
 }
 
-/** Opens a watch and counts. `onProgress` after each chunk that came. Throws, by itself, when the watch ends. */
+/**
+ * Opens a watch and counts. `onProgress` after each chunk that came, `onRefusal` when the server ended it: an error that
+ * nobody catches, unless told.
+ */
 export function openCountingWatch(
   session: http2.ClientHttp2Session,
   request: MessageInitShape<typeof WatchAgentsRequestSchema>,
   onProgress: (count: Count) => void = () => undefined,
+  onRefusal: (refusal: string) => void = complain,
 ): CountingWatch {
   const { input } = AgentService.method.watchAgents;
   const stream = send(session, AgentService.method.watchAgents, toBinary(input, create(input, request)));
@@ -104,16 +109,20 @@ export function openCountingWatch(
     scan(chunk);
     onProgress(count);
   });
-  stream.on("response", (headers) => complain(refusalOf(headers)));
-  stream.on("trailers", (headers) => complain(refusalOf(headers)));
+  for (const part of ["response", "trailers"]) {
+    stream.on(part, (headers: http2.IncomingHttpHeaders) => {
+      const refusal = refusalOf(headers);
+      if (refusal !== "") onRefusal(refusal);
+    });
+  }
   stream.on("error", (error) => {
     if (!session.closed && !session.destroyed && !stream.aborted) throw error;
   });
   return { count, stream };
 }
 
-function complain(refusal: string): void {
-  if (refusal !== "") throw new Error(`a watch ended: ${refusal}`);
+function complain(refusal: string): never {
+  throw new Error(`a watch ended: ${refusal}`);
 }
 
 function send(session: http2.ClientHttp2Session, method: DescMethod, message: Uint8Array): http2.ClientHttp2Stream {
