@@ -9,8 +9,8 @@ import type { Watcher } from "./watcher.ts";
 import { WatcherIndex } from "./watcher-index.ts";
 
 /**
- * Transitions kept in memory for watchers that come back: some 10 to 20 MB, and at a thousand transitions a second the
- * last twenty seconds.
+ * Transitions kept in memory for watchers that come back, with what is made of them for the wire: some 35 MB, and at a
+ * thousand transitions a second the last twenty seconds.
  */
 export const RING_CAPACITY = 20_000;
 

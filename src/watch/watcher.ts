@@ -10,7 +10,7 @@ import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
 /**
  * Changes that wait for one watcher at most. The transitions themselves are shared by all watchers and the ring, so a
  * full queue costs under a megabyte; only one that outlives the ring (a reader that stands still) keeps transitions of
- * its own alive, some ten megabytes of them.
+ * its own alive, twenty megabytes of them at most.
  */
 export const QUEUE_LIMIT = 10_000;
 /** Changes in one message at most. */

@@ -4,6 +4,7 @@ import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
 import { ChangeFeed, type FeedLog } from "./change-feed.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
+import { SharedPages } from "./shared-pages.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import { Turnstile } from "./turnstile.ts";
 import { watchStream } from "./watch-stream.ts";
@@ -63,7 +64,15 @@ export function createWatching(options: WatchingOptions): Watching {
   const wakeFeed = () => feed.wake();
   const notifications = new Notifications({ database, log, onHint: wakeFeed });
   const turnstile = new Turnstile(READERS);
-  const surroundings: WatchSurroundings = { hub, source, turnstile, wakeFeed, pageSize, queueLimit, maxAgeMs };
+  const surroundings: WatchSurroundings = {
+    hub,
+    source: new SharedPages(source),
+    turnstile,
+    wakeFeed,
+    pageSize,
+    queueLimit,
+    maxAgeMs,
+  };
   const close = async () => {
     hub.drain();
     await Promise.all([feed.close(), notifications.close()]);

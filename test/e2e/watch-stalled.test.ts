@@ -30,17 +30,13 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
   for (const { history } of all) await until("the snapshot is whole", () => history.revision !== undefined);
   merging.open.stall();
   every.open.stall();
-  const delays: number[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     const status = round % 2 === 0 ? "AGENT_STATUS_BUSY" : "AGENT_STATUS_IDLE";
     const before = quick.history.counts.changes;
     await call(base, "AgentService/SendHeartbeat", { beats: AGENTS.map((agentId) => ({ agentId, status })) });
-    const begun = performance.now();
-    await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length);
-    delays.push(performance.now() - begun);
+    // While the others stand still: would it have to wait for them, it would wait for ever.
+    await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length, 10_000);
   }
-  delays.sort((one, other) => one - other);
-  expect(delays[ROUNDS / 2]).toBeLessThan(250);
   const newest = quick.history.revision ?? 0n;
   merging.open.goOn();
   every.open.goOn();

@@ -4,6 +4,7 @@ import type { AgentStatus } from "../../src/domain/agent.ts";
 import type { Watches } from "../../src/rpc/backend.ts";
 import { ChangeFeed } from "../../src/watch/change-feed.ts";
 import { Hub } from "../../src/watch/hub.ts";
+import { SharedPages } from "../../src/watch/shared-pages.ts";
 import type { WatchSurroundings } from "../../src/watch/surroundings.ts";
 import { Turnstile } from "../../src/watch/turnstile.ts";
 import { watchStream } from "../../src/watch/watch-stream.ts";
@@ -29,7 +30,7 @@ export async function startScene(options: SceneOptions = {}) {
   await feed.start();
   const surroundings: WatchSurroundings = {
     hub,
-    source,
+    source: new SharedPages(source),
     turnstile: new Turnstile(2),
     wakeFeed: () => feed.wake(),
     pageSize,
