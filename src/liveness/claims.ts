@@ -36,6 +36,10 @@ export class Claims {
   readonly #isHeldHere: (agent: Agent) => boolean;
   #waiting: WaitingClaim[] = [];
   #running = false;
+  /** How many claims of each agent are not settled yet. */
+  readonly #wanted = new Map<string, number>();
+  /** Since when the database has been asked and has not carried out what it was asked for. */
+  #unansweredSince: number | undefined;
   #batchSize = LARGEST_BATCH;
   #closed = false;
 
@@ -56,7 +60,12 @@ export class Claims {
   claim(holder: HeldAgent): Promise<ClaimResult | undefined> {
     if (this.#closed) return Promise.resolve(undefined);
     return new Promise((resolve) => {
-      this.#waiting.push({ holder, inDoubt: false, resolve });
+      this.#want(holder.agentId, 1);
+      const settle = (result: ClaimResult | undefined): void => {
+        this.#want(holder.agentId, -1);
+        resolve(result);
+      };
+      this.#waiting.push({ holder, inDoubt: false, resolve: settle });
       if (this.#running) return;
       this.#running = true;
       // What the same message asks for shares a statement.
@@ -64,23 +73,44 @@ export class Claims {
     });
   }
 
+  /** For how many milliseconds the database has not taken what was given to it. */
+  get stuckMs(): number {
+    return this.#unansweredSince === undefined ? 0 : performance.now() - this.#unansweredSince;
+  }
+
+  /** Whether a stream of this replica waits for this agent. */
+  isWaitingFor(agentId: string): boolean {
+    return this.#wanted.has(agentId);
+  }
+
   /** Claims that wait for a database that is away are given up. */
   close(): void {
     this.#closed = true;
+  }
+
+  #want(agentId: string, more: 1 | -1): void {
+    const wanted = (this.#wanted.get(agentId) ?? 0) + more;
+    if (wanted > 0) this.#wanted.set(agentId, wanted);
+    else this.#wanted.delete(agentId);
   }
 
   async #run(): Promise<void> {
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
     while (this.#waiting.length > 0) {
       const batch = this.#take();
+      this.#unansweredSince ??= performance.now();
       try {
         await this.#attempt(batch);
+        this.#unansweredSince = undefined;
         backoff.reset();
         this.#batchSize = LARGEST_BATCH;
       } catch (error) {
         const kind = failureKind(error);
         if (kind === "lost") for (const waiting of batch) waiting.inDoubt = true;
-        if (kind === "defect") this.#log.error({ err: error }, "agents cannot be claimed");
+        else if (kind === "defect") {
+          this.#unansweredSince = undefined;
+          this.#log.error({ err: error }, "agents cannot be claimed");
+        }
         if (this.#closed) break;
         const [only] = batch;
         if (kind === "defect" && only !== undefined && batch.length === 1) {
@@ -93,6 +123,7 @@ export class Claims {
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }
+    this.#unansweredSince = undefined;
     this.#running = false;
   }
 
@@ -101,7 +132,10 @@ export class Claims {
     const rest: WaitingClaim[] = [];
     for (const waiting of this.#waiting) {
       const { agentId, session } = waiting.holder;
-      if (session.closed) continue;
+      if (session.closed) {
+        this.#want(agentId, -1);
+        continue;
+      }
       if (batch.has(agentId) || batch.size >= this.#batchSize) rest.push(waiting);
       else batch.set(agentId, waiting);
     }

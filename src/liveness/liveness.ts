@@ -78,11 +78,15 @@ export class Liveness {
     this.#membership = new Membership({
       ...options,
       hearing: () => hearingFor(this.#pace.current),
-      stuckMs: () => this.#intake.stuckMs,
+      stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
       onCutOff: () => this.#cutOff(),
     });
-    this.#reaper = new Reaper({ ...shared, watches: (other) => this.#membership.watches(other) });
+    this.#reaper = new Reaper({
+      ...shared,
+      watches: (other) => this.#membership.watches(other),
+      hears: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
+    });
     this.#recovery = new Recovery(options);
     this.#brake = new BrakeWatch(options);
     this.#context = {

@@ -13,8 +13,8 @@ import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks through all leases, for those that nobody watches. */
 const BACKSTOP_MS = 30_000;
-/** The members of one group say of the same claw that it fell silent. */
-const ONE_EVENT_MS = 1_000;
+/** How soon a lease is looked at again whose agent has been heard, once that should be written. */
+const HEARD_AGAIN_MICROS = 100_000;
 /** Expiries in the committer at once: more would only queue there, before whatever else is to be committed. */
 const MOST_UNDERWAY = 2_000;
 
@@ -27,14 +27,16 @@ export class Reaper {
   readonly #committer: Committer;
   readonly #registry: Registry;
   readonly #watches: (replica: number | null) => boolean;
+  readonly #hears: (entry: AgentEntry) => boolean;
   readonly #log: Logger;
   readonly #backstop: Chore;
   #timer: NodeJS.Timeout | undefined;
   /** In the order in which their leases ended, and how many of them are taken on. */
   #due: AgentEntry[] = [];
   #taken = 0;
-  /** Claws that it was just said of, and when. */
-  readonly #saidOf = new Map<string, number>();
+  /** Claws that it was just said of, and the moment of the commit that said so. */
+  readonly #saidOf = new Set<string>();
+  #saidAt: Micros = 0;
   /** How many claws fell silent, as this replica found. */
   silentClaws = 0;
   #underway = 0;
@@ -46,11 +48,14 @@ export class Reaper {
     log: Logger;
     /** Whether this replica watches the leases of that one's agents. */
     watches(replica: number | null): boolean;
+    /** Whether a beat of the agent is on its way to the database, of which its row tells nothing yet. */
+    hears(entry: AgentEntry): boolean;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#watches = (replica) => options.watches(replica);
+    this.#hears = (entry) => options.hears(entry);
     this.#log = options.log;
     this.#backstop = new Chore({
       name: "look for leases that nobody watches",
@@ -104,7 +109,15 @@ export class Reaper {
     }
   }
 
+  /** Heard is heard, also where the database is slow. A replica that cannot write for long counts as deaf. */
+  #putOff(entry: AgentEntry): boolean {
+    if (!this.#hears(entry)) return false;
+    this.#registry.expect(entry, this.#database.clock.now() + HEARD_AGAIN_MICROS);
+    return true;
+  }
+
   async #expire(entry: AgentEntry): Promise<void> {
+    if (this.#putOff(entry)) return;
     try {
       await this.#committer.submit<void>({
         agentId: entry.agentId,
@@ -127,6 +140,8 @@ export class Reaper {
             }
             return done;
           }
+          // It came while this waited for its turn.
+          if (this.#putOff(entry)) return done;
           return {
             kind: "write",
             write: {
@@ -140,7 +155,7 @@ export class Reaper {
             },
             result: ({ agent: after, silentClaw }) => {
               this.#registry.learn(entry, after);
-              if (silentClaw !== undefined) this.#silent(silentClaw);
+              if (silentClaw !== undefined) this.#silent(silentClaw, after.statusChangedAt);
             },
             guarded: (until) => this.#registry.expect(entry, until),
           };
@@ -153,12 +168,12 @@ export class Reaper {
     }
   }
 
-  /** One event, however many agents it has. They share a group mostly, and then the group says so of each. */
-  #silent(clawIdentifier: string): void {
-    const now = performance.now();
-    for (const [claw, at] of this.#saidOf) if (now - at > ONE_EVENT_MS) this.#saidOf.delete(claw);
+  /** One event, however many agents it has: the members of one group, which share its moment, each say so. */
+  #silent(clawIdentifier: string, at: Micros): void {
+    if (at !== this.#saidAt) this.#saidOf.clear();
+    this.#saidAt = at;
     if (this.#saidOf.has(clawIdentifier)) return;
-    this.#saidOf.set(clawIdentifier, now);
+    this.#saidOf.add(clawIdentifier);
     this.silentClaws += 1;
     this.#log.warn({ clawIdentifier }, "a claw fell silent: all its agents go offline");
   }

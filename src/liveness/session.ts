@@ -41,7 +41,7 @@ export interface SessionContext {
   readonly claims: Claims;
   leaseMs(): number;
   firstIntervalMs(): number;
-  /** Asks the session, which has begun to claim an agent, to go elsewhere if this replica cannot. */
+  /** Asks the session, which has begun to claim an agent for the first time, to go elsewhere if this replica cannot. */
   sendElsewhere(session: Session): void;
   /** These are held no longer. */
   release(held: readonly HeldAgent[]): void;
@@ -226,7 +226,8 @@ export class Session implements AgentHolder {
       return;
     }
     this.#claiming.set(holder.agentId, [pending]);
-    this.#context.sendElsewhere(this);
+    // Of one that was superseded another stream takes care.
+    if (holder.state === "new") this.#context.sendElsewhere(this);
     void this.#context.claims.claim(holder).then((result) => this.#claimed(holder, result));
   }
 

@@ -69,6 +69,8 @@ export class Committer {
   #queue: Waiting[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
+  /** Since when the database has been asked and has not carried out what it was asked for. */
+  #unansweredSince: number | undefined;
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 
   /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
@@ -101,6 +103,11 @@ export class Committer {
     return this.#queue.length;
   }
 
+  /** For how many milliseconds the database has not taken what was given to it. */
+  get stuckMs(): number {
+    return this.#unansweredSince === undefined ? 0 : performance.now() - this.#unansweredSince;
+  }
+
   /** Waits until all that was submitted is settled; what is submitted later is refused. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -115,11 +122,18 @@ export class Committer {
       try {
         await this.#attempt(group);
       } catch (error) {
-        if (failureKind(error) === "defect") for (const waiting of group) waiting.reject(error);
-        else await this.#later(group, error);
+        if (failureKind(error) === "defect") {
+          this.#answered();
+          for (const waiting of group) waiting.reject(error);
+        } else await this.#later(group, error);
       }
     }
+    this.#answered();
     this.#running = undefined;
+  }
+
+  #answered(): void {
+    this.#unansweredSince = undefined;
   }
 
   /** The first waiting change of each agent, so that two changes of one agent keep their order. */
@@ -151,6 +165,7 @@ export class Committer {
   }
 
   async #attempt(group: readonly Waiting[]): Promise<void> {
+    this.#unansweredSince ??= performance.now();
     const agents = await this.#readUnknown(group);
     // After the agents: whoever sees what an earlier attempt changed also sees its answer.
     const answers = await this.#readAnswers(group);
@@ -160,6 +175,7 @@ export class Committer {
       if (ready !== undefined) judged.push(ready);
     }
     if (judged.length > 0) await this.#commit(judged);
+    else this.#answered();
   }
 
   async #readUnknown(group: readonly Waiting[]): Promise<Map<string, Agent>> {
@@ -219,6 +235,7 @@ export class Committer {
       return;
     }
     this.#backoff.reset();
+    this.#answered();
     const again: Waiting[] = [];
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
@@ -244,6 +261,7 @@ export class Committer {
       await this.#later(again, error);
       return;
     }
+    this.#answered();
     const [only] = judged;
     if (judged.length === 1 && only !== undefined) {
       only.reject(error);
