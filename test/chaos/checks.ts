@@ -12,6 +12,7 @@ export const INVARIANTS = [
   "an agent that stopped went offline in time",
   "no acknowledged report was lost",
   "no report came from a stream that had lost its agent",
+  "the process that came last keeps its agents",
   "revisions ascend and none is used twice",
   "statuses follow the table",
   "an agent that beats again is back",
@@ -92,7 +93,7 @@ const TABLE: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
 /** Judges a run. Pure: the same evidence gets the same verdict. */
 export function judge(run: Case): Verdict {
   const evidence = gather(run.streams, run.observation.transitions, run.clawOf.keys());
-  const violations: Violation[] = [...revisions(run), ...table(run.observation.transitions)];
+  const violations: Violation[] = [...revisions(run), ...table(run.observation.transitions), ...losses(run.streams)];
   const excused: string[] = [];
   const lateness: number[] = [];
   let reports = 0;
@@ -317,6 +318,32 @@ function lostTo(beat: Beat, beats: readonly Beat[], at: Instant): StreamRecord |
     if (other.seat === stream.seat || (own !== undefined && own < theirs)) return other;
   }
   return undefined;
+}
+
+/** Who is told that another stream holds an agent is a process that another one replaced, or a stream that it left. */
+function losses(streams: readonly StreamRecord[]): Violation[] {
+  const began = new Map<string, number>();
+  for (const { seat, order } of streams) if (!began.has(seat)) began.set(seat, order);
+  const isLater = (seat: string, than: string) => (began.get(seat) ?? 0) > (began.get(than) ?? 0);
+  const violations: Violation[] = [];
+  for (const { seat, order, lost } of streams) {
+    if (lost.length === 0) continue;
+    const rivals = streams.filter((other) =>
+      other.seat === seat
+        ? other.order > order
+        : clawOfSeat(other.seat) === clawOfSeat(seat) && isLater(other.seat, seat),
+    );
+    for (const { agentId, at } of lost) {
+      if (rivals.some(({ openedAt }) => openedAt <= at)) continue;
+      const what = `${seat} was told, on its stream ${order}, that another one holds it; there was no later one`;
+      violations.push({ invariant: "the process that came last keeps its agents", at, agentId, what });
+    }
+  }
+  return violations;
+}
+
+function clawOfSeat(seat: string): string {
+  return seat.slice(0, seat.indexOf("/"));
 }
 
 function back(

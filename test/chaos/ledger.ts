@@ -10,6 +10,9 @@ export type Instant = number;
 /** The statuses by their numbers in the contract. */
 const STATUS_NAMES = ["", "idle", "on_call", "busy", "exhausted", "offline"];
 
+/** The contract's number of SESSION_SUPERSEDED. */
+const SUPERSEDED = 12;
+
 /** A message of beats as it went to the connection. */
 export interface SentMessage {
   readonly sequence: bigint;
@@ -32,6 +35,8 @@ export interface StreamRecord {
   readonly openedAt: Instant;
   endedAt: Instant | undefined;
   readonly messages: SentMessage[];
+  /** Agents of which it was told, asked or not, that another stream holds them. */
+  readonly lost: { readonly agentId: string; readonly at: Instant }[];
 }
 
 /**
@@ -53,6 +58,7 @@ export class Ledger {
       openedAt: Date.now(),
       endedAt: undefined,
       messages: [],
+      lost: [],
     };
     this.streams.push(record);
     return listenTo(record, agents.heartbeat(recordRequests(record, requests), options));
@@ -88,6 +94,7 @@ async function* listenTo(record: StreamRecord, responses: Responses): Responses 
     for await (const response of responses) {
       const now = Date.now();
       for (const { sequence, agentId, error } of response.results) {
+        if (error?.reason === SUPERSEDED) record.lost.push({ agentId, at: now });
         if (sequence === 0n || error === undefined) continue;
         record.messages.find((message) => message.sequence === sequence)?.refused.add(agentId);
       }

@@ -21,7 +21,7 @@ function message(sequence: number, sentAt: number, ackedAt: number | undefined, 
 }
 
 function stream(order: number, messages: SentMessage[], more: Partial<StreamRecord> = {}): StreamRecord {
-  return { order, seat: "claw-1/1", openedAt: 0, endedAt: undefined, messages, ...more };
+  return { order, seat: "claw-1/1", openedAt: 0, endedAt: undefined, messages, lost: [], ...more };
 }
 
 /** One agent, `a`, in claw 0; without more it beats once and is idle. */
@@ -141,6 +141,20 @@ describe("the observer of the chaos", () => {
     // Nobody holds it any more: then whoever beats has it.
     expect(run({ transitions, streams: [stuck, { ...winner, endedAt: 4_500 }] })).toEqual([]);
     expect(run({ transitions })).toEqual([invariant]);
+  });
+
+  it("finds an agent that was lost to nobody who came later", () => {
+    const lost = [{ agentId: "a", at: 5_000 }];
+    const first = stream(0, [message(1, 100, 110)]);
+    const second = stream(1, [message(1, 2_000, 2_010)], { seat: "claw-1/2", openedAt: 2_000 });
+    // The former process reconnects, since it was not told.
+    const again = stream(2, [], { openedAt: 4_000 });
+    expect(run({ streams: [first, { ...second, lost }, again] })).toEqual([
+      "the process that came last keeps its agents",
+    ]);
+    expect(run({ streams: [{ ...first, lost }, second, again] })).toEqual([]);
+    expect(run({ streams: [first, second, { ...again, lost }] })).toEqual([]);
+    expect(run({ streams: [{ ...first, lost: [{ agentId: "a", at: 1_000 }] }, second, again] })).toHaveLength(1);
   });
 
   it("finds revisions that descend, are used twice or skip the agent's last", () => {
