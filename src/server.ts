@@ -19,7 +19,7 @@ import type { Door } from "./rpc/doors/door.ts";
 import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
 import { createServices } from "./rpc/doors/services.ts";
 import { createTls, type Tls } from "./rpc/doors/tls.ts";
-import { createHealth, type Health } from "./rpc/health.ts";
+import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
 import { Committer } from "./storage/committer.ts";
@@ -231,7 +231,15 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     pipeline,
     tls,
     grpcDoor: createGrpcDoor({ services, log, gate, tls }),
-    connectDoor: createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls }),
+    connectDoor: createConnectDoor({
+      services,
+      log,
+      metrics,
+      ready: () => health.why,
+      notes: () => brakeNotes(liveness.brake),
+      gate,
+      tls,
+    }),
     stopping,
   };
 }

@@ -17,6 +17,8 @@ export class AgentEntry implements Timed {
   holder: HeldAgent | undefined;
   /** The end of its lease. */
   dueAt: Micros | null = null;
+  /** The lease has ended as far as is known, and must not yet: `dueAt` is when to ask again. */
+  heldBack = false;
   tick: number | null = null;
   /** Renewals that wait for the next flush, and what the last of them was judged by. */
   judgedBy: Agent | undefined;

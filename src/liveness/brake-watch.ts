@@ -1,4 +1,5 @@
 import type { ExpiryBrake } from "../domain/directory.ts";
+import type { Micros } from "../domain/time.ts";
 import type { Database } from "../storage/database.ts";
 import { lookAtBrake } from "../storage/fleet-state.ts";
 import { Chore } from "./chore.ts";
@@ -14,14 +15,22 @@ export class BrakeWatch {
   readonly #look: Chore;
   readonly #log: Logger;
   #brake: ExpiryBrake = { engagedAt: null, heldBack: 0n };
+  #releasedAt: Micros | null = null;
 
-  constructor(options: { database: Database; log: Logger }) {
+  constructor(options: { database: Database; log: Logger; onReleased: () => void }) {
     this.#log = options.log;
     this.#look = new Chore({
       name: "look at the brake",
       everyMs: LOOK_EVERY_MS,
       log: options.log,
-      run: async () => this.#saw(await lookAtBrake(options.database)),
+      run: async () => {
+        const { brake, releasedAt } = await lookAtBrake(options.database);
+        this.#saw(brake);
+        // Not by what was seen: a brake may be released, and engaged once more, between two looks.
+        if (releasedAt === this.#releasedAt) return;
+        this.#releasedAt = releasedAt;
+        options.onReleased();
+      },
     });
   }
 

@@ -88,7 +88,7 @@ export class Liveness {
       hears: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
-    this.#brake = new BrakeWatch(options);
+    this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.released() });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,

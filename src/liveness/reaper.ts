@@ -83,6 +83,12 @@ export class Reaper {
     }
   }
 
+  /** What held leases back is over: they need not wait for the moment that each of them was given. */
+  released(): void {
+    const now = this.#database.clock.now();
+    for (const entry of this.#registry.entries()) if (entry.heldBack) this.#registry.expect(entry, now);
+  }
+
   /** Somebody changed an agent: what is offline or gone has no lease to watch. */
   changed(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
@@ -157,7 +163,7 @@ export class Reaper {
               this.#registry.learn(entry, after);
               if (silentClaw !== undefined) this.#silent(silentClaw, after.statusChangedAt);
             },
-            guarded: (until) => this.#registry.expect(entry, until),
+            guarded: (until) => this.#registry.holdBack(entry, until),
           };
         },
       });
@@ -179,7 +185,9 @@ export class Reaper {
   }
 
   async #sweep(): Promise<void> {
-    const leases = await overdueLeases(this.#database);
+    const overdue = await overdueLeases(this.#database);
+    // Of those that are held back is known already that they have ended.
+    const leases = overdue.filter(({ agentId }) => this.#registry.get(agentId)?.heldBack !== true);
     if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that nobody watched");
     this.watch(leases);
   }

@@ -41,8 +41,15 @@ export class Registry {
 
   /** The lease ends at `leaseExpiresAt`; null: there is none. */
   expect(entry: AgentEntry, leaseExpiresAt: Micros | null): void {
+    entry.heldBack = false;
     entry.dueAt = leaseExpiresAt;
     this.#wheel.schedule(entry);
+  }
+
+  /** The lease has ended and must not yet: to be asked about again at `until`. */
+  holdBack(entry: AgentEntry, until: Micros): void {
+    this.expect(entry, until);
+    entry.heldBack = true;
   }
 
   forget(entry: AgentEntry): void {

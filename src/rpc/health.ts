@@ -1,3 +1,6 @@
+import type { ExpiryBrake } from "../domain/directory.ts";
+import { toRfc3339 } from "../domain/time.ts";
+
 /** Whether the replica should get calls, kept as the reasons why it should not. */
 export interface Health {
   /** Nothing stands against calls. */
@@ -37,4 +40,10 @@ export function createHealth(): Health {
       return () => listeners.delete(listener);
     },
   };
+}
+
+/** What health says of the brake on mass expiry while it is engaged. It is an alarm, not a reason to send calls elsewhere. */
+export function brakeNotes({ engagedAt, heldBack }: ExpiryBrake): readonly string[] {
+  if (engagedAt === null) return [];
+  return [`expiry brake engaged since ${toRfc3339(engagedAt)}: a mass silence, ${heldBack} agents held back`];
 }

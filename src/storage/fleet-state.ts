@@ -24,9 +24,16 @@ export async function countFleet(
   return Number(rows[0]?.agents ?? 0n);
 }
 
-/** The brake as it is, released if the mass silence is over. */
-export async function lookAtBrake(database: Database): Promise<ExpiryBrake> {
-  const { rows } = await database.feed.query<{ engaged_at: Micros | null; held_back: bigint }>({ ...LOOK_AT_BRAKE });
+/** The brake as it is, released if the mass silence is over; and when it was released last, if ever. */
+export async function lookAtBrake(
+  database: Database,
+): Promise<{ readonly brake: ExpiryBrake; readonly releasedAt: Micros | null }> {
+  const { rows } = await database.feed.query<{
+    engaged_at: Micros | null;
+    released_at: Micros | null;
+    held_back: bigint;
+  }>({ ...LOOK_AT_BRAKE });
   const [row] = rows;
-  return { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
+  const brake = { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
+  return { brake, releasedAt: row?.released_at ?? null };
 }

@@ -1,5 +1,4 @@
-import { afterEach, describe, expect, test } from "vitest";
-import { createTestDatabase } from "../support/cluster.ts";
+import { describe, expect, test as sequentially } from "vitest";
 import {
   Beating,
   databaseNow,
@@ -10,21 +9,22 @@ import {
   openReplicas,
   untilExpired,
 } from "../support/fleet-scene.ts";
-import { openReplica, type Replica } from "../support/replica.ts";
+import type { Replica } from "../support/replica.ts";
 import { alive, type TestStream } from "../support/replica-stream.ts";
 import { startService } from "../support/service.ts";
+import { StallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const INTERVAL_MS = 600;
 const LEASE_MS = 3 * INTERVAL_MS;
+const PACE = { intervalMs: INTERVAL_MS, leaseMs: LEASE_MS };
+/** Longer than six leases, however slow the machine is. */
+const WITHIN_MS = 25_000;
 const ALL = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
 const MASS_SILENCE = "mass silence: many claws fell silent";
 
-let undo = new AsyncDisposableStack();
-afterEach(async () => {
-  await undo.disposeAsync();
-  undo = new AsyncDisposableStack();
-});
+/** They wait for leases mostly: side by side, each with a database of its own. */
+const test = sequentially.concurrent;
 
 /** The agents of one claw after the other. */
 async function seedClaws(replica: Replica, claws: number, agentsEach: number): Promise<string[][]> {
@@ -35,7 +35,11 @@ async function seedClaws(replica: Replica, claws: number, agentsEach: number): P
 }
 
 /** All of them beat, each claw by a stream of its own; the census is as it is after some seconds. */
-async function beatOnce(replicas: readonly Replica[], fleet: readonly (readonly string[])[]): Promise<TestStream[]> {
+async function beatOnce(
+  replicas: readonly Replica[],
+  fleet: readonly (readonly string[])[],
+  intervalMs = INTERVAL_MS,
+): Promise<TestStream[]> {
   const streams = fleet.map((_, n) => {
     const replica = replicas[n % replicas.length];
     if (replica === undefined) throw new TypeError("there are replicas");
@@ -46,8 +50,8 @@ async function beatOnce(replicas: readonly Replica[], fleet: readonly (readonly 
     "UPDATE fleet_state SET claws = $1, agents = $2, interval_ms = $3, lease_ms = $4",
     fleet.length,
     fleet.flat().length,
-    INTERVAL_MS,
-    LEASE_MS,
+    intervalMs,
+    3 * intervalMs,
   );
   return streams;
 }
@@ -65,25 +69,29 @@ async function engagedAt(replica: Replica): Promise<number | null> {
 }
 
 /** None before its lease ended, and all within six leases of the last beat. */
-function expectWithinSixLeases(expired: readonly Expiry[], heard: Map<string, { heard: number; ends: number }>): void {
+function expectWithinSixLeases(
+  expired: readonly Expiry[],
+  heard: Map<string, { heard: number; ends: number }>,
+  stalls: StallMeter,
+): void {
   const last = Math.max(...[...heard.values()].map((agent) => agent.heard));
   for (const { agent_id, at } of expired) {
     expect(at).toBeGreaterThanOrEqual(heard.get(agent_id)?.ends ?? Number.POSITIVE_INFINITY);
-    expect(at).toBeLessThanOrEqual(last + 6 * LEASE_MS * MS);
+    expect(at).toBeLessThanOrEqual(last + (6 * LEASE_MS + stalls.lateMs(PACE)) * MS);
   }
 }
 
 describe("when many claws fall silent at once", () => {
   test("leases end slowly, agents held back are suspect, an alarm is raised; and those that come back are not offline", async () => {
+    const intervalMs = 1_000;
+    await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
+    const [replica] = await openReplicas(undo, { intervalMs, log });
     const fleet = await seedClaws(replica, 20, 20);
-    const streams = await beatOnce([replica], fleet);
+    const streams = await beatOnce([replica], fleet, intervalMs);
     const silent = fleet.slice(0, 10);
-    const beating = fleet
-      .slice(10)
-      .map((agentIds, n) => new Beating(() => streams[n + 10] ?? replica.stream(), agentIds, 200));
-    for (const each of beating) undo.use(each);
+    for (const [n, agentIds] of fleet.entries())
+      if (n >= silent.length) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
     const heard = await lastHeard(replica);
     const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined);
 
@@ -99,29 +107,22 @@ describe("when many claws fall silent at once", () => {
       expect(silent.flat()).toContain(agent_id);
       expect(since).toBe(Math.max(heard.get(agent_id)?.ends ?? 0, engaged));
     }
-    expect(await replica.agents.get({ agentId: suspects.at(-1)?.agent_id ?? "" })).toMatchObject({
-      status: "idle",
-      suspectSince: expect.any(Number),
-    });
     expect(await replica.agents.get({ agentId: "c20-1" })).toMatchObject({ suspectSince: null });
-    const { brake } = await replica.agents.fleet(ALL);
-    expect(brake.heldBack).toBeGreaterThan(0n);
     await until("the alarm is raised", () => log.saying(MASS_SILENCE).length === 1);
     expect(log.saying(MASS_SILENCE)[0]).toMatchObject({ level: "error", facts: { heldBack: expect.any(Number) } });
-    expect(replica.liveness.brake.engagedAt).toBe(engaged);
+    expect(replica.liveness.brake).toMatchObject({ engagedAt: engaged });
 
     // At the rate that takes the whole fleet in four leases, and not at once.
     const soFar = await expiries(replica);
     const elapsed = ((await databaseNow(replica)) - engaged) / MS;
-    expect(soFar.length).toBeLessThanOrEqual((400 / (4 * LEASE_MS)) * elapsed + 1);
+    expect(soFar.length).toBeLessThanOrEqual((400 / (12 * intervalMs)) * elapsed + 1);
 
     // They come back: nobody of them is offline after that, and the brake lets go.
     await Promise.all(silent.map((agentIds, n) => streams[n]?.say(...agentIds.map(alive))));
     const offline = new Set((await expiries(replica)).map(({ agent_id }) => agent_id));
-    expect(offline.size).toBeLessThan(150);
-    const back = silent.map((agentIds, n) => new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
-    for (const each of back) undo.use(each);
-    await until("the brake is released", async () => (await engagedAt(replica)) === null, 10_000);
+    for (const [n, agentIds] of silent.entries())
+      undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
+    await until("the brake is released", async () => (await engagedAt(replica)) === null);
     await until("that is said", () => log.saying("the mass silence is over").length === 1);
     expect(await expiries(replica)).toHaveLength(offline.size);
     expect(replica.liveness.brake).toEqual({ engagedAt: null, heldBack: 0n });
@@ -136,27 +137,31 @@ describe("when many claws fall silent at once", () => {
     [5, 40],
     [20, 100],
   ])("and never come back (%i claws of %i agents), all are offline within six leases, never early", async (claws, each) => {
+    await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
+    const stalls = undo.use(new StallMeter(replica));
     const fleet = await seedClaws(replica, claws, each);
     await beatOnce([replica], fleet);
     const heard = await lastHeard(replica);
-    const expired = await untilExpired(replica, claws * each, 8 * LEASE_MS);
+    const expired = await untilExpired(replica, claws * each, WITHIN_MS);
     expect(expired).toHaveLength(claws * each);
-    expectWithinSixLeases(expired, heard);
+    expectWithinSixLeases(expired, heard, stalls);
     expect(log.saying(MASS_SILENCE)).toHaveLength(1);
     // Slowly: by the rate at which all of them take four leases. As many claws as are no mass silence yet may go at once,
-    // where their leases end one after the other.
-    const atOnce = Math.max(2, Math.floor(claws / 5));
-    const slowly = (4 * (claws - atOnce)) / claws - 0.5;
-    const span = ((expired.at(-1)?.at ?? 0) - (expired[0]?.at ?? 0)) / MS;
-    if (claws * each > 10) expect(span).toBeGreaterThan(slowly * LEASE_MS);
-    await until("the brake is released", async () => (await engagedAt(replica)) === null, 10_000);
+    // where their leases end one after the other; and a second's worth may have been saved up.
+    const atOnce = Math.max(2, Math.floor(claws / 5)) * each;
+    const rate = (claws * each) / (4 * LEASE_MS);
+    const [first] = expired.slice(atOnce);
+    for (const [n, { at }] of expired.slice(atOnce).entries())
+      expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
+    await until("the brake is released", async () => (await engagedAt(replica)) === null);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
     expect(replica.liveness.census().silentClaws).toBe(claws);
   });
 
   test("a claw stays one event, however slowly its agents go", async () => {
+    await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet: string[][] = [[], [], []];
     // Their leases end in this order: of each claw one, then of each claw the other, more than a lease later.
@@ -166,7 +171,7 @@ describe("when many claws fall silent at once", () => {
     }
     await replica.stream().say(...fleet.flat().map(alive));
     await replica.query("UPDATE fleet_state SET claws = 3, agents = 6");
-    const expired = await untilExpired(replica, 6, 8 * LEASE_MS);
+    const expired = await untilExpired(replica, 6, WITHIN_MS);
     for (const agentIds of fleet) {
       const own = expired.filter(({ agent_id }) => agentIds.includes(agent_id));
       expect(new Set(own.map(({ incident_id }) => incident_id)).size).toBe(1);
@@ -176,86 +181,144 @@ describe("when many claws fall silent at once", () => {
   });
 
   test("two replicas share one bucket", async () => {
-    const { url } = undo.use(await createTestDatabase());
+    await using undo = new AsyncDisposableStack();
     const logs = [new KeptLog(), new KeptLog()];
-    const replicas: Replica[] = [];
-    for (const log of logs) replicas.push(undo.use(await openReplica(url, { intervalMs: INTERVAL_MS, log })));
+    const replicas = await openReplicas(undo, ...logs.map((log) => ({ intervalMs: INTERVAL_MS, log })));
     const [one] = replicas;
-    if (one === undefined) throw new TypeError("there are two");
+    const stalls = undo.use(new StallMeter(one));
     const fleet = await seedClaws(one, 10, 40);
     await beatOnce(replicas, fleet);
     const heard = await lastHeard(one);
-    const expired = await untilExpired(one, 400, 8 * LEASE_MS);
-    expectWithinSixLeases(expired, heard);
+    const expired = await untilExpired(one, 400, WITHIN_MS);
+    expectWithinSixLeases(expired, heard, stalls);
     const first = expired[0]?.at ?? 0;
     const rate = 400 / (4 * LEASE_MS);
     for (const [n, { at }] of expired.entries()) {
       // The bucket holds a second's worth at most.
-      expect(n).toBeLessThanOrEqual(rate * ((at - first) / MS + 1_000) + 2);
+      expect(n).toBeLessThanOrEqual(rate * ((at - first) / MS + 1_000 + stalls.stalledMs) + 2);
     }
-    expect(((expired.at(-1)?.at ?? 0) - first) / MS).toBeGreaterThan(3 * LEASE_MS);
     // Each says so: an alarm that only one of them raised may be the one that nobody collects.
     for (const log of logs) expect(log.saying(MASS_SILENCE)).toHaveLength(1);
   });
 
-  test("what is held back is asked about again at a rate that does not grow with the fleet's silence", async () => {
+  test.each([
+    [300, 2],
+    [6_000, 1],
+  ])("%i agents that are held back are asked about at a rate that is the brake's, not theirs", async (agents, count) => {
+    await using undo = new AsyncDisposableStack();
+    const options = { intervalMs: INTERVAL_MS };
+    const replicas = await openReplicas(undo, ...Array.from({ length: count }, () => options));
+    const [one] = replicas;
+    const stalls = undo.use(new StallMeter(one));
+    const fleet = await seedClaws(one, 20, agents / 20);
+    // Once for each, when its lease has ended. Whatever is more is asked because the brake held it back.
+    let again = 0;
+    for (const { committer } of replicas) {
+      const asked = new Set<string>();
+      const submit = committer.submit.bind(committer);
+      committer.submit = (change) => {
+        if (change.actor === "server" && asked.has(change.agentId)) again += 1;
+        if (change.actor === "server") asked.add(change.agentId);
+        return submit(change);
+      };
+    }
+    await beatOnce(replicas, fleet);
+    const heard = await lastHeard(one);
+    const [engaged, rate] = await until("the brake engages", async () => {
+      const [row] = await one.query<{ at: number | null; rate: number }>(
+        "SELECT brake_engaged_at AS at, brake_rate AS rate FROM fleet_state",
+      );
+      return row?.at == null ? undefined : ([row.at, row.rate] as const);
+    });
+    // All that are there, in four leases.
+    expect(rate).toBeLessThanOrEqual((agents / (4 * LEASE_MS)) * 1_000 * 1.000_001);
+    await until(
+      "all have gone",
+      async () => {
+        const seconds = ((await databaseNow(one)) - engaged) / 1_000_000;
+        // Two moments for each agent that the brake lets go, over both replicas; their clocks may be a little fast.
+        // A replica that the machine did not serve was deaf, for which its agents are held back as well, and asked about.
+        const deaf = 2 * agents * stalls.deafTimes(PACE);
+        expect(again).toBeLessThanOrEqual(2 * rate * (seconds + 0.1) + 2 + deaf);
+        return (await expiries(one)).length >= agents;
+      },
+      WITHIN_MS,
+    );
+    expectWithinSixLeases(await expiries(one), heard, stalls);
+  });
+
+  test("what is still held back when the brake lets go does not wait for the moment that it was given", async () => {
+    await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    const fleet = await seedClaws(replica, 20, 300);
+    const fleet = await seedClaws(replica, 5, 20);
     await beatOnce([replica], fleet);
-    const heard = await lastHeard(replica);
     await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined);
-    const judged = { members: 0 };
-    const submit = replica.committer.submit.bind(replica.committer);
-    replica.committer.submit = (change) => {
-      judged.members += 1;
-      return submit(change);
-    };
-    const expired = await untilExpired(replica, 6_000, 8 * LEASE_MS);
-    expectWithinSixLeases(expired, heard);
-    // Each a few times, not four times a second.
-    expect(judged.members).toBeLessThan(2 * 6_000);
+    // Whoever asks from now on is told to come back in the next millennium.
+    await replica.query("UPDATE fleet_state SET brake_next_ask = '3000-01-01'");
+    await until("some were told", async () => {
+      const [row] = await replica.query<{ told: boolean }>(
+        "SELECT brake_next_ask > '3000-01-01' AS told FROM fleet_state",
+      );
+      return row?.told;
+    });
+    await until("all have gone", async () => {
+      // Again and again: the census would undo it.
+      await replica.query("UPDATE fleet_state SET claws = 1000");
+      return (await expiries(replica)).length === 100;
+    });
   });
 });
 
 describe("the brake is not for", () => {
   test.each([1, 2])("%i silent claws of ten: their agents go offline at once", async (claws) => {
+    await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
+    const stalls = undo.use(new StallMeter(replica));
     const fleet = await seedClaws(replica, 10, 20);
     const streams = await beatOnce([replica], fleet);
     for (const [n, agentIds] of fleet.entries())
-      if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
+      if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     const heard = await lastHeard(replica);
     const expired = await untilExpired(replica, claws * 20);
-    for (const { agent_id, at } of expired) expect(at).toBeLessThan((heard.get(agent_id)?.ends ?? 0) + 1_000 * MS);
+    const late = 1_000 + stalls.lateMs(PACE);
+    for (const { agent_id, at } of expired) expect(at).toBeLessThan((heard.get(agent_id)?.ends ?? 0) + late * MS);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
     expect(await engagedAt(replica)).toBeNull();
     expect(log.saying(MASS_SILENCE)).toEqual([]);
   });
 
-  test("three of twenty, nor a small fleet's last two", async () => {
+  test("three of twenty", async () => {
+    await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 20, 5);
     const streams = await beatOnce([replica], fleet);
     for (const [n, agentIds] of fleet.entries())
-      if (n >= 3) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
+      if (n >= 3) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     await untilExpired(replica, 15);
     expect(await engagedAt(replica)).toBeNull();
-    const [small] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    await beatOnce([small], await seedClaws(small, 2, 5));
-    await untilExpired(small, 10);
-    expect(await engagedAt(small)).toBeNull();
+  });
+
+  test("a small fleet's last two", async () => {
+    await using undo = new AsyncDisposableStack();
+    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
+    await beatOnce([replica], await seedClaws(replica, 2, 5));
+    await untilExpired(replica, 10);
+    expect(await engagedAt(replica)).toBeNull();
   });
 
   test("claws that fall silent one after the other, each in a lease of its own", async () => {
-    const [replica] = await openReplicas(undo, { intervalMs: 150 });
+    const intervalMs = 200;
+    await using undo = new AsyncDisposableStack();
+    const [replica] = await openReplicas(undo, { intervalMs });
     const fleet = await seedClaws(replica, 6, 3);
-    const streams = await beatOnce([replica], fleet);
-    await replica.query("UPDATE fleet_state SET interval_ms = 150, lease_ms = 450");
+    const streams = await beatOnce([replica], fleet, intervalMs);
     const beating = fleet.map((agentIds, n) => new Beating(() => streams[n] ?? replica.stream(), agentIds, 50));
     for (const each of beating) undo.use(each);
     for (const [n, each] of beating.slice(0, 5).entries()) {
       each[Symbol.dispose]();
+      // From the end of the lease before it on: a slow machine must not take from this one's.
+      await streams[n]?.say(...(fleet[n] ?? []).map(alive));
       await untilExpired(replica, 3 * (n + 1));
       expect(await engagedAt(replica)).toBeNull();
     }
@@ -265,25 +328,42 @@ describe("the brake is not for", () => {
 test("the brake shows where operators look", async () => {
   await using service = await startService({
     pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
-    firstLeaseMs: 500,
+    firstLeaseMs: 2_000,
   });
+  const page = async (path: string) => {
+    const answer = await fetch(`http://${service.addresses.http}${path}`);
+    return { status: answer.status, text: await answer.text() };
+  };
   const call = async (method: string, request: object): Promise<string> => {
     const url = `http://${service.addresses.http}/harborforge.agents.v1.${method}`;
     const body = JSON.stringify(request);
     return await (await fetch(url, { method: "POST", body, headers: { "content-type": "application/json" } })).text();
   };
+  expect(await page("/readyz")).toEqual({ status: 200, text: "ready\n" });
   await Promise.all(
     Array.from({ length: 40 }, (_, n) =>
       call("UserService/CreateUser", { username: `u${n}`, agentId: `a${n}`, clawIdentifier: `claw-${n % 8}` }),
     ),
   );
-  const metrics = async () => await (await fetch(`http://${service.addresses.http}/metrics`)).text();
-  await until("the metric says so", async () => (await metrics()).includes("\nharborforge_expiry_brake_engaged 1"));
-  const fleet: { brake?: { engaged?: boolean } } = JSON.parse(await call("AgentService/GetFleet", {}));
-  expect(JSON.stringify(fleet)).toContain("brake");
+  const metric = async (name: string) => {
+    const line = new RegExp(`^${name} (.*)$`, "m").exec((await page("/metrics")).text);
+    return Number(line?.[1]);
+  };
+  await until("the metric says so", async () => (await metric("harborforge_expiry_brake_engaged")) === 1);
+  const fleet: { brake?: { engaged?: boolean; engagedAt?: string } } = JSON.parse(
+    await call("AgentService/GetFleet", {}),
+  );
   expect(fleet.brake).toMatchObject({ engaged: true });
   expect(await call("AgentService/ListAgents", { filter: { statuses: ["AGENT_STATUS_IDLE"] } })).toContain(
     "suspectSince",
   );
   expect(service.logged.filter((line) => line.includes(MASS_SILENCE))).toHaveLength(1);
+  // Calls are welcome all the while: readiness is not what the brake is about.
+  const ready = await page("/readyz");
+  expect(ready.status).toBe(200);
+  expect(ready.text).toMatch(
+    /^ready\nexpiry brake engaged since 20\d\d-\d\d-\d\dT[\d:.]+Z: a mass silence, \d+ agents held back\n$/,
+  );
+  await until("the brake is released", async () => (await page("/readyz")).text === "ready\n");
+  expect(await metric("harborforge_expiry_brake_engaged")).toBe(0);
 });

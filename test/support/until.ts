@@ -1,4 +1,6 @@
 const EVERY_MS = 10;
+/** Much longer than anything takes: it only says when to give up, on the slowest machine that tests run on. */
+const WITHIN_MS = 15_000;
 
 /**
  * Waits for what must come true, and answers with it.
@@ -9,7 +11,7 @@ const EVERY_MS = 10;
 export async function until<T>(
   what: string,
   probe: () => T | Promise<T>,
-  withinMs = 5_000,
+  withinMs = WITHIN_MS,
 ): Promise<Exclude<T, false | null | undefined>> {
   const deadline = performance.now() + withinMs;
   for (;;) {

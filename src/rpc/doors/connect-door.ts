@@ -49,6 +49,8 @@ export interface ConnectDoorOptions {
   readonly gate: ConnectionGate;
   /** Without it all is in cleartext. */
   readonly tls?: Tls | undefined;
+  /** What `GET /readyz` tells besides, a line each. Default: nothing. */
+  readonly notes?: () => readonly string[];
   readonly limits?: Partial<ConnectDoorLimits>;
 }
 
@@ -69,7 +71,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { log } = options;
   const peers = new Peers();
-  const pages = createPlainPages(options.metrics, options.ready);
+  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []));
   const calls = createConnectCalls(options.services, log, limits, peers);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const http1Errors = createHttp1Errors(limits);

@@ -12,18 +12,23 @@ const TEXT = "text/plain; charset=utf-8";
 
 /**
  * `/healthz` says that the process lives: it answers. `/readyz` says whether it should get calls: 503 and why not while it
- * drains or its database is away. `/metrics` is for Prometheus. Anything else is 404, in plain words.
+ * drains or its database is away; and, a line each, what whoever looks should know though calls are welcome all the same.
+ * `/metrics` is for Prometheus. Anything else is 404, in plain words.
  */
-export function createPlainPages(metrics: Registry, ready: () => string | undefined): PlainPages {
+export function createPlainPages(
+  metrics: Registry,
+  ready: () => string | undefined,
+  notes: () => readonly string[],
+): PlainPages {
   async function page(path: string): Promise<{ status: number; type: string; text: string }> {
     switch (path) {
       case "/healthz":
         return { status: 200, type: TEXT, text: "alive\n" };
       case "/readyz": {
         const why = ready();
-        return why === undefined
-          ? { status: 200, type: TEXT, text: "ready\n" }
-          : { status: 503, type: TEXT, text: `not ready: ${why}\n` };
+        const verdict = why === undefined ? "ready" : `not ready: ${why}`;
+        const text = [verdict, ...notes(), ""].join("\n");
+        return { status: why === undefined ? 200 : 503, type: TEXT, text };
       }
       case "/metrics":
         return { status: 200, type: metrics.contentType, text: await metrics.metrics() };

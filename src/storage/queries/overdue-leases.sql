@@ -1,6 +1,11 @@
--- The backstop: leases that ended a while ago and that nobody noticed. A full scan, so one replica at a time.
+-- The backstop: leases that ended a while ago and that nobody noticed. A full scan, so one replica at a time. While the
+-- brake holds agents back their replicas know of them, and asking twice would take turns from others.
 WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1::bigint) AS mine)
 SELECT l.agent AS id, a.agent_id, l.lease_expires_at
-FROM agent_liveness l JOIN agents a ON a.id = l.agent
-WHERE (SELECT mine FROM turn) AND l.lease_expires_at < clock_timestamp() - interval '1 second'
+FROM agent_liveness l JOIN agents a ON a.id = l.agent, fleet_state f
+WHERE (SELECT mine FROM turn) AND l.lease_expires_at < clock_timestamp() - interval '1 second' AND (
+  f.brake_engaged_at IS NULL
+  OR l.lease_expires_at < clock_timestamp() - 4 * f.lease_ms * interval '1 millisecond'
+  OR NOT EXISTS (SELECT FROM replicas r WHERE r.id = l.replica_id)
+)
 LIMIT 20000

@@ -1,0 +1,50 @@
+import type { Replica } from "./replica.ts";
+
+const EVERY_MS = 20;
+/** What a turn takes on a machine that has nothing else to do, generously. */
+const USUAL_MS = 30;
+
+/**
+ * Measures for how long this process, or its way to the database, was not served: by that much whatever should happen
+ * promptly may be late through no fault of the service's. What must never be early has no such allowance.
+ */
+export class StallMeter implements AsyncDisposable {
+  readonly #running: Promise<void>;
+  #stopped = false;
+  /** Each, in milliseconds. */
+  readonly #stalls: number[] = [];
+
+  constructor(replica: Replica) {
+    this.#running = this.#run(replica);
+  }
+
+  /** Altogether, in milliseconds. */
+  get stalledMs(): number {
+    return this.#stalls.reduce((sum, each) => sum + each, 0);
+  }
+
+  /** How often a replica may have been deaf by its own measure, which is an interval at least. */
+  deafTimes(pace: { readonly intervalMs: number }): number {
+    return this.#stalls.filter((ms) => ms > pace.intervalMs / 3).length;
+  }
+
+  /** How late the end of a lease may be, in milliseconds: who was deaf gives its agents a lease to be heard again. */
+  lateMs(pace: { readonly intervalMs: number; readonly leaseMs: number }): number {
+    return this.stalledMs + this.deafTimes(pace) * pace.leaseMs;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+  }
+
+  async #run(replica: Replica): Promise<void> {
+    while (!this.#stopped) {
+      const began = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+      await replica.query("SELECT");
+      const stalledMs = performance.now() - began - EVERY_MS - USUAL_MS;
+      if (stalledMs > 0) this.#stalls.push(stalledMs);
+    }
+  }
+}
