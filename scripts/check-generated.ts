@@ -2,9 +2,19 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
+import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
-/** Says whether `gen` is what `buf generate` makes now. Generates elsewhere, so that neither git nor `gen` matters. */
+/**
+ * Says whether `gen` is what `buf generate` makes now, and `validate.proto` what its package publishes. Generates
+ * elsewhere, so that neither git nor `gen` matters.
+ */
 export async function checkGenerated(): Promise<ToolResult> {
+  if ((await readFile(VALIDATE_PROTO, "utf8").catch(() => "")) !== (await printValidateProto())) {
+    return {
+      ok: false,
+      output: `${relative(root, VALIDATE_PROTO)} is not what its package publishes: npm run generate\n`,
+    };
+  }
   const folder = await mkdtemp(join(tmpdir(), "generated-"));
   try {
     const generated = await runTool("buf", ["generate", "-o", folder]);
