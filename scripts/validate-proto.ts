@@ -51,9 +51,9 @@ export async function printValidateProto(): Promise<string> {
     await rm(folder, { recursive: true, force: true });
   }
 
-  /** Everything but where it came from. Packages name their files without the ending. */
+  /** Everything but where in the text it came from. That proto2 is meant may be said or left out. */
   function comparable(file: FileDescriptorProto): string {
-    const plain = create(FileDescriptorProtoSchema, { ...file, name: NAME, sourceCodeInfo: undefined, syntax: "" });
+    const plain = create(FileDescriptorProtoSchema, { ...file, sourceCodeInfo: undefined, syntax: "" });
     return toJsonString(FileDescriptorProtoSchema, plain, { registry });
   }
 }

@@ -1,17 +1,11 @@
 import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "./agent.ts";
 import { Refusal } from "./errors.ts";
-import type { AgentFilter } from "./filter.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
-import type { ServiceWord } from "./status-machine.ts";
 import type { Micros } from "./time.ts";
 import {
-  type DurationFields,
   type RecoveryFields,
   readExhaustion,
   readFields,
-  readHold,
-  readId,
-  readList,
   readName,
   readRevision,
   type Violations,
@@ -23,53 +17,14 @@ export interface ExhaustionFields {
   readonly recovery: RecoveryFields;
 }
 
-/** `AgentFilter` by its shape; a status is undefined where it was UNSPECIFIED. */
-export interface FilterFields {
-  readonly agentIds: readonly string[];
-  readonly userIds: readonly bigint[];
-  readonly clawIdentifiers: readonly string[];
-  readonly statuses: readonly (AgentStatus | undefined)[];
-}
-
 /** `AgentBeat` by its shape; the status is undefined where it was left out. */
 export interface BeatFields {
   readonly agentId: string;
-  readonly status: AgentStatus | undefined;
+  /** Unknown: a number outside the contract, perhaps of an agent that is newer than this server. */
+  readonly status: AgentStatus | "unknown" | undefined;
   readonly exhaustion: ExhaustionFields | undefined;
   readonly leaving: boolean;
   readonly knownRevision: bigint | undefined;
-}
-
-/** What `UpdateAgentStatusRequest` says of the new status, by its shape. */
-export interface ServiceWordFields {
-  readonly status: AgentStatus | undefined;
-  readonly exhaustion: ExhaustionFields | undefined;
-  readonly hold: DurationFields | undefined;
-}
-
-/** Lists of up to 1,000 values each. `field` is the filter's own path. */
-export function readFilter(violations: Violations, field: string, filter: FilterFields): AgentFilter {
-  const statuses = readList(violations, `${field}.statuses`, filter.statuses, (_, path, status) => {
-    if (status === undefined) violations.add(path, "must not be UNSPECIFIED");
-    return status;
-  });
-  return {
-    agentIds: readList(violations, `${field}.agent_ids`, filter.agentIds, readName),
-    userIds: readList(violations, `${field}.user_ids`, filter.userIds, readId),
-    clawIdentifiers: readList(violations, `${field}.claw_identifiers`, filter.clawIdentifiers, readName),
-    statuses: statuses.filter((status) => status !== undefined),
-  };
-}
-
-/** What a service asks for. The status is required, and an exhaustion with EXHAUSTED, and only with it. */
-export function readServiceWord(violations: Violations, fields: ServiceWordFields, now: Micros): ServiceWord {
-  const { status, exhaustion, hold } = fields;
-  const holdMs = readHold(violations, "hold", hold);
-  if (status === undefined) violations.add("status", "must be set");
-  const exhausted = readExhaustionOf(violations, "exhaustion", status, exhaustion, now);
-  if (exhausted !== undefined) return { status: { exhausted }, holdMs };
-  // Where the status is missing, or its exhaustion, the word is never used: the violation refuses the request.
-  return { status: status === undefined || status === "exhausted" ? "idle" : status, holdMs };
 }
 
 /**
@@ -95,39 +50,37 @@ export function readBeat(field: string, fields: BeatFields, now: Micros): Parsed
 function readReport(
   violations: Violations,
   field: string,
-  fields: BeatFields,
+  { status, exhaustion, leaving }: BeatFields,
   now: Micros,
 ): WorkingStatus | { readonly exhausted: ExhaustionNews } | undefined {
-  const { status, exhaustion, leaving } = fields;
-  if (leaving) {
-    if (status !== undefined) violations.add(`${field}.status`, "must not be set with leaving");
-    if (exhaustion !== undefined) violations.add(`${field}.exhaustion`, "must not be set with leaving");
-    return undefined;
+  const fault = statusFault(status, leaving);
+  if (fault !== undefined) violations.add(`${field}.status`, fault);
+  const exhaustionFault = exhaustionFaultOf(status, exhaustion !== undefined, leaving);
+  if (exhaustionFault !== undefined) violations.add(`${field}.exhaustion`, exhaustionFault);
+  const exhausted =
+    exhaustion && readExhaustion(violations, `${field}.exhaustion`, exhaustion.reason, exhaustion.recovery, now);
+  switch (status) {
+    case undefined:
+    case "unknown":
+    case "offline":
+      return undefined;
+    case "exhausted":
+      return exhausted && { exhausted };
+    default:
+      return status;
   }
-  if (status === "offline") {
-    violations.add(`${field}.status`, "must not be OFFLINE: an agent that goes says so by leaving");
-    return undefined;
-  }
-  const exhausted = readExhaustionOf(violations, `${field}.exhaustion`, status, exhaustion, now);
-  if (exhausted !== undefined) return { exhausted };
-  return status === "exhausted" ? undefined : status;
 }
 
-/** An exhaustion comes with EXHAUSTED, and only with it. Undefined for every other status. */
-function readExhaustionOf(
-  violations: Violations,
-  field: string,
-  status: AgentStatus | undefined,
-  exhaustion: ExhaustionFields | undefined,
-  now: Micros,
-): ExhaustionNews | undefined {
-  if (status !== "exhausted") {
-    if (exhaustion !== undefined) violations.add(field, "must not be set without the status EXHAUSTED");
-    return undefined;
-  }
-  if (exhaustion === undefined) {
-    violations.add(field, "must be set with the status EXHAUSTED");
-    return undefined;
-  }
-  return readExhaustion(violations, field, exhaustion.reason, exhaustion.recovery, now);
+function statusFault(status: BeatFields["status"], leaving: boolean): string | undefined {
+  if (status === undefined) return undefined;
+  if (leaving) return "must not be set with leaving";
+  if (status === "unknown") return "must be a status of the contract";
+  return status === "offline" ? "must not be OFFLINE: an agent that goes says so by leaving" : undefined;
+}
+
+/** An exhaustion comes with EXHAUSTED, and only with it. */
+function exhaustionFaultOf(status: BeatFields["status"], given: boolean, leaving: boolean): string | undefined {
+  if (leaving) return given ? "must not be set with leaving" : undefined;
+  if (given === (status === "exhausted")) return undefined;
+  return given ? "must not be set without the status EXHAUSTED" : "must be set with the status EXHAUSTED";
 }

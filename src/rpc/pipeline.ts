@@ -16,8 +16,8 @@ import { createCallRecorder } from "./call-record.ts";
 import { peerKey } from "./call-values.ts";
 import { checkedInput, GuardedStream } from "./doors/guarded-stream.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
-import { compileEnumCheck } from "./json/enum-check.ts";
 import { networkOf } from "./network.ts";
+import { compileRequestCheck } from "./validation/request-check.ts";
 
 export interface PipelineOptions {
   readonly log: Logger;
@@ -64,7 +64,7 @@ export interface Pipeline {
 }
 
 /**
- * Makes the pipeline: limits, admission, deadline, the check of enum numbers, errors with details, the log and the metrics.
+ * Makes the pipeline: limits, admission, deadline, the rules of the contract, errors with details, the log and the metrics.
  *
  * A unary call always has a deadline and is answered when it passes, whether its handler heeds the signal or not. A
  * stream has its caller's deadline, if any. The signal in a handler's context is aborted at the deadline, when the
@@ -88,7 +88,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   function wrapMethod(spec: MethodImplSpec, admission: PipelineOptions["admission"]): MethodImplSpec {
     const method = spec.method;
-    const enumCheck = compileEnumCheck(method.input);
+    const check = compileRequestCheck(method.input);
     // Whoever floods us with calls must not make a balancer that asks for our health find us dead.
     const keyOf = (context: HandlerContext): string =>
       admission === undefined ? `standard ${limitKey(context)}` : limitKey(context);
@@ -105,7 +105,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           impl: (request, context) =>
             runUnary(method, context, (bounded) => {
               admit(context);
-              enumCheck?.(request);
+              check?.(request);
               return spec.impl(request, bounded);
             }),
         };
@@ -117,7 +117,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           impl: (requests, context) =>
             runUnary(method, context, (bounded) => {
               admit(context);
-              return spec.impl(checkedInput(requests, enumCheck), bounded);
+              return spec.impl(checkedInput(requests, check), bounded);
             }),
         };
       case "server_streaming":
@@ -127,7 +127,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           impl: (request, context) =>
             runStream(method, context, hold, (bounded) => {
               admit(context);
-              enumCheck?.(request);
+              check?.(request);
               return spec.impl(request, bounded);
             }),
         };
@@ -138,7 +138,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           impl: (requests, context) =>
             runStream(method, context, hold, (bounded) => {
               admit(context);
-              return spec.impl(checkedInput(requests, enumCheck), bounded);
+              return spec.impl(checkedInput(requests, check), bounded);
             }),
         };
     }

@@ -40,7 +40,7 @@ describe("CreateUser", () => {
     { request: { username: "a", agentId: "scribe" }, fields: ["claw_identifier"] },
     { request: { username: "a", agentId: "scribe", clawIdentifier: "" }, fields: ["claw_identifier"] },
     { request: { username: "a", clawIdentifier: "claw" }, fields: ["agent_id"] },
-    { request: { agentId: "\u0007", clawIdentifier: "claw" }, fields: ["agent_id", "username"] },
+    { request: { agentId: "\u0007", clawIdentifier: "claw" }, fields: ["username", "agent_id"] },
   ])("refuses $fields in $request", async ({ request, fields }) => {
     const { users } = start();
     expect(await refusalOf(users.createUser(request))).toMatchObject({

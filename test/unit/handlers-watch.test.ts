@@ -48,7 +48,7 @@ describe("WatchAgents", () => {
     { request: { bookmarkInterval: { nanos: 999_999_999 } }, fields: ["bookmark_interval"] },
     { request: { bookmarkInterval: { seconds: 300n, nanos: 1 } }, fields: ["bookmark_interval"] },
     { request: { bookmarkInterval: { seconds: -10n } }, fields: ["bookmark_interval"] },
-    { request: { afterRevision: -1n, filter: { agentIds: [""] } }, fields: ["after_revision", "filter.agent_ids[0]"] },
+    { request: { afterRevision: -1n, filter: { agentIds: [""] } }, fields: ["filter.agent_ids[0]", "after_revision"] },
   ])("refuses $fields in $request", async ({ request, fields }) => {
     const { agents, backend } = start();
     expect(await refusalOf(agents.watchAgents(request)[Symbol.asyncIterator]().next())).toMatchObject({

@@ -21,7 +21,8 @@ function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial
   const { getAgent, watchAgents } = pipeline.wrap(AgentService, impl).methods;
   const get = (timeoutMs?: number, requestSignal?: AbortSignal) => {
     const spec = kind(getAgent, "unary");
-    return spec.impl(create(GetAgentRequestSchema), context(spec, timeoutMs, requestSignal));
+    const request = create(GetAgentRequestSchema, { key: { case: "agentId", value: "scribe" } });
+    return spec.impl(request, context(spec, timeoutMs, requestSignal));
   };
   const watch = (timeoutMs?: number) => {
     const spec = kind(watchAgents, "server_streaming");

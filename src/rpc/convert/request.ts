@@ -1,29 +1,58 @@
 import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentStatus as StatusMessage } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentBeat, AgentFilter as FilterMessage } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { invalidField } from "../../domain/errors.ts";
+import type {
+  AgentBeat,
+  AgentFilter as FilterMessage,
+  UpdateAgentStatusRequest,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { ExhaustionNews } from "../../domain/agent.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
+import type { ServiceWord } from "../../domain/status-machine.ts";
 import { MICROS_PER_MS, type Micros } from "../../domain/time.ts";
-import type { Violations } from "../../domain/validation.ts";
-import { type ExhaustionFields, readBeat, readFilter } from "../../domain/validation-agent.ts";
+import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
+import { readBeat } from "../../domain/validation-agent.ts";
 import { exhaustReasonOf, statusOf } from "./enum.ts";
 
+/**
+ * A value that a rule of the contract demands. Where it is missing all the same, the rule and the reading of it
+ * disagree, which is a fault of ours.
+ */
+export function demanded<T>(value: T | undefined, field: string): T {
+  if (value === undefined) throw new TypeError(`${field} is missing, and no rule refused that`);
+  return value;
+}
+
 /** This process's clock. Good enough to tell a deadline from a mistake of units; leases go by the database's. */
-export function roughlyNow(): Micros {
+function roughlyNow(): Micros {
   return Date.now() * MICROS_PER_MS;
 }
 
 /** An unset filter asks for every agent. */
-export function filterOf(violations: Violations, field: string, filter: FilterMessage | undefined): AgentFilter {
+export function filterOf(filter: FilterMessage | undefined): AgentFilter {
   if (filter === undefined) return EVERY_AGENT;
-  const { agentIds, userIds, clawIdentifiers, statuses } = filter;
-  return readFilter(violations, field, { agentIds, userIds, clawIdentifiers, statuses: statuses.map(statusOf) });
+  const { agentIds, userIds, clawIdentifiers } = filter;
+  return {
+    agentIds,
+    userIds,
+    clawIdentifiers,
+    statuses: filter.statuses.map((status) => demanded(statusOf(status), "filter.statuses")),
+  };
 }
 
-/** The reason is undefined where it was left out, and where it is a number outside the contract: both are refused. */
-export function exhaustionFieldsOf(exhaustion: Exhaustion | undefined): ExhaustionFields | undefined {
-  return exhaustion && { reason: exhaustReasonOf(exhaustion.reason), recovery: exhaustion.recovery };
+/** What a service asks for. */
+export function serviceWordOf(request: UpdateAgentStatusRequest): ServiceWord {
+  const status = demanded(statusOf(request.status), "status");
+  const holdMs = request.hold && durationMs(request.hold);
+  if (status !== "exhausted") return { status, holdMs };
+  return { status: { exhausted: exhaustionOf(demanded(request.exhaustion, "exhaustion")) }, holdMs };
+}
+
+/** Read as those of beats are, which is where its rules are written by hand. */
+function exhaustionOf({ reason, recovery }: Exhaustion): ExhaustionNews {
+  return readFields((violations) =>
+    readExhaustion(violations, "exhaustion", exhaustReasonOf(reason), recovery, roughlyNow()),
+  );
 }
 
 /**
@@ -32,14 +61,16 @@ export function exhaustionFieldsOf(exhaustion: Exhaustion | undefined): Exhausti
  */
 export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
   const now = roughlyNow();
-  return beats.map((beat, index) => {
-    const field = `beats[${index}]`;
-    const status = statusOf(beat.status);
-    if (status === undefined && beat.status !== StatusMessage.UNSPECIFIED) {
-      return { agentId: beat.agentId, refusal: invalidField(`${field}.status`, "must be a status of the contract") };
-    }
-    const { agentId, leaving, knownRevision } = beat;
-    const exhaustion = exhaustionFieldsOf(beat.exhaustion);
-    return readBeat(field, { agentId, status, exhaustion, leaving, knownRevision }, now);
-  });
+  return beats.map((beat, index) => beatOf(beat, `beats[${index}]`, now));
+}
+
+/** @param field the beat's path, which begins those of its fields */
+export function beatOf(beat: AgentBeat, field: string, now: Micros): ParsedBeat {
+  const { agentId, leaving, knownRevision } = beat;
+  const status = statusOf(beat.status) ?? (beat.status === StatusMessage.UNSPECIFIED ? undefined : "unknown");
+  const exhaustion = beat.exhaustion && {
+    reason: exhaustReasonOf(beat.exhaustion.reason),
+    recovery: beat.exhaustion.recovery,
+  };
+  return readBeat(field, { agentId, status, exhaustion, leaving, knownRevision }, now);
 }

@@ -1,6 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
 import { toConnectError } from "../errors.ts";
-import type { EnumCheck } from "../json/enum-check.ts";
+import type { RequestCheck } from "../validation/request-check.ts";
 
 /**
  * A handler's output that can be ended from outside, at once, even while the handler waits and heeds no signal: a signal
@@ -91,7 +91,7 @@ export class GuardedStream<T> implements AsyncIterableIterator<T> {
 /** Checks each message of a caller's stream on its way to the handler. Costs nothing when there is nothing to check. */
 export function checkedInput<T extends object>(
   input: AsyncIterable<T>,
-  check: EnumCheck | undefined,
+  check: RequestCheck | undefined,
 ): AsyncIterable<T> {
   if (check === undefined) return input;
   return {

@@ -1,18 +1,10 @@
-import type { AgentBeat, HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { LONGEST_LIST, readFields, readOptionalName, type Violations } from "../../domain/validation.ts";
+import type { HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { MAX_BEATS, readFields, readOptionalName } from "../../domain/validation.ts";
 import type { SessionOptions } from "../backend.ts";
-
-/** The greatest number of beats in a message, on a stream or not. */
-export const MAX_BEATS = LONGEST_LIST;
-
-/** The number of beats is of the envelope: above it nothing of the message is judged. */
-export function checkBeatCount(violations: Violations, beats: readonly AgentBeat[]): void {
-  if (beats.length > MAX_BEATS) violations.add("beats", `must hold at most ${MAX_BEATS} beats: send several messages`);
-}
 
 /**
  * Judges the envelope of a message on a stream: with a wrong one the stream ends, since what the client means by its
- * numbers is no longer known.
+ * numbers is no longer known. Does by hand what the rules of `HeartbeatRequest` say, and asks for growing numbers.
  *
  * @param previous the sequence of the message before; 0 before the first
  * @throws Refusal `INVALID_FIELD`
@@ -23,19 +15,15 @@ export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void
       const before = previous === 0n ? "0: a stream counts from 1" : `${previous}, that of the message before`;
       violations.add("sequence", `must be greater than ${before}`);
     }
-    checkBeatCount(violations, request.beats);
+    if (request.beats.length > MAX_BEATS) {
+      violations.add("beats", `must hold at most ${MAX_BEATS} values: send several messages`);
+    }
+    readOptionalName(violations, "claw_identifier", request.clawIdentifier);
+    readOptionalName(violations, "instance_id", request.instanceId);
   });
 }
 
-/**
- * Reads what the first message of a stream says of the claw behind it.
- *
- * @throws Refusal `INVALID_FIELD`
- */
-export function readSessionOptions(first: HeartbeatRequest): SessionOptions {
-  return readFields((violations) => ({
-    clawIdentifier: readOptionalName(violations, "claw_identifier", first.clawIdentifier),
-    instanceId: readOptionalName(violations, "instance_id", first.instanceId),
-    generation: first.generation,
-  }));
+/** What the first message of a stream says of the claw behind it. Empty is the same as unset. */
+export function sessionOptionsOf({ clawIdentifier, instanceId, generation }: HeartbeatRequest): SessionOptions {
+  return { clawIdentifier: clawIdentifier || undefined, instanceId: instanceId || undefined, generation };
 }

@@ -3,7 +3,7 @@ import type { HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_
 import { Refusal } from "../../domain/errors.ts";
 import type { HeartbeatSession, Heartbeats } from "../backend.ts";
 import { beatsOf } from "../convert/request.ts";
-import { checkEnvelope, readSessionOptions } from "./heartbeat-envelope.ts";
+import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
 
 /**
  * The reading half of a heartbeat stream: judges envelopes, opens the session with the first message and feeds it.
@@ -70,7 +70,7 @@ export class HeartbeatReader {
 
   #sessionFor(request: HeartbeatRequest): HeartbeatSession {
     if (this.#opened === undefined) {
-      this.#opened = this.#heartbeats.openSession(readSessionOptions(request));
+      this.#opened = this.#heartbeats.openSession(sessionOptionsOf(request));
       this.#announce(this.#opened);
     }
     return this.#opened;

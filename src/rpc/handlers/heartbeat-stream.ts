@@ -8,11 +8,11 @@ import {
   HeartbeatResponseSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
+import { MAX_BEATS } from "../../domain/validation.ts";
 import type { Heartbeats, SessionOutput } from "../backend.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
 import { durationOf } from "../convert/time.ts";
 import { MAX_MESSAGE_BYTES } from "../doors/limits.ts";
-import { MAX_BEATS } from "./heartbeat-envelope.ts";
 import { HeartbeatReader } from "./heartbeat-reader.ts";
 
 /**

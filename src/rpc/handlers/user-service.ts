@@ -5,21 +5,14 @@ import {
   type UpdateUserRequest,
   UserService,
 } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
-import {
-  readDisplayName,
-  readEmail,
-  readFields,
-  readId,
-  readName,
-  readOptionalName,
-  readPageSize,
-  type Violations,
-} from "../../domain/validation.ts";
+import type { UserChange } from "../../domain/directory.ts";
+import { pageSizeOf } from "../../domain/validation.ts";
 import type { Backend, NewUser, UserKey } from "../backend.ts";
 import { agentMessage } from "../convert/agent.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
+import { demanded } from "../convert/request.ts";
 import { userMessage } from "../convert/user.ts";
-import { readMutation } from "./mutation.ts";
+import { mutationOf } from "./mutation.ts";
 
 const METHODS = UserService.method;
 
@@ -27,23 +20,18 @@ const METHODS = UserService.method;
 export function createUserService({ users }: Pick<Backend, "users">): ServiceImpl<typeof UserService> {
   return {
     async createUser(request, context) {
-      const { user, mutation } = readFields((violations) => ({
-        user: readNewUser(violations, request),
-        mutation: readMutation(violations, context, METHODS.createUser, request),
-      }));
-      const created = await users.create(user, mutation);
+      const mutation = mutationOf(context, METHODS.createUser, request);
+      const created = await users.create(newUserOf(request), mutation);
       return { user: userMessage(created.user), agent: created.agent && agentMessage(created.agent) };
     },
 
     async getUser(request) {
-      const key = readFields((violations) => readUserKey(violations, request.key));
-      return { user: userMessage(await users.get(key)) };
+      return { user: userMessage(await users.get(userKeyOf(request.key))) };
     },
 
     async listUsers(request) {
-      const limit = readFields((violations) => readPageSize(violations, "page_size", request.pageSize));
       const position = readPageToken(METHODS.listUsers, request, request.pageToken);
-      const page = await users.list({ after: position?.after, limit });
+      const page = await users.list({ after: position?.after, limit: pageSizeOf(request.pageSize) });
       return {
         users: page.rows.map(userMessage),
         nextPageToken:
@@ -52,65 +40,44 @@ export function createUserService({ users }: Pick<Backend, "users">): ServiceImp
     },
 
     async updateUser(request, context) {
-      const { id, change, mutation } = readFields((violations) => ({
-        id: readId(violations, "id", request.id),
-        change: readUserChange(violations, request),
-        mutation: readMutation(violations, context, METHODS.updateUser, request),
-      }));
-      return { user: userMessage(await users.update(id, change, mutation)) };
+      const mutation = mutationOf(context, METHODS.updateUser, request);
+      return { user: userMessage(await users.update(request.id, userChangeOf(request), mutation)) };
     },
 
     async deleteUser(request, context) {
-      const { id, mutation } = readFields((violations) => ({
-        id: readId(violations, "id", request.id),
-        mutation: readMutation(violations, context, METHODS.deleteUser, request),
-      }));
-      await users.delete(id, mutation);
+      await users.delete(request.id, mutationOf(context, METHODS.deleteUser, request));
       return {};
     },
   };
 }
 
-function readNewUser(violations: Violations, request: CreateUserRequest): NewUser {
-  const agentId = readOptionalName(violations, "agent_id", request.agentId);
-  const clawIdentifier = readOptionalName(violations, "claw_identifier", request.clawIdentifier);
-  if (agentId === undefined && clawIdentifier !== undefined) {
-    violations.add("agent_id", "must be set together with claw_identifier");
-  }
-  if (agentId !== undefined && clawIdentifier === undefined) {
-    violations.add("claw_identifier", "must be set together with agent_id");
-  }
+/** Empty is the same as unset here. */
+function newUserOf({ username, email, displayName, agentId, clawIdentifier }: CreateUserRequest): NewUser {
   return {
-    username: readName(violations, "username", request.username),
-    email: readEmail(violations, "email", request.email),
-    displayName: readDisplayName(violations, "display_name", request.displayName),
-    agent: agentId === undefined || clawIdentifier === undefined ? undefined : { agentId, clawIdentifier },
+    username,
+    email: email || null,
+    displayName,
+    agent: agentId && clawIdentifier ? { agentId, clawIdentifier } : undefined,
   };
 }
 
-function readUserKey(violations: Violations, key: GetUserRequest["key"]): UserKey {
+function userKeyOf(key: GetUserRequest["key"]): UserKey {
   switch (key.case) {
     case "id":
-      return { id: readId(violations, "id", key.value) };
+      return { id: key.value };
     case "username":
-      return { username: readName(violations, "username", key.value) };
+      return { username: key.value };
     case "agentId":
-      return { agentId: readName(violations, "agent_id", key.value) };
+      return { agentId: key.value };
     case undefined:
-      violations.add("key", "must be set: id, username or agent_id");
-      return { id: 0n };
+      return demanded<UserKey>(undefined, "key");
   }
 }
 
 /** Unset leaves a field as it is; an empty address removes the one that was there. */
-function readUserChange(
-  violations: Violations,
-  request: UpdateUserRequest,
-): { readonly email?: string | null; readonly displayName?: string } {
+function userChangeOf({ email, displayName }: UpdateUserRequest): UserChange {
   return {
-    ...(request.email === undefined ? {} : { email: readEmail(violations, "email", request.email) }),
-    ...(request.displayName === undefined
-      ? {}
-      : { displayName: readDisplayName(violations, "display_name", request.displayName) }),
+    ...(email === undefined ? {} : { email: email || null }),
+    ...(displayName === undefined ? {} : { displayName }),
   };
 }

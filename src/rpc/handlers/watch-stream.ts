@@ -1,6 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { readBookmarkInterval, readFields, readRevision } from "../../domain/validation.ts";
+import { DEFAULT_BOOKMARK_MS, durationMs } from "../../domain/validation.ts";
 import type { Watches, WatchQuery } from "../backend.ts";
 import { filterOf } from "../convert/request.ts";
 import { createWatchEncoder } from "../convert/watch.ts";
@@ -9,15 +9,12 @@ import { createWatchEncoder } from "../convert/watch.ts";
 export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {
   return async function* watchAgents(request, { signal }) {
     const { afterRevision, conflate } = request;
-    const query = readFields((violations): WatchQuery => {
-      if (afterRevision !== undefined) readRevision(violations, "after_revision", afterRevision);
-      return {
-        filter: filterOf(violations, "filter", request.filter),
-        afterRevision,
-        conflate,
-        bookmarkMs: readBookmarkInterval(violations, "bookmark_interval", request.bookmarkInterval),
-      };
-    });
+    const query: WatchQuery = {
+      filter: filterOf(request.filter),
+      afterRevision,
+      conflate,
+      bookmarkMs: request.bookmarkInterval === undefined ? DEFAULT_BOOKMARK_MS : durationMs(request.bookmarkInterval),
+    };
     const encode = createWatchEncoder(query);
     for await (const message of watches.watch(query, signal)) yield* encode(message);
     signal.throwIfAborted();

@@ -1,0 +1,119 @@
+import { type DescEnum, type DescField, type DescMessage, getOption } from "@bufbuild/protobuf";
+import { type Path, pathToString } from "@bufbuild/protobuf/reflect";
+import type { Violation } from "@bufbuild/protovalidate";
+import {
+  type FieldRules,
+  field as fieldRules,
+  type StringRules,
+} from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { FieldViolation } from "../../domain/errors.ts";
+
+/**
+ * What the patterns of the contract mean. A rule can name a pattern and no sentence; the library would show callers the
+ * pattern.
+ */
+export const PATTERN_WORDS: ReadonlyMap<string, string> = new Map([
+  ["^\\P{Cc}*$", "must not hold control characters"],
+  [
+    "^([^@\\p{Z}\\p{Cc}]+@[^@\\p{Z}\\p{Cc}]+)?$",
+    "must be an address: one @ with something on either side, no spaces and no control characters",
+  ],
+]);
+
+/**
+ * Says violations as the contract does: one for each field, under its path in the proto files, in the order in which
+ * the fields are declared there, in a phrase that begins with «must».
+ */
+export function wordsOf(desc: DescMessage, violations: readonly Violation[]): FieldViolation[] {
+  const byField = new Map<string, { readonly path: Path; readonly description: string }>();
+  for (const violation of violations) {
+    const path = placeOf(desc, violation);
+    const field = pathToString(path);
+    // What is wrong first, is said: a missing name is too short, too.
+    if (!byField.has(field)) byField.set(field, { path, description: describe(violation) });
+  }
+  return [...byField]
+    .sort(([, one], [, other]) => comparePaths(one.path, other.path))
+    .map(([field, { description }]) => ({ field, description }));
+}
+
+/**
+ * A rule over several fields is violated by their message as a whole. Its id begins with the name of the field that is
+ * at fault: `exhaustion.with_exhausted`.
+ */
+function placeOf(desc: DescMessage, { field: path, rule, ruleId }: Violation): Path {
+  const last = path.at(-1);
+  if (rule.length > 0 || last?.kind === "oneof") return path;
+  const field = faultyField(messageAt(desc, path), ruleId);
+  return field === undefined ? path : [...path, field];
+}
+
+/** The field that a rule over several of a message blames: the one that its id begins with. */
+export function faultyField(desc: DescMessage | undefined, ruleId: string): DescField | undefined {
+  const [name] = ruleId.split(".", 1);
+  return desc?.fields.find((field) => field.name === name);
+}
+
+function messageAt(desc: DescMessage, path: Path): DescMessage | undefined {
+  const field = path.findLast((element) => element.kind === "field");
+  return path.length === 0 ? desc : field?.message;
+}
+
+function describe({ field: path, ruleId, message }: Violation): string {
+  const last = path.at(-1);
+  if (last?.kind === "oneof") return `must be set: ${last.fields.map(({ name }) => name).join(", ")}`;
+  const field = path.findLast((element) => element.kind === "field");
+  if (field === undefined) return message;
+  const rules = getOption(field, fieldRules);
+  const text = stringRulesOf(rules);
+  switch (ruleId) {
+    case "required":
+      return field.enum === undefined ? "must be set" : `must be set: ${namesOf(field.enum)}`;
+    case "enum.defined_only":
+    case "enum.not_in":
+      return field.enum === undefined ? message : `must be one of ${namesOf(field.enum)}`;
+    case "string.min_len":
+      return text?.minLen === 1n ? `must be set: 1 to ${text.maxLen} characters` : message;
+    case "string.pattern":
+      return PATTERN_WORDS.get(text?.pattern ?? "") ?? message;
+    default:
+      return message;
+  }
+}
+
+function stringRulesOf({ type }: FieldRules): StringRules | undefined {
+  if (type.case === "string") return type.value;
+  return type.case === "repeated" && type.value.items !== undefined ? stringRulesOf(type.value.items) : undefined;
+}
+
+/** Unspecified is never what a caller wants to say where a value is asked for. */
+function namesOf(desc: DescEnum): string {
+  return desc.values
+    .filter(({ number }) => number !== 0)
+    .map(({ name }) => name)
+    .join(", ");
+}
+
+function comparePaths(one: Path, other: Path): number {
+  for (const [index, element] of one.entries()) {
+    const against = other[index];
+    if (against === undefined) return 1;
+    const difference = orderOf(element) - orderOf(against);
+    if (difference !== 0) return difference;
+  }
+  return one.length - other.length;
+}
+
+function orderOf(element: Path[number]): number {
+  switch (element.kind) {
+    case "field":
+    case "extension":
+      return element.number;
+    case "oneof":
+      return element.fields[0]?.number ?? 0;
+    case "list_sub":
+      return element.index;
+    case "map_sub":
+      return 0;
+  }
+}

@@ -1,0 +1,138 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { type DescField, type DescMessage, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
+import {
+  type FieldRules,
+  field as fieldRules,
+  Ignore,
+  message as messageRules,
+  oneof as oneofRules,
+} from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { describe, expect, it } from "vitest";
+import { compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
+import { faultyField, PATTERN_WORDS } from "../../src/rpc/validation/violation-words.ts";
+
+const PACKAGE = "harborforge.agents.v1";
+
+/** Fields of requests that no rule has to guard, each with its reason. */
+const NEED_NO_RULE: ReadonlySet<string> = new Set([
+  // Both values mean something, whatever else is said.
+  "ListAgentTransitionsRequest.newest_first",
+  "WatchAgentsRequest.conflate",
+  "AgentBeat.leaving",
+  // Any number will do: the greater wins.
+  "HeartbeatRequest.generation",
+  // Opaque to callers: what is none is INVALID_PAGE_TOKEN, by the check that the token itself carries.
+  "ListUsersRequest.page_token",
+  "ListAgentsRequest.page_token",
+  "ListAgentTransitionsRequest.page_token",
+]);
+
+const services = await readServices();
+const requests = requestMessages(services);
+
+/** All services of the contract, those that were added after this test among them. */
+async function readServices(): Promise<DescService[]> {
+  const folder = join(import.meta.dirname, "../../gen", ...PACKAGE.split("."));
+  const files = (await readdir(folder)).filter((name) => name.endsWith("_service_pb.ts"));
+  const modules: object[] = await Promise.all(files.map((name) => import(pathToFileURL(join(folder, name)).href)));
+  return modules.flatMap((module) => Object.values(module)).filter(isService);
+}
+
+function isService(value: unknown): value is DescService {
+  return typeof value === "object" && value !== null && "kind" in value && value.kind === "service";
+}
+
+/** What methods take, and what that is made of, as far as it is ours. */
+function requestMessages(all: readonly DescService[]): DescMessage[] {
+  const found = new Map<string, DescMessage>();
+  const add = (desc: DescMessage): void => {
+    if (found.has(desc.typeName) || !isOurs(desc)) return;
+    found.set(desc.typeName, desc);
+    for (const field of desc.fields) if (field.message !== undefined) add(field.message);
+  };
+  for (const service of all) for (const method of service.methods) add(method.input);
+  return [...found.values()];
+}
+
+function isOurs(desc: DescMessage): boolean {
+  return desc.file.proto.package === PACKAGE;
+}
+
+/** What is missing in a field's rules; undefined when nothing is. */
+function lackOf(field: DescField): string | undefined {
+  const rules = getOption(field, fieldRules);
+  if (field.fieldKind === "map") return "a rule for maps, and the check of their size in shape-check.ts";
+  if (field.fieldKind !== "list") return lackOfValue(field, rules);
+  const { type } = rules;
+  if (type.case !== "repeated" || type.value.maxItems === undefined || type.value.maxItems === 0n) return "max_items";
+  if (type.value.items?.ignore === Ignore.ALWAYS) return undefined;
+  return lackOfValue(field, type.value.items);
+}
+
+function lackOfValue(field: DescField, rules: FieldRules | undefined): string | undefined {
+  const type = rules?.type;
+  if (field.enum !== undefined) {
+    return type?.case === "enum" && type.value.definedOnly ? undefined : "enum.defined_only";
+  }
+  // What ours is made of has rules of its own, and is looked at by itself.
+  if (field.message !== undefined && isOurs(field.message)) return undefined;
+  if (type?.case === "string") return type.value.maxLen > 0n ? undefined : "string.max_len";
+  return type?.case === undefined && (rules?.cel.length ?? 0) === 0 ? "a rule" : undefined;
+}
+
+describe("the rules of the contract", () => {
+  it("are those of all its services", () => {
+    expect(services.map(({ name }) => name)).toEqual(expect.arrayContaining(["AgentService", "UserService"]));
+    expect(requests.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(["CreateUserRequest", "AgentBeat", "AgentFilter", "Exhaustion", "HeartbeatRequest"]),
+    );
+  });
+
+  it.each(requests)("guard every field of $name that needs it", (desc) => {
+    const lacking = desc.fields
+      .filter((field) => !NEED_NO_RULE.has(`${desc.name}.${field.name}`))
+      .flatMap((field) => {
+        const lack = lackOf(field);
+        return lack === undefined ? [] : [`${field.name} lacks ${lack}`];
+      });
+    expect(lacking).toEqual([]);
+    const optional = desc.oneofs.filter((oneof) => !hasOption(oneof, oneofRules)).map(({ name }) => name);
+    // Without it the server chooses the time itself.
+    expect(optional).toEqual(desc.name === "Exhaustion" ? ["recovery"] : []);
+  });
+
+  it("need no exception for what is not there, or has a rule", () => {
+    const unruled = requests.flatMap((desc) =>
+      desc.fields.filter((field) => lackOf(field) !== undefined).map((field) => `${desc.name}.${field.name}`),
+    );
+    expect(unruled.sort()).toEqual([...NEED_NO_RULE].sort());
+  });
+
+  it.each(requests)("of $name compile", (desc) => {
+    // Throws for one that does not.
+    compileRuleCheck(desc);
+  });
+
+  it("over several fields name the one at fault, and say what it must be", () => {
+    const rules = requests.flatMap((desc) => getOption(desc, messageRules).cel.map((rule) => ({ desc, rule })));
+    expect(rules.length).toBeGreaterThan(5);
+    for (const { desc, rule } of rules) {
+      expect(faultyField(desc, rule.id), `${desc.name}: ${rule.id}`).toBeDefined();
+      expect(rule.message).toMatch(/^must /);
+    }
+  });
+
+  it("have words for their patterns", () => {
+    const patternsOf = ({ type, cel }: FieldRules): string[] => {
+      for (const rule of cel) expect(rule.message).toMatch(/^must /);
+      if (type.case === "string") return type.value.pattern === "" ? [] : [type.value.pattern];
+      return type.case === "repeated" && type.value.items !== undefined ? patternsOf(type.value.items) : [];
+    };
+    const patterns = requests.flatMap((desc) =>
+      desc.fields.flatMap((field) => patternsOf(getOption(field, fieldRules))),
+    );
+    expect(new Set(patterns)).toEqual(new Set(PATTERN_WORDS.keys()));
+  });
+});
