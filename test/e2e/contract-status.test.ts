@@ -188,9 +188,9 @@ describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
       const { agentId } = await newAgent(clients);
       await expectInvalid(
         update({ expectedRevision: -1n, requestId: "r".repeat(65) }),
-        "expected_revision",
         "agent_id",
         "status",
+        "expected_revision",
         "request_id",
       );
       await expectInvalid(update({ agentId, status: UNSPECIFIED }), "status");

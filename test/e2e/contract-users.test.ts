@@ -72,7 +72,7 @@ describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(users.createUser({ username, agentId: "", clawIdentifier: "c" }), "agent_id");
     });
 
-    test("names every invalid field", async () => {
+    test("names every invalid field, in the order of the contract", async () => {
       const call = users.createUser({
         username: "",
         email: "nobody",
@@ -81,7 +81,7 @@ describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
         clawIdentifier: "bell\u0007",
         requestId: "r".repeat(65),
       });
-      await expectInvalid(call, "agent_id", "claw_identifier", "username", "email", "display_name", "request_id");
+      await expectInvalid(call, "username", "email", "display_name", "agent_id", "claw_identifier", "request_id");
     });
 
     test("keeps names of 128 code points byte for byte, and tells case and forms of Unicode apart", async () => {

@@ -214,9 +214,9 @@ describe.concurrent.each(PROTOCOLS)("WatchAgents: $name", (protocol) => {
     };
     await refused(
       { afterRevision: -1n, filter: { statuses: [AgentStatus.UNSPECIFIED], agentIds: [""] }, bookmarkInterval: {} },
-      "after_revision",
-      "filter.statuses[0]",
       "filter.agent_ids[0]",
+      "filter.statuses[0]",
+      "after_revision",
       "bookmark_interval",
     );
     await refused({ bookmarkInterval: { seconds: 300n, nanos: 1 } }, "bookmark_interval");

@@ -1,6 +1,8 @@
 import { gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { GetAgentRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { failure, failureOf, grpcClient, rawUnary } from "../support/rpc-clients.ts";
 import { type RunningDoors, startDoors } from "../support/rpc-doors.ts";
@@ -180,9 +182,13 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
   });
 
   test("refuses a malformed deadline, and bears one of 1000 hours", async () => {
+    const keyed = toBinary(
+      GetAgentRequestSchema,
+      create(GetAgentRequestSchema, { key: { case: "userId", value: 1n } }),
+    );
     const malformed = await post(address(), GET_AGENT, { ...type, "grpc-timeout": "soon" }, envelope(""));
     expect(refusal(malformed)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
-    const long = await post(address(), GET_AGENT, { ...type, "grpc-timeout": "1000H" }, envelope(""));
+    const long = await post(address(), GET_AGENT, { ...type, "grpc-timeout": "1000H" }, envelope(keyed));
     expect(() => errorIn(long)).toThrow();
   });
 

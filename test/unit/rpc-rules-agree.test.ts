@@ -206,8 +206,10 @@ describe("the rules of a message on a heartbeat stream", () => {
         if (message.beats.length > 1_000) expect(found).toEqual(expect.arrayContaining(wanted));
         else expect(found).toEqual(wanted);
         for (const field of found) seen.add(field);
-        // Later messages have to be such, too; only their numbers have to be greater than those before them.
-        if (message.sequence > 1n) expect(fieldsOf(() => checkEnvelope(message, message.sequence - 1n))).toEqual(found);
+        // Later ones too, but for what counts in the first message only.
+        if (message.sequence < 2n) return;
+        const later = fieldsOf(() => checkEnvelope(message, message.sequence - 1n));
+        expect(later).toEqual(found.filter((field) => field === "beats"));
       }),
       { numRuns: 1_000 },
     );
