@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { create, createFileRegistry, fromBinary, getOption, toBinary } from "@bufbuild/protobuf";
+import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type ServerReflectionRequest,
@@ -99,6 +100,29 @@ describe.each([
     expect(fileNames((await ask(address(), version, { case: "fileContainingSymbol", value: symbol }))[0])[0]).toBe(
       file,
     );
+  });
+
+  test("tells the rules of requests, and where they are defined", async () => {
+    const [answer] = await ask(address(), version, {
+      case: "fileByFilename",
+      value: "harborforge/agents/v1/user_service.proto",
+    });
+    if (answer?.case !== "fileDescriptorResponse") throw new Error("no files");
+    const told = answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
+    // Clients compile what they are told from nothing else, what is imported first.
+    const file = new Set<FileDescriptorProto>();
+    const add = (name: string): void => {
+      const found = told.find((one) => one.name === name);
+      if (found === undefined) throw new Error(`${name} is imported and was not told`);
+      found.dependency.forEach(add);
+      file.add(found);
+    };
+    add("harborforge/agents/v1/user_service.proto");
+    const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: [...file] }));
+    expect(registry.getExtension("buf.validate.field")?.number).toBe(1159);
+    const username = registry.getMessage("harborforge.agents.v1.CreateUserRequest")?.field.username;
+    if (username === undefined) throw new Error("no field");
+    expect(getOption(username, fieldRules).type).toMatchObject({ case: "string", value: { minLen: 1n, maxLen: 128n } });
   });
 
   test("answers every kind of question on one stream, in order", async () => {

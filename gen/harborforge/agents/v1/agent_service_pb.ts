@@ -1333,9 +1333,9 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
 /**
  * Knows which agents are there, what each is doing, and when an exhausted one will be back.
  *
- * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input is
- * INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path; so are enum numbers that this
- * contract does not hold, and in JSON unknown fields and unknown enum names. While the database is away, every unary
+ * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input, which is what
+ * breaks the rules at the fields, is INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path; so
+ * are in JSON unknown fields and unknown enum names. While the database is away, every unary
  * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * @generated from service harborforge.agents.v1.AgentService

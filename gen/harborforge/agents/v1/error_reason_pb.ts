@@ -33,7 +33,7 @@ export const ErrorReason = {
 
   /**
    * INVALID_ARGUMENT: a field breaks a rule of the contract. `google.rpc.BadRequest` names such fields by their paths,
-   * as in these files, and says what would be right; `field` is the first of them.
+   * as in these files and in their order there, and says what would be right; `field` is the first of them.
    *
    * Example of an ErrorInfo:
    *

@@ -339,8 +339,8 @@ export const DeleteUserResponseSchema: GenMessage<DeleteUserResponse> = /*@__PUR
 /**
  * Keeps the users of HarborForge and binds each to at most one agent.
  *
- * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input is
- * INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the database is away, every
+ * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input, which is what
+ * breaks the rules at the fields, is INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the database is away, every
  * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * @generated from service harborforge.agents.v1.UserService
