@@ -17,6 +17,9 @@ interface Bucket {
   filledAt: number;
 }
 
+/** What tenths and hundredths add up to, where one was meant. */
+const ALMOST_ONE = 1 - 1e-9;
+
 /** A token bucket for each key, in bounded memory. */
 export class TokenBuckets {
   readonly #perMs: number;
@@ -39,7 +42,8 @@ export class TokenBuckets {
     const known = this.#buckets.get(key);
     const tokens =
       known === undefined ? this.#burst : Math.min(this.#burst, known.tokens + (now - known.filledAt) * this.#perMs);
-    const left = tokens >= 1 ? tokens - 1 : tokens;
+    const taken = tokens >= ALMOST_ONE;
+    const left = taken ? Math.max(0, tokens - 1) : tokens;
     if (known !== undefined) this.#buckets.delete(key);
     this.#buckets.set(key, { tokens: left, filledAt: now });
     if (this.#buckets.size > this.#maxKeys) {
@@ -48,7 +52,7 @@ export class TokenBuckets {
         break;
       }
     }
-    return tokens >= 1 ? 0 : Math.max(1, Math.ceil((1 - tokens) / this.#perMs));
+    return taken ? 0 : Math.max(1, Math.ceil((ALMOST_ONE - tokens) / this.#perMs));
   }
 
   /** How many keys are remembered. */

@@ -1,5 +1,6 @@
 import { constants, type ServerHttp2Session } from "node:http2";
 import { setTimeout as delay } from "node:timers/promises";
+import { TokenBuckets } from "../token-buckets.ts";
 
 /** The HTTP/2 connections of a door: dropped when they are dead, asked to go when it drains. */
 export interface Http2Sessions {
@@ -16,6 +17,13 @@ const LAST_STREAM_ID = 2 ** 31 - 1;
 
 /** Longer than a round trip, so that a client has heard the GOAWAY before the connection takes no new stream. */
 const GOAWAY_NOTICE_MS = 100;
+
+/**
+ * What a client may send of frames that make us answer and that no call needs. Keep-alives come once in ten seconds, and
+ * measurements of bandwidth, which gRPC libraries make by pings, at most once a round trip; settings change hardly ever.
+ * nghttp2 ends a connection whose answers pile up; this ends one that reads them, too.
+ */
+const CONTROL_FRAMES = { perSecond: 100, burst: 1_000 };
 
 export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
   const sessions = new Set<ServerHttp2Session>();
@@ -46,6 +54,12 @@ export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
         sessions.delete(session);
         if (sessions.size === 0) emptied?.();
       });
+      const budget = new TokenBuckets({ ...CONTROL_FRAMES, maxKeys: 1 });
+      const onControlFrame = (): void => {
+        if (budget.take("") > 0) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      };
+      session.on("ping", onControlFrame);
+      session.on("remoteSettings", onControlFrame);
       // Without a listener an error of one connection would end the process. Closing follows by itself.
       session.on("error", () => undefined);
     },

@@ -1,0 +1,333 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import { gzipSync } from "node:zlib";
+import { Code } from "@connectrpc/connect";
+import { describe, expect, test } from "vitest";
+import * as frames from "../support/http2-frames.ts";
+import { frame, grpcHeaders, headerBlock, type RawHttp2, rawHttp2 } from "../support/http2-frames.ts";
+import { failureOf } from "../support/rpc-clients.ts";
+import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, tcp } from "../support/rpc-raw.ts";
+
+const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
+const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
+const WATCH = "/harborforge.agents.v1.AgentService/WatchAgents";
+
+const DOORS = [
+  ["the gRPC door", (doors: RunningDoors) => doors.grpcAddress],
+  ["the Connect door", (doors: RunningDoors) => doors.connectAddress],
+] as const;
+
+/** A call as anybody makes it, on a connection of its own. */
+async function expectServed(address: string): Promise<void> {
+  const session = await http2Connect(address);
+  const { response, stream } = http2Call(session, GET_AGENT, { "content-type": "application/grpc" });
+  stream.end(envelope(""));
+  const { headers, trailers } = await response;
+  session.destroy();
+  expect(trailers.get("grpc-status") ?? headers.get("grpc-status")).toBe("0");
+}
+
+/** The connection is closed before a byte is answered, be it in the middle of connecting. */
+function expectRefused(address: string): Promise<void> {
+  const [host, port] = address.split(":");
+  return new Promise((resolve, reject) => {
+    connect(Number(port), host)
+      .on("error", () => undefined)
+      .on("data", () => reject(new Error("it was answered")))
+      .once("close", () => resolve());
+  });
+}
+
+/** A watch as somebody else holds it, to show that it is not disturbed. */
+async function openWatch(address: string) {
+  const session = await http2Connect(address);
+  const { stream } = http2Call(session, WATCH, { "content-type": "application/grpc" });
+  stream.end(envelope(""));
+  await once(stream, "data");
+  return {
+    get isOpen() {
+      return !stream.closed && !session.destroyed;
+    },
+    end: () => session.destroy(),
+  };
+}
+
+const block = headerBlock(grpcHeaders(GET_AGENT));
+const u32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+
+/** What a connection does until it is closed, at most so often. */
+async function repeat(connection: RawHttp2, times: number, make: (index: number) => Buffer): Promise<void> {
+  for (let index = 0; index < times && !connection.isClosed; index += 1) {
+    await connection.send(make(index));
+    // The other end is in this process: it has to get its turn.
+    if (index % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+const FLOODS: readonly (readonly [string, (connection: RawHttp2) => Promise<void>])[] = [
+  [
+    "resets its streams as fast as it opens them",
+    (connection) =>
+      repeat(connection, 20_000, (index) =>
+        Buffer.concat([
+          frame(frames.HEADERS, frames.END_HEADERS, 2 * index + 1, block),
+          frame(frames.RST_STREAM, 0, 2 * index + 1, u32(8)),
+        ]),
+      ),
+  ],
+  [
+    "makes the server reset its streams",
+    (connection) =>
+      repeat(connection, 20_000, (index) =>
+        Buffer.concat([
+          frame(frames.HEADERS, frames.END_HEADERS, 2 * index + 1, block),
+          frame(frames.WINDOW_UPDATE, 0, 2 * index + 1, u32(0)),
+        ]),
+      ),
+  ],
+  [
+    "sends headers without end",
+    async (connection) => {
+      await connection.send(frame(frames.HEADERS, 0, 1, block));
+      await repeat(connection, 20_000, () =>
+        frame(frames.CONTINUATION, 0, 1, headerBlock({ "x-more": "x".repeat(1_000) })),
+      );
+    },
+  ],
+  [
+    "sends empty continuations without end",
+    async (connection) => {
+      await connection.send(frame(frames.HEADERS, 0, 1, block));
+      await repeat(connection, 50_000, () => frame(frames.CONTINUATION, 0, 1));
+    },
+  ],
+  ["pings without end", (connection) => repeat(connection, 50_000, () => frame(frames.PING, 0, 0, Buffer.alloc(8)))],
+  ["changes its settings without end", (connection) => repeat(connection, 50_000, () => frame(frames.SETTINGS, 0, 0))],
+  [
+    "sends empty data without end",
+    async (connection) => {
+      await connection.send(frame(frames.HEADERS, frames.END_HEADERS, 1, block));
+      await repeat(connection, 50_000, () => frame(frames.DATA, 0, 1));
+    },
+  ],
+  [
+    "announces a frame of 16 MiB",
+    (connection) => connection.send(Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]), Buffer.alloc(65_536)),
+  ],
+  [
+    "sends 100 kB of headers",
+    async (connection) => {
+      const long = headerBlock({ ...grpcHeaders(GET_AGENT), "x-long": "x".repeat(100_000) });
+      await connection.send(frame(frames.HEADERS, 0, 1, long.subarray(0, 16_384)));
+      for (let at = 16_384; at < long.length; at += 16_384) {
+        const flags = at + 16_384 < long.length ? 0 : frames.END_HEADERS;
+        await connection.send(frame(frames.CONTINUATION, flags, 1, long.subarray(at, at + 16_384)));
+      }
+    },
+  ],
+];
+
+describe.each(DOORS)("%s", (_door, addressOf) => {
+  test.each(FLOODS)("cuts off who %s, and nobody else notices", async (_what, flood) => {
+    await using doors = await startDoors({ limits: { maxConcurrentStreams: 100 } });
+    const address = addressOf(doors);
+    const watch = await openWatch(address);
+    const hostile = await rawHttp2(address);
+    const flooding = flood(hostile);
+    await expectServed(address);
+    await flooding;
+    await hostile.closed;
+    await expectServed(address);
+    expect(watch.isOpen).toBe(true);
+    watch.end();
+    await eventually("all connections are closed", () => doors.gate.open === 0);
+    expect(doors.logged.filter((line) => JSON.parse(line).level >= 40)).toEqual([]);
+  });
+
+  test("bears connections that end anywhere in a call", async () => {
+    await using doors = await startDoors();
+    const address = addressOf(doors);
+    const whole = Buffer.concat([
+      frames.PREFACE,
+      frame(frames.SETTINGS, 0, 0),
+      frame(frames.HEADERS, frames.END_HEADERS, 1, block),
+      frame(frames.DATA, 0, 1, envelope(Buffer.from([0x12, 0x01, 0x61])).subarray(0, 6)),
+      frame(frames.DATA, frames.END_STREAM, 1, Buffer.from([0x01, 0x61])),
+    ]);
+    for (let length = 1; length < whole.length; length += 3) {
+      const socket = await tcp(address);
+      socket.resume();
+      if (length % 2 === 0) socket.end(whole.subarray(0, length));
+      else socket.write(whole.subarray(0, length), () => socket.resetAndDestroy());
+    }
+    await expectServed(address);
+    expect(doors.logged.filter((line) => JSON.parse(line).level >= 40)).toEqual([]);
+  });
+
+  test("refuses a stream whose message grows above 1 MiB when decompressed, and keeps the connection", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const bomb = envelope(gzipSync(Buffer.alloc(200_000_000)), 1);
+    const { response, stream } = http2Call(session, HEARTBEAT, {
+      "content-type": "application/grpc",
+      "grpc-encoding": "gzip",
+    });
+    stream.write(bomb);
+    const { code, reason, metadata } = failureOf(errorIn(await response));
+    expect({ code, reason, metadata }).toEqual({
+      code: Code.ResourceExhausted,
+      reason: "LIMIT_EXCEEDED",
+      metadata: { limit: "maxMessageBytes", maxMessageBytes: "1048576" },
+    });
+    const next = http2Call(session, GET_AGENT, { "content-type": "application/grpc" });
+    next.stream.end(envelope(""));
+    expect((await next.response).trailers.get("grpc-status")).toBe("0");
+    session.destroy();
+  });
+
+  test("refuses a message that announces 4 GiB before it comes", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const { response, stream } = http2Call(session, HEARTBEAT, { "content-type": "application/grpc" });
+    stream.write(Buffer.concat([Buffer.from([0]), u32(0xffff_ffff)]));
+    expect(failureOf(errorIn(await response))).toMatchObject({
+      code: Code.ResourceExhausted,
+      reason: "LIMIT_EXCEEDED",
+    });
+    session.destroy();
+  });
+
+  test("lets no more connections in than it may, and takes new ones when some are gone", async () => {
+    await using doors = await startDoors({ connectionLimits: { maxConnections: 3 } });
+    const address = addressOf(doors);
+    const held = [await http2Connect(address), await http2Connect(address)];
+    const third = await http2Connect(address);
+    await expectRefused(address);
+    expect(doors.gate.open).toBe(3);
+    third.destroy();
+    await eventually("its place is free", () => doors.gate.open === 2);
+    await expectServed(address);
+    for (const session of held) session.destroy();
+    expect(doors.logged.filter((line) => line.includes("too many are open"))).toHaveLength(1);
+  });
+
+  test("lets an address connect only so often", async () => {
+    await using doors = await startDoors({ connectionLimits: { connectionsPerSecond: 1 } });
+    const [host, port] = addressOf(doors).split(":");
+    for (let index = 0; index < 100 && doors.gate.refused === 0; index += 1) {
+      const socket = connect(Number(port), host).on("error", () => undefined);
+      await new Promise<void>((resolve) => socket.once("connect", resolve).once("close", () => resolve()));
+      socket.destroy();
+    }
+    await eventually("one was refused", () => doors.gate.refused > 0);
+    expect(doors.logged.filter((line) => line.includes("too many come from one address"))).toHaveLength(1);
+  });
+});
+
+describe("the Connect door, over HTTP/1.1", () => {
+  test("gives up slow headers, slow bodies, and who says nothing", async () => {
+    await using doors = await startDoors({
+      limits: { headersMs: 300, wholeRequestMs: 600, sniffMs: 300, keepAliveMs: 300, requestMs: 400 },
+    });
+    const starts = [
+      "",
+      "P",
+      "GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ",
+      "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n",
+      `POST ${GET_AGENT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{`,
+      "POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
+      `POST ${GET_AGENT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1\r\n`,
+    ];
+    await Promise.all(
+      starts.map(async (start) => {
+        const socket = await tcp(doors.connectAddress);
+        const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+        socket.resume().write(start);
+        // A byte now and then keeps nobody here; it is of no use to a request that waits for its headers' end.
+        const trickle = setInterval(() => socket.writable && start.endsWith("slow: ") && socket.write("x"), 50);
+        await closed;
+        clearInterval(trickle);
+      }),
+    );
+    expect((await http1(doors.connectAddress, "/healthz", { method: "GET" })).status).toBe(200);
+  });
+
+  test("bears what is no HTTP, endless chunks' extensions, and requests piled upon each other", async () => {
+    await using doors = await startDoors();
+    const hostile = [
+      "\0\0\0\0\r\n\r\n",
+      "GET / HTTP/9.9\r\n\r\n",
+      `POST ${GET_AGENT} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /x`,
+      `POST ${GET_AGENT} HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n`,
+      `POST ${GET_AGENT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1;${"x".repeat(100_000)}\r\n`,
+      `GET /${"x".repeat(100_000)} HTTP/1.1\r\nhost: x\r\n\r\n`,
+      `GET / HTTP/1.1\r\n${"x: y\r\n".repeat(100_000)}`,
+    ];
+    for (const text of hostile) {
+      const socket = await tcp(doors.connectAddress);
+      const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+      let answer = "";
+      socket.on("data", (chunk: Buffer) => {
+        answer += chunk.toString("latin1");
+      });
+      socket.write(text);
+      await closed;
+      expect(answer, text.slice(0, 80)).toMatch(/^(HTTP\/1\.1 4\d\d |$)/);
+    }
+    const piled = await tcp(doors.connectAddress);
+    piled.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2_000));
+    await once(piled, "data");
+    expect((await http1(doors.connectAddress, "/healthz", { method: "GET" })).status).toBe(200);
+    piled.destroy();
+    expect(doors.logged.filter((line) => JSON.parse(line).level >= 40)).toEqual([]);
+  });
+});
+
+describe.each(DOORS)("%s limits a caller", (_door, addressOf) => {
+  async function getAgent(address: string, path = GET_AGENT) {
+    const session = await http2Connect(address);
+    const { response, stream } = http2Call(session, path, { "content-type": "application/grpc" });
+    stream.end(envelope(""));
+    const answer = await response;
+    session.destroy();
+    return answer;
+  }
+
+  test("to so many calls a second, and says when the next may come; health answers all the same", async () => {
+    await using doors = await startDoors({ callLimits: { requestsPerSecond: 1, streamsPerCaller: 10 } });
+    const address = addressOf(doors);
+    await getAgent(address);
+    await getAgent(address);
+    const { code, reason, metadata, retryMs } = failureOf(errorIn(await getAgent(address)));
+    expect({ code, reason, metadata }).toEqual({
+      code: Code.ResourceExhausted,
+      reason: "LIMIT_EXCEEDED",
+      metadata: { limit: "requestsPerSecond", requestsPerSecond: "1" },
+    });
+    expect(retryMs).toBeGreaterThan(0);
+    expect(retryMs).toBeLessThanOrEqual(1_000);
+    expect((await getAgent(address, "/grpc.health.v1.Health/Check")).trailers.get("grpc-status")).toBe("0");
+  });
+
+  test("to so many streams, and gives their places back", async () => {
+    await using doors = await startDoors({ callLimits: { requestsPerSecond: 100, streamsPerCaller: 2 } });
+    const address = addressOf(doors);
+    const watches = [await openWatch(address), await openWatch(address)];
+    const { code, reason, metadata, retryMs } = failureOf(errorIn(await getAgent(address, WATCH)));
+    expect({ code, reason, metadata, retryMs }).toEqual({
+      code: Code.ResourceExhausted,
+      reason: "LIMIT_EXCEEDED",
+      metadata: { limit: "streamsPerCaller", streamsPerCaller: "2" },
+      retryMs: 5_000,
+    });
+    watches[0]?.end();
+    await eventually("a place is free", () => doors.pipeline.openStreams.size === 1);
+    watches.push(await openWatch(address));
+    for (const watch of watches) watch.end();
+  });
+});

@@ -1,0 +1,43 @@
+import { describe, expect, test } from "vitest";
+import { networkOf } from "../../src/rpc/network.ts";
+import { TokenBuckets } from "../../src/rpc/token-buckets.ts";
+
+describe("token buckets", () => {
+  test("give a burst, then so many a second, each key its own", () => {
+    let now = 0;
+    const buckets = new TokenBuckets({ perSecond: 10, burst: 3, now: () => now });
+    expect([1, 2, 3, 4].map(() => buckets.take("a"))).toEqual([0, 0, 0, 100]);
+    expect(buckets.take("b")).toBe(0);
+    now = 99;
+    expect(buckets.take("a")).toBe(1);
+    now = 100;
+    expect(buckets.take("a")).toBe(0);
+    now = 3_600_000;
+    expect([1, 2, 3, 4].map(() => buckets.take("a") > 0)).toEqual([false, false, false, true]);
+  });
+
+  test("forget who came least lately, and so stay few", () => {
+    const buckets = new TokenBuckets({ perSecond: 1, burst: 1, maxKeys: 2, now: () => 0 });
+    buckets.take("a");
+    buckets.take("b");
+    buckets.take("a");
+    buckets.take("c");
+    expect(buckets.size).toBe(2);
+    expect(buckets.take("a")).toBeGreaterThan(0);
+    for (let index = 0; index < 10_000; index += 1) buckets.take(String(index));
+    expect(buckets.size).toBe(2);
+  });
+});
+
+test.each([
+  ["10.1.2.3", "10.1.2.3"],
+  ["::ffff:10.1.2.3", "10.1.2.3"],
+  ["::1", "0:0:0:0::/64"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["2001:0db8::1", "2001:db8:0:0::/64"],
+  ["fe80::1%eth0", "fe80:0:0:0::/64"],
+  ["1::", "1:0:0:0::/64"],
+  ["", ""],
+])("the network of %s", (address, network) => {
+  expect(networkOf(address)).toBe(network);
+});
