@@ -13,6 +13,7 @@ import type { Logger } from "pino";
 import { Refusal } from "../../domain/errors.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
+import { withExplainedInput } from "./explained-input.ts";
 import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
@@ -51,7 +52,7 @@ export function createConnectCalls(
   });
   const handlers = new Map<string, UniversalHandler>();
   for (const service of services) {
-    for (const handler of createUniversalServiceHandlers(service, protocols))
+    for (const handler of createUniversalServiceHandlers(withExplainedInput(service), protocols))
       handlers.set(handler.requestPath, handler);
   }
 

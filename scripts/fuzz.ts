@@ -1,0 +1,72 @@
+// Sends random, mutated and hostile inputs to both doors of a real service, and judges the answers. See --help.
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
+import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
+import { faultsIn, fuzzReport } from "../test/fuzz/report.ts";
+import { runFuzz } from "../test/fuzz/run-fuzz.ts";
+
+const HELP = `npm run fuzz -- [options]
+  --seed N       inputs follow from it (default: of the moment)
+  --inputs N     how many (default 100000)
+  --minutes N    for how long at most (default 15)
+Exit codes: 0 all held, 1 something did not, 2 the run could not be made.`;
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string" },
+    inputs: { type: "string", default: "100000" },
+    minutes: { type: "string", default: "15" },
+    help: { type: "boolean", default: false },
+  },
+});
+
+if (values.help) console.log(HELP);
+else process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const seed = values.seed === undefined ? Date.now() % 1_000_000_007 : Number(values.seed);
+  console.log(`seed ${seed}`);
+  const folder = await mkdtemp(join(tmpdir(), "harborforge-fuzz-"));
+  try {
+    // PostgreSQL of root runs by another account, which has to pass through.
+    await chmod(folder, 0o711);
+    const postgres = await startEmbeddedPostgres({ dataDir: join(folder, "data"), log: { info() {}, warn() {} } });
+    try {
+      await using service = await startFuzzedService(postgres.connectionString);
+      const result = await runFuzz({
+        seed,
+        inputs: Number(values.inputs),
+        forMs: Number(values.minutes) * 60_000,
+        doors: service.doors,
+        pid: service.pid,
+        onLine: progress(),
+      });
+      const faults = faultsIn(service.log);
+      for (const line of fuzzReport(result)) console.log(line);
+      console.log(`${faults.length} faults in the log`);
+      for (const fault of faults.slice(0, 10)) console.log(`  ${fault}`);
+      return result.violations.length === 0 && faults.length === 0 ? 0 : 1;
+    } finally {
+      await postgres.stop();
+    }
+  } catch (error) {
+    console.error(error);
+    return 2;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** One line in five seconds. */
+function progress(): (line: string) => void {
+  let saidAt = 0;
+  return (line) => {
+    const now = performance.now();
+    if (now - saidAt < 5_000) return;
+    saidAt = now;
+    console.log(`  ${line}`);
+  };
+}

@@ -1,0 +1,139 @@
+import { gzipSync } from "node:zlib";
+import { type DescMethod, toBinary, toJson } from "@bufbuild/protobuf";
+import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { Health } from "../../gen/health/v1/health_pb.ts";
+import type { Random } from "../chaos/random.ts";
+import type { Attempt, Protocol } from "./callers.ts";
+import { hostileMessage, mutated, mutatedJson, randomBytes, withHalfPairs } from "./hostile-values.ts";
+
+export interface Doors {
+  readonly grpc: string;
+  readonly http: string;
+}
+
+const METHODS: readonly DescMethod[] = [
+  ...UserService.methods,
+  ...AgentService.methods,
+  // Each once more: what is in them matters more than health and reflection.
+  ...UserService.methods,
+  ...AgentService.methods,
+  ...Health.methods,
+  ...ServerReflection.methods,
+];
+
+/** How long a stream is watched, and an answer waited for, in milliseconds. */
+const STREAM_MS = 150;
+const ANSWER_MS = 20_000;
+
+/** What is sent next: a call with hostile values, or one whose bytes, framing or headers are broken. */
+export function nextAttempt(random: Random, doors: Doors): Attempt {
+  const method = random.pick(METHODS);
+  const path = `/${method.parent.typeName}/${method.name}`;
+  const streams = method.methodKind !== "unary";
+  const atGrpcDoor = random.chance(0.45);
+  const [http, protocol]: [1 | 2, Protocol] = atGrpcDoor
+    ? [2, "grpc"]
+    : [random.chance(0.5) ? 1 : 2, random.pick(streams ? STREAMING : UNARY)];
+  const http2 = protocol === "grpc" ? 2 : http;
+  const json = !atGrpcDoor && random.chance(0.5);
+  const broken = random.chance(0.45);
+  const messages = Array.from({ length: clientStreams(method) ? Math.floor(random.between(0, 4)) : 1 }, () =>
+    oneMessage(method, random, json, broken && random.chance(0.7)),
+  );
+  const headers = broken && random.chance(0.25) ? brokenHeaders(random) : {};
+  const [first = new Uint8Array(0)] = messages;
+  let body: Uint8Array;
+  if (protocol === "connect" || protocol === "connect-get") body = first;
+  else body = Buffer.concat(messages.map((message) => enveloped(message, random, broken, headers)));
+  if (broken && random.chance(0.15)) body = mutated(body, random);
+  return {
+    address: atGrpcDoor ? doors.grpc : doors.http,
+    http: http2,
+    protocol,
+    json,
+    path: protocol === "connect-get" ? query(path, first, json, random, broken) : path,
+    headers,
+    body,
+    withinMs: streams ? STREAM_MS : ANSWER_MS,
+    streams,
+  };
+}
+
+const UNARY: readonly Protocol[] = ["grpc", "grpc-web", "connect", "connect", "connect-get"];
+const STREAMING: readonly Protocol[] = ["grpc", "grpc-web", "connect-stream"];
+
+function clientStreams({ methodKind }: DescMethod): boolean {
+  return methodKind === "client_streaming" || methodKind === "bidi_streaming";
+}
+
+function oneMessage(method: DescMethod, random: Random, json: boolean, damaged: boolean): Uint8Array {
+  if (damaged && random.chance(0.2)) return randomBytes(random, 300);
+  const message = hostileMessage(method.input, random);
+  if (!json) {
+    const bytes = withHalfPairs(toBinary(method.input, message), false);
+    return damaged ? mutated(bytes, random) : bytes;
+  }
+  let text: string;
+  try {
+    text = JSON.stringify(toJson(method.input, message));
+  } catch {
+    // JSON cannot say some of what binary can, such as a Timestamp out of range.
+    text = '{"agentId":"fuzz-1","updateTime":"2026-01-01T00:00:00Z"}';
+  }
+  return damaged ? mutatedJson(text, random) : withHalfPairs(Buffer.from(text), true);
+}
+
+function enveloped(message: Uint8Array, random: Random, broken: boolean, headers: Record<string, string>): Buffer {
+  let flags = 0;
+  let content = message;
+  let length = message.length;
+  if (broken) {
+    if (random.chance(0.1)) flags = random.pick([1, 2, 3, 0x80, 0xff]);
+    if (headers["grpc-encoding"] === "gzip" || headers["connect-content-encoding"] === "gzip") {
+      flags = 1;
+      content = random.chance(0.7) ? gzipSync(message) : message;
+    }
+    length = content.length;
+    if (random.chance(0.1)) length = random.pick([0, 1, content.length + 1, 0xffff_ffff, 1_048_577]);
+  }
+  const head = Buffer.alloc(5);
+  head.writeUInt8(flags, 0);
+  head.writeUInt32BE(length, 1);
+  return Buffer.concat([head, content]);
+}
+
+function brokenHeaders(random: Random): Record<string, string> {
+  return random.pick<Record<string, string>>([
+    { "grpc-encoding": "gzip" },
+    { "connect-content-encoding": "gzip" },
+    { "content-encoding": "gzip" },
+    { "grpc-encoding": "nonsense" },
+    { "grpc-timeout": "99999999H" },
+    { "grpc-timeout": "1n" },
+    { "grpc-timeout": "soon" },
+    { "connect-timeout-ms": "9999999999" },
+    { "connect-timeout-ms": "-1" },
+    { "connect-protocol-version": "7" },
+    { "content-type": "application/grpc+xml" },
+    { "content-type": "text/plain" },
+    { "content-type": "application/json; charset=utf-16" },
+    { "x-bin": "!!!" },
+    { "x-thing-bin": "AAA=" },
+    { authorization: "Bearer hfa_not.a.token" },
+    { "x-long": "y".repeat(9_000) },
+    { "accept-encoding": "gzip, br, nonsense" },
+    { "grpc-accept-encoding": "gzip" },
+  ]);
+}
+
+function query(path: string, message: Uint8Array, json: boolean, random: Random, broken: boolean): string {
+  // A URL of several kilobytes is refused with the headers, as it should be; here it is to get further.
+  const short = message.subarray(0, 6_000);
+  const base64 = !json || random.chance(0.3);
+  const text = base64 ? Buffer.from(short).toString("base64url") : encodeURIComponent(Buffer.from(short).toString());
+  const encoding = broken && random.chance(0.2) ? "xml" : json ? "json" : "proto";
+  const damaged = broken && random.chance(0.3) ? `${text}${random.pick(["%", "%ff", "=", "&&", "%00", "+"])}` : text;
+  return `${path}?connect=v1&encoding=${encoding}&message=${damaged}${base64 ? "&base64=1" : ""}`;
+}

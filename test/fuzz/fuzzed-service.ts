@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { resolve } from "node:path";
+import type { Doors } from "./attempts.ts";
+
+/** A service in a process of its own, whose memory is its own and whose log is kept. */
+export interface FuzzedService extends AsyncDisposable {
+  readonly doors: Doors;
+  readonly pid: number;
+  /** All it has logged so far. */
+  readonly log: string;
+}
+
+const START_MS = 60_000;
+const MAIN = resolve(import.meta.dirname, "../../src/main.ts");
+
+/** Starts `serve` on free ports, with limits that let the fuzzer through: what it looks for lies behind them. */
+export async function startFuzzedService(databaseUrl: string): Promise<FuzzedService> {
+  const child = spawn(process.execPath, [MAIN, "serve"], {
+    env: {
+      PATH: process.env.PATH,
+      DATABASE_URL: databaseUrl,
+      HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0",
+      HARBORFORGE_HTTP_ADDRESS: "127.0.0.1:0",
+      HARBORFORGE_CONNECTIONS_PER_SECOND: "1000000",
+      HARBORFORGE_REQUESTS_PER_SECOND: "1000000",
+      HARBORFORGE_LOG_FORMAT: "json",
+      HARBORFORGE_LOG_LEVEL: "debug",
+      HARBORFORGE_DRAIN_GRACE: "0s",
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const log: string[] = [];
+  child.stderr.setEncoding("utf8").on("data", (text: string) => log.push(text));
+  const doors = await doorsOf(child, log);
+  return {
+    doors,
+    pid: child.pid ?? 0,
+    get log() {
+      return log.join("");
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill("SIGKILL");
+      await new Promise((done) => child.once("exit", done));
+    },
+  };
+}
+
+function doorsOf(child: ChildProcess, log: readonly string[]): Promise<Doors> {
+  return new Promise((resolveDoors, reject) => {
+    const fail = (why: string): void => {
+      child.kill("SIGKILL");
+      reject(new Error(`the service did not start, ${why}: ${log.join("")}`));
+    };
+    const timer = setTimeout(() => fail("in time"), START_MS);
+    let said = "";
+    child.once("exit", (code) => fail(`it ended with ${code}`));
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      said += text;
+      const [, grpc, http] = /^gRPC {2}http:\/\/(\S+)\nHTTP {2}http:\/\/(\S+)\n/m.exec(said) ?? [];
+      if (grpc === undefined || http === undefined) return;
+      clearTimeout(timer);
+      child.removeAllListeners("exit");
+      resolveDoors({ grpc, http });
+    });
+  });
+}

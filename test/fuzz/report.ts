@@ -1,0 +1,21 @@
+import type { FuzzResult } from "./run-fuzz.ts";
+
+/** What a run says for people. */
+export function fuzzReport({ seed, sent, ms, answers, violations, memory }: FuzzResult): string[] {
+  const sorted = [...answers].sort(([, a], [, b]) => b - a);
+  return [
+    `seed ${seed}: ${sent} inputs in ${(ms / 1_000).toFixed(1)} s`,
+    `memory: ${memory.early} MB after a fifth, ${memory.most} MB at most, ${memory.end} MB at the end`,
+    ...sorted.map(([what, count]) => `  ${String(count).padStart(8)} ${what}`),
+    violations.length === 0 ? "held" : `${violations.length} violations`,
+    ...violations.map((violation) => `  ${JSON.stringify(violation)}`),
+  ];
+}
+
+/** What should never be in a log, whatever anybody sends: faults of ours, with the beginning of each. */
+export function faultsIn(log: string): string[] {
+  return log
+    .split("\n")
+    .filter((line) => /"level":"(error|fatal)"/.test(line) || (line !== "" && !line.startsWith("{")))
+    .map((line) => line.slice(0, 600));
+}

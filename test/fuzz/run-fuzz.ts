@@ -1,0 +1,181 @@
+import { readFile } from "node:fs/promises";
+import { Code } from "@connectrpc/connect";
+import { Random } from "../chaos/random.ts";
+import { type Doors, nextAttempt } from "./attempts.ts";
+import { type Answer, type Attempt, Callers, isServing } from "./callers.ts";
+import { NAMES } from "./hostile-values.ts";
+import { http1Status, sendWildBytes, wildBytes } from "./wild-bytes.ts";
+
+export interface FuzzOptions {
+  readonly seed: number;
+  /** How many inputs; fewer when the time is over. */
+  readonly inputs: number;
+  readonly forMs: number;
+  readonly doors: Doors;
+  /** The process that serves: it has to be there at the end, and its memory is looked at. */
+  readonly pid: number;
+  readonly onLine?: (line: string) => void;
+}
+
+export interface FuzzResult {
+  readonly seed: number;
+  readonly sent: number;
+  readonly ms: number;
+  /** Answers by what they were. */
+  readonly answers: ReadonlyMap<string, number>;
+  /** What should not have been, each kind once, with the number of the input that showed it first. */
+  readonly violations: readonly string[];
+  /** Memory of the process after the first fifth of the inputs, at its most since then, and at the end, in megabytes. */
+  readonly memory: { readonly early: number; readonly most: number; readonly end: number };
+}
+
+/** At once. More only hide from each other what they did. */
+const WORKERS = 16;
+/** Each so many inputs another caller asks whether it is served. */
+const LOOK_EVERY = 250;
+const WILD_SHARE = 0.12;
+const WILD_MS = 60;
+/** Caches, compiled code and the collector's habits; what leaks by input is far beyond it in a long run. */
+const MEMORY_SLACK_MB = 200;
+
+/** Codes that say a fault was ours, or that nobody knows whose. UNAVAILABLE, too: all that is needed is there. */
+const NEVER: ReadonlySet<Code> = new Set([
+  Code.Internal,
+  Code.Unknown,
+  Code.DataLoss,
+  Code.Unavailable,
+  Code.DeadlineExceeded,
+]);
+
+/** Sends inputs that follow from the seed to both doors, and judges what comes back. */
+export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
+  const { seed, inputs, doors } = options;
+  const callers = new Callers();
+  const answers = new Map<string, number>();
+  const violations = new Map<string, string>();
+  const startedAt = performance.now();
+  const endsAt = startedAt + options.forMs;
+  let next = 0;
+  let early = 0;
+  let most = 0;
+
+  const violation = (kind: string, input: number, what: string): void => {
+    if (!violations.has(kind)) violations.set(kind, `${kind} (input ${input}): ${what}`);
+  };
+  const count = (what: string): void => void answers.set(what, (answers.get(what) ?? 0) + 1);
+
+  async function send(input: number): Promise<void> {
+    // Each input by a seed of its own: it can be made again without those before it.
+    const random = new Random((seed * 1_000_003 + input) >>> 0);
+    if (random.chance(WILD_SHARE)) {
+      const bytes = wildBytes(random);
+      const answer = await sendWildBytes(random.pick([doors.grpc, doors.http]), bytes, WILD_MS);
+      const status = http1Status(answer);
+      count(`bytes: ${status ?? (answer.length === 0 ? "nothing" : "frames")}`);
+      if (status !== undefined && status >= 500 && status !== 501 && status !== 505) {
+        violation(`HTTP ${status}`, input, Buffer.from(bytes).toString("latin1", 0, 200));
+      }
+      return;
+    }
+    const attempt = nextAttempt(random, doors);
+    judge(input, attempt, await callers.make(attempt));
+  }
+
+  function judge(input: number, attempt: Attempt, answer: Answer): void {
+    const what = `${attempt.protocol}${attempt.json ? " JSON" : ""} over HTTP/${attempt.http} ${attempt.path.slice(0, 120)}`;
+    switch (answer.kind) {
+      case "refused":
+        count(Code[answer.code]);
+        if (NEVER.has(answer.code) && !askedForIt(attempt, answer.code)) {
+          violation(`${Code[answer.code]} ${attempt.path.split("?", 1)[0]}`, input, `${what}: ${answer.message}`);
+        }
+        if (!answer.hasReason) violation(`no reason with ${Code[answer.code]}`, input, `${what}: ${answer.message}`);
+        return;
+      case "http":
+        count(`HTTP ${answer.status}`);
+        if (answer.status >= 500) violation(`HTTP ${answer.status}`, input, what);
+        return;
+      case "silent":
+        count(answer.kind);
+        violation("no answer", input, what);
+        return;
+      case "cut":
+        // A connection is shared: whoever breaks its rules ends it for the others on it.
+        count(`cut: ${answer.why}`);
+        return;
+      default:
+        count(answer.kind);
+    }
+  }
+
+  /** Users and agents that calls can be about; some were deleted by the inputs. */
+  async function populate(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      await callers.make({
+        address: doors.http,
+        http: 1,
+        protocol: "connect",
+        json: true,
+        path: "/harborforge.agents.v1.UserService/CreateUser",
+        body: Buffer.from(JSON.stringify({ username: name, agentId: name, clawIdentifier: "fuzz-claw" })),
+        withinMs: 10_000,
+        streams: false,
+      });
+    }
+  }
+
+  async function look(input: number): Promise<void> {
+    await populate(new Random(input).sample(NAMES, 4));
+    const memory = await memoryOf(options.pid);
+    if (memory === undefined) violation("the process is gone", input, "it crashed");
+    else if (input >= inputs / 5) {
+      if (early === 0) early = memory;
+      most = Math.max(most, memory);
+    }
+    for (const address of [doors.grpc, doors.http]) {
+      if (!(await isServing(address))) violation("the next call is not served", input, address);
+    }
+    options.onLine?.(
+      `${input} inputs, ${Math.round(performance.now() - startedAt)} ms, ${memory ?? "?"} MB, ${violations.size} violations`,
+    );
+  }
+
+  async function work(): Promise<void> {
+    while (next < inputs && performance.now() < endsAt && !violations.has("the process is gone")) {
+      const input = next;
+      next += 1;
+      await send(input);
+      if (input % LOOK_EVERY === 0) await look(input);
+    }
+  }
+
+  try {
+    await populate(NAMES);
+    await Promise.all(Array.from({ length: WORKERS }, work));
+    await look(next);
+    const end = (await memoryOf(options.pid)) ?? 0;
+    if (early > 0 && end > early + MEMORY_SLACK_MB) violation("memory", next, `${early} MB grew to ${end} MB`);
+    return {
+      seed,
+      sent: next,
+      ms: Math.round(performance.now() - startedAt),
+      answers,
+      violations: [...violations.values()],
+      memory: { early, most, end },
+    };
+  } finally {
+    callers.close();
+  }
+}
+
+/** A deadline that nobody could keep. */
+function askedForIt({ headers = {} }: Attempt, code: Code): boolean {
+  return code === Code.DeadlineExceeded && headers["grpc-timeout"] === "1n";
+}
+
+/** What a process holds in memory, in megabytes; undefined when it is gone. */
+async function memoryOf(pid: number): Promise<number | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(status)?.[1];
+  return kilobytes === undefined ? undefined : Math.round(Number(kilobytes) / 1_024);
+}
