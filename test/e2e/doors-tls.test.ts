@@ -124,7 +124,8 @@ describe("TLS", () => {
         GET_AGENT,
         (bytes: Buffer) => bytes,
         (bytes) => bytes,
-        Buffer.alloc(0),
+        // An `agent_id` of one letter.
+        Buffer.from("\n\u0001a"),
         { deadline: Date.now() + 5_000 },
         (failed) => resolve(failed),
       );
