@@ -11,7 +11,7 @@ import {
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { describe, expect, it } from "vitest";
 import { compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
-import { faultyField, PATTERN_WORDS } from "../../src/rpc/validation/violation-words.ts";
+import { blamedField, PATTERN_WORDS } from "../../src/rpc/validation/violation-words.ts";
 
 const PACKAGE = "harborforge.agents.v1";
 
@@ -119,7 +119,7 @@ describe("the rules of the contract", () => {
     const rules = requests.flatMap((desc) => getOption(desc, messageRules).cel.map((rule) => ({ desc, rule })));
     expect(rules.length).toBeGreaterThan(5);
     for (const { desc, rule } of rules) {
-      expect(faultyField(desc, rule.id), `${desc.name}: ${rule.id}`).toBeDefined();
+      expect(blamedField(desc, rule.id), `${desc.name}: ${rule.id}`).toBeDefined();
       expect(rule.message).toMatch(/^must /);
     }
   });

@@ -6,9 +6,9 @@ import {
   oneof as oneofRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { readFields } from "../../domain/validation.ts";
+import { MOST_VIOLATIONS, readFields } from "../../domain/validation.ts";
 import { compileShapeCheck } from "./shape-check.ts";
-import { wordsOf } from "./violation-words.ts";
+import { faultyFields } from "./violation-words.ts";
 
 /**
  * Refuses a request that breaks a rule of the contract: those that stand in the proto files.
@@ -64,7 +64,11 @@ export function compileRuleCheck(desc: DescMessage): RequestCheck | undefined {
         throw result.error;
       case "invalid":
         readFields((violations) => {
-          for (const { field, description } of wordsOf(desc, result.violations)) violations.add(field, description);
+          const faulty = faultyFields(desc, result.violations);
+          // The rest is counted, not told: a list of a thousand bad values must not cost a thousand sentences.
+          for (const [index, { field, describe }] of faulty.entries()) {
+            violations.add(field, index < MOST_VIOLATIONS ? describe() : "");
+          }
         });
     }
   };

@@ -6,7 +6,6 @@ import {
   field as fieldRules,
   type StringRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { FieldViolation } from "../../domain/errors.ts";
 
 /**
  * What the patterns of the contract mean. A rule can name a pattern and no sentence; the library would show callers the
@@ -20,21 +19,26 @@ export const PATTERN_WORDS: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
-/**
- * Says violations as the contract does: one for each field, under its path in the proto files, in the order in which
- * the fields are declared there, in a phrase that begins with «must».
- */
-export function wordsOf(desc: DescMessage, violations: readonly Violation[]): FieldViolation[] {
-  const byField = new Map<string, { readonly path: Path; readonly description: string }>();
+/** A field that breaks a rule. */
+export interface FaultyField {
+  /** Its path as in the proto files. */
+  readonly field: string;
+  /** A phrase that begins with «must». Read of the few that are told alone: its rules are decoded for it. */
+  describe(): string;
+}
+
+/** Says violations as the contract does: one for each field, in the order in which the fields are declared. */
+export function faultyFields(desc: DescMessage, violations: readonly Violation[]): FaultyField[] {
+  const byField = new Map<string, { readonly path: Path; readonly violation: Violation }>();
   for (const violation of violations) {
     const path = placeOf(desc, violation);
     const field = pathToString(path);
     // What is wrong first, is said: a missing name is too short, too.
-    if (!byField.has(field)) byField.set(field, { path, description: describe(violation) });
+    if (!byField.has(field)) byField.set(field, { path, violation });
   }
   return [...byField]
     .sort(([, one], [, other]) => comparePaths(one.path, other.path))
-    .map(([field, { description }]) => ({ field, description }));
+    .map(([field, { violation }]) => ({ field, describe: () => describe(violation) }));
 }
 
 /**
@@ -44,12 +48,12 @@ export function wordsOf(desc: DescMessage, violations: readonly Violation[]): Fi
 function placeOf(desc: DescMessage, { field: path, rule, ruleId }: Violation): Path {
   const last = path.at(-1);
   if (rule.length > 0 || last?.kind === "oneof") return path;
-  const field = faultyField(messageAt(desc, path), ruleId);
+  const field = blamedField(messageAt(desc, path), ruleId);
   return field === undefined ? path : [...path, field];
 }
 
 /** The field that a rule over several of a message blames: the one that its id begins with. */
-export function faultyField(desc: DescMessage | undefined, ruleId: string): DescField | undefined {
+export function blamedField(desc: DescMessage | undefined, ruleId: string): DescField | undefined {
   const [name] = ruleId.split(".", 1);
   return desc?.fields.find((field) => field.name === name);
 }
