@@ -59,11 +59,11 @@ export async function* tellSince(
 
 /**
  * A watcher that conflates reads on before it tells: who is pages behind is behind by less when they are merged. It tells
- * when there is no room for another page. Everything up to `revision` was offered.
+ * when there is no room for another page, or no time. Everything up to `revision` was offered.
  */
 function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Generator<WatchMessage, void> {
   if (!watcher.hasNews) watcher.advance(revision);
-  if (!watcher.hasRoomFor(pageSize)) {
+  if (watcher.isOld || !watcher.hasRoomFor(pageSize)) {
     while (watcher.hasNews && watcher.goesOn()) {
       const message = watcher.next(revision);
       if (message !== undefined) yield message;

@@ -130,9 +130,18 @@ export class Watcher {
     return this.#endsAt;
   }
 
-  /** Whether it has been open for long enough, and what it was told is a place to resume from. */
+  /** Whether it has been open for long enough. */
+  get isOld(): boolean {
+    return performance.now() >= this.#endsAt;
+  }
+
+  /**
+   * Whether it is old, and what it was told is a place to resume from. Not before it has got somewhere, where there is
+   * something to tell: who needs longer than that to catch up would come back to the same place again and again.
+   */
   get mayEnd(): boolean {
-    return this.#whole && performance.now() >= this.#endsAt;
+    if (!this.#whole || !this.isOld) return false;
+    return !this.hasNews || this.#after > (this.query.afterRevision ?? 0n);
   }
 
   /** Ends a wait when a promise settles. */

@@ -358,24 +358,43 @@ describe("an open watch", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it("ends when it is old enough also where it is still far behind, and has got somewhere by then", async () => {
+  it.each([
+    false,
+    true,
+  ])("ends when it is old enough also where it is still far behind, and has got somewhere by then (conflating: %s)", async (conflate) => {
     await using scene = await startScene({ maxAgeMs: 60, pageSize: 2, ringCapacity: 4 });
     const { source } = scene;
     const agent = source.create("agent");
     for (let n = 0; n < 200; n += 1) source.change(agent, { status: n % 2 === 0 ? "busy" : "idle" });
     await scene.settle();
+    source.delay = () => sleep(3);
     let revision = 100n;
     const heard: bigint[] = [];
     while (revision < source.revision) {
-      await using reader = scene.read({ afterRevision: revision, pace: () => sleep(5) });
+      await using reader = scene.read({ afterRevision: revision, conflate });
       expect(await reader.end()).toMatchObject({ reason: "DRAINING" });
       expect(reader.revision).toBeGreaterThan(revision);
       if (revision === 100n) expect(reader.revision).toBeLessThan(200n);
       heard.push(...reader.revisions);
       revision = reader.revision;
     }
-    expect(heard).toEqual(source.transitions.map((one) => one.revision));
+    if (!conflate) expect(heard).toEqual(source.transitions.map((one) => one.revision));
+    expect(heard.at(-1)).toBe(source.revision);
     expect(scene.hub.size).toBe(0);
+  });
+
+  it.each([false, true])("gets somewhere however soon it is old (conflating: %s)", async (conflate) => {
+    await using scene = await startScene({ maxAgeMs: 0 });
+    const agent = scene.source.create("agent");
+    scene.source.change(agent, { status: "busy" });
+    await scene.settle();
+    await using reader = scene.read({ afterRevision: 100n, conflate });
+    expect(await reader.end()).toMatchObject({ reason: "DRAINING" });
+    expect(reader.revisions).toEqual([101n, 102n]);
+    expect(reader.revision).toBe(102n);
+    await using idle = scene.read({ afterRevision: 102n, conflate });
+    expect(await idle.end()).toMatchObject({ reason: "DRAINING" });
+    expect(idle.revision).toBe(102n);
   });
 
   it("that is old enough before its snapshot is whole waits for it in peace", async () => {
