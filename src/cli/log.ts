@@ -1,9 +1,20 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
 import type { Config } from "../config.ts";
+import { loggedError } from "./logged-error.ts";
 
 /** Nothing of ours logs these; if something does one day, it stays out of the log. */
-const SECRETS = ["password", "token", "authorization", "connectionString", "databaseUrl"];
+const SECRETS = [
+  "password",
+  "token",
+  "secret",
+  "authorization",
+  "cookie",
+  "headers",
+  "connectionString",
+  "databaseUrl",
+  "DATABASE_URL",
+];
 
 /** The log goes to standard error: standard output is for what the program was asked to say. */
 export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr: NodeJS.WriteStream): Logger {
@@ -18,6 +29,7 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: (error: unknown) => loggedError(error) },
       redact: [...SECRETS, ...SECRETS.map((name) => `*.${name}`)],
     },
     destination,

@@ -14,7 +14,10 @@ const START_MS = 60_000;
 const MAIN = resolve(import.meta.dirname, "../../src/main.ts");
 
 /** Starts `serve` on free ports, with limits that let the fuzzer through: what it looks for lies behind them. */
-export async function startFuzzedService(databaseUrl: string): Promise<FuzzedService> {
+export async function startFuzzedService(
+  databaseUrl: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<FuzzedService> {
   const child = spawn(process.execPath, [MAIN, "serve"], {
     env: {
       PATH: process.env.PATH,
@@ -24,8 +27,9 @@ export async function startFuzzedService(databaseUrl: string): Promise<FuzzedSer
       HARBORFORGE_CONNECTIONS_PER_SECOND: "1000000",
       HARBORFORGE_REQUESTS_PER_SECOND: "1000000",
       HARBORFORGE_LOG_FORMAT: "json",
-      HARBORFORGE_LOG_LEVEL: "debug",
+      HARBORFORGE_LOG_LEVEL: "trace",
       HARBORFORGE_DRAIN_GRACE: "0s",
+      ...env,
     },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -1,0 +1,101 @@
+import { fileURLToPath } from "node:url";
+
+/** What the log has of an error. */
+export interface LoggedError {
+  /** The class of the error, such as `TypeError`. */
+  readonly type: string;
+  /** What a machine calls it: an SQLSTATE, or Node's `ECONNREFUSED`. */
+  readonly code?: string;
+  readonly message?: string;
+  /** What of the database it was about, by name. */
+  readonly table?: string;
+  readonly constraint?: string;
+  /** Where in our own code it passed, the innermost first: file and line, and nothing else of the stack. */
+  readonly at?: readonly string[];
+  readonly cause?: LoggedError;
+}
+
+const MAX_MESSAGE_LENGTH = 500;
+const MAX_PLACES = 6;
+const MAX_CAUSES = 3;
+
+/**
+ * What may be logged of an error. What a driver or a library says quotes what it was given: statements with what is in
+ * them, keys that exist already, addresses with passwords. So of theirs there is the code alone, which names the fault as
+ * well; and of a stack what leads into our files.
+ */
+export function loggedError(error: unknown, causes = MAX_CAUSES): LoggedError {
+  if (!(error instanceof Error)) return { type: typeof error };
+  const code = textOf(error, "code");
+  const table = textOf(error, "table");
+  const constraint = textOf(error, "constraint");
+  const at = placesIn(error);
+  return {
+    type: error.constructor.name || error.name,
+    ...(code === undefined ? {} : { code }),
+    ...(isForeign(error) ? {} : { message: scrubbed(error.message) }),
+    ...(table === undefined ? {} : { table }),
+    ...(constraint === undefined ? {} : { constraint }),
+    ...(at.length === 0 ? {} : { at }),
+    ...(error.cause === undefined || causes === 0 ? {} : { cause: loggedError(error.cause, causes - 1) }),
+  };
+}
+
+/** Names of errors that the language itself makes, of what the code did; and of what our own code throws. */
+const OWN_TYPES = new Set([
+  "TypeError",
+  "RangeError",
+  "ReferenceError",
+  "AssertionError",
+  "Refusal",
+  "TlsError",
+  "AddressError",
+  "ConfigError",
+  "MigrationError",
+  "EmbeddedPostgresError",
+]);
+
+/** Whether somebody else wrote the message. A plain `Error` may be anybody's: it is ours when it was made in our files. */
+function isForeign(error: Error): boolean {
+  if (textOf(error, "code") !== undefined || textOf(error, "severity") !== undefined) return true;
+  const type = error.constructor.name;
+  if (OWN_TYPES.has(type)) return false;
+  return type !== "Error" || !OUR_FILE.test(firstFrame(error));
+}
+
+function firstFrame({ stack = "" }: Error): string {
+  return stack.split("\n").find((line) => /^\s+at /.test(line)) ?? "";
+}
+
+/** What looks like a statement, an address with a password, or a credential is left out also of what we say ourselves. */
+const SECRETS: readonly [RegExp, string][] = [
+  [/\b([a-z][a-z0-9+.-]*:\/\/)[^/\s@]*@/gi, "$1"],
+  [/\b(bearer|basic)\s+\S+/gi, "$1 …"],
+  [/\beyJ[\w-]+\.[\w-]+\.[\w-]*/g, "…"],
+  [/\b(select|insert\s+into|update|delete\s+from|with)\b.*\b(from|into|values|set|where|as)\b[\s\S]*/gi, "…"],
+];
+
+function scrubbed(message: string): string {
+  const clean = SECRETS.reduce((text, [pattern, instead]) => text.replace(pattern, instead), message);
+  return clean.length > MAX_MESSAGE_LENGTH ? `${clean.slice(0, MAX_MESSAGE_LENGTH)}…` : clean;
+}
+
+function textOf(error: Error, property: string): string | undefined {
+  const value: unknown = Reflect.get(error, property);
+  if (typeof value !== "string" && typeof value !== "number") return undefined;
+  const text = String(value);
+  // Codes and names are single words; what is none is somebody's sentence.
+  return /^[\w.-]{1,63}$/.test(text) ? text : undefined;
+}
+
+const TOP = fileURLToPath(new URL("../../", import.meta.url));
+const OUR_FILE = new RegExp(
+  `${TOP.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}((?:src|gen|migrations|test|scripts)/[^:)]+:\\d+)`,
+);
+
+function placesIn({ stack = "" }: Error): string[] {
+  return stack
+    .split("\n")
+    .flatMap((line) => (/^\s+at /.test(line) ? (OUR_FILE.exec(line)?.[1] ?? []) : []))
+    .slice(0, MAX_PLACES);
+}

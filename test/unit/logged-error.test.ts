@@ -1,0 +1,76 @@
+import { DatabaseError } from "pg";
+import { describe, expect, test } from "vitest";
+import { loggedError } from "../../src/cli/logged-error.ts";
+import { Refusal } from "../../src/domain/errors.ts";
+
+/** As Knex words what PostgreSQL said. */
+function databaseError(): Error {
+  const error = new DatabaseError(
+    'insert into "users" ("username") values ($1) - duplicate key value violates unique constraint "users_username_key"',
+    1,
+    "error",
+  );
+  return Object.assign(error, {
+    code: "23505",
+    severity: "ERROR",
+    detail: "Key (username)=(ada) already exists.",
+    table: "users",
+    constraint: "users_username_key",
+    where: 'SQL statement "insert into users"',
+  });
+}
+
+describe("of an error the log has", () => {
+  test("the code and the names, not the words, where the database's driver made it", () => {
+    const logged = loggedError(databaseError());
+    expect(logged).toMatchObject({
+      type: "DatabaseError",
+      code: "23505",
+      table: "users",
+      constraint: "users_username_key",
+    });
+    expect(JSON.stringify(logged)).not.toMatch(/insert|duplicate|ada|statement/i);
+  });
+
+  test("what the language says of our own code, and where it was", () => {
+    const broken = (): number => JSON.parse("{}").name.length;
+    let thrown: unknown;
+    try {
+      broken();
+    } catch (error) {
+      thrown = error;
+    }
+    const logged = loggedError(thrown);
+    expect(logged).toMatchObject({ type: "TypeError", message: expect.stringContaining("length") });
+    expect(logged.at?.[0]).toMatch(/^test\/unit\/logged-error\.test\.ts:\d+$/);
+    expect(JSON.stringify(logged)).not.toMatch(/node_modules|file:|\\n/);
+  });
+
+  test("its causes, as carefully", () => {
+    const error = new Refusal("DATABASE_UNAVAILABLE", "the database is away: try again", { cause: databaseError() });
+    expect(loggedError(error)).toMatchObject({
+      type: "Refusal",
+      message: "the database is away: try again",
+      cause: { type: "DatabaseError", code: "23505" },
+    });
+    const endless = new Error("round");
+    endless.cause = endless;
+    expect(JSON.stringify(loggedError(endless)).length).toBeLessThan(5_000);
+  });
+
+  test("nothing that looks like a credential or a statement, also where we wrote it", () => {
+    for (const secret of [
+      "cannot reach postgres://ada:hunter2@db:5432/agents now",
+      "header authorization: Bearer hunter2",
+      "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2",
+      "failed: select hunter2 from users where true",
+    ]) {
+      expect(JSON.stringify(loggedError(new RangeError(secret)))).not.toContain("hunter2");
+    }
+  });
+
+  test("its kind alone, where it is no error", () => {
+    expect(loggedError("hunter2")).toEqual({ type: "string" });
+    expect(loggedError(undefined)).toEqual({ type: "undefined" });
+  });
+});
