@@ -10,7 +10,11 @@ import { millisOf } from "./wire-words.ts";
 /** What counts until the server has told its own. */
 const INTERVAL_MS = 10_000;
 const MOST_BEATS = 1_000;
-/** The server says hello before anything is asked of it. Where leases are short, it has less time for that. */
+/**
+ * The server says hello before anything is asked of it. One that does not is suspended, mostly, and another one has to be
+ * found while leases run: so not much time at first, and more each time in a row, since it may be the way that is slow.
+ */
+const FIRST_HELLO_PATIENCE_MS = 1_000;
 const HELLO_PATIENCE_MS = 5_000;
 const HELLOS_PER_LEASE = 4;
 /**
@@ -60,6 +64,7 @@ export class HeartbeatStream {
   #mostBeats = MOST_BEATS;
   /** Since when what was sent waits for a word of the server; undefined while nothing does. */
   #waitingSince: number | undefined;
+  #helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
   #leaving = false;
   #wake: () => void = () => undefined;
 
@@ -126,7 +131,8 @@ export class HeartbeatStream {
       ending.abort();
       clients.reconnect?.();
     };
-    const patience = setTimeout(abandon, Math.min(HELLO_PATIENCE_MS, this.#leaseMs / HELLOS_PER_LEASE));
+    const patience = setTimeout(abandon, Math.min(this.#helloPatienceMs, this.#leaseMs / HELLOS_PER_LEASE));
+    this.#helloPatienceMs = Math.min(HELLO_PATIENCE_MS, 2 * this.#helloPatienceMs);
     const signal = AbortSignal.any([ending.signal, this.#stop.signal]);
     signal.addEventListener("abort", () => {
       hello.resolve();
@@ -147,6 +153,7 @@ export class HeartbeatStream {
       const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
       for await (const response of responses) {
         clearTimeout(patience);
+        this.#helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
         this.#waitingSince = undefined;
         this.#listen(response);
         hello.resolve();
