@@ -12,7 +12,7 @@ export const INVARIANTS = [
   "an agent that stopped went offline in time",
   "no acknowledged report was lost",
   "no report came from a stream that had lost its agent",
-  "the process that came last keeps its agents",
+  "an agent is taken only by a stream that speaks for it",
   "revisions ascend and none is used twice",
   "statuses follow the table",
   "an agent that beats again is back",
@@ -320,23 +320,22 @@ function lostTo(beat: Beat, beats: readonly Beat[], at: Instant): StreamRecord |
   return undefined;
 }
 
-/** Who is told that another stream holds an agent is a process that another one replaced, or a stream that it left. */
+/** Who is told that another stream holds an agent: there is one, of another process, or a later one of its own. */
 function losses(streams: readonly StreamRecord[]): Violation[] {
-  const began = new Map<string, number>();
-  for (const { seat, order } of streams) if (!began.has(seat)) began.set(seat, order);
-  const isLater = (seat: string, than: string) => (began.get(seat) ?? 0) > (began.get(than) ?? 0);
   const violations: Violation[] = [];
-  for (const { seat, order, lost } of streams) {
+  for (const { seat, order, openedAt, lost } of streams) {
     if (lost.length === 0) continue;
     const rivals = streams.filter((other) =>
       other.seat === seat
         ? other.order > order
-        : clawOfSeat(other.seat) === clawOfSeat(seat) && isLater(other.seat, seat),
+        : clawOfSeat(other.seat) === clawOfSeat(seat) && (other.endedAt ?? openedAt) >= openedAt,
     );
     for (const { agentId, at } of lost) {
-      if (rivals.some(({ openedAt }) => openedAt <= at)) continue;
-      const what = `${seat} was told, on its stream ${order}, that another one holds it; there was no later one`;
-      violations.push({ invariant: "the process that came last keeps its agents", at, agentId, what });
+      const speaks = ({ messages }: StreamRecord) =>
+        messages.some(({ sentAt, agents }) => sentAt <= at && agents.includes(agentId));
+      if (rivals.some(speaks)) continue;
+      const what = `${seat} was told, on its stream ${order}, that another one holds it; there was none`;
+      violations.push({ invariant: "an agent is taken only by a stream that speaks for it", at, agentId, what });
     }
   }
   return violations;
