@@ -13,7 +13,7 @@ import { write } from "../watch-check/writers.ts";
 const why = whyNoStandby();
 if (why !== undefined) process.stderr.write(`no failover is tested: ${why}\n`);
 
-const LONG_MS = 120_000;
+const LONG_MS = 240_000;
 const AGENTS = Array.from({ length: 20 }, (_, n) => `beating-${n}`);
 
 /** Two replicas on both hosts, and what watches and changes agents through them. */
@@ -115,11 +115,11 @@ test.skipIf(why !== undefined)(
         await sleep(5);
       }
     })();
-    await until("there is something to lose", () => acknowledged.length > 100, 30_000);
+    await until("there is something to lose", () => acknowledged.length > 100, 60_000);
     await pair.crash();
     const before = acknowledged.length;
     await pair.promote();
-    await until("changes are acknowledged again", () => acknowledged.length > before + 100, 30_000);
+    await until("changes are acknowledged again", () => acknowledged.length > before + 100, 60_000);
     beating.abort();
     await Promise.all([witness, beats, stopWriting()]);
 
@@ -128,7 +128,7 @@ test.skipIf(why !== undefined)(
     await until(
       "all watchers have come to the end",
       () => histories.every(({ revision = 0n }) => revision >= newest),
-      20_000,
+      60_000,
     );
     await stop();
     const kept = new Set(log.map(({ revision }) => revision));
@@ -151,7 +151,7 @@ test.skipIf(why !== undefined)(
     const stopWriting = scene.write();
     const some = async (more: number) => {
       const from = (await readLog(pair.primaryUrl)).length;
-      await until("there are transitions", async () => (await readLog(pair.primaryUrl)).length > from + more, 30_000);
+      await until("there are transitions", async () => (await readLog(pair.primaryUrl)).length > from + more, 60_000);
     };
     await some(100);
     await pair.cutOff();
@@ -161,7 +161,7 @@ test.skipIf(why !== undefined)(
     await until(
       "all watchers are in the tail",
       () => before.histories.every(({ revision = 0n }) => revision >= lost),
-      20_000,
+      60_000,
     );
     await before.stop();
     const oldLog = await readLog(pair.primaryUrl);
@@ -188,14 +188,14 @@ test.skipIf(why !== undefined)(
     };
     for (const base of bases()) {
       // From memory it goes on until the replica has found the database again; then it ends, like those that were open.
-      await until("the replica knows", async () => /COMPACTED/.test(await resume(base, lost)), 30_000);
+      await until("the replica knows", async () => /COMPACTED/.test(await resume(base, lost)), 60_000);
       expect(await resume(base, kept + 1n)).toMatch(/REVISION_COMPACTED/);
       expect(await resume(base, kept)).toBe("goes on");
     }
     expect(await open.ended).toMatchObject({ text: expect.stringContaining("REVISION_COMPACTED") });
     const after = scene.watch();
     const stopAgain = scene.write();
-    await until("there is news", async () => (await newestOf(pair.standbyUrl)) > lost, 20_000);
+    await until("there is news", async () => (await newestOf(pair.standbyUrl)) > lost, 60_000);
     await sleep(1_000);
     await stopAgain();
     const log = await readLog(pair.standbyUrl);
@@ -203,7 +203,7 @@ test.skipIf(why !== undefined)(
     await until(
       "all watchers have come to the end",
       () => after.histories.every(({ revision = 0n }) => revision >= newest),
-      20_000,
+      60_000,
     );
     await after.stop();
     expect(after.histories.flatMap((history) => history.judge(log))).toEqual([]);

@@ -7,6 +7,8 @@ import { call, openWatch } from "../watch-check/wire.ts";
 
 const AGENTS = Array.from({ length: 100 }, (_, n) => `agent-${n}`);
 const ROUNDS = 20;
+/** Longer than anything takes, also on a machine that is busy otherwise. */
+const LONG_MS = 30_000;
 
 /** A watcher on a connection of its own, and what it was told. */
 function watch(base: string, conflate: boolean) {
@@ -24,23 +26,24 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
   await using service = await startService({ watchLimits: { queueLimit: 300, pageSize: 100, ringCapacity: 500 } });
   const base = `http://${service.addresses.http}`;
   const user = (agentId: string) => ({ username: agentId, agentId, clawIdentifier: "claw" });
-  await Promise.all(AGENTS.map((agentId) => call(base, "UserService/CreateUser", user(agentId))));
+  await Promise.all(AGENTS.map((agentId) => call(base, "UserService/CreateUser", user(agentId), LONG_MS)));
   const [quick, merging, every] = [watch(base, false), watch(base, true), watch(base, false)];
   const all = [quick, merging, every];
-  for (const { history } of all) await until("the snapshot is whole", () => history.revision !== undefined);
+  for (const { history } of all) await until("the snapshot is whole", () => history.revision !== undefined, LONG_MS);
   merging.open.stall();
   every.open.stall();
   for (let round = 0; round < ROUNDS; round += 1) {
     const status = round % 2 === 0 ? "AGENT_STATUS_BUSY" : "AGENT_STATUS_IDLE";
     const before = quick.history.counts.changes;
-    await call(base, "AgentService/SendHeartbeat", { beats: AGENTS.map((agentId) => ({ agentId, status })) });
+    const beats = AGENTS.map((agentId) => ({ agentId, status }));
+    await call(base, "AgentService/SendHeartbeat", { beats }, LONG_MS);
     // While the others stand still: would it have to wait for them, it would wait for ever.
-    await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length, 10_000);
+    await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length, LONG_MS);
   }
   const newest = quick.history.revision ?? 0n;
   merging.open.goOn();
   every.open.goOn();
-  await until("the one that conflates is abreast", () => merging.history.revision === newest, 10_000);
+  await until("the one that conflates is abreast", () => merging.history.revision === newest, LONG_MS);
   // Twenty states of each agent, of which what was on its way came as it was.
   expect(merging.history.counts.merged).toBeGreaterThan(AGENTS.length * ROUNDS * 0.2);
   const error = await every.open.ended;
@@ -51,8 +54,8 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
   const again = openWatch<MessageJson>(base, { afterRevision: `${revision}`, bookmarkInterval: "1s" }, (message) =>
     every.history.take(message),
   );
-  await until("it is abreast, too", () => every.history.revision === newest, 10_000);
+  await until("it is abreast, too", () => every.history.revision === newest, LONG_MS);
   for (const open of [again, quick.open, merging.open]) open.cut();
   const log = await readLog(service.databaseUrl);
   expect(all.flatMap(({ history }) => history.judge(log))).toEqual([]);
-}, 60_000);
+}, 120_000);

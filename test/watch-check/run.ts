@@ -11,6 +11,12 @@ import { Cluster, Replica, type ReplicaLimits } from "./stage.ts";
 import { keepWatching, randomFilter } from "./watching.ts";
 import { write } from "./writers.ts";
 
+/** A run in which less was changed shows nothing; it goes on for a while to get there. */
+const FEWEST_CHANGES = 150;
+const EXTRA_MS = 60_000;
+/** How long watchers have to come to the end of the log when all is quiet. No promise: a machine may be busy otherwise. */
+const CATCH_UP_MS = 60_000;
+
 export interface RunOptions {
   readonly seed: number;
   readonly replicas: number;
@@ -59,8 +65,18 @@ export async function run(options: RunOptions): Promise<Outcome> {
   const bases = () => replicas.flatMap(({ base }) => base ?? []);
   const [writing, calm, over] = [new AbortController(), new AbortController(), new AbortController()];
   const users: string[] = [];
+  let changes = 0;
+  const onChange = () => {
+    changes += 1;
+  };
   const writers = Array.from({ length: options.writers }, (_, n) =>
-    write({ random: new Random(seed * 1_000 + n), signal: writing.signal, bases, onUser: (id) => users.push(id) }),
+    write({
+      random: new Random(seed * 1_000 + n),
+      signal: writing.signal,
+      bases,
+      onUser: (id) => users.push(id),
+      onChange,
+    }),
   );
   const histories: History[] = [];
   const watchers: Promise<void>[] = [];
@@ -72,14 +88,14 @@ export async function run(options: RunOptions): Promise<Outcome> {
     watchers.push(keepWatching({ random: own, history, calm: calm.signal, signal: over.signal, bases }));
     await sleep(10);
   }
-  const done = await disturb(options, random, cluster, replicas);
+  const done = await disturb(options, random, cluster, replicas, () => changes >= FEWEST_CHANGES);
   writing.abort();
   await Promise.all(writers);
   await Promise.all(replicas.map(async (replica) => replica.base ?? (await replica.start())));
   calm.abort();
   const problems: string[] = [];
   const newest = await untilStill(cluster.url());
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + CATCH_UP_MS;
   while (histories.some(({ revision = 0n }) => revision < newest) && performance.now() < deadline) await sleep(50);
   for (const { name, revision } of histories) {
     if (revision === undefined || revision < newest)
@@ -100,6 +116,7 @@ async function disturb(
   random: Random,
   cluster: Cluster,
   replicas: readonly Replica[],
+  enough: () => boolean,
 ): Promise<string[]> {
   const counts = { kills: 0, drains: 0, "LISTEN cut": 0, "connections cut": 0, "PostgreSQL restarts": 0 };
   const end = performance.now() + disturbedMs;
@@ -107,7 +124,8 @@ async function disturb(
     ? performance.now() + disturbedMs * random.between(0.3, 0.7)
     : Number.POSITIVE_INFINITY;
   const starting: Promise<void>[] = [];
-  while (performance.now() < end) {
+  // On a machine that is busy otherwise little happens in that time.
+  while (performance.now() < end || (!enough() && performance.now() < end + EXTRA_MS)) {
     await sleep(random.between(100, 700));
     if (performance.now() > restartAt && counts["PostgreSQL restarts"] === 0) {
       counts["PostgreSQL restarts"] += 1;

@@ -10,7 +10,7 @@ const STATUSES = ["idle", "busy", "on_call", "offline"] as const;
 /** The ways in which a watch may end without anybody having broken a promise. */
 const FAIR_ENDS = /DRAINING|DATABASE_UNAVAILABLE|WATCHER_TOO_SLOW|unavailable|canceled/;
 /** Nothing for so long, bookmarks neither: then the stream is dead. */
-const SILENCE_MS = 10_000;
+const SILENCE_MS = 15_000;
 
 export function randomFilter(random: Random, users: readonly string[]): Filter {
   if (random.chance(0.15)) return {};
@@ -78,7 +78,10 @@ async function watchOnce(base: string, { random, history, calm, signal }: Watchi
     await Promise.race([end, sleep(random.between(50, 400))]);
     if (!open || signal.aborted) break;
     if (calm.aborted) {
-      if (stalled) watch.goOn();
+      if (stalled) {
+        watch.goOn();
+        heardAt = performance.now();
+      }
       stalled = false;
       if (performance.now() - heardAt > SILENCE_MS) {
         history.problems.push(`${history.name} hears nothing for ${SILENCE_MS} ms on ${base}`);

@@ -26,12 +26,17 @@ function wireError({ code, message, details = [] }: ErrorJson): WireError {
 }
 
 /** One unary call. `method` as `AgentService/GetAgent`. */
-export async function call<Answer>(base: string, method: string, request: object): Promise<Answer> {
+export async function call<Answer>(
+  base: string,
+  method: string,
+  request: object,
+  withinMs = ERROR_AFTER_MS,
+): Promise<Answer> {
   const response = await fetch(`${base}/harborforge.agents.v1.${method}`, {
     method: "POST",
     headers: { "content-type": "application/json", "connect-protocol-version": "1" },
     body: JSON.stringify(request),
-    signal: AbortSignal.timeout(ERROR_AFTER_MS),
+    signal: AbortSignal.timeout(withinMs),
   });
   const json = await response.json();
   if (!response.ok) throw wireError(json as ErrorJson);

@@ -14,9 +14,11 @@ export interface WriterOptions {
   bases(): readonly string[];
   /** A user came to be. */
   onUser(id: string): void;
+  /** A call was answered: the agents changed, or were as wished already. */
+  onChange?(): void;
 }
 
-export async function write({ random, signal, bases, onUser }: WriterOptions): Promise<void> {
+export async function write({ random, signal, bases, onUser, onChange }: WriterOptions): Promise<void> {
   while (!signal.aborted) {
     const there = bases();
     if (there.length === 0) {
@@ -26,6 +28,7 @@ export async function write({ random, signal, bases, onUser }: WriterOptions): P
     try {
       const user = await changeSomething(random.pick(there), random);
       if (user !== undefined) onUser(user);
+      onChange?.();
     } catch (error) {
       if (!(error instanceof WireError)) await sleep(30);
     }
