@@ -84,7 +84,7 @@ async function watchOnce(base: string, { random, history, calm, signal }: Watchi
       }
       stalled = false;
       if (performance.now() - heardAt > SILENCE_MS) {
-        history.problems.push(`${history.name} hears nothing for ${SILENCE_MS} ms on ${base}`);
+        history.problems.push(`${history.name} hears nothing for ${SILENCE_MS} ms on ${base}: ${watch.describe()}`);
         cut();
       }
       continue;

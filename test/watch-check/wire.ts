@@ -49,6 +49,8 @@ export interface OpenWatch {
   goOn(): void;
   /** Cuts the connection. */
   cut(): void;
+  /** Where the stream stands, for who wonders why it is silent. */
+  describe(): string;
   /** Resolves when the stream has ended: with what the server said, or what became of the connection. */
   readonly ended: Promise<Error | undefined>;
 }
@@ -69,6 +71,12 @@ export function openWatch<Message>(base: string, request: object, onMessage: (me
   const head = Buffer.alloc(5);
   head.writeUInt32BE(body.length, 1);
   stream.end(Buffer.concat([head, body]));
+  const openedAt = performance.now();
+  let connected = false;
+  session.once("connect", () => {
+    connected = true;
+  });
+  let bytes = 0;
   let status = 0;
   let rest = Buffer.alloc(0);
   stream.on("response", (headers) => {
@@ -76,6 +84,7 @@ export function openWatch<Message>(base: string, request: object, onMessage: (me
   });
   stream.on("error", resolve);
   stream.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
     rest = Buffer.concat([rest, chunk]);
     while (status === 200 && rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {
       const end = 5 + rest.readUInt32BE(1);
@@ -88,5 +97,16 @@ export function openWatch<Message>(base: string, request: object, onMessage: (me
   });
   stream.on("end", () => resolve(new Error(`the stream ended with status ${status}: ${rest.toString("utf8")}`)));
   const ended = promise.finally(() => session.destroy());
-  return { stall: () => stream.pause(), goOn: () => stream.resume(), cut: () => session.destroy(), ended };
+  const describe = () => {
+    const age = Math.round(performance.now() - openedAt);
+    const { localWindowSize } = stream.state;
+    return `${connected ? "connected" : "not connected"}, status ${status}, ${bytes} bytes in ${age} ms, ${rest.length} of them unread, ${stream.isPaused() ? "paused" : "flowing"}, window ${localWindowSize}`;
+  };
+  return {
+    stall: () => stream.pause(),
+    goOn: () => stream.resume(),
+    cut: () => session.destroy(),
+    describe,
+    ended,
+  };
 }
