@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "../domain/agent.ts";
 import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
@@ -11,6 +12,7 @@ import type { Logger } from "./logger.ts";
 const LARGEST_BATCH = 1_000;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 1_000;
+const AWAKENING_MS = 25;
 
 export interface ClaimResult {
   /** The agent afterwards; undefined: there is none. */
@@ -34,6 +36,7 @@ export class Claims {
   readonly #replica: number;
   readonly #log: Logger;
   readonly #isHeldHere: (agent: Agent) => boolean;
+  readonly #isAwake: () => boolean;
   #waiting: WaitingClaim[] = [];
   #running = false;
   /** How many claims of each agent are not settled yet. */
@@ -43,17 +46,22 @@ export class Claims {
   #batchSize = LARGEST_BATCH;
   #closed = false;
 
-  /** `isHeldHere`: whether a session of this replica holds the agent under its epoch. */
+  /**
+   * `isHeldHere`: whether a session of this replica holds the agent under its epoch. `isAwake`: whether this process has
+   * seen what became of its streams.
+   */
   constructor(options: {
     database: Database;
     replica: number;
     log: Logger;
     isHeldHere(agent: Agent): boolean;
+    isAwake(): boolean;
   }) {
     this.#database = options.database;
     this.#replica = options.replica;
     this.#log = options.log;
     this.#isHeldHere = options.isHeldHere;
+    this.#isAwake = () => options.isAwake();
   }
 
   /** Undefined: the replica stops, or the claim cannot be made at all. */
@@ -97,6 +105,9 @@ export class Claims {
   async #run(): Promise<void> {
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
     while (this.#waiting.length > 0) {
+      // Between processes the later claim wins: a first beat that was stuck here, on a stream that has ended since, would
+      // take the agent from whoever holds it now.
+      while (!this.#isAwake() && !this.#closed) await sleep(AWAKENING_MS);
       const batch = this.#take();
       this.#unansweredSince ??= performance.now();
       try {

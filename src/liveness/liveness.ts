@@ -72,6 +72,7 @@ export class Liveness {
       replica,
       log,
       isHeldHere: (agent) => this.#registry.get(agent.agentId)?.holder?.epoch === agent.epoch,
+      isAwake: () => this.#membership.awake,
     });
     this.#unary = new UnaryBeats(this.#registry, this.#intake);
     this.#pace = new FleetPace({ database, limits: options.pace, log });

@@ -18,6 +18,10 @@ const LONGEST_REFRESH_MS = 1_000;
 const SHORTEST_REFRESH_MS = 50;
 /** How often it is looked whether this replica can still write. */
 const LOOK_MS = 100;
+/** A process that has not run for so long was suspended or blocked: much may have happened that it has not seen yet. */
+const OVERSLEPT_MS = 500;
+/** How long it takes at most to see which streams have ended meanwhile. */
+const AWAKENING_MS = 100;
 /** A replica that is silent for longer is deaf, however long the interval is. */
 const LONGEST_HEARING_MS = 5_000;
 const SHORTEST_HEARING_MS = 200;
@@ -57,6 +61,7 @@ export class Membership {
   readonly #adopted = new Set<number>();
   #watch: NodeJS.Timeout | undefined;
   #lookedAt = performance.now();
+  #awakeFrom = 0;
   /** For how long this process has run, in milliseconds, since it last could say that it listens. */
   #unheardMs = 0;
   #cutOff = false;
@@ -84,6 +89,15 @@ export class Membership {
     return this.#cutOff;
   }
 
+  /**
+   * False for a moment after this process has not run for a while. What it finds then in its sockets is as old as that, and
+   * the end of a stream comes after what was sent on it.
+   */
+  get awake(): boolean {
+    const now = performance.now();
+    return this.#watch === undefined || (now - this.#lookedAt < OVERSLEPT_MS && now >= this.#awakeFrom);
+  }
+
   /** Whether this replica watches the leases of that one's agents. */
   watches(replica: number | null): boolean {
     return replica === this.#options.replica || (replica !== null && this.#adopted.has(replica));
@@ -93,6 +107,7 @@ export class Membership {
   async close(): Promise<void> {
     this.#closing = true;
     clearInterval(this.#watch);
+    this.#watch = undefined;
     await this.#refresh.close();
     try {
       await retireReplica(this.#options.database, this.#options.replica);
@@ -130,6 +145,7 @@ export class Membership {
     const now = performance.now();
     // A process that did not run for a while says that it listens as soon as it does: it need not send anybody away.
     this.#unheardMs += Math.min(now - this.#lookedAt, 2 * LOOK_MS);
+    if (now - this.#lookedAt >= OVERSLEPT_MS) this.#awakeFrom = now + AWAKENING_MS;
     this.#lookedAt = now;
     if (this.#cutOff || this.#unheardMs < this.#options.hearing().deafAfterMs) return;
     this.#cutOff = true;

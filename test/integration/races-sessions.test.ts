@@ -1,4 +1,5 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { Membership } from "../../src/liveness/membership.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
@@ -181,6 +182,23 @@ describe("a first beat that was stuck in a stalled replica", () => {
     expect(late.resultsOf(sequence)).toMatchObject([{ status: "busy", refusal: null }]);
     expect(await early.say(alive(agentId))).toMatchObject([SUPERSEDED]);
     expect(await storyOf(one, agentId)).toEqual(["report: on_call", "report: busy"]);
+  });
+
+  test("and whose stream ended before the replica woke up claims nothing", async () => {
+    const agentId = "slept through its end";
+    await one.createAgent(agentId);
+    using current = other.stream({ ...INSTANCE, generation: 1n });
+    await current.say(alive(agentId));
+    const awake = vi.spyOn(Membership.prototype, "awake", "get").mockReturnValue(false);
+    const stalled = one.stream({ instanceId: "another claw process", generation: 1n });
+    stalled.send(reports(agentId, "busy"));
+    await until("the claim would be sent", () => awake.mock.calls.length > 1);
+    stalled.close();
+    awake.mockRestore();
+    using later = one.stream({ instanceId: "another claw process", generation: 2n });
+    expect(await later.say(goodbye("nobody"))).toMatchObject([{ refusal: { reason: "AGENT_NOT_FOUND" } }]);
+    expect(await current.say(alive(agentId))).toEqual([]);
+    expect(await storyOf(one, agentId)).toEqual([]);
   });
 
   test("with a generation that no 32 bits hold is told apart as well", async () => {
