@@ -148,7 +148,7 @@ export class BeatIntake {
         agentId: beat.agentId,
         actor: `agent:${beat.agentId}`,
         ...(entry === undefined ? {} : { id: entry.id }),
-        ...(entry?.agent === undefined ? {} : { known: entry.agent }),
+        ...(entry?.agent === undefined || endsUnwritten(entry.agent, beat) ? {} : { known: entry.agent }),
         ...(beat.holder === undefined ? { deadline: performance.now() + UNARY_PATIENCE_MS } : {}),
         judge: (agent, now) => {
           if (beat.abandoned) throw databaseUnavailable(undefined);
@@ -262,6 +262,15 @@ export class BeatIntake {
 
 function refused(refusal: Refusal, agent?: Agent): BeatOutcome {
   return { kind: "refused", refusal, agent };
+}
+
+/**
+ * Whether nothing would be written for a beat. No fence would tell then that the agent was changed elsewhere meanwhile, so
+ * that is judged by the agent as it is, not as it is known here.
+ */
+function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
+  if (refusalFor(agent, beat) !== undefined) return true;
+  return beat.beat === "leaving" && judgeGoodbye(agent) === undefined;
 }
 
 /** Whether the agent is this beat's to speak for. */
