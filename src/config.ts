@@ -1,5 +1,9 @@
 import { resolve } from "node:path";
-import { type Address, formatDuration, isDatabaseUrl, parseAddress, parseDuration } from "./config-values.ts";
+import { ACCESS_SETTINGS, type AccessChoice, accessOf, exposed } from "./config-access.ts";
+import { address, duration, type Facts, oneOf, type Setting, wholeNumber } from "./config-setting.ts";
+import { type Address, isDatabaseUrl } from "./config-values.ts";
+
+export type { Setting } from "./config-setting.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -48,82 +52,12 @@ export interface Config {
   readonly streamsPerCaller: number;
   /** Whether anybody may ask for the contract by gRPC server reflection. */
   readonly reflection: boolean;
+  /** Who is let in. */
+  readonly access: AccessChoice;
   readonly logLevel: LogLevel;
   readonly logFormat: "pretty" | "json";
   /** How long a stop waits for calls and streams to end by themselves. */
   readonly drainGraceMs: number;
-}
-
-/** One setting: an environment variable that is also a flag of `serve`. */
-export interface Setting<Value> {
-  /** The environment variable. */
-  readonly env: string;
-  /** The long flag without its dashes. */
-  readonly flag: string;
-  /** What stands for the value in the usage text. */
-  readonly placeholder: string;
-  readonly description: string;
-  /** What counts where nothing is given, for people. */
-  readonly defaultText: string;
-  /** What counts where nothing is given. */
-  readonly fallback: Value;
-  /** Unit and range, to complete «must be …». */
-  readonly allowed: string;
-  /** Whether the value may hold a password, so that it is never shown. */
-  readonly secret: boolean;
-  /** Undefined where the text is not allowed. */
-  parse(text: string): Value | undefined;
-}
-
-type Facts = Pick<Setting<unknown>, "env" | "flag" | "placeholder" | "description" | "defaultText">;
-
-function duration(
-  facts: Facts & { readonly fallback: number },
-  shortestMs: number,
-  longestMs: number,
-): Setting<number> {
-  return {
-    ...facts,
-    secret: false,
-    allowed: `a duration from ${formatDuration(shortestMs)} to ${formatDuration(longestMs)}, such as 500ms, 10s or 1m30s`,
-    parse(text) {
-      const ms = parseDuration(text);
-      return ms !== undefined && ms >= shortestMs && ms <= longestMs ? ms : undefined;
-    },
-  };
-}
-
-function wholeNumber(facts: Facts & { readonly fallback: number }, least: number, most: number): Setting<number> {
-  return {
-    ...facts,
-    secret: false,
-    allowed: `a whole number from ${least} to ${most}`,
-    parse(text) {
-      const number = /^\d{1,15}$/.test(text) ? Number(text) : undefined;
-      return number !== undefined && number >= least && number <= most ? number : undefined;
-    },
-  };
-}
-
-function oneOf<Choice extends string>(
-  facts: Facts & { readonly fallback: NoInfer<Choice> },
-  choices: readonly Choice[],
-): Setting<Choice> {
-  return {
-    ...facts,
-    secret: false,
-    allowed: `one of ${choices.join(", ")}`,
-    parse: (text) => choices.find((choice) => choice === text),
-  };
-}
-
-function address(facts: Facts & { readonly fallback: Address }): Setting<Address> {
-  return {
-    ...facts,
-    secret: false,
-    allowed: "host:port or [IPv6 address]:port, with a port from 0 (takes a free one) to 65535",
-    parse: parseAddress,
-  };
 }
 
 const DATABASE_URL: Setting<string | undefined> = {
@@ -375,6 +309,7 @@ export const SETTINGS = {
     0,
     5 * 60_000,
   ),
+  ...ACCESS_SETTINGS,
 };
 
 /** One wrong value. `value` is undefined for a secret. */
@@ -383,6 +318,8 @@ export interface ConfigProblem {
   readonly name: string;
   readonly value: string | undefined;
   readonly allowed: string;
+  /** What is wrong, where that is more than one value. */
+  readonly sentence?: string;
 }
 
 /** The configuration cannot be used. Its message names every setting that is wrong, on a line each. */
@@ -398,7 +335,8 @@ export class ConfigError extends Error {
 
 const LONGEST_SHOWN_VALUE = 100;
 
-function sentenceOf({ name, value, allowed }: ConfigProblem): string {
+function sentenceOf({ name, value, allowed, sentence }: ConfigProblem): string {
+  if (sentence !== undefined) return sentence;
   if (value === undefined) return `${name} is wrong (its value is not shown): it must be ${allowed}.`;
   const shown = value.length > LONGEST_SHOWN_VALUE ? `${value.slice(0, LONGEST_SHOWN_VALUE)}…` : value;
   return `${name} is ${JSON.stringify(shown)}: it must be ${allowed}.`;
@@ -471,6 +409,21 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
   const url = read("databaseUrl", SETTINGS.databaseUrl);
   const dataDir = read("dataDir", SETTINGS.dataDir);
   const logFormat = read("logFormat", SETTINGS.logFormat);
+  const accessValues = {
+    auth: read("auth", SETTINGS.auth),
+    tlsInFront: read("tlsInFront", SETTINGS.tlsInFront),
+    jwks: read("jwtJwks", SETTINGS.jwtJwks),
+    issuer: read("jwtIssuer", SETTINGS.jwtIssuer),
+    audience: read("jwtAudience", SETTINGS.jwtAudience),
+    algorithms: read("jwtAlgorithms", SETTINGS.jwtAlgorithms),
+    claims: read("jwtClaims", SETTINGS.jwtClaims),
+    roleNames: read("jwtRoles", SETTINGS.jwtRoles),
+    clockToleranceMs: read("jwtClockTolerance", SETTINGS.jwtClockTolerance),
+    certificatePrincipals: read("certificatePrincipals", SETTINGS.certificatePrincipals),
+  };
+  const wrong = (name: string, sentence: string): void => {
+    problems.push({ name, value: undefined, allowed: "", sentence });
+  };
   const prettyOrJson = isTerminal ? "pretty" : "json";
   const config: Config = {
     database: url === undefined ? { kind: "embedded", dataDir } : { kind: "external", url },
@@ -488,10 +441,18 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     requestsPerSecond: read("requestsPerSecond", SETTINGS.requestsPerSecond),
     streamsPerCaller: read("streamsPerCaller", SETTINGS.streamsPerCaller),
     reflection: read("reflection", SETTINGS.reflection) === "on",
+    access: Object.freeze(accessOf(accessValues, wrong)),
     logLevel: read("logLevel", SETTINGS.logLevel),
     logFormat: logFormat === "auto" ? prettyOrJson : logFormat,
     drainGraceMs: read("drainGrace", SETTINGS.drainGrace),
   };
+  if (problems.length === 0) {
+    const doors = [
+      { name: SETTINGS.grpcAddress.env, address: config.grpcAddress },
+      { name: SETTINGS.httpAddress.env, address: config.httpAddress },
+    ];
+    exposed(doors, config.access, config.tls !== undefined, wrong);
+  }
   if (problems.length > 0) throw new ConfigError(problems);
   Object.freeze(config.database);
   return Object.freeze(config);

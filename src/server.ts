@@ -1,10 +1,14 @@
 import type { Logger } from "pino";
 import { Gauge, Registry } from "prom-client";
+import { type AccessControl, type AccessOptions, createAccessControl } from "./access/access-control.ts";
+import { mintToken } from "./access/token-text.ts";
 import { Refusal } from "./domain/errors.ts";
 import { type PaceLimits, paceFor } from "./domain/lease.ts";
 import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { hearingFor } from "./liveness/membership.ts";
+import { accessRule } from "./rpc/access-rules.ts";
+import { createAudit } from "./rpc/audit.ts";
 import type { Backend } from "./rpc/backend.ts";
 import { type CallLimits, DEFAULT_CALL_LIMITS } from "./rpc/call-limits.ts";
 import type { TlsSettings } from "./rpc/doors/certificate-files.ts";
@@ -22,6 +26,7 @@ import { createTls, type Tls } from "./rpc/doors/tls.ts";
 import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
+import { createTokenDirectory } from "./storage/api-tokens.ts";
 import { Committer } from "./storage/committer.ts";
 import { type Database, openDatabase } from "./storage/database.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
@@ -44,6 +49,8 @@ export interface ServerOptions {
   readonly retention?: RetentionLimits;
   /** How old a watch stream gets, give or take a quarter, in milliseconds; 30 min unless told. */
   readonly watchMaxAgeMs?: number | undefined;
+  /** Who is let in; everybody unless told. */
+  readonly access?: AccessOptions;
   /** Other than the defaults for tests that mean to overrun them. */
   readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
   /** The files of TLS; without them the doors speak in cleartext. */
@@ -92,6 +99,7 @@ export class Server {
     try {
       await parts.watching.start();
       parts.liveness.start();
+      parts.access.start();
       parts.probe.start();
       parts.sweep.start();
       parts.compaction.start();
@@ -142,6 +150,7 @@ interface Parts {
   readonly sweep: Chore;
   readonly retention: TransitionRetention;
   readonly compaction: Chore;
+  readonly access: AccessControl;
   readonly health: Health;
   readonly pipeline: Pipeline;
   readonly tls: Tls | undefined;
@@ -160,7 +169,9 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
   });
   let replica: number;
+  let access: AccessControl;
   try {
+    access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
     replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
   } catch (error) {
     tls?.close();
@@ -187,6 +198,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     agents: createAgentDirectory(directory),
     heartbeats: liveness,
     watches: watching.watches,
+    tokens: createTokenDirectory(database, mintToken),
   };
   const health = createHealth();
   const probe = new DatabaseProbe({
@@ -204,6 +216,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     metrics,
     callLimits: options.callLimits ?? DEFAULT_CALL_LIMITS,
     admission: () => (stopping.value ? drainingRefusal(1) : undefined),
+    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
   return {
@@ -221,6 +234,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       },
     }),
     retention,
+    access,
     compaction: new Chore({
       name: "remove old transitions",
       everyMs: RETENTION_MS,
@@ -251,6 +265,7 @@ async function close(parts: Parts): Promise<void> {
   await parts.liveness.close();
   await parts.committer.close();
   await parts.watching.close();
+  await parts.access.close();
   await parts.probe.close();
   await parts.sweep.close();
   parts.retention.close();

@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { type Config, loadConfig, type SettingKey } from "../config.ts";
 import { databaseLabel } from "../config-values.ts";
-import { type DatabaseInUse, withEmbeddedPostgres } from "./embedded.ts";
+import { type DatabaseInUse, type WhenInUse, withEmbeddedPostgres } from "./embedded.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { explain } from "./failure.ts";
 import { createLog } from "./log.ts";
@@ -28,12 +28,14 @@ const CRASH_GRACE_MS = 10_000;
  * Runs a command that needs the database: reads the configuration, starts the embedded PostgreSQL where it is the one
  * chosen, and stops it afterwards, whatever happens. A failure is one sentence on standard error.
  *
+ * @param whenInUse "share": the command may work beside a service that has the embedded PostgreSQL
  * @returns the exit code
  */
 export async function runCommand(
   process: NodeJS.Process,
   flags: Flags,
   work: (context: CommandContext) => Promise<number>,
+  whenInUse: WhenInUse = "refuse",
 ): Promise<number> {
   survivesDeafEars(process);
   const signals = stopSignals(process);
@@ -58,6 +60,7 @@ export async function runCommand(
       process.env,
       log,
       (database) => work({ ...context, database }),
+      whenInUse,
       signals.stopping,
     );
     return crashed ? EXIT_FAILED : exitCode;

@@ -1,6 +1,8 @@
 import type { DatabaseChoice } from "../config.ts";
 import { defaultDataDir } from "../storage/embedded/data-folder.ts";
 import { type EmbeddedPostgresLog, startEmbeddedPostgres } from "../storage/embedded/embedded-postgres.ts";
+import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
+import { runningPostgres } from "../storage/embedded/running-postgres.ts";
 
 export interface DatabaseInUse {
   readonly url: string;
@@ -10,21 +12,31 @@ export interface DatabaseInUse {
   readonly ended: Promise<void>;
 }
 
+/** What a command does where a service has the embedded database already: give way, or work beside it. */
+export type WhenInUse = "refuse" | "share";
+
 /** Does some work with the database that was chosen; the embedded one runs as long as the work does. */
 export async function withEmbeddedPostgres<Result>(
   choice: DatabaseChoice,
   env: Readonly<Record<string, string | undefined>>,
   log: EmbeddedPostgresLog,
   work: (database: DatabaseInUse) => Promise<Result>,
+  whenInUse: WhenInUse,
   signal?: AbortSignal,
 ): Promise<Result> {
   if (choice.kind === "external") {
     return await work({ url: choice.url, dataDir: undefined, ended: new Promise(() => undefined) });
   }
+  const dataDir = choice.dataDir ?? defaultDataDir(env);
   const postgres = await startEmbeddedPostgres({
-    dataDir: choice.dataDir ?? defaultDataDir(env),
+    dataDir,
     log,
     ...(signal === undefined ? {} : { signal }),
+  }).catch(async (error: unknown) => {
+    const held = error instanceof EmbeddedPostgresError && error.reason === "IN_USE" && whenInUse === "share";
+    const running = held ? await runningPostgres(dataDir) : undefined;
+    if (running === undefined) throw error;
+    return { ...running, ended: new Promise<void>(() => undefined), stop: () => Promise.resolve() };
   });
   try {
     return await work({ url: postgres.connectionString, dataDir: postgres.dataDir, ended: postgres.ended });

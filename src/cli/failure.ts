@@ -1,3 +1,4 @@
+import { AccessError } from "../access/access-error.ts";
 import { ConfigError } from "../config.ts";
 import { TlsError } from "../rpc/doors/certificate-files.ts";
 import { AddressError } from "../server.ts";
@@ -16,7 +17,7 @@ export interface Explanation {
 
 /** What a person is told of a command that failed, and the exit code. `database`: its name, to begin a sentence with. */
 export function explain(error: unknown, database: string): Explanation {
-  if (error instanceof ConfigError) {
+  if (error instanceof ConfigError || error instanceof AccessError) {
     return { sentence: error.message, exitCode: EXIT_WRONG_SETTING, defect: false };
   }
   if (

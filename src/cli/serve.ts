@@ -35,11 +35,19 @@ async function serve(context: CommandContext): Promise<number> {
       connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
+      access: config.access,
       log,
     }),
     signals.stopping,
   );
-  process.stdout.write(greeting(server.addresses, database.dataDir ?? databaseName, config.tls !== undefined));
+  process.stdout.write(
+    greeting(
+      server.addresses,
+      database.dataDir ?? databaseName,
+      config.tls !== undefined,
+      config.access.kind === "credentials",
+    ),
+  );
   log.debug({ ...server.addresses }, "serving");
   const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
   if (why === "database ended") {

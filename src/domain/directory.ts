@@ -1,5 +1,6 @@
 import type { Agent, AgentStatus, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
+import type { AgentScope } from "./principal.ts";
 import type { ServiceWord } from "./status-machine.ts";
 import type { Micros } from "./time.ts";
 
@@ -63,13 +64,16 @@ export interface ExpiryBrake {
 
 export interface Fleet extends StatusTally {
   readonly claws: ReadonlyMap<string, StatusTally>;
-  readonly brake: ExpiryBrake;
+  /** Undefined for who may not know of all agents. */
+  readonly brake: ExpiryBrake | undefined;
   readonly revision: bigint;
 }
 
 export interface TransitionQuery {
   /** All agents that ever had this id, those that were deleted among them. */
   readonly agentId: string | undefined;
+  /** Only of these agents: what became of them while they were within it. */
+  readonly scope?: AgentScope;
   /** Only transitions with a larger revision. 0: from the oldest that is kept. */
   readonly afterRevision: bigint;
   readonly newestFirst: boolean;

@@ -26,7 +26,8 @@ export type Reason =
   | "PERMISSION_DENIED"
   | "UNAUTHENTICATED"
   | "HTTP2_REQUIRED"
-  | "REQUEST_ID_REUSED";
+  | "REQUEST_ID_REUSED"
+  | "TOKEN_NOT_FOUND";
 
 /** One invalid field: its path in the request (`beats[3].agent_id`) and a sentence that says what is allowed. */
 export interface FieldViolation {

@@ -1,3 +1,4 @@
+import type { TokenDirectory } from "../domain/api-token.ts";
 import type { AgentDirectory, UserDirectory } from "../domain/directory.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace } from "../domain/lease.ts";
@@ -27,6 +28,7 @@ export interface Backend {
   readonly agents: AgentDirectory;
   readonly heartbeats: Heartbeats;
   readonly watches: Watches;
+  readonly tokens: TokenDirectory;
 }
 
 /** What the first message of a stream says of the claw behind it; all of it optional. */

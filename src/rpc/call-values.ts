@@ -1,11 +1,9 @@
 import { type ContextKey, createContextKey } from "@connectrpc/connect";
+import { ANYONE, type Principal } from "../domain/principal.ts";
 import type { PeerIdentity } from "./doors/peer-identity.ts";
 
-/**
- * Who calls, as transitions record it (`service:…`, `agent:…`, `user:…`). While nobody has to show credentials, it is an
- * unnamed service; where an agent speaks for itself the handler knows better.
- */
-export const actorKey: ContextKey<string> = createContextKey("service:anonymous", { description: "actor" });
+/** Who calls. The pipeline sets it before a handler sees the call; while nobody has to show credentials, it is anyone. */
+export const principalKey: ContextKey<Principal> = createContextKey(ANYONE, { description: "principal" });
 
 /** The other end of the connection that a call came by. */
 export interface Peer {

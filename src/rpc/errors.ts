@@ -40,6 +40,7 @@ const ROWS: Readonly<Record<Reason, Row>> = {
   UNAUTHENTICATED: { code: Code.Unauthenticated, errorReason: ErrorReason.UNAUTHENTICATED },
   HTTP2_REQUIRED: { code: Code.Unimplemented, errorReason: ErrorReason.HTTP2_REQUIRED },
   REQUEST_ID_REUSED: { code: Code.InvalidArgument, errorReason: ErrorReason.REQUEST_ID_REUSED },
+  TOKEN_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.TOKEN_NOT_FOUND },
 };
 
 /**

@@ -11,6 +11,8 @@ import {
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { Refusal } from "../domain/errors.ts";
+import type { Caller, Principal } from "../domain/principal.ts";
+import { type Access, Gatekeeper } from "./access.ts";
 import { type CallLimits, createCallLimiter } from "./call-limits.ts";
 import { createCallRecorder } from "./call-record.ts";
 import { peerKey } from "./call-values.ts";
@@ -24,6 +26,8 @@ export interface PipelineOptions {
   readonly metrics: Registry;
   /** Asked before every call: a refusal is the answer to it, e.g. DRAINING while the replica stops. */
   readonly admission?: () => Refusal | undefined;
+  /** Who may call what. Absent: everybody may do everything, as in tests of what comes behind it. */
+  readonly access?: Access;
   /**
    * How long a unary call may take when its caller sets no deadline, in milliseconds. Default 10 s: longer than changes
    * and heartbeats wait for a database that is away, or nobody would ever be told that it is.
@@ -33,7 +37,7 @@ export interface PipelineOptions {
   readonly maxDeadlineMs?: number;
   /** What one caller may begin and hold; unlimited unless told. */
   readonly callLimits?: CallLimits;
-  /** Whom a call counts for. Default: the address, or IPv6 network, that it comes from. */
+  /** Whom a call counts for while nobody knows who calls. Default: the address, or IPv6 network, that it comes from. */
   readonly limitKey?: (context: HandlerContext) => string;
   /** From how long on a unary call is logged as slow, in milliseconds. Default 1 s. */
   readonly slowMs?: number;
@@ -47,6 +51,8 @@ export interface WrapOptions {
 /** A stream that is being served. */
 export interface OpenStream {
   readonly method: DescMethod;
+  /** Who opened it; undefined until that is known. */
+  readonly principal: Principal | undefined;
   /** Ends it: its handler's signal is aborted, and its caller gets this refusal. */
   end(refusal: Refusal): void;
 }
@@ -64,7 +70,8 @@ export interface Pipeline {
 }
 
 /**
- * Makes the pipeline: limits, admission, deadline, the rules of the contract, errors with details, the log and the metrics.
+ * Makes the pipeline: admission, who calls and whether it may, limits, deadline, the rules of the contract, errors with
+ * details, the log and the metrics.
  *
  * A unary call always has a deadline and is answered when it passes, whether its handler heeds the signal or not. A
  * stream has its caller's deadline, if any. The signal in a handler's context is aborted at the deadline, when the
@@ -89,25 +96,52 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function wrapMethod(spec: MethodImplSpec, admission: PipelineOptions["admission"]): MethodImplSpec {
     const method = spec.method;
     const check = compileRequestCheck(method.input);
+    const gate = new Gatekeeper(method, options.access);
     // Whoever floods us with calls must not make a balancer that asks for our health find us dead.
-    const keyOf = (context: HandlerContext): string =>
-      admission === undefined ? `standard ${limitKey(context)}` : limitKey(context);
-    const admit = (context: HandlerContext): void => {
-      const refusal = limiter?.begin(keyOf(context)) ?? admission?.();
+    const kind = admission === undefined ? "standard " : "";
+    const begin = (who: string): void => {
+      const refusal = limiter?.begin(kind + who);
       if (refusal !== undefined) throw refusal;
     };
-    const hold = (context: HandlerContext): (() => void) | undefined => limiter?.holdStream(keyOf(context));
+    /** Lets a call in, or not. What nobody is known by counts for where it comes from; all else for who it is. */
+    const enter = (context: HandlerContext): Caller | Promise<Caller> => {
+      const refusal = admission?.();
+      if (refusal !== undefined) throw refusal;
+      const known = (caller: Caller): Caller => {
+        begin(callerKey(caller, context));
+        gate.admit(caller, context);
+        return caller;
+      };
+      let caller: Caller | Promise<Caller>;
+      try {
+        caller = gate.identify(context);
+      } catch (thrown) {
+        begin(limitKey(context));
+        throw thrown;
+      }
+      if (!(caller instanceof Promise)) return known(caller);
+      // Nobody waits for it where this throws.
+      caller.catch(() => undefined);
+      begin(limitKey(context));
+      return caller.then(known);
+    };
+    const hold = (caller: Caller, context: HandlerContext): (() => void) | undefined =>
+      limiter?.holdStream(kind + callerKey(caller, context));
     switch (spec.kind) {
       case "unary":
         return {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runUnary(method, context, (bounded) => {
-              admit(context);
-              check?.(request);
-              return spec.impl(request, bounded);
-            }),
+            runUnary(method, context, (bounded) =>
+              whenKnown(enter(bounded), () => {
+                check?.(request);
+                return whenKnown(spec.impl(request, bounded), (response) => {
+                  gate.succeeded(bounded, request, response);
+                  return response;
+                });
+              }),
+            ),
         };
       case "client_streaming":
         // Bounded as a unary call is: all of its input has to come within the deadline.
@@ -115,18 +149,16 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runUnary(method, context, (bounded) => {
-              admit(context);
-              return spec.impl(checkedInput(requests, check), bounded);
-            }),
+            runUnary(method, context, (bounded) =>
+              whenKnown(enter(bounded), () => spec.impl(checkedInput(requests, check), bounded)),
+            ),
         };
       case "server_streaming":
         return {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runStream(method, context, hold, (bounded) => {
-              admit(context);
+            runStream(method, context, enter, hold, (bounded) => {
               check?.(request);
               return spec.impl(request, bounded);
             }),
@@ -136,12 +168,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runStream(method, context, hold, (bounded) => {
-              admit(context);
-              return spec.impl(checkedInput(requests, check), bounded);
-            }),
+            runStream(method, context, enter, hold, (bounded) => spec.impl(checkedInput(requests, check), bounded)),
         };
     }
+  }
+
+  /** Whom a call counts for: its principal, however many of its credentials and addresses it uses. */
+  function callerKey({ principal }: Caller, context: HandlerContext): string {
+    return principal.role === "anyone" ? limitKey(context) : `${principal.role} ${principal.name}`;
   }
 
   function runUnary<T>(
@@ -194,31 +228,48 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function runStream<T>(
     method: DescMethod,
     context: HandlerContext,
-    hold: (context: HandlerContext) => (() => void) | undefined,
+    enter: (context: HandlerContext) => Caller | Promise<Caller>,
+    hold: (caller: Caller, context: HandlerContext) => (() => void) | undefined,
     handle: (context: HandlerContext) => AsyncIterable<T>,
   ): AsyncIterable<T> {
     const record = recorder.start(method);
     const controller = new AbortController();
     let release: (() => void) | undefined;
+    let forgetCredential: (() => void) | undefined;
     const stream = new GuardedStream<T>((error) => {
       context.signal.removeEventListener("abort", onCallOver);
       openStreams.delete(entry);
       release?.();
+      forgetCredential?.();
       record.end(error);
       // Also after a good end: what the handler started in the background hears of it by its signal.
       controller.abort(error ?? CANCELLED);
     });
     const onCallOver = (): void => stream.stop(abortReason(context.signal));
-    const entry: OpenStream = { method, end: (refusal) => stream.stop(fromRefusal(refusal)) };
+    const entry: OpenStream & { principal: Principal | undefined } = {
+      method,
+      principal: undefined,
+      end: (refusal) => stream.stop(fromRefusal(refusal)),
+    };
     openStreams.add(entry);
     if (context.signal.aborted) {
       onCallOver();
       return stream;
     }
     context.signal.addEventListener("abort", onCallOver);
+    const bounded = { ...context, signal: controller.signal };
+    const begin = (caller: Caller): AsyncIterable<T> => {
+      bounded.signal.throwIfAborted();
+      entry.principal = caller.principal;
+      release = hold(caller, bounded);
+      // A stream ends with the right to it, however long ago it was opened.
+      forgetCredential = caller.whileValid?.(entry.end);
+      bounded.signal.throwIfAborted();
+      return handle(bounded);
+    };
     try {
-      release = hold(context);
-      stream.start(handle({ ...context, signal: controller.signal }));
+      const output = whenKnown(enter(bounded), begin);
+      stream.start(output instanceof Promise ? lateSource(output) : output);
     } catch (thrown) {
       stream.stop(toConnectError(thrown));
     }
@@ -241,4 +292,22 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 function abortReason(signal: AbortSignal): ConnectError {
   const error = toConnectError(signal.reason);
   return error.code === Code.DeadlineExceeded ? error : CANCELLED;
+}
+
+/** Goes on at once where the value is there, which spares most calls a turn of the event loop. */
+function whenKnown<T, R>(value: T | Promise<T>, go: (value: T) => R | Promise<R>): R | Promise<R> {
+  return value instanceof Promise ? value.then(go) : go(value);
+}
+
+/** What a stream yields whose handler cannot begin yet. */
+function lateSource<T>(source: Promise<AsyncIterable<T>>): AsyncIterable<T> {
+  const iterator = source.then((iterable) => iterable[Symbol.asyncIterator]());
+  // Told by the first `next`, if anybody still asks.
+  iterator.catch(() => undefined);
+  return {
+    [Symbol.asyncIterator]: () => ({
+      next: async () => await (await iterator).next(),
+      return: async () => (await (await iterator).return?.()) ?? { done: true, value: undefined },
+    }),
+  };
 }

@@ -1,6 +1,8 @@
 import type { Knex } from "knex";
+import type { QueryBuilder } from "objection";
 import type { Transition } from "../domain/agent.ts";
 import type { Page, TransitionQuery } from "../domain/directory.ts";
+import type { AgentScope } from "../domain/principal.ts";
 import { readingSnapshot } from "./attempts.ts";
 import { checkRevision, readLogPosition } from "./log-position.ts";
 import { AgentTransition } from "./models/agent-transition.ts";
@@ -16,7 +18,7 @@ export async function listTransitions(
   knex: Knex,
   query: TransitionQuery,
 ): Promise<Page<Transition> & { readonly upTo: bigint }> {
-  const { agentId, afterRevision, newestFirst, after, limit } = query;
+  const { agentId, scope, afterRevision, newestFirst, after, limit } = query;
   return await readingSnapshot(knex, async (snapshot) => {
     const position = await readLogPosition(snapshot);
     const upTo = query.upTo ?? position.newest;
@@ -31,6 +33,7 @@ export async function listTransitions(
       .limit(limit + 1);
     if (newestFirst && after !== undefined) page.where("revision", "<", after.toString());
     if (agentId !== undefined) page.where("agent_id", agentId);
+    if (scope !== undefined) bound(page, scope, agentId);
     const transitions = await page;
     return {
       ...pageOf(
@@ -41,4 +44,20 @@ export async function listTransitions(
       upTo,
     };
   });
+}
+
+/**
+ * The log is found by agents, not by claws: of a claw as a whole it shows the agents that live there now. What they, or
+ * one that was asked for, went through elsewhere is not shown; how they came and left is.
+ */
+function bound(page: QueryBuilder<AgentTransition>, scope: AgentScope, agentId: string | undefined): void {
+  if (scope.kind === "agents") {
+    if (agentId === undefined) page.whereIn("agent_id", [...scope.agentIds]);
+    return;
+  }
+  const { clawIdentifier } = scope;
+  if (agentId === undefined) {
+    page.whereRaw("agent_id IN (SELECT agent_id FROM agents WHERE claw_identifier = ?)", [clawIdentifier]);
+  }
+  page.whereRaw("? IN (from_claw_identifier, to_claw_identifier)", [clawIdentifier]);
 }

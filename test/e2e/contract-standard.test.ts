@@ -15,6 +15,7 @@ const service = useService();
 
 const SERVICES = [
   "harborforge.agents.v1.AgentService",
+  "harborforge.agents.v1.TokenService",
   "harborforge.agents.v1.UserService",
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",

@@ -65,7 +65,7 @@ async function lastHeard(replica: Replica): Promise<Map<string, { heard: number;
 }
 
 async function engagedAt(replica: Replica): Promise<number | null> {
-  return (await replica.agents.fleet(ALL)).brake.engagedAt;
+  return (await replica.agents.fleet(ALL)).brake?.engagedAt ?? null;
 }
 
 /** None before its lease ended, and all within six leases of the last beat. */

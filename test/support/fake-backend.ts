@@ -154,6 +154,8 @@ export function createFakeBackend(): FakeBackend {
     acknowledging: true,
     put: (agentId, change = {}) => save(agentId, change, agents.has(agentId) ? "service" : "created"),
 
+    tokens: { issue: noTokens, list: noTokens, revoke: noTokens },
+
     users: {
       async create({ username, email, displayName, agent }, mutation) {
         if ([...users.values()].some((user) => user.username === username)) {
@@ -344,3 +346,5 @@ export class FakeSession implements HeartbeatSession {
     this.#wake?.();
   }
 }
+
+const noTokens = (): Promise<never> => Promise.reject(new Error("tokens are not part of this fake"));

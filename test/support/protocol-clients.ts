@@ -10,6 +10,7 @@ import { afterAll, beforeAll } from "vitest";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Addresses } from "../../src/server.ts";
@@ -95,9 +96,26 @@ export const GET_PROTOCOLS: readonly Protocol[] = [
   },
 ];
 
+/** The same, with a credential on every call. */
+export function bearing(transport: Transport, token: string | undefined): Transport {
+  if (token === undefined) return transport;
+  const withToken = (header: HeadersInit | undefined): Headers => {
+    const headers = new Headers(header);
+    headers.set("authorization", `Bearer ${token}`);
+    return headers;
+  };
+  return {
+    unary: (method, signal, timeoutMs, header, input) =>
+      transport.unary(method, signal, timeoutMs, withToken(header), input),
+    stream: (method, signal, timeoutMs, header, input) =>
+      transport.stream(method, signal, timeoutMs, withToken(header), input),
+  };
+}
+
 export interface ProtocolClients {
   readonly users: Client<typeof UserService>;
   readonly agents: Client<typeof AgentService>;
+  readonly tokens: Client<typeof TokenService>;
   readonly health: Client<typeof Health>;
   readonly reflection: Client<typeof ServerReflection>;
   readonly reflectionAlpha: Client<typeof ServerReflectionAlpha>;
@@ -107,6 +125,7 @@ function clientsOf(transport: Transport): ProtocolClients {
   return {
     users: createClient(UserService, transport),
     agents: createClient(AgentService, transport),
+    tokens: createClient(TokenService, transport),
     health: createClient(Health, transport),
     reflection: createClient(ServerReflection, transport),
     reflectionAlpha: createClient(ServerReflectionAlpha, transport),
@@ -114,9 +133,9 @@ function clientsOf(transport: Transport): ProtocolClients {
 }
 
 /** Clients that share one connection, or as many as HTTP/1.1 needs. */
-export function openClients(protocol: Protocol, addresses: Addresses): ProtocolClients & Disposable {
+export function openClients(protocol: Protocol, addresses: Addresses, token?: string): ProtocolClients & Disposable {
   const { transport, close } = protocol.open(addresses);
-  return { ...clientsOf(transport), [Symbol.dispose]: close };
+  return { ...clientsOf(bearing(transport, token)), [Symbol.dispose]: close };
 }
 
 /** Clients for the tests of a `describe`, opened before its first and closed after its last. */

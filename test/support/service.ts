@@ -18,7 +18,7 @@ export interface RunningService extends AsyncDisposable {
 
 /** What a test may want otherwise. A lease is three intervals: 30 s, so that no agent expires while a test looks away. */
 export interface ServiceOptions
-  extends Partial<Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs">> {
+  extends Partial<Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "log">> {
   /** Makes another way to the database for the service; the test's own statements go straight there. */
   readonly via?: (databaseUrl: string) => Promise<string>;
 }

@@ -1,3 +1,4 @@
+import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ConfigError, type ConfigSources, type DatabaseChoice, loadConfig, SETTINGS } from "../../src/config.ts";
@@ -179,6 +180,7 @@ describe("the configuration", () => {
       requestsPerSecond: 5_000,
       streamsPerCaller: 10_000,
       reflection: true,
+      access: { kind: "open" },
       logLevel: "info",
       logFormat: "json",
       drainGraceMs: 10_000,
@@ -210,6 +212,16 @@ describe("the configuration", () => {
         HARBORFORGE_STREAMS_PER_CALLER: "4",
         HARBORFORGE_REFLECTION: "off",
         HARBORFORGE_DRAIN_GRACE: "0s",
+        HARBORFORGE_AUTH: "required",
+        HARBORFORGE_TLS_IN_FRONT: "yes",
+        HARBORFORGE_JWT_JWKS: "https://id.example.org/keys",
+        HARBORFORGE_JWT_ISSUER: "https://id.example.org",
+        HARBORFORGE_JWT_AUDIENCE: "agents",
+        HARBORFORGE_JWT_ALGORITHMS: "ES256, PS512",
+        HARBORFORGE_JWT_CLAIMS: "role=realm_access.roles,claw=claw",
+        HARBORFORGE_JWT_ROLES: "hf-admins=admin,hf claws=agent",
+        HARBORFORGE_JWT_CLOCK_TOLERANCE: "1s",
+        HARBORFORGE_CERTIFICATE_PRINCIPALS: "/etc/principals.json",
       }),
     ).toEqual({
       database: { kind: "external", url: "postgres://ada:secret@db/agents" },
@@ -232,6 +244,23 @@ describe("the configuration", () => {
       requestsPerSecond: 3,
       streamsPerCaller: 4,
       reflection: false,
+      access: {
+        kind: "credentials",
+        tlsInFront: true,
+        jwt: {
+          jwks: new URL("https://id.example.org/keys"),
+          issuer: "https://id.example.org",
+          audience: "agents",
+          algorithms: ["PS512", "ES256"],
+          clockToleranceMs: 1_000,
+          claims: { principal: "sub", role: "realm_access.roles", agents: "agent_ids", claw: "claw" },
+          roleNames: new Map([
+            ["hf-admins", "admin"],
+            ["hf claws", "agent"],
+          ]),
+        },
+        certificatePrincipals: "/etc/principals.json",
+      },
       logLevel: "silent",
       logFormat: "pretty",
       drainGraceMs: 0,
@@ -309,6 +338,14 @@ describe("a wrong value", () => {
     ["HARBORFORGE_LOG_FORMAT", "xml", "one of auto, pretty, json"],
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
+    ["HARBORFORGE_AUTH", "yes", "one of none, required"],
+    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http on this machine alone"],
+    ["HARBORFORGE_JWT_JWKS", "https://ada:secret@id.example.org/keys", "without a password"],
+    ["HARBORFORGE_JWT_ALGORITHMS", "none", "RS256"],
+    ["HARBORFORGE_JWT_ALGORITHMS", "RS256,HS256", "RS256"],
+    ["HARBORFORGE_JWT_CLAIMS", "roles=x", "principal, role, agents and claw"],
+    ["HARBORFORGE_JWT_ROLES", "admin", "each with ="],
+    ["HARBORFORGE_JWT_ROLES", "boss=root", "one of agent, service, admin, viewer"],
   ])("of %s (%j) is told with its name and what is allowed", (name, value, allowed) => {
     const { message } = errorOf(() => load({ [name]: value }));
     expect(message.startsWith(`${name} is ${JSON.stringify(value)}: it must be `)).toBe(true);
@@ -349,6 +386,80 @@ describe("a wrong value", () => {
   });
 });
 
+describe("where others can reach a door", () => {
+  const everywhere = { HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:80", HARBORFORGE_GRPC_ADDRESS: "[::]:0" };
+  const message = (env: ConfigSources["env"]): string => errorOf(() => load(env)).message;
+
+  it.each([
+    "127.0.0.1:1",
+    "127.8.8.8:1",
+    "localhost:1",
+    "LOCALHOST.:1",
+    "[::1]:1",
+    "[0:0:0:0:0:0:0:1]:1",
+    "[::ffff:127.0.0.1]:1",
+  ])("%s is of this machine alone, and open", (address) => {
+    expect(load({ HARBORFORGE_HTTP_ADDRESS: address }).access).toEqual({ kind: "open" });
+  });
+
+  it.each([
+    "0.0.0.0:1",
+    "[::]:1",
+    "10.0.0.7:1",
+    "agents.internal:1",
+    "localhost.example.org:1",
+    "[::ffff:10.0.0.7]:1",
+  ])("%s stops the start while nobody has to show a credential", (address) => {
+    const sentence = message({ HARBORFORGE_HTTP_ADDRESS: address });
+    expect(sentence).toContain(`HARBORFORGE_HTTP_ADDRESS is ${address}`);
+    expect(sentence).toContain("set HARBORFORGE_AUTH=required, or listen on 127.0.0.1.");
+    expect(sentence.split("\n")).toHaveLength(1);
+  });
+
+  it("one sentence names both doors", () => {
+    const sentence = message(everywhere);
+    expect(sentence).toMatch(
+      /^HARBORFORGE_GRPC_ADDRESS is \[::\]:0, and HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:80, which/,
+    );
+  });
+
+  it("credentials do not travel in cleartext, unless TLS ends in front", () => {
+    const required = { ...everywhere, HARBORFORGE_AUTH: "required" };
+    expect(message(required)).toContain("HARBORFORGE_TLS_IN_FRONT=yes if TLS ends in front.");
+    expect(load({ ...required, HARBORFORGE_TLS_IN_FRONT: "yes" }).access).toMatchObject({ kind: "credentials" });
+  });
+
+  it("that TLS ends in front opens nothing", () => {
+    expect(message({ ...everywhere, HARBORFORGE_TLS_IN_FRONT: "yes" })).toContain("set HARBORFORGE_AUTH=required");
+  });
+});
+
+describe("credentials", () => {
+  it("are named by settings that fit together", () => {
+    const required = { HARBORFORGE_AUTH: "required" };
+    expect(load(required).access).toEqual({
+      kind: "credentials",
+      tlsInFront: false,
+      jwt: undefined,
+      certificatePrincipals: undefined,
+    });
+    expect(errorOf(() => load({ ...required, HARBORFORGE_JWT_JWKS: "keys.json" })).message).toBe(
+      "JSON Web Tokens cannot be checked without HARBORFORGE_JWT_ISSUER and HARBORFORGE_JWT_AUDIENCE: set them, too.",
+    );
+    expect(errorOf(() => load({ HARBORFORGE_JWT_ISSUER: "x" })).message).toMatch(/^HARBORFORGE_JWT_ISSUER is set, but/);
+    expect(errorOf(() => load({ HARBORFORGE_CERTIFICATE_PRINCIPALS: "x" })).message).toContain(
+      "HARBORFORGE_AUTH=required",
+    );
+  });
+
+  it("keys in a file are named by its path", () => {
+    const jwt = { HARBORFORGE_JWT_JWKS: "keys.json", HARBORFORGE_JWT_ISSUER: "i", HARBORFORGE_JWT_AUDIENCE: "a" };
+    expect(load({ HARBORFORGE_AUTH: "required", ...jwt }).access).toMatchObject({
+      jwt: { jwks: pathToFileURL(`${process.cwd()}/keys.json`), algorithms: ["RS256", "ES256", "EdDSA"] },
+    });
+  });
+});
+
 describe("the table of settings", () => {
   it("is what the documentation for deployments promises", () => {
     expect(Object.values(SETTINGS).map(({ env, defaultText }) => `${env} ${defaultText}`)).toEqual([
@@ -374,6 +485,16 @@ describe("the table of settings", () => {
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
       "HARBORFORGE_DRAIN_GRACE 10s",
+      "HARBORFORGE_AUTH none",
+      "HARBORFORGE_TLS_IN_FRONT no",
+      "HARBORFORGE_JWT_JWKS none: they are not taken",
+      "HARBORFORGE_JWT_ISSUER none",
+      "HARBORFORGE_JWT_AUDIENCE none",
+      "HARBORFORGE_JWT_ALGORITHMS RS256,ES256,EdDSA",
+      "HARBORFORGE_JWT_CLAIMS principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
+      "HARBORFORGE_JWT_ROLES agent=agent,service=service,admin=admin,viewer=viewer",
+      "HARBORFORGE_JWT_CLOCK_TOLERANCE 5s",
+      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: they stand for nobody",
     ]);
   });
 

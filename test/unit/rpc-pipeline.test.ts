@@ -9,7 +9,8 @@ import {
   WatchAgentsRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { actorKey } from "../../src/rpc/call-values.ts";
+import { ANYONE, type Principal } from "../../src/domain/principal.ts";
+import { principalKey } from "../../src/rpc/call-values.ts";
 import { createHealth } from "../../src/rpc/health.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 
@@ -59,11 +60,11 @@ describe("the pipeline", () => {
   });
 
   test("tells the handler its deadline and its end", async () => {
-    const seen: { left: number | undefined; signal: AbortSignal; actor: string }[] = [];
+    const seen: { left: number | undefined; signal: AbortSignal; principal: Principal }[] = [];
     const { get } = setUp(
       {
         getAgent: (_request, { timeoutMs, signal, values }) => {
-          seen.push({ left: timeoutMs(), signal, actor: values.get(actorKey) });
+          seen.push({ left: timeoutMs(), signal, principal: values.get(principalKey) });
           return never();
         },
       },
@@ -72,7 +73,7 @@ describe("the pipeline", () => {
     await expect(get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
     expect(seen[0]?.left).toBeGreaterThan(20);
     expect(seen[0]?.signal.aborted).toBe(true);
-    expect(seen[0]?.actor).toBe("service:anonymous");
+    expect(seen[0]?.principal).toBe(ANYONE);
   });
 
   test("answers what throws after the deadline with DEADLINE_EXCEEDED", async () => {

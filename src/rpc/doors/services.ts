@@ -1,8 +1,10 @@
 import type { ServiceImplSpec } from "@connectrpc/connect";
 import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
 import type { Backend } from "../backend.ts";
 import { createAgentService } from "../handlers/agent-service.ts";
+import { createTokenService } from "../handlers/token-service.ts";
 import { createUserService } from "../handlers/user-service.ts";
 import type { Health } from "../health.ts";
 import type { Pipeline } from "../pipeline.ts";
@@ -18,6 +20,7 @@ export function createServices(
   return [
     pipeline.wrap(UserService, createUserService(backend)),
     pipeline.wrap(AgentService, createAgentService(backend)),
-    ...standardServices(pipeline, health, [UserService, AgentService], options),
+    pipeline.wrap(TokenService, createTokenService(backend)),
+    ...standardServices(pipeline, health, [UserService, AgentService, TokenService], options),
   ];
 }

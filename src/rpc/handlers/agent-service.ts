@@ -14,29 +14,33 @@ import { durationOf } from "../convert/time.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { mutationOf } from "./mutation.ts";
 import { createWatchStream } from "./watch-stream.ts";
+import { agentsFor, heartbeatsFor } from "./within-scope.ts";
 
 const METHODS = AgentService.method;
 
 /** `AgentService` over the rest of the program. Refusals are thrown as they are; the pipeline turns them into errors. */
 export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl<typeof AgentService> {
-  const { agents, heartbeats } = backend;
   return {
     async createAgent(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const { userId, agentId, clawIdentifier } = request;
       const mutation = mutationOf(context, METHODS.createAgent, request);
       return { agent: agentMessage(await agents.create({ userId, agentId, clawIdentifier }, mutation)) };
     },
 
-    async getAgent({ key }) {
+    async getAgent({ key }, context) {
+      const agents = agentsFor(backend.agents, context);
       return { agent: agentMessage(await agents.get(agentKeyOf(key))) };
     },
 
-    async batchGetAgents({ agentIds }) {
+    async batchGetAgents({ agentIds }, context) {
+      const agents = agentsFor(backend.agents, context);
       if (agentIds.length === 0) return { agents: [] };
       return { agents: (await agents.getAll(agentIds)).map(agentMessage) };
     },
 
-    async listAgents(request) {
+    async listAgents(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const position = readPageToken(METHODS.listAgents, request, request.pageToken);
       const page = await agents.list(filterOf(request.filter), {
         after: position?.after,
@@ -54,14 +58,15 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       };
     },
 
-    async getFleet(request) {
+    async getFleet(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const fleet = await agents.fleet(filterOf(request.filter));
-      const pace = heartbeats.pace();
+      const pace = backend.heartbeats.pace();
       const claws = [...fleet.claws].sort(([one], [other]) => (one < other ? -1 : 1));
       return {
         statuses: statusCounts(fleet),
         claws: claws.map(([clawIdentifier, tally]) => ({ clawIdentifier, statuses: statusCounts(tally) })),
-        brake: brakeMessage(fleet.brake),
+        brake: fleet.brake && brakeMessage(fleet.brake),
         nextHeartbeatIn: durationOf(pace.intervalMs),
         leaseTtl: durationOf(pace.leaseMs),
         revision: fleet.revision,
@@ -69,12 +74,14 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
     },
 
     async moveAgent(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const { agentId, clawIdentifier } = request;
       const mutation = mutationOf(context, METHODS.moveAgent, request);
       return { agent: agentMessage(await agents.move(agentId, clawIdentifier, mutation)) };
     },
 
     async updateAgentStatus(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const { agentId, expectedRevision } = request;
       const mutation = mutationOf(context, METHODS.updateAgentStatus, request);
       const agent = await agents.updateStatus(agentId, serviceWordOf(request), expectedRevision, mutation);
@@ -82,11 +89,13 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
     },
 
     async deleteAgent(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const mutation = mutationOf(context, METHODS.deleteAgent, request);
       return { revision: await agents.delete(request.agentId, mutation) };
     },
 
-    async listAgentTransitions(request) {
+    async listAgentTransitions(request, context) {
+      const agents = agentsFor(backend.agents, context);
       const { agentId, afterRevision, newestFirst } = request;
       const limit = pageSizeOf(request.pageSize);
       const position = readPageToken(METHODS.listAgentTransitions, request, request.pageToken);
@@ -107,7 +116,8 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       };
     },
 
-    async sendHeartbeat(request) {
+    async sendHeartbeat(request, context) {
+      const heartbeats = heartbeatsFor(backend.heartbeats, context);
       const clawIdentifier = request.clawIdentifier || undefined;
       const pace = heartbeats.pace();
       const leaseMs = grantedLeaseMs(pace, request.leaseTtl && durationMs(request.leaseTtl));
@@ -119,7 +129,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       };
     },
 
-    heartbeat: createHeartbeatStream(heartbeats),
+    heartbeat: createHeartbeatStream(backend.heartbeats),
 
     watchAgents: createWatchStream(backend.watches),
   };

@@ -14,13 +14,16 @@ import { beatResultMessage } from "../convert/beat-result.ts";
 import { durationOf } from "../convert/time.ts";
 import { MAX_MESSAGE_BYTES } from "../doors/limits.ts";
 import { HeartbeatReader } from "./heartbeat-reader.ts";
+import { heartbeatsFor } from "./within-scope.ts";
 
 /**
  * `Heartbeat`: says hello, then reads and answers side by side. What ends the stream never ends a lease: not the end
  * of the input (which a cancelled call looks like), nor an error, nor the signal.
  */
-export function createHeartbeatStream(heartbeats: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
-  return async function* heartbeat(requests, { signal }) {
+export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
+  return async function* heartbeat(requests, context) {
+    const { signal } = context;
+    const heartbeats = heartbeatsFor(all, context);
     using reader = new HeartbeatReader(heartbeats, requests, signal);
     // Before any request: headers leave with the first message, and a client waits for the pace.
     yield hello(heartbeats);

@@ -4,10 +4,12 @@ import { DEFAULT_BOOKMARK_MS, durationMs } from "../../domain/validation.ts";
 import type { Watches, WatchQuery } from "../backend.ts";
 import { filterOf } from "../convert/request.ts";
 import { createWatchEncoder } from "../convert/watch.ts";
+import { watchesFor } from "./within-scope.ts";
 
 /** `WatchAgents`: what is told, and when, is the watch's business; this puts it into messages. */
 export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {
-  return async function* watchAgents(request, { signal }) {
+  return async function* watchAgents(request, context) {
+    const { signal } = context;
     const { afterRevision, conflate } = request;
     const query: WatchQuery = {
       filter: filterOf(request.filter),
@@ -16,7 +18,7 @@ export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentSer
       bookmarkMs: request.bookmarkInterval === undefined ? DEFAULT_BOOKMARK_MS : durationMs(request.bookmarkInterval),
     };
     const encode = createWatchEncoder(query);
-    for await (const message of watches.watch(query, signal)) yield* encode(message);
+    for await (const message of watchesFor(watches, context).watch(query, signal)) yield* encode(message);
     signal.throwIfAborted();
   };
 }

@@ -13,7 +13,7 @@ import { canEnter, chooseServerAccount, runsAsRoot, type ServerAccount } from ".
 import type { ServerSettings } from "./server-settings.ts";
 
 /** The database the service works in. */
-const databaseName = "harborforge";
+export const databaseName = "harborforge";
 
 /** How often we look whether the server still lives. */
 const watchMs = 1_000;

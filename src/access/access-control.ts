@@ -1,0 +1,69 @@
+import { readFile } from "node:fs/promises";
+import type { ClaimPaths, JwtAlgorithm, RoleNames } from "../domain/jwt-claims.ts";
+import type { Authenticate } from "../domain/principal.ts";
+import { AccessError } from "./access-error.ts";
+import { authenticateNobody, createAuthenticator } from "./authenticator.ts";
+import { readCertificatePrincipals } from "./certificate-principals.ts";
+import { keysAt, parseKeys } from "./jwks.ts";
+import { JwtCheck } from "./jwt-check.ts";
+import { TokenCheck, type TokenCheckOptions } from "./token-check.ts";
+
+/** Who is let in. */
+export type AccessOptions =
+  | { readonly kind: "open" }
+  | {
+      readonly kind: "credentials";
+      readonly jwt: JwtOptions | undefined;
+      /** The path of the file that says whom certificates stand for. */
+      readonly certificatePrincipals: string | undefined;
+      /** Other than the default in tests that wait for its end, in milliseconds. */
+      readonly trustMs?: number;
+    };
+
+interface JwtOptions {
+  readonly jwks: URL;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly algorithms: readonly JwtAlgorithm[];
+  readonly clockToleranceMs: number;
+  readonly claims: ClaimPaths;
+  readonly roleNames: RoleNames;
+}
+
+/** What a replica knows of who may come in. */
+export interface AccessControl {
+  readonly authenticate: Authenticate;
+  start(): void;
+  close(): Promise<void>;
+}
+
+/** @throws AccessError where a file that was named cannot be used */
+export async function createAccessControl(
+  options: AccessOptions,
+  { database, log }: Pick<TokenCheckOptions, "database" | "log">,
+): Promise<AccessControl> {
+  if (options.kind === "open") {
+    return { authenticate: authenticateNobody, start: () => undefined, close: () => Promise.resolve() };
+  }
+  const { jwt, certificatePrincipals, trustMs } = options;
+  if (jwt?.jwks.protocol === "file:") await checkKeyFile(jwt.jwks);
+  const certificates =
+    certificatePrincipals === undefined ? new Map() : await readCertificatePrincipals(certificatePrincipals);
+  const tokens = new TokenCheck({ database, log, ...(trustMs === undefined ? {} : { trustMs }) });
+  const authenticate = createAuthenticator({
+    tokens,
+    jwt: jwt === undefined ? undefined : new JwtCheck({ ...jwt, keys: keysAt(jwt.jwks), log }),
+    certificates,
+  });
+  return { authenticate, start: () => tokens.start(), close: () => tokens.close() };
+}
+
+/** At the start, since later nobody but the log would be told. */
+async function checkKeyFile(file: URL): Promise<void> {
+  try {
+    parseKeys(await readFile(file, "utf8"));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new AccessError(`The file of HARBORFORGE_JWT_JWKS cannot be used: ${why}.`, { cause: error });
+  }
+}

@@ -1,0 +1,36 @@
+import { ANYONE, type Authenticate, type Caller, unauthenticated } from "../domain/principal.ts";
+import { type CertificatePrincipals, principalOfPeer } from "./certificate-principals.ts";
+import type { JwtCheck } from "./jwt-check.ts";
+import type { TokenCheck } from "./token-check.ts";
+import { TOKEN_PREFIX } from "./token-text.ts";
+
+const EVERYBODY: Caller = { principal: ANYONE };
+
+/** Lets everybody in: nobody else than this machine can reach the doors. */
+export const authenticateNobody: Authenticate = () => EVERYBODY;
+
+const NOTHING_SHOWN =
+  "This needs a credential: send a token as `authorization: Bearer …`, or a client certificate that is known here.";
+const NOT_BEARER = "The authorization header must be `Bearer` and one token.";
+const NO_JWT = "This is no token of this service, and other tokens are not taken here.";
+
+/** Finds out who calls by what a call shows. A token that is sent counts, whatever certificate the connection has. */
+export function createAuthenticator(means: {
+  readonly tokens: Pick<TokenCheck, "check">;
+  readonly jwt: Pick<JwtCheck, "check"> | undefined;
+  readonly certificates: CertificatePrincipals;
+}): Authenticate {
+  const { tokens, jwt, certificates } = means;
+  return ({ authorization, peer }) => {
+    if (authorization !== null) {
+      const [, token] = /^Bearer +([^\s,]+)$/i.exec(authorization) ?? [];
+      if (token === undefined) throw unauthenticated(NOT_BEARER);
+      if (token.startsWith(TOKEN_PREFIX)) return tokens.check(token);
+      if (jwt === undefined) throw unauthenticated(NO_JWT);
+      return jwt.check(token);
+    }
+    const principal = principalOfPeer(certificates, peer);
+    if (principal === undefined) throw unauthenticated(NOTHING_SHOWN);
+    return { principal };
+  };
+}

@@ -1,0 +1,62 @@
+import { createHash, randomBytes } from "node:crypto";
+import { crc32 } from "node:zlib";
+import type { MintedToken } from "../domain/api-token.ts";
+
+/**
+ * What every token begins with: scanners for leaked secrets find it, and it tells a token of ours from a JWT.
+ *
+ * A token is `hf_<key id>_<secret>_<checksum>`, of letters and digits: 12 that find it, 43 that nobody can guess (256
+ * bits), and 6 by which a typing error, or text that only looks like a token, is known without the database.
+ */
+export const TOKEN_PREFIX = "hf_";
+
+const KEY_ID_LENGTH = 12;
+const SECRET_LENGTH = 43;
+const CHECKSUM_LENGTH = 6;
+const TOKEN = new RegExp(
+  `^${TOKEN_PREFIX}([0-9A-Za-z]{${KEY_ID_LENGTH}})_([0-9A-Za-z]{${SECRET_LENGTH}})_([0-9A-Za-z]{${CHECKSUM_LENGTH}})$`,
+);
+
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/** The greatest multiple of 62 that a byte holds: bytes above it would make some letters likelier than others. */
+const FAIR_BYTES = 248;
+
+/** Makes a token that nobody has. */
+export function mintToken(): MintedToken {
+  const keyId = randomText(KEY_ID_LENGTH);
+  const body = `${TOKEN_PREFIX}${keyId}_${randomText(SECRET_LENGTH)}`;
+  const secret = `${body}_${checksum(body)}`;
+  return { secret, keyId, secretHash: hashOf(secret) };
+}
+
+/** The key id of a token; undefined for text that is none, whoever wrote it. */
+export function keyIdOf(token: string): string | undefined {
+  const [, keyId, , check] = TOKEN.exec(token) ?? [];
+  return check === checksum(token.slice(0, -CHECKSUM_LENGTH - 1)) ? keyId : undefined;
+}
+
+/** What is kept of a token. */
+export function hashOf(token: string): Uint8Array {
+  return createHash("sha256").update(token).digest();
+}
+
+/** Damage, not forgery: anybody can compute it. */
+function checksum(body: string): string {
+  let rest = crc32(body);
+  let text = "";
+  for (let place = 0; place < CHECKSUM_LENGTH; place += 1) {
+    text = `${ALPHABET[rest % ALPHABET.length]}${text}`;
+    rest = Math.floor(rest / ALPHABET.length);
+  }
+  return text;
+}
+
+function randomText(length: number): string {
+  let text = "";
+  while (text.length < length) {
+    for (const byte of randomBytes(2 * length)) {
+      if (byte < FAIR_BYTES && text.length < length) text += ALPHABET[byte % ALPHABET.length];
+    }
+  }
+  return text;
+}

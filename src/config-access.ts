@@ -1,0 +1,301 @@
+import { isIPv4 } from "node:net";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { duration, type Facts, oneOf, type Setting } from "./config-setting.ts";
+import { type Address, formatAddress } from "./config-values.ts";
+import {
+  type ClaimPaths,
+  JWT_ALGORITHMS,
+  type JwtAlgorithm,
+  OWN_ROLE_NAMES,
+  type RoleNames,
+} from "./domain/jwt-claims.ts";
+import { ROLES, type Role } from "./domain/principal.ts";
+
+/** How JSON Web Tokens are checked. */
+export interface JwtChoice {
+  /** Of the key set: `https:`, `file:`, or `http:` on this machine. */
+  readonly jwks: URL;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly algorithms: readonly JwtAlgorithm[];
+  readonly clockToleranceMs: number;
+  readonly claims: ClaimPaths;
+  readonly roleNames: RoleNames;
+}
+
+/** Who is let in: everybody, or who shows a credential. Tokens of our own always count. */
+export type AccessChoice =
+  | { readonly kind: "open" }
+  | {
+      readonly kind: "credentials";
+      /** TLS ends before the doors, which speak cleartext to whatever does it. */
+      readonly tlsInFront: boolean;
+      /** Undefined: no JSON Web Tokens. */
+      readonly jwt: JwtChoice | undefined;
+      /** The file that says whom certificates stand for. Undefined: they stand for nobody. */
+      readonly certificatePrincipals: string | undefined;
+    };
+
+function text(facts: Facts, allowed: string): Setting<string | undefined> {
+  return {
+    ...facts,
+    fallback: undefined,
+    secret: false,
+    allowed,
+    parse: (given) => (given === "" || given.length > 1_000 || /\p{Cc}/u.test(given) ? undefined : given),
+  };
+}
+
+const CLAIM_NAMES = ["principal", "role", "agents", "claw"] as const;
+const DEFAULT_CLAIMS: ClaimPaths = { principal: "sub", role: "role", agents: "agent_ids", claw: "claw_identifier" };
+
+/** `a=b,c=d`; undefined for what is no such list, or has a key twice. */
+function pairs(given: string): ReadonlyMap<string, string> | undefined {
+  const found = new Map<string, string>();
+  for (const pair of given.split(",")) {
+    const [, key = "", value = ""] = /^\s*([^=]+?)\s*=\s*(.+?)\s*$/.exec(pair) ?? [];
+    if (key === "" || value === "" || found.has(key)) return undefined;
+    found.set(key, value);
+  }
+  return found;
+}
+
+function parseClaims(given: string): ClaimPaths | undefined {
+  const named = pairs(given);
+  if (named === undefined || ![...named.keys()].every((key) => CLAIM_NAMES.some((name) => name === key)))
+    return undefined;
+  const path = (name: (typeof CLAIM_NAMES)[number]): string => named.get(name) ?? DEFAULT_CLAIMS[name];
+  return { principal: path("principal"), role: path("role"), agents: path("agents"), claw: path("claw") };
+}
+
+function parseRoles(given: string): RoleNames | undefined {
+  const roles = new Map<string, Role>();
+  for (const [name, value] of pairs(given) ?? []) {
+    const role = ROLES.find((one) => one === value);
+    if (role === undefined) return undefined;
+    roles.set(name, role);
+  }
+  return roles.size === 0 ? undefined : roles;
+}
+
+function parseAlgorithms(given: string): readonly JwtAlgorithm[] | undefined {
+  const asked = given.split(",").map((name) => name.trim());
+  const known = JWT_ALGORITHMS.filter((name) => asked.includes(name));
+  return known.length === new Set(asked).size ? known : undefined;
+}
+
+function parsePlace(given: string): URL | undefined {
+  if (given === "" || /\p{Cc}/u.test(given)) return undefined;
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(given)) return pathToFileURL(resolve(given));
+  const url = URL.parse(given);
+  if (url === null || url.username !== "" || url.password !== "") return undefined;
+  if (url.protocol === "https:" || url.protocol === "file:") return url;
+  // Whoever is between could put keys of their own in place of the issuer's.
+  return url.protocol === "http:" && isLoopback(url.hostname.replace(/^\[|\]$/g, "")) ? url : undefined;
+}
+
+export const ACCESS_SETTINGS = {
+  auth: oneOf(
+    {
+      env: "HARBORFORGE_AUTH",
+      flag: "auth",
+      placeholder: "<who>",
+      description: "whether callers have to show a credential; where others than this machine can reach, they must",
+      defaultText: "none",
+      fallback: "none",
+    },
+    ["none", "required"],
+  ),
+  tlsInFront: oneOf(
+    {
+      env: "HARBORFORGE_TLS_IN_FRONT",
+      flag: "tls-in-front",
+      placeholder: "<yes|no>",
+      description: "whether TLS ends in front of the doors, so that credentials may come to them in cleartext",
+      defaultText: "no",
+      fallback: "no",
+    },
+    ["no", "yes"],
+  ),
+  jwtJwks: {
+    env: "HARBORFORGE_JWT_JWKS",
+    flag: "jwt-jwks",
+    placeholder: "<file or URL>",
+    description: "the key set (JWKS) by which JSON Web Tokens are checked",
+    defaultText: "none: they are not taken",
+    fallback: undefined,
+    allowed: "the path of a file, or an https URL (http on this machine alone) without a password",
+    secret: false,
+    parse: parsePlace,
+  } satisfies Setting<URL | undefined>,
+  jwtIssuer: text(
+    {
+      env: "HARBORFORGE_JWT_ISSUER",
+      flag: "jwt-issuer",
+      placeholder: "<text>",
+      description: "who JSON Web Tokens have to be from (`iss`)",
+      defaultText: "none",
+    },
+    "text without control characters",
+  ),
+  jwtAudience: text(
+    {
+      env: "HARBORFORGE_JWT_AUDIENCE",
+      flag: "jwt-audience",
+      placeholder: "<text>",
+      description: "whom JSON Web Tokens have to be for (`aud`)",
+      defaultText: "none",
+    },
+    "text without control characters",
+  ),
+  jwtAlgorithms: {
+    env: "HARBORFORGE_JWT_ALGORITHMS",
+    flag: "jwt-algorithms",
+    placeholder: "<list>",
+    description: "how JSON Web Tokens may be signed",
+    defaultText: "RS256,ES256,EdDSA",
+    fallback: ["RS256", "ES256", "EdDSA"],
+    allowed: `a list, separated by commas, of ${JWT_ALGORITHMS.join(", ")}`,
+    secret: false,
+    parse: parseAlgorithms,
+  } satisfies Setting<readonly JwtAlgorithm[]>,
+  jwtClaims: {
+    env: "HARBORFORGE_JWT_CLAIMS",
+    flag: "jwt-claims",
+    placeholder: "<list>",
+    description: "which claims of a JSON Web Token say who its bearer is; what is left out stays as it is by default",
+    defaultText: "principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
+    fallback: DEFAULT_CLAIMS,
+    allowed:
+      "a list, separated by commas, of principal, role, agents and claw, each with = and a claim or a path by dots",
+    secret: false,
+    parse: parseClaims,
+  } satisfies Setting<ClaimPaths>,
+  jwtRoles: {
+    env: "HARBORFORGE_JWT_ROLES",
+    flag: "jwt-roles",
+    placeholder: "<list>",
+    description: "what the issuer of JSON Web Tokens calls each role",
+    defaultText: "agent=agent,service=service,admin=admin,viewer=viewer",
+    fallback: OWN_ROLE_NAMES,
+    allowed: `a list, separated by commas, of the issuer's names, each with = and one of ${ROLES.join(", ")}`,
+    secret: false,
+    parse: parseRoles,
+  } satisfies Setting<RoleNames>,
+  jwtClockTolerance: duration(
+    {
+      env: "HARBORFORGE_JWT_CLOCK_TOLERANCE",
+      flag: "jwt-clock-tolerance",
+      placeholder: "<duration>",
+      description: "how far the clock of the issuer of JSON Web Tokens may be ahead; what has expired has expired",
+      defaultText: "5s",
+      fallback: 5_000,
+    },
+    0,
+    60_000,
+  ),
+  certificatePrincipals: {
+    ...text(
+      {
+        env: "HARBORFORGE_CERTIFICATE_PRINCIPALS",
+        flag: "certificate-principals",
+        placeholder: "<file>",
+        description: "whom the certificates of clients stand for, by their URI or DNS names, as JSON",
+        defaultText: "none: they stand for nobody",
+      },
+      "the path of a file, without control characters",
+    ),
+    parse: (given: string) => (given === "" || /\p{Cc}/u.test(given) ? undefined : resolve(given)),
+  },
+};
+
+/** The values of the settings above, as they were read. */
+export interface AccessValues {
+  readonly auth: "none" | "required";
+  readonly tlsInFront: "no" | "yes";
+  readonly jwks: URL | undefined;
+  readonly issuer: string | undefined;
+  readonly audience: string | undefined;
+  readonly algorithms: readonly JwtAlgorithm[];
+  readonly claims: ClaimPaths;
+  readonly roleNames: RoleNames;
+  readonly clockToleranceMs: number;
+  readonly certificatePrincipals: string | undefined;
+}
+
+/** Takes down which setting is wrong, and a sentence that says what to do about it. */
+type Wrong = (name: string, sentence: string) => void;
+
+/** What the settings mean together. */
+export function accessOf(values: AccessValues, wrong: Wrong): AccessChoice {
+  const { auth, tlsInFront, jwks, issuer, audience, algorithms, claims, roleNames, clockToleranceMs } = values;
+  const { jwtJwks, jwtIssuer, jwtAudience, certificatePrincipals: certificates } = ACCESS_SETTINGS;
+  const given = [
+    { name: jwtJwks.env, value: jwks },
+    { name: jwtIssuer.env, value: issuer },
+    { name: jwtAudience.env, value: audience },
+  ];
+  const missing = given.filter(({ value }) => value === undefined).map(({ name }) => name);
+  const set = [...given, { name: certificates.env, value: values.certificatePrincipals }].find(
+    ({ value }) => value !== undefined,
+  );
+  if (auth === "none") {
+    if (set !== undefined)
+      wrong(set.name, `${set.name} is set, but nobody has to show a credential: set HARBORFORGE_AUTH=required.`);
+    return { kind: "open" };
+  }
+  let jwt: JwtChoice | undefined;
+  if (jwks !== undefined && issuer !== undefined && audience !== undefined) {
+    jwt = { jwks, issuer, audience, algorithms, claims, roleNames, clockToleranceMs };
+  } else if (missing.length < given.length) {
+    wrong(
+      missing[0] ?? jwtJwks.env,
+      `JSON Web Tokens cannot be checked without ${missing.join(" and ")}: set ${missing.length === 1 ? "it" : "them"}, too.`,
+    );
+  }
+  return {
+    kind: "credentials",
+    tlsInFront: tlsInFront === "yes",
+    jwt,
+    certificatePrincipals: values.certificatePrincipals,
+  };
+}
+
+/**
+ * Safe by default: where others than this machine can reach a door, nobody is let in without a credential, and no
+ * credential travels in cleartext, unless somebody said that it does not.
+ */
+export function exposed(
+  doors: readonly { readonly name: string; readonly address: Address }[],
+  access: AccessChoice,
+  tls: boolean,
+  wrong: Wrong,
+): void {
+  const open = doors.filter(({ address }) => !isLoopback(address.host));
+  const [first] = open;
+  if (first === undefined) return;
+  const where = open.map(({ name, address }) => `${name} is ${formatAddress(address)}`).join(", and ");
+  if (access.kind === "open") {
+    wrong(
+      first.name,
+      `${where}, which others than this machine can reach, and nobody would have to show a credential: ` +
+        "set HARBORFORGE_AUTH=required, or listen on 127.0.0.1.",
+    );
+  } else if (!tls && !access.tlsInFront) {
+    wrong(
+      first.name,
+      `${where}, which others than this machine can reach, and credentials would travel there in cleartext: ` +
+        "set HARBORFORGE_TLS_CERT_FILE and HARBORFORGE_TLS_KEY_FILE, or HARBORFORGE_TLS_IN_FRONT=yes if TLS ends in front.",
+    );
+  }
+}
+
+/** By its name or number alone: no resolver is asked who might say something else tomorrow. */
+export function isLoopback(host: string): boolean {
+  const name = host.toLowerCase().replace(/\.$/, "");
+  if (isIPv4(name)) return name.startsWith("127.");
+  const [, mapped] = /^::ffff:([\d.]+)$/.exec(name) ?? [];
+  if (mapped !== undefined) return isLoopback(mapped);
+  return name === "::1" || name === "0:0:0:0:0:0:0:1" || name === "localhost";
+}

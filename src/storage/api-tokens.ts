@@ -1,0 +1,142 @@
+import type { Knex } from "knex";
+import {
+  type ApiToken as ApiTokenValue,
+  type IssuedToken,
+  type MintedToken,
+  MOST_LIVE_TOKENS,
+  type NewToken,
+  type TokenDirectory,
+} from "../domain/api-token.ts";
+import { Refusal } from "../domain/errors.ts";
+import type { RequestKey } from "./agent-change.ts";
+import { changing, reading } from "./attempts.ts";
+import type { Database } from "./database.ts";
+import { ApiToken } from "./models/api-token.ts";
+import { pageOf } from "./page.ts";
+import { reusedRequestId } from "./refusals.ts";
+import { claimRequest } from "./request-answers.ts";
+
+/** The tokens of the database. `mint` makes new ones. */
+export function createTokenDirectory(database: Pick<Database, "knex">, mint: () => MintedToken): TokenDirectory {
+  const { knex } = database;
+
+  async function issueWith(minted: MintedToken, token: NewToken, actor: string, transaction: Knex.Transaction) {
+    await takeCounter(transaction);
+    const live = await ApiToken.query(transaction)
+      .where({ principal: token.principal })
+      .whereNull("revoked_at")
+      .whereRaw("expires_at > clock_timestamp()")
+      .resultSize();
+    if (live >= MOST_LIVE_TOKENS) throw tooManyTokens(token.principal);
+    const { grant, lifetimeMs, principal } = token;
+    const { scope } = grant;
+    const { rows } = await transaction.raw<{ rows: { key_id: string }[] }>(
+      `INSERT INTO api_tokens (key_id, secret_hash, principal, role, agent_ids, claw_identifier, created_by, expires_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, clock_timestamp() + ? * interval '1 millisecond') RETURNING key_id`,
+      [
+        minted.keyId,
+        Buffer.from(minted.secretHash),
+        principal,
+        grant.role,
+        scope?.kind === "agents" ? [...scope.agentIds] : null,
+        scope?.kind === "claw" ? scope.clawIdentifier : null,
+        actor,
+        lifetimeMs,
+      ],
+    );
+    return await existing(transaction, rows[0]?.key_id ?? minted.keyId);
+  }
+
+  return {
+    async issue(token, { actor, request }): Promise<IssuedToken> {
+      const minted = mint();
+      return await changing(knex, request !== undefined, async (transaction): Promise<IssuedToken> => {
+        if (request !== undefined && !(await claimRequest(transaction, request))) {
+          const former = await tokenOfAnswer(transaction, request);
+          const issued = await existing(transaction, former);
+          // After a lost answer this very attempt may be the one that was committed: then its secret is the right one.
+          return { token: issued, secret: former === minted.keyId ? minted.secret : undefined };
+        }
+        const issued = await issueWith(minted, token, actor, transaction);
+        if (request !== undefined) await keepToken(transaction, request, issued.keyId);
+        return { token: issued, secret: minted.secret };
+      });
+    },
+
+    async list(principal, { after, limit }) {
+      return await reading(async () => {
+        const query = ApiToken.query(knex)
+          .select(...ApiToken.shown)
+          .orderBy("id")
+          .limit(limit + 1);
+        if (principal !== undefined) query.where({ principal });
+        if (after !== undefined) query.where("id", ">", after.toString());
+        const tokens = await query;
+        return pageOf(
+          tokens.map((token) => token.toDomain()),
+          limit,
+          ({ id }) => id,
+        );
+      });
+    },
+
+    async revoke(keyId, { actor, request }) {
+      return await changing(knex, true, async (transaction) => {
+        if (request !== undefined && !(await claimRequest(transaction, request))) {
+          return await existing(transaction, await tokenOfAnswer(transaction, request));
+        }
+        await takeCounter(transaction);
+        await transaction.raw(
+          `WITH one AS (SELECT id FROM api_tokens WHERE key_id = ? AND revoked_at IS NULL),
+           next AS (UPDATE api_token_counter SET revocation = revocation + 1 WHERE EXISTS (SELECT FROM one) RETURNING revocation)
+           UPDATE api_tokens t SET revoked_at = clock_timestamp(), revoked_by = ?, revocation = next.revocation
+           FROM one, next WHERE t.id = one.id`,
+          [keyId, actor],
+        );
+        const token = await existing(transaction, keyId);
+        if (request !== undefined) await keepToken(transaction, request, keyId);
+        return token;
+      });
+    },
+  };
+}
+
+/** Held until the commit. */
+async function takeCounter(transaction: Knex.Transaction): Promise<void> {
+  await transaction.raw("SELECT revocation FROM api_token_counter FOR UPDATE");
+}
+
+async function existing(transaction: Knex.Transaction, keyId: string): Promise<ApiTokenValue> {
+  const token = await ApiToken.query(transaction)
+    .select(...ApiToken.shown)
+    .findOne({ key_id: keyId });
+  if (token === undefined) throw tokenNotFound(keyId);
+  return token.toDomain();
+}
+
+async function keepToken(transaction: Knex.Transaction, request: RequestKey, keyId: string): Promise<void> {
+  await transaction.raw("UPDATE request_ids SET token_key_id = ? WHERE request_id = ?", [keyId, request.id]);
+}
+
+/** @throws Refusal `REQUEST_ID_REUSED` */
+async function tokenOfAnswer(transaction: Knex.Transaction, request: RequestKey): Promise<string> {
+  const { rows } = await transaction.raw<{ rows: { fingerprint: string; token_key_id: string | null }[] }>(
+    "SELECT fingerprint, token_key_id FROM request_ids WHERE request_id = ?",
+    [request.id],
+  );
+  const [row] = rows;
+  if (row?.fingerprint !== request.fingerprint || row.token_key_id === null) throw reusedRequestId(request.id);
+  return row.token_key_id;
+}
+
+function tokenNotFound(keyId: string): Refusal {
+  return new Refusal("TOKEN_NOT_FOUND", "No token has this key_id.", { metadata: { keyId } });
+}
+
+function tooManyTokens(principal: string): Refusal {
+  return new Refusal(
+    "LIMIT_EXCEEDED",
+    `This principal has ${MOST_LIVE_TOKENS} tokens that live. Revoke one of them, or wait until it expires.`,
+    { metadata: { limit: "maxLiveTokens", principal } },
+  );
+}

@@ -1,0 +1,87 @@
+import type { Principal, Role } from "../domain/principal.ts";
+import type { Micros } from "../domain/time.ts";
+import type { Database } from "./database.ts";
+import { grantOf } from "./models/api-token.ts";
+import { namedQuery } from "./queries.ts";
+
+const READ_TOKENS = namedQuery("read-tokens");
+
+/** A token as it is checked: what its bearer has to know, and who that is then. */
+export interface KnownToken {
+  readonly keyId: string;
+  readonly secretHash: Uint8Array;
+  readonly principal: Principal;
+  readonly expiresAt: Micros;
+  readonly revoked: boolean;
+}
+
+/** What was read of the tokens, all of one moment. */
+export interface TokenReading {
+  /** The key ids whose revocations came after the one asked for, in order. */
+  readonly revoked: readonly string[];
+  /** All revocations up to it are known with this reading. */
+  readonly reached: bigint;
+  /** The newest revocation there is: greater than `reached` where there are more to read. */
+  readonly newest: bigint;
+  /** Another one than before: the database is of another history, and numbers of revocations do not join on. */
+  readonly lineage: string;
+  readonly tokens: ReadonlyMap<string, KnownToken>;
+}
+
+interface Row {
+  readonly newest: bigint;
+  readonly lineage: string;
+  readonly read_at: Micros;
+  readonly revoked: readonly string[];
+  readonly reached: bigint | null;
+  readonly key_id: string | null;
+  readonly secret_hash: Buffer;
+  readonly principal: string;
+  readonly role: Role;
+  readonly agent_ids: readonly string[] | null;
+  readonly claw_identifier: string | null;
+  readonly expires_at: Micros;
+  readonly revoked_at: Micros | null;
+}
+
+/** Revocations in one reading at most: as the query limits them. */
+const MOST_REVOCATIONS = 1_000;
+
+/** Reads which revocations came after `after`, and the tokens of `keyIds`: one statement, by primary keys. */
+export async function readTokens(
+  database: Pick<Database, "feed" | "clock">,
+  after: bigint,
+  keyIds: readonly string[],
+): Promise<TokenReading> {
+  const sentAt = performance.now();
+  const { rows } = await database.feed.query<Row>({ ...READ_TOKENS, values: [after.toString(), keyIds] });
+  const [first] = rows;
+  if (first === undefined) throw new Error("the counter of revocations is missing");
+  database.clock.observe(first.read_at, sentAt);
+  const tokens = new Map<string, KnownToken>();
+  for (const row of rows) if (row.key_id !== null) tokens.set(row.key_id, knownToken(row.key_id, row));
+  const full = first.revoked.length >= MOST_REVOCATIONS;
+  return {
+    revoked: first.revoked,
+    reached: full && first.reached !== null ? first.reached : first.newest,
+    newest: first.newest,
+    lineage: first.lineage,
+    tokens,
+  };
+}
+
+function knownToken(keyId: string, row: Row): KnownToken {
+  const principal: Principal = {
+    ...grantOf(row),
+    name: row.principal,
+    credential: `token:${keyId}`,
+    expiresAt: row.expires_at,
+  };
+  return {
+    keyId,
+    secretHash: row.secret_hash,
+    principal,
+    expiresAt: row.expires_at,
+    revoked: row.revoked_at !== null,
+  };
+}

@@ -1,0 +1,231 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { describe, expect, test } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentChangeType } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { ErrorReason } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
+import type { Grant } from "../../src/domain/principal.ts";
+import { CREDENTIALS, forAgents, forClaw, openMint } from "../support/access.ts";
+import { type Bound, expectRefusal, newAgent, present } from "../support/contract-steps.ts";
+import { HeartbeatClient } from "../support/heartbeat-client.ts";
+import { GRPC_JS, openClients, PROTOCOLS, type ProtocolClients } from "../support/protocol-clients.ts";
+import { failureOf } from "../support/rpc-clients.ts";
+import { unique, useService } from "../support/service.ts";
+import { until } from "../support/until.ts";
+
+const service = useService({ access: CREDENTIALS });
+
+const CONNECT = PROTOCOLS.find(({ name }) => name === "Connect JSON over HTTP/2") ?? GRPC_JS;
+
+interface Scene extends AsyncDisposable {
+  readonly admin: ProtocolClients;
+  /** Two agents of one claw, and one of another. */
+  readonly mine: Bound;
+  readonly neighbour: Bound;
+  readonly stranger: Bound;
+  bearing(grant: Grant): Promise<ProtocolClients>;
+}
+
+async function openScene(protocol: typeof GRPC_JS): Promise<Scene> {
+  const undo = new AsyncDisposableStack();
+  const mint = undo.use(openMint(service().databaseUrl));
+  const bearing = async (grant: Grant): Promise<ProtocolClients> =>
+    undo.use(openClients(protocol, service().addresses, (await mint.issue(grant)).secret));
+  const admin = await bearing({ role: "admin" });
+  const claw = unique("claw");
+  const [mine, neighbour, stranger] = [await newAgent(admin, claw), await newAgent(admin, claw), await newAgent(admin)];
+  return { admin, mine, neighbour, stranger, bearing, [Symbol.asyncDispose]: () => undo.disposeAsync() };
+}
+
+const byAgent = (agentId: string) => ({ key: { case: "agentId", value: agentId } }) as const;
+const byUser = (userId: bigint) => ({ key: { case: "userId", value: userId } }) as const;
+
+async function expectDenied(call: Promise<unknown>, metadata: Record<string, string>): Promise<void> {
+  await expectRefusal(call, Code.PermissionDenied, "PERMISSION_DENIED", { metadata });
+}
+
+describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
+  describe("a credential for named agents", () => {
+    test("reads them, and of no other whether there is one", async () => {
+      await using scene = await openScene(protocol);
+      const { mine, neighbour } = scene;
+      const unborn = unique("unborn");
+      const { agents } = await scene.bearing(forAgents(mine.agentId, unborn));
+      expect((await agents.getAgent(byAgent(mine.agentId))).agent?.agentId).toBe(mine.agentId);
+      expect((await agents.getAgent(byUser(mine.user.id))).agent?.agentId).toBe(mine.agentId);
+      expect((await agents.batchGetAgents({ agentIds: [mine.agentId] })).agents).toHaveLength(1);
+      // Its own may be missing.
+      await expectRefusal(agents.getAgent(byAgent(unborn)), Code.NotFound, "AGENT_NOT_FOUND", {
+        metadata: { agentId: unborn },
+      });
+      for (const agentId of [neighbour.agentId, unique("nobody")]) {
+        await expectDenied(agents.getAgent(byAgent(agentId)), { agentId });
+        await expectDenied(agents.batchGetAgents({ agentIds: [mine.agentId, agentId] }), { agentId });
+        await expectDenied(agents.listAgentTransitions({ agentId }), { agentId });
+      }
+      for (const userId of [neighbour.user.id, 999_999_999n]) {
+        await expectDenied(agents.getAgent(byUser(userId)), { userId: userId.toString() });
+      }
+    });
+
+    test("lists, counts and the log show these agents alone", async () => {
+      await using scene = await openScene(protocol);
+      const { mine, neighbour, stranger } = scene;
+      const { agents } = await scene.bearing(forAgents(mine.agentId, stranger.agentId));
+      const listed = async (filter: { agentIds?: string[]; clawIdentifiers?: string[] }) =>
+        (await agents.listAgents({ filter })).agents.map(({ agentId }) => agentId);
+      expect((await listed({})).sort()).toEqual([mine.agentId, stranger.agentId].sort());
+      expect(await listed({ agentIds: [mine.agentId, neighbour.agentId] })).toEqual([mine.agentId]);
+      expect(await listed({ agentIds: [neighbour.agentId] })).toEqual([]);
+      expect(await listed({ clawIdentifiers: [mine.claw] })).toEqual([mine.agentId]);
+      const fleet = await agents.getFleet({});
+      expect(fleet.statuses).toMatchObject([{ status: AgentStatus.IDLE, count: 2n }]);
+      expect(fleet.claws.map(({ clawIdentifier }) => clawIdentifier).sort()).toEqual([mine.claw, stranger.claw].sort());
+      expect(fleet.brake).toBeUndefined();
+      const { transitions } = await agents.listAgentTransitions({});
+      expect(transitions.map(({ agentId }) => agentId).sort()).toEqual([mine.agentId, stranger.agentId].sort());
+    });
+
+    test("a watch shows these agents alone, from its snapshot on", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, neighbour } = scene;
+      const { agents } = await scene.bearing(forAgents(mine.agentId));
+      const seen: string[] = [];
+      const stop = new AbortController();
+      const watching = (async () => {
+        for await (const message of agents.watchAgents(
+          { bookmarkInterval: { seconds: 1n } },
+          { signal: stop.signal },
+        )) {
+          for (const { agentId } of message.snapshotAgents) seen.push(`snapshot ${agentId}`);
+          for (const { agent, type } of message.changes)
+            seen.push(`${type === AgentChangeType.UPDATED ? "updated" : type} ${agent?.agentId}`);
+          if (message.bookmark?.snapshotComplete) seen.push("complete");
+        }
+      })().catch(() => undefined);
+      await until("the snapshot is complete", () => seen.includes("complete"));
+      await admin.agents.updateAgentStatus({ agentId: neighbour.agentId, status: AgentStatus.BUSY });
+      await admin.agents.updateAgentStatus({ agentId: mine.agentId, status: AgentStatus.BUSY });
+      await until("the own change is told", () => seen.includes(`updated ${mine.agentId}`));
+      stop.abort();
+      await watching;
+      expect(seen).toEqual([`snapshot ${mine.agentId}`, "complete", `updated ${mine.agentId}`]);
+    });
+
+    test("beats for them; a beat for another fails alone, whether there is such an agent or not", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, neighbour } = scene;
+      const nobody = unique("nobody");
+      const { agents } = await scene.bearing(forAgents(mine.agentId));
+      const busy = AgentStatus.BUSY;
+      const beats = [neighbour.agentId, mine.agentId, nobody].map((agentId) => ({ agentId, status: busy }));
+      const { results } = await agents.sendHeartbeat({ beats });
+      await using stream = new HeartbeatClient(agents, { clawIdentifier: mine.claw, instanceId: "one" });
+      for (const answers of [results, await stream.say(...beats)]) {
+        const errors = new Map(answers.map(({ agentId, error }) => [agentId, error]));
+        expect(errors.get(mine.agentId)).toBeUndefined();
+        for (const agentId of [neighbour.agentId, nobody]) {
+          expect(errors.get(agentId)).toMatchObject({
+            code: Code.PermissionDenied,
+            reason: ErrorReason.PERMISSION_DENIED,
+          });
+        }
+      }
+      expect(stream.ended).toBeUndefined();
+      expect(await admin.agents.getAgent(byAgent(neighbour.agentId))).toMatchObject({
+        agent: { status: AgentStatus.IDLE },
+      });
+      expect(await agents.getAgent(byAgent(mine.agentId))).toMatchObject({ agent: { status: busy } });
+    });
+  });
+
+  describe("a credential for a claw", () => {
+    test("reads the agents that live there, and of no other whether there is one", async () => {
+      await using scene = await openScene(protocol);
+      const { mine, neighbour, stranger } = scene;
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      const both = [mine.agentId, neighbour.agentId];
+      expect((await agents.getAgent(byAgent(mine.agentId))).agent?.agentId).toBe(mine.agentId);
+      expect((await agents.batchGetAgents({ agentIds: both })).agents.map(({ agentId }) => agentId)).toEqual(both);
+      expect((await agents.listAgents({})).agents.map(({ agentId }) => agentId)).toEqual(both);
+      expect((await agents.getFleet({})).claws).toMatchObject([{ clawIdentifier: mine.claw }]);
+      expect((await agents.listAgents({ filter: { clawIdentifiers: [stranger.claw] } })).agents).toEqual([]);
+      const { transitions } = await agents.listAgentTransitions({});
+      expect(transitions.map(({ agentId }) => agentId)).toEqual(both);
+      for (const agentId of [stranger.agentId, unique("nobody")]) {
+        await expectDenied(agents.getAgent(byAgent(agentId)), { agentId });
+        await expectDenied(agents.batchGetAgents({ agentIds: [agentId, unique("another")] }), { agentId });
+        expect((await agents.listAgentTransitions({ agentId })).transitions).toEqual([]);
+      }
+      for (const userId of [stranger.user.id, 999_999_999n]) {
+        await expectDenied(agents.getAgent(byUser(userId)), { userId: userId.toString() });
+      }
+    });
+
+    test("beats for the agents that live there, not for others, and is no other claw", async () => {
+      await using scene = await openScene(protocol);
+      const { mine, stranger } = scene;
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      const nobody = unique("nobody");
+      const beats = [stranger.agentId, mine.agentId, nobody].map((agentId) => ({ agentId }));
+      const { results } = await agents.sendHeartbeat({ beats });
+      await using stream = new HeartbeatClient(agents);
+      const streamed = await stream.say(...beats);
+      for (const answers of [results, streamed]) {
+        const errors = new Map(answers.map((result) => [result.agentId, result.error]));
+        expect(errors.get(mine.agentId)).toBeUndefined();
+        // Nothing in it tells the two apart.
+        expect(errors.get(stranger.agentId)).toEqual(errors.get(nobody));
+        expect(errors.get(nobody)).toMatchObject({
+          code: Code.PermissionDenied,
+          reason: ErrorReason.PERMISSION_DENIED,
+        });
+      }
+      await expectDenied(agents.sendHeartbeat({ beats: [], clawIdentifier: stranger.claw }), {
+        clawIdentifier: stranger.claw,
+      });
+      await using other = new HeartbeatClient(agents, { clawIdentifier: stranger.claw });
+      other.send({ agentId: stranger.agentId });
+      const ended = await other.untilEnded();
+      expect(ended instanceof ConnectError && failureOf(ended).reason).toBe("PERMISSION_DENIED");
+    });
+
+    test("follows agents that are moved while its stream lives: away they are out of reach at once, here within it", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, stranger } = scene;
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      await using stream = new HeartbeatClient(agents);
+      await stream.say({ agentId: mine.agentId, status: AgentStatus.BUSY });
+      await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: stranger.claw });
+      const [refused] = await stream.say({ agentId: mine.agentId, status: AgentStatus.IDLE });
+      expect(refused?.error).toMatchObject({ reason: ErrorReason.PERMISSION_DENIED });
+      // Not where it went, neither unasked.
+      for (const { agentId, error } of stream.results) {
+        if (agentId === mine.agentId && error !== undefined) expect(error.reason).toBe(ErrorReason.PERMISSION_DENIED);
+      }
+      const { results } = await agents.sendHeartbeat({ beats: [{ agentId: mine.agentId, status: AgentStatus.IDLE }] });
+      expect(results[0]?.error).toMatchObject({ reason: ErrorReason.PERMISSION_DENIED });
+      await expectDenied(agents.getAgent(byAgent(mine.agentId)), { agentId: mine.agentId });
+      expect(present((await admin.agents.getAgent(byAgent(mine.agentId))).agent).status).toBe(AgentStatus.BUSY);
+      await admin.agents.moveAgent({ agentId: stranger.agentId, clawIdentifier: mine.claw });
+      const [taken] = await stream.say({ agentId: stranger.agentId, status: AgentStatus.BUSY });
+      expect(taken).toMatchObject({ agentId: stranger.agentId, status: AgentStatus.BUSY });
+      expect(taken?.error).toBeUndefined();
+      // What the newcomer went through elsewhere is not this claw's to read.
+      const { transitions } = await agents.listAgentTransitions({ agentId: stranger.agentId });
+      expect(transitions.every((one) => [one.fromClawIdentifier, one.toClawIdentifier].includes(mine.claw))).toBe(true);
+    });
+  });
+
+  test("changes are recorded with who was authenticated, whatever else the caller says", async () => {
+    await using scene = await openScene(protocol);
+    const { admin, mine } = scene;
+    await using mint = openMint(service().databaseUrl);
+    const { secret, token } = await mint.issue({ role: "service" });
+    using clients = openClients(protocol, service().addresses, secret);
+    const headers = { "x-actor": "user:mallory", actor: "user:mallory" };
+    await clients.agents.updateAgentStatus({ agentId: mine.agentId, status: AgentStatus.BUSY }, { headers });
+    const { transitions } = await admin.agents.listAgentTransitions({ agentId: mine.agentId, newestFirst: true });
+    expect(transitions[0]?.actor).toBe(`service:${token.principal}`);
+    expect(transitions[1]?.actor).toMatch(/^user:admin-/);
+  });
+});

@@ -1,0 +1,143 @@
+import type { DescMethod, DescMethodStreaming, DescMethodUnary, DescService } from "@bufbuild/protobuf";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ROLES, type Role } from "../../src/domain/principal.ts";
+import { createServices } from "../../src/rpc/doors/services.ts";
+import { createHealth } from "../../src/rpc/health.ts";
+import { createPipeline } from "../../src/rpc/pipeline.ts";
+import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
+import { createFakeBackend } from "../support/fake-backend.ts";
+import { bearing, GRPC_JS, PROTOCOLS } from "../support/protocol-clients.ts";
+import { failureOf } from "../support/rpc-clients.ts";
+import { useService } from "../support/service.ts";
+
+type Callers = readonly Role[] | "everybody";
+
+const READERS: Callers = ["agent", "service", "admin", "viewer"];
+const PEOPLE: Callers = ["service", "admin", "viewer"];
+const ADMIN: Callers = ["admin"];
+
+/** Written down a second time, from what was asked for: who may call what. A method that is not here fails. */
+const EXPECTED: Readonly<Record<string, Callers>> = {
+  "harborforge.agents.v1.UserService/CreateUser": ADMIN,
+  "harborforge.agents.v1.UserService/GetUser": PEOPLE,
+  "harborforge.agents.v1.UserService/ListUsers": PEOPLE,
+  "harborforge.agents.v1.UserService/UpdateUser": ADMIN,
+  "harborforge.agents.v1.UserService/DeleteUser": ADMIN,
+  "harborforge.agents.v1.AgentService/CreateAgent": ADMIN,
+  "harborforge.agents.v1.AgentService/GetAgent": READERS,
+  "harborforge.agents.v1.AgentService/BatchGetAgents": READERS,
+  "harborforge.agents.v1.AgentService/ListAgents": READERS,
+  "harborforge.agents.v1.AgentService/GetFleet": READERS,
+  "harborforge.agents.v1.AgentService/MoveAgent": ADMIN,
+  "harborforge.agents.v1.AgentService/UpdateAgentStatus": ["service", "admin"],
+  "harborforge.agents.v1.AgentService/DeleteAgent": ADMIN,
+  "harborforge.agents.v1.AgentService/ListAgentTransitions": READERS,
+  "harborforge.agents.v1.AgentService/SendHeartbeat": ["agent"],
+  "harborforge.agents.v1.AgentService/Heartbeat": ["agent"],
+  "harborforge.agents.v1.AgentService/WatchAgents": READERS,
+  "harborforge.agents.v1.TokenService/IssueToken": ADMIN,
+  "harborforge.agents.v1.TokenService/ListTokens": ADMIN,
+  "harborforge.agents.v1.TokenService/RevokeToken": ADMIN,
+  "grpc.health.v1.Health/Check": "everybody",
+  "grpc.health.v1.Health/List": "everybody",
+  "grpc.health.v1.Health/Watch": "everybody",
+  "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": READERS,
+  "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": READERS,
+};
+
+/** Everything that both doors serve, by what they are given to serve. */
+function served(): readonly DescService[] {
+  const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
+  return createServices(pipeline, createHealth(), createFakeBackend()).map(({ service }) => service);
+}
+
+const METHODS = served().flatMap((service) => service.methods);
+const nameOf = (method: DescMethod): string => `${method.parent.typeName}/${method.name}`;
+
+const service = useService({ access: CREDENTIALS });
+const secrets = new Map<Role, string>();
+
+beforeAll(async () => {
+  await using mint = openMint(service().databaseUrl);
+  for (const role of ROLES) {
+    secrets.set(role, (await mint.issue(role === "agent" ? forClaw("claw-1") : { role })).secret);
+  }
+});
+
+test("there is a rule for every method, and no rule for another one", () => {
+  expect(METHODS.map(nameOf).sort()).toEqual(Object.keys(EXPECTED).sort());
+});
+
+/** Calls a method with nothing in its request, and tells how that ended: undefined where it was answered. */
+async function outcome(transport: Transport, method: DescMethod): Promise<ConnectError | undefined> {
+  const giveUp = new AbortController();
+  try {
+    if (isUnary(method)) {
+      await transport.unary(method, giveUp.signal, undefined, undefined, {});
+    } else if (isStreaming(method)) {
+      const { message } = await transport.stream(method, giveUp.signal, undefined, undefined, once());
+      // The first answer says that it was let in; what comes then is another matter.
+      for await (const _ of message) break;
+    }
+    return undefined;
+  } catch (error) {
+    return ConnectError.from(error);
+  } finally {
+    giveUp.abort();
+  }
+}
+
+function isUnary(method: DescMethod): method is DescMethodUnary {
+  return method.methodKind === "unary";
+}
+
+function isStreaming(method: DescMethod): method is DescMethodStreaming {
+  return !isUnary(method);
+}
+
+async function* once(): AsyncGenerator<Record<string, unknown>> {
+  yield {};
+}
+
+const CONNECT_JSON_HTTP2 = PROTOCOLS.find(({ name }) => name === "Connect JSON over HTTP/2") ?? GRPC_JS;
+
+describe.each([GRPC_JS, CONNECT_JSON_HTTP2])("$name", (protocol) => {
+  let opened: ReturnType<typeof protocol.open>;
+  beforeAll(() => {
+    opened = protocol.open(service().addresses);
+  });
+  afterAll(() => opened.close());
+
+  describe.each(METHODS.map((method) => ({ name: nameOf(method), method })))("$name", ({ name, method }) => {
+    const who = EXPECTED[name] ?? [];
+
+    test.each(ROLES)("by the role %s", async (role) => {
+      const error = await outcome(bearing(opened.transport, secrets.get(role)), method);
+      const allowed = who === "everybody" || who.includes(role);
+      const failed = error && failureOf(error);
+      const byRole = failed?.reason === "PERMISSION_DENIED" && failed.metadata?.role !== undefined;
+      expect(byRole, `${name} by ${role}: ${error?.message}`).toBe(!allowed);
+      if (byRole) {
+        expect(failed).toMatchObject({ code: Code.PermissionDenied, metadata: { role, method: name } });
+      } else {
+        expect(failed?.reason).not.toBe("UNAUTHENTICATED");
+        expect(failed?.code).not.toBe(Code.Internal);
+      }
+    });
+
+    test("by nobody in particular", async () => {
+      const error = await outcome(opened.transport, method);
+      if (who === "everybody") expect(error && failureOf(error).reason).not.toBe("UNAUTHENTICATED");
+      else expect(error && failureOf(error)).toMatchObject({ code: Code.Unauthenticated, reason: "UNAUTHENTICATED" });
+    });
+
+    test.runIf(who !== "everybody")("by somebody whose credential is none", async () => {
+      const broken = `${(secrets.get("admin") ?? "").slice(0, -1)}~`;
+      const error = await outcome(bearing(opened.transport, broken), method);
+      expect(error && failureOf(error)).toMatchObject({ code: Code.Unauthenticated, reason: "UNAUTHENTICATED" });
+    });
+  });
+});
