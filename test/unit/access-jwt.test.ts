@@ -1,0 +1,240 @@
+import { createHmac, generateKeyPairSync } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { createAuthenticator } from "../../src/access/authenticator.ts";
+import { keysAt } from "../../src/access/jwks.ts";
+import { JwtCheck, type JwtCheckOptions } from "../../src/access/jwt-check.ts";
+import { Refusal } from "../../src/domain/errors.ts";
+import { OWN_ROLE_NAMES } from "../../src/domain/jwt-claims.ts";
+import type { Caller } from "../../src/domain/principal.ts";
+
+const ISSUER = "https://id.example.org";
+const AUDIENCE = "agents";
+const CLAIMS = { principal: "sub", role: "role", agents: "agent_ids", claw: "claw_identifier" };
+
+const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
+const jwk = { ...(await exportJWK(publicKey)), kid: "one", alg: "ES256" };
+const seconds = (): number => Math.floor(Date.now() / 1_000);
+
+async function inFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "harborforge-jwks-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
+async function setUp(options: Partial<JwtCheckOptions> = {}) {
+  const file = join(await inFolder(), "keys.json");
+  await writeFile(file, JSON.stringify({ keys: [jwk] }));
+  const warned: string[] = [];
+  const check = new JwtCheck({
+    keys: keysAt(pathToFileURL(file)),
+    issuer: ISSUER,
+    audience: AUDIENCE,
+    algorithms: ["ES256", "RS256"],
+    clockToleranceMs: 5_000,
+    claims: CLAIMS,
+    roleNames: OWN_ROLE_NAMES,
+    log: { warn: (_, message) => warned.push(message) },
+    ...options,
+  });
+  return { file, warned, check: async (token: string): Promise<Caller> => await check.check(token) };
+}
+
+const GOOD: JWTPayload = { sub: "ada", role: "viewer", iss: ISSUER, aud: AUDIENCE };
+
+function sign(payload: JWTPayload, key = privateKey, header: object = {}): Promise<string> {
+  const claims = { exp: seconds() + 60, iat: seconds(), ...payload };
+  return new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: "one", ...header }).sign(key);
+}
+
+async function refused(call: Promise<unknown>): Promise<Refusal> {
+  const thrown = await call.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (!(thrown instanceof Refusal)) throw new Error("not refused", { cause: thrown });
+  expect(thrown.reason).toBe("UNAUTHENTICATED");
+  return thrown;
+}
+
+describe("a JSON Web Token", () => {
+  test("says who its bearer is, and until when", async () => {
+    const { check } = await setUp();
+    const exp = seconds() + 30;
+    const { principal } = await check(await sign({ ...GOOD, exp, jti: "t-1" }));
+    expect(principal).toEqual({ name: "ada", role: "viewer", credential: "jwt:t-1", expiresAt: exp * 1_000_000 });
+  });
+
+  test("of an agent names its agents, or its claw", async () => {
+    const { check } = await setUp();
+    const agent = { ...GOOD, role: "agent" };
+    const named = await check(await sign({ ...agent, agent_ids: ["a", "b"] }));
+    expect(named.principal.scope).toEqual({ kind: "agents", agentIds: new Set(["a", "b"]) });
+    const claw = await check(await sign({ ...agent, claw_identifier: "c" }));
+    expect(claw.principal.scope).toEqual({ kind: "claw", clawIdentifier: "c" });
+    for (const scope of [
+      {},
+      { agent_ids: [] },
+      { agent_ids: "a" },
+      { agent_ids: ["a"], claw_identifier: "c" },
+      { agent_ids: [7] },
+    ]) {
+      await refused(check(await sign({ ...agent, ...scope })));
+    }
+  });
+
+  test("is read by the names that its issuer has for claims and roles", async () => {
+    const { check } = await setUp({
+      claims: { ...CLAIMS, role: "realm_access.roles", principal: "https://example.org/name" },
+      roleNames: new Map([
+        ["hf-boss", "admin"],
+        ["hf-eyes", "viewer"],
+      ]),
+    });
+    const roles = { realm_access: { roles: ["other", "hf-eyes", "hf-boss"] }, "https://example.org/name": "ada@x" };
+    expect((await check(await sign({ ...GOOD, ...roles }))).principal).toMatchObject({ name: "ada@x", role: "admin" });
+    await refused(check(await sign({ ...GOOD, ...roles, realm_access: { roles: ["admin"] } })));
+  });
+
+  test.each<[string, JWTPayload]>([
+    ["another issuer", { iss: "https://elsewhere.example.org" }],
+    ["another audience", { aud: "others" }],
+    ["no audience", { aud: undefined as never }],
+    ["no end", { exp: undefined as never }],
+    ["an end that has come", { exp: seconds() - 1 }],
+    ["a beginning that is far off", { nbf: seconds() + 600 }],
+    ["no role", { role: undefined }],
+    ["a role that there is not", { role: "root" }],
+    ["nobody's name", { sub: "" }],
+    ["a name with control characters", { sub: "a\u0000b" }],
+  ])("with %s lets nobody in", async (_, claims) => {
+    const { check } = await setUp();
+    await refused(check(await sign({ ...GOOD, ...claims })));
+  });
+
+  test("may be from a clock that is a little ahead", async () => {
+    const { check } = await setUp();
+    await check(await sign({ ...GOOD, nbf: seconds() + 3 }));
+  });
+
+  test("that nobody signed, or with what everybody knows, lets nobody in", async () => {
+    const { check } = await setUp();
+    const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const body = encode({ ...GOOD, exp: seconds() + 60 });
+    const unsigned = `${encode({ alg: "none" })}.${body}.`;
+    await refused(check(unsigned));
+    // The public key, taken for a shared secret.
+    const head = encode({ alg: "HS256", kid: "one" });
+    for (const secret of [JSON.stringify(jwk), String(jwk.x), ""]) {
+      const signature = createHmac("sha256", secret).update(`${head}.${body}`).digest("base64url");
+      await refused(check(`${head}.${body}.${signature}`));
+    }
+    const [header, payload, signature] = (await sign(GOOD)).split(".");
+    const forged = encode({ ...GOOD, role: "admin", exp: seconds() + 60 });
+    await refused(check(`${header}.${forged}.${signature}`));
+    await refused(check(`${header}.${payload}.`));
+    const stranger = await generateKeyPair("ES256");
+    await refused(check(await sign(GOOD, stranger.privateKey)));
+    await refused(check(await sign(GOOD, stranger.privateKey, { jwk: await exportJWK(stranger.publicKey) })));
+    for (const text of ["x", "a.b.c", "..", "ey.ey.ey"]) await refused(check(text));
+  });
+
+  test("is not signed in a way that was not allowed, whatever keys there are", async () => {
+    const { check } = await setUp({ algorithms: ["RS256"] });
+    const { message } = await refused(check(await sign(GOOD)));
+    expect(message).toContain("not allowed");
+  });
+
+  test("ends what was opened by it when it expires", async () => {
+    const { check } = await setUp();
+    const caller = await check(await sign({ ...GOOD, exp: seconds() + 1 }));
+    const end = await new Promise<Refusal>((resolve) => caller.whileValid?.(resolve));
+    expect(end.reason).toBe("UNAUTHENTICATED");
+    expect(Date.now() * 1_000).toBeGreaterThanOrEqual(caller.principal.expiresAt ?? 0);
+  });
+
+  test("is checked by the keys in the file as they are by then", async () => {
+    const { check, file } = await setUp();
+    const next = await generateKeyPair("ES256", { extractable: true });
+    const token = await sign(GOOD, next.privateKey, { kid: "two" });
+    await refused(check(token));
+    await writeFile(file, JSON.stringify({ keys: [jwk, { ...(await exportJWK(next.publicKey)), kid: "two" }] }));
+    await check(token);
+  });
+});
+
+test("keys are fetched from a URL, once for many tokens; where there are none nobody is let in, and may try again", async () => {
+  let fetched = 0;
+  let broken = true;
+  const server = createServer((_, response) => {
+    fetched += 1;
+    if (broken) response.writeHead(500).end();
+    else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ keys: [jwk] }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())));
+  const { port } = server.address() as AddressInfo;
+  const { check, warned } = await setUp({ keys: keysAt(new URL(`http://127.0.0.1:${port}/keys`)) });
+  expect((await refused(check(await sign(GOOD)))).retryAfterMs).toBeGreaterThan(0);
+  expect(warned).toHaveLength(1);
+  broken = false;
+  fetched = 0;
+  for (let n = 0; n < 20; n += 1) await check(await sign({ ...GOOD, jti: String(n) }));
+  expect(fetched).toBe(1);
+});
+
+describe("the authorization header", () => {
+  const tokens = {
+    check: (text: string): Caller => ({
+      principal: { role: "viewer", name: text, credential: "", expiresAt: undefined },
+    }),
+  };
+  const certificate = {
+    role: "service",
+    name: "billing",
+    credential: "uri:spiffe://x/billing",
+    expiresAt: undefined,
+  } as const;
+  const certificates = new Map([["uri:spiffe://x/billing", certificate]]);
+  const authenticate = createAuthenticator({ tokens, jwt: undefined, certificates });
+  const peer = { uris: ["spiffe://x/billing"], dnsNames: [] };
+
+  test.each(["Bearer hf_x", "bearer hf_x", "BEARER  hf_x"])("%s shows a token", (authorization) => {
+    expect(authenticate({ authorization, peer: undefined })).toMatchObject({ principal: { name: "hf_x" } });
+  });
+
+  test.each([
+    "",
+    "hf_x",
+    "Basic aGZfeDo=",
+    "Bearer",
+    "Bearer ",
+    "Bearer hf_x, Bearer hf_y",
+    "Bearer hf_x hf_y",
+    "Bearer e.e.e",
+  ])("%j shows none, also on a connection with a certificate that is known", (authorization) => {
+    expect(() => authenticate({ authorization, peer })).toThrow(Refusal);
+  });
+
+  test("is not needed with a certificate that is known", () => {
+    expect(authenticate({ authorization: null, peer })).toEqual({ principal: certificate });
+    for (const other of [undefined, { uris: ["spiffe://x/other"], dnsNames: ["spiffe://x/billing"] }]) {
+      expect(() => authenticate({ authorization: null, peer: other })).toThrow("needs a credential");
+    }
+  });
+});
+
+test("an RSA key of the issuer checks what it signed", async () => {
+  const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 });
+  const file = join(await inFolder(), "rsa.json");
+  await writeFile(file, JSON.stringify({ keys: [{ ...rsa.publicKey.export({ format: "jwk" }), kid: "rsa" }] }));
+  const { check } = await setUp({ keys: keysAt(pathToFileURL(file)) });
+  const signed = new SignJWT({ ...GOOD, exp: seconds() + 60 }).setProtectedHeader({ alg: "RS256", kid: "rsa" });
+  expect((await check(await signed.sign(rsa.privateKey))).principal.name).toBe("ada");
+});

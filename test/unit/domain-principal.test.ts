@@ -1,0 +1,38 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
+import { type AgentScope, actorOf, isWithin, narrowFilter } from "../../src/domain/principal.ts";
+
+const name = fc.constantFrom("a", "b", "c", "d");
+const names = fc.array(name, { maxLength: 3 });
+const scope: fc.Arbitrary<AgentScope> = fc.oneof(
+  names.map((agentIds) => ({ kind: "agents", agentIds: new Set(agentIds) }) as const),
+  name.map((clawIdentifier) => ({ kind: "claw", clawIdentifier }) as const),
+);
+
+describe("a narrowed filter", () => {
+  test("lets pass what was asked for and is within the scope, and nothing else", () => {
+    fc.assert(
+      fc.property(scope, names, names, name, name, (within, agentIds, clawIdentifiers, agentId, clawIdentifier) => {
+        const asked = { ...EVERY_AGENT, agentIds, clawIdentifiers };
+        const agent = { agentId, clawIdentifier, userId: 1n, status: "idle" } as const;
+        const passes = predicateOf(narrowFilter(within, asked))(agent);
+        expect(passes).toBe(predicateOf(asked)(agent) && isWithin(within, agent));
+      }),
+    );
+  });
+
+  test("is what was asked for where there is no scope", () => {
+    expect(narrowFilter(undefined, EVERY_AGENT)).toBe(EVERY_AGENT);
+  });
+});
+
+test.each([
+  ["agent", "agent:x"],
+  ["service", "service:x"],
+  ["anyone", "service:x"],
+  ["admin", "user:x"],
+  ["viewer", "user:x"],
+] as const)("the role %s acts as %s", (role, actor) => {
+  expect(actorOf({ role, name: "x" })).toBe(actor);
+});
