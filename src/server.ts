@@ -7,7 +7,7 @@ import { type PaceLimits, paceFor } from "./domain/lease.ts";
 import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { hearingFor } from "./liveness/membership.ts";
-import { accessRule } from "./rpc/access-rules.ts";
+import { accessRule, admitToMetrics } from "./rpc/access-rules.ts";
 import { createAudit } from "./rpc/audit.ts";
 import type { Backend } from "./rpc/backend.ts";
 import { type CallLimits, DEFAULT_CALL_LIMITS } from "./rpc/call-limits.ts";
@@ -250,6 +250,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       log,
       metrics,
       ready: () => health.why,
+      mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
       notes: () => brakeNotes(liveness.brake),
       gate,
       tls,

@@ -5,7 +5,7 @@ import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.t
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
-import type { Role } from "../domain/principal.ts";
+import { type Principal, type Role, roleDenied } from "../domain/principal.ts";
 import type { AccessRule } from "./access.ts";
 
 const only = (...roles: Role[]): AccessRule => ({ who: new Set(roles) });
@@ -67,6 +67,14 @@ const TABLE = new Map<string, Readonly<Record<string, AccessRule>>>([
   [ServerReflection.typeName, reflection],
   [ServerReflectionAlpha.typeName, reflectionAlpha],
 ]);
+
+/** Who may read `GET /metrics`, which tells of the deployment and names no agent. */
+const METRICS_READERS: ReadonlySet<string> = new Set<Principal["role"]>(["service", "admin", "viewer", "anyone"]);
+
+/** @throws Refusal `PERMISSION_DENIED` */
+export function admitToMetrics({ role }: Principal): void {
+  if (!METRICS_READERS.has(role)) throw roleDenied(role, "GET /metrics");
+}
 
 /** Who may call a method; undefined: nobody. */
 export function accessRule(method: DescMethod): AccessRule | undefined {

@@ -9,6 +9,8 @@ import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import type { Credentials } from "../../domain/principal.ts";
+import { peerKey } from "../call-values.ts";
 import { createConnectCalls } from "./connect-calls.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
@@ -17,7 +19,7 @@ import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
-import type { NodeRequest, NodeResponse } from "./node-request.ts";
+import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
 import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
@@ -51,6 +53,8 @@ export interface ConnectDoorOptions {
   readonly tls?: Tls | undefined;
   /** What `GET /readyz` tells besides, a line each. Default: nothing. */
   readonly notes?: () => readonly string[];
+  /** Lets in who may read `GET /metrics`; throws, or rejects with, the refusal of anybody else. Default: everybody may. */
+  readonly mayReadMetrics?: (credentials: Credentials) => void | Promise<void>;
   readonly limits?: Partial<ConnectDoorLimits>;
 }
 
@@ -71,7 +75,11 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { log } = options;
   const peers = new Peers();
-  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []));
+  const mayReadMetrics = (req: NodeRequest): void | Promise<void> => {
+    const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
+    return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
+  };
+  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
   const calls = createConnectCalls(options.services, log, limits, peers);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const http1Errors = createHttp1Errors(limits);

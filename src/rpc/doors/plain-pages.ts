@@ -1,4 +1,5 @@
 import type { Registry } from "prom-client";
+import { Refusal } from "../../domain/errors.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
 
 /** The pages of the Connect door that are no calls. */
@@ -14,13 +15,16 @@ const TEXT = "text/plain; charset=utf-8";
  * `/healthz` says that the process lives: it answers. `/readyz` says whether it should get calls: 503 and why not while it
  * drains or its database is away; and, a line each, what whoever looks should know though calls are welcome all the same.
  * `/metrics` is for Prometheus. Anything else is 404, in plain words.
+ *
+ * @param mayReadMetrics throws, or rejects with, the refusal of who may not; probes of the other pages have no credentials
  */
 export function createPlainPages(
   metrics: Registry,
   ready: () => string | undefined,
   notes: () => readonly string[],
+  mayReadMetrics: (req: NodeRequest) => void | Promise<void>,
 ): PlainPages {
-  async function page(path: string): Promise<{ status: number; type: string; text: string }> {
+  async function page(path: string, req: NodeRequest): Promise<{ status: number; type: string; text: string }> {
     switch (path) {
       case "/healthz":
         return { status: 200, type: TEXT, text: "alive\n" };
@@ -31,6 +35,7 @@ export function createPlainPages(
         return { status: why === undefined ? 200 : 503, type: TEXT, text };
       }
       case "/metrics":
+        await mayReadMetrics(req);
         return { status: 200, type: metrics.contentType, text: await metrics.metrics() };
       default:
         return {
@@ -50,12 +55,21 @@ export function createPlainPages(
         reply(res, 405, TEXT, "This path takes GET and HEAD.\n", true);
         return;
       }
-      page(path).then(
+      page(path, req).then(
         ({ status, type, text }) => reply(res, status, type, text, withBody),
-        () => reply(res, 500, TEXT, "internal error\n", withBody),
+        (thrown: unknown) => {
+          if (thrown instanceof Refusal) reply(res, statusOf(thrown), TEXT, `${thrown.message}\n`, withBody);
+          else reply(res, 500, TEXT, "internal error\n", withBody);
+        },
       );
     },
   };
+}
+
+/** As Connect has them for calls. */
+function statusOf({ reason }: Refusal): number {
+  if (reason === "UNAUTHENTICATED") return 401;
+  return reason === "PERMISSION_DENIED" ? 403 : 503;
 }
 
 function reply(res: NodeResponse, status: number, type: string, text: string, withBody: boolean): void {
@@ -64,6 +78,7 @@ function reply(res: NodeResponse, status: number, type: string, text: string, wi
     "content-length": Buffer.byteLength(text),
     "cache-control": "no-store",
     ...(status === 405 ? { allow: "GET, HEAD" } : {}),
+    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
   });
   res.end(withBody ? text : "");
 }
