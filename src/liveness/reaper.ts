@@ -124,10 +124,13 @@ export class Reaper {
 
   async #expire(entry: AgentEntry): Promise<void> {
     if (this.#putOff(entry)) return;
+    const known = entry.agent?.status === "offline" ? undefined : entry.agent;
     try {
       await this.#committer.submit<void>({
         agentId: entry.agentId,
         id: entry.id,
+        // Spares the reading: the database looks at the row anyway.
+        ...(known === undefined ? {} : { known }),
         actor: "server",
         judge: (agent, now) => {
           const done = { kind: "done", result: undefined } as const;
@@ -136,7 +139,9 @@ export class Reaper {
             return done;
           }
           const change = judgeLeaseEnd(agent);
-          if (change === undefined || agent.leaseExpiresAt === null || agent.leaseExpiresAt > now) {
+          // Of an agent that was not read the lease is unknown: renewals do not change what is known of it.
+          const ended = agent === known || (agent.leaseExpiresAt !== null && agent.leaseExpiresAt <= now);
+          if (change === undefined || !ended) {
             // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
             if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
               this.#registry.forget(entry);
