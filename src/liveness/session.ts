@@ -64,7 +64,8 @@ export class Session implements AgentHolder {
   #results: BeatResult[] = [];
   /** Unasked results: the newest of each agent, so that a client that reads nothing costs no more than its agents. */
   readonly #unasked = new Map<string, BeatResult>();
-  readonly #openedAt = performance.now();
+  /** When the first beats were acknowledged; undefined: not yet. */
+  #answeredAt: number | undefined;
   readonly #firstIntervalMs: number;
   #reconnectWithinMs: number | undefined;
   #finished = false;
@@ -381,11 +382,12 @@ export class Session implements AgentHolder {
       this.#unasked.size > 0 ||
       this.#reconnectWithinMs !== undefined;
     if (!news) return undefined;
+    if (this.#acknowledged > 0n) this.#answeredAt ??= performance.now();
     const output: SessionOutput = {
       acknowledgedSequence: this.#acknowledged,
       results: [...this.#results, ...this.#unasked.values()],
       reconnectWithinMs: this.#reconnectWithinMs,
-      firstIntervalMs: performance.now() - this.#openedAt < this.#firstIntervalMs ? this.#firstIntervalMs : undefined,
+      firstIntervalMs: this.#isFirst() ? this.#firstIntervalMs : undefined,
     };
     this.#told = this.#acknowledged;
     this.#results = [];
@@ -393,6 +395,11 @@ export class Session implements AgentHolder {
     this.#reconnectWithinMs = undefined;
     for (const resolve of this.#wakeReader.splice(0)) resolve();
     return output;
+  }
+
+  /** Whether the second beat is still to come: counted from the first answer, which is late where very many connect at once. */
+  #isFirst(): boolean {
+    return this.#answeredAt === undefined || performance.now() - this.#answeredAt < this.#firstIntervalMs;
   }
 
   #wake(): void {

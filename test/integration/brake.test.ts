@@ -1,4 +1,4 @@
-import { describe, expect, test as sequentially } from "vitest";
+import { describe, expect, test as sequentially, vi } from "vitest";
 import {
   Beating,
   databaseNow,
@@ -19,7 +19,8 @@ const INTERVAL_MS = 600;
 const LEASE_MS = 3 * INTERVAL_MS;
 const PACE = { intervalMs: INTERVAL_MS, leaseMs: LEASE_MS };
 /** Longer than six leases, however slow the machine is. */
-const WITHIN_MS = 25_000;
+const WITHIN_MS = 100_000;
+vi.setConfig({ testTimeout: 120_000 });
 const ALL = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
 const MASS_SILENCE = "mass silence: many claws fell silent";
 
@@ -93,7 +94,7 @@ describe("when many claws fall silent at once", () => {
     for (const [n, agentIds] of fleet.entries())
       if (n >= silent.length) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
     const heard = await lastHeard(replica);
-    const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined);
+    const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
 
     // Held back: suspect since their leases ended, or since the brake engaged where that was later.
     const suspects = await until("most are held back", async () => {
@@ -122,7 +123,7 @@ describe("when many claws fall silent at once", () => {
     const offline = new Set((await expiries(replica)).map(({ agent_id }) => agent_id));
     for (const [n, agentIds] of silent.entries())
       undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
-    await until("the brake is released", async () => (await engagedAt(replica)) === null);
+    await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
     await until("that is said", () => log.saying("the mass silence is over").length === 1);
     expect(await expiries(replica)).toHaveLength(offline.size);
     expect(replica.liveness.brake).toEqual({ engagedAt: null, heldBack: 0n });
@@ -155,7 +156,7 @@ describe("when many claws fall silent at once", () => {
     const [first] = expired.slice(atOnce);
     for (const [n, { at }] of expired.slice(atOnce).entries())
       expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
-    await until("the brake is released", async () => (await engagedAt(replica)) === null);
+    await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
     expect(replica.liveness.census().silentClaws).toBe(claws);
   });
@@ -252,7 +253,7 @@ describe("when many claws fall silent at once", () => {
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 5, 20);
     await beatOnce([replica], fleet);
-    await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined);
+    await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
     // Whoever asks from now on is told to come back in the next millennium.
     await replica.query("UPDATE fleet_state SET brake_next_ask = '3000-01-01'");
     await until("some were told", async () => {
@@ -280,7 +281,7 @@ describe("the brake is not for", () => {
     for (const [n, agentIds] of fleet.entries())
       if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     const heard = await lastHeard(replica);
-    const expired = await untilExpired(replica, claws * 20);
+    const expired = await untilExpired(replica, claws * 20, WITHIN_MS);
     const late = 1_000 + stalls.lateMs(PACE);
     for (const { agent_id, at } of expired) expect(at).toBeLessThan((heard.get(agent_id)?.ends ?? 0) + late * MS);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
@@ -295,7 +296,7 @@ describe("the brake is not for", () => {
     const streams = await beatOnce([replica], fleet);
     for (const [n, agentIds] of fleet.entries())
       if (n >= 3) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
-    await untilExpired(replica, 15);
+    await untilExpired(replica, 15, WITHIN_MS);
     expect(await engagedAt(replica)).toBeNull();
   });
 
@@ -303,7 +304,7 @@ describe("the brake is not for", () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     await beatOnce([replica], await seedClaws(replica, 2, 5));
-    await untilExpired(replica, 10);
+    await untilExpired(replica, 10, WITHIN_MS);
     expect(await engagedAt(replica)).toBeNull();
   });
 
@@ -319,7 +320,7 @@ describe("the brake is not for", () => {
       each[Symbol.dispose]();
       // From the end of the lease before it on: a slow machine must not take from this one's.
       await streams[n]?.say(...(fleet[n] ?? []).map(alive));
-      await untilExpired(replica, 3 * (n + 1));
+      await untilExpired(replica, 3 * (n + 1), WITHIN_MS);
       expect(await engagedAt(replica)).toBeNull();
     }
   });

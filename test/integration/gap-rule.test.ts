@@ -18,6 +18,7 @@ import {
 import { DatabaseProxy } from "../support/gate-proxy.ts";
 import { openReplica, type Replica } from "../support/replica.ts";
 import { alive, reports, type TestStream } from "../support/replica-stream.ts";
+import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 /** A replica that says nothing for as long is deaf; after twice as long it is adopted. */
@@ -25,6 +26,8 @@ const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
 /** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
 const ALLOWANCE_MS = 2_500;
+
+const stalls = useStallMeter();
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -42,7 +45,7 @@ async function heardOnce(replica: Replica, agentIds: readonly string[]): Promise
 }
 
 async function untilThen(replica: Replica, moment: number): Promise<void> {
-  await until("that moment has come", async () => (await databaseNow(replica)) >= moment, 10_000);
+  await until("that moment has come", async () => (await databaseNow(replica)) >= moment, 20_000);
 }
 
 function offlineAt(
@@ -64,12 +67,12 @@ describe("a replica that was deaf, while another one listened", () => {
     // Deaf, and not for so long that it is adopted.
     await backdate(deaf, hearing, 1.5 * INTERVAL_MS);
     const guard = await until("it is noticed", async () => (await rowOf(deaf, hearing))?.until ?? undefined);
-    expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500) * MS);
+    expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
 
-    const expired = await untilExpired(hearing, 40, 10_000);
+    const expired = await untilExpired(hearing, 40, 20_000);
     expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + ALLOWANCE_MS * MS);
-    expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard);
+    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard + stalls.ms * MS);
     expect(await fleetGuard(hearing)).toBeNull();
     expect(log.saying("nobody listened here for a while")).toHaveLength(1);
   });
@@ -96,7 +99,7 @@ describe("a replica that was deaf, while another one listened", () => {
     const guard = await until("it is noticed", async () => (await fleetGuard(deaf)) ?? undefined);
     using stream = deaf.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
-    const gone = await untilExpired(deaf, 3, 10_000);
+    const gone = await untilExpired(deaf, 3, 20_000);
     expect(Math.min(...gone.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
     expect(gone.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(2));
   });
@@ -151,7 +154,7 @@ describe("a replica that was deaf, while another one listened", () => {
     await until("they are watched", () => adopter.liveness.census().agents === 10);
     sleeper.liveness.start();
     await until("it is its own again", async () => (await rowOf(sleeper, adopter))?.adopted_by === null);
-    await until("they are watched no more", () => adopter.liveness.census().agents === 0, 10_000);
+    await until("they are watched no more", () => adopter.liveness.census().agents === 0, 20_000);
     expect(await expiries(adopter)).toEqual([]);
   });
 
@@ -166,9 +169,9 @@ describe("a replica that was deaf, while another one listened", () => {
     adopter.gate.loseAnswer("adopted-leases");
     pages.release();
     const guard = await until("it is adopted", async () => (await rowOf(dead, adopter))?.until ?? undefined);
-    const expired = await untilExpired(adopter, 10, 10_000);
+    const expired = await untilExpired(adopter, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + ALLOWANCE_MS * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
     await until("it is forgotten", async () => (await rowOf(dead, adopter)) === undefined);
   });
 });
@@ -205,13 +208,13 @@ describe("a replica that is cut off from the database, while another one is not"
     expect(await databaseNow(fine)).toBeLessThan(guard);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id)).toEqual([elsewhere]);
     proxy.mend();
-    await until("it is its own again", async () => (await rowOf(cut, fine))?.adopted_by === null, 10_000);
+    await until("it is its own again", async () => (await rowOf(cut, fine))?.adopted_by === null, 20_000);
 
-    const gone = await untilOffline(fine, silent, 10_000);
+    const gone = await untilOffline(fine, silent, 20_000);
     expect(gone.occurredAt).toBeGreaterThanOrEqual(guard);
-    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + ALLOWANCE_MS * MS);
+    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + (ALLOWANCE_MS + stalls.ms) * MS);
     const acknowledged = stream.acknowledged;
-    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 10_000);
+    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 20_000);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
     expect(await fine.agents.get({ agentId: leaves })).toMatchObject({ status: "idle", replicaId: fine.number });
     expect(asked).toHaveBeenCalledTimes(1);
@@ -285,7 +288,7 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     await untilThen(direct, end + LEASE_MS * MS);
     const mended = await databaseNow(direct);
     proxy.mend();
-    const expired = await untilExpired(direct, 10, 15_000);
+    const expired = await untilExpired(direct, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(silent.toSorted());
     expect(await fleetGuard(direct)).toBeGreaterThan(mended + LEASE_MS * MS);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(mended + LEASE_MS * MS);
@@ -302,10 +305,10 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * LEASE_MS);
     const awake = await databaseNow(replica);
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
-    const expired = await untilExpired(replica, 10, 10_000);
+    const expired = await untilExpired(replica, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(awake + (LEASE_MS - 250) * MS);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + ALLOWANCE_MS) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + ALLOWANCE_MS + stalls.ms) * MS);
   });
 
   test.each(["stopped in order", "was killed"])("where the only replica %s and another one starts", async (how) => {
@@ -320,10 +323,10 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     const next = undo.use(await openReplica(url, PACE));
     const started = await databaseNow(next);
     const guard = await fleetGuard(next);
-    expect(guard).toBeGreaterThan(started + (LEASE_MS - 1_000) * MS);
+    expect(guard).toBeGreaterThan(started + (LEASE_MS - 1_000 - stalls.ms) * MS);
     using stream = next.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
-    const expired = await untilExpired(next, 10, 15_000);
+    const expired = await untilExpired(next, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
   });
@@ -338,9 +341,9 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     expect(await fleetGuard(next)).toBeNull();
     const guard = await until("it is adopted", async () => (await rowOf(killed, next))?.until ?? undefined);
     expect(await expiries(next)).toEqual([]);
-    const expired = await untilExpired(next, 10, 10_000);
+    const expired = await untilExpired(next, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + ALLOWANCE_MS * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
   });
 
   test("and no time is given where nothing has a lease, or somebody listened", async () => {

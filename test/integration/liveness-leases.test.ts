@@ -2,9 +2,13 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
+import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const MS = 1_000;
+
+/** By so much whatever should be prompt may be late. */
+const stalls = useStallMeter();
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -28,7 +32,7 @@ async function leaseEnd(replica: Replica, agentId: string): Promise<number> {
 }
 
 /** By how many milliseconds each agent went offline after its lease had ended. */
-async function lateness(replica: Replica, leases: ReadonlyMap<string, number>, withinMs = 5_000): Promise<number[]> {
+async function lateness(replica: Replica, leases: ReadonlyMap<string, number>, withinMs = 20_000): Promise<number[]> {
   return await Promise.all(
     [...leases].map(async ([agentId, end]) => {
       const expired = await until(
@@ -45,7 +49,7 @@ async function lateness(replica: Replica, leases: ReadonlyMap<string, number>, w
 function expectPrompt(late: readonly number[]): void {
   const sorted = late.toSorted((a, b) => a - b);
   expect(sorted[0]).toBeGreaterThanOrEqual(0);
-  expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThan(250);
+  expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThan(250 + stalls.ms);
 }
 
 describe("a lease", () => {

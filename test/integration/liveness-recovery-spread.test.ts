@@ -2,7 +2,10 @@ import { describe, expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
+import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
+
+const stalls = useStallMeter();
 
 describe("recoveries of very many at one moment", () => {
   /** Milliseconds from `recovery_at` to each recovery. */
@@ -23,12 +26,12 @@ describe("recoveries of very many at one moment", () => {
   function expectSpread(ms: readonly number[], longestMs: number): void {
     expect(Math.min(...ms)).toBeGreaterThanOrEqual(0);
     // However busy this machine is.
-    expect(Math.max(...ms)).toBeLessThan(longestMs + 2_000);
+    expect(Math.max(...ms)).toBeLessThan(longestMs + 2_000 + stalls.ms);
     const perHalfSecond = new Map<number, number>();
     for (const delay of ms)
       perHalfSecond.set(Math.floor(delay / 500), (perHalfSecond.get(Math.floor(delay / 500)) ?? 0) + 1);
-    // 200 a second, more or less: a hash spreads evenly, not exactly.
-    expect(Math.max(...perHalfSecond.values())).toBeLessThan(ms.length / 3);
+    // 200 a second, more or less: a hash spreads evenly, not exactly. What was due in a stall comes after it.
+    expect(Math.max(...perHalfSecond.values())).toBeLessThan(ms.length / 3 + stalls.ms / 5);
   }
 
   test("are spread: 1 000 agents over five seconds", async () => {
@@ -42,8 +45,8 @@ describe("recoveries of very many at one moment", () => {
     await quiet.query("CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agents");
     await using _one = await openReplica(database.url);
     await using _other = await openReplica(database.url);
-    expectSpread(await delays(quiet, 1_000, 12_000), 5_000);
-  }, 25_000);
+    expectSpread(await delays(quiet, 1_000, 20_000), 5_000);
+  }, 40_000);
 
   test("are spread also where they are heard of only when they are nearly due", async () => {
     await using database = await createTestDatabase();
@@ -58,6 +61,6 @@ describe("recoveries of very many at one moment", () => {
     await replica.query(
       "CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agent_transitions WHERE to_status = 'exhausted'",
     );
-    expectSpread(await delays(replica, 600, 8_000), 3_000);
-  }, 20_000);
+    expectSpread(await delays(replica, 600, 20_000), 3_000);
+  }, 40_000);
 });

@@ -1,3 +1,5 @@
+import { Client } from "pg";
+import { afterEach, beforeEach, inject } from "vitest";
 import type { Replica } from "./replica.ts";
 
 const EVERY_MS = 20;
@@ -14,7 +16,7 @@ export class StallMeter implements AsyncDisposable {
   /** Each, in milliseconds. */
   readonly #stalls: number[] = [];
 
-  constructor(replica: Replica) {
+  constructor(replica: Pick<Replica, "query">) {
     this.#running = this.#run(replica);
   }
 
@@ -38,7 +40,7 @@ export class StallMeter implements AsyncDisposable {
     await this.#running;
   }
 
-  async #run(replica: Replica): Promise<void> {
+  async #run(replica: Pick<Replica, "query">): Promise<void> {
     while (!this.#stopped) {
       const began = performance.now();
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
@@ -47,4 +49,26 @@ export class StallMeter implements AsyncDisposable {
       if (stalledMs > 0) this.#stalls.push(stalledMs);
     }
   }
+}
+
+/** For how long the test that runs was not served, in milliseconds; for tests of a file that run one after the other. */
+export function useStallMeter(): { readonly ms: number } {
+  let undo = new AsyncDisposableStack();
+  let meter: StallMeter | undefined;
+  beforeEach(async () => {
+    const client = new Client({ connectionString: inject("cluster").adminUrl });
+    await client.connect();
+    undo.defer(() => client.end());
+    meter = undo.use(new StallMeter({ query: async (sql) => (await client.query(sql)).rows }));
+  });
+  afterEach(async () => {
+    await undo.disposeAsync();
+    undo = new AsyncDisposableStack();
+    meter = undefined;
+  });
+  return {
+    get ms() {
+      return meter?.stalledMs ?? 0;
+    },
+  };
 }
