@@ -122,7 +122,8 @@ export const SETTINGS = {
       env: "HARBORFORGE_HEARTBEAT_INTERVAL",
       flag: "heartbeat-interval",
       placeholder: "<duration>",
-      description: "the shortest time between two heartbeats of an agent; a lease is three of them",
+      description:
+        "the shortest time between two heartbeats of an agent; a lease is three of them, and below 200ms too short to notice an outage in time",
       defaultText: "10s",
       fallback: 10_000,
     },
