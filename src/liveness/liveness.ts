@@ -96,6 +96,8 @@ export class Liveness {
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
+      isWatchedElsewhere: (agent) =>
+        agent !== undefined && !agent.held && agent.replicaId !== null && agent.replicaId !== replica,
       sendElsewhere: (session) => {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
       },

@@ -41,6 +41,8 @@ export interface SessionContext {
   readonly claims: Claims;
   leaseMs(): number;
   firstIntervalMs(): number;
+  /** Whether no session holds the agent, and another replica watches its lease. */
+  isWatchedElsewhere(agent: Agent | undefined): boolean;
   /** Asks the session, which has begun to claim an agent for the first time, to go elsewhere if this replica cannot. */
   sendElsewhere(session: Session): void;
   /** These are held no longer. */
@@ -223,8 +225,13 @@ export class Session implements AgentHolder {
     }
     const entry = holder.state === "held" ? this.#context.registry.get(holder.agentId) : undefined;
     if (entry !== undefined && entry.holder === holder) {
-      this.#accept(entry, pending);
-      return;
+      if (!this.#context.isWatchedElsewhere(entry.agent)) {
+        this.#accept(entry, pending);
+        return;
+      }
+      // Offline, it came back by a single heartbeat at another replica, which watches its lease and would not know that
+      // this one is deaf: it is claimed again, if nobody else has.
+      holder.state = "superseded";
     }
     this.#claiming.set(holder.agentId, [pending]);
     // Of one that was superseded another stream takes care.

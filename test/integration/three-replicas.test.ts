@@ -159,4 +159,21 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
     expect(told(await beat("claw-2"))).toEqual(["busy"]);
     expect(told(await beat("claw-1"))).toEqual(["WRONG_CLAW"]);
   });
+
+  test("an agent that came back by a single heartbeat elsewhere is watched where its stream is, once that beats", async () => {
+    const [one, two] = replicas;
+    if (one === undefined || two === undefined) throw new TypeError("three replicas");
+    const agentId = "back by the other door";
+    await one.createAgent(agentId);
+    using stream = two.stream();
+    await stream.say(goodbye(agentId));
+    await one.liveness.beat([reports(agentId, "busy")], { clawIdentifier: undefined, leaseMs: 30_000 });
+    expect(await one.agents.get({ agentId })).toMatchObject({ held: false, replicaId: one.number });
+    await until("its stream holds it", async () => {
+      expect(told(await stream.say(alive(agentId))).every((status) => status === "busy")).toBe(true);
+      const { held, replicaId } = await one.agents.get({ agentId });
+      return held && replicaId === two.number;
+    });
+    expect(await storyOf(one, agentId)).toEqual(["goodbye: offline", "report: busy"]);
+  });
 });
