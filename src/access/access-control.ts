@@ -16,7 +16,7 @@ export type AccessOptions =
       readonly jwt: JwtOptions | undefined;
       /** The path of the file that says whom certificates stand for. */
       readonly certificatePrincipals: string | undefined;
-      /** Other than the default in tests that wait for its end, in milliseconds. */
+      /** How long a replica without its database lets callers in; other than the default in tests that wait for its end. */
       readonly trustMs?: number;
     };
 

@@ -10,10 +10,15 @@ import { hashOf, keyIdOf } from "./token-text.ts";
 /** How often revocations are asked for: with it, and what the statement takes, all replicas heed one within a second. */
 const POLL_MS = 250;
 /**
- * How long a replica that cannot ask trusts what it knows. Longer than a failover takes; after that nobody is let in by a
- * token, and streams that were opened by one end: it may have been revoked.
+ * How long a replica that cannot ask trusts what it knows. Longer than a failover takes; after that no call is let in by a
+ * token: it may have been revoked.
  */
 const TRUST_MS = 60_000;
+/**
+ * Streams that stand are trusted so many times as long: a replica without its database writes nothing for them and has no
+ * news, and all of them at once on their way to replicas that are no better off would only be there when it is back.
+ */
+const STREAM_TRUST = 5;
 /** Tokens in memory: some 20 MB. The one that was used longest ago makes room. */
 const CAPACITY = 50_000;
 /** Tokens read by one statement. */
@@ -126,8 +131,8 @@ export class TokenCheck {
     };
   }
 
-  #isTrusted(): boolean {
-    return performance.now() - this.#trueAt < this.#trustMs;
+  #isTrusted(times = 1): boolean {
+    return performance.now() - this.#trueAt < this.#trustMs * times;
   }
 
   #read(keyId: string): Promise<KnownToken | undefined> {
@@ -218,7 +223,7 @@ export class TokenCheck {
     this.#failing = true;
     const asked = new Set(keyIds);
     this.#refuseWaiting(error, asked);
-    if (this.#isTrusted()) return;
+    if (this.#isTrusted(STREAM_TRUST)) return;
     for (const [keyId, held] of this.#held) {
       this.#held.delete(keyId);
       for (const end of [...held]) end(databaseUnavailable(error));
