@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { DescMethod, DescMethodStreaming, DescMethodUnary, DescService } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { pino } from "pino";
@@ -9,6 +11,8 @@ import { createHealth } from "../../src/rpc/health.ts";
 import { createPipeline } from "../../src/rpc/pipeline.ts";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
+import { section } from "../support/fenced-blocks.ts";
+import { checkout } from "../support/program.ts";
 import { bearing, GRPC_JS, PROTOCOLS } from "../support/protocol-clients.ts";
 import { failureOf } from "../support/rpc-clients.ts";
 import { useService } from "../support/service.ts";
@@ -141,3 +145,21 @@ describe.each([GRPC_JS, CONNECT_JSON_HTTP2])("$name", (protocol) => {
     });
   });
 });
+
+test("the table of the documentation is the same", async () => {
+  const text = await readFile(join(checkout, "docs/authentication.md"), "utf8");
+  const rows = section(text, "methods").trim().split("\n").slice(2);
+  const documented = rows.map((row) => {
+    const [name = "", ...cells] = row
+      .split("|")
+      .slice(1, -1)
+      .map((cell) => cell.trim());
+    return [name.replaceAll("`", ""), ROLES_IN_COLUMNS.filter((_, column) => cells[column] === "yes")];
+  });
+  const expected = Object.entries(EXPECTED)
+    .filter(([name]) => name.startsWith("harborforge."))
+    .map(([name, who]) => [name.replace("harborforge.agents.v1.", "").replace("/", "."), who]);
+  expect(documented).toEqual(expected);
+});
+
+const ROLES_IN_COLUMNS: readonly Role[] = ["agent", "service", "admin", "viewer"];

@@ -339,7 +339,7 @@ export type GetFleetResponse = Message<"harborforge.agents.v1.GetFleetResponse">
   claws: ClawFleet[];
 
   /**
-   * The brake on mass expiry.
+   * The brake on mass expiry. Unset for callers with the role AGENT: it is about all agents together.
    *
    * @generated from field: harborforge.agents.v1.ExpiryBrake brake = 3;
    */
