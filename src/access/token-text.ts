@@ -25,14 +25,14 @@ const FAIR_BYTES = 248;
 export function mintToken(): MintedToken {
   const keyId = randomText(KEY_ID_LENGTH);
   const body = `${TOKEN_PREFIX}${keyId}_${randomText(SECRET_LENGTH)}`;
-  const secret = `${body}_${checksum(body)}`;
+  const secret = `${body}_${checksumOf(body)}`;
   return { secret, keyId, secretHash: hashOf(secret) };
 }
 
 /** The key id of a token; undefined for text that is none, whoever wrote it. */
 export function keyIdOf(token: string): string | undefined {
   const [, keyId, , check] = TOKEN.exec(token) ?? [];
-  return check === checksum(token.slice(0, -CHECKSUM_LENGTH - 1)) ? keyId : undefined;
+  return check === checksumOf(token.slice(0, -CHECKSUM_LENGTH - 1)) ? keyId : undefined;
 }
 
 /** What is kept of a token. */
@@ -41,7 +41,7 @@ export function hashOf(token: string): Uint8Array {
 }
 
 /** Damage, not forgery: anybody can compute it. */
-function checksum(body: string): string {
+export function checksumOf(body: string): string {
   let rest = crc32(body);
   let text = "";
   for (let place = 0; place < CHECKSUM_LENGTH; place += 1) {

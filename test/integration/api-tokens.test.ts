@@ -1,0 +1,176 @@
+import { expect, test } from "vitest";
+import { TokenCheck } from "../../src/access/token-check.ts";
+import { checksumOf, mintToken } from "../../src/access/token-text.ts";
+import type { Refusal } from "../../src/domain/errors.ts";
+import type { Principal } from "../../src/domain/principal.ts";
+import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
+import { openDatabase } from "../../src/storage/database.ts";
+import { createTestDatabase } from "../support/cluster.ts";
+import { until } from "../support/until.ts";
+
+const BY = { actor: "user:test", request: undefined };
+const VIEWER = { grant: { role: "viewer" }, lifetimeMs: 3_600_000 } as const;
+const LOG = { info() {}, warn() {} };
+
+async function openTokens() {
+  const undo = new AsyncDisposableStack();
+  const { url } = undo.use(await createTestDatabase());
+  const database = openDatabase({ url, onIdleError: () => undefined });
+  undo.defer(() => database.close());
+  const tokens = createTokenDirectory(database, mintToken);
+  const statements: number[] = [];
+  let running = 0;
+  // As the pool, but for counting how many statements run at a time.
+  const feed = new Proxy(database.feed, {
+    get: (pool, name) => {
+      if (name !== "query") return Reflect.get(pool, name);
+      return async (config: { text: string; values: unknown[] }) => {
+        running += 1;
+        statements.push(running);
+        try {
+          return await pool.query(config);
+        } finally {
+          running -= 1;
+        }
+      };
+    },
+  });
+  const openCheck = (options: { pollMs?: number; capacity?: number } = {}): TokenCheck => {
+    const check = new TokenCheck({ database: { ...database, feed }, log: LOG, pollMs: 50, ...options });
+    check.start();
+    undo.defer(() => check.close());
+    return check;
+  };
+  return { database, tokens, statements, openCheck, [Symbol.asyncDispose]: () => undo.disposeAsync() };
+}
+
+async function issued(
+  result: Promise<{ readonly secret: string | undefined; readonly token: { readonly keyId: string } }>,
+) {
+  const { secret = "", token } = await result;
+  return { secret, keyId: token.keyId };
+}
+
+async function principalOf(check: TokenCheck, secret: string): Promise<Principal | string> {
+  try {
+    return (await check.check(secret)).principal;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+test("however many issue at once, two tokens of a principal live", async () => {
+  await using scene = await openTokens();
+  const attempts = Array.from({ length: 8 }, () => scene.tokens.issue({ principal: "ada", ...VIEWER }, BY));
+  const outcomes = await Promise.allSettled(attempts);
+  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(2);
+});
+
+test("one request that arrives several times at once issues one token, and shows its secret once", async () => {
+  await using scene = await openTokens();
+  const request = { id: "r-1", fingerprint: "f" };
+  const answers = await Promise.all(
+    Array.from({ length: 5 }, () => scene.tokens.issue({ principal: "ada", ...VIEWER }, { ...BY, request })),
+  );
+  expect(new Set(answers.map(({ token }) => token.keyId)).size).toBe(1);
+  expect(answers.filter(({ secret }) => secret !== undefined)).toHaveLength(1);
+});
+
+test("tokens that are not known yet are read together, one statement after the other, and then known by heart", async () => {
+  await using scene = await openTokens();
+  const made = await Promise.all(
+    Array.from({ length: 50 }, (_, n) => issued(scene.tokens.issue({ principal: `p${n}`, ...VIEWER }, BY))),
+  );
+  const check = scene.openCheck({ pollMs: 60_000 });
+  const strangers = Array.from({ length: 200 }, () => mintToken().secret);
+  const answers = await Promise.all([...made, ...made].map(({ secret }) => principalOf(check, secret)));
+  expect(answers.map((one) => (typeof one === "string" ? one : one.name))).toEqual(
+    [...made, ...made].map((_, n) => `p${n % 50}`),
+  );
+  for (const answer of await Promise.all(strangers.map((secret) => principalOf(check, secret)))) {
+    expect(answer).toContain("not known");
+  }
+  expect(Math.max(...scene.statements)).toBe(1);
+  expect(scene.statements.length).toBeLessThan(10);
+  const before = scene.statements.length;
+  for (const { secret } of made) expect(check.check(secret)).not.toBeInstanceOf(Promise);
+  expect(scene.statements).toHaveLength(before);
+});
+
+test("whoever knows a key id and not its secret is let in no more than who knows nothing", async () => {
+  await using scene = await openTokens();
+  const { secret, keyId } = await issued(scene.tokens.issue({ principal: "ada", ...VIEWER }, BY));
+  const check = scene.openCheck();
+  const forged = mintedWith(keyId);
+  const said = await principalOf(check, forged);
+  expect(said).toContain("not known");
+  await principalOf(check, secret);
+  expect(await principalOf(check, forged)).toBe(said);
+  await scene.tokens.revoke(keyId, BY);
+  await until("the revocation is heard of", async () => String(await principalOf(check, secret)).includes("revoked"));
+  // What became of a token is for who has it.
+  expect(await principalOf(check, forged)).toBe(said);
+});
+
+/** A well-formed token with this key id: its checksum is no secret. */
+function mintedWith(keyId: string): string {
+  const [, , random = ""] = mintToken().secret.split("_");
+  const body = `hf_${keyId}_${random}`;
+  return `${body}_${checksumOf(body)}`;
+}
+
+test("a token is never remembered as good after its revocation was heard of, whenever it is shown", async () => {
+  await using scene = await openTokens();
+  const check = scene.openCheck({ pollMs: 5 });
+  for (let round = 0; round < 20; round += 1) {
+    const { secret, keyId } = await issued(scene.tokens.issue({ principal: `r${round}`, ...VIEWER }, BY));
+    const shown = Promise.all(Array.from({ length: 5 }, () => principalOf(check, secret)));
+    await Promise.all([scene.tokens.revoke(keyId, BY), shown]);
+    await until("it is refused", async () => typeof (await principalOf(check, secret)) === "string");
+    for (let again = 0; again < 5; again += 1) expect(await principalOf(check, secret)).toContain("revoked");
+  }
+});
+
+test("in another history of the database all tokens of open streams are read again", async () => {
+  await using scene = await openTokens();
+  const { database, tokens } = scene;
+  const good = await issued(tokens.issue({ principal: "good", ...VIEWER }, BY));
+  const lost = await issued(tokens.issue({ principal: "lost", ...VIEWER }, BY));
+  for (const principal of ["x", "y"]) {
+    const { keyId } = await issued(tokens.issue({ principal, ...VIEWER }, BY));
+    await tokens.revoke(keyId, BY);
+  }
+  const check = scene.openCheck();
+  const ended: string[] = [];
+  const hold = async ({ secret }: { secret: string }, name: string): Promise<void> => {
+    const caller = await check.check(secret);
+    caller.whileValid?.((refusal: Refusal) => ended.push(`${name} ${refusal.reason}`));
+  };
+  await hold(good, "good");
+  await hold(lost, "lost");
+  // An older state of the same database, in which another revocation then got a number that was given already.
+  await database.feed.query(
+    `UPDATE api_tokens SET revoked_at = NULL, revoked_by = NULL, revocation = NULL WHERE principal IN ('x', 'y')`,
+  );
+  await database.feed.query(
+    `WITH counter AS (UPDATE api_token_counter SET revocation = 1 RETURNING revocation)
+     UPDATE api_tokens SET revoked_at = clock_timestamp(), revoked_by = 'user:other', revocation = counter.revocation
+     FROM counter WHERE key_id = $1`,
+    [lost.keyId],
+  );
+  await until("the revoked one has ended", () => ended.length > 0);
+  expect(ended).toEqual(["lost UNAUTHENTICATED"]);
+  expect(await principalOf(check, good.secret)).toMatchObject({ name: "good" });
+});
+
+test("what has no room in memory is read again, and as good as before", async () => {
+  await using scene = await openTokens();
+  const made = await Promise.all(
+    Array.from({ length: 5 }, (_, n) => issued(scene.tokens.issue({ principal: `p${n}`, ...VIEWER }, BY))),
+  );
+  const check = scene.openCheck({ capacity: 2 });
+  for (let round = 0; round < 2; round += 1) {
+    for (const [n, { secret }] of made.entries())
+      expect(await principalOf(check, secret)).toMatchObject({ name: `p${n}` });
+  }
+});
