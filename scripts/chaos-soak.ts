@@ -1,6 +1,7 @@
 // A fleet that beats for a long time on one replica while claws come and go and others ask: does anything grow? See --help.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { callErrorOf } from "../src/client/call-error.ts";
 import { createServiceClients } from "../src/client/transport.ts";
 import { watchAgents } from "../src/client/watch-stream.ts";
 import { Random } from "../test/chaos/random.ts";
@@ -42,6 +43,9 @@ const CHURN_MS = 5_000;
 const WATCH_MS = 2_000;
 const CALL_MS = 200;
 const TICK_MS = 50;
+
+/** Calls and watches that were told to come back later. */
+let refused = 0;
 
 /** After a signal what was started is ended in order; that is not waited for longer than this. */
 const STOP_MS = 30_000;
@@ -103,6 +107,7 @@ function judge(samples: readonly Sample[], accidents: readonly string[]): number
   const part = (index: number) => average(samples.slice(index * sixth, (index + 1) * sixth));
   const [first, second, middle, last] = [part(0), part(1), part(3), average(samples.slice(-sixth))];
   console.log(`first   ${words(first)}\nsecond  ${words(second)}\nmiddle  ${words(middle)}\nlast    ${words(last)}`);
+  if (refused > 0) console.log(`${refused} calls and watches were told to come back later`);
   for (const what of accidents) console.log(`ACCIDENT ${what}`);
   const grown = last.residentMiB / second.residentMiB - 1;
   const files = last.files - second.files;
@@ -166,13 +171,15 @@ function within(ms: number, other: AbortSignal): AbortSignal {
   return controller.signal;
 }
 
-/** Does it again and again until the signal; one that is over does not count as failed. */
+/** Does it again and again until the signal. What a busy machine makes the service refuse for a while is counted. */
 async function repeat(everyMs: number, over: AbortSignal, act: () => Promise<void>): Promise<void> {
   while (!over.aborted) {
     try {
       await act();
     } catch (error) {
-      if (!over.aborted) throw error;
+      if (over.aborted) return;
+      if (callErrorOf(error).hopeless) throw error;
+      refused += 1;
     }
     await sleep(everyMs, undefined, { signal: over }).catch(() => undefined);
   }
