@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { callErrorOf } from "../src/client/call-error.ts";
 import { createServiceClients } from "../src/client/transport.ts";
-import { watchAgents } from "../src/client/watch-stream.ts";
+import { watchThrough } from "../src/client/watch-agents.ts";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 
@@ -142,7 +142,7 @@ async function watches(port: number, over: AbortSignal): Promise<void> {
   using clients = createServiceClients({ address: `127.0.0.1:${port}` });
   await repeat(WATCH_MS, over, async () => {
     const signal = within(4 * WATCH_MS, over);
-    for await (const _ of watchAgents({ clients, signal })) {
+    for await (const _ of watchThrough(clients, { signal })) {
       // What it tells is others' to check.
     }
   });

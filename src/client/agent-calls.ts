@@ -1,6 +1,6 @@
 import type { AgentStatus } from "../domain/agent.ts";
 import { answered, CallError } from "./call-error.ts";
-import type { ServiceClients } from "./transport.ts";
+import type { ServiceClients } from "./service-clients.ts";
 import { type AgentView, agentView } from "./views.ts";
 import { millisOf, STATUS_VALUES } from "./wire-words.ts";
 

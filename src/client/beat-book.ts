@@ -1,11 +1,21 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentStatus as AgentStatusMessage, ExhaustionSchema } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { AgentStatus, ExhaustionNews, WorkingStatus } from "../domain/agent.ts";
-import type { BeatView } from "./views.ts";
-import { durationOf, REASON_VALUES, STATUS_VALUES, timestampOf } from "./wire-words.ts";
+import type { BeatRefusal, BeatView } from "./views.ts";
+import { durationOf, REASON_VALUES, STATUS_VALUES, timestampOf, type Unknown } from "./wire-words.ts";
 
 /** What an agent says of itself. */
 export type Report = WorkingStatus | { readonly exhausted: ExhaustionNews };
+
+/** What became of a word. */
+export type Verdict =
+  /** Acknowledged. `told` is what the server has made of the agent since, or by it; undefined where that is as said. */
+  | { readonly kind: "applied"; readonly told: AgentStatus | Unknown | undefined }
+  /** The agent said something newer before this was acknowledged. */
+  | { readonly kind: "overtaken" }
+  | { readonly kind: "refused"; readonly beat: BeatView; readonly refusal: BeatRefusal };
+
+export type Settle = (verdict: Verdict) => void;
 
 /** A beat as it goes into a message. */
 export interface OutgoingBeat {
@@ -16,31 +26,52 @@ export interface OutgoingBeat {
   readonly knownRevision?: bigint;
 }
 
-/** A word that is not acknowledged yet. */
-interface Pending {
-  readonly word: Report | "leaving";
-  /** What the agent knew when it spoke: news that came since may not make an older word look informed. */
-  readonly knownRevision: bigint;
-  /** The message that carries it; 0 while none does. */
-  sentIn: bigint;
+/** How much a message may carry. */
+export interface MessageLimits {
+  readonly beats: number;
+  readonly bytes: number;
 }
 
-interface Entry {
+/** A word that is not acknowledged yet. */
+interface Pending<Word> {
+  readonly word: Word;
+  /** What the agent knew when it spoke: news that came since may not make an older word look informed. */
+  readonly knownRevision: bigint;
+  readonly settle: Settle;
+  /** The message that carries it; 0 while none does. */
+  sentIn: bigint;
+  /** What the server has made of the agent since this was said. */
+  told: AgentStatus | Unknown | undefined;
+}
+
+/** An agent's page of the book: it can be torn out and put into another stream's. */
+export interface BookEntry {
   readonly agentId: string;
+  /** The most that a beat of the agent takes in a message. */
+  readonly bytes: number;
   knownRevision: bigint;
   /** What the agent is, as far as both sides agree: said again on a new stream, since the lease may have ended. */
   standing: WorkingStatus | undefined;
-  pending: Pending | undefined;
+  report: Pending<Report> | undefined;
+  /** Said after the report: an exhaustion outlasts the goodbye. */
+  goodbye: Pending<"leaving"> | undefined;
   /** Whether its lease is to be renewed by the next message. */
   due: boolean;
 }
+
+/** Status, exhaustion, revision, and the lengths of everything, each at its longest. */
+const BYTES_BESIDES_ID = 64;
 
 /**
  * What the agents of one heartbeat stream have to say, and what the server is known to know of it. A word is sent until
  * it is acknowledged; after that beats carry none, since an exhaustion said again after its recovery would be a new one.
  */
 export class BeatBook {
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, BookEntry>();
+  /** Those with something to send, in the order in which they came to have it. */
+  readonly #waiting = new Set<BookEntry>();
+  /** Those with a word under way. */
+  readonly #sent = new Set<BookEntry>();
 
   get size(): number {
     return this.#entries.size;
@@ -48,21 +79,65 @@ export class BeatBook {
 
   /** Whether there is something to send. */
   get hasWork(): boolean {
-    for (const entry of this.#entries.values()) if (wantsOut(entry)) return true;
-    return false;
+    return this.#waiting.size > 0;
+  }
+
+  /** Whether every word is acknowledged. */
+  get isSettled(): boolean {
+    if (this.#sent.size > 0) return false;
+    for (const { report, goodbye } of this.#waiting) if (report !== undefined || goodbye !== undefined) return false;
+    return true;
+  }
+
+  has(agentId: string): boolean {
+    return this.#entries.has(agentId);
   }
 
   /** An agent that says nothing yet: its first beat tells the server only that it is there. */
   add(agentId: string): void {
     if (this.#entries.has(agentId)) return;
-    this.#entries.set(agentId, { agentId, knownRevision: 0n, standing: undefined, pending: undefined, due: true });
+    const bytes = new TextEncoder().encode(agentId).length + BYTES_BESIDES_ID;
+    this.adopt({
+      agentId,
+      bytes,
+      knownRevision: 0n,
+      standing: undefined,
+      report: undefined,
+      goodbye: undefined,
+      due: true,
+    });
   }
 
-  /** The newest word of an agent counts; of an agent that was not added, or is no longer the stream's, none does. */
-  say(agentId: string, word: Report | "leaving"): void {
+  /** Takes in an agent of another book, with all that it has to say: nothing of it is under way here. */
+  adopt(entry: BookEntry): void {
+    this.#entries.set(entry.agentId, entry);
+    this.#beginAnew(entry);
+  }
+
+  /** Tears out those that are too many, the newest. */
+  tearOut(most: number): BookEntry[] {
+    const surplus = [...this.#entries.values()].slice(most);
+    for (const entry of surplus) this.#forget(entry);
+    return surplus;
+  }
+
+  /**
+   * The newest word of an agent counts, and none after its goodbye.
+   *
+   * @returns whether it will be said: not of an agent that was not added, or is no longer the stream's
+   */
+  say(agentId: string, word: Report | "leaving", settle: Settle = () => undefined): boolean {
     const entry = this.#entries.get(agentId);
-    if (entry === undefined || entry.pending?.word === "leaving") return;
-    entry.pending = { word, knownRevision: entry.knownRevision, sentIn: 0n };
+    if (entry === undefined || entry.goodbye !== undefined) return false;
+    const { knownRevision } = entry;
+    if (word === "leaving") entry.goodbye = { word, knownRevision, settle, sentIn: 0n, told: undefined };
+    else {
+      const { report } = entry;
+      entry.report = { word, knownRevision, settle, sentIn: 0n, told: undefined };
+      report?.settle({ kind: "overtaken" });
+    }
+    this.#waiting.add(entry);
+    return true;
   }
 
   sayGoodbye(): void {
@@ -70,45 +145,46 @@ export class BeatBook {
   }
 
   renewAll(): void {
-    for (const entry of this.#entries.values()) entry.due = true;
+    for (const entry of this.#entries.values()) {
+      entry.due = true;
+      this.#waiting.add(entry);
+    }
   }
 
   /** A new stream: what was not acknowledged on the old one is sent again. */
   restart(): void {
-    for (const entry of this.#entries.values()) {
-      entry.due = true;
-      const { standing, knownRevision } = entry;
-      if (entry.pending !== undefined) entry.pending.sentIn = 0n;
-      else if (standing !== undefined) entry.pending = { word: standing, knownRevision, sentIn: 0n };
-    }
+    for (const entry of this.#entries.values()) this.#beginAnew(entry);
   }
 
-  /** The beats of the message with this sequence: at most so many, the rest wants the next one. */
-  take(sequence: bigint, most: number): OutgoingBeat[] {
+  /** The beats of the message with this sequence: as many as may be, at least one, the rest wants the next one. */
+  take(sequence: bigint, limits: MessageLimits): OutgoingBeat[] {
     const beats: OutgoingBeat[] = [];
-    for (const entry of this.#entries.values()) {
-      if (!wantsOut(entry)) continue;
-      if (beats.length >= most) break;
-      const { pending } = entry;
-      entry.due = false;
-      if (pending === undefined || pending.sentIn !== 0n) {
-        beats.push({ agentId: entry.agentId, ...known(entry.knownRevision) });
-      } else {
-        pending.sentIn = sequence;
-        beats.push({ agentId: entry.agentId, ...known(pending.knownRevision), ...spoken(pending.word) });
+    let bytes = 0;
+    for (const entry of this.#waiting) {
+      while (wantsOut(entry)) {
+        bytes += entry.bytes;
+        if (beats.length >= limits.beats || (beats.length > 0 && bytes > limits.bytes)) return beats;
+        beats.push(nextBeat(entry, sequence));
       }
+      this.#waiting.delete(entry);
+      if (entry.report !== undefined || entry.goodbye !== undefined) this.#sent.add(entry);
     }
     return beats;
   }
 
   /** All messages up to this one are applied or refused. Comes after the results that came with it. */
   acknowledge(sequence: bigint): void {
-    for (const entry of this.#entries.values()) {
-      const { pending } = entry;
-      if (pending === undefined || pending.sentIn === 0n || pending.sentIn > sequence) continue;
-      entry.pending = undefined;
-      if (pending.word === "leaving") this.#entries.delete(entry.agentId);
-      else entry.standing = typeof pending.word === "string" ? pending.word : undefined;
+    for (const entry of [...this.#sent]) {
+      const { report, goodbye } = entry;
+      if (isAnswered(report, sequence)) {
+        entry.report = undefined;
+        entry.standing = report.told === undefined ? workingWord(report.word) : working(report.told);
+        report.settle({ kind: "applied", told: report.told });
+      }
+      if (isAnswered(goodbye, sequence)) {
+        this.#forget(entry);
+        goodbye.settle({ kind: "applied", told: undefined });
+      } else this.#noteSettled(entry);
     }
   }
 
@@ -118,29 +194,87 @@ export class BeatBook {
    * @returns whether it is news: false for what was overtaken by newer news or by what the agent said since, and for
    *   agents that are not the stream's.
    */
-  learn({ agentId, sequence, status, revision, refusal }: BeatView): boolean {
+  learn(beat: BeatView): boolean {
+    const { agentId, sequence, status, revision, refusal } = beat;
     const entry = this.#entries.get(agentId);
     if (entry === undefined || (refusal === undefined && revision < entry.knownRevision)) return false;
-    if (refusal !== undefined && refusal.reason !== "REPORT_OUTDATED" && refusal.retryAfterMs === undefined) {
+    const { report, goodbye } = entry;
+    const ofReport = sequence !== 0n && report?.sentIn === sequence;
+    if (refusal !== undefined && isFinal(refusal, ofReport)) {
       // Nothing more that is said for this agent here has any effect.
-      this.#entries.delete(agentId);
+      this.#forget(entry);
+      report?.settle({ kind: "refused", beat, refusal });
+      goodbye?.settle({ kind: "refused", beat, refusal });
       return true;
     }
     if (revision > entry.knownRevision) entry.knownRevision = revision;
-    if (sequence !== 0n && entry.pending?.sentIn === sequence && entry.pending.word !== "leaving") {
-      entry.pending = undefined;
+    if (ofReport && refusal !== undefined) {
+      entry.report = undefined;
+      report.settle({ kind: "refused", beat, refusal });
+      this.#noteSettled(entry);
     }
-    if (entry.pending === undefined && status !== undefined) entry.standing = working(status);
-    return entry.pending === undefined || sequence === 0n || refusal !== undefined;
+    if (status !== undefined) {
+      if (entry.report === undefined) entry.standing = working(status);
+      else entry.report.told = status;
+    }
+    return entry.report === undefined || ofReport || sequence === 0n || refusal !== undefined;
+  }
+
+  #beginAnew(entry: BookEntry): void {
+    this.#sent.delete(entry);
+    entry.due = true;
+    const { standing: word, knownRevision, report, goodbye } = entry;
+    if (goodbye !== undefined) goodbye.sentIn = 0n;
+    if (report !== undefined) {
+      report.sentIn = 0n;
+      report.told = undefined;
+    } else if (word !== undefined && goodbye === undefined) {
+      entry.report = { word, knownRevision, settle: () => undefined, sentIn: 0n, told: undefined };
+    }
+    this.#waiting.add(entry);
+  }
+
+  #noteSettled(entry: BookEntry): void {
+    if ((entry.report?.sentIn ?? 0n) === 0n && (entry.goodbye?.sentIn ?? 0n) === 0n) this.#sent.delete(entry);
+  }
+
+  #forget(entry: BookEntry): void {
+    this.#entries.delete(entry.agentId);
+    this.#waiting.delete(entry);
+    this.#sent.delete(entry);
   }
 }
 
-function wantsOut({ due, pending }: Entry): boolean {
-  return due || pending?.sentIn === 0n;
+function wantsOut({ due, report, goodbye }: BookEntry): boolean {
+  return due || report?.sentIn === 0n || goodbye?.sentIn === 0n;
 }
 
-function working(status: AgentStatus | "unknown"): WorkingStatus | undefined {
+/** What the entry says first of what it has to say. */
+function nextBeat(entry: BookEntry, sequence: bigint): OutgoingBeat {
+  const { agentId, report, goodbye, knownRevision } = entry;
+  entry.due = false;
+  const pending = report?.sentIn === 0n ? report : goodbye?.sentIn === 0n ? goodbye : undefined;
+  if (pending === undefined) return { agentId, ...known(knownRevision) };
+  pending.sentIn = sequence;
+  return { agentId, ...known(pending.knownRevision), ...spoken(pending.word) };
+}
+
+function isAnswered<Word>(pending: Pending<Word> | undefined, sequence: bigint): pending is Pending<Word> {
+  return pending !== undefined && pending.sentIn !== 0n && pending.sentIn <= sequence;
+}
+
+/** Whether the agent itself is refused, not what it said. */
+function isFinal({ reason, retryAfterMs }: BeatRefusal, ofReport: boolean): boolean {
+  if (reason === "REPORT_OUTDATED" || retryAfterMs !== undefined) return false;
+  return reason !== "INVALID_FIELD" || !ofReport;
+}
+
+function working(status: AgentStatus | Unknown): WorkingStatus | undefined {
   return status === "idle" || status === "on_call" || status === "busy" ? status : undefined;
+}
+
+function workingWord(report: Report): WorkingStatus | undefined {
+  return typeof report === "string" ? report : undefined;
 }
 
 function known(knownRevision: bigint): Pick<OutgoingBeat, "knownRevision"> {

@@ -1,23 +1,25 @@
-import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import type { SecureClientSessionOptions } from "node:http2";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { Health } from "../../gen/health/v1/health_pb.ts";
+import { baseUrlOf } from "./address.ts";
+import { type ConnectedClients, clientsOnWays, type Way, waysOf } from "./service-clients.ts";
+import type { Token } from "./token.ts";
 
-/** Typed callers of both services. */
-export interface ServiceClients {
-  readonly agents: Client<typeof AgentService>;
-  readonly users: Client<typeof UserService>;
-}
-
-/** Callers on one connection, which ends with them. */
-export interface ConnectedClients extends ServiceClients, Disposable {
-  /** Whether the other end of the connection answers at all, whatever it says: a question that needs no database. */
-  isAnswered(withinMs: number): Promise<boolean>;
-  /** Gives the connection up: calls under way on it end with `UNAVAILABLE`, and the next one opens another. */
-  reconnect(): void;
-  /** Ends the connection and every call that is under way on it. May be repeated. */
-  close(): void;
+/** Where the service is, and how to get there. Exactly one of `address`, `addresses` and `transport` is to be given. */
+export interface ServiceTarget {
+  /** `http://host:port`, `https://host:port` or `host:port`, of either door. */
+  readonly address?: string;
+  /** Several of them: when one refuses, drains or falls silent, the next is taken. */
+  readonly addresses?: readonly string[];
+  /**
+   * A transport of Connect's, or several that lead to different addresses: for protocols, proxies and libraries of your
+   * own. Its connection is yours: a dead one is left for the next call, and never broken.
+   */
+  readonly transport?: Transport | readonly Transport[];
+  /** Goes with every call as `authorization: Bearer …`. A function is asked before each call. */
+  readonly token?: Token;
+  /** Certificates for `https` addresses, as `node:tls` takes them. */
+  readonly tls?: Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;
 }
 
 /** A connection that says nothing for so long is asked whether it is still there. */
@@ -25,43 +27,32 @@ const PING_AFTER_MS = 10_000;
 const PING_PATIENCE_MS = 5_000;
 
 /**
- * Callers of the gRPC door. Nothing is connected before the first call, and a lost connection is opened anew by the
- * next one.
+ * Callers of the service, by gRPC unless `transport` says otherwise. Nothing is connected before the first call, and a
+ * lost connection is opened anew by the next one.
  *
- * @param address as `baseUrlOf` takes it
- * @throws RangeError for any other
+ * @example
+ * using service = createServiceClients({ address: "127.0.0.1:50051" });
+ * const { agent } = await service.agents.getAgent({ key: { case: "agentId", value: "bob-1" } });
+ *
+ * @throws RangeError for what is no address, and without any
  */
-export function createServiceClients({ address }: { readonly address: string }): ConnectedClients {
-  const baseUrl = baseUrlOf(address);
-  if (baseUrl === undefined) throw new RangeError(`not the address of a service: ${address}`);
-  const connection = new Http2SessionManager(baseUrl, {
-    pingIntervalMs: PING_AFTER_MS,
-    pingTimeoutMs: PING_PATIENCE_MS,
-  });
-  const transport = createGrpcTransport({ baseUrl, sessionManager: connection });
-  const health = createClient(Health, transport);
-  // Never without a reason: a cancelled connection counts as one that was not opened yet, and a call that waited for it at
-  // that very moment then asks for ever, in a loop that lets nothing else run.
-  const giveUp = (why: string): void => connection.abort(new ConnectError(why, Code.Unavailable));
-  const close = (): void => giveUp("the connection was closed");
-  return {
-    agents: createClient(AgentService, transport),
-    users: createClient(UserService, transport),
-    isAnswered: (withinMs) =>
-      health.check({}, { timeoutMs: withinMs }).then(
-        () => true,
-        (error: unknown) => ConnectError.from(error).code !== Code.DeadlineExceeded,
-      ),
-    reconnect: () => giveUp("the connection was given up"),
-    close,
-    [Symbol.dispose]: close,
-  };
+export function createServiceClients(target: ServiceTarget): ConnectedClients {
+  const { address, addresses = address === undefined ? [] : [address], transport, token, tls } = target;
+  return clientsOnWays(transport === undefined ? addresses.map((one) => wayTo(one, tls)) : waysOf(transport), token);
 }
 
-/** The URL meant by `http://host:port`, `https://host:port` or `host:port`. Undefined for what names no such place. */
-export function baseUrlOf(address: string): string | undefined {
-  const url = URL.parse(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
-  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return undefined;
-  const plain = url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-  return plain && url.pathname === "/" ? url.origin : undefined;
+function wayTo(address: string, tls: ServiceTarget["tls"]): Way {
+  const baseUrl = baseUrlOf(address);
+  if (baseUrl === undefined) throw new RangeError(`not the address of a service: ${address}`);
+  const sessionManager = new Http2SessionManager(
+    baseUrl,
+    { pingIntervalMs: PING_AFTER_MS, pingTimeoutMs: PING_PATIENCE_MS },
+    tls,
+  );
+  return {
+    transport: createGrpcTransport({ baseUrl, sessionManager }),
+    // Never without a reason: a cancelled connection counts as one that was not opened yet, and a call that waited for it
+    // at that very moment then asks for ever, in a loop that lets nothing else run.
+    giveUp: (why) => sessionManager.abort(new ConnectError(why, Code.Unavailable)),
+  };
 }

@@ -1,4 +1,4 @@
-import type { ServiceClients } from "../../src/client/transport.ts";
+import type { ServiceClients } from "../../src/client/service-clients.ts";
 
 type Agents = ServiceClients["agents"];
 type Requests = Parameters<Agents["heartbeat"]>[0];

@@ -1,7 +1,8 @@
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createServiceClients, type ServiceClients } from "../../src/client/transport.ts";
+import type { ServiceClients } from "../../src/client/service-clients.ts";
+import { createServiceClients } from "../../src/client/transport.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { ChaosDatabase } from "./chaos-database.ts";

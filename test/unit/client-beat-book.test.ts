@@ -14,63 +14,65 @@ function result(fields: Partial<BeatView>): BeatView {
   return { agentId: "a", ...nothing, ...fields };
 }
 
+const upTo = (beats: number) => ({ beats, bytes: 1_000_000 });
+
 const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: undefined });
 
 describe("BeatBook", () => {
   it("begins with beats that say nothing", () => {
     const book = bookOf("a", "b");
-    expect(book.take(1n, 10)).toEqual([{ agentId: "a" }, { agentId: "b" }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a" }, { agentId: "b" }]);
     expect(book.hasWork).toBe(false);
   });
 
   it("leaves for the next message what does not fit", () => {
     const book = bookOf("a", "b", "c");
-    expect(book.take(1n, 2)).toHaveLength(2);
+    expect(book.take(1n, upTo(2))).toHaveLength(2);
     expect(book.hasWork).toBe(true);
-    expect(book.take(2n, 2)).toEqual([{ agentId: "c" }]);
+    expect(book.take(2n, upTo(2))).toEqual([{ agentId: "c" }]);
   });
 
   it("sends a word until it is acknowledged, then beats without one", () => {
     const book = bookOf("a");
     book.say("a", { exhausted: { reason: "rate_limit", retryAfterMs: 1_500 } });
-    expect(book.take(1n, 10)).toMatchObject([
+    expect(book.take(1n, upTo(10))).toMatchObject([
       { status: AgentStatus.EXHAUSTED, exhaustion: { recovery: { case: "retryAfter", value: { seconds: 1n } } } },
     ]);
     book.restart();
-    expect(book.take(1n, 10)).toMatchObject([{ status: AgentStatus.EXHAUSTED }]);
+    expect(book.take(1n, upTo(10))).toMatchObject([{ status: AgentStatus.EXHAUSTED }]);
     book.acknowledge(1n);
     book.renewAll();
-    expect(book.take(2n, 10)).toEqual([{ agentId: "a" }]);
+    expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a" }]);
   });
 
   it("sends the newest word alone", () => {
     const book = bookOf("a");
     book.say("a", "on_call");
     book.say("a", "busy");
-    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.BUSY }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY }]);
     book.say("a", "idle");
     book.acknowledge(1n);
-    expect(book.take(2n, 10)).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
+    expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
   });
 
   it("says on a new stream what the agent is, but not an exhaustion that the server may have ended", () => {
     const book = bookOf("busy", "exhausted");
     book.say("busy", "busy");
     book.say("exhausted", { exhausted: { reason: "billing" } });
-    book.take(1n, 10);
+    book.take(1n, upTo(10));
     book.acknowledge(1n);
     book.restart();
-    expect(book.take(1n, 10)).toEqual([{ agentId: "busy", status: AgentStatus.BUSY }, { agentId: "exhausted" }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "busy", status: AgentStatus.BUSY }, { agentId: "exhausted" }]);
   });
 
   it("adopts what a service made of an agent, and says that it knows", () => {
     const book = bookOf("a");
     book.say("a", "idle");
-    book.take(1n, 10);
+    book.take(1n, upTo(10));
     book.acknowledge(1n);
     expect(book.learn(result({ status: "on_call", revision: 7n }))).toBe(true);
     book.restart();
-    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.ON_CALL, knownRevision: 7n }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.ON_CALL, knownRevision: 7n }]);
   });
 
   it("does not make a word look informed by news that came after it", () => {
@@ -78,18 +80,18 @@ describe("BeatBook", () => {
     book.learn(result({ status: "idle", revision: 5n }));
     book.say("a", "busy");
     book.learn(result({ status: "on_call", revision: 9n }));
-    expect(book.take(1n, 10)).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
   });
 
   it("gives up a word that was held off, and goes by the server's view", () => {
     const book = bookOf("a");
     book.say("a", "idle");
-    book.take(1n, 10);
+    book.take(1n, upTo(10));
     const heldOff = { sequence: 1n, status: "on_call", revision: 9n, refusal: refused("REPORT_OUTDATED") } as const;
     expect(book.learn(result(heldOff))).toBe(true);
     book.acknowledge(1n);
     book.renewAll();
-    expect(book.take(2n, 10)).toEqual([{ agentId: "a", knownRevision: 9n }]);
+    expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 9n }]);
   });
 
   it("takes no notice of what is older than what it knows or has said since", () => {
@@ -97,7 +99,7 @@ describe("BeatBook", () => {
     book.learn(result({ status: "on_call", revision: 9n }));
     expect(book.learn(result({ status: "idle", revision: 8n }))).toBe(false);
     book.say("a", "busy");
-    book.take(1n, 10);
+    book.take(1n, upTo(10));
     book.say("a", "idle");
     expect(book.learn(result({ sequence: 1n, status: "busy", revision: 10n }))).toBe(false);
   });
@@ -106,7 +108,7 @@ describe("BeatBook", () => {
     const book = bookOf("a", "b");
     expect(book.learn(result({ refusal: refused(reason) }))).toBe(true);
     book.say("a", "busy");
-    expect(book.take(1n, 10)).toEqual([{ agentId: "b" }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "b" }]);
   });
 
   it("is empty when all goodbyes are acknowledged", () => {
@@ -114,7 +116,8 @@ describe("BeatBook", () => {
     book.say("a", "busy");
     book.sayGoodbye();
     book.say("a", "idle");
-    expect(book.take(1n, 10)).toEqual([
+    expect(book.take(1n, upTo(10))).toEqual([
+      { agentId: "a", status: AgentStatus.BUSY },
       { agentId: "a", leaving: true },
       { agentId: "b", leaving: true },
     ]);

@@ -211,10 +211,12 @@ describe("the output", () => {
 });
 
 describe("the fleet", () => {
+  const snapshot = (...agents: AgentView[]) =>
+    ({ kind: "snapshot", because: "started", agents, revision: 1n }) as const;
+
   it("is what the watch tells, and counts what happens", () => {
     const fleet = new Fleet();
-    fleet.apply({ kind: "snapshot" });
-    fleet.apply({ kind: "agents", agents: [agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })] });
+    fleet.apply(snapshot(agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })));
     const change = (to: AgentView["status"], fields: Partial<TransitionView>) => ({
       passes: true,
       agent: agent("demo-claw-b-01", { status: to }),
@@ -226,22 +228,23 @@ describe("the fleet", () => {
       change("idle", { from: "exhausted", cause: "recovery" }),
       change("offline", { from: "idle", cause: "lease_expired" }),
     ];
-    expect(fleet.apply({ kind: "changes", changes })).toHaveLength(4);
+    expect(fleet.apply({ kind: "changes", changes, revision: 9n })).toHaveLength(4);
     expect(fleet.totals).toEqual({ transitions: 4, recovered: 1, lost: 1, returned: 1 });
     expect(fleet.newest[0]?.cause).toBe("lease_expired");
     expect(fleet.tally("demo-claw-b")).toMatchObject({ idle: 0, offline: 1 });
     expect(fleet.tally()).toMatchObject({ idle: 1, offline: 1 });
-    fleet.apply({ kind: "snapshot" });
+    fleet.apply(snapshot());
     expect(fleet.agents).toEqual([]);
   });
 
   it("forgets an agent that was deleted", () => {
     const fleet = new Fleet();
-    fleet.apply({ kind: "agents", agents: [agent("demo-claw-a-01")] });
+    fleet.apply(snapshot(agent("demo-claw-a-01")));
     const deleted = transition({ to: undefined, cause: "deleted" });
     fleet.apply({
       kind: "changes",
       changes: [{ passes: false, agent: agent("demo-claw-a-01"), transition: deleted }],
+      revision: 9n,
     });
     expect(fleet.agents).toEqual([]);
   });

@@ -1,7 +1,7 @@
 import { setAgentStatus } from "../../client/agent-calls.ts";
 import { CallError } from "../../client/call-error.ts";
 import { pause } from "../../client/retry-pause.ts";
-import type { ServiceClients } from "../../client/transport.ts";
+import type { ServiceClients } from "../../client/service-clients.ts";
 import type { AgentView } from "../../client/views.ts";
 import { between, pick, type Random } from "./random.ts";
 

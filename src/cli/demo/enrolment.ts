@@ -1,5 +1,5 @@
 import { ensureAgent } from "../../client/agent-calls.ts";
-import type { ServiceClients } from "../../client/transport.ts";
+import type { ServiceClients } from "../../client/service-clients.ts";
 
 const CLAWS = ["demo-claw-a", "demo-claw-b", "demo-claw-c"];
 /** Calls under way at the same time. */

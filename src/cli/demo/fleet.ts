@@ -1,5 +1,5 @@
 import type { AgentView, ChangeView, TransitionView } from "../../client/views.ts";
-import type { WatchEvent } from "../../client/watch-stream.ts";
+import type { WatchEvent } from "../../client/watch-agents.ts";
 import { AGENT_STATUSES, type AgentStatus } from "../../domain/agent.ts";
 
 /** How many agents are in each status. */
@@ -43,8 +43,6 @@ export class Fleet {
     switch (event.kind) {
       case "snapshot":
         this.#agents.clear();
-        return [];
-      case "agents":
         for (const agent of event.agents) this.#agents.set(agent.agentId, agent);
         return [];
       case "changes":

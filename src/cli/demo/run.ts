@@ -1,8 +1,9 @@
 import { type FleetPace, readPace } from "../../client/agent-calls.ts";
 import { CallError } from "../../client/call-error.ts";
 import { pause } from "../../client/retry-pause.ts";
-import { createServiceClients, type ServiceClients } from "../../client/transport.ts";
-import { watchAgents } from "../../client/watch-stream.ts";
+import type { ServiceClients } from "../../client/service-clients.ts";
+import { createServiceClients } from "../../client/transport.ts";
+import { watchThrough } from "../../client/watch-agents.ts";
 import { runCalendar } from "./calendar.ts";
 import type { ClawNews } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
@@ -204,15 +205,15 @@ class Demo {
   async #follow(): Promise<void> {
     const { output } = this.#run;
     const filter = { agentIds: this.#seats.flatMap(({ agentIds }) => agentIds) };
-    for await (const event of watchAgents({ clients: this.#clients, filter, signal: this.#watch.signal })) {
+    for await (const event of watchThrough(this.#clients, { filter, signal: this.#watch.signal })) {
       for (const transition of this.#fleet.apply(event)) output.transition(transition);
-      if (event.kind === "bookmark" && event.snapshotComplete) this.#ready.resolve();
+      if (event.kind === "snapshot") this.#ready.resolve();
       const wasCutOff = this.#cutOff !== undefined;
       if (event.kind === "interrupted") {
         const why = event.error?.message.replace(/\.$/, "") ?? "the service ended it";
         this.#cutOff = `The watch is cut off: ${why}. Trying again.`;
         if (!wasCutOff) this.#note(this.#cutOff);
-      } else if (event.kind !== "snapshot" && wasCutOff) {
+      } else if (wasCutOff) {
         this.#cutOff = undefined;
         this.#note("The watch goes on.");
       }

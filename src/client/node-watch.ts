@@ -1,0 +1,45 @@
+import { type AgentCache, cacheOf } from "./agent-cache.ts";
+import { createServiceClients, type ServiceTarget } from "./transport.ts";
+import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
+
+/**
+ * Watches agents: a snapshot, then every change once. Goes on by itself over lost connections and stopping servers, and
+ * from a new snapshot where the service no longer keeps what came after. Nothing is connected before it is read, and
+ * whoever stops reading ends it.
+ *
+ * @example
+ * for await (const event of watchAgents({ address: "127.0.0.1:50051", filter: { statuses: ["idle"] } })) {
+ *   if (event.kind === "snapshot") console.log(event.agents.length, "agents are idle");
+ *   if (event.kind === "changes") for (const { transition } of event.changes) console.log(transition);
+ * }
+ *
+ * @throws CallError when the service refuses the watch in a way that stays; RangeError for what is no address
+ */
+export function watchAgents(options: ServiceTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
+  const clients = createServiceClients(options);
+  return closing(clients, watchThrough(clients, options));
+}
+
+/**
+ * Keeps the current state of all agents that pass a filter in memory.
+ *
+ * @example
+ * await using agents = createAgentCache({ address: "127.0.0.1:50051", filter: { clawIdentifiers: ["claw-1"] } });
+ * await agents.waitFor(({ get }) => get("bob-1")?.status === "idle", { signal: AbortSignal.timeout(60_000) });
+ *
+ * @throws RangeError for what is no address
+ */
+export function createAgentCache(options: ServiceTarget & Omit<WatchOptions, "from" | "signal">): AgentCache {
+  return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }));
+}
+
+async function* closing(
+  clients: { close(): void },
+  events: AsyncIterable<WatchEvent>,
+): AsyncGenerator<WatchEvent, void> {
+  try {
+    yield* events;
+  } finally {
+    clients.close();
+  }
+}

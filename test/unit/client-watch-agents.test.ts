@@ -1,0 +1,113 @@
+import { describe, expect, it, vi } from "vitest";
+import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/client/watch-agents.ts";
+import { Refusal } from "../../src/domain/errors.ts";
+import { createFakeBackend, type FakeBackend } from "../support/fake-backend.ts";
+import { createInMemoryClients } from "../support/in-memory-clients.ts";
+
+/** Watches until `enough` says so. */
+async function watch(
+  backend: FakeBackend,
+  enough: (events: readonly WatchEvent[]) => boolean,
+  options: WatchOptions = {},
+) {
+  const reconnect = vi.fn();
+  const clients = { ...createInMemoryClients(backend), reconnect };
+  const stop = new AbortController();
+  const events: WatchEvent[] = [];
+  for await (const event of watchThrough(clients, { filter: { agentIds: ["a"] }, signal: stop.signal, ...options })) {
+    events.push(event);
+    if (enough(events)) stop.abort();
+  }
+  return { events, reconnect };
+}
+
+const interruptions = (events: readonly WatchEvent[]) => events.filter(({ kind }) => kind === "interrupted").length;
+const empty = { snapshotAgents: [], changes: [], bookmark: undefined, revision: 0n };
+
+function withSnapshot(backend: FakeBackend): void {
+  const agent = backend.put("a", { status: "busy" });
+  const parts = [agent, backend.put("b", { status: "idle" })];
+  backend.watchMessages.push(...parts.map((one) => ({ ...empty, snapshotAgents: [one] })), {
+    ...empty,
+    bookmark: { snapshotComplete: true },
+    revision: 41n,
+  });
+}
+
+describe("a watch", () => {
+  it("hands over a snapshot as a whole, and ends quietly with its signal", async () => {
+    const backend = createFakeBackend();
+    withSnapshot(backend);
+    backend.watchMessages.push({ ...empty, bookmark: { snapshotComplete: false }, revision: 43n });
+    const { events } = await watch(backend, (all) => all.at(-1)?.kind === "bookmark");
+    expect(events).toMatchObject([
+      {
+        kind: "snapshot",
+        because: "started",
+        revision: 41n,
+        agents: [
+          { agentId: "a", status: "busy", clawIdentifier: "claw-1" },
+          { agentId: "b", status: "idle" },
+        ],
+      },
+      { kind: "bookmark", revision: 43n },
+    ]);
+    expect(backend.calls.watches).toMatchObject([{ afterRevision: undefined, bookmarkMs: 10_000 }]);
+  });
+
+  it("goes on from where it was, by another connection, when it is cut off", async () => {
+    const backend = createFakeBackend();
+    withSnapshot(backend);
+    backend.watchFailure = new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 1 });
+    const { events, reconnect } = await watch(backend, (all) => interruptions(all) === 2);
+    expect(backend.calls.watches.map(({ afterRevision }) => afterRevision)).toEqual([undefined, 41n]);
+    expect(events.filter(({ kind }) => kind === "snapshot")).toHaveLength(1);
+    expect(events.at(-1)).toMatchObject({ kind: "interrupted", error: { code: "UNAVAILABLE", reason: "DRAINING" } });
+    expect(reconnect).toHaveBeenCalledTimes(2);
+  });
+
+  it.each([
+    ["REVISION_COMPACTED", "compacted"],
+    ["REVISION_IN_FUTURE", "history_lost"],
+  ] as const)("after %s starts again from a snapshot, and says why", async (reason, because) => {
+    const backend = createFakeBackend();
+    backend.watchFailure = new Refusal(reason, "Start again.");
+    const first = await watch(
+      backend,
+      (all) => {
+        if (interruptions(all) === 1) {
+          backend.watchFailure = undefined;
+          withSnapshot(backend);
+        }
+        return all.at(-1)?.kind === "snapshot";
+      },
+      { from: 7n },
+    );
+    expect(backend.calls.watches.map(({ afterRevision }) => afterRevision)).toEqual([7n, undefined]);
+    expect(first.events).toMatchObject([{ kind: "interrupted" }, { kind: "snapshot", because, revision: 41n }]);
+  });
+
+  it("does not resume from within a snapshot, and hands over no part of it", async () => {
+    const backend = createFakeBackend();
+    withSnapshot(backend);
+    backend.watchMessages.pop();
+    backend.watchFailure = new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 1 });
+    const { events } = await watch(backend, (all) => interruptions(all) === 2);
+    expect(backend.calls.watches.map(({ afterRevision }) => afterRevision)).toEqual([undefined, undefined]);
+    expect(events.map(({ kind }) => kind)).toEqual(["interrupted", "interrupted"]);
+  });
+
+  it("throws what no repetition helps against", async () => {
+    const backend = createFakeBackend();
+    backend.watchFailure = new Refusal("UNAUTHENTICATED", "Show who you are.");
+    await expect(watch(backend, () => false)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
+  });
+
+  it("tries again where what worked is refused: there may be another token by now", async () => {
+    const backend = createFakeBackend();
+    withSnapshot(backend);
+    backend.watchFailure = new Refusal("UNAUTHENTICATED", "Your token has ended.");
+    const { events } = await watch(backend, (all) => interruptions(all) === 1);
+    expect(events.map(({ kind }) => kind)).toEqual(["snapshot", "interrupted"]);
+  });
+});
