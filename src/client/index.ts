@@ -12,6 +12,7 @@ export type {
   WaitOptions,
 } from "./agent-handle.ts";
 export { type CallCode, CallError } from "./call-error.ts";
+export { exhaustionFromError, type ProviderExhaustion } from "./exhaustion-from-error.ts";
 export {
   type ClientCloseOptions,
   createHeartbeatClient,
