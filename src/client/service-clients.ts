@@ -1,4 +1,4 @@
-import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
@@ -59,13 +59,7 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
     get users() {
       return current().users;
     },
-    isAnswered: (withinMs) =>
-      current()
-        .health.check({}, { timeoutMs: withinMs })
-        .then(
-          () => true,
-          (error: unknown) => ConnectError.from(error).code !== Code.DeadlineExceeded,
-        ),
+    isAnswered: (withinMs) => withAnswer(current().health, withinMs),
     reconnect() {
       current().giveUp?.("the connection was given up");
       turn = (turn + 1) % callers.length;
@@ -73,6 +67,23 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
     close,
     [Symbol.dispose]: close,
   };
+}
+
+/** By a timer of its own: whether a transport keeps deadlines is for whoever made it. */
+function withAnswer(health: Client<typeof Health>, withinMs: number): Promise<boolean> {
+  const stop = new AbortController();
+  return new Promise((resolve) => {
+    const tooLate = setTimeout(() => {
+      resolve(false);
+      stop.abort();
+    }, withinMs);
+    const answered = (): void => {
+      clearTimeout(tooLate);
+      resolve(true);
+    };
+    // A refusal is an answer, too.
+    health.check({}, { signal: stop.signal }).then(answered, answered);
+  });
 }
 
 /** A transport that somebody made, or several that lead to different addresses. */

@@ -15,6 +15,7 @@ export interface InMemoryClients {
   readonly agents: Client<typeof AgentService>;
   readonly users: Client<typeof UserService>;
   readonly pipeline: Pipeline;
+  readonly transport: Transport;
 }
 
 /** Clients of the handlers behind the pipeline that both doors put around them, without a socket. */
@@ -37,7 +38,12 @@ export function createInMemoryClients(backend: Backend, encoding: "binary" | "js
     readMaxBytes: 0xffffffff,
     writeMaxBytes: 0xffffffff,
   });
-  return { agents: createClient(AgentService, transport), users: createClient(UserService, transport), pipeline };
+  return {
+    agents: createClient(AgentService, transport),
+    users: createClient(UserService, transport),
+    pipeline,
+    transport,
+  };
 }
 
 /** A refusal as its caller sees it, details and all. */
