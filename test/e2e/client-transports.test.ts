@@ -1,0 +1,114 @@
+import type { Transport } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcWebTransport, createConnectTransport as createWebTransport } from "@connectrpc/connect-web";
+import { describe, expect, test } from "vitest";
+import { createAgentCache, watchAgents } from "../../src/client/browser-watch.ts";
+import { createHeartbeatClient } from "../../src/client/heartbeat-client.ts";
+import { createServiceClients } from "../../src/client/transport.ts";
+import type { WatchEvent } from "../../src/client/watch-agents.ts";
+import { createGrpcJsTransport } from "../support/grpc-js-transport.ts";
+import { unique, useService } from "../support/service.ts";
+
+const service = useService({ watchMaxAgeMs: 1_000 });
+
+async function createAgent(claw: string): Promise<string> {
+  const agentId = unique("agent");
+  using clients = createServiceClients({ address: service().addresses.grpc });
+  await clients.users.createUser({ username: agentId, agentId, clawIdentifier: claw });
+  return agentId;
+}
+
+describe("heartbeats", () => {
+  test.each<[string, (addresses: { grpc: string; http: string }) => Transport]>([
+    ["Connect over HTTP/2", ({ http }) => createConnectTransport({ baseUrl: `http://${http}`, httpVersion: "2" })],
+    ["gRPC by Connect's library", ({ http }) => createGrpcTransport({ baseUrl: `http://${http}` })],
+    ["grpc-js", ({ grpc }) => createGrpcJsTransport(grpc, 0)],
+  ])("go by a transport from outside: %s", async (_, make) => {
+    const agentId = await createAgent("claw-1");
+    const transport = make(service().addresses);
+    const client = createHeartbeatClient({ transport, claw: "claw-1" });
+    expect(await client.agent(agentId).busy()).toBe("applied");
+    await client.close();
+    expect(client.agent(agentId).presence).toBe("left");
+    if ("close" in transport && typeof transport.close === "function") transport.close();
+  });
+});
+
+describe("a watch by the transports of browsers", () => {
+  test.each([
+    ["Connect", createWebTransport],
+    ["gRPC-Web", createGrpcWebTransport],
+  ] as const)(
+    "%s goes on over the end of its streams, and its cache is kept up",
+    async (_, make) => {
+      const claw = unique("claw");
+      const agentId = await createAgent(claw);
+      const transport = make({ baseUrl: `http://${service().addresses.http}` });
+      await using cache = createAgentCache({ transport, filter: { clawIdentifiers: [claw] } });
+      await cache.ready;
+      expect(cache.list().map((agent) => agent.agentId)).toEqual([agentId]);
+      let interruptions = 0;
+      cache.subscribe(({ kind }) => {
+        if (kind === "interrupted") interruptions += 1;
+      });
+      const client = createHeartbeatClient({ address: service().addresses.grpc, claw });
+      const agent = client.agent(agentId);
+      // Streams end by age, after a second or so: several of them meanwhile.
+      for (let word = 0; interruptions < 2 && word < 200; word += 1) {
+        await (word % 2 === 0 ? agent.busy() : agent.idle());
+        await cache.waitFor(({ get }) => get(agentId)?.status === (word % 2 === 0 ? "busy" : "idle"), {
+          signal: AbortSignal.timeout(20_000),
+        });
+      }
+      expect(interruptions).toBeGreaterThanOrEqual(2);
+      await client.close();
+      await cache.waitFor(({ get }) => get(agentId)?.status === "offline", { signal: AbortSignal.timeout(20_000) });
+    },
+    60_000,
+  );
+
+  test("a filter that nothing passes any more leaves an empty cache; waiting ends with its signal, or the cache", async () => {
+    const claw = unique("claw");
+    const agentId = await createAgent(claw);
+    const transport = createWebTransport({ baseUrl: `http://${service().addresses.http}` });
+    const cache = createAgentCache({ transport, filter: { clawIdentifiers: [claw], statuses: ["idle"] } });
+    await cache.ready;
+    const client = createHeartbeatClient({ address: service().addresses.grpc, claw });
+    await client.agent(agentId).busy();
+    await cache.waitFor(({ list }) => list().length === 0, { signal: AbortSignal.timeout(20_000) });
+    expect(cache.get(agentId)).toBeUndefined();
+    const enough = AbortSignal.abort(new Error("enough"));
+    await expect(cache.waitFor(() => false, { signal: enough })).rejects.toThrow("enough");
+    await expect(
+      cache.waitFor(() => {
+        throw new Error("mine");
+      }),
+    ).rejects.toThrow("mine");
+    const waiting = cache.waitFor(() => false);
+    await cache.close();
+    await expect(waiting).rejects.toMatchObject({ name: "AbortError" });
+    await client.close();
+  });
+
+  test("from a revision that is no longer kept begins anew, and says so", async () => {
+    const claw = unique("claw");
+    const agentId = await createAgent(claw);
+    const transport = createWebTransport({ baseUrl: `http://${service().addresses.http}` });
+    const stop = new AbortController();
+    const events: WatchEvent[] = [];
+    // Beyond everything that the service has: as after a restore.
+    for await (const event of watchAgents({
+      transport,
+      filter: { clawIdentifiers: [claw] },
+      from: 2n ** 62n,
+      signal: stop.signal,
+    })) {
+      events.push(event);
+      if (event.kind === "snapshot") stop.abort();
+    }
+    expect(events).toMatchObject([
+      { kind: "interrupted", error: { reason: "REVISION_IN_FUTURE" } },
+      { kind: "snapshot", because: "history_lost", agents: [{ agentId }] },
+    ]);
+  });
+});
