@@ -13,7 +13,11 @@ const INTERVAL_MS = 10_000;
 const LIMITS: MessageLimits = { beats: 1_000, bytes: 1_048_576 };
 /** The claw, the process, its generation and the sequence, each at its longest. */
 const ENVELOPE_BYTES = 1_152;
-/** The server says hello before anything is asked of it. Where leases are short, it has less time for that. */
+/**
+ * The server says hello before anything is asked of it. One that does not is suspended, mostly, and another one has to be
+ * found while leases run: so not much time at first, and more each time in a row, since it may be the way that is slow.
+ */
+const FIRST_HELLO_PATIENCE_MS = 1_000;
 const HELLO_PATIENCE_MS = 5_000;
 const HELLOS_PER_LEASE = 4;
 /**
@@ -96,6 +100,7 @@ export class HeartbeatStream {
   #waitingSince: Moment | undefined;
   /** When it is over although nobody stopped it: with the last goodbye, or with the last report. */
   #closing: "goodbye" | "reports" | undefined;
+  #helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
   #wake: () => void = () => undefined;
 
   constructor(options: HeartbeatStreamOptions) {
@@ -191,7 +196,8 @@ export class HeartbeatStream {
       if (!moved) clients.reconnect?.();
       moved = true;
     };
-    const patience = setTimeout(move, Math.min(HELLO_PATIENCE_MS, this.#leaseMs / HELLOS_PER_LEASE));
+    const patience = setTimeout(move, Math.min(this.#helloPatienceMs, this.#leaseMs / HELLOS_PER_LEASE));
+    this.#helloPatienceMs = Math.min(HELLO_PATIENCE_MS, 2 * this.#helloPatienceMs);
     const signal = AbortSignal.any([ending.signal, this.#stop.signal]);
     signal.addEventListener("abort", () => {
       hello.resolve();
@@ -215,6 +221,7 @@ export class HeartbeatStream {
       const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
       for await (const response of responses) {
         clearTimeout(patience);
+        this.#helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
         this.#waitingSince = undefined;
         this.#listen(response);
         hello.resolve();
