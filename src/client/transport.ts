@@ -1,9 +1,10 @@
 import type { SecureClientSessionOptions } from "node:http2";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { baseUrlOf } from "./address.ts";
 import { type ConnectedClients, clientsOnWays, type Way, waysOf } from "./service-clients.ts";
 import type { Token } from "./token.ts";
+
+export type { ConnectedClients, ServiceClients } from "./service-clients.ts";
 
 /** Where the service is, and how to get there. Exactly one of `address`, `addresses` and `transport` is to be given. */
 export interface ServiceTarget {
@@ -39,6 +40,14 @@ const PING_PATIENCE_MS = 5_000;
 export function createServiceClients(target: ServiceTarget): ConnectedClients {
   const { address, addresses = address === undefined ? [] : [address], transport, token, tls } = target;
   return clientsOnWays(transport === undefined ? addresses.map((one) => wayTo(one, tls)) : waysOf(transport), token);
+}
+
+/** The URL meant by `http://host:port`, `https://host:port` or `host:port`. Undefined for what names no such place. */
+export function baseUrlOf(address: string): string | undefined {
+  const url = URL.parse(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return undefined;
+  const plain = url.username === "" && url.password === "" && url.search === "" && url.hash === "";
+  return plain && url.pathname === "/" ? url.origin : undefined;
 }
 
 function wayTo(address: string, tls: ServiceTarget["tls"]): Way {

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { baseUrlOf } from "../../src/client/address.ts";
 import { ensureAgent, readPace, setAgentStatus } from "../../src/client/agent-calls.ts";
 import { RetryPause } from "../../src/client/retry-pause.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { baseUrlOf, createServiceClients } from "../../src/client/transport.ts";
 import { durationOf, microsOf, millisOf, statusWord, timestampOf } from "../../src/client/wire-words.ts";
 import { createFakeBackend, FAKE_NOW, FAKE_PACE } from "../support/fake-backend.ts";
 import { createInMemoryClients } from "../support/in-memory-clients.ts";

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "../../client/address.ts";
+import { baseUrlOf } from "../../client/transport.ts";
 import { parseDuration } from "../../config-values.ts";
 
 export interface DemoOptions {
