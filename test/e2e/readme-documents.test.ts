@@ -11,6 +11,7 @@ const top = [
   "CHANGELOG.md",
   "docs/operations.md",
   "docs/authentication.md",
+  "docs/clients.md",
 ];
 const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
 

@@ -1,0 +1,75 @@
+import { execFileSync } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { createTestDatabase } from "../support/cluster.ts";
+import { runnableBlocks } from "../support/fenced-blocks.ts";
+import { linkPackages, openClientProject } from "../support/packed-client.ts";
+import { checkout, openStage } from "../support/program.ts";
+import { addressed, runBlock } from "../support/run-block.ts";
+
+const PAGE = await readFile(join(checkout, "docs/clients.md"), "utf8");
+
+test("docs/clients.md: TypeScript and buf curl work as they stand, one after the other", async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  await using project = await openClientProject();
+  const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
+  await linkPackages(project.path, ["@connectrpc/connect-web"]);
+  const blocks = runnableBlocks(PAGE);
+  expect(blocks.map(({ language }) => language).sort()).toEqual(["sh", "sh", "sh", "sh", "ts", "ts", "ts", "ts", "ts"]);
+  for (const block of blocks) await runBlock(stage, block, serving, project.path);
+}, 180_000);
+
+/** Why Python cannot be tried here; undefined where it can. */
+function missingForPython(): string | undefined {
+  try {
+    execFileSync("python3", ["-c", "import grpc"], { env: PYTHON_ENV, stdio: "ignore" });
+  } catch {
+    return "python3 has no grpc (Debian: python3-grpcio)";
+  }
+  for (const [name, where] of [
+    ["protoc", "protobuf-compiler"],
+    ["grpc_python_plugin", "protobuf-compiler-grpc"],
+  ]) {
+    try {
+      execFileSync("sh", ["-c", `command -v ${name}`], { env: PYTHON_ENV, stdio: "ignore" });
+    } catch {
+      return `there is no ${name} (Debian: ${where})`;
+    }
+  }
+  return undefined;
+}
+
+/** The machine's own Python first: another one has packages of its own. */
+const PYTHON_ENV = { PATH: `/usr/bin:${process.env.PATH ?? ""}` };
+const missing = missingForPython();
+if (missing !== undefined) process.stderr.write(`docs/clients.md: Python is not tried, since ${missing}.\n`);
+
+test.runIf(missing === undefined)(
+  "docs/clients.md: Python works as it stands",
+  async () => {
+    await using stage = await openStage();
+    await using database = await createTestDatabase();
+    const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
+    const [create] = runnableBlocks(PAGE);
+    if (create === undefined) throw new Error("nobody creates bob-1");
+    await runBlock(stage, create, serving);
+    const stubs = join(stage.path, "stubs");
+    await mkdir(stubs);
+    const [, generate = ""] = /^<!-- python -->\n```sh\n([\s\S]*?)^```$/m.exec(PAGE) ?? [];
+    const generating = stage.run("sh", ["-e", "-c", generate.replaceAll("=stubs", `=${stubs}`)], { env: PYTHON_ENV });
+    expect(await generating.ended).toMatchObject({ code: 0, stderr: "" });
+    const blocks = [...PAGE.matchAll(/^<!-- python: (.+) -->\n```python\n([\s\S]*?)^```$/gm)];
+    expect(blocks).toHaveLength(2);
+    for (const [index, [, shows, code = ""]] of blocks.entries()) {
+      const program = join(stage.path, `block-${index}.py`);
+      await writeFile(program, addressed(code, serving));
+      const running = stage.run("python3", [program], { env: { ...PYTHON_ENV, PYTHONPATH: stubs } });
+      const { code: exitCode, stdout, stderr } = await running.ended;
+      expect({ exitCode, stderr }, code).toEqual({ exitCode: 0, stderr: "" });
+      expect(stdout, code).toContain(shows);
+    }
+  },
+  120_000,
+);

@@ -1,0 +1,41 @@
+import { randomUUID } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "vitest";
+import type { RunnableBlock } from "./fenced-blocks.ts";
+import { type Running, type Serving, type Stage, says } from "./program.ts";
+
+/** The same with the addresses of a server that the test started. */
+export function addressed(code: string, { grpc, http }: Serving): string {
+  return code.replaceAll("127.0.0.1:50051", new URL(grpc).host).replaceAll("127.0.0.1:8080", new URL(http).host);
+}
+
+/** Runs a block as it stands. @param project the folder of one that has the client installed, for what imports it */
+export async function runBlock(stage: Stage, block: RunnableBlock, serving: Serving, project?: string): Promise<void> {
+  const code = addressed(block.code, serving);
+  const running = await start(stage, { ...block, code }, project);
+  if (block.ends) {
+    const { code: exitCode, stdout, stderr } = await running.ended;
+    expect({ exitCode, stderr }, block.code).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout, block.code).toContain(block.shows);
+  } else {
+    await says(running, block.shows);
+    running.killGroup("SIGINT");
+    await running.ended;
+  }
+}
+
+async function start(stage: Stage, { language, code }: RunnableBlock, project: string | undefined): Promise<Running> {
+  switch (language) {
+    case "js":
+      return stage.run(process.execPath, ["--input-type=module", "--eval", code], { group: true });
+    case "ts": {
+      if (project === undefined) throw new Error("a block that imports the client needs a project that has it");
+      const program = join(project, `block-${randomUUID()}.ts`);
+      await writeFile(program, code);
+      return stage.run(process.execPath, [program], { group: true });
+    }
+    default:
+      return stage.run("sh", ["-e", "-c", code], { group: true });
+  }
+}
