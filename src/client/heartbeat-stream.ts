@@ -89,6 +89,8 @@ export class HeartbeatStream {
   readonly #options: HeartbeatStreamOptions;
   readonly #book = new BeatBook();
   readonly #stop = new AbortController();
+  /** Ends the pause that is under way before the next stream: goodbyes do not wait for a better moment. */
+  readonly #hurry = new AbortController();
   readonly #retry = new RetryPause();
   readonly #nextGeneration: () => bigint;
   #generation = 0n;
@@ -153,6 +155,7 @@ export class HeartbeatStream {
   async close({ goodbyeWithinMs = 0, reportsWithinMs = 0 }: CloseOptions = {}): Promise<void> {
     this.#closing = goodbyeWithinMs > 0 || reportsWithinMs === 0 ? "goodbye" : "reports";
     if (goodbyeWithinMs > 0) this.#book.sayGoodbye();
+    this.#hurry.abort();
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
       this.#wake();
@@ -179,7 +182,8 @@ export class HeartbeatStream {
       const pauseMs = hurry ? 0 : Math.min(this.#retry.next(), this.#leaseMs / 5);
       const retryInMs = Math.max(error?.retryAfterMs ?? 0, pauseMs);
       this.#options.onConnection?.({ state: "waiting", error, retryInMs });
-      await pause(retryInMs, this.#stop.signal);
+      const { signal } = this.#hurry.signal.aborted ? this.#stop : this.#hurry;
+      await pause(retryInMs, signal);
     }
   }
 

@@ -29,6 +29,11 @@ export interface AgentView {
   readonly status: AgentStatus | Unknown;
   readonly exhaustion: ExhaustionView | undefined;
   readonly revision: bigint;
+  readonly createdAt?: Micros | undefined;
+  /** When `status` last changed. */
+  readonly statusChangedAt?: Micros | undefined;
+  /** Since when it is exhausted. */
+  readonly exhaustedAt?: Micros | undefined;
 }
 
 /** A change of an agent as its readers see it. */
@@ -75,7 +80,8 @@ export interface BeatRefusal {
 }
 
 export function agentView(agent: AgentMessage): AgentView {
-  const { id, userId, agentId, clawIdentifier, revision, recoveryAt } = agent;
+  const { id, userId, agentId, clawIdentifier, revision } = agent;
+  const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
   const reason = reasonWord(agent.exhaustReason);
   return {
     id,
@@ -83,12 +89,16 @@ export function agentView(agent: AgentMessage): AgentView {
     agentId,
     clawIdentifier,
     status: statusWord(agent.status) ?? "unknown",
-    exhaustion:
-      reason === undefined
-        ? undefined
-        : { reason, recoveryAt: recoveryAt === undefined ? undefined : microsOf(recoveryAt) },
+    exhaustion: reason === undefined ? undefined : { reason, recoveryAt },
     revision,
+    createdAt: instant(agent.createdAt),
+    statusChangedAt: instant(agent.statusChangedAt),
+    exhaustedAt,
   };
+}
+
+function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros | undefined {
+  return timestamp === undefined ? undefined : microsOf(timestamp);
 }
 
 /** Undefined for what no server of this contract sends. */

@@ -24,8 +24,9 @@ export async function openClientProject(): Promise<ClientProject> {
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(path, { recursive: true, force: true }));
   const source = join(path, "source");
-  await mkdir(source);
-  for (const name of ["package.json", "README.md", "LICENSE"]) await copyFile(join(checkout, name), join(source, name));
+  await mkdir(join(source, "src"), { recursive: true });
+  const files = ["package.json", "README.md", "LICENSE", "src/main.ts"];
+  for (const name of files) await copyFile(join(checkout, name), join(source, name));
   await run(process.execPath, ["scripts/build.ts", join(source, "dist")], { cwd: checkout });
   // npm comes with whatever Node is installed; what it runs is this Node's.
   const PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);

@@ -269,6 +269,20 @@ describe("the end", () => {
     expect(beats).not.toContainEqual(expect.objectContaining({ leaving: true }));
   });
 
+  it("does not wait for the pause before the next stream", async () => {
+    const { client, session } = start();
+    const agent = client.agent("a");
+    const first = await session(0);
+    await vi.waitUntil(() => first.submitted.length > 0);
+    first.fail(new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 60_000 }));
+    await new Promise<void>((resolve) => {
+      client.on("connection", ({ state }) => state === "waiting" && resolve());
+    });
+    await client.close({ withinMs: 10_000 });
+    expect((await session(1)).submitted.at(-1)?.beats).toMatchObject([{ agentId: "a", leaving: true }]);
+    expect(agent.presence).toBe("left");
+  });
+
   it("does not wait for longer than it was told, and says so to those who wait", async () => {
     const { backend, client, session } = start();
     backend.acknowledging = false;

@@ -1,4 +1,7 @@
-import { describe, expect, it, vi } from "vitest";
+import { createRouterTransport } from "@connectrpc/connect";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { watchAgents } from "../../src/client/browser-watch.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/client/watch-agents.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { createFakeBackend, type FakeBackend } from "../support/fake-backend.ts";
@@ -109,5 +112,60 @@ describe("a watch", () => {
     backend.watchFailure = new Refusal("UNAUTHENTICATED", "Your token has ended.");
     const { events } = await watch(backend, (all) => interruptions(all) === 1);
     expect(events.map(({ kind }) => kind)).toEqual(["snapshot", "interrupted"]);
+  });
+});
+
+describe("by the clock", () => {
+  afterEach(() => void vi.useRealTimers());
+
+  /** Tells a snapshot, and a bookmark each second for as long as it is told to. */
+  function clockwork() {
+    vi.useFakeTimers();
+    const server = { streams: 0, speaks: true };
+    const transport = createRouterTransport(({ service }) => {
+      service(AgentService, {
+        async *watchAgents(_, { signal }) {
+          server.streams += 1;
+          yield { revision: 5n, bookmark: { snapshotComplete: true } };
+          while (!signal.aborted) {
+            await new Promise((resolve) => setTimeout(resolve, 1_000));
+            if (server.speaks) yield { revision: 5n, bookmark: {} };
+          }
+        },
+      });
+    });
+    const stop = new AbortController();
+    const events: WatchEvent["kind"][] = [];
+    const reading = (async () => {
+      for await (const { kind } of watchAgents({ transport, bookmarkMs: 1_000, signal: stop.signal }))
+        events.push(kind);
+    })();
+    const end = async (): Promise<void> => {
+      stop.abort();
+      await vi.advanceTimersByTimeAsync(2_000);
+      await reading;
+    };
+    return { server, events, end };
+  }
+
+  it("a stream that misses three bookmarks is left for another", async () => {
+    const { server, events, end } = clockwork();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect([server.streams, events.includes("interrupted")]).toEqual([1, false]);
+    server.speaks = false;
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect(server.streams).toBeGreaterThan(1);
+    expect(events).toContain("interrupted");
+    await end();
+  });
+
+  it("a machine that slept opens another stream within a second, not after three more bookmarks", async () => {
+    const { server, end } = clockwork();
+    await vi.advanceTimersByTimeAsync(500);
+    server.speaks = false;
+    vi.setSystemTime(Date.now() + 3_600_000);
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect(server.streams).toBe(2);
+    await end();
   });
 });
