@@ -41,8 +41,6 @@ function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address:
       return `No service can be reached at ${address} (${printable(message)}). Start one with "harborforge-agents serve", or name its gRPC door with --address.`;
     case "DEADLINE_EXCEEDED":
       return `The service at ${address} did not answer in time. Try again, or wait longer with --timeout.`;
-    case "CANCELLED":
-      return "Ended before there was an answer.";
     default:
       return `${code}: ${said} What answers at ${address} may not be the gRPC door of this service: name another with --address.`;
   }

@@ -1,0 +1,131 @@
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { isOverheard, readConnection } from "../../src/cli/connection/connection.ts";
+import { profileFile } from "../../src/cli/connection/profile.ts";
+
+let folder = "";
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "harborforge-profile-"));
+});
+
+afterEach(async () => {
+  await rm(folder, { recursive: true });
+});
+
+async function profiles(content: unknown, mode = 0o600): Promise<void> {
+  const path = join(folder, "harborforge-agents", "profiles.json");
+  await mkdir(join(folder, "harborforge-agents"), { recursive: true });
+  await writeFile(path, typeof content === "string" ? content : JSON.stringify(content));
+  await chmod(path, mode);
+}
+
+const flags = { timeout: 10_000 };
+const read = (more: object = {}, env: Record<string, string> = {}) =>
+  readConnection({ ...flags, ...more }, { XDG_CONFIG_HOME: folder, ...env });
+
+const two = {
+  default: "local",
+  profiles: { local: { address: "127.0.0.1:1234" }, prod: { address: "https://agents.example.com", token: "secret" } },
+};
+
+describe("where the service is", () => {
+  test("is the gRPC door of this machine unless something else is said", () => {
+    expect(read()).toEqual({ address: "http://127.0.0.1:50051", token: undefined, ca: undefined, timeoutMs: 10_000 });
+  });
+
+  test("is said by flags first, then by the environment, then by a profile", async () => {
+    await profiles(two);
+    const env = { HARBORFORGE_ADDRESS: "env:1" };
+    expect(read().address).toBe("http://127.0.0.1:1234");
+    expect(read({}, env).address).toBe("http://env:1");
+    expect(read({ address: "http://flag:1" }, env).address).toBe("http://flag:1");
+    expect(read({ profile: "prod" })).toMatchObject({ address: "https://agents.example.com", token: "secret" });
+    expect(read({}, { HARBORFORGE_PROFILE: "prod" })).toMatchObject({ token: "secret" });
+    expect(read({}, { HARBORFORGE_ADDRESS: "" }).address).toBe("http://127.0.0.1:1234");
+  });
+
+  test("a profile's token is not told to another service", async () => {
+    await profiles({ ...two, default: "prod" });
+    expect(read().token).toBe("secret");
+    expect(read({ address: "http://elsewhere:1" }).token).toBeUndefined();
+    expect(read({}, { HARBORFORGE_ADDRESS: "elsewhere:1" }).token).toBeUndefined();
+    expect(read({ address: "http://elsewhere:1", profile: "prod" }).token).toBe("secret");
+  });
+
+  test("the file is in the user's folder for settings", () => {
+    expect(profileFile({ HOME: "/home/ada" })).toBe("/home/ada/.config/harborforge-agents/profiles.json");
+    expect(profileFile({ HOME: "/home/ada", XDG_CONFIG_HOME: "/x" })).toBe("/x/harborforge-agents/profiles.json");
+    expect(profileFile({ HOME: "/home/ada", XDG_CONFIG_HOME: "relative" })).toMatch(/^\/home\/ada\/\.config/);
+  });
+});
+
+describe("a token", () => {
+  test("comes from flags, the environment or files", async () => {
+    const tokenFile = join(folder, "token");
+    await writeFile(tokenFile, "from-file\n", { mode: 0o600 });
+    expect(read({ token: "flag" }, { HARBORFORGE_TOKEN: "env" }).token).toBe("flag");
+    expect(read({}, { HARBORFORGE_TOKEN: "env" }).token).toBe("env");
+    expect(read({ tokenFile }, { HARBORFORGE_TOKEN: "env" }).token).toBe("from-file");
+    expect(read({}, { HARBORFORGE_TOKEN_FILE: tokenFile }).token).toBe("from-file");
+    await profiles({ profiles: { default: { tokenFile: "../token" } } }, 0o644);
+    expect(read().token).toBe("from-file");
+  });
+
+  test("that others may read is refused, with what to do", async () => {
+    await profiles(two, 0o640);
+    const path = join(folder, "harborforge-agents", "profiles.json");
+    expect(() => read()).toThrow(`${path} holds a token and may be read by others (mode 640): run "chmod 600 ${path}"`);
+    const tokenFile = join(folder, "token");
+    await writeFile(tokenFile, "x", { mode: 0o600 });
+    await chmod(tokenFile, 0o604);
+    expect(() => read({ tokenFile, profile: undefined }, { XDG_CONFIG_HOME: "/nonexistent" })).toThrow("mode 604");
+  });
+
+  test("that cannot be a header is refused, and not repeated", () => {
+    for (const token of ["two words", "line\nbreak", ""]) {
+      expect(() => read({ token })).toThrow(/^The token must be printable ASCII without blanks\.$/);
+    }
+  });
+
+  test("travels openly only to this machine, or with a warning", () => {
+    const connection = (address: string) => ({ address, token: "x", ca: undefined, timeoutMs: 1 });
+    expect(isOverheard(connection("http://10.0.0.1:50051"))).toBe(true);
+    expect(isOverheard(connection("https://10.0.0.1:50051"))).toBe(false);
+    for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"]) {
+      expect(isOverheard(connection(`http://${host}:50051`))).toBe(false);
+    }
+    expect(isOverheard({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
+  });
+});
+
+describe("a profile file that is wrong is refused in one line", () => {
+  test.each([
+    ["{", /profiles\.json is no JSON: /],
+    [[], /the file must be an object/],
+    [{ profile: {} }, /the file has "profile", which is none of default, profiles/],
+    [{ profiles: { default: { adress: "x" } } }, /profile default has "adress", which is none of address, token/],
+    [{ profiles: { default: { address: 1 } } }, /profile default, address must be a text/],
+    [{ default: "x", profiles: { a: {}, b: {} } }, /There is no profile "x" in .+; there are: a, b\./],
+    [{ profiles: { default: { address: "ftp://x" } } }, /The profile's address must be http/],
+    [{ profiles: { default: { token: "a", tokenFile: "b" } } }, /has a token and a tokenFile/],
+    [{ profiles: { default: { tokenFile: "gone" } } }, /There is no token file .+gone/],
+    [{ profiles: { default: { ca: "gone.pem" } } }, /There is no file .+gone\.pem/],
+  ])("%j", async (content, message) => {
+    await profiles(content);
+    expect(() => read()).toThrow(message);
+    expect(() => read()).toThrow(/^[^\n]+$/);
+  });
+
+  test("the name that was asked for has to be there", () => {
+    expect(() => read({ profile: "prod" })).toThrow(/^There is no profile "prod", since there is no /);
+    expect(() => read({}, { HARBORFORGE_ADDRESS: "ftp://x" })).toThrow(/^HARBORFORGE_ADDRESS must be http/);
+  });
+
+  test("__proto__ is no profile", async () => {
+    await profiles(two);
+    expect(() => read({ profile: "__proto__" })).toThrow(/There is no profile "__proto__"/);
+  });
+});
