@@ -65,7 +65,17 @@ export interface FleetRecord extends AsMessage {
 
 export function userRecord(user: UserMessage): UserRecord {
   const { id, username, email, displayName, agentId, createdAt } = user;
-  return { id, username, email, displayName, agentId, createdAt: instant(createdAt), json: toJson(UserSchema, user) };
+  return {
+    id,
+    username,
+    email,
+    displayName,
+    agentId,
+    createdAt: instant(createdAt),
+    get json() {
+      return toJson(UserSchema, user);
+    },
+  };
 }
 
 export function agentRecord(agent: AgentMessage): AgentRecord {
@@ -77,7 +87,9 @@ export function agentRecord(agent: AgentMessage): AgentRecord {
     leaseExpiresAt: instant(agent.leaseExpiresAt),
     statusChangedAt: instant(agent.statusChangedAt),
     suspectSince: instant(agent.suspectSince),
-    json: toJson(AgentSchema, agent),
+    get json() {
+      return toJson(AgentSchema, agent);
+    },
   };
 }
 
@@ -86,7 +98,9 @@ export function transitionRecord(transition: AgentTransitionMessage): Transition
     ...transitionView(transition),
     fromClawIdentifier: transition.fromClawIdentifier || undefined,
     incidentId: transition.incidentId || undefined,
-    json: toJson(AgentTransitionSchema, transition),
+    get json() {
+      return toJson(AgentTransitionSchema, transition);
+    },
   };
 }
 
@@ -100,7 +114,9 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
     intervalMs: nextHeartbeatIn === undefined ? 0 : millisOf(nextHeartbeatIn),
     leaseMs: leaseTtl === undefined ? 0 : millisOf(leaseTtl),
     revision,
-    json: toJson(GetFleetResponseSchema, fleet),
+    get json() {
+      return toJson(GetFleetResponseSchema, fleet);
+    },
   };
 }
 

@@ -132,7 +132,7 @@ describe("a table", () => {
     const look = { paint: plainPaint, columns: 18 };
     expect(new Table(columns, look).lines(rows.slice(0, 1))).toEqual(["NAME  COUNT", "a         1"]);
     const long = [{ name: "x".repeat(50), count: 1, note: "" }];
-    expect(new Table(columns, look).lines(long)).toEqual(["NAME        COUNT", "xxxxxxxxx…      1"]);
+    expect(new Table(columns, look).lines(long)).toEqual(["NAME        COUNT", "xxxxxxxxx…  \u001b[13G    1"]);
   });
 
   test("goes to the next column by its number where terminals disagree on widths", () => {

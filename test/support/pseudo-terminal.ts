@@ -1,0 +1,133 @@
+import { spawn } from "@lydell/node-pty";
+import xterm from "@xterm/headless";
+import { expect, vi } from "vitest";
+import { checkout } from "./program.ts";
+
+/** Longer than anything takes, also on a machine that is busy with other tests. */
+const DEADLINE_MS = 30_000;
+
+/** A program in a terminal: what it writes is obeyed by a real terminal's state machine, of which the screen is read. */
+export interface PseudoTerminal extends AsyncDisposable {
+  /** Everything that was written, as it came. */
+  readonly raw: string;
+  readonly pid: number;
+  /** The lines that are seen, without blanks at their ends and without empty ones below. */
+  screen(): string[];
+  /** Whether the screen of its own, which programs draw pictures on, is shown. */
+  readonly isAlternate: boolean;
+  /** Whether the cursor is hidden, as far as the program has said last. */
+  readonly isCursorHidden: boolean;
+  /** The colour of the cell where a text begins; undefined where it has none. */
+  colourOf(text: string): number | undefined;
+  /** The column, from 0, in which a text begins on the first line that has it. */
+  columnOf(text: string): number;
+  type(text: string): void;
+  resize(columns: number, rows: number): void;
+  /** Waits until the screen is as a check says; fails with the screen. */
+  shows(check: RegExp | string | ((screen: readonly string[]) => void)): Promise<void>;
+  /** The exit code, when it is gone and all it wrote was taken in. */
+  readonly ended: Promise<number>;
+}
+
+export interface TerminalOptions {
+  readonly columns?: number;
+  readonly rows?: number;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export function openTerminal(
+  command: string,
+  args: readonly string[],
+  { columns = 100, rows = 30, env = {} }: TerminalOptions = {},
+): PseudoTerminal {
+  const terminal = new xterm.Terminal({ cols: columns, rows, allowProposedApi: true, scrollback: 1_000 });
+  const child = spawn(command, [...args], {
+    name: "xterm-256color",
+    cols: columns,
+    rows,
+    cwd: checkout,
+    // Nothing of the environment of whoever runs the tests.
+    env: { PATH: process.env.PATH ?? "", HOME: "/nonexistent", LANG: "C.UTF-8", TERM: "xterm-256color", ...env },
+  });
+  let raw = "";
+  let taken: Promise<void> = Promise.resolve();
+  child.onData((text) => {
+    raw += text;
+    taken = new Promise((resolve) => terminal.write(text, resolve));
+  });
+  // Terminals answer when they are asked for their state.
+  terminal.onData((answer) => child.write(answer));
+  let gone = false;
+  const ended = new Promise<number>((resolve) => {
+    child.onExit(({ exitCode, signal }) => {
+      gone = true;
+      resolve(signal === undefined || signal === 0 ? exitCode : 128 + signal);
+    });
+  }).then(async (code) => {
+    await taken;
+    return code;
+  });
+  const screen = (): string[] => {
+    const { active } = terminal.buffer;
+    const lines = Array.from({ length: terminal.rows }, (_, row) => {
+      return active.getLine(active.viewportY + row)?.translateToString(true) ?? "";
+    });
+    return lines.slice(0, lines.findLastIndex((line) => line !== "") + 1);
+  };
+  return {
+    get raw() {
+      return raw;
+    },
+    pid: child.pid,
+    screen,
+    get isAlternate() {
+      return terminal.buffer.active.type === "alternate";
+    },
+    get isCursorHidden() {
+      return raw.lastIndexOf("\u001b[?25l") > raw.lastIndexOf("\u001b[?25h");
+    },
+    colourOf(text) {
+      const { active } = terminal.buffer;
+      const row = screen().findIndex((line) => line.includes(text));
+      const column = screen()[row]?.indexOf(text) ?? -1;
+      const cell = active.getLine(active.viewportY + row)?.getCell(column);
+      return cell === undefined || cell.isFgDefault() ? undefined : cell.getFgColor();
+    },
+    columnOf(text) {
+      const { active } = terminal.buffer;
+      for (let row = 0; row < terminal.rows; row += 1) {
+        const line = active.getLine(active.viewportY + row);
+        for (let column = 0; line !== undefined && column < terminal.cols; column += 1) {
+          if (line.translateToString(true, column).startsWith(text) && line.getCell(column)?.getChars() !== "") return column;
+        }
+      }
+      throw new Error(`not on the screen: ${text}\n${screen().join("\n")}`);
+    },
+    type: (text) => child.write(text),
+    resize(newColumns, newRows) {
+      terminal.resize(newColumns, newRows);
+      child.resize(newColumns, newRows);
+    },
+    async shows(check) {
+      await vi.waitFor(
+        () => {
+          const lines = screen();
+          if (typeof check === "function") check(lines);
+          else expect(lines.join("\n")).toMatch(check);
+        },
+        { timeout: DEADLINE_MS, interval: 20 },
+      );
+    },
+    ended,
+    async [Symbol.asyncDispose]() {
+      if (!gone) child.kill("SIGKILL");
+      await ended;
+      terminal.dispose();
+    },
+  };
+}
+
+/** `node src/main.ts …` in a terminal. */
+export function cliInTerminal(args: readonly string[], options: TerminalOptions = {}): PseudoTerminal {
+  return openTerminal(process.execPath, ["src/main.ts", ...args], options);
+}
