@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerAgents } from "./commands/agents.ts";
+import { registerBeat } from "./commands/beat.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerFleet } from "./commands/fleet.ts";
 import { registerUsers } from "./commands/users.ts";
@@ -17,6 +18,7 @@ export const SERVICE_COMMANDS: readonly Registration[] = [
   registerUsers,
   registerAgents,
   registerFleet,
+  registerBeat,
   registerCompletion,
 ];
 

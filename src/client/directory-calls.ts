@@ -14,7 +14,8 @@ import {
   userRecord,
 } from "./records.ts";
 import { pause } from "./retry-pause.ts";
-import type { ServiceClients } from "./transport.ts";
+import type { ServiceClients } from "./service-clients.ts";
+import { type AgentFilter, filterMessage } from "./watch-agents.ts";
 import { durationOf, REASON_VALUES, STATUS_VALUES, timestampOf } from "./wire-words.ts";
 
 /** Who calls, and for how long it waits. */
@@ -39,14 +40,6 @@ export interface PageRequest {
   readonly pageSize: number;
   /** Empty for the first page. */
   readonly pageToken: string;
-}
-
-/** Which agents; a field that is empty or missing lets all pass. */
-export interface AgentSelection {
-  readonly agentIds?: readonly string[];
-  readonly userIds?: readonly bigint[];
-  readonly clawIdentifiers?: readonly string[];
-  readonly statuses?: readonly AgentStatus[];
 }
 
 export interface NewUser {
@@ -128,9 +121,9 @@ export async function getAgent(caller: Caller, key: AgentKey): Promise<AgentReco
 
 export async function listAgents(
   caller: Caller,
-  { selection, ...page }: PageRequest & { readonly selection: AgentSelection },
+  { filter, ...page }: PageRequest & { readonly filter: AgentFilter },
 ): Promise<Page<AgentRecord>> {
-  const request = { filter: filterOf(selection), ...page };
+  const request = { filter: filterMessage(filter), ...page };
   const answer = await call(caller, (options) => caller.clients.agents.listAgents(request, options));
   const { nextPageToken, revision } = answer;
   return { items: answer.agents.map(agentRecord), nextPageToken, revision };
@@ -178,19 +171,9 @@ export async function listTransitions(
   return { items: answer.transitions.map(transitionRecord), nextPageToken, revision: undefined };
 }
 
-export async function getFleet(caller: Caller, selection: AgentSelection = {}): Promise<FleetRecord> {
-  const request = { filter: filterOf(selection) };
+export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promise<FleetRecord> {
+  const request = { filter: filterMessage(filter) };
   return fleetRecord(await call(caller, (options) => caller.clients.agents.getFleet(request, options)));
-}
-
-/** The contract's filter. */
-export function filterOf({ agentIds, userIds, clawIdentifiers, statuses }: AgentSelection) {
-  return {
-    agentIds: [...(agentIds ?? [])],
-    userIds: [...(userIds ?? [])],
-    clawIdentifiers: [...(clawIdentifiers ?? [])],
-    statuses: (statuses ?? []).map((status) => STATUS_VALUES[status]),
-  };
 }
 
 function exhaustionOf({ reason, recoveryAt, retryAfterMs }: ExhaustionNews): MessageInitShape<typeof ExhaustionSchema> {

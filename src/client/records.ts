@@ -6,6 +6,9 @@ import {
   AgentTransitionSchema,
 } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import {
+  type AgentChange,
+  AgentChangeSchema,
+  AgentChangeType,
   type GetFleetResponse,
   GetFleetResponseSchema,
   type StatusCount,
@@ -14,6 +17,7 @@ import { type User as UserMessage, UserSchema } from "../../gen/harborforge/agen
 import type { AgentStatus } from "../domain/agent.ts";
 import type { Micros } from "../domain/time.ts";
 import { type AgentView, agentView, type TransitionView, transitionView } from "./views.ts";
+import { type WatchClients, type WatchEvent, type WatchOptions, watchAs } from "./watch-agents.ts";
 import { microsOf, millisOf, statusWord, type Unknown } from "./wire-words.ts";
 
 /** Something of the contract, read out of a message for people, and the message itself for programs. */
@@ -41,6 +45,14 @@ export interface AgentRecord extends AgentView, AsMessage {
   readonly leaseExpiresAt: Micros | undefined;
   readonly statusChangedAt: Micros | undefined;
   readonly suspectSince: Micros | undefined;
+}
+
+/** A change as a watcher is told of it. */
+export interface ChangeRecord extends AsMessage {
+  /** Whether the agent passes the watch's filter now. */
+  readonly passes: boolean;
+  readonly agent: AgentRecord;
+  readonly transition: TransitionRecord;
 }
 
 export interface TransitionRecord extends TransitionView, AsMessage {
@@ -104,6 +116,20 @@ export function transitionRecord(transition: AgentTransitionMessage): Transition
   };
 }
 
+/** Undefined for what no server of this contract sends. */
+export function changeRecord(change: AgentChange): ChangeRecord | undefined {
+  const { type, agent, transition } = change;
+  if (agent === undefined || transition === undefined) return undefined;
+  return {
+    passes: type !== AgentChangeType.LEFT,
+    agent: agentRecord(agent),
+    transition: transitionRecord(transition),
+    get json() {
+      return toJson(AgentChangeSchema, change);
+    },
+  };
+}
+
 export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
   const { brake, nextHeartbeatIn, leaseTtl, revision } = fleet;
   return {
@@ -131,4 +157,12 @@ function countsOf(counts: readonly StatusCount[]): StatusCounts {
 
 function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros | undefined {
   return timestamp === undefined ? undefined : microsOf(timestamp);
+}
+
+/** Watches agents, with all that the service tells of each. @throws CallError as `watchThrough` does */
+export function watchRecords(
+  clients: WatchClients,
+  options: WatchOptions,
+): AsyncGenerator<WatchEvent<AgentRecord, ChangeRecord>, void> {
+  return watchAs<AgentRecord, ChangeRecord>({ agent: agentRecord, change: changeRecord }, clients, options);
 }

@@ -1,4 +1,5 @@
-import type { WatchAgentsResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Agent as AgentMessage } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { AgentChange, WatchAgentsResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { AgentStatus } from "../domain/agent.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
 import { type Moment, msSince, thisMoment } from "./elapsed.ts";
@@ -22,16 +23,16 @@ export interface AgentFilter {
 export type SnapshotCause = "started" | "compacted" | "history_lost";
 
 /** What a watch tells, in order. `revision` is where to go on after having dealt with the event. */
-export type WatchEvent =
+export type WatchEvent<Agent = AgentView, Change = ChangeView> =
   /** All agents that pass the filter, as of the revision. What was known before is void. */
   | {
       readonly kind: "snapshot";
       readonly because: SnapshotCause;
-      readonly agents: readonly AgentView[];
+      readonly agents: readonly Agent[];
       readonly revision: bigint;
     }
   /** Each change exactly once, in the order of revisions. */
-  | { readonly kind: "changes"; readonly changes: readonly ChangeView[]; readonly revision: bigint }
+  | { readonly kind: "changes"; readonly changes: readonly Change[]; readonly revision: bigint }
   /** How far the watch has come, even where nothing happened. */
   | { readonly kind: "bookmark"; readonly revision: bigint }
   /** The stream is cut off and will go on from where it was. What is known is getting old. */
@@ -53,6 +54,15 @@ export interface WatchOptions {
 /** What a watch calls through. Where these can open another connection, it does so when its own is cut off. */
 export type WatchClients = Pick<ConnectedClients, "agents"> & Partial<Pick<ConnectedClients, "reconnect">>;
 
+/** What is made of the messages of a watch. */
+export interface WatchReaders<Agent, Change> {
+  readonly agent: (agent: AgentMessage) => Agent;
+  /** Undefined for what no server of this contract sends. */
+  readonly change: (change: AgentChange) => Change | undefined;
+}
+
+const VIEWS: WatchReaders<AgentView, ChangeView> = { agent: agentView, change: changeView };
+
 /** A stream that misses so many bookmarks is dead, whatever the connection says. */
 const BOOKMARKS_MISSED = 3;
 const BOOKMARK_MS = 10_000;
@@ -64,13 +74,22 @@ const LOOK_MS = 1_000;
  *
  * @throws CallError when the server refuses the watch in a way that stays.
  */
-export async function* watchThrough(clients: WatchClients, options: WatchOptions): AsyncGenerator<WatchEvent, void> {
+export function watchThrough(clients: WatchClients, options: WatchOptions): AsyncGenerator<WatchEvent, void> {
+  return watchAs(VIEWS, clients, options);
+}
+
+/** As `watchThrough`, with agents and changes read in another way. @throws CallError */
+export async function* watchAs<Agent extends { readonly id: bigint }, Change extends ChangeOf<Agent>>(
+  readers: WatchReaders<Agent, Change>,
+  clients: WatchClients,
+  options: WatchOptions,
+): AsyncGenerator<WatchEvent<Agent, Change>, void> {
   const { from = "snapshot", signal = new AbortController().signal } = options;
   const retry = new RetryPause();
   let revision = from === "snapshot" ? undefined : from;
   let because: SnapshotCause = "started";
   while (!signal.aborted) {
-    const snapshot = revision === undefined ? new Map<bigint, AgentView>() : undefined;
+    const snapshot = revision === undefined ? new Map<bigint, Agent>() : undefined;
     let heard = false;
     let error: CallError | undefined;
     try {
@@ -78,14 +97,14 @@ export async function* watchThrough(clients: WatchClients, options: WatchOptions
         retry.reset();
         heard = true;
         if (revision === undefined) {
-          addTo(snapshot, message);
+          addTo(snapshot, message, readers);
           if (message.bookmark?.snapshotComplete !== true) continue;
           revision = message.revision;
           yield { kind: "snapshot", because, agents: [...(snapshot?.values() ?? [])], revision };
           snapshot?.clear();
         } else {
           revision = message.revision;
-          yield* eventsOf(message);
+          yield* eventsOf(message, readers);
         }
       }
     } catch (thrown) {
@@ -141,22 +160,35 @@ async function* messages(
   }
 }
 
-function addTo(snapshot: Map<bigint, AgentView> | undefined, { snapshotAgents, changes }: WatchAgentsResponse): void {
-  for (const agent of snapshotAgents) snapshot?.set(agent.id, agentView(agent));
-  for (const change of changes.map(changeView)) {
+interface ChangeOf<Agent> {
+  readonly passes: boolean;
+  readonly agent: Agent;
+}
+
+function addTo<Agent extends { readonly id: bigint }>(
+  snapshot: Map<bigint, Agent> | undefined,
+  { snapshotAgents, changes }: WatchAgentsResponse,
+  { agent, change: read }: WatchReaders<Agent, ChangeOf<Agent>>,
+): void {
+  for (const message of snapshotAgents) snapshot?.set(message.id, agent(message));
+  for (const change of changes.map(read)) {
     if (change?.passes === true) snapshot?.set(change.agent.id, change.agent);
     else if (change !== undefined) snapshot?.delete(change.agent.id);
   }
 }
 
-function* eventsOf({ revision, changes, bookmark }: WatchAgentsResponse): Generator<WatchEvent> {
+function* eventsOf<Agent, Change>(
+  { revision, changes, bookmark }: WatchAgentsResponse,
+  { change: read }: WatchReaders<Agent, Change>,
+): Generator<WatchEvent<Agent, Change>> {
   if (changes.length > 0) {
-    yield { kind: "changes", changes: changes.map(changeView).filter((change) => change !== undefined), revision };
+    yield { kind: "changes", changes: changes.map(read).filter((change) => change !== undefined), revision };
   }
   if (bookmark !== undefined) yield { kind: "bookmark", revision };
 }
 
-function filterMessage({ agentIds = [], userIds = [], clawIdentifiers = [], statuses = [] }: AgentFilter) {
+/** The contract's filter. */
+export function filterMessage({ agentIds = [], userIds = [], clawIdentifiers = [], statuses = [] }: AgentFilter) {
   return {
     agentIds: [...agentIds],
     userIds: [...userIds],

@@ -17,10 +17,11 @@ import { addPageOptions, type PageFlags, pagesOf } from "../records/pages.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
-import { addSelectionOptions, type SelectionFlags, selectionOf } from "./selection.ts";
+import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";
 import { registerStatus } from "./status.ts";
+import { registerWatch } from "./watch.ts";
 
-export function registerAgents(shell: Shell): Command {
+export function registerAgents(shell: Shell): void {
   const agents = shell.program.command("agents").description("create, read, move, watch and delete agents");
   registerCreate(shell, agents);
   registerList(shell, agents);
@@ -29,7 +30,7 @@ export function registerAgents(shell: Shell): Command {
   registerStatus(shell, agents);
   registerDelete(shell, agents);
   registerTransitions(shell, agents);
-  return agents;
+  registerWatch(shell, agents);
 }
 
 function registerCreate(shell: Shell, agents: Command): void {
@@ -58,8 +59,8 @@ function registerList(shell: Shell, agents: Command): void {
   ];
   addSelectionOptions(command);
   serviceCommand<PageFlags & SelectionFlags>(shell, command, examples, async ({ caller, out, err }, flags) => {
-    const selection = selectionOf(flags);
-    const pages = pagesOf(flags, (page) => listAgents(caller, { ...page, selection }));
+    const filter = filterOf(flags);
+    const pages = pagesOf(flags, (page) => listAgents(caller, { ...page, filter }));
     const look = { name: "agents", columns: agentColumns(Date.now()), none: "There are no such agents." };
     await printList({ out, err }, flags.output, pages, look);
     return EXIT_OK;

@@ -10,7 +10,7 @@ import type { Printer } from "../terminal/printer.ts";
 import { type Column, Table } from "../terminal/table.ts";
 import { padEnd, padStart } from "../terminal/text-width.ts";
 import { timeWords } from "../terminal/times.ts";
-import { addSelectionOptions, type SelectionFlags, selectionOf } from "./selection.ts";
+import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";
 
 const ALL_STATUSES = [...AGENT_STATUSES, "unknown"] as const;
 const LONGEST_BAR = 40;
@@ -22,7 +22,7 @@ export function registerFleet(shell: Shell): void {
   addSelectionOptions(command);
   const examples = ["harborforge-agents fleet", "harborforge-agents fleet --claw claw-1 -o json"];
   serviceCommand<SelectionFlags>(shell, command, examples, async ({ caller, out }, flags) => {
-    const fleet = await getFleet(caller, selectionOf(flags));
+    const fleet = await getFleet(caller, filterOf(flags));
     const { output } = flags;
     const text =
       output === "table" ? fleetLines(fleet, out, Date.now()).join("\n") : jsonText(fleet.json, output === "json");

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { AgentSelection } from "../../client/directory-calls.ts";
+import type { AgentFilter } from "../../client/watch-agents.ts";
 import { AGENT_STATUSES, type AgentStatus } from "../../domain/agent.ts";
 import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
 
@@ -20,6 +20,6 @@ export function addSelectionOptions(command: Command): Command {
     .addOption(repeatedChoice("--status <status>", "agents in this status", AGENT_STATUSES));
 }
 
-export function selectionOf({ agent, user, claw, status }: SelectionFlags): AgentSelection {
+export function filterOf({ agent, user, claw, status }: SelectionFlags): AgentFilter {
   return { agentIds: agent ?? [], userIds: user ?? [], clawIdentifiers: claw ?? [], statuses: status ?? [] };
 }

@@ -1,7 +1,8 @@
 import { rootCertificates } from "node:tls";
 import { CallError } from "../../client/call-error.ts";
 import type { Caller } from "../../client/directory-calls.ts";
-import { type ConnectedClients, createServiceClients } from "../../client/transport.ts";
+import type { ConnectedClients } from "../../client/service-clients.ts";
+import { createServiceClients } from "../../client/transport.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { Host } from "../host.ts";

@@ -1,0 +1,118 @@
+import type { AgentRecord, ChangeRecord, TransitionRecord } from "../../client/records.ts";
+import type { WatchEvent } from "../../client/watch-agents.ts";
+import { transitionDetails } from "../records/agent-words.ts";
+import { jsonText, type OutputFormat } from "../records/output.ts";
+import { printable } from "../terminal/printable.ts";
+import type { Printer } from "../terminal/printer.ts";
+import { Screen } from "../terminal/screen.ts";
+import { localTime } from "../terminal/times.ts";
+import { liveLines } from "./live-table.ts";
+import { WatchedAgents } from "./watched-agents.ts";
+
+type Event = WatchEvent<AgentRecord, ChangeRecord>;
+
+/** Shows what a watch tells. */
+export interface WatchOutput {
+  /** @throws ReaderGone */
+  take(event: Event): Promise<void>;
+  close(): void;
+}
+
+const REDRAW_EVERY_MS = 200;
+
+/** A live table on a screen, lines everywhere else, the contract's JSON where that is asked for. */
+export function watchOutput(format: OutputFormat, out: Printer, err: Printer, address: string): WatchOutput {
+  if (format !== "table") return jsonOutput(out, err, format === "json");
+  return out.isScreen ? screenOutput(out, address) : lineOutput(out);
+}
+
+function screenOutput(out: Printer, address: string): WatchOutput {
+  const agents = new WatchedAgents();
+  const screen = new Screen(out);
+  const draw = (): void => screen.draw(liveLines({ address, agents, nowMs: Date.now() }, screen.size, out.paint));
+  let drawing: NodeJS.Timeout | undefined;
+  return {
+    async take(event) {
+      agents.apply(event);
+      if (drawing !== undefined) return;
+      // From the first news on; "ago" moves by itself.
+      draw();
+      drawing = setInterval(draw, REDRAW_EVERY_MS);
+    },
+    close() {
+      clearInterval(drawing);
+      screen.close();
+    },
+  };
+}
+
+function lineOutput(out: Printer): WatchOutput {
+  return {
+    async take(event) {
+      await out.print(
+        linesOf(event, Date.now())
+          .map((line) => `${line}\n`)
+          .join(""),
+      );
+    },
+    close: () => undefined,
+  };
+}
+
+function linesOf(event: Event, nowMs: number): string[] {
+  switch (event.kind) {
+    case "snapshot": {
+      const why = event.because === "started" ? "" : `, anew: ${event.because}`;
+      return [
+        ...event.agents.map(
+          (agent) => `agent ${printable(agent.agentId)} ${agent.status} [${printable(agent.clawIdentifier)}]`,
+        ),
+        `snapshot of ${event.agents.length} agents as of revision ${event.revision}${why}`,
+      ];
+    }
+    case "changes":
+      return event.changes.map(({ transition }) => transitionLine(transition, nowMs));
+    case "bookmark":
+      return [];
+    case "interrupted":
+      return [`cut off: ${printable(event.error?.message ?? "the service asked to go on elsewhere")}`];
+  }
+}
+
+/** One transition as a line that programs can read, too: the statuses and the cause are the contract's own words. */
+function transitionLine(transition: TransitionRecord, nowMs: number): string {
+  const { occurredAt, agentId, from, to, cause } = transition;
+  const details = printable(transitionDetails(transition, nowMs));
+  const change = `${from ?? "none"} -> ${to ?? "none"} [${cause}]`;
+  return `${localTime(occurredAt, nowMs)} ${printable(agentId)} ${change}${details === "" ? "" : ` ${details}`}`;
+}
+
+/** One document each: an agent of a snapshot as a change without a type, a change, or how far the watch has come. */
+function jsonOutput(out: Printer, err: Printer, indented: boolean): WatchOutput {
+  return {
+    async take(event) {
+      if (event.kind === "interrupted") {
+        const why = event.error?.message ?? "the service asked to go on elsewhere";
+        return await err.print(`The watch is cut off: ${printable(why)} Trying again.\n`);
+      }
+      await out.print(
+        documentsOf(event)
+          .map((json) => `${jsonText(json, indented)}\n`)
+          .join(""),
+      );
+    },
+    close: () => undefined,
+  };
+}
+
+function documentsOf(event: Exclude<Event, { readonly kind: "interrupted" }>): unknown[] {
+  const revision = String(event.revision);
+  switch (event.kind) {
+    case "snapshot":
+      return [...event.agents.map(({ json }) => ({ agent: json })), { revision, bookmark: { snapshotComplete: true } }];
+    case "changes":
+      return event.changes.map(({ json }) => json);
+    case "bookmark":
+      return [{ revision, bookmark: {} }];
+  }
+}
