@@ -146,6 +146,8 @@ export class BeatBook {
 
   renewAll(): void {
     for (const entry of this.#entries.values()) {
+      // A beat that comes after the goodbye would bring the agent back.
+      if (entry.goodbye !== undefined && entry.goodbye.sentIn !== 0n) continue;
       entry.due = true;
       this.#waiting.add(entry);
     }

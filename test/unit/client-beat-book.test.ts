@@ -126,4 +126,17 @@ describe("BeatBook", () => {
     book.acknowledge(1n);
     expect(book.size).toBe(0);
   });
+
+  it("says nothing after a goodbye, which would bring the agent back", () => {
+    const book = bookOf("a");
+    book.take(1n, upTo(10));
+    book.say("a", "leaving");
+    book.renewAll();
+    expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
+    book.renewAll();
+    expect(book.take(3n, upTo(10))).toEqual([]);
+    // On a new stream it is said again.
+    book.restart();
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
+  });
 });
