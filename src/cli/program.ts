@@ -4,6 +4,7 @@ import { registerAgents } from "./commands/agents.ts";
 import { registerBeat } from "./commands/beat.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerFleet } from "./commands/fleet.ts";
+import { registerSimulate } from "./commands/simulate.ts";
 import { registerUsers } from "./commands/users.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
@@ -19,6 +20,7 @@ export const SERVICE_COMMANDS: readonly Registration[] = [
   registerAgents,
   registerFleet,
   registerBeat,
+  registerSimulate,
   registerCompletion,
 ];
 

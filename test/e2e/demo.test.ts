@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import packageJson from "../../package.json" with { type: "json" };
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -61,8 +62,11 @@ afterAll(async () => {
   await database?.drop();
 });
 
+/** As `npm run demo` runs it. */
+const DEMO = packageJson.scripts.demo.replace(/^node /, "").split(" ");
+
 function demo(...args: string[]): Program {
-  const program = new Program(["src/cli/demo.ts", ...args]);
+  const program = new Program([...DEMO, ...args]);
   onTestFinished(() => program.kill());
   return program;
 }
@@ -83,7 +87,7 @@ function isAlive(pid: number): boolean {
 
 describe("npm run demo", () => {
   it("shows a fleet at work that is called, exhausted, loses a claw, and recovers", async () => {
-    const program = demo("--address", address, "--speed", "10", "--agents", "6");
+    const program = demo("--address", address, "--speed", "10", "--agents", "18");
     const seen = [
       // Called by the calendar and by itself, worked, and was done.
       /demo-claw-\S+ idle -> on_call \[service\]/,
@@ -111,6 +115,7 @@ describe("npm run demo", () => {
     expect(output.match(/demo-claw-b-\d+ \S+ -> offline \[lease_expired\]/g)).toHaveLength(6);
     // The others never fell silent.
     expect(output).not.toMatch(/demo-claw-[ac]-\d+ \S+ -> offline \[lease_expired\]/);
+    expect(output).toMatch(/^Claws killed: 1\. No lease ended of an agent that was beating\.$/m);
     expect(output).toMatch(/^The calendar claimed \d+ agents; \d+ claims were refused/m);
     expect(clawsOf(program)).toHaveLength(4);
     expect(clawsOf(program).filter(isAlive)).toEqual([]);
@@ -118,7 +123,7 @@ describe("npm run demo", () => {
 
   it("ends when its time is over, and takes the agents of an earlier run again", async () => {
     for (const run of ["first", "second"]) {
-      const program = demo("--address", address, "--duration", "4s", "--agents", "3");
+      const program = demo("--address", address, "--duration", "4s", "--agents", "9");
       expect(await program.exitCode(), run).toBe(0);
       expect(program.errors).toBe("");
       expect(program.output).toMatch(/^summary 0:0\d all idle=0 on_call=0 busy=0 exhausted=0 offline=9$/m);
@@ -127,7 +132,7 @@ describe("npm run demo", () => {
   }, 60_000);
 
   it("ends by SIGINT with goodbyes", async () => {
-    const program = demo("--address", address, "--agents", "2");
+    const program = demo("--address", address, "--agents", "6");
     await vi.waitUntil(() => /-> (busy|on_call) /.test(program.output), { timeout: 20_000 });
     program.child.kill("SIGINT");
     // npm passes on what the terminal has given already.
@@ -139,7 +144,7 @@ describe("npm run demo", () => {
   });
 
   it("takes its claws with it when it is killed", async () => {
-    const program = demo("--address", address, "--agents", "1");
+    const program = demo("--address", address, "--agents", "3");
     await vi.waitUntil(() => clawsOf(program).length === 3, { timeout: 20_000 });
     await program.kill();
     await vi.waitUntil(() => !clawsOf(program).some(isAlive), { timeout: 10_000 });
@@ -147,9 +152,9 @@ describe("npm run demo", () => {
 
   it("says in one sentence that there is no service", async () => {
     const program = demo("--address", "127.0.0.1:1");
-    expect(await program.exitCode()).toBe(1);
-    expect(program.errors).toBe(
-      'No service can be reached at http://127.0.0.1:1: start one with "npm start", or name another address with --address.\n',
+    expect(await program.exitCode()).toBe(3);
+    expect(program.errors).toMatch(
+      /^error: No service can be reached at http:\/\/127\.0\.0\.1:1 \(.+\)\. Start one with "harborforge-agents serve", .+\n$/,
     );
     expect(program.output).toBe("");
   });

@@ -98,7 +98,8 @@ export function openTerminal(
       for (let row = 0; row < terminal.rows; row += 1) {
         const line = active.getLine(active.viewportY + row);
         for (let column = 0; line !== undefined && column < terminal.cols; column += 1) {
-          if (line.translateToString(true, column).startsWith(text) && line.getCell(column)?.getChars() !== "") return column;
+          if (line.translateToString(true, column).startsWith(text) && line.getCell(column)?.getChars() !== "")
+            return column;
         }
       }
       throw new Error(`not on the screen: ${text}\n${screen().join("\n")}`);

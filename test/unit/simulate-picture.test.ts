@@ -1,11 +1,14 @@
+import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, it } from "vitest";
-import { Fleet } from "../../src/cli/demo/fleet.ts";
-import { createOutput } from "../../src/cli/demo/output.ts";
-import { closingLines, summaryLines, transitionLine } from "../../src/cli/demo/plain-lines.ts";
-import { tableLines } from "../../src/cli/demo/table.ts";
-import type { DemoView } from "../../src/cli/demo/view.ts";
-import { clockOf, spanOf } from "../../src/cli/demo/words.ts";
+import { Fleet } from "../../src/cli/simulate/fleet.ts";
+import { createOutput } from "../../src/cli/simulate/output.ts";
+import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/cli/simulate/plain-lines.ts";
+import { tableLines } from "../../src/cli/simulate/table.ts";
+import type { SimulationView } from "../../src/cli/simulate/view.ts";
+import { clockOf, spanOf } from "../../src/cli/simulate/words.ts";
+import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
+import { Printer } from "../../src/cli/terminal/printer.ts";
 import type { AgentView, TransitionView } from "../../src/client/views.ts";
 
 const NOW_MS = 1_790_000_000_000;
@@ -43,7 +46,7 @@ function transition(fields: Partial<TransitionView> = {}): TransitionView {
 const rateLimit = { reason: "rate_limit", recoveryAt: (NOW_MS + 4_600) * 1_000 } as const;
 const billing = { reason: "billing", recoveryAt: (NOW_MS + 598_000) * 1_000 } as const;
 
-function demoView(fields: Partial<DemoView> = {}): DemoView {
+function view(fields: Partial<SimulationView> = {}): SimulationView {
   const tally = { idle: 7, on_call: 1, busy: 3, exhausted: 1, offline: 0 };
   const dead = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 12 };
   return {
@@ -62,7 +65,20 @@ function demoView(fields: Partial<DemoView> = {}): DemoView {
       ["REVISION_MISMATCH", 2],
       ["AGENT_EXHAUSTED", 4],
     ]),
-    totals: { transitions: 99, recovered: 9, lost: 12, returned: 3 },
+    refusedBeats: new Map([["REPORT_OUTDATED", 5]]),
+    totals: {
+      transitions: 99,
+      causes: new Map([
+        ["report", 87],
+        ["lease_expired", 12],
+      ]),
+      recovered: 9,
+      lost: 12,
+      returned: 3,
+    },
+    killed: 1,
+    lostAlive: 0,
+    revisions: [100n, 199n],
     notice: "All of demo-claw-b is offline. It starts again in 4 s.",
     note: "demo-claw-b is offline: 12 agents, 27 s after it was killed",
     exhausted: [
@@ -76,9 +92,9 @@ function demoView(fields: Partial<DemoView> = {}): DemoView {
 
 describe("the table", () => {
   it("shows the fleet by claw and status", () => {
-    const lines = tableLines(demoView(), SMALL, false);
+    const lines = tableLines(view(), SMALL, plainPaint);
     expect(lines.slice(0, 13).map((line) => line.trimEnd())).toEqual([
-      "HarborForge Agents, a demo at http://127.0.0.1:50051                       0:42",
+      "HarborForge Agents, a simulation at http://127.0.0.1:50051                 0:42",
       "",
       "claw              idle  on call   busy  exhausted  offline  process",
       "demo-claw-a          7        1      3          1        0  beating",
@@ -101,9 +117,9 @@ describe("the table", () => {
     { columns: 40, rows: 10 },
     { columns: 1, rows: 1 },
   ])("fits $columns×$rows, with colours and without", (size) => {
-    for (const colour of [true, false]) {
+    for (const paint of [plainPaint, colourPaint]) {
       const long = "x".repeat(300);
-      const lines = tableLines(demoView({ notice: long, note: long }), size, colour);
+      const lines = tableLines(view({ notice: long, note: long }), size, paint);
       expect(lines.length).toBeLessThanOrEqual(size.rows);
       for (const line of lines) expect(stripVTControlCharacters(line).length).toBeLessThan(size.columns);
     }
@@ -113,13 +129,13 @@ describe("the table", () => {
     const exhausted = Array.from({ length: 30 }, (_, index) =>
       agent(`demo-claw-a-${index}`, { exhaustion: rateLimit }),
     );
-    const line = tableLines(demoView({ exhausted }), SMALL, false)[10];
+    const line = tableLines(view({ exhausted }), SMALL, plainPaint)[10];
     expect(line).toMatch(/^Exhausted, back in: (a-\d+ 5 s, )+a-\d+ 5 s and \d+ more$/);
   });
 
   it("says the same with colours as without", () => {
-    const coloured = tableLines(demoView(), SMALL, true);
-    expect(coloured.map(stripVTControlCharacters)).toEqual(tableLines(demoView(), SMALL, false));
+    const coloured = tableLines(view(), SMALL, colourPaint);
+    expect(coloured.map(stripVTControlCharacters)).toEqual(tableLines(view(), SMALL, plainPaint));
     expect(coloured.join()).toContain("\u001b[");
   });
 });
@@ -135,15 +151,28 @@ describe("plain lines", () => {
   });
 
   it("sum up", () => {
-    expect(summaryLines(demoView())).toEqual([
+    expect(summaryLines(view())).toEqual([
       "summary 0:42 demo-claw-a idle=7 on_call=1 busy=3 exhausted=1 offline=0 (beating)",
       "summary 0:42 demo-claw-b idle=0 on_call=0 busy=0 exhausted=0 offline=12 (killed 31 s ago)",
       "summary 0:42 demo-claw-c idle=7 on_call=1 busy=3 exhausted=1 offline=0 (beating)",
       "summary 0:42 all idle=14 on_call=2 busy=6 exhausted=2 offline=12",
     ]);
-    expect(closingLines(demoView())[1]).toBe(
+    expect(closingLines(view())).toEqual([
+      "It ran for 0:42 with 36 agents on 3 claws and saw 99 transitions: report 87, lease_expired 12.",
       "The calendar claimed 41 agents; 6 claims were refused (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
-    );
+      "Beats that were not taken as they were: REPORT_OUTDATED 5.",
+      "9 exhaustions recovered, 12 leases ended, 3 agents came back.",
+      "Claws killed: 1. No lease ended of an agent that was beating.",
+    ]);
+    expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 leases ended of agents that were beating/);
+    expect(closingDocument(view())).toMatchObject({
+      agents: 36,
+      transitions: 99,
+      causes: { report: 87, lease_expired: 12 },
+      afterRevision: "100",
+      revision: "199",
+      leasesEndedOfBeatingAgents: 0,
+    });
   });
 
   it("tell times as people do", () => {
@@ -161,52 +190,62 @@ describe("plain lines", () => {
 });
 
 describe("the output", () => {
-  function terminal(fields: { isTTY?: boolean } = {}) {
+  const quiet = { json: false, transitions: true };
+
+  function terminal(isTTY: boolean, env: Record<string, string> = {}) {
     const written: string[] = [];
-    const write = (text: string | Uint8Array): boolean => written.push(String(text)) > 0;
-    return { written, stream: { isTTY: true, columns: 80, rows: 24, write, ...fields } };
+    const stream = new Writable({
+      write(chunk, _encoding, done) {
+        written.push(String(chunk));
+        done();
+      },
+    });
+    return { written, out: new Printer(Object.assign(stream, { isTTY, columns: 80, rows: 24 }), env) };
   }
 
   it("draws in place on a screen of its own, and leaves the terminal as it was", () => {
-    const { written, stream } = terminal();
-    const output = createOutput(stream, {});
+    const { written, out } = terminal(true);
+    const output = createOutput(out, quiet);
     output.note("nothing of this is a line");
     output.transition(transition());
-    output.show(demoView());
-    output.show(demoView());
+    output.show(view());
+    output.show(view());
     expect(written).toHaveLength(1);
     expect(written[0]?.startsWith("\u001b[?1049h\u001b[?25l")).toBe(true);
-    output.show(demoView({ elapsedMs: 43_000 }));
+    output.show(view({ elapsedMs: 43_000 }));
     expect(written[1]).not.toContain("\u001b[?1049h");
     expect(written[1]).not.toContain("\u001b[2J");
-    output.close(demoView());
+    output.close(view());
     expect(written[2]?.endsWith("\u001b[?25h\u001b[?1049l")).toBe(true);
-    expect(written[3]).toMatch(/^The demo ran for 0:42/);
-  });
-
-  it("obeys NO_COLOR", () => {
-    const { written, stream } = terminal();
-    createOutput(stream, { NO_COLOR: "" }).show(demoView());
-    createOutput(stream, { NO_COLOR: "1" }).show(demoView());
-    expect(written[0]).toContain("\u001b[0m");
-    expect(written[1]).not.toContain("\u001b[0m");
+    expect(written[3]).toMatch(/^It ran for 0:42/);
   });
 
   it.each([
-    [{ isTTY: false }, {}],
-    [{ isTTY: true }, { TERM: "dumb" }],
-  ])("writes plain lines where there is no terminal %j %j", (fields, env) => {
-    const { written, stream } = terminal(fields);
-    const output = createOutput(stream, env);
+    [false, {}],
+    [true, { TERM: "dumb" }],
+  ])("writes plain lines where there is no screen (%j, %j)", (isTTY, env) => {
+    const { written, out } = terminal(isTTY, env);
+    const output = createOutput(out, quiet);
     output.note("demo-claw-a starts");
     output.transition(transition());
-    output.show(demoView({ elapsedMs: 9_000 }));
-    output.show(demoView({ elapsedMs: 10_000 }));
-    output.show(demoView({ elapsedMs: 10_100 }));
-    output.close(demoView());
+    output.show(view({ elapsedMs: 9_000 }));
+    output.show(view({ elapsedMs: 10_000 }));
+    output.show(view({ elapsedMs: 10_100 }));
+    output.close(view());
     expect(written.join("")).not.toContain("\u001b");
     expect(written[0]).toBe("note demo-claw-a starts\n");
+    expect(written[1]).toContain("demo-claw-a-01");
     expect(written.filter((line) => line.startsWith("summary 0:10 all"))).toHaveLength(1);
+  });
+
+  it("is one document where programs read it", () => {
+    const { written, out } = terminal(true);
+    const output = createOutput(out, { json: true, transitions: true });
+    output.note("nothing of this is said");
+    output.transition(transition());
+    output.show(view());
+    output.close(view());
+    expect(JSON.parse(written.join(""))).toEqual(closingDocument(view()));
   });
 });
 
@@ -229,7 +268,7 @@ describe("the fleet", () => {
       change("offline", { from: "idle", cause: "lease_expired" }),
     ];
     expect(fleet.apply({ kind: "changes", changes, revision: 9n })).toHaveLength(4);
-    expect(fleet.totals).toEqual({ transitions: 4, recovered: 1, lost: 1, returned: 1 });
+    expect(fleet.totals).toMatchObject({ transitions: 4, recovered: 1, lost: 1, returned: 1 });
     expect(fleet.newest[0]?.cause).toBe("lease_expired");
     expect(fleet.tally("demo-claw-b")).toMatchObject({ idle: 0, offline: 1 });
     expect(fleet.tally()).toMatchObject({ idle: 1, offline: 1 });

@@ -1,13 +1,12 @@
-import { describe, expect, it, vi } from "vitest";
-import { AgentScript } from "../../src/cli/demo/agent-script.ts";
-import { readClawNews, readClawOrder } from "../../src/cli/demo/claw-messages.ts";
-import { planFleet } from "../../src/cli/demo/enrolment.ts";
-import { readDemoOptions } from "../../src/cli/demo/options.ts";
-import { createRandom, pick, seedFor } from "../../src/cli/demo/random.ts";
+import { describe, expect, it } from "vitest";
+import { AgentScript } from "../../src/cli/simulate/agent-script.ts";
+import { readClawNews, readClawOrder } from "../../src/cli/simulate/claw-messages.ts";
+import { planFleet } from "../../src/cli/simulate/enrolment.ts";
+import { createRandom, pick, seedFor } from "../../src/cli/simulate/random.ts";
 import type { Report } from "../../src/client/beat-book.ts";
 
 const script = (seed: number, emptyAccount = false) =>
-  new AgentScript({ random: createRandom(seed), speed: 1, emptyAccount });
+  new AgentScript({ random: createRandom(seed), speed: 1, rateLimitShare: 0.2, emptyAccount });
 
 /** What it says in so many seconds, told of its recoveries as the server would. */
 function play(agent: AgentScript, seconds: number): Report[] {
@@ -27,7 +26,7 @@ function play(agent: AgentScript, seconds: number): Report[] {
   return said;
 }
 
-describe("an agent of the demo", () => {
+describe("an agent of a simulation", () => {
   it("says nothing before the server has told what it is", () => {
     expect(script(1).tick(1e9)).toBeUndefined();
   });
@@ -87,61 +86,40 @@ describe("chance", () => {
   });
 });
 
-describe("what is asked of the demo", () => {
-  it("has defaults, and the address from the environment", () => {
-    const defaults = { address: "http://127.0.0.1:50051", agents: 12, durationMs: undefined, seed: 1, speed: 1 };
-    expect(readDemoOptions([], {})).toEqual(defaults);
-    expect(readDemoOptions([], { HARBORFORGE_ADDRESS: "" })).toEqual(defaults);
-    const env = { HARBORFORGE_ADDRESS: "agents:1" };
-    expect(readDemoOptions([], env).address).toBe("http://agents:1");
-    expect(readDemoOptions(["--address", "http://other:2"], env).address).toBe("http://other:2");
-    expect(readDemoOptions(["--duration", "1m30s", "--seed", "7", "--agents", "3", "--speed", "5"], {})).toEqual({
-      ...defaults,
-      durationMs: 90_000,
-      seed: 7,
-      agents: 3,
-      speed: 5,
-    });
-  });
-
-  it.each([
-    [["--address", "nowhere:x"], {}, "http://host:port"],
-    [[], { HARBORFORGE_ADDRESS: "ftp://x" }, "HARBORFORGE_ADDRESS must be"],
-    [["--duration", "60"], {}, "such as 60s"],
-    [["--agents", "0"], {}, "from 1 to 100"],
-    [["--seed", "-1"], {}, "seed"],
-    [["--loud"], {}, "--loud"],
-    [["more"], {}, "too many arguments"],
-  ])("refuses %j %j", (args, env, words) => {
-    const stderr = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-    expect(() => readDemoOptions(args, env)).toThrow(words);
-    expect(stderr).toHaveBeenCalledOnce();
-    stderr.mockRestore();
-  });
-
-  it("is three claws with the same names each time", () => {
-    expect(planFleet(2).map(({ name, agentIds }) => [name, ...agentIds])).toEqual([
+describe("the plan of a fleet", () => {
+  it("is the same claws and agents each time", () => {
+    expect(planFleet("demo", 3, 6).map(({ name, agentIds }) => [name, ...agentIds])).toEqual([
       ["demo-claw-a", "demo-claw-a-01", "demo-claw-a-02"],
       ["demo-claw-b", "demo-claw-b-01", "demo-claw-b-02"],
       ["demo-claw-c", "demo-claw-c-01", "demo-claw-c-02"],
     ]);
   });
+
+  it("deals agents out evenly, and numbers claws where letters do not last", () => {
+    const plans = planFleet("sim", 30, 10_000);
+    expect(plans.map(({ name }) => name)).toEqual(expect.arrayContaining(["sim-claw-01", "sim-claw-30"]));
+    expect(new Set(plans.flatMap(({ agentIds }) => agentIds)).size).toBe(10_000);
+    expect(new Set(plans.map(({ agentIds }) => agentIds.length))).toEqual(new Set([333, 334]));
+    expect(plans[0]?.agentIds[0]).toBe("sim-claw-01-001");
+  });
 });
 
-describe("messages between the demo and its claws", () => {
+describe("messages between a simulation and its claws", () => {
   it("are read only where they are whole", () => {
     const start = {
       kind: "start",
-      address: "http://a:1",
+      target: { address: "http://a:1", token: "t", tls: { ca: ["pem"] } },
       clawIdentifier: "c",
       instanceId: "i",
       agentIds: ["a"],
       seed: 1,
       speed: 1,
-      emptyAccount: "",
+      rateLimitShare: 0.1,
+      emptyAccounts: ["a"],
     };
     expect(readClawOrder(start)).toEqual(start);
     expect(readClawOrder({ ...start, agentIds: [1] })).toBeUndefined();
+    expect(readClawOrder({ ...start, target: {} })).toBeUndefined();
     expect(readClawOrder({ kind: "stop" })).toEqual({ kind: "stop" });
     expect(readClawOrder("stop")).toBeUndefined();
     expect(readClawNews({ kind: "refused", agentId: "a", reason: "WRONG_CLAW" })).toMatchObject({ agentId: "a" });

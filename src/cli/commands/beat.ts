@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 import { Option } from "commander";
-import type { AgentHandle } from "../../client/agent-handle.ts";
+import type { AgentHandle, ReportOutcome } from "../../client/agent-handle.ts";
 import { getAgent } from "../../client/directory-calls.ts";
 import { createHeartbeatClient } from "../../client/heartbeat-client.ts";
 import { ReportError } from "../../client/report-error.ts";
@@ -94,7 +94,10 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
   };
   const report = (word: ReportWord, news: ExhaustionNews | undefined): void => {
     said(agent, word, news).then(
-      () => say(`${name} is ${words(agent.status, agent.exhaustion)}`),
+      (outcome) => {
+        // What was overtaken is not what it is.
+        if (outcome === "applied") say(`${name} is ${words(agent.status, agent.exhaustion)}`);
+      },
       (error: unknown) => {
         if (error instanceof ReportError && error.reason === "CLIENT_CLOSED") return;
         say(`not taken: ${printable(error instanceof Error ? error.message : String(error))}`);
@@ -123,14 +126,16 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
     clearTimeout(over);
     input?.close();
     host.stdin.pause();
-    const hurried = new Promise<void>((resolve) => interrupt.hurrying.addEventListener("abort", () => resolve()));
-    await Promise.race([client.close({ goodbye, withinMs: GOODBYE_MS }), hurried]);
-    if (goodbye)
-      say(agent.status === "offline" ? `${name} said goodbye` : `${name} ended; its goodbye was not answered`);
+    const patience = AbortSignal.any([interrupt.hurrying, AbortSignal.timeout(GOODBYE_MS)]);
+    if (goodbye) {
+      const answered = await agent.leave({ signal: patience }).catch(() => undefined);
+      say(answered === "applied" ? `${name} said goodbye` : `${name} ended; its goodbye was not answered`);
+    }
+    await client.close({ goodbye: false, withinMs: patience.aborted ? 0 : GOODBYE_MS });
   }
 }
 
-function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undefined): Promise<unknown> {
+function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undefined): Promise<ReportOutcome> {
   switch (word) {
     case "idle":
       return agent.idle();

@@ -2,32 +2,33 @@ import type { Report } from "../../client/beat-book.ts";
 import type { AgentStatus, ExhaustReason } from "../../domain/agent.ts";
 import { between, type Random } from "./random.ts";
 
-/** How often work ends at the provider's rate limit. */
-const RATE_LIMIT_SHARE = 0.2;
-
 export interface AgentScriptOptions {
   readonly random: Random;
   /** How many times quicker than life everything goes. */
   readonly speed: number;
+  /** How often work ends at the provider's rate limit, from 0 to 1. */
+  readonly rateLimitShare: number;
   /** Whether this is the agent whose account is empty once, until somebody tops it up. */
   readonly emptyAccount: boolean;
 }
 
 /**
- * What one agent of the demo does: waits, takes calls, works, and now and then can work no more. It follows what the
+ * What one agent of a simulation does: waits, takes calls, works, and now and then can work no more. It follows what the
  * server says of it, as an agent should: that it was called, that its exhaustion is over. Times are in milliseconds of
  * any clock that only goes forward.
  */
 export class AgentScript {
   readonly #random: Random;
   readonly #speed: number;
+  readonly #rateLimitShare: number;
   #willRunDry: boolean;
   #status: AgentStatus | undefined;
   #nextAt = Number.POSITIVE_INFINITY;
 
-  constructor({ random, speed, emptyAccount }: AgentScriptOptions) {
+  constructor({ random, speed, rateLimitShare, emptyAccount }: AgentScriptOptions) {
     this.#random = random;
     this.#speed = speed;
+    this.#rateLimitShare = rateLimitShare;
     this.#willRunDry = emptyAccount;
   }
 
@@ -68,7 +69,7 @@ export class AgentScript {
       this.#willRunDry = false;
       return { exhausted: { reason: "billing" } };
     }
-    if (this.#random() >= RATE_LIMIT_SHARE) return "idle";
+    if (this.#random() >= this.#rateLimitShare) return "idle";
     const retryAfterMs = Math.round(between(this.#random, 3_000, 9_000) / this.#speed);
     return { exhausted: { reason: "rate_limit", retryAfterMs } };
   }

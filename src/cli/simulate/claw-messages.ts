@@ -1,15 +1,23 @@
+/** Where the service is. */
+export interface ClawTarget {
+  readonly address: string;
+  readonly token?: string;
+  readonly tls?: { readonly ca: string[] };
+}
+
 /** What a claw's process is told: what it is, or to say goodbye and end. */
 export type ClawOrder =
   | {
       readonly kind: "start";
-      readonly address: string;
+      readonly target: ClawTarget;
       readonly clawIdentifier: string;
       readonly instanceId: string;
       readonly agentIds: readonly string[];
       readonly seed: number;
       readonly speed: number;
-      /** The agent whose account is empty; the empty string for none. */
-      readonly emptyAccount: string;
+      readonly rateLimitShare: number;
+      /** The agents whose accounts are empty. */
+      readonly emptyAccounts: readonly string[];
     }
   | { readonly kind: "stop" };
 
@@ -27,18 +35,34 @@ export type ClawNews =
 /** Undefined for what is no order. */
 export function readClawOrder(message: unknown): ClawOrder | undefined {
   if (!isRecord(message)) return undefined;
-  const { kind, address, clawIdentifier, instanceId, agentIds, seed, speed, emptyAccount } = message;
+  const { kind, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = message;
+  const target = readTarget(message.target);
   if (kind === "stop") return { kind };
   const fits =
     kind === "start" &&
-    typeof address === "string" &&
+    target !== undefined &&
     typeof clawIdentifier === "string" &&
     typeof instanceId === "string" &&
     isTexts(agentIds) &&
     typeof seed === "number" &&
     typeof speed === "number" &&
-    typeof emptyAccount === "string";
-  return fits ? { kind, address, clawIdentifier, instanceId, agentIds, seed, speed, emptyAccount } : undefined;
+    typeof rateLimitShare === "number" &&
+    isTexts(emptyAccounts);
+  return fits
+    ? { kind, target, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts }
+    : undefined;
+}
+
+function readTarget(value: unknown): ClawTarget | undefined {
+  if (!isRecord(value)) return undefined;
+  const { address, token, tls } = value;
+  if (typeof address !== "string") return undefined;
+  const ca = isRecord(tls) && isTexts(tls.ca) ? [...tls.ca] : undefined;
+  return {
+    address,
+    ...(typeof token === "string" ? { token } : {}),
+    ...(ca === undefined ? {} : { tls: { ca } }),
+  };
 }
 
 /** Undefined for what is no news. */

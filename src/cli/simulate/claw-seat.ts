@@ -1,22 +1,25 @@
 import { randomUUID } from "node:crypto";
-import { Claw } from "./claw.ts";
-import type { ClawNews } from "./claw-messages.ts";
+import { type Claw, ForkedClaw, LocalClaw } from "./claw.ts";
+import type { ClawNews, ClawTarget } from "./claw-messages.ts";
 import { spanOf } from "./words.ts";
 
 export interface ClawSeatOptions {
   readonly name: string;
   readonly agentIds: readonly string[];
-  readonly address: string;
+  readonly target: ClawTarget;
+  /** Whether it gets a process of its own. */
+  readonly forked: boolean;
   readonly seed: number;
   readonly speed: number;
-  /** The agent whose account is empty the first time; the empty string for none. */
-  readonly emptyAccount: string;
+  readonly rateLimitShare: number;
+  /** The agents whose accounts are empty the first time. */
+  readonly emptyAccounts: readonly string[];
   onNews(seat: ClawSeat, news: ClawNews): void;
   /** Its process ended, and nobody here asked for that. */
   onEnded(seat: ClawSeat, words: string): void;
 }
 
-/** One claw's place in the demo: the same name and agents, but at each start another process with an identity anew. */
+/** One claw's place in a simulation: the same name and agents, but at each start another process with an identity anew. */
 export class ClawSeat {
   readonly name: string;
   readonly agentIds: readonly string[];
@@ -32,7 +35,7 @@ export class ClawSeat {
     this.agentIds = options.agentIds;
   }
 
-  /** Whether it has a process. */
+  /** Whether it was started, and neither ended nor killed. */
   get runs(): boolean {
     return this.#claw !== undefined;
   }
@@ -49,20 +52,22 @@ export class ClawSeat {
 
   /** @returns the number of its process; undefined when there could be none */
   start(): number | undefined {
-    const { name, agentIds, address, seed, speed, emptyAccount } = this.#options;
+    const { name, agentIds, target, forked, seed, speed, rateLimitShare, emptyAccounts } = this.#options;
+    const Kind = forked ? ForkedClaw : LocalClaw;
     this.#beats = false;
     this.#doing = () => "starting";
-    const claw = new Claw(
+    const claw = new Kind(
       {
         kind: "start",
-        address,
+        target,
         clawIdentifier: name,
         instanceId: randomUUID(),
         agentIds,
         // A claw that starts again does not do the same again.
         seed: seed + this.#starts,
         speed,
-        emptyAccount: this.#starts === 0 ? emptyAccount : "",
+        rateLimitShare,
+        emptyAccounts: this.#starts === 0 ? emptyAccounts : [],
       },
       {
         onNews: (news) => {
@@ -83,7 +88,7 @@ export class ClawSeat {
     return claw.pid;
   }
 
-  /** @returns the number that its process had */
+  /** @returns the number that its process had, if it had one of its own */
   async kill(): Promise<number | undefined> {
     const claw = this.#claw;
     this.#claw = undefined;

@@ -1,10 +1,11 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { type ClawAtWork, goodbyePatienceMs, startClaw } from "./claw-at-work.ts";
 import { type ClawNews, type ClawOrder, readClawNews } from "./claw-messages.ts";
 
 const PROGRAM = fileURLToPath(new URL("./claw-process.ts", import.meta.url));
-/** How long a claw may take to say its goodbyes and end. */
-const STOP_PATIENCE_MS = 4_000;
+/** How long a claw may take to end, beyond its goodbyes. */
+const STOP_PATIENCE_MS = 2_000;
 
 export interface ClawEvents {
   onNews(news: ClawNews): void;
@@ -12,9 +13,43 @@ export interface ClawEvents {
   onEnded(words: string): void;
 }
 
-/** The process of one claw. */
-export class Claw {
+/** A claw that was started. */
+export interface Claw {
+  /** Of its process; undefined where it has none of its own. */
   readonly pid: number | undefined;
+  /** Ends it as a power cut would. Resolves when it is gone. */
+  kill(): Promise<void>;
+  /** Lets it say goodbye for its agents and end. */
+  stop(): Promise<void>;
+}
+
+/** A claw within this process: cheap, so that there can be many. */
+export class LocalClaw implements Claw {
+  readonly pid = undefined;
+  readonly #claw: ClawAtWork;
+  #wanted = true;
+
+  constructor(order: ClawOrder & { readonly kind: "start" }, { onNews }: ClawEvents) {
+    this.#claw = startClaw(order, (news) => {
+      if (this.#wanted) onNews(news);
+    });
+  }
+
+  async kill(): Promise<void> {
+    this.#wanted = false;
+    await this.#claw.kill();
+  }
+
+  async stop(): Promise<void> {
+    this.#wanted = false;
+    await this.#claw.stop();
+  }
+}
+
+/** A claw that is a process of its own. */
+export class ForkedClaw implements Claw {
+  readonly pid: number | undefined;
+  readonly #patienceMs: number;
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
   #wanted = true;
@@ -23,6 +58,7 @@ export class Claw {
   constructor(order: ClawOrder & { readonly kind: "start" }, events: ClawEvents) {
     const child = fork(PROGRAM, [], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
     this.#child = child;
+    this.#patienceMs = goodbyePatienceMs(order.agentIds.length) + STOP_PATIENCE_MS;
     this.pid = child.pid;
     this.#ended = new Promise((resolve) => {
       child.once("exit", resolve);
@@ -41,18 +77,17 @@ export class Claw {
     this.#send(order);
   }
 
-  /** Ends it as a power cut would. Resolves when it is gone. */
   async kill(): Promise<void> {
     this.#wanted = false;
     this.#child.kill("SIGKILL");
     await this.#ended;
   }
 
-  /** Lets it say goodbye for its agents and end; kills it when that takes too long. */
+  /** Kills it when that takes too long. */
   async stop(): Promise<void> {
     this.#wanted = false;
     this.#send({ kind: "stop" });
-    const tooLate = setTimeout(() => this.#child.kill("SIGKILL"), STOP_PATIENCE_MS);
+    const tooLate = setTimeout(() => this.#child.kill("SIGKILL"), this.#patienceMs);
     await this.#ended;
     clearTimeout(tooLate);
   }

@@ -3,7 +3,7 @@ import { pause } from "../../client/retry-pause.ts";
 import type { ClawSeat } from "./claw-seat.ts";
 import type { Fleet } from "./fleet.ts";
 import { sizeOf } from "./fleet.ts";
-import { spanOf } from "./words.ts";
+import { processWords, spanOf } from "./words.ts";
 
 const FIRST_LOSS_AFTER_MS = 15_000;
 const NEXT_LOSS_AFTER_MS = 45_000;
@@ -15,6 +15,8 @@ export interface DrillOptions {
   readonly fleet: Fleet;
   readonly pace: FleetPace;
   readonly speed: number;
+  /** A claw is about to be killed: what its agents lose from now on is meant. */
+  onLost(seat: ClawSeat): void;
   note(sentence: string): void;
   /** What is to be seen just now; undefined for nothing in particular. */
   notice(now: (() => string) | undefined): void;
@@ -30,6 +32,7 @@ export async function runDrill(options: DrillOptions, signal: AbortSignal): Prom
     await pause(waitMs / speed, signal);
     const seat = seats[turn % seats.length];
     if (seat === undefined || signal.aborted) return;
+    options.onLost(seat);
     await loseOnce(seat, options, signal);
     waitMs = NEXT_LOSS_AFTER_MS;
   }
@@ -43,7 +46,7 @@ async function loseOnce(seat: ClawSeat, options: DrillOptions, signal: AbortSign
   const pid = await seat.kill();
   const killedAt = performance.now();
   const sinceMs = (): number => performance.now() - killedAt;
-  note(`${name} was killed (process ${pid}), no goodbye: its leases end within ${spanOf(pace.leaseMs)}`);
+  note(`${name} was killed${processWords(pid)}, no goodbye: its leases end within ${spanOf(pace.leaseMs)}`);
   notice(() => {
     const leftMs = pace.leaseMs - sinceMs();
     const when = leftMs > 0 ? `within ${spanOf(leftMs)}` : "at any moment now";
@@ -59,7 +62,7 @@ async function loseOnce(seat: ClawSeat, options: DrillOptions, signal: AbortSign
   notice(() => `All of ${name} is offline. It starts again in ${spanOf(startsAt - performance.now())}.`);
   await pause(awayMs, signal);
   if (signal.aborted) return;
-  note(`${name} starts again (process ${seat.start()})`);
+  note(`${name} starts again${processWords(seat.start())}`);
   notice(undefined);
   const restartedAt = performance.now();
   await until(() => fleet.tally(name).offline === 0 || performance.now() - restartedAt > patienceMs, signal);

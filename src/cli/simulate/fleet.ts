@@ -5,9 +5,11 @@ import { AGENT_STATUSES, type AgentStatus } from "../../domain/agent.ts";
 /** How many agents are in each status. */
 export type Tally = Readonly<Record<AgentStatus, number>>;
 
-/** What happened since the demo began. */
+/** What happened since the watch began. */
 export interface Totals {
   readonly transitions: number;
+  /** How many of them there were of each cause. */
+  readonly causes: ReadonlyMap<TransitionView["cause"], number>;
   /** Exhaustions that the server ended when their time was over. */
   readonly recovered: number;
   /** Agents that went offline because their leases ended. */
@@ -18,16 +20,30 @@ export interface Totals {
 
 /** As many transitions as a large terminal shows. */
 const NEWEST_KEPT = 60;
+const NOBODY: Tally = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
 
-/** The demo's fleet as a watch tells it. */
+/** A simulation's agents as a watch tells of them. What is asked often is counted as it happens: they may be many. */
 export class Fleet {
+  readonly #isMember: (agentId: string) => boolean;
   readonly #agents = new Map<string, AgentView>();
+  readonly #tallies = new Map<string, Record<AgentStatus, number>>();
+  readonly #all: Record<AgentStatus, number> = { ...NOBODY };
+  readonly #causes = new Map<TransitionView["cause"], number>();
   /** The newest first. */
   #newest: readonly TransitionView[] = [];
-  #totals: Totals = { transitions: 0, recovered: 0, lost: 0, returned: 0 };
+  #totals: Omit<Totals, "causes"> = { transitions: 0, recovered: 0, lost: 0, returned: 0 };
+
+  /** @param members whom it counts: claws may have more agents, of an earlier run. Default: everybody. */
+  constructor(members?: ReadonlySet<string>) {
+    this.#isMember = members === undefined ? () => true : (agentId) => members.has(agentId);
+  }
 
   get agents(): readonly AgentView[] {
     return [...this.#agents.values()];
+  }
+
+  get(agentId: string): AgentView | undefined {
+    return this.#agents.get(agentId);
   }
 
   get newest(): readonly TransitionView[] {
@@ -35,19 +51,21 @@ export class Fleet {
   }
 
   get totals(): Totals {
-    return this.#totals;
+    return { ...this.#totals, causes: this.#causes };
   }
 
   /** Takes in what the watch tells. @returns the transitions that are new, in their order */
   apply(event: WatchEvent): readonly TransitionView[] {
     switch (event.kind) {
       case "snapshot":
-        this.#agents.clear();
-        for (const agent of event.agents) this.#agents.set(agent.agentId, agent);
+        for (const agentId of [...this.#agents.keys()]) this.#forget(agentId);
+        for (const agent of event.agents) if (this.#isMember(agent.agentId)) this.#set(agent);
         return [];
-      case "changes":
-        for (const change of event.changes) this.#change(change);
-        return event.changes.map(({ transition }) => transition);
+      case "changes": {
+        const changes = event.changes.filter(({ agent }) => this.#isMember(agent.agentId));
+        for (const change of changes) this.#change(change);
+        return changes.map(({ transition }) => transition);
+      }
       default:
         return [];
     }
@@ -55,24 +73,45 @@ export class Fleet {
 
   /** All agents, or those of one claw. */
   tally(clawIdentifier?: string): Tally {
-    const tally: Record<AgentStatus, number> = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
-    for (const agent of this.#agents.values()) {
-      if (agent.status === "unknown") continue;
-      if (clawIdentifier === undefined || agent.clawIdentifier === clawIdentifier) tally[agent.status] += 1;
+    return clawIdentifier === undefined ? this.#all : (this.#tallies.get(clawIdentifier) ?? NOBODY);
+  }
+
+  #set(agent: AgentView): void {
+    this.#forget(agent.agentId);
+    this.#agents.set(agent.agentId, agent);
+    this.#count(agent, 1);
+  }
+
+  #forget(agentId: string): void {
+    const agent = this.#agents.get(agentId);
+    if (agent === undefined) return;
+    this.#agents.delete(agentId);
+    this.#count(agent, -1);
+  }
+
+  #count({ status, clawIdentifier }: AgentView, by: 1 | -1): void {
+    if (status === "unknown") return;
+    let tally = this.#tallies.get(clawIdentifier);
+    if (tally === undefined) {
+      tally = { ...NOBODY };
+      this.#tallies.set(clawIdentifier, tally);
     }
-    return tally;
+    tally[status] += by;
+    this.#all[status] += by;
   }
 
   #change({ passes, agent, transition }: ChangeView): void {
-    if (passes && transition.cause !== "deleted") this.#agents.set(agent.agentId, agent);
-    else this.#agents.delete(agent.agentId);
-    this.#newest = [transition, ...this.#newest].slice(0, NEWEST_KEPT);
+    if (passes && transition.cause !== "deleted") this.#set(agent);
+    else this.#forget(agent.agentId);
+    this.#newest = [transition, ...this.#newest.slice(0, NEWEST_KEPT - 1)];
+    const { cause, from, to } = transition;
     const { transitions, recovered, lost, returned } = this.#totals;
+    this.#causes.set(cause, (this.#causes.get(cause) ?? 0) + 1);
     this.#totals = {
       transitions: transitions + 1,
-      recovered: recovered + (transition.cause === "recovery" ? 1 : 0),
-      lost: lost + (transition.cause === "lease_expired" ? 1 : 0),
-      returned: returned + (transition.from === "offline" && transition.to !== "offline" ? 1 : 0),
+      recovered: recovered + (cause === "recovery" ? 1 : 0),
+      lost: lost + (cause === "lease_expired" ? 1 : 0),
+      returned: returned + (from === "offline" && to !== undefined && to !== "offline" ? 1 : 0),
     };
   }
 }

@@ -1,80 +1,105 @@
 import { type FleetPace, readPace } from "../../client/agent-calls.ts";
-import { CallError } from "../../client/call-error.ts";
+import type { Caller } from "../../client/directory-calls.ts";
 import { pause } from "../../client/retry-pause.ts";
-import type { ServiceClients } from "../../client/service-clients.ts";
-import { createServiceClients } from "../../client/transport.ts";
+import type { AgentView, TransitionView } from "../../client/views.ts";
 import { watchThrough } from "../../client/watch-agents.ts";
+import { CommandFailure } from "../call-failure.ts";
+import { EXIT_CONFLICT, EXIT_FAILED } from "../exit-codes.ts";
+import { printable } from "../terminal/printable.ts";
 import { runCalendar } from "./calendar.ts";
-import type { ClawNews } from "./claw-messages.ts";
+import type { ClawNews, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
 import { runDrill } from "./drill.ts";
-import { enrol, planFleet } from "./enrolment.ts";
+import { type ClawPlan, dismiss, enrol, planFleet } from "./enrolment.ts";
 import { Fleet, sizeOf } from "./fleet.ts";
-import type { DemoOptions } from "./options.ts";
 import type { Output } from "./output.ts";
-import { createRandom, seedFor } from "./random.ts";
-import type { DemoView } from "./view.ts";
+import { createRandom, type Random, seedFor } from "./random.ts";
+import type { SimulationView } from "./view.ts";
+import { processWords } from "./words.ts";
 
-const DRAW_EVERY_MS = 100;
-/** How long after the goodbyes the watch may take to tell of them. */
-const LAST_NEWS_MS = 2_000;
-const RESTART_AFTER_MS = 2_000;
-
-/** The demo cannot go on; the message says why, to people. */
-export class DemoError extends Error {
-  override readonly name = "DemoError";
+export interface SimulationOptions {
+  /** What the names of claws, agents and users begin with. */
+  readonly names: string;
+  readonly claws: number;
+  /** Of all claws together. */
+  readonly agents: number;
+  /** Undefined: until it is interrupted. */
+  readonly durationMs: number | undefined;
+  readonly seed: number;
+  /** How many times quicker than life agents work and claws are lost. Leases are the server's and stay as they are. */
+  readonly speed: number;
+  /** How often work ends at the provider's rate limit, from 0 to 1. */
+  readonly rateLimitShare: number;
+  /** How many agents find their account empty, once. */
+  readonly emptyAccounts: number;
+  /** Whether each claw is a process of its own. */
+  readonly forked: boolean;
+  /** Whether claws are killed and come back. */
+  readonly faults: boolean;
+  /** Whether a calendar claims agents. */
+  readonly calendar: boolean;
+  /** Whether users and agents are deleted at the end. */
+  readonly cleanUp: boolean;
 }
 
-export interface DemoRun {
-  readonly options: DemoOptions;
+export interface SimulationRun {
+  readonly options: SimulationOptions;
+  readonly caller: Caller;
+  /** For the claws, which have connections of their own. */
+  readonly target: ClawTarget;
   readonly output: Output;
-  /** Ends the demo, with goodbyes. */
+  /** How far something has come that takes its time. */
+  onProgress(what: string, done: number, of: number): void;
+  /** Ends the simulation, with goodbyes. */
   readonly stop: AbortSignal;
   /** Ends it at once, without. */
   readonly hurry: AbortSignal;
 }
 
+const DRAW_EVERY_MS = 100;
+/** How long after the goodbyes the watch may take to tell of them: so much, and more where there are many. */
+const LAST_NEWS_MS = 2_000;
+const LAST_NEWS_MS_PER_AGENT = 2;
+const RESTART_AFTER_MS = 2_000;
+
 /**
- * Runs the demo until its time is over or it is stopped. When this returns, no process of it is left.
+ * Runs a simulation until its time is over or it is stopped. When this returns, no process of it is left.
  *
- * @throws DemoError when it cannot begin or cannot go on.
+ * @returns what it has come to; undefined when it was stopped before it began
+ * @throws CallError when it cannot begin, CommandFailure when it cannot go on
  */
-export async function runDemo(run: DemoRun): Promise<void> {
-  const { options, output, stop } = run;
-  using clients = createServiceClients(options);
-  const plans = planFleet(options.agents);
+export async function runSimulation(run: SimulationRun): Promise<SimulationView | undefined> {
+  const { options, output, stop, onProgress } = run;
+  const caller = { ...run.caller, signal: stop };
+  const plans = planFleet(options.names, options.claws, options.agents);
   let pace: FleetPace;
   try {
-    pace = await readPace(clients, stop);
-    await enrol(clients, plans, stop);
+    pace = await readPace(caller.clients, stop);
+    await enrol(caller, plans, (done) => onProgress("Users and agents are there", done, options.agents));
   } catch (error) {
-    if (stop.aborted) return;
-    throw new DemoError(cannotBegin(error, options.address));
+    if (stop.aborted) return undefined;
+    throw error;
   }
-  const demo = new Demo(run, clients, pace);
+  const simulation = new Simulation(run, plans, pace);
   try {
-    await demo.run();
+    await simulation.run();
   } finally {
-    await demo.end();
-    output.close(demo.view());
+    await simulation.end();
+    output.close(simulation.view());
   }
+  if (options.cleanUp) {
+    const doomed = simulation.agents;
+    await dismiss({ ...run.caller, signal: run.hurry }, doomed, (done) =>
+      onProgress("Users and agents are deleted", done, doomed.length),
+    );
+  }
+  return simulation.view();
 }
 
-function cannotBegin(error: unknown, address: string): string {
-  if (!(error instanceof CallError)) throw error;
-  // Who refuses for a reason of the contract is the service, and says itself what is wrong.
-  if (error.reason !== undefined) return `The service at ${address} cannot serve the demo: ${error.message}`;
-  if (error.code === "UNAVAILABLE" || error.code === "DEADLINE_EXCEEDED") {
-    return `No service can be reached at ${address}: start one with "npm start", or name another address with --address.`;
-  }
-  return `What answers at ${address} is not the gRPC door of this service (${error.message}): name another address with --address.`;
-}
-
-class Demo {
-  readonly #run: DemoRun;
-  readonly #clients: ServiceClients;
+class Simulation {
+  readonly #run: SimulationRun;
   readonly #pace: FleetPace;
-  readonly #fleet = new Fleet();
+  readonly #fleet: Fleet;
   readonly #seats: readonly ClawSeat[];
   readonly #startedAt = performance.now();
   /** Ends what works: the calendar, the drill. */
@@ -84,7 +109,14 @@ class Demo {
   readonly #failure = Promise.withResolvers<never>();
   readonly #superseded = new Set<string>();
   readonly #refused = new Map<string, number>();
+  readonly #refusedBeats = new Map<string, number>();
   readonly #ready = Promise.withResolvers<void>();
+  /** Claws that have not begun, or were killed, and whose agents are not all back yet. */
+  readonly #down: Set<string>;
+  #killed = 0;
+  #lostAlive = 0;
+  #began: bigint | undefined;
+  #revision = 0n;
   #claimed = 0;
   #newestNote = "";
   #cutOff: string | undefined;
@@ -93,20 +125,25 @@ class Demo {
   #watching: Promise<unknown> = Promise.resolve();
   #drawing: NodeJS.Timeout | undefined;
 
-  constructor(run: DemoRun, clients: ServiceClients, pace: FleetPace) {
-    const { address, agents, seed, speed } = run.options;
+  constructor(run: SimulationRun, plans: readonly ClawPlan[], pace: FleetPace) {
+    const { seed, speed, rateLimitShare, forked, emptyAccounts } = run.options;
     this.#run = run;
-    this.#clients = clients;
     this.#pace = pace;
-    const plans = planFleet(agents);
+    this.#down = new Set(plans.map(({ name }) => name));
+    this.#fleet = new Fleet(new Set(plans.flatMap(({ agentIds }) => agentIds)));
+    // The last agents of the first claws, so that they are never those that somebody looks at first.
+    const dry = new Set(plans.flatMap(({ agentIds }) => agentIds.slice(-1)).slice(0, emptyAccounts));
     this.#seats = plans.map(
-      (plan, index) =>
+      ({ name, agentIds }) =>
         new ClawSeat({
-          ...plan,
-          address,
+          name,
+          agentIds,
+          target: run.target,
+          forked,
           seed,
           speed,
-          emptyAccount: index === 0 ? (plan.agentIds.at(-1) ?? "") : "",
+          rateLimitShare,
+          emptyAccounts: agentIds.filter((agentId) => dry.has(agentId)),
           onNews: (seat, news) => this.#onNews(seat, news),
           onEnded: (seat, words) => void this.#onEnded(seat, words),
         }),
@@ -114,10 +151,14 @@ class Demo {
     this.#failure.promise.catch(() => undefined);
   }
 
+  get agents(): readonly AgentView[] {
+    return this.#fleet.agents;
+  }
+
   /** Until its time is over or it is stopped. */
   async run(): Promise<void> {
     const { options, output, stop } = this.#run;
-    const { seed, speed, durationMs } = options;
+    const { seed, speed, durationMs, calendar, faults } = options;
     this.#drawing = setInterval(() => output.show(this.view()), DRAW_EVERY_MS);
     this.#watching = this.#follow().catch((error: unknown) => this.#fail(error));
     const over = aborted(stop);
@@ -125,53 +166,61 @@ class Demo {
     if (stop.aborted) return;
 
     for (const seat of this.#seats) {
-      this.#note(`${seat.name} starts with ${seat.agentIds.length} agents (process ${seat.start()})`);
+      this.#note(`${seat.name} starts with ${seat.agentIds.length} agents${processWords(seat.start())}`);
     }
-    const calendar = runCalendar(
-      {
-        clients: this.#clients,
-        random: createRandom(seedFor(seed, "calendar")),
-        speed,
-        agents: () => this.#fleet.agents,
-        onClaimed: () => {
-          this.#claimed += 1;
-        },
-        onRefused: (reason) => {
-          this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
-        },
-      },
-      this.#work.signal,
-    );
-    const drill = runDrill(
-      {
-        seats: this.#seats,
-        fleet: this.#fleet,
-        pace: this.#pace,
-        speed,
-        note: (sentence) => this.#note(sentence),
-        notice: (now) => {
-          this.#notice = now;
-        },
-      },
-      this.#work.signal,
-    );
-    this.#working = Promise.all([calendar, drill]).catch((error: unknown) => this.#fail(error));
+    const work: Promise<void>[] = [];
+    if (calendar) work.push(this.#claim(createRandom(seedFor(seed, "calendar")), speed));
+    if (faults) work.push(this.#loseClaws(speed));
+    this.#working = Promise.all(work).catch((error: unknown) => this.#fail(error));
     const timeIsOver = durationMs === undefined ? [] : [pause(durationMs, this.#work.signal)];
     await Promise.race([over, this.#failure.promise, ...timeIsOver]);
+  }
+
+  #claim(random: Random, speed: number): Promise<void> {
+    const options = {
+      clients: this.#run.caller.clients,
+      random,
+      speed,
+      agentIds: this.#seats.flatMap(({ agentIds }) => agentIds),
+      agent: (agentId: string) => this.#fleet.get(agentId),
+      onClaimed: () => {
+        this.#claimed += 1;
+      },
+      onRefused: (reason: string) => count(this.#refused, reason),
+    };
+    return runCalendar(options, this.#work.signal);
+  }
+
+  #loseClaws(speed: number): Promise<void> {
+    const options = {
+      seats: this.#seats,
+      fleet: this.#fleet,
+      pace: this.#pace,
+      speed,
+      onLost: ({ name }: ClawSeat) => {
+        this.#killed += 1;
+        this.#down.add(name);
+      },
+      note: (sentence: string) => this.#note(sentence),
+      notice: (now: (() => string) | undefined) => {
+        this.#notice = now;
+      },
+    };
+    return runDrill(options, this.#work.signal);
   }
 
   /** Ends everything, with goodbyes where there is time for them. */
   async end(): Promise<void> {
     const { hurry } = this.#run;
     this.#work.abort();
-    this.#notice = () => "The demo ends: its agents say goodbye.";
+    this.#notice = () => "The simulation ends: its agents say goodbye.";
     // First of all, since it could be starting a claw at this moment.
     await this.#working;
     const killed = this.#seats.filter((seat) => !seat.runs);
     await Promise.all(this.#seats.map((seat) => seat.stop(hurry)));
     const present = this.#seats.filter((seat) => !killed.includes(seat));
     const saidGoodbye = (): boolean => present.every(({ name }) => this.#isOffline(name));
-    const deadline = performance.now() + LAST_NEWS_MS;
+    const deadline = performance.now() + LAST_NEWS_MS + LAST_NEWS_MS_PER_AGENT * this.#run.options.agents;
     const waits = (): boolean => !hurry.aborted && this.#cutOff === undefined && performance.now() < deadline;
     while (present.length > 0 && !saidGoodbye() && waits()) await pause(20, hurry);
     this.#watch.abort();
@@ -183,10 +232,10 @@ class Demo {
     }
   }
 
-  view(): DemoView {
+  view(): SimulationView {
     const fleet = this.#fleet;
     return {
-      address: this.#run.options.address,
+      address: this.#run.target.address,
       elapsedMs: performance.now() - this.#startedAt,
       now: Date.now(),
       pace: this.#pace,
@@ -194,6 +243,10 @@ class Demo {
       all: fleet.tally(),
       claimed: this.#claimed,
       refused: this.#refused,
+      refusedBeats: this.#refusedBeats,
+      killed: this.#killed,
+      lostAlive: this.#lostAlive,
+      revisions: [this.#began ?? 0n, this.#revision],
       totals: fleet.totals,
       notice: this.#cutOff ?? this.#notice?.(),
       note: this.#newestNote,
@@ -203,11 +256,15 @@ class Demo {
   }
 
   async #follow(): Promise<void> {
-    const { output } = this.#run;
-    const filter = { agentIds: this.#seats.flatMap(({ agentIds }) => agentIds) };
-    for await (const event of watchThrough(this.#clients, { filter, signal: this.#watch.signal })) {
-      for (const transition of this.#fleet.apply(event)) output.transition(transition);
+    const filter = { clawIdentifiers: this.#seats.map(({ name }) => name) };
+    const { clients } = this.#run.caller;
+    for await (const event of watchThrough(clients, { filter, signal: this.#watch.signal })) {
+      for (const transition of this.#fleet.apply(event)) this.#learn(transition);
       if (event.kind === "snapshot") this.#ready.resolve();
+      if (event.kind !== "interrupted") {
+        this.#began ??= event.revision;
+        this.#revision = event.revision;
+      }
       const wasCutOff = this.#cutOff !== undefined;
       if (event.kind === "interrupted") {
         const why = event.error?.message.replace(/\.$/, "") ?? "the service ended it";
@@ -220,16 +277,37 @@ class Demo {
     }
   }
 
+  #learn(transition: TransitionView): void {
+    const { cause, to, clawIdentifier = "" } = transition;
+    if (cause === "lease_expired" && !this.#down.has(clawIdentifier)) this.#lostAlive += 1;
+    // From its first agent that is back on, what its agents lose is no longer meant.
+    if (to !== "offline" && cause !== "service") this.#backUp(clawIdentifier);
+    this.#run.output.transition(transition);
+  }
+
+  #backUp(name: string): void {
+    if (!this.#down.has(name)) return;
+    const seat = this.#seats.find((one) => one.name === name);
+    if (seat?.beats === true && this.#fleet.tally(name).offline === 0) this.#down.delete(name);
+  }
+
   #onNews(seat: ClawSeat, news: ClawNews): void {
-    if (news.kind === "failed") this.#fail(new DemoError(`${seat.name} cannot go on: ${news.reason}`));
+    if (news.kind === "failed")
+      this.#fail(new CommandFailure(`${seat.name} cannot go on: ${printable(news.reason)}`, EXIT_FAILED));
     if (news.kind !== "refused") return;
+    count(this.#refusedBeats, news.reason);
     if (news.reason === "REPORT_OUTDATED") return;
     this.#note(`${seat.name}: the service refuses beats of ${news.agentId} (${news.reason})`);
     if (news.reason !== "SESSION_SUPERSEDED") return;
     this.#superseded.add(news.agentId);
     // One may have been taken over by somebody who tries something; all of a claw are when a second demo runs.
     if (seat.agentIds.every((agentId) => this.#superseded.has(agentId))) {
-      this.#fail(new DemoError(`Another process beats for the agents of ${seat.name} now: does a second demo run?`));
+      this.#fail(
+        new CommandFailure(
+          `Another process beats for the agents of ${seat.name} now: does a second simulation run? Give it other --names.`,
+          EXIT_CONFLICT,
+        ),
+      );
     }
   }
 
@@ -252,6 +330,10 @@ class Demo {
   #fail(error: unknown): void {
     this.#failure.reject(error);
   }
+}
+
+function count(counts: Map<string, number>, what: string): void {
+  counts.set(what, (counts.get(what) ?? 0) + 1);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

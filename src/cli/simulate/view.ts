@@ -2,7 +2,7 @@ import type { FleetPace } from "../../client/agent-calls.ts";
 import type { AgentView, TransitionView } from "../../client/views.ts";
 import type { Tally, Totals } from "./fleet.ts";
 
-/** A claw, as the demo shows it. */
+/** A claw, as a simulation shows it. */
 export interface ClawLine {
   readonly name: string;
   readonly tally: Tally;
@@ -10,8 +10,8 @@ export interface ClawLine {
   readonly doing: string;
 }
 
-/** Everything that the demo shows at a moment: what is drawn depends on nothing else. */
-export interface DemoView {
+/** Everything that a simulation shows at a moment: what is drawn depends on nothing else. */
+export interface SimulationView {
   readonly address: string;
   readonly elapsedMs: number;
   /** The present, in milliseconds since 1970. */
@@ -22,7 +22,15 @@ export interface DemoView {
   readonly claimed: number;
   /** Claims refused, by reason. */
   readonly refused: ReadonlyMap<string, number>;
+  /** Beats refused, by reason. */
+  readonly refusedBeats: ReadonlyMap<string, number>;
   readonly totals: Totals;
+  /** Claws that were killed on purpose so far. */
+  readonly killed: number;
+  /** Leases that ended although their claw was not killed: agents that beat, and were lost. */
+  readonly lostAlive: number;
+  /** The revision that the watch began with, and the one that it has come to. */
+  readonly revisions: readonly [from: bigint, to: bigint];
   /** What is going on beyond the counts: a claw that was killed, a connection that is cut. */
   readonly notice: string | undefined;
   /** The newest event that is no transition: a process that started, a beat that was refused. */

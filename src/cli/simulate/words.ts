@@ -24,6 +24,11 @@ export function clockOf(ms: number): string {
   return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
 }
 
+/** ` (process 4711)`, for a claw that has one of its own. */
+export function processWords(pid: number | undefined): string {
+  return pid === undefined ? "" : ` (process ${pid})`;
+}
+
 /** `0.9 s`, `12 s`, `9 min 58 s`, `3 h 20 min`: what people say of a time that passes. Never below nothing. */
 export function spanOf(ms: number): string {
   if (ms < 950) return `${(Math.ceil(Math.max(0, ms) / 100) / 10).toFixed(1)} s`;
@@ -71,7 +76,7 @@ export function recoveriesOf(exhausted: readonly AgentView[], nowMs: number): st
     .sort((one, other) => one.recoveryAt - other.recoveryAt)
     .map(({ agentId, reason, recoveryAt }) => {
       const left = spanOf(recoveryAt / MICROS_PER_MS - nowMs);
-      return `${agentId.replace("demo-claw-", "")} ${left}${reason === "billing" ? " (billing)" : ""}`;
+      return `${agentId.replace(/^.*-claw-/, "")} ${left}${reason === "billing" ? " (billing)" : ""}`;
     });
 }
 
@@ -80,8 +85,8 @@ function exhaustReasonWords(reason: string): string {
 }
 
 /** `AGENT_EXHAUSTED 4, REVISION_MISMATCH 2`, the most frequent first. */
-export function refusalsOf(refused: ReadonlyMap<string, number>): string {
-  return [...refused]
+export function countsWords(counts: ReadonlyMap<string, number>): string {
+  return [...counts]
     .sort(([, one], [, other]) => other - one)
     .map(([reason, count]) => `${reason} ${count}`)
     .join(", ");

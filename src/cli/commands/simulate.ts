@@ -1,0 +1,108 @@
+import { InvalidArgumentError, Option } from "commander";
+import { durationArgument, shareArgument, wholeArgument } from "../arguments.ts";
+import { CommandFailure } from "../call-failure.ts";
+import { targetOf } from "../connection/session.ts";
+import { EXIT_FAILED, EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
+import { listenForInterrupts } from "../interrupt.ts";
+import { connectedCommand, type Shell } from "../shell.ts";
+import { createOutput } from "../simulate/output.ts";
+import { runSimulation } from "../simulate/run.ts";
+import { Progress } from "../terminal/progress.ts";
+
+interface Flags {
+  readonly agents: number;
+  readonly claws: number;
+  readonly names: string;
+  readonly rateLimit: number;
+  readonly emptyAccounts: number;
+  readonly duration?: number;
+  readonly speed: number;
+  readonly seed: number;
+  readonly processes?: true;
+  readonly faults: boolean;
+  readonly calendar: boolean;
+  readonly cleanUp?: true;
+  readonly transitions?: true;
+  readonly output: "table" | "json";
+}
+
+const LONGEST_MS = 24 * 3_600_000;
+/** As many as a filter may name. */
+const MOST_CLAWS = 1_000;
+const MOST_PROCESSES = 50;
+
+export function registerSimulate(shell: Shell): void {
+  const command = shell.program
+    .command("simulate")
+    .description(
+      "let a fleet work, hit rate limits and lose claws: a live table on a terminal, and a summary; until Ctrl-C, which " +
+        "says goodbye for all. Users and agents are created at the first run and used again by the next",
+    )
+    .optionsGroup("The fleet:")
+    .option("--agents <number>", "of all claws together, 1 to 1000000", wholeArgument(1, 1_000_000), 100)
+    .option("--claws <number>", `1 to ${MOST_CLAWS}`, wholeArgument(1, MOST_CLAWS), 5)
+    .addOption(new Option("--names <prefix>", "what all names begin with").default("sim").argParser(readNames))
+    .option("--processes", `each claw is a process of its own, of at most ${MOST_PROCESSES}`)
+    .option("--speed <factor>", "how many times quicker than life, 1 to 20", wholeArgument(1, 20), 1)
+    .option("--seed <number>", "makes the agents' choices repeatable", wholeArgument(0, 2 ** 32 - 1), 1)
+    .optionsGroup("What goes wrong:")
+    .option("--rate-limit <share>", "how often work ends at a rate limit, 0 to 1", shareArgument, 0.05)
+    .option("--empty-accounts <number>", "agents whose account is empty once", wholeArgument(0, 1_000_000), 0)
+    .option("--no-faults", "kills no claws")
+    .option("--no-calendar", "nobody claims agents")
+    .optionsGroup("Output:")
+    .option("--duration <time>", "ends by itself after a time such as 60s or 5m", durationArgument(1_000, LONGEST_MS))
+    .option("--transitions", "a line for each transition, where there is no terminal")
+    .option("--clean-up", "deletes its users and agents at the end")
+    .addOption(
+      new Option("-o, --output <format>", "the summary for people, or for programs, and then nothing else")
+        .choices(["table", "json"])
+        .default("table"),
+    );
+  const examples = [
+    "harborforge-agents simulate --agents 10000 --claws 20 --rate-limit 0.05 --duration 5m",
+    "harborforge-agents simulate --agents 30 --claws 3 --processes --speed 5",
+  ];
+  connectedCommand<Flags>(shell, command, examples, async ({ host, caller, connection, out, err }, flags) => {
+    const { agents, claws, duration: durationMs, processes, output: format } = flags;
+    if (claws > agents) throw wrong("There are more --claws than --agents: each claw needs one.");
+    if (processes === true && claws > MOST_PROCESSES) {
+      throw wrong(`--processes goes with at most ${MOST_PROCESSES} --claws.`);
+    }
+    using interrupt = listenForInterrupts(host);
+    out.onGone(interrupt.stop);
+    const progress = new Progress(err);
+    const view = await runSimulation({
+      options: {
+        names: flags.names,
+        claws,
+        agents,
+        durationMs,
+        seed: flags.seed,
+        speed: flags.speed,
+        rateLimitShare: flags.rateLimit,
+        emptyAccounts: flags.emptyAccounts,
+        forked: processes === true,
+        faults: flags.faults,
+        calendar: flags.calendar,
+        cleanUp: flags.cleanUp === true,
+      },
+      caller,
+      target: targetOf(connection),
+      output: createOutput(out, { json: format === "json", transitions: flags.transitions === true }),
+      onProgress: (what, done, of) => (done === of ? progress.end() : progress.show(what, done, of)),
+      stop: interrupt.stopping,
+      hurry: interrupt.hurrying,
+    }).finally(() => progress.end());
+    return view === undefined || view.lostAlive === 0 ? EXIT_OK : EXIT_FAILED;
+  });
+}
+
+function readNames(text: string): string {
+  if (/^[\p{L}\p{N}._-]{1,64}$/u.test(text)) return text;
+  throw new InvalidArgumentError("It must be 1 to 64 letters, digits, dots, hyphens or underscores.");
+}
+
+function wrong(sentence: string): CommandFailure {
+  return new CommandFailure(sentence, EXIT_WRONG_SETTING);
+}
