@@ -4,7 +4,7 @@ import { expect, vi } from "vitest";
 import { checkout } from "./program.ts";
 
 /** Longer than anything takes, also on a machine that is busy with other tests. */
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 20_000;
 
 /** A program in a terminal: what it writes is obeyed by a real terminal's state machine, of which the screen is read. */
 export interface PseudoTerminal extends AsyncDisposable {
@@ -19,8 +19,8 @@ export interface PseudoTerminal extends AsyncDisposable {
   readonly isCursorHidden: boolean;
   /** The colour of the cell where a text begins; undefined where it has none. */
   colourOf(text: string): number | undefined;
-  /** The column, from 0, in which a text begins on the first line that has it. */
-  columnOf(text: string): number;
+  /** The column, from 0, in which a text begins in a row, from 0. */
+  columnOf(text: string, row?: number): number;
   type(text: string): void;
   resize(columns: number, rows: number): void;
   /** Waits until the screen is as a check says; fails with the screen. */
@@ -42,7 +42,7 @@ export function openTerminal(
 ): PseudoTerminal {
   const terminal = new xterm.Terminal({ cols: columns, rows, allowProposedApi: true, scrollback: 1_000 });
   const child = spawn(command, [...args], {
-    name: "xterm-256color",
+    name: env.TERM ?? "xterm-256color",
     cols: columns,
     rows,
     cwd: checkout,
@@ -74,6 +74,15 @@ export function openTerminal(
     });
     return lines.slice(0, lines.findLastIndex((line) => line !== "") + 1);
   };
+  const columnOf = (text: string, row = 0): number => {
+    const { active } = terminal.buffer;
+    const line = active.getLine(active.viewportY + row);
+    for (let column = 0; line !== undefined && column < terminal.cols; column += 1) {
+      if (line.getCell(column)?.getChars() !== "" && line.translateToString(true, column).startsWith(text))
+        return column;
+    }
+    throw new Error(`not in row ${row}: ${text}\n${screen().join("\n")}`);
+  };
   return {
     get raw() {
       return raw;
@@ -87,23 +96,12 @@ export function openTerminal(
       return raw.lastIndexOf("\u001b[?25l") > raw.lastIndexOf("\u001b[?25h");
     },
     colourOf(text) {
-      const { active } = terminal.buffer;
       const row = screen().findIndex((line) => line.includes(text));
-      const column = screen()[row]?.indexOf(text) ?? -1;
-      const cell = active.getLine(active.viewportY + row)?.getCell(column);
+      const { active } = terminal.buffer;
+      const cell = active.getLine(active.viewportY + row)?.getCell(columnOf(text, row));
       return cell === undefined || cell.isFgDefault() ? undefined : cell.getFgColor();
     },
-    columnOf(text) {
-      const { active } = terminal.buffer;
-      for (let row = 0; row < terminal.rows; row += 1) {
-        const line = active.getLine(active.viewportY + row);
-        for (let column = 0; line !== undefined && column < terminal.cols; column += 1) {
-          if (line.translateToString(true, column).startsWith(text) && line.getCell(column)?.getChars() !== "")
-            return column;
-        }
-      }
-      throw new Error(`not on the screen: ${text}\n${screen().join("\n")}`);
-    },
+    columnOf,
     type: (text) => child.write(text),
     resize(newColumns, newRows) {
       terminal.resize(newColumns, newRows);

@@ -82,13 +82,12 @@ export class Table<Item> {
       if (!trusted && this.#look.columns !== undefined) line += `\u001b[${at + 1}G`;
       const padded = columns[index]?.align === "right" ? padStart(text, width) : padEnd(text, width);
       const isLast = index === cells.length - 1;
-      const shown = isLast ? padded.trimEnd() : padded;
-      line += cell.style === undefined ? shown : this.#painted(shown, cell.style);
+      line += cell.style === undefined ? padded : this.#painted(padded, cell.style);
       trusted &&= isPlain(text);
       if (!isLast) line += " ".repeat(GAP);
       at += width + GAP;
     }
-    return line;
+    return line.trimEnd();
   }
 
   /** Blanks stay without colour: an underlined or inverted one would show. */
