@@ -70,7 +70,7 @@ export function openTerminal(
   const screen = (): string[] => {
     const { active } = terminal.buffer;
     const lines = Array.from({ length: terminal.rows }, (_, row) => {
-      return active.getLine(active.viewportY + row)?.translateToString(true) ?? "";
+      return (active.getLine(active.viewportY + row)?.translateToString(true, 0, terminal.cols) ?? "").trimEnd();
     });
     return lines.slice(0, lines.findLastIndex((line) => line !== "") + 1);
   };

@@ -288,7 +288,7 @@ class Simulation {
   #backUp(name: string): void {
     if (!this.#down.has(name)) return;
     const seat = this.#seats.find((one) => one.name === name);
-    if (seat?.beats === true && this.#fleet.tally(name).offline === 0) this.#down.delete(name);
+    if (seat?.runs === true && seat.beats && this.#fleet.tally(name).offline === 0) this.#down.delete(name);
   }
 
   #onNews(seat: ClawSeat, news: ClawNews): void {

@@ -40,7 +40,7 @@ export function liveLines({ address, agents, nowMs }: LiveView, size: ScreenSize
     ...(hidden > 0 ? [paint("dim", clip(`… and ${hidden} more; these changed last`, columns))] : []),
   ];
   const left = size.rows - lines.length - 2;
-  const news = withNews && left > 0 ? newsLines(agents.newest.slice(0, left), nowMs, size.columns, paint) : [];
+  const news = withNews && left > 1 ? newsLines(agents.newest.slice(0, left - 1), nowMs, size.columns, paint) : [];
   const last =
     agents.cutOff === undefined
       ? paint("dim", clip("Ctrl-C ends it.", columns))
@@ -72,5 +72,5 @@ function newsLines(newest: readonly TransitionRecord[], nowMs: number, columns: 
     { heading: "CAUSE", cell: ({ cause }) => cause },
     { heading: "DETAILS", cell: (transition) => transitionDetails(transition, nowMs), optional: true },
   ];
-  return new Table(look, { paint, columns }).lines(newest.slice(0, newest.length)).slice(0, newest.length);
+  return new Table(look, { paint, columns }).lines(newest);
 }

@@ -1,0 +1,209 @@
+import { describe, expect, test, vi } from "vitest";
+import { runCli, startCli } from "../support/cli.ts";
+import { openStage } from "../support/program.ts";
+import { unique, useService } from "../support/service.ts";
+
+const INTERVAL_MS = 500;
+const service = useService({ pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 } });
+const env = () => ({ HARBORFORGE_ADDRESS: service().addresses.grpc });
+
+async function said(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await runCli(args, env());
+  expect({ code, stderr }, args.join(" ")).toEqual({ code: 0, stderr: "" });
+  return stdout;
+}
+
+function documents(text: string): Record<string, unknown>[] {
+  return text.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line)]));
+}
+
+async function newAgent(): Promise<{ agentId: string; claw: string }> {
+  const agentId = unique("agent");
+  const claw = unique("claw");
+  await said("users", "create", unique("user"), "--agent-id", agentId, "--claw", claw);
+  return { agentId, claw };
+}
+
+const soon = { timeout: 20_000, interval: 20 };
+
+describe("agents watch", () => {
+  test("tells agents and changes in the contract's JSON, and goes on from a revision", async () => {
+    const { agentId, claw } = await newAgent();
+    const watch = startCli(["agents", "watch", "--claw", claw, "-o", "jsonl"], env());
+    await vi.waitFor(() => expect(documents(watch.stdout)).toHaveLength(2), soon);
+    await said("agents", "status", agentId, "busy");
+    await vi.waitFor(() => expect(documents(watch.stdout)).toHaveLength(3), soon);
+    watch.signal("SIGINT");
+    const { code, stdout, stderr } = await watch.done;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const [agent, bookmark, change] = documents(stdout);
+    expect(agent).toMatchObject({ agent: { agentId, status: "AGENT_STATUS_IDLE" } });
+    expect(bookmark).toMatchObject({ revision: expect.any(String), bookmark: { snapshotComplete: true } });
+    const busy = { type: "AGENT_CHANGE_TYPE_UPDATED", transition: { toStatus: "AGENT_STATUS_BUSY" } };
+    expect(change).toMatchObject(busy);
+
+    const resumed = ["agents", "watch", "--claw", claw, "--from", String(bookmark?.revision), "--duration", "500ms"];
+    expect(documents(await said(...resumed, "-o", "jsonl"))[0]).toMatchObject(busy);
+    expect(JSON.parse((await said(...resumed, "-o", "json")).split("\n}\n")[0]?.concat("}") ?? "")).toMatchObject(busy);
+  });
+
+  test("is plain lines where there is no terminal", async () => {
+    const { agentId, claw } = await newAgent();
+    const watch = startCli(["agents", "watch", "--agent", agentId], env());
+    await vi.waitFor(() => expect(watch.stdout).toContain("snapshot of 1 agents"), soon);
+    await said("agents", "move", agentId, `${claw}-2`);
+    await said("users", "get", "--by", "agent-id", agentId);
+    await vi.waitFor(() => expect(watch.stdout).toContain("[moved]"), soon);
+    watch.signal("SIGTERM");
+    const { code, stdout } = await watch.done;
+    expect(code).toBe(0);
+    expect(stdout).toMatch(
+      new RegExp(`^agent ${agentId} idle \\[${claw}\\]\nsnapshot of 1 agents as of revision \\d+\n`),
+    );
+    expect(stdout).toMatch(
+      new RegExp(`^\\d\\d:\\d\\d:\\d\\d ${agentId} idle -> idle \\[moved\\] ${claw} -> ${claw}-2$`, "m"),
+    );
+  });
+
+  test("of what cannot be watched ends in one line", async () => {
+    const away = await runCli(["agents", "watch", "--address", "127.0.0.1:1"]);
+    expect(away).toMatchObject({ code: 3, stdout: "", stderr: expect.stringMatching(/^error: No service .+\n$/) });
+    const future = await runCli(["agents", "watch", "--from", "9223372036854775807"], env());
+    expect(future).toMatchObject({ code: 5, stdout: "" });
+    expect(future.stderr).toMatch(/^error: REVISION_IN_FUTURE: .+\n$/);
+  });
+});
+
+describe("beat", () => {
+  test("keeps an agent alive, takes statuses from standard input, and says goodbye", async () => {
+    const { agentId, claw } = await newAgent();
+    const beat = startCli(["beat", agentId, "--status", "on_call", "--interactive"], env());
+    await vi.waitFor(() => expect(beat.stdout).toContain(`${agentId} is on_call\n`), soon);
+    expect(beat.stdout).toMatch(new RegExp(`${agentId} beats for ${claw}: every \\S+, leases of 1s500ms\n`));
+    beat.stdin.write("exhausted billing 10m\n");
+    await vi.waitFor(() => expect(beat.stdout).toMatch(/ is exhausted/), soon);
+    beat.stdin.write("idle\n");
+    await vi.waitFor(() => expect(beat.stdout).toContain(`${agentId} is idle\n`), soon);
+    // Beyond its first lease, too, and beyond many later ones.
+    const { lastHeartbeat } = JSON.parse(await said("agents", "get", agentId, "-o", "json"));
+    await vi.waitFor(async () => {
+      expect(JSON.parse(await said("agents", "get", agentId, "-o", "json")).lastHeartbeat).not.toBe(lastHeartbeat);
+    }, soon);
+    beat.stdin.write("quit\n");
+    expect((await beat.done).code).toBe(0);
+    expect(beat.stdout).toMatch(new RegExp(`${agentId} said goodbye\n$`));
+    const last = documents(await said("agents", "transitions", agentId, "--limit", "1", "-o", "jsonl"));
+    expect(last).toMatchObject([{ cause: "TRANSITION_CAUSE_GOODBYE" }]);
+  });
+
+  test("leaves without a word where that is asked for", async () => {
+    const { agentId } = await newAgent();
+    const stdout = await said("beat", agentId, "--status", "busy", "--no-goodbye", "--duration", "1s");
+    expect(stdout).not.toContain("goodbye");
+    expect(JSON.parse(await said("agents", "get", agentId, "-o", "json"))).toMatchObject({
+      status: "AGENT_STATUS_BUSY",
+    });
+  });
+
+  test("ends when the agent is not its to beat for, and says why", async () => {
+    const { agentId } = await newAgent();
+    const nobody = await runCli(["beat", "nobody"], env());
+    expect(nobody).toMatchObject({
+      code: 4,
+      stdout: "",
+      stderr: expect.stringMatching(/^error: AGENT_NOT_FOUND: .+\n$/),
+    });
+    const stranger = await runCli(["beat", agentId, "--claw", unique("claw")], env());
+    expect(stranger).toMatchObject({ code: 5, stderr: expect.stringMatching(/^error: WRONG_CLAW: .+\n$/) });
+    const first = startCli(["beat", agentId], env());
+    await vi.waitFor(() => expect(first.stdout).toContain("beats for"), soon);
+    const second = startCli(["beat", agentId], env());
+    expect(await first.done).toMatchObject({
+      code: 5,
+      stderr: expect.stringMatching(/^error: SESSION_SUPERSEDED: .+\n$/),
+    });
+    second.signal("SIGINT");
+    expect((await second.done).code).toBe(0);
+    const unclear = await runCli(["beat", agentId, "--status", "busy", "--retry-after", "1m"], env());
+    expect(unclear).toMatchObject({ code: 2, stdout: "" });
+  });
+});
+
+describe("simulate", () => {
+  test("a few hundred agents with faults, and its summary is what the service's log says", async () => {
+    const names = unique("sim");
+    const args = ["--agents", "300", "--claws", "6", "--names", names, "--rate-limit", "0.3", "--speed", "20"];
+    const text = await said("simulate", ...args, "--duration", "8s", "--empty-accounts", "2", "-o", "json");
+    const summary = JSON.parse(text);
+    expect(summary).toMatchObject({ agents: 300, claws: 6, leasesEndedOfBeatingAgents: 0 });
+    expect(summary.clawsKilled).toBeGreaterThan(0);
+    expect(summary.leasesEnded).toBeGreaterThan(0);
+    expect(summary.claimed).toBeGreaterThan(0);
+
+    const after = ["--oldest-first", "--after", summary.afterRevision, "--limit", "all", "-o", "jsonl"];
+    const log = documents(await said("agents", "transitions", ...after)).filter(
+      ({ agentId, revision }) =>
+        String(agentId).startsWith(names) && BigInt(String(revision)) <= BigInt(summary.revision),
+    );
+    const causes: Record<string, number> = {};
+    for (const { cause } of log) {
+      const word = String(cause).replace("TRANSITION_CAUSE_", "").toLowerCase();
+      causes[word] = (causes[word] ?? 0) + 1;
+    }
+    expect(summary.causes).toEqual(causes);
+    expect(summary.transitions).toBe(log.length);
+
+    const claws = Array.from("abcdef", (letter) => ["--claw", `${names}-claw-${letter}`]).flat();
+    const fleet = JSON.parse(await said("fleet", ...claws, "-o", "json"));
+    const counts = Object.fromEntries(
+      Object(fleet).statuses.map(({ status, count = "0" }: { status: string; count?: string }) => [
+        status.replace("AGENT_STATUS_", "").toLowerCase(),
+        Number(count),
+      ]),
+    );
+    expect(counts).toMatchObject({
+      offline:
+        300 - (summary.statuses.exhausted + summary.statuses.busy + summary.statuses.idle + summary.statuses.on_call),
+    });
+  }, 90_000);
+
+  test("deletes what it made where that is asked for", async () => {
+    const names = unique("sim");
+    const text = await said(
+      "simulate",
+      "--agents",
+      "20",
+      "--claws",
+      "2",
+      "--names",
+      names,
+      "--duration",
+      "1s",
+      "--clean-up",
+    );
+    expect(text).toMatch(/^It ran for 0:0\d with 20 agents on 2 claws and saw \d+ transitions: .+\.$/m);
+    expect(text).toMatch(/^Claws killed: 0\. No lease ended of an agent that was beating\.$/m);
+    expect(await said("agents", "list", "--claw", `${names}-claw-a`, "-o", "jsonl")).toBe("");
+  });
+
+  test("refuses what cannot be", async () => {
+    for (const args of [
+      ["--agents", "1", "--claws", "2"],
+      ["--rate-limit", "2"],
+      ["--names", "a b"],
+      ["--speed", "0"],
+    ]) {
+      expect(await runCli(["simulate", ...args], env()), args.join(" ")).toMatchObject({ code: 2, stdout: "" });
+    }
+  });
+});
+
+test("a reader that has enough ends a command quietly", async () => {
+  await using stage = await openStage();
+  const { agentId } = await newAgent();
+  const run = stage.program(["agents", "watch", "-o", "jsonl"], { env: env() });
+  await vi.waitFor(() => expect(run.stdout).toContain('"snapshotComplete":true'), soon);
+  run.closeStdout();
+  await said("agents", "status", agentId, "busy");
+  expect(await run.ended).toMatchObject({ code: 0, signal: null, stderr: "" });
+});
