@@ -12,6 +12,7 @@ const top = [
   "docs/operations.md",
   "docs/authentication.md",
   "docs/clients.md",
+  "docs/cli.md",
 ];
 const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
 

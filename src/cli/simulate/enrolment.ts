@@ -1,10 +1,15 @@
 import { ensureAgent } from "../../client/agent-calls.ts";
-import { type Caller, deleteUser, listAgents } from "../../client/directory-calls.ts";
+import { CallError } from "../../client/call-error.ts";
+import { type Caller, createUser, deleteUser, listAgents } from "../../client/directory-calls.ts";
+import { pause, RetryPause } from "../../client/retry-pause.ts";
 import type { AgentView } from "../../client/views.ts";
 
 /** Calls under way at the same time: a small fleet is quick anyway, and a large one is not to wait for itself. */
 const AT_ONCE = 32;
 const LARGEST_PAGE = 1_000;
+const MOST_TRIES = 5;
+/** What is over when one waits a little. */
+const PASSING: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
 
 export interface ClawPlan {
   readonly name: string;
@@ -48,12 +53,47 @@ export async function enrol(
   }
   onProgress(all - missing.size);
   await atOnce([...missing.values()], async (plan) => {
-    const { agentId } = plan;
-    const registration = { ...plan, username: agentId, displayName: `Simulated agent ${agentId}` };
-    await ensureAgent(caller.clients, registration, caller.signal);
-    missing.delete(agentId);
+    await persistently(() => enrolOne(caller, plan), caller.signal);
+    missing.delete(plan.agentId);
     onProgress(all - missing.size);
   });
+}
+
+async function dismissOne(caller: Caller, userId: bigint): Promise<void> {
+  try {
+    await deleteUser(caller, userId);
+  } catch (error) {
+    // Deleted already, by an earlier try whose answer was lost.
+    if (!(error instanceof CallError) || error.code !== "NOT_FOUND") throw error;
+  }
+}
+
+async function enrolOne(
+  caller: Caller,
+  agent: { readonly agentId: string; readonly clawIdentifier: string },
+): Promise<void> {
+  const user = { username: agent.agentId, displayName: `Simulated agent ${agent.agentId}` };
+  try {
+    await createUser(caller, { ...user, agent });
+  } catch (error) {
+    if (!(error instanceof CallError) || error.code !== "ALREADY_EXISTS") throw error;
+    // Half of it is there: the user without the agent, or the agent on another claw.
+    await ensureAgent(caller.clients, { ...user, ...agent }, caller.signal);
+  }
+}
+
+/** Thousands of calls at once may be more than a service answers in time; each is made again, as it is wanted anyway. */
+async function persistently(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  const retry = new RetryPause();
+  for (let left = MOST_TRIES; ; left -= 1) {
+    try {
+      return await work();
+    } catch (error) {
+      const passes = error instanceof CallError && PASSING.has(error.code);
+      if (!passes || left <= 1 || signal?.aborted === true) throw error;
+      await pause(retry.next(error.retryAfterMs), signal ?? new AbortController().signal);
+    }
+  }
 }
 
 /** Deletes the users of these agents, and the agents with them. @throws CallError */
@@ -64,7 +104,7 @@ export async function dismiss(
 ): Promise<void> {
   let done = 0;
   await atOnce(agents, async ({ userId }) => {
-    await deleteUser(caller, userId);
+    await persistently(() => dismissOne(caller, userId), caller.signal);
     done += 1;
     onProgress(done);
   });
