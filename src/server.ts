@@ -21,6 +21,8 @@ import {
 } from "./rpc/doors/connection-gate.ts";
 import type { Door } from "./rpc/doors/door.ts";
 import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
+import { DEFAULT_DOOR_LIMITS } from "./rpc/doors/limits.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budget.ts";
 import { createServices } from "./rpc/doors/services.ts";
 import { createTls, type Tls } from "./rpc/doors/tls.ts";
 import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
@@ -218,6 +220,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     admission: () => (stopping.value ? drainingRefusal(1) : undefined),
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
+  const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_DOOR_LIMITS.requestMs });
   const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
   return {
     database,
@@ -244,7 +247,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     health,
     pipeline,
     tls,
-    grpcDoor: createGrpcDoor({ services, log, gate, tls }),
+    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget }),
     connectDoor: createConnectDoor({
       services,
       log,
@@ -254,6 +257,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       notes: () => brakeNotes(liveness.brake),
       gate,
       tls,
+      budget,
     }),
     stopping,
   };

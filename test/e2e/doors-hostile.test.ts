@@ -39,6 +39,10 @@ function expectRefused(address: string): Promise<void> {
   });
 }
 
+function waits(ms: number): Promise<"waits"> {
+  return new Promise((resolve) => setTimeout(() => resolve("waits"), ms));
+}
+
 /** A watch as somebody else holds it, to show that it is not disturbed. */
 async function openWatch(address: string) {
   const session = await http2Connect(address);
@@ -200,6 +204,70 @@ describe.each(DOORS)("%s", (_door, addressOf) => {
       reason: "LIMIT_EXCEEDED",
     });
     session.destroy();
+  });
+
+  test("holds only so much of messages that do not get whole, and gives it back", async () => {
+    await using doors = await startDoors({
+      receiveLimits: { connectionBytes: 400_000, totalBytes: 500_000 },
+      limits: { lingerMs: 200 },
+    });
+    const address = addressOf(doors);
+    const session = await http2Connect(address);
+    const open = Array.from({ length: 6 }, () => {
+      const call = http2Call(session, HEARTBEAT, { "content-type": "application/grpc" });
+      // A message of a megabyte, of which a tenth comes.
+      call.stream.write(Buffer.concat([Buffer.from([0]), u32(1_000_000), Buffer.alloc(100_000)]));
+      return call;
+    });
+    const refusals = await Promise.all(
+      open.map(({ response }) => Promise.race([response.then(errorIn, () => "lost" as const), waits(1_000)])),
+    );
+    const refused = refusals.filter((outcome) => outcome !== "waits");
+    expect(refused.length).toBeGreaterThanOrEqual(1);
+    expect(refused.length).toBeLessThan(6);
+    for (const error of refused) {
+      if (error === "lost") throw new Error("it was told nothing");
+      expect(failureOf(error)).toMatchObject({
+        code: Code.ResourceExhausted,
+        reason: "LIMIT_EXCEEDED",
+        retryMs: 1_000,
+      });
+    }
+    // Whole messages hold nothing: they pass meanwhile.
+    await expectServed(address);
+    session.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("counts bytes that come one by one for what they cost", async () => {
+    await using doors = await startDoors({ receiveLimits: { connectionBytes: 500_000 } });
+    const address = addressOf(doors);
+    const hostile = await rawHttp2(address);
+    const headers = headerBlock(grpcHeaders(HEARTBEAT));
+    await hostile.send(
+      frame(frames.HEADERS, frames.END_HEADERS, 1, headers),
+      frame(frames.DATA, 0, 1, Buffer.concat([Buffer.from([0]), u32(1_000_000)])),
+    );
+    const ended = (): boolean =>
+      hostile.received.some(({ type, stream, flags }) => {
+        return (
+          stream === 1 && (type === frames.RST_STREAM || (type === frames.HEADERS && (flags & frames.END_STREAM) > 0))
+        );
+      });
+    await repeat(hostile, 20_000, () => (ended() ? Buffer.alloc(0) : frame(frames.DATA, 0, 1, Buffer.from([1]))));
+    await eventually("the call is over", ended);
+    hostile.socket.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("gives up a message on a stream that does not get whole in time", async () => {
+    await using doors = await startDoors({ receiveLimits: { messageMs: 200 } });
+    const session = await http2Connect(addressOf(doors));
+    const { response, stream } = http2Call(session, HEARTBEAT, { "content-type": "application/grpc" });
+    stream.write(Buffer.concat([envelope(""), Buffer.from([0, 0])]));
+    expect(failureOf(errorIn(await response))).toMatchObject({ code: Code.DeadlineExceeded });
+    session.destroy();
+    expect(doors.budget.total).toBe(0);
   });
 
   test("lets no more connections in than it may, and takes new ones when some are gone", async () => {

@@ -15,6 +15,8 @@ import {
 } from "../../src/rpc/doors/connection-gate.ts";
 import type { Door } from "../../src/rpc/doors/door.ts";
 import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
+import { DEFAULT_DOOR_LIMITS } from "../../src/rpc/doors/limits.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../../src/rpc/doors/receive-budget.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
@@ -130,6 +132,7 @@ export interface RunningDoors extends AsyncDisposable {
   readonly seen: Seen;
   readonly logged: string[];
   readonly gate: ConnectionGate;
+  readonly budget: ReceiveBudget;
   readonly tls: Tls | undefined;
   refuse: Refusal | undefined;
 }
@@ -137,6 +140,7 @@ export interface RunningDoors extends AsyncDisposable {
 interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | "admission">> {
   readonly limits?: Parameters<typeof createConnectDoor>[0]["limits"];
   readonly connectionLimits?: Partial<ConnectionLimits>;
+  readonly receiveLimits?: Partial<ReceiveLimits>;
   readonly tls?: Omit<TlsOptions, "log">;
 }
 
@@ -144,6 +148,7 @@ interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | 
 export async function startDoors({
   limits = {},
   connectionLimits = {},
+  receiveLimits = {},
   tls: tlsSettings,
   ...pipelineOptions
 }: DoorOptions = {}): Promise<RunningDoors> {
@@ -161,8 +166,13 @@ export async function startDoors({
   ];
   const gate = createConnectionGate({ ...DEFAULT_CONNECTION_LIMITS, ...connectionLimits }, log);
   const tls = tlsSettings === undefined ? undefined : createTls({ ...tlsSettings, log });
-  const grpcDoor = createGrpcDoor({ services, log, gate, tls, limits });
-  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls, limits });
+  const budget = new ReceiveBudget({
+    ...DEFAULT_RECEIVE_LIMITS,
+    messageMs: limits.requestMs ?? DEFAULT_DOOR_LIMITS.requestMs,
+    ...receiveLimits,
+  });
+  const grpcDoor = createGrpcDoor({ services, log, gate, tls, limits, budget });
+  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls, limits, budget });
   return {
     grpcAddress: await grpcDoor.start("127.0.0.1:0"),
     connectAddress: await connectDoor.start("127.0.0.1:0"),
@@ -173,6 +183,7 @@ export async function startDoors({
     seen,
     logged,
     gate,
+    budget,
     tls,
     get refuse() {
       return admission.refuse;

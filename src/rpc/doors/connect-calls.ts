@@ -20,6 +20,7 @@ import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universa
 import { sendResponse } from "./node-response.ts";
 import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
+import type { ReceiveBudget } from "./receive-budget.ts";
 
 /** The calls of the Connect door. */
 export interface ConnectCalls {
@@ -37,6 +38,7 @@ export function createConnectCalls(
   log: Logger,
   limits: DoorLimits,
   peers: Peers,
+  budget: ReceiveBudget,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
@@ -84,6 +86,7 @@ export function createConnectCalls(
       res,
       streamsIn ? undefined : limits.requestMs,
       peers.valuesFor(connectionOf(req)),
+      budget,
     );
     const response = await handler(request);
     // These two the library answers with nothing but a number.

@@ -23,6 +23,7 @@ import { connectionOf, type NodeRequest, type NodeResponse } from "./node-reques
 import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
 import type { Tls } from "./tls.ts";
 
 export interface ConnectDoorLimits extends DoorLimits {
@@ -56,6 +57,8 @@ export interface ConnectDoorOptions {
   /** Lets in who may read `GET /metrics`; throws, or rejects with, the refusal of anybody else. Default: everybody may. */
   readonly mayReadMetrics?: (credentials: Credentials) => void | Promise<void>;
   readonly limits?: Partial<ConnectDoorLimits>;
+  /** What is held of messages on their way; one of the door's own unless given. */
+  readonly budget?: ReceiveBudget;
 }
 
 const DEFAULT_LIMITS: ConnectDoorLimits = {
@@ -75,12 +78,13 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { log } = options;
   const peers = new Peers();
+  const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
   const mayReadMetrics = (req: NodeRequest): void | Promise<void> => {
     const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
     return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
   };
   const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
-  const calls = createConnectCalls(options.services, log, limits, peers);
+  const calls = createConnectCalls(options.services, log, limits, peers, budget);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();

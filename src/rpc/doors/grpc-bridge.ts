@@ -44,6 +44,8 @@ export interface CallTransport {
   isReset(): boolean;
   /** What is known of the caller before it says anything: where it calls from. */
   contextValues(): ContextValues;
+  /** Hears of a message that is too much, or too slow, to be waited for. */
+  onRefused(listener: (error: ConnectError) => void): void;
 }
 
 /** Messages that wait to be written before the handler is not asked for more, in bytes. */
@@ -116,6 +118,7 @@ class BridgedCall {
   }
 
   start(): void {
+    this.#transport.onRefused((error) => this.#fail(error));
     this.#call.start({
       onReceiveMetadata: (metadata: Metadata) => this.#onHeaders(metadata),
       onReceiveMessage: (bytes: Buffer) => this.#onMessage(bytes),

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
@@ -14,6 +14,7 @@ import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, 
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import { Peers } from "./peers.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
 import type { Tls } from "./tls.ts";
 
 export interface GrpcDoorOptions {
@@ -25,11 +26,18 @@ export interface GrpcDoorOptions {
   /** Without it all is in cleartext. */
   readonly tls?: Tls | undefined;
   readonly limits?: Partial<DoorLimits>;
+  /** What is held of messages on their way; one of the door's own unless given. */
+  readonly budget?: ReceiveBudget;
 }
 
+/** How long a status has to leave before its stream is reset, in milliseconds. */
+const STATUS_MS = 100;
+
 /** The gRPC door: HTTP/2, in cleartext or TLS, binary protobuf, on grpc-js. */
-export function createGrpcDoor({ services, log, gate, tls, limits: given }: GrpcDoorOptions): Door {
-  const limits = { ...DEFAULT_DOOR_LIMITS, ...given };
+export function createGrpcDoor(options: GrpcDoorOptions): Door {
+  const { services, log, gate, tls } = options;
+  const limits = { ...DEFAULT_DOOR_LIMITS, ...options.limits };
+  const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
   const bridge = createGrpcBridge(services, limits);
   const paths = new Set(
     services.flatMap(({ service }) => service.methods.map((m) => `/${service.typeName}/${m.name}`)),
@@ -52,8 +60,22 @@ export function createGrpcDoor({ services, log, gate, tls, limits: given }: Grpc
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
+      onRefused: (listener) => {
+        if (stream !== undefined) receive(stream, listener);
+      },
     });
   };
+
+  /** Watches what a call holds of messages on their way. grpc-js has paused the stream already, and lets it flow. */
+  function receive(stream: ServerHttp2Stream, refuse: (error: ConnectError) => void): void {
+    const receiving = budget.request(stream.session, true, (error) => {
+      refuse(error);
+      // What still comes would be held, too; the status has had its turn.
+      setTimeout(() => stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), STATUS_MS).unref();
+    });
+    stream.on("data", (piece: Uint8Array) => receiving.add(piece));
+    stream.once("close", () => receiving.close());
+  }
 
   const grpc = createGrpcJsServer(
     {

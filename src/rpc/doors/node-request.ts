@@ -5,6 +5,7 @@ import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { CANCELLED, DEADLINE_EXCEEDED } from "../errors.ts";
 import { MAX_TIMER_MS } from "./limits.ts";
+import type { ReceiveBudget, Receiving } from "./receive-budget.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
 
@@ -29,12 +30,13 @@ export function universalRequest(
   res: NodeResponse,
   requestMs: number | undefined,
   contextValues: ContextValues,
+  budget: ReceiveBudget,
 ): UniversalServerRequest {
   const header = webHeaders(req);
   clampTimeout(header, "connect-timeout-ms", /^\d{1,10}$/, () => 1, String(MAX_TIMER_MS));
   clampTimeout(header, "grpc-timeout", /^\d{1,8}[HMS]$/, msPerUnit, `${Math.floor(MAX_TIMER_MS / 1_000)}S`);
   const controller = new AbortController();
-  const body = new RequestBody(req, requestMs);
+  const body = new RequestBody(req, requestMs, budget);
   // A client may leave its side open after the answer: nobody waits for its bytes then. Node reports the answer's end at
   // the stream of HTTP/2, and at its response only when both sides are closed.
   (res.stream ?? res).once("finish", () => body.close());
@@ -92,6 +94,7 @@ function clampTimeout(
  */
 class RequestBody implements AsyncIterableIterator<Uint8Array> {
   readonly #req: NodeRequest;
+  readonly #receiving: Receiving;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
   #closed = false;
@@ -99,8 +102,10 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
   #wake: (() => void) | undefined;
   readonly #onReadable = (): void => this.#wake?.();
 
-  constructor(req: NodeRequest, requestMs: number | undefined) {
+  constructor(req: NodeRequest, requestMs: number | undefined, budget: ReceiveBudget) {
     this.#req = req;
+    const enveloped = /^application\/(grpc|connect\+)/i.test(req.headers["content-type"] ?? "");
+    this.#receiving = budget.request(connectionOf(req), enveloped, (error) => this.#fail(error));
     req.on("readable", this.#onReadable);
     req.once("end", () => {
       this.#ended = true;
@@ -117,6 +122,7 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
   /** The call is over: whoever still waits for bytes learns that none will come. */
   close(): void {
     clearTimeout(this.#timer);
+    this.#receiving.close();
     if (this.#ended || this.#closed) return;
     this.#closed = true;
     this.#fail(CANCELLED);
@@ -129,7 +135,11 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure;
       const chunk: unknown = this.#req.read();
-      if (chunk instanceof Uint8Array) return { done: false, value: chunk };
+      if (chunk instanceof Uint8Array) {
+        this.#receiving.add(chunk);
+        if (this.#failure !== undefined) throw this.#failure;
+        return { done: false, value: chunk };
+      }
       if (this.#ended) {
         if (brokenOff(this.#req)) throw CANCELLED;
         return { done: true, value: undefined };
