@@ -11,8 +11,8 @@ import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import pg from "pg";
 import { HeartbeatStream } from "../src/client/heartbeat-stream.ts";
+import { watchAgents } from "../src/client/node-watch.ts";
 import { createServiceClients } from "../src/client/transport.ts";
-import { watchAgents } from "../src/client/watch-stream.ts";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 
@@ -56,10 +56,9 @@ function nowMicros(): number {
 /** A thread of its own: what the fleet costs this process must not make the watcher late. */
 async function watch({ address, watchers }: { address: string; watchers: number }): Promise<void> {
   const follow = async (first: boolean): Promise<void> => {
-    const clients = createServiceClients({ address });
-    for await (const event of watchAgents({ clients, signal: new AbortController().signal })) {
+    for await (const event of watchAgents({ address })) {
       const knownAt = nowMicros();
-      if (event.kind === "bookmark" && event.snapshotComplete && first) parentPort?.postMessage("ready");
+      if (event.kind === "snapshot" && first) parentPort?.postMessage("ready");
       if (event.kind !== "changes") continue;
       const seen = event.changes.flatMap(({ agent: { agentId }, transition: { cause, occurredAt } }): Seen[] =>
         cause === "lease_expired" ? [{ agentId, committedAt: occurredAt, knownAt }] : [],

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "../../client/address.ts";
+import { baseUrlOf } from "../../client/transport.ts";
 import { durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
