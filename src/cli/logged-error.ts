@@ -55,12 +55,12 @@ const OWN_TYPES = new Set([
   "EmbeddedPostgresError",
 ]);
 
-/** Whether somebody else wrote the message. A plain `Error` may be anybody's: it is ours when it was made in our files. */
+/** Whether somebody else wrote the message. A plain `Error` may be anybody's: it is not ours when a package made it. */
 function isForeign(error: Error): boolean {
   if (textOf(error, "code") !== undefined || textOf(error, "severity") !== undefined) return true;
   const type = error.constructor.name;
   if (OWN_TYPES.has(type)) return false;
-  return type !== "Error" || !OUR_FILE.test(firstFrame(error));
+  return type !== "Error" || /[\\/]node_modules[\\/]/.test(firstFrame(error));
 }
 
 function firstFrame({ stack = "" }: Error): string {
