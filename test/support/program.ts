@@ -36,7 +36,7 @@ export interface Running {
 }
 
 export interface Serving extends Running {
-  /** `http://host:port` of the two doors. */
+  /** `http://host:port` of the two doors, `https` with TLS. */
   readonly grpc: string;
   readonly http: string;
 }
@@ -144,7 +144,7 @@ export async function serves(running: Running): Promise<Serving> {
   });
   const [, grpc = "", http = ""] = await Promise.race([
     ended,
-    vi.waitFor(() => read(running, /^gRPC {2}(http:\S+)\nHTTP {2}(http:\S+)\n/m), {
+    vi.waitFor(() => read(running, /^gRPC {2}(https?:\S+)\nHTTP {2}(https?:\S+)\n/m), {
       timeout: DEADLINE_MS,
       interval: 20,
     }),
