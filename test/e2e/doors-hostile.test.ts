@@ -1,8 +1,10 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
+import { GetAgentRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import * as frames from "../support/http2-frames.ts";
 import { frame, grpcHeaders, headerBlock, type RawHttp2, rawHttp2 } from "../support/http2-frames.ts";
 import { failureOf } from "../support/rpc-clients.ts";
@@ -13,6 +15,11 @@ const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
 const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
 const WATCH = "/harborforge.agents.v1.AgentService/WatchAgents";
 
+/** A question for an agent that the fake handlers answer. */
+const REQUEST = envelope(
+  toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key: { case: "agentId", value: "a" } })),
+);
+
 const DOORS = [
   ["the gRPC door", (doors: RunningDoors) => doors.grpcAddress],
   ["the Connect door", (doors: RunningDoors) => doors.connectAddress],
@@ -22,7 +29,7 @@ const DOORS = [
 async function expectServed(address: string): Promise<void> {
   const session = await http2Connect(address);
   const { response, stream } = http2Call(session, GET_AGENT, { "content-type": "application/grpc" });
-  stream.end(envelope(""));
+  stream.end(REQUEST);
   const { headers, trailers } = await response;
   session.destroy();
   expect(trailers.get("grpc-status") ?? headers.get("grpc-status")).toBe("0");
@@ -189,7 +196,7 @@ describe.each(DOORS)("%s", (_door, addressOf) => {
       metadata: { limit: "maxMessageBytes", maxMessageBytes: "1048576" },
     });
     const next = http2Call(session, GET_AGENT, { "content-type": "application/grpc" });
-    next.stream.end(envelope(""));
+    next.stream.end(REQUEST);
     expect((await next.response).trailers.get("grpc-status")).toBe("0");
     session.destroy();
   });
@@ -360,7 +367,7 @@ describe.each(DOORS)("%s limits a caller", (_door, addressOf) => {
   async function getAgent(address: string, path = GET_AGENT) {
     const session = await http2Connect(address);
     const { response, stream } = http2Call(session, path, { "content-type": "application/grpc" });
-    stream.end(envelope(""));
+    stream.end(path === GET_AGENT ? REQUEST : envelope(""));
     const answer = await response;
     session.destroy();
     return answer;
