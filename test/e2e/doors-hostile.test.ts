@@ -13,6 +13,7 @@ import { envelope, errorIn, http1, http2Call, http2Connect, tcp } from "../suppo
 
 const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
 const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
+const SEND_HEARTBEAT = "/harborforge.agents.v1.AgentService/SendHeartbeat";
 const WATCH = "/harborforge.agents.v1.AgentService/WatchAgents";
 
 /** A question for an agent that the fake handlers answer. */
@@ -201,6 +202,28 @@ describe.each(DOORS)("%s", (_door, addressOf) => {
     session.destroy();
   });
 
+  test.each([
+    ["as it is", (bytes: Uint8Array) => envelope(bytes), {}],
+    ["compressed", (bytes: Uint8Array) => envelope(gzipSync(bytes), 1), { "grpc-encoding": "gzip" }],
+  ] as const)("refuses half a million empty values before it reads them (%s)", async (_how, wrap, headers) => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    // Field 2 or 1, of no length: two bytes each.
+    for (const [path, tag] of [
+      [HEARTBEAT, 0x12],
+      [SEND_HEARTBEAT, 0x0a],
+    ] as const) {
+      const { response, stream } = http2Call(session, path, { "content-type": "application/grpc", ...headers });
+      stream.end(wrap(Buffer.alloc(1_000_000, Buffer.from([tag, 0]))));
+      expect(failureOf(errorIn(await response))).toMatchObject({
+        code: Code.ResourceExhausted,
+        reason: "LIMIT_EXCEEDED",
+        metadata: { limit: "maxMessageValues", maxMessageValues: "32768" },
+      });
+    }
+    session.destroy();
+  });
+
   test("refuses a message that announces 4 GiB before it comes", async () => {
     await using doors = await startDoors();
     const session = await http2Connect(addressOf(doors));
@@ -305,6 +328,24 @@ describe.each(DOORS)("%s", (_door, addressOf) => {
 });
 
 describe("the Connect door, over HTTP/1.1", () => {
+  test.each([
+    ["JSON", "application/json", {}, Buffer.from(`{"beats":[${"{},".repeat(300_000)}{}]}`)],
+    ["binary", "application/proto", {}, Buffer.alloc(1_000_000, Buffer.from([0x0a, 0]))],
+    [
+      "binary, compressed",
+      "application/proto",
+      { "content-encoding": "gzip" },
+      gzipSync(Buffer.alloc(1_000_000, Buffer.from([0x0a, 0]))),
+    ],
+  ])("refuses half a million empty values before it reads them (%s)", async (_how, type, headers, body) => {
+    await using doors = await startDoors();
+    const answer = await http1(doors.connectAddress, SEND_HEARTBEAT, {
+      headers: { "content-type": type, ...headers },
+      body,
+    });
+    expect(failureOf(errorIn(answer))).toMatchObject({ code: Code.ResourceExhausted, reason: "LIMIT_EXCEEDED" });
+  });
+
   test("gives up slow headers, slow bodies, and who says nothing", async () => {
     await using doors = await startDoors({
       limits: { headersMs: 300, wholeRequestMs: 600, sniffMs: 300, keepAliveMs: 300, requestMs: 400 },

@@ -21,6 +21,7 @@ import { sendResponse } from "./node-response.ts";
 import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
 import type { ReceiveBudget } from "./receive-budget.ts";
+import { wholeMessages } from "./whole-messages.ts";
 
 /** The calls of the Connect door. */
 export interface ConnectCalls {
@@ -32,6 +33,8 @@ export interface ConnectCalls {
 const COMPRESS_MIN_BYTES = 16_384;
 
 const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
+
+const BINARY_CONTENT_TYPE = /^application\/(grpc(-web)?(\+proto)?|connect\+proto|proto)\s*(;|$)/i;
 
 export function createConnectCalls(
   services: readonly ServiceImplSpec[],
@@ -88,6 +91,13 @@ export function createConnectCalls(
       peers.valuesFor(connectionOf(req)),
       budget,
     );
+    // JSON is counted where it is read. By GET a message is no longer than headers may be.
+    if (BINARY_CONTENT_TYPE.test(contentType ?? "")) {
+      request.body = wholeMessages(request.body, handler.method.input, {
+        enveloped: !/^application\/proto/i.test(contentType ?? ""),
+        compressed: request.header.get("content-encoding") === "gzip",
+      });
+    }
     const response = await handler(request);
     // These two the library answers with nothing but a number.
     if (response.status === 405 && response.body === undefined) {

@@ -16,6 +16,7 @@ import {
 } from "@grpc/grpc-js";
 import { encoded } from "../encoded.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "../errors.ts";
+import { hasTooManyValues, tooManyValues } from "../value-limit.ts";
 import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
 import type { DoorLimits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
@@ -149,6 +150,10 @@ class BridgedCall {
 
   #onMessage(bytes: Buffer): void {
     if (this.#over) return;
+    if (hasTooManyValues(this.#spec.method.input, bytes)) {
+      this.#fail(tooManyValues());
+      return;
+    }
     let message: MessageShape<DescMessage>;
     try {
       message = fromBinary(this.#spec.method.input, bytes);

@@ -31,7 +31,7 @@ export function universalRequest(
   requestMs: number | undefined,
   contextValues: ContextValues,
   budget: ReceiveBudget,
-): UniversalServerRequest {
+): UniversalServerRequest & { body: AsyncIterable<Uint8Array> } {
   const header = webHeaders(req);
   clampTimeout(header, "connect-timeout-ms", /^\d{1,10}$/, () => 1, String(MAX_TIMER_MS));
   clampTimeout(header, "grpc-timeout", /^\d{1,8}[HMS]$/, msPerUnit, `${Math.floor(MAX_TIMER_MS / 1_000)}S`);

@@ -3,6 +3,7 @@ import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/p
 import { Code } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { fromLibrary, fromRefusal } from "../errors.ts";
+import { hasTooManyJsonValues, tooManyValues } from "../value-limit.ts";
 import { compileJsonCheck } from "./check.ts";
 
 interface TextDecoding {
@@ -22,6 +23,7 @@ export function jsonRequestOptions(input: DescMessage): JsonRequestOptions {
   const utf8 = new TextDecoder("utf-8", { fatal: true });
   const check = compileJsonCheck(input);
   const decode = (bytes?: Uint8Array): string => {
+    if (bytes !== undefined && hasTooManyJsonValues(bytes)) throw tooManyValues();
     const text = readText(utf8, bytes);
     const json = parse(text);
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
