@@ -24,6 +24,7 @@ const NEED_NO_RULE: ReadonlySet<string> = new Set([
   // Any number will do: the greater wins.
   "HeartbeatRequest.generation",
   // Opaque to callers: what is none is INVALID_PAGE_TOKEN, by the check that the token itself carries.
+  "ListTokensRequest.page_token",
   "ListUsersRequest.page_token",
   "ListAgentsRequest.page_token",
   "ListAgentTransitionsRequest.page_token",
