@@ -291,6 +291,16 @@ export function exposed(
   }
 }
 
+/** Whom certificates stand for is of no use where nobody is asked for one. */
+export function unasked(access: AccessChoice, clientCert: "none" | "optional" | "required", wrong: Wrong): void {
+  if (access.kind === "open" || access.certificatePrincipals === undefined || clientCert !== "none") return;
+  const { env } = ACCESS_SETTINGS.certificatePrincipals;
+  wrong(
+    env,
+    `${env} is set, but no client is asked for a certificate: set HARBORFORGE_TLS_CLIENT_CERT to optional or required.`,
+  );
+}
+
 /** By its name or number alone: no resolver is asked who might say something else tomorrow. */
 export function isLoopback(host: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, "");

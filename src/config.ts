@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { ACCESS_SETTINGS, type AccessChoice, accessOf, exposed } from "./config-access.ts";
+import { ACCESS_SETTINGS, type AccessChoice, accessOf, exposed, unasked } from "./config-access.ts";
 import { address, duration, type Facts, oneOf, type Setting, wholeNumber } from "./config-setting.ts";
 import { type Address, isDatabaseUrl } from "./config-values.ts";
 
@@ -453,6 +453,7 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
       { name: SETTINGS.httpAddress.env, address: config.httpAddress },
     ];
     exposed(doors, config.access, config.tls !== undefined, wrong);
+    unasked(config.access, config.tls?.clientCert ?? "none", wrong);
   }
   if (problems.length > 0) throw new ConfigError(problems);
   Object.freeze(config.database);

@@ -81,7 +81,7 @@ export class JwtCheck {
     } catch (error) {
       throw this.#refusal(error, text);
     }
-    const expiresAt = Math.min(payload.exp ?? 0, LATEST_SECONDS) * 1_000_000;
+    const expiresAt = Math.floor(Math.min(payload.exp ?? 0, LATEST_SECONDS) * 1_000_000);
     // The tolerance is for tokens that are too new: a right that has ended is not stretched.
     if (expiresAt <= now()) throw unauthenticated(EXPIRED);
     const claimed = principalOfClaims(payload, claims, roleNames);

@@ -90,7 +90,9 @@ test("a door that others can reach is not opened to everybody, nor to credential
     start({
       HARBORFORGE_AUTH: "required",
       HARBORFORGE_TLS_IN_FRONT: "yes",
-      HARBORFORGE_CERTIFICATE_PRINCIPALS: "/nowhere.json",
+      HARBORFORGE_JWT_JWKS: "/nowhere.json",
+      HARBORFORGE_JWT_ISSUER: "https://id.example.org",
+      HARBORFORGE_JWT_AUDIENCE: "agents",
     }).ended,
   ]);
   expect(open).toMatchObject({ code: 2, stdout: "" });
@@ -98,9 +100,7 @@ test("a door that others can reach is not opened to everybody, nor to credential
   expect(cleartext).toMatchObject({ code: 2, stdout: "" });
   expect(cleartext.stderr).toMatch(/^HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:0, .*HARBORFORGE_TLS_CERT_FILE.*\n$/);
   expect(missing).toMatchObject({ code: 2, stdout: "" });
-  expect(missing.stderr).toMatch(
-    /^The file \/nowhere\.json of HARBORFORGE_CERTIFICATE_PRINCIPALS cannot be read: .*\n$/,
-  );
+  expect(missing.stderr).toMatch(/^The file of HARBORFORGE_JWT_JWKS cannot be used: .*\/nowhere\.json.*\n$/);
 
   const serving = await stage.serve({
     env: {

@@ -446,6 +446,8 @@ describe("credentials", () => {
     expect(errorOf(() => load({ ...required, HARBORFORGE_JWT_JWKS: "keys.json" })).message).toBe(
       "JSON Web Tokens cannot be checked without HARBORFORGE_JWT_ISSUER and HARBORFORGE_JWT_AUDIENCE: set them, too.",
     );
+    const certificates = { ...required, HARBORFORGE_CERTIFICATE_PRINCIPALS: "x" };
+    expect(errorOf(() => load(certificates)).message).toContain("HARBORFORGE_TLS_CLIENT_CERT to optional or required");
     expect(errorOf(() => load({ HARBORFORGE_JWT_ISSUER: "x" })).message).toMatch(/^HARBORFORGE_JWT_ISSUER is set, but/);
     expect(errorOf(() => load({ HARBORFORGE_CERTIFICATE_PRINCIPALS: "x" })).message).toContain(
       "HARBORFORGE_AUTH=required",

@@ -1,5 +1,12 @@
 import { create } from "@bufbuild/protobuf";
-import { Code, createHandlerContext, type MethodImplSpec, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  createHandlerContext,
+  type HandlerContext,
+  type MethodImplSpec,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
@@ -9,7 +16,7 @@ import {
   WatchAgentsRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { ANYONE, type Principal } from "../../src/domain/principal.ts";
+import { ANYONE, type Authenticate, type Caller, type Principal, unauthenticated } from "../../src/domain/principal.ts";
 import { principalKey } from "../../src/rpc/call-values.ts";
 import { createHealth } from "../../src/rpc/health.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
@@ -195,3 +202,122 @@ describe("health", () => {
     expect(changes).toEqual([false, true]);
   });
 });
+
+describe("a caller", () => {
+  const principal = (name: string): Principal => ({ role: "viewer", name, credential: "test", expiresAt: undefined });
+  const rule = () => ({ who: new Set(["viewer"] as const) });
+  const accessBy = (authenticate: Authenticate) => ({ access: { authenticate, rule, audit: () => undefined } });
+  const LIMITS = { requestsPerSecond: 1, streamsPerCaller: 1 };
+
+  async function codes(call: () => Promise<unknown>, times: number): Promise<(string | undefined)[]> {
+    const found: (string | undefined)[] = [];
+    for (let n = 0; n < times; n += 1) {
+      found.push(
+        await call().then(
+          () => undefined,
+          (error: unknown) => Code[ConnectError.from(error).code],
+        ),
+      );
+    }
+    return found;
+  }
+
+  test("that is known counts for itself, however many it shares an address with; who is not, for the address", async () => {
+    let who: string | undefined = "ada";
+    const authenticate: Authenticate = () => {
+      if (who === undefined) throw unauthenticated("who are you?");
+      return { principal: principal(who) };
+    };
+    const { get } = setUp({ getAgent: () => ({}) }, { ...accessBy(authenticate), callLimits: LIMITS });
+    // Twice as many at once as a second allows.
+    expect(await codes(async () => await get(), 3)).toEqual([undefined, undefined, "ResourceExhausted"]);
+    who = "bob";
+    expect(await codes(async () => await get(), 3)).toEqual([undefined, undefined, "ResourceExhausted"]);
+    who = undefined;
+    expect(await codes(async () => await get(), 3)).toEqual([
+      "Unauthenticated",
+      "Unauthenticated",
+      "ResourceExhausted",
+    ]);
+  });
+
+  test("has its streams counted over all of its connections", async () => {
+    const authenticate: Authenticate = async () => ({ principal: principal("ada") });
+    const { watch } = setUp(
+      { watchAgents: forever },
+      { ...accessBy(authenticate), callLimits: { ...LIMITS, requestsPerSecond: 100 } },
+    );
+    const first = watch();
+    await first.next();
+    await expect(watch().next()).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    await first.return?.();
+    await watch().next();
+  });
+
+  test("that goes before it is known starts no handler", async () => {
+    let known: ((caller: Caller) => void) | undefined;
+    const authenticate: Authenticate = () =>
+      new Promise((resolve) => {
+        known = resolve;
+      });
+    let started = 0;
+    const { watch, pipeline } = setUp(
+      {
+        watchAgents: async function* watchAgents() {
+          started += 1;
+          yield {};
+        },
+      },
+      accessBy(authenticate),
+    );
+    const stream = watch();
+    const pending = stream.next();
+    pipeline.endStreams(new Refusal("DRAINING", "go elsewhere"));
+    await expect(pending).rejects.toMatchObject({ code: Code.Unavailable });
+    known?.({ principal: principal("ada") });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(started).toBe(0);
+    expect(pipeline.openStreams.size).toBe(0);
+  });
+
+  test("whose credential has ended already opens no stream; one that ends later ends it, and is then forgotten", async () => {
+    const ends: ((refusal: Refusal) => void)[] = [];
+    let forgotten = 0;
+    let ended = true;
+    const authenticate: Authenticate = () => ({
+      principal: principal("ada"),
+      whileValid: (end) => {
+        if (ended) end(unauthenticated("over"));
+        else ends.push(end);
+        return () => {
+          forgotten += 1;
+        };
+      },
+    });
+    const { watch, pipeline } = setUp({ watchAgents: forever }, accessBy(authenticate));
+    await expect(watch().next()).rejects.toMatchObject({ code: Code.Unauthenticated });
+    ended = false;
+    const stream = watch();
+    await stream.next();
+    const next = stream.next();
+    ends[0]?.(unauthenticated("over"));
+    await expect(next).rejects.toMatchObject({ code: Code.Unauthenticated });
+    expect(forgotten).toBe(1);
+    expect(pipeline.openStreams.size).toBe(0);
+  });
+
+  test("of a method that nobody thought of is nobody, whoever it is", async () => {
+    const access = {
+      authenticate: () => ({ principal: principal("ada") }),
+      rule: () => undefined,
+      audit: () => undefined,
+    };
+    const { get } = setUp({ getAgent: () => ({}) }, { access });
+    await expect(get()).rejects.toMatchObject({ code: Code.PermissionDenied });
+  });
+});
+
+async function* forever(_request: unknown, { signal }: HandlerContext): AsyncGenerator<object> {
+  yield {};
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+}
