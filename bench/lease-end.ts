@@ -206,6 +206,9 @@ async function main(): Promise<void> {
   );
 }
 
+// What was started is ended on the way out.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+
 if (!isMainThread) await watch(workerData);
 else if (values.help) console.log(HELP);
 else await main();
