@@ -8,7 +8,7 @@ export default defineConfig({
     // Processes, not threads: a file that dies takes no other with it, and SIGTERM and uid are a process's own.
     pool: "forks",
     // Of tests that say that they may run side by side: those wait for leases mostly.
-    maxConcurrency: 8,
+    maxConcurrency: 5,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // A cluster with work in its buffers stops in its own time.
