@@ -1,10 +1,11 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import { authorised, type Token } from "./token.ts";
 
-/** Typed callers of both services. */
+/** Typed callers of the services that every program needs. */
 export interface ServiceClients {
   readonly agents: Client<typeof AgentService>;
   readonly users: Client<typeof UserService>;
@@ -12,6 +13,7 @@ export interface ServiceClients {
 
 /** Callers on one connection at a time, which ends with them. */
 export interface ConnectedClients extends ServiceClients, Disposable {
+  readonly tokens: Client<typeof TokenService>;
   /** Whether the other end of the connection answers at all, whatever it says: a question that needs no database. */
   isAnswered(withinMs: number): Promise<boolean>;
   /**
@@ -37,6 +39,7 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
     return {
       agents: createClient(AgentService, called),
       users: createClient(UserService, called),
+      tokens: createClient(TokenService, called),
       health: createClient(Health, called),
       giveUp,
     };
@@ -58,6 +61,9 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
     },
     get users() {
       return current().users;
+    },
+    get tokens() {
+      return current().tokens;
     },
     isAnswered: (withinMs) => withAnswer(current().health, withinMs),
     reconnect() {
