@@ -134,3 +134,32 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
     signal: AbortSignal.timeout(PATIENCE_MS),
   });
 });
+
+const SLEEPER = `
+import { createHeartbeatClient } from "${new URL("../../src/client/index.ts", import.meta.url)}";
+const claw = createHeartbeatClient({ address: process.env.ADDRESS, claw: "claw-1" });
+await claw.agent("sleeper").busy();
+console.log("beats");
+`;
+
+test("a client whose machine slept until its lease was over is back as soon as it wakes, with what it said", {
+  timeout: 120_000,
+}, async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  const env = { DATABASE_URL: database.url, HARBORFORGE_HEARTBEAT_INTERVAL: "1s" };
+  const serving = await stage.serve({ env });
+  const ADDRESS = new URL(serving.grpc).host;
+  using service = createServiceClients({ address: ADDRESS });
+  await service.users.createUser({ username: "sleeper", agentId: "sleeper", clawIdentifier: "claw-1" });
+  await using cache = createAgentCache({ address: ADDRESS });
+  const becomes = (status: string) =>
+    cache.waitFor(({ get }) => get("sleeper")?.status === status, { signal: AbortSignal.timeout(PATIENCE_MS) });
+  const sleeper = stage.run(process.execPath, ["--input-type=module", "--eval", SLEEPER], { env: { ADDRESS } });
+  await becomes("busy");
+  sleeper.kill("SIGSTOP");
+  await becomes("offline");
+  sleeper.kill("SIGCONT");
+  await becomes("busy");
+  expect(sleeper.stderr).toBe("");
+});
