@@ -52,8 +52,7 @@ export class Callers {
     try {
       raw = attempt.http === 1 ? await this.#http1(attempt) : await this.#http2(attempt);
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? String(error.code) : "";
-      return { kind: "cut", why: code === "" ? String(error) : code };
+      return { kind: "cut", why: error instanceof Error ? error.message : String(error) };
     }
     if (raw === "silent" || raw === "going-on") return { kind: raw };
     return read(raw);

@@ -58,6 +58,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   let next = 0;
   let early = 0;
   let most = 0;
+  let cuts = 0;
 
   const violation = (kind: string, input: number, what: string): void => {
     if (!violations.has(kind)) violations.set(kind, `${kind} (input ${input}): ${what}`);
@@ -101,6 +102,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
         return;
       case "cut":
         // A connection is shared: whoever breaks its rules ends it for the others on it.
+        cuts += 1;
         count(`cut: ${answer.why}`);
         return;
       default:
@@ -136,7 +138,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       if (!(await isServing(address))) violation("the next call is not served", input, address);
     }
     options.onLine?.(
-      `${input} inputs, ${Math.round(performance.now() - startedAt)} ms, ${memory ?? "?"} MB, ${violations.size} violations`,
+      `${input} inputs, ${Math.round(performance.now() - startedAt)} ms, ${memory ?? "?"} MB, ${cuts} cut, ${violations.size} violations`,
     );
   }
 
