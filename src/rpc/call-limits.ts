@@ -9,10 +9,11 @@ export interface CallLimits {
 }
 
 /**
- * A unary call costs 100 to 500 µs of CPU: 5 000 a second are about what one core serves, so that one caller cannot take
- * more than that from the others. An idle stream costs 18 to 55 KiB: 10 000 are half a gigabyte at most.
+ * Bounds for the worst, not a share for everybody: behind a proxy, or without credentials, a caller may be a whole fleet. A
+ * unary call costs 50 to 500 µs of CPU: 20 000 a second are more than one core serves. An idle stream costs 12 to 30 KiB:
+ * 100 000, as many as agents that each have one of their own on a replica, are 3 GiB at most.
  */
-export const DEFAULT_CALL_LIMITS: CallLimits = { requestsPerSecond: 5_000, streamsPerCaller: 10_000 };
+export const DEFAULT_CALL_LIMITS: CallLimits = { requestsPerSecond: 20_000, streamsPerCaller: 100_000 };
 
 /** Limits what one caller can begin and hold. Callers are told apart by a key: a principal's name, or an address. */
 export interface CallLimiter {

@@ -11,11 +11,11 @@ export interface ConnectionLimits {
 }
 
 /**
- * A connection costs a file descriptor and tens of kilobytes before it says a word; 20 000 are about a gigabyte, and more
+ * A connection costs a file descriptor and tens of kilobytes before it says a word; 50 000 are two gigabytes or so, and more
  * than claws that each hold one. A TLS handshake costs about a millisecond of CPU: 500 a second from one place take
  * half a core, and let 10 000 claws behind one address come back within 20 s.
  */
-export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = { maxConnections: 20_000, connectionsPerSecond: 500 };
+export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = { maxConnections: 50_000, connectionsPerSecond: 500 };
 
 /** Decides which connections come in at all, before a byte of theirs is read. Both doors have one between them. */
 export interface ConnectionGate {
