@@ -26,14 +26,16 @@ export async function listTransitions(
     if (from > 0n) await checkRevision(snapshot, from, position);
     // What is given up is not told any more, although it may be there for a while: the next page could not go on from it.
     const first = from > position.oldest ? from : position.oldest;
+    const last = newestFirst && after !== undefined ? after - 1n : upTo;
+    const order = newestFirst ? "desc" : "asc";
     const page = AgentTransition.query(snapshot)
       .where("revision", ">", first.toString())
-      .where("revision", "<=", upTo.toString())
-      .orderBy("revision", newestFirst ? "desc" : "asc")
+      .where("revision", "<=", last.toString())
+      .orderBy("revision", order)
       .limit(limit + 1);
-    if (newestFirst && after !== undefined) page.where("revision", "<", after.toString());
     if (agentId !== undefined) page.where("agent_id", agentId);
-    if (scope !== undefined) bound(page, scope, agentId);
+    if (scope !== undefined && agentId === undefined) ofSeveral(page, scope, { first, last, order, limit: limit + 1 });
+    if (scope?.kind === "claw") page.whereRaw(IN_CLAW, [scope.clawIdentifier]);
     const transitions = await page;
     return {
       ...pageOf(
@@ -46,18 +48,44 @@ export async function listTransitions(
   });
 }
 
+/** What an agent went through elsewhere is not a claw's to read; how it came and left is. */
+const IN_CLAW = "? IN (from_claw_identifier, to_claw_identifier)";
+
+interface Stretch {
+  /** Exclusive. */
+  readonly first: bigint;
+  /** Inclusive. */
+  readonly last: bigint;
+  readonly order: "asc" | "desc";
+  readonly limit: number;
+}
+
 /**
- * The log is found by agents, not by claws: of a claw as a whole it shows the agents that live there now. What they, or
- * one that was asked for, went through elsewhere is not shown; how they came and left is.
+ * Only what became of these agents; of a claw, those that live there now. The log is found by agents, one after the other,
+ * for as many of their transitions as the page can hold: left to choose, the planner may go through the whole log for the
+ * few that are asked for, and whoever asks is who is trusted least.
  */
-function bound(page: QueryBuilder<AgentTransition>, scope: AgentScope, agentId: string | undefined): void {
-  if (scope.kind === "agents") {
-    if (agentId === undefined) page.whereIn("agent_id", [...scope.agentIds]);
-    return;
-  }
-  const { clawIdentifier } = scope;
-  if (agentId === undefined) {
-    page.whereRaw("agent_id IN (SELECT agent_id FROM agents WHERE claw_identifier = ?)", [clawIdentifier]);
-  }
-  page.whereRaw("? IN (from_claw_identifier, to_claw_identifier)", [clawIdentifier]);
+function ofSeveral(page: QueryBuilder<AgentTransition>, scope: AgentScope, stretch: Stretch): void {
+  const { first, last, order, limit } = stretch;
+  const isClaw = scope.kind === "claw";
+  const whose = isClaw
+    ? "SELECT agent_id FROM agents WHERE claw_identifier = ?"
+    : "SELECT unnest(?::text[]) AS agent_id";
+  page.whereRaw(
+    `revision IN (
+       SELECT found.revision FROM (${whose}) own CROSS JOIN LATERAL (
+         SELECT revision FROM agent_transitions
+         WHERE agent_id = own.agent_id AND revision > ? AND revision <= ? ${isClaw ? `AND ${IN_CLAW}` : ""}
+         ORDER BY revision ${order} LIMIT ?
+       ) found ORDER BY found.revision ${order} LIMIT ?
+     )`,
+    [
+      isClaw ? scope.clawIdentifier : [...scope.agentIds],
+      first.toString(),
+      last.toString(),
+      ...(isClaw ? [scope.clawIdentifier] : []),
+      limit,
+      limit,
+    ],
+  );
 }

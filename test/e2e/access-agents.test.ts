@@ -161,6 +161,31 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       }
     });
 
+    test("goes through the log of its agents in pages, either way", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, neighbour, stranger } = scene;
+      for (const status of [AgentStatus.BUSY, AgentStatus.IDLE, AgentStatus.ON_CALL]) {
+        for (const { agentId } of [mine, stranger, neighbour])
+          await admin.agents.updateAgentStatus({ agentId, status });
+      }
+      const readers = [forClaw(mine.claw), forAgents(mine.agentId, neighbour.agentId)];
+      for (const { agents } of await Promise.all(readers.map((grant) => scene.bearing(grant)))) {
+        const all = (await agents.listAgentTransitions({})).transitions.map(({ revision }) => revision);
+        expect(all).toHaveLength(8);
+        expect(all).toEqual([...all].sort((one, other) => Number(one - other)));
+        for (const newestFirst of [false, true]) {
+          const paged: bigint[] = [];
+          for (let pageToken = "", more = true; more; ) {
+            const page = await agents.listAgentTransitions({ pageSize: 3, pageToken, newestFirst });
+            paged.push(...page.transitions.map(({ revision }) => revision));
+            pageToken = page.nextPageToken;
+            more = pageToken !== "";
+          }
+          expect(paged).toEqual(newestFirst ? all.toReversed() : all);
+        }
+      }
+    });
+
     test("beats for the agents that live there, not for others, and is no other claw", async () => {
       await using scene = await openScene(protocol);
       const { mine, stranger } = scene;
