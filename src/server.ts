@@ -82,6 +82,7 @@ const RETENTION_MS = 60_000;
 const RETENTION: RetentionLimits = { ms: 7 * 24 * 3_600_000, transitions: 10_000_000 };
 
 const DATABASE_AWAY = "the database is away";
+const CUT_OFF = "cannot write to the database";
 const DRAINING = "draining";
 
 /** One replica of the service, over one database. */
@@ -182,7 +183,16 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   }
   const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
   const committer = new Committer(database, replica, () => watching.notifyCommitted());
-  const liveness = new Liveness({ database, committer, replica, pace: options.pace, log });
+  const health = createHealth();
+  const liveness = new Liveness({
+    database,
+    committer,
+    replica,
+    pace: options.pace,
+    log,
+    onCutOff: () => health.suspend(CUT_OFF),
+    onBack: () => health.resume(CUT_OFF),
+  });
   watching.feed.subscribe({
     onTransitions: (transitions) => {
       for (const transition of transitions) liveness.changed(transition);
@@ -202,7 +212,6 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     watches: watching.watches,
     tokens: createTokenDirectory(database, mintToken),
   };
-  const health = createHealth();
   const probe = new DatabaseProbe({
     database,
     onAway: () => health.suspend(DATABASE_AWAY),

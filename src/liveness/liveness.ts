@@ -39,6 +39,9 @@ export interface LivenessOptions {
   readonly replica: number;
   readonly pace: PaceLimits;
   readonly log: Logger;
+  /** This replica can no longer write, so that heartbeats are better heard elsewhere; and it can again. */
+  onCutOff?(): void;
+  onBack?(): void;
 }
 
 /** Sessions, leases and recovery of one replica. */
@@ -81,7 +84,11 @@ export class Liveness {
       hearing: () => hearingFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
-      onCutOff: () => this.#cutOff(),
+      onCutOff: () => {
+        this.#cutOff();
+        options.onCutOff?.();
+      },
+      onBack: () => options.onBack?.(),
     });
     this.#reaper = new Reaper({
       ...shared,

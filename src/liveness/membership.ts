@@ -52,6 +52,8 @@ export interface MembershipOptions {
   onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
   /** This replica has not been able to write for a while: others may. Once for each time. */
   onCutOff(): void;
+  /** It can write again. */
+  onBack(): void;
 }
 
 /** This replica among the others: says that it listens, and watches over the agents of those that no longer do. */
@@ -122,7 +124,10 @@ export class Membership {
     if (stuckMs() > hearing().deafAfterMs * MOST_STUCK_SHARE) return;
     const deaf = await refreshReplica(database, replica, hearing());
     this.#unheardMs = 0;
-    this.#cutOff = false;
+    if (this.#cutOff) {
+      this.#cutOff = false;
+      this.#options.onBack();
+    }
     if (deaf)
       log.warn(
         { graceMs: hearing().graceMs },

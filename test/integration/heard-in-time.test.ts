@@ -102,6 +102,7 @@ describe("a replica that cannot write", () => {
     const end = await leaseEnd(fine, agentId);
     await until("its streams are asked to go elsewhere", () => asked.mock.calls.length > 0);
     expect(() => stuck.stream()).toThrow(expect.objectContaining({ reason: "DATABASE_UNAVAILABLE" }));
+    expect([stuck.cutOff, fine.cutOff]).toEqual([true, false]);
     // As the look through all leases would have it.
     await until("its lease has ended", async () => (await databaseNow(fine)) > end + 100 * MS);
     await fine.watchLease(agentId);
@@ -114,6 +115,7 @@ describe("a replica that cannot write", () => {
       stuck.stream().close();
       return true;
     });
+    expect(stuck.cutOff).toBe(false);
     expect(await expiries(fine)).toEqual([]);
   });
 });

@@ -39,7 +39,20 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const watching = undo.use(createWatching({ database, log: LOG }));
   const committer = new Committer(database, number, () => watching.notifyCommitted());
   undo.defer(() => committer.close());
-  const liveness = new Liveness({ database, committer, replica: number, pace, log });
+  let cutOff = false;
+  const liveness = new Liveness({
+    database,
+    committer,
+    replica: number,
+    pace,
+    log,
+    onCutOff: () => {
+      cutOff = true;
+    },
+    onBack: () => {
+      cutOff = false;
+    },
+  });
   undo.defer(() => liveness.close());
   const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };
   const users = createUserDirectory(directory);
@@ -69,6 +82,10 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     users,
     agents,
     query,
+    /** Whether it says that it cannot write. */
+    get cutOff(): boolean {
+      return cutOff;
+    },
 
     /** An agent with a user of its own. */
     async createAgent(agentId: string, clawIdentifier = "claw-1"): Promise<Agent> {
