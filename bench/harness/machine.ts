@@ -1,0 +1,32 @@
+import { readFile } from "node:fs/promises";
+import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { PINNED, TOP } from "./processes.ts";
+
+/** What the figures were measured on: without it they say nothing. */
+export interface Machine {
+  readonly processor: string;
+  readonly cores: number;
+  readonly memoryGiB: number;
+  readonly system: string;
+  readonly node: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly pinned: boolean;
+  readonly date: string;
+}
+
+export async function describeMachine(): Promise<Machine> {
+  const { dependencies } = JSON.parse(await readFile(`${TOP}/package.json`, "utf8"));
+  const versions: Record<string, string> = {};
+  for (const name of ["@grpc/grpc-js", "@connectrpc/connect", "@bufbuild/protobuf", "pg"])
+    versions[name] = dependencies[name];
+  return {
+    processor: cpus()[0]?.model ?? "unknown",
+    cores: availableParallelism(),
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    system: `${process.platform} ${release()}`,
+    node: process.version,
+    versions,
+    pinned: PINNED,
+    date: new Date().toISOString().slice(0, 10),
+  };
+}

@@ -1,0 +1,124 @@
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "pg";
+import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { cpuMs, family } from "./cpu.ts";
+import { PINNED, type Started, start, untilSaid } from "./processes.ts";
+
+/** A replica of the service, started as anybody starts it. */
+export interface Replica extends AsyncDisposable {
+  readonly pid: number;
+  /** `host:port` of the two doors. */
+  readonly grpc: string;
+  readonly http: string;
+}
+
+/** A PostgreSQL of the bench's own with the defaults of `npm start`, and databases in it. */
+export class Stage implements AsyncDisposable {
+  readonly #postgres: EmbeddedPostgres;
+  readonly #folder: string;
+
+  private constructor(postgres: EmbeddedPostgres, folder: string) {
+    this.#postgres = postgres;
+    this.#folder = folder;
+  }
+
+  static async open(): Promise<Stage> {
+    const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-"));
+    const postgres = await startEmbeddedPostgres({
+      dataDir: join(folder, "data"),
+      log: { info() {}, warn() {} },
+      // What the programs of several replicas and peers together connect with.
+      settings: { max_connections: "200" },
+    });
+    if (PINNED) spawnSync("taskset", ["-a", "-c", "-p", "0", String(postgres.pid)]);
+    return new Stage(postgres, folder);
+  }
+
+  get postgresVersion(): string {
+    return this.#postgres.version;
+  }
+
+  /** A new, migrated database. */
+  async database(name: string): Promise<string> {
+    const url = await this.emptyDatabase(name);
+    await migrate(url);
+    return url;
+  }
+
+  async emptyDatabase(name: string): Promise<string> {
+    await this.query(this.#postgres.connectionString, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    await this.query(this.#postgres.connectionString, `CREATE DATABASE ${name}`);
+    const url = new URL(this.#postgres.connectionString);
+    url.pathname = `/${name}`;
+    return url.href;
+  }
+
+  async query<Row extends object>(url: string, sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    try {
+      return (await client.query<Row>(sql, [...values])).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Of PostgreSQL with all its processes, in milliseconds. */
+  async cpuMs(): Promise<number> {
+    return await cpuMs(await family(this.#postgres.pid));
+  }
+
+  async replica(databaseUrl: string, env: Readonly<Record<string, string>> = {}): Promise<Replica> {
+    const started: Started = start(process.execPath, ["src/main.ts", "serve"], {
+      side: "service",
+      env: {
+        DATABASE_URL: databaseUrl,
+        HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0",
+        HARBORFORGE_HTTP_ADDRESS: "127.0.0.1:0",
+        HARBORFORGE_DRAIN_GRACE: "1s",
+        ...env,
+      },
+    });
+    const [, grpc = "", http = ""] = await untilSaid(started, /^gRPC {2}http:\/\/(\S+)\nHTTP {2}http:\/\/(\S+)\n/m);
+    return { pid: started.pid, grpc, http, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#postgres.stop();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+export interface SeededAgents {
+  readonly prefix: string;
+  readonly count: number;
+  readonly perClaw: number;
+  readonly leaseMs?: number;
+}
+
+/** Puts agents `${prefix}1`, `${prefix}2` … there, in claws of `perClaw`, with leases that outlast the bench. */
+export async function seedAgents(
+  stage: Stage,
+  url: string,
+  { prefix, count, perClaw, leaseMs = 3_600_000 }: SeededAgents,
+): Promise<void> {
+  await stage.query(
+    url,
+    `WITH who AS (SELECT $2 || n AS name, 'claw-' || ((n - 1) / $4::integer) AS claw FROM generate_series(1, $1::integer) n),
+     u AS (INSERT INTO users (username) SELECT name FROM who RETURNING id, username),
+     a AS (
+       INSERT INTO agents (user_id, agent_id, claw_identifier, created_at, status_changed_at, revision)
+       SELECT u.id, u.username, who.claw, clock_timestamp(), clock_timestamp(), c.revision
+       FROM u JOIN who ON who.name = u.username, revision_counter c
+       RETURNING id, revision
+     )
+     INSERT INTO agent_liveness (agent, revision, epoch, lease_expires_at)
+     SELECT id, revision, nextval('agent_epochs'), clock_timestamp() + $3::bigint * interval '1 millisecond' FROM a`,
+    [count, prefix, leaseMs, perClaw],
+  );
+  await stage.query(url, "ANALYZE");
+}

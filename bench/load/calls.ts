@@ -1,0 +1,46 @@
+// Makes unary calls, so many underway at any time.
+import { create, toBinary } from "@bufbuild/protobuf";
+import grpc from "@grpc/grpc-js";
+import { GetAgentRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { doJobs } from "../harness/jobs.ts";
+
+export interface CallFigures {
+  readonly calls: number;
+  readonly ms: number;
+}
+
+const identity = (buffer: Buffer): Buffer => buffer;
+
+doJobs({
+  count: async (job: {
+    address: string;
+    path: string;
+    prefix: string;
+    agents: number;
+    underway: number;
+    ms: number;
+  }): Promise<CallFigures> => {
+    const client = new grpc.Client(job.address, grpc.credentials.createInsecure());
+    const requests = Array.from({ length: job.agents }, (_, n) => {
+      const key = { case: "agentId", value: `${job.prefix}${n + 1}` } as const;
+      return Buffer.from(toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key })));
+    });
+    const begin = performance.now();
+    let calls = 0;
+    const caller = async (n: number): Promise<void> => {
+      for (let turn = n; performance.now() - begin < job.ms; turn += job.underway) {
+        const request = requests[turn % requests.length] ?? Buffer.alloc(0);
+        await new Promise<void>((resolve, reject) => {
+          client.makeUnaryRequest(job.path, identity, identity, request, (error) =>
+            error === null ? resolve() : reject(error),
+          );
+        });
+        calls += 1;
+      }
+    };
+    await Promise.all(Array.from({ length: job.underway }, (_, n) => caller(n)));
+    const ms = performance.now() - begin;
+    client.close();
+    return { calls, ms };
+  },
+});

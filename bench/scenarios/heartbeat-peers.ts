@@ -1,0 +1,131 @@
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cpuMs, family } from "../harness/cpu.ts";
+import { start, untilSaid, Worker } from "../harness/processes.ts";
+import type { Asked } from "../harness/scenario.ts";
+import type { Stage } from "../harness/stage.ts";
+
+const POST_CONNECTIONS = 32;
+const AGENTS = 1_000;
+
+export interface Etcd extends AsyncDisposable {
+  readonly pid: number;
+  readonly address: string;
+}
+
+/** A single etcd with its defaults, and as many leases as streams. Undefined where the program is not installed. */
+export async function openEtcd(asked: Asked, leases: number): Promise<Etcd | undefined> {
+  if (spawnSync("etcd", ["--version"]).status !== 0) {
+    asked.tell("etcd was not found: left out (Debian: apt-get install etcd-server)");
+    return undefined;
+  }
+  await using undo = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-etcd-"));
+  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  const [client, peer] = [await freePort(), await freePort()];
+  const urls = { client: `http://127.0.0.1:${client}`, peer: `http://127.0.0.1:${peer}` };
+  const etcd = undo.use(
+    start(
+      "etcd",
+      [
+        ...["--data-dir", folder, "--logger", "zap", "--log-outputs", "stdout"],
+        ...["--listen-client-urls", urls.client, "--advertise-client-urls", urls.client],
+        ...["--listen-peer-urls", urls.peer, "--initial-advertise-peer-urls", urls.peer],
+        ...["--initial-cluster", `default=${urls.peer}`],
+      ],
+      { side: "service" },
+    ),
+  );
+  await untilSaid(etcd, /serving client traffic/);
+  await using granting = new Worker("load/leases.ts", "load");
+  await granting.do("grant", { address: `127.0.0.1:${client}`, count: leases });
+  const everything = undo.move();
+  return {
+    pid: etcd.pid,
+    address: `127.0.0.1:${client}`,
+    [Symbol.asyncDispose]: () => everything.disposeAsync(),
+  };
+}
+
+export interface FastApi extends AsyncDisposable {
+  rounds(): Promise<{ perSecond: number; serverUs: number }[]>;
+}
+
+/** One uvicorn worker on the same PostgreSQL. Undefined where its programs are not installed. */
+export async function openFastApi(stage: Stage, asked: Asked): Promise<FastApi | undefined> {
+  const python = "/usr/bin/python3";
+  if (spawnSync(python, ["-c", "import fastapi, sqlalchemy, uvicorn, psycopg2"]).status !== 0) {
+    asked.tell(
+      "FastAPI was not found: left out (Debian: apt-get install python3-fastapi python3-sqlalchemy python3-uvicorn python3-psycopg2)",
+    );
+    return undefined;
+  }
+  await using undo = new AsyncDisposableStack();
+  const url = await stage.emptyDatabase("bench_fastapi");
+  await stage.query(
+    url,
+    "CREATE TABLE bench_agents (id serial PRIMARY KEY, agent_id text UNIQUE NOT NULL, status text NOT NULL, last_heartbeat_at timestamptz, lease_expires_at timestamptz)",
+  );
+  await stage.query(
+    url,
+    `INSERT INTO bench_agents (agent_id, status) SELECT 'single-' || n, 'idle' FROM generate_series(1, ${AGENTS}) n`,
+  );
+  const port = await freePort();
+  const app = undo.use(
+    start(
+      python,
+      ["-m", "uvicorn", "--app-dir", "bench/peers", "fastapi_app:app", "--port", String(port), "--no-access-log"],
+      { side: "service", env: { DATABASE_URL: url.replace("postgres://", "postgresql://"), PYTHONUNBUFFERED: "1" } },
+    ),
+  );
+  await untilAnswers(port);
+  const load = undo.use(new Worker("load/posts.ts", "load"));
+  const everything = undo.move();
+  return {
+    async rounds() {
+      const rounds: { perSecond: number; serverUs: number }[] = [];
+      for (let round = 0; round < asked.rounds; round += 1) {
+        const before = await cpuMs(await family(app.pid));
+        const job = {
+          url: `http://127.0.0.1:${port}`,
+          connections: POST_CONNECTIONS,
+          prefix: "single-",
+          agents: AGENTS,
+        };
+        const { messages, ms } = await load.do<{ messages: number; ms: number }>("count", {
+          ...job,
+          ms: asked.roundMs,
+        });
+        const after = await cpuMs(await family(app.pid));
+        rounds.push({ perSecond: (messages / ms) * 1_000, serverUs: ((after - before) * 1_000) / messages });
+      }
+      return rounds;
+    },
+    [Symbol.asyncDispose]: () => everything.disposeAsync(),
+  };
+}
+
+async function untilAnswers(port: number): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const answer = await fetch(`http://127.0.0.1:${port}/openapi.json`).catch(() => undefined);
+    if (answer?.ok === true) return;
+    if (performance.now() > deadline) throw new Error("FastAPI does not answer");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.on("error", reject);
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      probe.close(() => resolve(port));
+    });
+  });
+}

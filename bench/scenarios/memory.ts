@@ -1,0 +1,48 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { residentBytes } from "../harness/cpu.ts";
+import { figure } from "../harness/figures.ts";
+import { Worker } from "../harness/processes.ts";
+import type { Scenario } from "../harness/scenario.ts";
+import { type Stage, seedAgents } from "../harness/stage.ts";
+import type { HeartbeatJob } from "../load/heartbeats.ts";
+
+/** How long after the last stream was opened the replica has to come to rest. */
+const SETTLE_MS = 5_000;
+
+/** Resident memory that a fleet adds to a replica that has served another one before. */
+export const memory: Scenario = {
+  name: "memory",
+  title: "What an agent costs in memory",
+  async run(stage, asked) {
+    const own: number[] = [];
+    const shared: number[] = [];
+    for (let round = 0; round < Math.min(3, asked.rounds); round += 1) {
+      own.push(await growth(stage, { streams: 5_000, agentsPerStream: 1 }));
+      shared.push(await growth(stage, { streams: 500, agentsPerStream: 100 }));
+    }
+    return [
+      { name: "a stream of its own", unit: "KiB", figure: figure(own), must: 30, aim: 22 },
+      { name: "100 agents to a stream", unit: "KiB", figure: figure(shared), must: 2, aim: 1 },
+    ];
+  },
+};
+
+/** KiB an agent. */
+async function growth(stage: Stage, fleet: Pick<HeartbeatJob, "streams" | "agentsPerStream">): Promise<number> {
+  const url = await stage.database("bench_memory");
+  const count = fleet.streams * fleet.agentsPerStream;
+  await seedAgents(stage, url, { prefix: "warm-", count: 1_000, perClaw: 1_000 });
+  await seedAgents(stage, url, { prefix: "many-", count, perClaw: 1_000 });
+  await using replica = await stage.replica(url);
+  await using load = new Worker("load/heartbeats.ts", "load");
+  const common = { address: replica.grpc, target: "service", connections: 50, everyMs: 1_000 } as const;
+  const warm: HeartbeatJob = { ...common, streams: 100, agentsPerStream: 10, prefix: "warm-" };
+  await load.do("open", { name: "warm", fleet: warm });
+  await load.do("work", { name: "warm" });
+  await sleep(SETTLE_MS);
+  const before = await residentBytes(replica.pid);
+  await load.do("open", { name: "fleet", fleet: { ...common, ...fleet, prefix: "many-" } satisfies HeartbeatJob });
+  await sleep(SETTLE_MS);
+  const after = await residentBytes(replica.pid);
+  return (after - before) / 1_024 / count;
+}

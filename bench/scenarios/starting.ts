@@ -1,0 +1,42 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { figure } from "../harness/figures.ts";
+import { start, untilSaid } from "../harness/processes.ts";
+import type { Scenario } from "../harness/scenario.ts";
+
+export const starting: Scenario = {
+  name: "starting",
+  title: "From `npm start` to serving",
+  async run(_stage, asked) {
+    const first: number[] = [];
+    const again: number[] = [];
+    for (let round = 0; round < asked.rounds; round += 1) {
+      const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-start-"));
+      try {
+        first.push(await timed(folder));
+        again.push(await timed(folder));
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    }
+    return [
+      { name: "the data folder is there", unit: "s", figure: figure(again), must: 3, aim: 2 },
+      { name: "on a new data folder", unit: "s", figure: figure(first), must: 6, aim: 4 },
+    ];
+  },
+};
+
+async function timed(folder: string): Promise<number> {
+  const begin = performance.now();
+  await using program = start("npm", ["start", "--silent"], {
+    side: "service",
+    env: {
+      HARBORFORGE_DATA_DIR: join(folder, "data"),
+      HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0",
+      HARBORFORGE_HTTP_ADDRESS: "127.0.0.1:0",
+    },
+  });
+  await untilSaid(program, /^HTTP /m);
+  return (performance.now() - begin) / 1_000;
+}
