@@ -13,7 +13,8 @@ export function chartOf({ title, measures }: ScenarioReport): string {
   const top = 52;
   const height = top + measures.length * ROW + 16;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif" font-size="13">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="${escaped(title)}">`,
+    `<title>${escaped(title)}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     `<text x="16" y="28" font-size="16" font-weight="600" fill="#1d2430">${escaped(title)}</text>`,
     ...measures.map((measure, index) => barOf(measure, top + index * ROW)),

@@ -50,11 +50,15 @@ export class Stage implements AsyncDisposable {
   }
 
   async emptyDatabase(name: string): Promise<string> {
-    await this.query(this.#postgres.connectionString, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    await this.drop(name);
     await this.query(this.#postgres.connectionString, `CREATE DATABASE ${name}`);
     const url = new URL(this.#postgres.connectionString);
     url.pathname = `/${name}`;
     return url.href;
+  }
+
+  async drop(name: string): Promise<void> {
+    await this.query(this.#postgres.connectionString, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
   }
 
   async query<Row extends object>(url: string, sql: string, values: readonly unknown[] = []): Promise<Row[]> {
@@ -93,18 +97,20 @@ export class Stage implements AsyncDisposable {
   }
 }
 
+/** `claw-0` has the first thousand of every prefix, and so on. */
+export const AGENTS_PER_CLAW = 1_000;
+
 export interface SeededAgents {
   readonly prefix: string;
   readonly count: number;
-  readonly perClaw: number;
   readonly leaseMs?: number;
 }
 
-/** Puts agents `${prefix}1`, `${prefix}2` … there, in claws of `perClaw`, with leases that outlast the bench. */
+/** Puts agents `${prefix}1`, `${prefix}2` … there, 1 000 to a claw, with leases that outlast the bench. */
 export async function seedAgents(
   stage: Stage,
   url: string,
-  { prefix, count, perClaw, leaseMs = 3_600_000 }: SeededAgents,
+  { prefix, count, leaseMs = 3_600_000 }: SeededAgents,
 ): Promise<void> {
   await stage.query(
     url,
@@ -118,7 +124,7 @@ export async function seedAgents(
      )
      INSERT INTO agent_liveness (agent, revision, epoch, lease_expires_at)
      SELECT id, revision, nextval('agent_epochs'), clock_timestamp() + $3::bigint * interval '1 millisecond' FROM a`,
-    [count, prefix, leaseMs, perClaw],
+    [count, prefix, leaseMs, AGENTS_PER_CLAW],
   );
   await stage.query(url, "ANALYZE");
 }

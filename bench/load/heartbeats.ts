@@ -2,6 +2,7 @@
 import grpc from "@grpc/grpc-js";
 import { build, type Histogram } from "hdr-histogram-js";
 import { doJobs } from "../harness/jobs.ts";
+import { AGENTS_PER_CLAW } from "../harness/stage.ts";
 import { beatsOf, readSequence, withSequence } from "./beat-messages.ts";
 
 /** The service and an echo take the same messages; etcd takes the keep-alive of one lease a stream. */
@@ -33,6 +34,7 @@ const PATHS: Readonly<Record<Target, string>> = {
   echo: "/bench.Echo/Stream",
   etcd: "/etcdserverpb.Lease/LeaseKeepAlive",
 };
+
 const KEEP_ALIVE_MS = 8_000;
 
 const identity = (buffer: Buffer): Buffer => buffer;
@@ -121,7 +123,12 @@ class Fleet {
     const first = n * job.agentsPerStream;
     const agentIds = Array.from({ length: job.agentsPerStream }, (_, index) => `${job.prefix}${first + index + 1}`);
     const call = client.makeBidiStreamRequest(PATHS[job.target], identity, identity);
-    const stream = { call, beats: beatsOf(agentIds, "claw-0", `bench-${n}`), sequence: 1, sentAt: performance.now() };
+    const stream = {
+      call,
+      beats: beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `bench-${n}`),
+      sequence: 1,
+      sentAt: performance.now(),
+    };
     this.#streams.push(stream);
     // A keep-alive has the lease's id alone, in the field where a heartbeat has its sequence.
     const next = (): Buffer =>

@@ -14,7 +14,7 @@ export const calls: Scenario = {
   title: "What a call costs",
   async run(stage, asked) {
     const url = await stage.database("bench_calls");
-    await seedAgents(stage, url, { prefix: "single-", count: AGENTS, perClaw: AGENTS });
+    await seedAgents(stage, url, { prefix: "single-", count: AGENTS });
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
     const echo = undo.use(start(process.execPath, ["bench/peers/grpc-js-echo.ts"], { side: "service" }));

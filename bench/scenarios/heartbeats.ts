@@ -38,8 +38,8 @@ export const heartbeats: Scenario = {
   title: "What each heartbeat costs",
   async run(stage, asked) {
     const url = await stage.database("bench_heartbeats");
-    await seedAgents(stage, url, { prefix: "single-", count: STREAMS, perClaw: STREAMS });
-    await seedAgents(stage, url, { prefix: "many-", count: STREAMS * MANY, perClaw: 1_000 });
+    await seedAgents(stage, url, { prefix: "single-", count: STREAMS });
+    await seedAgents(stage, url, { prefix: "many-", count: STREAMS * MANY });
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
     const echo = undo.use(start(process.execPath, ["bench/peers/grpc-js-echo.ts"], { side: "service" }));

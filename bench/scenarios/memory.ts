@@ -31,8 +31,8 @@ export const memory: Scenario = {
 async function growth(stage: Stage, fleet: Pick<HeartbeatJob, "streams" | "agentsPerStream">): Promise<number> {
   const url = await stage.database("bench_memory");
   const count = fleet.streams * fleet.agentsPerStream;
-  await seedAgents(stage, url, { prefix: "warm-", count: 1_000, perClaw: 1_000 });
-  await seedAgents(stage, url, { prefix: "many-", count, perClaw: 1_000 });
+  await seedAgents(stage, url, { prefix: "warm-", count: 1_000 });
+  await seedAgents(stage, url, { prefix: "many-", count });
   await using replica = await stage.replica(url);
   await using load = new Worker("load/heartbeats.ts", "load");
   const common = { address: replica.grpc, target: "service", connections: 50, everyMs: 1_000 } as const;

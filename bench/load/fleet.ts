@@ -1,0 +1,104 @@
+// A fleet that obeys: many agents to a stream, each stream beats for all of its agents when the server says so.
+import { fromBinary } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import grpc from "@grpc/grpc-js";
+import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { doJobs } from "../harness/jobs.ts";
+import { AGENTS_PER_CLAW } from "../harness/stage.ts";
+import { beatsOf, withSequence } from "./beat-messages.ts";
+
+export interface FleetJob {
+  readonly address: string;
+  readonly streams: number;
+  readonly agentsPerStream: number;
+  readonly connections: number;
+  readonly prefix: string;
+  /** Streams opened a second, so that the fleet comes as fleets do. */
+  readonly perSecond: number;
+}
+
+export interface FleetFigures {
+  /** Messages that were acknowledged since the last time it was asked, and results that were refusals. */
+  readonly acknowledged: number;
+  readonly refused: number;
+  readonly slowestMs: number;
+  /** Streams that ended by themselves. */
+  readonly ended: number;
+}
+
+const identity = (buffer: Buffer): Buffer => buffer;
+let closing = false;
+let figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: 0 };
+const calls: grpc.ClientDuplexStream<Buffer, Buffer>[] = [];
+const clients: grpc.Client[] = [];
+
+function open(job: FleetJob, n: number, acknowledged: () => void): void {
+  const client = clients[n % clients.length];
+  if (client === undefined) throw new TypeError("no connection");
+  const first = n * job.agentsPerStream;
+  const agentIds = Array.from({ length: job.agentsPerStream }, (_, index) => `${job.prefix}${first + index + 1}`);
+  const beats = beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `fleet-${n}`);
+  const call = client.makeBidiStreamRequest("/harborforge.agents.v1.AgentService/Heartbeat", identity, identity);
+  calls.push(call);
+  let sequence = 0;
+  let sentAt = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const send = (): void => {
+    if (closing) return;
+    sequence += 1;
+    sentAt = performance.now();
+    call.write(withSequence(sequence, beats));
+  };
+  call.on("data", (bytes: Buffer) => {
+    const { acknowledgedSequence, nextHeartbeatIn, results } = fromBinary(HeartbeatResponseSchema, bytes);
+    for (const { error } of results) if (error !== undefined) figures.refused += 1;
+    if (Number(acknowledgedSequence) !== sequence || sequence === 0) return;
+    acknowledged();
+    figures.acknowledged += 1;
+    figures.slowestMs = Math.max(figures.slowestMs, performance.now() - sentAt);
+    const pace = nextHeartbeatIn === undefined ? 10_000 : durationMs(nextHeartbeatIn);
+    clearTimeout(timer);
+    timer = setTimeout(send, Math.max(0, pace - (performance.now() - sentAt)));
+  });
+  call.on("error", () => {
+    if (!closing) figures.ended += 1;
+  });
+  call.on("end", () => {
+    if (!closing) figures.ended += 1;
+  });
+  send();
+}
+
+doJobs({
+  /** Opens all streams, and resolves when each has been acknowledged once. */
+  open: async ({ fleet }: { fleet: FleetJob }) => {
+    for (let n = 0; n < fleet.connections; n += 1) {
+      clients.push(
+        new grpc.Client(fleet.address, grpc.credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 }),
+      );
+    }
+    const begin = performance.now();
+    const heard = new Set<number>();
+    for (let n = 0; n < fleet.streams; n += 1) {
+      open(fleet, n, () => heard.add(n));
+      const due = begin + (n / fleet.perSecond) * 1_000;
+      if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
+    }
+    while (heard.size < fleet.streams) {
+      if (figures.ended > 0) throw new Error("a stream ended");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return { ms: performance.now() - begin };
+  },
+  figures: async (): Promise<FleetFigures> => {
+    const taken = figures;
+    figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: taken.ended };
+    return taken;
+  },
+  close: async () => {
+    closing = true;
+    for (const call of calls) call.cancel();
+    for (const client of clients) client.close();
+    return {};
+  },
+});
