@@ -77,8 +77,14 @@ CREATE TABLE fleet_state (
   brake_rate double precision NOT NULL DEFAULT 0,
   brake_tokens double precision NOT NULL DEFAULT 0,
   brake_filled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  -- How many agents it holds back, a second old: by that they are asked about again, no more often than it lets them go.
-  brake_held_back bigint NOT NULL DEFAULT 0
+  -- How many agents it holds back, a second old.
+  brake_held_back bigint NOT NULL DEFAULT 0,
+  -- What it holds back is asked about again at a rate that is its own, not at one that follows from how many it holds
+  -- back: the moment that was given last.
+  brake_next_ask timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- Whoever was given a moment need not wait for it once the brake was released, which others may miss who look each
+  -- second: it may be engaged again by then.
+  brake_released_at timestamptz
 ) WITH (fillfactor = 10);
 
 INSERT INTO fleet_state DEFAULT VALUES;

@@ -75,6 +75,8 @@ DECLARE
   recent bigint;
   tokens double precision;
   used bigint;
+  ask_every interval;
+  first_ask timestamptz;
 BEGIN
   guarded := '{}';
   incidents := '{}';
@@ -89,14 +91,18 @@ BEGIN
   IF free = '{}' THEN RETURN; END IF;
 
   -- Silent is a claw of which no agent has been heard for two intervals: all its leases end within the third.
-  WITH silent AS (
+  -- Each claw is looked at once, however many of its agents are in the group.
+  WITH ended AS MATERIALIZED (
     SELECT a.claw_identifier, max(e.lease_expires_at) AS ends
     FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN agent_liveness e ON e.agent = c.id
-    WHERE c.n = ANY (free) AND NOT EXISTS (
+    WHERE c.n = ANY (free) GROUP BY a.claw_identifier
+  ), silent AS (
+    SELECT e.claw_identifier, e.ends FROM ended e
+    WHERE NOT EXISTS (
       SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
-      WHERE o.claw_identifier = a.claw_identifier AND l.lease_expires_at > moment + fleet.interval_ms * interval '1 millisecond'
+      WHERE o.claw_identifier = e.claw_identifier AND l.lease_expires_at > moment + fleet.interval_ms * interval '1 millisecond'
     )
-    GROUP BY a.claw_identifier ORDER BY a.claw_identifier
+    ORDER BY e.claw_identifier
   ), noted AS (
     INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at, ended_at)
     SELECT s.claw_identifier, coalesce(k.incident_id, gen_random_uuid()::text), coalesce(k.began_at, moment), moment, k.ended_at
@@ -114,32 +120,37 @@ BEGIN
   SELECT count(*) INTO recent FROM claw_incidents i WHERE i.began_at > moment - fleet.lease_ms * interval '1 millisecond';
   IF fleet.brake_engaged_at IS NULL AND is_mass_silence(recent, fleet.claws) THEN
     fleet.brake_engaged_at := moment;
-    fleet.brake_rate := 0;
+    -- Counted now: the census is some seconds old, and by a rate that is too low the first of them would wait for too long.
+    SELECT count(*) / (4 * fleet.lease_ms / 1000.0) INTO fleet.brake_rate FROM agent_liveness l WHERE l.lease_expires_at IS NOT NULL;
     fleet.brake_tokens := 0;
     fleet.brake_filled_at := moment;
     fleet.brake_held_back := 0;
+    fleet.brake_next_ask := moment;
   END IF;
 
   IF fleet.brake_engaged_at IS NOT NULL THEN
     -- All that is there, gone, takes four leases; with the lease that had to end first, that is within six. Of a fleet
     -- that grows meanwhile, too.
     fleet.brake_rate := greatest(fleet.brake_rate, greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0));
-    -- A second's worth at most is saved up.
-    tokens := least(greatest(1, fleet.brake_rate), fleet.brake_tokens
+    -- Each that is held back is told its own moment to ask again, one after the other over all replicas: so all of them
+    -- together ask twice as often as the bucket lets go, however many they are. Less would leave tokens unused.
+    ask_every := interval '1 second' / (2 * fleet.brake_rate);
+    -- A second's worth at most is saved up; two where that is less, or one would be lost whenever somebody asks late.
+    tokens := least(greatest(2, fleet.brake_rate), fleet.brake_tokens
       + fleet.brake_rate * extract(epoch FROM moment - fleet.brake_filled_at)::double precision);
+    first_ask := greatest(fleet.brake_next_ask, moment + interval '250 milliseconds');
     WITH queued AS (
       SELECT c.n, row_number() OVER (ORDER BY l.lease_expires_at, l.agent) AS place
       FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id WHERE c.n = ANY (free)
     ), held_back AS (
-      -- Asked about again when its turn can have come among those of this group; and twice as often at most as the bucket
-      -- lets all go that are held back, however many, so that no token is left over and the asking costs little.
-      SELECT q.n, moment + greatest(0.25, (q.place - tokens) / fleet.brake_rate,
-        fleet.brake_held_back * q.place / cardinality(free) / (2 * fleet.brake_rate)) * interval '1 second' AS until
-      FROM queued q WHERE q.place > floor(tokens)
+      SELECT q.n, first_ask + (q.place - floor(tokens)) * ask_every AS until FROM queued q WHERE q.place > floor(tokens)
     )
-    SELECT guarded || coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}'), cardinality(free) - count(*) INTO guarded, used FROM held_back h;
+    SELECT guarded || coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}'), cardinality(free) - count(*),
+      coalesce(max(h.until), fleet.brake_next_ask)
+    INTO guarded, used, fleet.brake_next_ask FROM held_back h;
     UPDATE fleet_state SET brake_engaged_at = fleet.brake_engaged_at, brake_rate = fleet.brake_rate,
-      brake_tokens = tokens - used, brake_filled_at = moment, brake_held_back = fleet.brake_held_back;
+      brake_tokens = tokens - used, brake_filled_at = moment, brake_held_back = fleet.brake_held_back,
+      brake_next_ask = fleet.brake_next_ask;
   END IF;
 
   UPDATE claw_incidents i SET ended_at = moment
