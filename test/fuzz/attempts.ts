@@ -2,6 +2,7 @@ import { gzipSync } from "node:zlib";
 import { type DescMethod, toBinary, toJson } from "@bufbuild/protobuf";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Random } from "../chaos/random.ts";
@@ -19,6 +20,7 @@ const METHODS: readonly DescMethod[] = [
   // Each once more: what is in them matters more than health and reflection.
   ...UserService.methods,
   ...AgentService.methods,
+  ...TokenService.methods,
   ...Health.methods,
   ...ServerReflection.methods,
 ];
@@ -121,7 +123,11 @@ function brokenHeaders(random: Random): Record<string, string> {
     { "content-type": "application/json; charset=utf-16" },
     { "x-bin": "!!!" },
     { "x-thing-bin": "AAA=" },
-    { authorization: "Bearer hfa_not.a.token" },
+    { authorization: "Bearer hf_AAAAAAAAAAAA_AAAA_AAAA" },
+    { authorization: "Bearer eyJhbGciOiJub25lIn0.e30." },
+    { authorization: `Bearer ${"x".repeat(8_000)}` },
+    { authorization: "Basic YTpi" },
+    { authorization: "" },
     { "x-long": "y".repeat(9_000) },
     { "accept-encoding": "gzip, br, nonsense" },
     { "grpc-accept-encoding": "gzip" },

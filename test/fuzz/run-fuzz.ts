@@ -37,6 +37,8 @@ const WILD_SHARE = 0.12;
 const WILD_MS = 60;
 /** Caches, compiled code and the collector's habits; what leaks by input is far beyond it in a long run. */
 const MEMORY_SLACK_MB = 200;
+/** Calls that share a connection may be cut off with it now and then; more than that is somebody noticing. */
+const CUT_SHARE = 0.01;
 
 /** Codes that say a fault was ours, or that nobody knows whose. UNAVAILABLE, too: all that is needed is there. */
 const NEVER: ReadonlySet<Code> = new Set([
@@ -156,6 +158,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     await Promise.all(Array.from({ length: WORKERS }, work));
     await look(next);
     const end = (await memoryOf(options.pid)) ?? 0;
+    if (cuts > next * CUT_SHARE) violation("calls are cut off", next, `${cuts} of ${next}`);
     if (early > 0 && end > early + MEMORY_SLACK_MB) violation("memory", next, `${early} MB grew to ${end} MB`);
     return {
       seed,
