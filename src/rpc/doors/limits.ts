@@ -13,8 +13,11 @@ export interface DoorLimits {
    */
   readonly maxConcurrentStreams: number;
   /**
-   * Megabytes that Node may hold for one HTTP/2 connection. Its default of 10 refuses streams at about 9 700 idle ones
-   * and then ends the whole connection; 128 is never the first limit to be met at 4096 streams. Default 128.
+   * Megabytes that Node may believe to hold for one HTTP/2 connection before it refuses new streams on it. Its default of 10
+   * is met by 9 700 idle streams; and its account of a connection can grow beyond what is held: after tens of thousands of
+   * calls, many of them cancelled or broken, a connection at 128 was refused every new stream for good
+   * (`ENHANCE_YOUR_CALM`), while the process held no more than before. What it is meant to bound is bounded elsewhere: streams,
+   * headers, unfinished messages, what is written ahead. So it is out of reach. Default 1 000 000.
    */
   readonly maxSessionMemoryMb: number;
   /** Bytes of headers in a call. Default 16 KiB, what Node allows in HTTP/1.1. */
@@ -39,7 +42,7 @@ export interface DoorLimits {
 
 export const DEFAULT_DOOR_LIMITS: DoorLimits = {
   maxConcurrentStreams: 4_096,
-  maxSessionMemoryMb: 128,
+  maxSessionMemoryMb: 1_000_000,
   maxHeaderBytes: 16_384,
   pingIntervalMs: 30_000,
   handshakeMs: 10_000,
