@@ -23,6 +23,10 @@ const { values } = parseArgs({
   },
 });
 
+/** What was started is ended in order. */
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+
 if (values.help) console.log(HELP);
 else process.exitCode = await main();
 
@@ -43,6 +47,7 @@ async function main(): Promise<number> {
         doors: service.doors,
         pid: service.pid,
         onLine: progress(),
+        signal: stop.signal,
       });
       const faults = faultsIn(service.log);
       for (const line of fuzzReport(result)) console.log(line);

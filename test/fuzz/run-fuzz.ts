@@ -15,6 +15,8 @@ export interface FuzzOptions {
   /** The process that serves: it has to be there at the end, and its memory is looked at. */
   readonly pid: number;
   readonly onLine?: (line: string) => void;
+  /** Ends the run, which is judged by what was sent until then. */
+  readonly signal?: AbortSignal;
 }
 
 export interface FuzzResult {
@@ -145,7 +147,12 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   }
 
   async function work(): Promise<void> {
-    while (next < inputs && performance.now() < endsAt && !violations.has("the process is gone")) {
+    while (
+      next < inputs &&
+      performance.now() < endsAt &&
+      options.signal?.aborted !== true &&
+      !violations.has("the process is gone")
+    ) {
       const input = next;
       next += 1;
       await send(input);
