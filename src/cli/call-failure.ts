@@ -1,5 +1,5 @@
 import type { CallError } from "../client/call-error.ts";
-import { exitCodeOf } from "./exit-codes.ts";
+import { EXIT_UNREACHABLE, exitCodeOf } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 
 /** A command that cannot go on: one line for people, and the exit code. */
@@ -23,8 +23,18 @@ const ADVICE: Readonly<Record<string, string>> = {
   UNAUTHENTICATED: "Give a token: --token-file, HARBORFORGE_TOKEN or the profile file.",
 };
 
+/** What Node says when the two ends of TLS do not trust each other. */
+const CERTIFICATE = /certificate|\b(TLS|SSL)\b/i;
+
 /** A refused call as one line: what failed, why, what to do; and the exit code. */
 export function callFailure(error: CallError, address: string): CommandFailure {
+  if (error.reason === undefined && CERTIFICATE.test(error.message)) {
+    const said = `No safe connection to ${address} (${printable(error.message)}).`;
+    return new CommandFailure(
+      `${said} Name who vouches for the service with --ca, and who calls with --cert and --key.`,
+      EXIT_UNREACHABLE,
+    );
+  }
   return new CommandFailure(sentenceOf(error, address), exitCodeOf(error.code));
 }
 

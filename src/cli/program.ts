@@ -28,8 +28,8 @@ const WIDEST_HELP = 120;
 
 const HELP = `
 Where the service is, and who asks: flags first, then the environment (HARBORFORGE_ADDRESS, HARBORFORGE_TOKEN,
-HARBORFORGE_TOKEN_FILE, HARBORFORGE_CA, HARBORFORGE_PROFILE), then the profile file, which others may not read when it
-holds a token: ~/.config/harborforge-agents/profiles.json, or below $XDG_CONFIG_HOME.
+HARBORFORGE_TOKEN_FILE, HARBORFORGE_CA, HARBORFORGE_CERT, HARBORFORGE_KEY, HARBORFORGE_PROFILE), then the profile file,
+which others may not read when it holds a token: ~/.config/harborforge-agents/profiles.json, or below $XDG_CONFIG_HOME.
 
   {"default": "local", "profiles": {"local": {"address": "http://127.0.0.1:50051"},
    "prod": {"address": "https://agents.example.com", "tokenFile": "prod.token", "ca": "ca.pem"}}}

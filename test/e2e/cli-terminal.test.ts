@@ -160,8 +160,7 @@ describe("agents watch on a terminal", () => {
     expect(terminal.screen().filter((line) => line !== "^C")).toEqual([]);
   });
 
-  test("says when it is cut off, and goes on", async () => {
-    // TERM=dumb has no screen to draw on: lines, as where there is no terminal.
+  test("is a line each where the terminal has no screen to draw on", async () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "watch", "--claw", claw], {
       columns: 120,

@@ -33,7 +33,13 @@ const two = {
 
 describe("where the service is", () => {
   test("is the gRPC door of this machine unless something else is said", () => {
-    expect(read()).toEqual({ address: "http://127.0.0.1:50051", token: undefined, ca: undefined, timeoutMs: 10_000 });
+    expect(read()).toEqual({
+      address: "http://127.0.0.1:50051",
+      token: undefined,
+      ca: undefined,
+      identity: undefined,
+      timeoutMs: 10_000,
+    });
   });
 
   test("is said by flags first, then by the environment, then by a profile", async () => {
@@ -91,7 +97,7 @@ describe("a token", () => {
   });
 
   test("travels openly only to this machine, or with a warning", () => {
-    const connection = (address: string) => ({ address, token: "x", ca: undefined, timeoutMs: 1 });
+    const connection = (address: string) => ({ address, token: "x", ca: undefined, identity: undefined, timeoutMs: 1 });
     expect(isOverheard(connection("http://10.0.0.1:50051"))).toBe(true);
     expect(isOverheard(connection("https://10.0.0.1:50051"))).toBe(false);
     for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"]) {
@@ -112,6 +118,7 @@ describe("a profile file that is wrong is refused in one line", () => {
     [{ profiles: { default: { address: "ftp://x" } } }, /The profile's address must be http/],
     [{ profiles: { default: { token: "a", tokenFile: "b" } } }, /has a token and a tokenFile/],
     [{ profiles: { default: { tokenFile: "gone" } } }, /There is no token file .+gone/],
+    [{ profiles: { default: { cert: "cert.pem" } } }, /A certificate and its private key belong together/],
     [{ profiles: { default: { ca: "gone.pem" } } }, /There is no file .+gone\.pem/],
   ])("%j", async (content, message) => {
     await profiles(content);

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { registerMigrate, registerServe } from "../../src/cli/commands/server.ts";
+import { registerMigrate, registerServe, registerTokens } from "../../src/cli/commands/server.ts";
 import { allCommands, type CommandNode, commandTree } from "../../src/cli/completion/command-tree.ts";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { runProgram, SERVICE_COMMANDS } from "../../src/cli/program.ts";
@@ -15,7 +15,13 @@ async function commands(): Promise<readonly CommandNode[]> {
   const look = ({ program }: { readonly program: Command }): void => {
     tree = commandTree(program);
   };
-  const registrations = [registerServe(process), registerMigrate(process), ...SERVICE_COMMANDS, look];
+  const registrations = [
+    registerServe(process),
+    registerMigrate(process),
+    registerTokens(process),
+    ...SERVICE_COMMANDS,
+    look,
+  ];
   const { stdin, stdout, stderr } = process;
   const silent = Object.create(stdout, { write: { value: () => true } });
   await runProgram(["--version"], { env: {}, stdin, stdout: silent, stderr, on: () => 0, off: () => 0 }, registrations);
@@ -52,7 +58,7 @@ test("--help tells the exit codes, and every command has examples", async () => 
   const { stdout } = await runCli(["--help"]);
   for (const [code, meaning] of EXIT_CODES) expect(stdout).toContain(`  ${code}  ${meaning}\n`);
   for (const { path } of await commands()) {
-    if (path[0] === "serve" || path[0] === "migrate") continue;
+    if (["serve", "migrate", "tokens"].includes(path[0] ?? "")) continue;
     const help = await runCli([...path, "--help"]);
     expect(help, path.join(" ")).toMatchObject({ code: 0, stderr: "" });
     expect(help.stdout).toMatch(new RegExp(`\nExamples:\n(.*harborforge-agents ${path.join(" ")}.*\n)+`, "m"));

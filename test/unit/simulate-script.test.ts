@@ -108,7 +108,7 @@ describe("messages between a simulation and its claws", () => {
   it("are read only where they are whole", () => {
     const start = {
       kind: "start",
-      target: { address: "http://a:1", token: "t", tls: { ca: ["pem"] } },
+      target: { address: "http://a:1", token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },
       clawIdentifier: "c",
       instanceId: "i",
       agentIds: ["a"],

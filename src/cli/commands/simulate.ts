@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import { durationArgument, shareArgument, wholeArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
+import { readSecretFile } from "../connection/profile.ts";
 import { targetOf } from "../connection/session.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
@@ -19,6 +20,7 @@ interface Flags {
   readonly speed: number;
   readonly seed: number;
   readonly processes?: true;
+  readonly clawTokens?: string;
   readonly faults: boolean;
   readonly calendar: boolean;
   readonly cleanUp?: true;
@@ -43,6 +45,10 @@ export function registerSimulate(shell: Shell): void {
     .option("--claws <number>", `1 to ${MOST_CLAWS}`, wholeArgument(1, MOST_CLAWS), 5)
     .addOption(new Option("--names <prefix>", "what all names begin with").default("sim").argParser(readNames))
     .option("--processes", `each claw is a process of its own, of at most ${MOST_PROCESSES}`)
+    .option(
+      "--claw-tokens <path>",
+      "where the service asks who calls: a file with a line for each claw, its name and a token of the role agent",
+    )
     .option("--speed <factor>", "how many times quicker than life, 1 to 20", wholeArgument(1, 20), 1)
     .option("--seed <number>", "makes the agents' choices repeatable", wholeArgument(0, 2 ** 32 - 1), 1)
     .optionsGroup("What goes wrong:")
@@ -89,6 +95,7 @@ export function registerSimulate(shell: Shell): void {
       },
       caller,
       target: targetOf(connection),
+      clawTokens: flags.clawTokens === undefined ? new Map() : readClawTokens(flags.clawTokens),
       output: createOutput(out, { json: format === "json", transitions: flags.transitions === true }),
       onProgress: (what, done, of) => (done === of ? progress.end() : progress.show(what, done, of)),
       stop: interrupt.stopping,
@@ -96,6 +103,20 @@ export function registerSimulate(shell: Shell): void {
     }).finally(() => progress.end());
     return view === undefined || view.lostAlive === 0 ? EXIT_OK : EXIT_FAILED;
   });
+}
+
+/** @throws CommandFailure */
+function readClawTokens(path: string): ReadonlyMap<string, string> {
+  const lines = readSecretFile(path, "token").split("\n");
+  const tokens = new Map<string, string>();
+  for (const [index, line] of lines.entries()) {
+    const [claw, token, ...rest] = line.trim().split(/\s+/);
+    if (claw === undefined || claw === "") continue;
+    if (token === undefined || rest.length > 0)
+      throw wrong(`Line ${index + 1} of ${path} is not a claw and its token.`);
+    tokens.set(claw, token);
+  }
+  return tokens;
 }
 
 function readNames(text: string): string {

@@ -3,7 +3,7 @@ import { baseUrlOf } from "../../client/transport.ts";
 import { durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
-import { profileFile, readNamedFile, readProfile, readTokenFile } from "./profile.ts";
+import { type Profile, profileFile, readNamedFile, readProfile, readSecretFile } from "./profile.ts";
 
 /** What every command that calls the service takes. */
 export interface ConnectionFlags {
@@ -11,6 +11,8 @@ export interface ConnectionFlags {
   readonly token?: string;
   readonly tokenFile?: string;
   readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
   readonly profile?: string;
   readonly timeout: number;
 }
@@ -22,6 +24,8 @@ export interface Connection {
   readonly token: string | undefined;
   /** Certificates in PEM that vouch for the service, beside those that Node knows. */
   readonly ca: string | undefined;
+  /** The certificate, and its private key, by which the service knows who calls; in PEM. */
+  readonly identity: { readonly cert: string; readonly key: string } | undefined;
   readonly timeoutMs: number;
 }
 
@@ -41,6 +45,8 @@ export function addConnectionOptions(command: Command): Command {
     .option("--token <token>", "who calls; others see it in the list of processes, so rather: (env: HARBORFORGE_TOKEN)")
     .option("--token-file <path>", "a file with the token, which others may not read (env: HARBORFORGE_TOKEN_FILE)")
     .option("--ca <path>", "certificates (PEM) that vouch for the service (env: HARBORFORGE_CA)")
+    .option("--cert <path>", "a certificate (PEM) that says who calls; needs --key (env: HARBORFORGE_CERT)")
+    .option("--key <path>", "its private key, which others may not read (env: HARBORFORGE_KEY)")
     .option("--profile <name>", "address and token from the profile file (env: HARBORFORGE_PROFILE)")
     .addOption(
       new Option("--timeout <time>", "how long one answer may take, such as 500ms or 1m")
@@ -70,6 +76,7 @@ export function readConnection(flags: ConnectionFlags, env: Readonly<Record<stri
     address,
     token: tokenOf(flags, env, trusted),
     ca: caFile === undefined ? undefined : readNamedFile(caFile),
+    identity: identityOf(flags.cert ?? set(env.HARBORFORGE_CERT), flags.key ?? set(env.HARBORFORGE_KEY), trusted),
     timeoutMs: flags.timeout,
   };
 }
@@ -86,10 +93,23 @@ function tokenOf(
   ];
   const source = sources.find(({ token, tokenFile }) => token !== undefined || tokenFile !== undefined);
   if (source === undefined) return undefined;
-  const token = source.token ?? (source.tokenFile === undefined ? "" : readTokenFile(source.tokenFile));
+  const token = source.token ?? (source.tokenFile === undefined ? "" : readSecretFile(source.tokenFile, "token"));
   // It becomes a header, where anything else would be refused, or would begin another header.
   if (/^[\x21-\x7e]+$/.test(token)) return token;
   throw wrong("The token must be printable ASCII without blanks.");
+}
+
+function identityOf(
+  cert: string | undefined,
+  key: string | undefined,
+  profile: Pick<Profile, "cert" | "key"> | undefined,
+): Connection["identity"] {
+  const files = cert === undefined && key === undefined ? { cert: profile?.cert, key: profile?.key } : { cert, key };
+  if (files.cert === undefined && files.key === undefined) return undefined;
+  if (files.cert === undefined || files.key === undefined) {
+    throw wrong("A certificate and its private key belong together: name both, or neither.");
+  }
+  return { cert: readNamedFile(files.cert), key: readSecretFile(files.key, "private key") };
 }
 
 /** Whether a token would travel where others on the way can read it. */

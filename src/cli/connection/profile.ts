@@ -14,9 +14,12 @@ export interface Profile {
   readonly tokenFile: string | undefined;
   /** The path of a file with the certificates that vouch for the service. */
   readonly ca: string | undefined;
+  /** The paths of a certificate that says who calls, and of its private key. */
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
 }
 
-const FIELDS = ["address", "token", "tokenFile", "ca"] as const;
+const FIELDS = ["address", "token", "tokenFile", "ca", "cert", "key"] as const;
 const DEFAULT_PROFILE = "default";
 
 /** `profiles.json` in the user's folder for settings, by the XDG convention. */
@@ -53,20 +56,22 @@ export function readProfile(path: string, asked: string | undefined): Profile | 
   const where = `profile ${printable(name)}`;
   const fields = objectOf(found, path, where);
   known(fields, FIELDS, path, where);
-  const [address, token, tokenFile, ca] = FIELDS.map((field) => textOf(fields[field], path, `${where}, ${field}`));
+  const [address, token, tokenFile, ca, cert, key] = FIELDS.map((field) =>
+    textOf(fields[field], path, `${where}, ${field}`),
+  );
   if (token !== undefined && tokenFile !== undefined) {
     throw wrong(`In ${path}, ${where} has a token and a tokenFile: leave one of them out.`);
   }
   if (anyToken(profiles)) keptSecret(path);
   const beside = (file: string | undefined) => (file === undefined ? undefined : resolve(dirname(path), file));
-  return { name, address, token, tokenFile: beside(tokenFile), ca: beside(ca) };
+  return { name, address, token, tokenFile: beside(tokenFile), ca: beside(ca), cert: beside(cert), key: beside(key) };
 }
 
-/** The token in a file, which others may not read. @throws CommandFailure */
-export function readTokenFile(path: string): string {
+/** What a file holds that others may not read. @param what for people @throws CommandFailure */
+export function readSecretFile(path: string, what: string): string {
   const text = readIfThere(path);
-  if (text === undefined) throw wrong(`There is no token file ${path}.`);
-  keptSecret(path);
+  if (text === undefined) throw wrong(`There is no ${what} file ${path}.`);
+  keptSecret(path, what);
   return text.trim();
 }
 
@@ -78,12 +83,12 @@ export function readNamedFile(path: string): string {
 }
 
 /** As ssh does with keys: who leaves a secret open is told at once, not after it was taken. */
-function keptSecret(path: string): void {
+function keptSecret(path: string, what = "token"): void {
   if (platform() === "win32") return;
   const { mode } = statSync(path);
   if ((mode & 0o077) === 0) return;
   const shown = (mode & 0o777).toString(8).padStart(3, "0");
-  throw wrong(`${path} holds a token and may be read by others (mode ${shown}): run "chmod 600 ${path}" first.`);
+  throw wrong(`${path} holds a ${what} and may be read by others (mode ${shown}): run "chmod 600 ${path}" first.`);
 }
 
 function anyToken(profiles: Readonly<Record<string, unknown>>): boolean {

@@ -53,12 +53,9 @@ export async function withService(
 }
 
 /** What `src/client` takes. */
-export function targetOf({ address, token, ca }: Connection) {
-  return {
-    address,
-    ...(token === undefined ? {} : { token }),
-    ...(ca === undefined ? {} : { tls: { ca: [...rootCertificates, ca] } }),
-  };
+export function targetOf({ address, token, ca, identity }: Connection) {
+  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }), ...identity };
+  return { address, ...(token === undefined ? {} : { token }), tls };
 }
 
 function failureOf(error: unknown, address: string): CommandFailure {

@@ -1,6 +1,8 @@
+import { CallError } from "../../client/call-error.ts";
 import { HeartbeatStream } from "../../client/heartbeat-stream.ts";
 import { createServiceClients } from "../../client/transport.ts";
 import type { BeatView } from "../../client/views.ts";
+import { EXIT_FAILED, exitCodeOf } from "../exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawNews, ClawOrder } from "./claw-messages.ts";
 import { createRandom, seedFor } from "./random.ts";
@@ -55,7 +57,14 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
           : { kind: "waiting", reason: connection.error?.message ?? "the service asked for a new stream" },
       ),
   });
-  stream.done.catch((error: unknown) => tell({ kind: "failed", reason: String(error) }));
+  stream.done.catch((error: unknown) => {
+    const known = error instanceof CallError;
+    tell({
+      kind: "failed",
+      reason: known ? error.message : String(error),
+      exitCode: known ? exitCodeOf(error.code) : EXIT_FAILED,
+    });
+  });
   for (const agentId of agentIds) stream.add(agentId);
 
   const ticking = setInterval(() => {

@@ -2,7 +2,7 @@
 export interface ClawTarget {
   readonly address: string;
   readonly token?: string;
-  readonly tls?: { readonly ca: string[] };
+  readonly tls: { readonly ca?: string[]; readonly cert?: string; readonly key?: string };
 }
 
 /** What a claw's process is told: what it is, or to say goodbye and end. */
@@ -30,7 +30,7 @@ export type ClawNews =
   /** The server refused a beat, or took an agent away; the reason as the contract names it. */
   | { readonly kind: "refused"; readonly agentId: string; readonly reason: string }
   /** The claw can do nothing more. */
-  | { readonly kind: "failed"; readonly reason: string };
+  | { readonly kind: "failed"; readonly reason: string; readonly exitCode: number };
 
 /** Undefined for what is no order. */
 export function readClawOrder(message: unknown): ClawOrder | undefined {
@@ -57,20 +57,25 @@ function readTarget(value: unknown): ClawTarget | undefined {
   if (!isRecord(value)) return undefined;
   const { address, token, tls } = value;
   if (typeof address !== "string") return undefined;
-  const ca = isRecord(tls) && isTexts(tls.ca) ? [...tls.ca] : undefined;
+  const { ca, cert, key } = isRecord(tls) ? tls : {};
   return {
     address,
     ...(typeof token === "string" ? { token } : {}),
-    ...(ca === undefined ? {} : { tls: { ca } }),
+    tls: {
+      ...(isTexts(ca) ? { ca: [...ca] } : {}),
+      ...(typeof cert === "string" && typeof key === "string" ? { cert, key } : {}),
+    },
   };
 }
 
 /** Undefined for what is no news. */
 export function readClawNews(message: unknown): ClawNews | undefined {
   if (!isRecord(message)) return undefined;
-  const { kind, reason, agentId } = message;
+  const { kind, reason, agentId, exitCode } = message;
   if (kind === "connected" || kind === "beating") return { kind };
-  if ((kind === "waiting" || kind === "failed") && typeof reason === "string") return { kind, reason };
+  if (kind === "waiting" && typeof reason === "string") return { kind, reason };
+  if (kind === "failed" && typeof reason === "string" && typeof exitCode === "number")
+    return { kind, reason, exitCode };
   if (kind === "refused" && typeof reason === "string" && typeof agentId === "string") return { kind, reason, agentId };
   return undefined;
 }

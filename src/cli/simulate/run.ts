@@ -4,7 +4,7 @@ import { pause } from "../../client/retry-pause.ts";
 import type { AgentView, TransitionView } from "../../client/views.ts";
 import { watchThrough } from "../../client/watch-agents.ts";
 import { CommandFailure } from "../call-failure.ts";
-import { EXIT_CONFLICT, EXIT_FAILED } from "../exit-codes.ts";
+import { EXIT_CONFLICT } from "../exit-codes.ts";
 import { printable } from "../terminal/printable.ts";
 import { runCalendar } from "./calendar.ts";
 import type { ClawNews, ClawTarget } from "./claw-messages.ts";
@@ -47,6 +47,8 @@ export interface SimulationRun {
   readonly caller: Caller;
   /** For the claws, which have connections of their own. */
   readonly target: ClawTarget;
+  /** Where claws show other tokens than whoever watches them: by their names. */
+  readonly clawTokens: ReadonlyMap<string, string>;
   readonly output: Output;
   /** How far something has come that takes its time. */
   onProgress(what: string, done: number, of: number): void;
@@ -138,7 +140,7 @@ class Simulation {
         new ClawSeat({
           name,
           agentIds,
-          target: run.target,
+          target: targetFor(run, name),
           forked,
           seed,
           speed,
@@ -293,7 +295,7 @@ class Simulation {
 
   #onNews(seat: ClawSeat, news: ClawNews): void {
     if (news.kind === "failed")
-      this.#fail(new CommandFailure(`${seat.name} cannot go on: ${printable(news.reason)}`, EXIT_FAILED));
+      this.#fail(new CommandFailure(`${seat.name} cannot go on: ${printable(news.reason)}`, news.exitCode));
     if (news.kind !== "refused") return;
     count(this.#refusedBeats, news.reason);
     if (news.reason === "REPORT_OUTDATED") return;
@@ -330,6 +332,11 @@ class Simulation {
   #fail(error: unknown): void {
     this.#failure.reject(error);
   }
+}
+
+function targetFor({ target, clawTokens }: SimulationRun, name: string): ClawTarget {
+  const token = clawTokens.get(name);
+  return token === undefined ? target : { ...target, token };
 }
 
 function count(counts: Map<string, number>, what: string): void {

@@ -11,6 +11,7 @@ export class WatchedAgents {
   #newest: readonly TransitionRecord[] = [];
   #revision = 0n;
   #cutOff: string | undefined;
+  #shown: { readonly room: number; readonly agents: readonly AgentRecord[] } | undefined;
 
   get revision(): bigint {
     return this.#revision;
@@ -43,6 +44,7 @@ export class WatchedAgents {
     }
     this.#cutOff = undefined;
     this.#revision = event.revision;
+    if (event.kind !== "bookmark") this.#shown = undefined;
     if (event.kind === "snapshot") {
       this.#agents.clear();
       for (const agent of event.agents) this.#agents.set(agent.id, agent);
@@ -58,6 +60,12 @@ export class WatchedAgents {
 
   /** As many as there is room for: all of them by name, or those that changed last. */
   shown(room: number): readonly AgentRecord[] {
+    // Asked several times a second, also where nothing happens, and of many.
+    if (this.#shown?.room !== room) this.#shown = { room, agents: this.#sorted(room) };
+    return this.#shown.agents;
+  }
+
+  #sorted(room: number): readonly AgentRecord[] {
     const all = [...this.#agents.values()];
     if (all.length <= room) return all.sort((one, other) => (one.agentId < other.agentId ? -1 : 1));
     return all.sort((one, other) => Number(other.revision - one.revision)).slice(0, room);
