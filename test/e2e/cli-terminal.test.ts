@@ -11,7 +11,9 @@ const env = (more: Record<string, string> = {}) => ({
 });
 
 const [GREEN, MAGENTA] = [2, 5];
-const WHEN = String.raw`\d\d:\d\d:\d\d \((now|\d+ (s|min) ago)\)`;
+// With the day where it is another: tests run at midnight, too.
+const CLOCK = String.raw`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d`;
+const WHEN = String.raw`${CLOCK} \((now|\d+ (s|min) ago)\)`;
 
 async function quietly(...args: string[]): Promise<void> {
   expect(await runCli(args, env())).toMatchObject({ code: 0, stderr: "" });
@@ -45,7 +47,7 @@ describe("a list on a terminal", () => {
     expect(await wide.ended).toBe(0);
     expect(wide.screen()).toHaveLength(5);
     expect(wide.screen()[0]).toMatch(/^AGENT +CLAW +STATUS +SINCE +RECOVERY +HEARTBEAT +USER$/);
-    expect(wide.screen()[1]).toMatch(new RegExp(`exhausted +${WHEN} +\\d\\d:\\d\\d:\\d\\d \\(in 4 min\\), rate limit`));
+    expect(wide.screen()[1]).toMatch(new RegExp(`exhausted +${WHEN} +${CLOCK} \\(in 4 min\\), rate limit`));
     expect(wide.colourOf("exhausted")).toBe(MAGENTA);
     expect(wide.colourOf("idle")).toBe(GREEN);
     // Each row's claw begins below its heading, whatever stands before it and however wide this terminal takes it to be.
@@ -132,11 +134,13 @@ describe("agents watch on a terminal", () => {
     await terminal.shows(() => {
       const lines = picture(terminal, names);
       expect(lines[1]).toBe("idle 0 on_call 0 busy 0 exhausted 1 offline 0");
-      expect(lines[4]).toMatch(/^AGENT-1 CLAW-1 exhausted TIME \d\d:\d\d:\d\d \(in 10 min\), billing$/);
+      expect(lines[4]).toMatch(new RegExp(`^AGENT-1 CLAW-1 exhausted TIME ${CLOCK} \\(in 10 min\\), billing$`));
       expect(lines[6]).toBe("TIME AGENT FROM TO CAUSE DETAILS");
-      expect(lines[7]).toMatch(/^TIME AGENT-1 idle exhausted service billing until \S+ \(in 10 min\)$/);
+      expect(lines[7]).toMatch(
+        new RegExp(`^TIME AGENT-1 idle exhausted service billing until ${CLOCK} \\(in 10 min\\)$`),
+      );
     });
-    expect(terminal.colourOf("exhausted  2")).toBe(MAGENTA);
+    expect(terminal.colourOf("exhausted  ", 4)).toBe(MAGENTA);
 
     const other = await newAgent(`漢字-${unique("x")}`, claw);
     await terminal.shows(other.agentId);

@@ -17,8 +17,8 @@ export interface PseudoTerminal extends AsyncDisposable {
   readonly isAlternate: boolean;
   /** Whether the cursor is hidden, as far as the program has said last. */
   readonly isCursorHidden: boolean;
-  /** The colour of the cell where a text begins; undefined where it has none. */
-  colourOf(text: string): number | undefined;
+  /** The colour of the cell where a text begins, in a row or in the first that has it; undefined where it has none. */
+  colourOf(text: string, inRow?: number): number | undefined;
   /** The column, from 0, in which a text begins in a row, from 0. */
   columnOf(text: string, row?: number): number;
   type(text: string): void;
@@ -95,8 +95,8 @@ export function openTerminal(
     get isCursorHidden() {
       return raw.lastIndexOf("\u001b[?25l") > raw.lastIndexOf("\u001b[?25h");
     },
-    colourOf(text) {
-      const row = screen().findIndex((line) => line.includes(text));
+    colourOf(text, inRow) {
+      const row = inRow ?? screen().findIndex((line) => line.includes(text));
       const { active } = terminal.buffer;
       const cell = active.getLine(active.viewportY + row)?.getCell(columnOf(text, row));
       return cell === undefined || cell.isFgDefault() ? undefined : cell.getFgColor();
