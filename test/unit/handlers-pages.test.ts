@@ -1,5 +1,8 @@
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentService, ListAgentTransitionsRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { writePageToken } from "../../src/rpc/convert/page-token.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
 
@@ -89,6 +92,20 @@ describe("a page token", () => {
       users.listUsers({ pageToken: list }),
     ]) {
       expect(await refusalOf(call)).toMatchObject(INVALID);
+    }
+  });
+
+  it("is refused where it was made up of numbers that no list goes on from", async () => {
+    const { agents } = start(10);
+    const request = create(ListAgentTransitionsRequestSchema, { newestFirst: true });
+    const least = -(2n ** 63n);
+    for (const position of [
+      { after: least, asOf: 5n },
+      { after: 5n, asOf: least },
+      { after: -1n, asOf: -1n },
+    ]) {
+      const pageToken = writePageToken(AgentService.method.listAgentTransitions, request, position);
+      expect(await refusalOf(agents.listAgentTransitions({ newestFirst: true, pageToken }))).toMatchObject(INVALID);
     }
   });
 

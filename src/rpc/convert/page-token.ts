@@ -53,7 +53,10 @@ export function readPageToken<Desc extends DescMessage>(
   if (!intact || !check(method, request, token).equals(token.subarray(1 + POSITION_BYTES))) {
     throw invalidPageToken();
   }
-  return { after: token.readBigInt64BE(1), asOf: token.readBigInt64BE(9) };
+  const position = { after: token.readBigInt64BE(1), asOf: token.readBigInt64BE(9) };
+  // Anybody can compute the check. Where a list goes on by what comes before, the least of all numbers has none.
+  if (position.after < 0n || position.asOf < 0n) throw invalidPageToken();
+  return position;
 }
 
 function check<Desc extends DescMessage>(
