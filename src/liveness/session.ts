@@ -155,11 +155,17 @@ export class Session implements AgentHolder {
   changed(transition: Transition): void {
     const { agentId } = transition;
     const after = agentOf(transition);
-    if (transition.cause === "deleted") {
-      this.#agents.delete(agentId);
-      this.#tellUnasked(this.#refusal(agentId, agentNotFound(agentId), undefined, 0n, 0));
-    } else if (this.clawIdentifier !== undefined && after.clawIdentifier !== this.clawIdentifier) {
+    const isDeleted = transition.cause === "deleted";
+    if (isDeleted) this.#agents.delete(agentId);
+    if (this.clawIdentifier !== undefined && after.clawIdentifier !== this.clawIdentifier) {
+      // That it left is news. What becomes of it elsewhere, its end too, is none of this claw's business.
+      if (isDeleted || transition.fromClaw !== this.clawIdentifier) return;
+      // Nor who takes it over there. Moved back, it is claimed again with its next beat.
+      const holder = this.#agents.get(agentId);
+      if (holder?.state === "held") holder.state = "superseded";
       this.#tellUnasked(this.#refusal(agentId, wrongClaw(after), undefined, 0n, 0));
+    } else if (isDeleted) {
+      this.#tellUnasked(this.#refusal(agentId, agentNotFound(agentId), undefined, 0n, 0));
     } else {
       const { status, exhaustion, revision } = after;
       this.#tellUnasked({ agentId, status, exhaustion, revision, refusal: null, sequence: 0n, beatIndex: 0 });

@@ -239,6 +239,26 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       const { transitions } = await agents.listAgentTransitions({ agentId: stranger.agentId });
       expect(transitions.every((one) => [one.fromClawIdentifier, one.toClawIdentifier].includes(mine.claw))).toBe(true);
     });
+
+    test("hears that an agent was moved away, and nothing of what becomes of it there", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, neighbour, stranger } = scene;
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      await using stream = new HeartbeatClient(agents);
+      await stream.say({ agentId: mine.agentId }, { agentId: neighbour.agentId });
+      const told = (agentId: string) => stream.results.filter((one) => one.agentId === agentId && one.sequence === 0n);
+      await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: stranger.claw });
+      await until("the stream hears of the move", () => told(mine.agentId).length > 0);
+      await using there = new HeartbeatClient((await scene.bearing(forClaw(stranger.claw))).agents);
+      await there.say({ agentId: mine.agentId, status: AgentStatus.ON_CALL });
+      await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: unique("claw") });
+      await admin.agents.deleteAgent({ agentId: mine.agentId });
+      // Told in the order in which it happened.
+      await admin.agents.deleteAgent({ agentId: neighbour.agentId });
+      await until("the stream hears of its own agent's end", () => told(neighbour.agentId).length > 0);
+      expect(told(neighbour.agentId)[0]?.error?.reason).toBe(ErrorReason.AGENT_NOT_FOUND);
+      expect(told(mine.agentId).map(({ error }) => error?.reason)).toEqual([ErrorReason.PERMISSION_DENIED]);
+    });
   });
 
   test("changes are recorded with who was authenticated, whatever else the caller says", async () => {
