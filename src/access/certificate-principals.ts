@@ -75,7 +75,10 @@ function isName(value: unknown): value is string {
 }
 
 /** Whom the other end of a connection is; URI names, which are workloads' own, come before names of hosts. */
-export function principalOfPeer(principals: CertificatePrincipals, peer: Credentials["peer"]): Principal | undefined {
+export function principalOfPeer(
+  principals: CertificatePrincipals,
+  peer: Pick<NonNullable<Credentials["peer"]>, "uris" | "dnsNames"> | undefined,
+): Principal | undefined {
   for (const uri of peer?.uris ?? []) {
     const found = principals.get(`uri:${uri}`);
     if (found !== undefined) return found;

@@ -34,7 +34,9 @@ export interface Credentials {
   /** The `authorization` header, whole. */
   readonly authorization: string | null;
   /** The names in the verified certificate of the connection's other end. */
-  readonly peer: { readonly uris: readonly string[]; readonly dnsNames: readonly string[] } | undefined;
+  readonly peer:
+    | { readonly uris: readonly string[]; readonly dnsNames: readonly string[]; readonly expiresAt: Micros }
+    | undefined;
 }
 
 /** Somebody who has shown a credential, for as long as that is good. */

@@ -23,14 +23,19 @@ const PRINCIPALS = [
   { dns_name: "billing.internal", principal: "billing", role: "service" },
 ];
 
+/** Enough to connect with on a machine that is busy with other tests. */
+const LIFE_MS = 6_000;
+
 interface Way {
   readonly name: string;
+  readonly overHttp2: boolean;
   transport(addresses: Addresses, pair: CertificatePair | undefined): Transport;
 }
 
 const WAYS: readonly Way[] = [
   {
     name: "gRPC at the gRPC door",
+    overHttp2: true,
     transport: ({ grpc }, pair) => {
       const baseUrl = `https://${grpc}`;
       const sessionManager = new Http2SessionManager(baseUrl, {}, { ca: servers.cert, ...pair });
@@ -40,6 +45,7 @@ const WAYS: readonly Way[] = [
   },
   {
     name: "Connect over HTTP/1.1 at the Connect door",
+    overHttp2: false,
     transport: ({ http }, pair) => {
       const agent = new HttpsAgent({ keepAlive: true, ca: servers.cert, ...pair });
       onTestFinished(() => agent.destroy());
@@ -84,7 +90,7 @@ async function start() {
 
 const withUri = (uri: string): CertificatePair => clients.issue({ names: { uris: [uri] }, usage: "client" });
 
-describe.each(WAYS)("$name", ({ transport }) => {
+describe.each(WAYS)("$name", ({ overHttp2, transport }) => {
   test("a client certificate that is known stands for its principal, no other one does", async () => {
     const { addresses, databaseUrl } = await start();
     const as = (pair: CertificatePair | undefined) => createClient(AgentService, transport(addresses, pair));
@@ -109,5 +115,20 @@ describe.each(WAYS)("$name", ({ transport }) => {
     await createClient(AgentService, bearing(known, secret)).listAgents({});
     const wrong = createClient(AgentService, bearing(known, "hf_wrong"));
     expect(await failure(wrong.listAgents({}))).toMatchObject({ code: Code.Unauthenticated });
+  });
+
+  test("a certificate lets its bearer in until it ends, and no longer, whatever connection stands", async () => {
+    const { addresses } = await start();
+    const names = { dnsNames: ["billing.internal"] };
+    const pair = clients.issue({ names, usage: "client", notAfter: new Date(Date.now() + LIFE_MS) });
+    const billing = createClient(AgentService, transport(addresses, pair));
+    await billing.listAgents({});
+    const watching = (async () => {
+      for await (const _ of billing.watchAgents({}));
+    })();
+    expect(await failure(watching)).toMatchObject({ code: Code.Unauthenticated });
+    // HTTP/2 goes on with the connection that stands; HTTP/1.1 may need another one, which gets no further than its handshake.
+    const { code } = await failure(billing.listAgents({}));
+    expect(overHttp2 ? [Code.Unauthenticated] : [Code.Unauthenticated, Code.Aborted]).toContain(code);
   });
 });

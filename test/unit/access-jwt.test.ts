@@ -203,7 +203,8 @@ describe("the authorization header", () => {
   } as const;
   const certificates = new Map([["uri:spiffe://x/billing", certificate]]);
   const authenticate = createAuthenticator({ tokens, jwt: undefined, certificates });
-  const peer = { uris: ["spiffe://x/billing"], dnsNames: [] };
+  const expiresAt = (Date.now() + 3_600_000) * 1_000;
+  const peer = { uris: ["spiffe://x/billing"], dnsNames: [], expiresAt };
 
   test.each(["Bearer hf_x", "bearer hf_x", "BEARER  hf_x"])("%s shows a token", (authorization) => {
     expect(authenticate({ authorization, peer: undefined })).toMatchObject({ principal: { name: "hf_x" } });
@@ -223,8 +224,8 @@ describe("the authorization header", () => {
   });
 
   test("is not needed with a certificate that is known", () => {
-    expect(authenticate({ authorization: null, peer })).toEqual({ principal: certificate });
-    for (const other of [undefined, { uris: ["spiffe://x/other"], dnsNames: ["spiffe://x/billing"] }]) {
+    expect(authenticate({ authorization: null, peer })).toMatchObject({ principal: { ...certificate, expiresAt } });
+    for (const other of [undefined, { ...peer, uris: ["spiffe://x/other"], dnsNames: ["spiffe://x/billing"] }]) {
       expect(() => authenticate({ authorization: null, peer: other })).toThrow("needs a credential");
     }
   });

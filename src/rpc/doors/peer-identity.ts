@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
+import type { Micros } from "../../domain/time.ts";
 import { subjectAltNames } from "./subject-alt-names.ts";
 
 /** Who the other end of a connection is, by the certificate that it showed and that our certificate authority signed. */
@@ -8,6 +9,8 @@ export interface PeerIdentity {
   readonly uris: readonly string[];
   /** DNS names, as they stand in the certificate; a wildcard is one of them and stands for nothing. */
   readonly dnsNames: readonly string[];
+  /** When the certificate ends, which nobody looks at again while the connection stands. */
+  readonly expiresAt: Micros;
 }
 
 /**
@@ -18,5 +21,6 @@ export function peerIdentityOf(socket: Duplex): PeerIdentity | undefined {
   // `authorized` alone says nothing: it is the verdict on a certificate only where one was asked for and shown.
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
   const certificate = socket.getPeerX509Certificate();
-  return certificate === undefined ? undefined : subjectAltNames(certificate.raw);
+  const names = certificate && subjectAltNames(certificate.raw);
+  return names && { ...names, expiresAt: certificate.validToDate.getTime() * 1_000 };
 }
