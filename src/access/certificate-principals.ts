@@ -43,6 +43,7 @@ function parseEntry(entry: Fields, refused: (why: string) => AccessError): [stri
   if ((uri === undefined) === (dnsName === undefined)) throw refused("it must have either uri or dns_name");
   const key = uri === undefined ? dnsName : uri;
   if (typeof key !== "string" || key === "") throw refused("uri or dns_name must be text");
+  if (uri === undefined && key.includes("*")) throw refused("dns_name must be one name: a wildcard stands for nobody");
   if (!isName(name)) throw refused("principal must be text of 1 to 128 characters");
   const known = ROLES.find((one) => one === role);
   if (known === undefined) throw refused(`role must be one of ${ROLES.join(", ")}`);

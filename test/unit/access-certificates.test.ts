@@ -42,6 +42,7 @@ test.each<[string, unknown, string]>([
   ["no object", [7], "entry 1 must be an object"],
   ["neither name", [{ principal: "x", role: "admin" }], "either uri or dns_name"],
   ["both names", [{ uri: "a:b", dns_name: "b", principal: "x", role: "admin" }], "either uri or dns_name"],
+  ["a wildcard", [{ dns_name: "*.internal", principal: "x", role: "admin" }], "a wildcard stands for nobody"],
   ["no role", [{ uri: "a:b", principal: "x" }], "role must be one of"],
   ["no principal", [{ uri: "a:b", role: "admin" }], "principal must be text"],
   ["an agent of nothing", [{ uri: "a:b", principal: "x", role: "agent" }], "either agent_ids or claw_identifier"],
