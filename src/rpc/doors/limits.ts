@@ -53,13 +53,14 @@ export const DEFAULT_DOOR_LIMITS: DoorLimits = {
 
 /**
  * nghttp2 allows 1 000 stream resets and 33 more a second, then ends the connection with all its streams: a claw that
- * cancels 1 500 watches at once would take the others with it. Twice the streams that can be open, refilled in 4 s,
- * lets every stream be cancelled and opened again, and still bounds a client that does nothing but reset.
+ * cancels 1 500 watches at once would take the others with it. Twice the streams that can be open lets
+ * every stream be cancelled, and opened and cancelled again; refilled in 16 s, it ends a client that does nothing but reset
+ * within a second or two of what one core can take.
  */
 export function resetBudget(limits: DoorLimits): { streamResetBurst: number; streamResetRate: number } {
   return {
     streamResetBurst: 2 * limits.maxConcurrentStreams,
-    streamResetRate: Math.ceil(limits.maxConcurrentStreams / 2),
+    streamResetRate: Math.ceil(limits.maxConcurrentStreams / 8),
   };
 }
 
