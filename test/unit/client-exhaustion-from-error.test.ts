@@ -218,6 +218,33 @@ describe("exhaustionFromError bounds what it is given", () => {
       retryAfterMs: undefined,
     });
   });
+
+  it("takes proxies that were revoked or trap everything, and lists whose items throw", () => {
+    const trap = () => {
+      throw new Error("no");
+    };
+    const revoked = <T extends object>(target: T): T => {
+      const { proxy, revoke } = Proxy.revocable(target, {});
+      revoke();
+      return proxy;
+    };
+    const item = Object.defineProperty([1, 2], 0, { get: trap });
+    const all = [
+      new Proxy({}, { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap, getOwnPropertyDescriptor: trap }),
+      new Proxy(new Headers(), {}),
+      revoked({}),
+      revoked([]),
+      revoked(new Headers()),
+      item,
+    ];
+    for (const hostile of all) {
+      expect(exhaustionFromError(hostile)).toBeUndefined();
+      const error = { status: 429, headers: hostile, body: hostile, cause: hostile };
+      expect(exhaustionFromError(error)).toMatchObject({ reason: "rate_limit", retryAfterMs: undefined });
+      const header = { status: 429, headers: { "retry-after": hostile } };
+      expect(exhaustionFromError(header)).toMatchObject({ reason: "rate_limit", retryAfterMs: undefined });
+    }
+  });
 });
 
 it("every row of the tables names its source", () => {

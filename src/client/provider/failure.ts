@@ -115,7 +115,8 @@ function partsOf(thrown: unknown): (object | string)[] {
       else if (typeof part === "object" && !seen.has(part)) {
         seen.add(part);
         parts.push(part);
-        if (Array.isArray(part)) next.push(...part.slice(0, MOST_PARTS));
+        const items = itemsOf(part);
+        if (items !== undefined) next.push(...items);
         else for (const key of INNER) next.push(read(part, key));
         // Google's SDK puts the whole body into the message.
         const message = read(part, "message");
@@ -145,7 +146,8 @@ function isStatus(value: unknown): value is number {
 
 function headerOf(headers: unknown, name: string): string | undefined {
   if (typeof headers !== "object" || headers === null) return undefined;
-  const value = headers instanceof Headers ? headers.get(name) : plainHeader(headers, name);
+  // Others wrap a Headers, whose methods know only what is none.
+  const value = attempt(() => (headers instanceof Headers ? headers.get(name) : plainHeader(headers, name)));
   if (typeof value === "number") return String(value);
   return typeof value === "string" && value.length <= LONGEST_HEADER ? value.trim() : undefined;
 }
@@ -162,6 +164,11 @@ function plainHeader(headers: object, name: string): unknown {
     if (typeof get === "function") value = attempt(() => Reflect.apply(get, headers, [name]));
   }
   return Array.isArray(value) ? value[0] : value;
+}
+
+/** The first items of a list; undefined for what is none, or tells nobody. */
+function itemsOf(value: object): unknown[] | undefined {
+  return attempt(() => (Array.isArray(value) ? value.slice(0, MOST_PARTS) : undefined));
 }
 
 function keysOf(value: object): string[] {
