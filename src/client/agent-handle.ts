@@ -1,4 +1,5 @@
 import type { AgentStatus, ExhaustReason, WorkingStatus } from "../domain/agent.ts";
+import { FURTHEST_RECOVERY_MS } from "../domain/exhaustion.ts";
 import { MICROS_PER_MS } from "../domain/time.ts";
 import type { Report, Settle, Verdict } from "./beat-book.ts";
 import { Listeners, type OnListenerError } from "./listeners.ts";
@@ -11,7 +12,7 @@ export interface ExhaustionReport {
   readonly reason: ExhaustReason;
   /** The moment of recovery that the provider named. Prefer `retryAfterMs` where it named both, since clocks differ. */
   readonly recoveryAt?: Date | undefined;
-  /** The time until recovery in milliseconds. With neither, or with what is zero or past, the server chooses. */
+  /** The time until recovery in milliseconds, at most 366 days. With neither, or with what is zero or past, the server chooses. */
   readonly retryAfterMs?: number | undefined;
 }
 
@@ -69,7 +70,10 @@ export interface AgentHandle {
   exhausted(report: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome>;
   /** Says goodbye: it goes offline at once, after what it reported before. A later report brings it back. */
   leave(options?: WaitOptions): Promise<ReportOutcome>;
-  /** Beats for it again although another process took it over. Does nothing for an agent that beats. */
+  /**
+   * Beats for it again although another process took it over, and takes it back from that one. Does nothing for an agent
+   * that beats.
+   */
   claim(): void;
   /** @returns what ends the listening */
   on<Name extends keyof AgentEvents>(name: Name, listener: (event: AgentEvents[Name]) => void): () => void;
@@ -139,10 +143,10 @@ export class AgentSeat implements AgentHandle {
   }
 
   exhausted({ reason, recoveryAt, retryAfterMs }: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome> {
-    if (retryAfterMs !== undefined && !Number.isFinite(retryAfterMs)) {
-      return quiet(
-        Promise.reject(new RangeError(`retryAfterMs must be a number of milliseconds, not ${retryAfterMs}`)),
-      );
+    // What no message can carry would break the stream, with all agents that beat on it.
+    if (retryAfterMs !== undefined && !(Number.isFinite(retryAfterMs) && retryAfterMs <= FURTHEST_RECOVERY_MS)) {
+      const message = `retryAfterMs must be a number of milliseconds, at most 366 days, not ${retryAfterMs}`;
+      return quiet(Promise.reject(new RangeError(message)));
     }
     if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
       return quiet(Promise.reject(new RangeError("recoveryAt must be a valid date")));

@@ -81,6 +81,8 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
   readonly #streams = new Map<HeartbeatStream, ConnectedClients>();
   readonly #streamOf = new Map<string, HeartbeatStream>();
   readonly #refused = new Set<AgentSeat>();
+  /** Which agents others took from a stream. It never gets them back: only one that was opened after that does. */
+  readonly #lost = new WeakMap<HeartbeatStream, Set<string>>();
   #retry: ReturnType<typeof setTimeout> | undefined;
   /** By the clock, so that a process that was given the name of the one before it comes after that. */
   #generation = BigInt(Date.now()) * 1_000n;
@@ -133,9 +135,11 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     this.#seats.set(agentId, seat);
     this.#refused.delete(seat);
     let stream = this.#streamOf.get(agentId);
-    stream ??= [...this.#streams.keys()].find(({ hasRoom }) => hasRoom) ?? this.#openStream();
+    stream ??= [...this.#streams.keys()].find((one) => one.hasRoom && !this.#lost.get(one)?.has(agentId));
+    stream ??= this.#openStream();
     this.#streamOf.set(agentId, stream);
     stream.add(agentId);
+    for (const one of [...this.#streams.keys()]) this.#retire(one);
   }
 
   say(seat: AgentSeat, word: Report | "leaving", settle: Settle): void {
@@ -189,21 +193,32 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     const { agentId } = beat;
     if (this.#streamOf.get(agentId) !== stream) return;
     const stays = stream.has(agentId);
-    if (!stays) this.#leaveStream(agentId);
+    if (!stays) {
+      if (beat.refusal?.reason === "SESSION_SUPERSEDED") {
+        this.#lost.set(stream, (this.#lost.get(stream) ?? new Set()).add(agentId));
+      }
+      this.#leaveStream(agentId);
+    }
     this.#seats.get(agentId)?.hear(beat, stays);
   }
 
-  /** A stream that has nobody left is closed, unless it is the only one: the next agent would open it again. */
   #leaveStream(agentId: string): void {
     const stream = this.#streamOf.get(agentId);
     this.#streamOf.delete(agentId);
-    if (stream === undefined || stream.size > 0 || this.#streams.size === 1 || this.closed) return;
+    if (stream !== undefined) this.#retire(stream);
+  }
+
+  /** A stream that has nobody left is closed, unless it is the only one: the next agent would open it again. */
+  #retire(stream: HeartbeatStream): void {
+    if (stream.size > 0 || this.#streams.size === 1 || this.closed) return;
     const clients = this.#streams.get(stream);
     this.#streams.delete(stream);
     void stream.close().then(() => clients?.close());
   }
 
   #connection(stream: HeartbeatStream, connection: HeartbeatConnection): void {
+    // To the service it is another stream.
+    if (connection.state === "connected") this.#lost.delete(stream);
     if (connection.state === "waiting" && connection.error?.hopeless === true) {
       const { error } = connection;
       for (const [agentId, seat] of this.#seats) {

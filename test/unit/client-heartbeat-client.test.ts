@@ -162,6 +162,18 @@ describe("a report", () => {
     await expect(agent.exhausted({ reason: "billing", retryAfterMs: Number.NaN })).rejects.toThrow(RangeError);
     await expect(agent.exhausted({ reason: "billing", recoveryAt: new Date("never") })).rejects.toThrow(RangeError);
   });
+
+  it("with a deadline that no message can carry is refused here, and the others' stream lives on", async () => {
+    const { backend, client } = start();
+    const agent = client.agent("a");
+    await agent.busy();
+    for (const retryAfterMs of [367 * 24 * 3_600_000, 1e300, Number.MAX_VALUE]) {
+      await expect(agent.exhausted({ reason: "rate_limit", retryAfterMs })).rejects.toThrow(RangeError);
+    }
+    expect(await client.agent("b").busy()).toBe("applied");
+    expect(await agent.exhausted({ reason: "rate_limit", retryAfterMs: 366 * 24 * 3_600_000 })).toBe("applied");
+    expect(backend.sessions).toHaveLength(1);
+  });
 });
 
 describe("an agent that another process took over", () => {
@@ -183,6 +195,23 @@ describe("an agent that another process took over", () => {
     agent.claim();
     expect(await agent.busy()).toBe("applied");
     expect(agent.presence).toBe("beating");
+  });
+
+  it("is claimed by a stream that is younger than the loss, one for all, and streams without agents end", async () => {
+    const { client, session, refuse, backend } = start();
+    const agents = ["a", "b"].map((agentId) => client.agent(agentId));
+    const first = await session(0);
+    await vi.waitUntil(() => first.submitted.length > 0);
+    for (const { agentId } of agents) refuse(agentId, "SESSION_SUPERSEDED");
+    await vi.waitUntil(() => agents.every(({ presence }) => presence === "superseded"));
+    const before = first.submitted.length;
+    for (const agent of agents) agent.claim();
+    for (const agent of agents) expect(await agent.busy()).toBe("applied");
+    const second = await session(1);
+    expect(second.submitted[0]).toMatchObject({ beats: [{ agentId: "a" }, { agentId: "b" }] });
+    expect(first.submitted).toHaveLength(before);
+    await vi.waitUntil(() => first.closed);
+    expect(backend.sessions).toHaveLength(2);
   });
 });
 
