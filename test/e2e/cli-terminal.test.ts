@@ -67,6 +67,16 @@ describe("a list on a terminal", () => {
     expect(tiny.screen()[1]).toContain("…");
   });
 
+  test("of the fleet's claws keeps name and sum where the screen is narrow, and never wraps", async () => {
+    const { claw } = await newAgent();
+    await using tiny = cliInTerminal(["fleet", "--claw", claw], { columns: 40, env: env() });
+    expect(await tiny.ended).toBe(0);
+    const screen = tiny.screen();
+    expect(screen).toHaveLength(screen.findIndex((line) => line.startsWith("CLAW")) + 2);
+    expect(screen.at(-2)).toMatch(/^CLAW .*ALL$/);
+    expect(screen.at(-1)).toMatch(/ 1$/);
+  });
+
   test.each([{ NO_COLOR: "1" }, { TERM: "dumb" }])("has no colours with %j", async (more) => {
     const { claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "list", "--claw", claw], { columns: 130, env: env(more) });

@@ -1,9 +1,10 @@
 import { Writable } from "node:stream";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { colourPaint, paintFor, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { printable, printableJson } from "../../src/cli/terminal/printable.ts";
 import { Printer, ReaderGone } from "../../src/cli/terminal/printer.ts";
+import { Progress } from "../../src/cli/terminal/progress.ts";
 import { Table } from "../../src/cli/terminal/table.ts";
 import { clip, padEnd, padStart, widthOf } from "../../src/cli/terminal/text-width.ts";
 import { awayOf, localTime, timeWords } from "../../src/cli/terminal/times.ts";
@@ -172,4 +173,27 @@ test("a printer whose reader has gone says so once, and never throws by itself",
   await gone;
   await expect(printer.print("y")).rejects.toBeInstanceOf(ReaderGone);
   printer.put("z");
+});
+
+test("progress stays on its line, however narrow the screen is", () => {
+  let written = "";
+  const terminal = Object.assign(
+    new Writable({
+      write(chunk, _encoding, done) {
+        written += String(chunk);
+        done();
+      },
+    }),
+    { isTTY: true, columns: 20 },
+  );
+  vi.useFakeTimers({ toFake: ["performance"] });
+  try {
+    const progress = new Progress(new Printer(terminal, { TERM: "xterm" }));
+    vi.advanceTimersByTime(1_000);
+    progress.show("Users and agents are deleted", 1, 10);
+    progress.end();
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(written).toBe("\r\u001b[KUsers and agents a…\r\u001b[K");
 });

@@ -78,6 +78,8 @@ function clawColumns(all: StatusCounts): readonly Column<ClawRow>[] {
       (status): Column<ClawRow> => ({
         heading: status.toUpperCase(),
         align: "right",
+        // The bars above count them, too.
+        optional: true,
         cell: ({ counts }) => {
           const count = counts.get(status) ?? 0;
           return { text: String(count), style: count === 0 ? "dim" : styleOf(status) };

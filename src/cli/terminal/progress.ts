@@ -1,4 +1,5 @@
 import type { Printer } from "./printer.ts";
+import { clip } from "./text-width.ts";
 
 const CLEAR_LINE = "\r\u001b[K";
 /** Work that is over before this is not worth a line. */
@@ -22,7 +23,10 @@ export class Progress {
     this.#shownAt = now;
     this.#isShown = true;
     const percent = of === 0 ? 100 : Math.floor((done / of) * 100);
-    this.#err.put(`${CLEAR_LINE}${what}: ${done} of ${of} (${percent} %)`);
+    const line = `${what}: ${done} of ${of} (${percent} %)`;
+    // One that went on in the next line could not be taken away.
+    const { columns } = this.#err;
+    this.#err.put(`${CLEAR_LINE}${columns === undefined ? line : clip(line, Math.max(1, columns - 1))}`);
   }
 
   /** Takes the line away. */
