@@ -1,5 +1,9 @@
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/cli.ts";
+import { checkout } from "../support/program.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -247,6 +251,19 @@ describe("failures are one line with the reason, and an exit code", () => {
     await said("agents", "status", agentId, "exhausted", "--reason", "billing");
     const exhausted = await cli("agents", "status", agentId, "busy");
     expect(exhausted).toMatchObject({ code: 5, stderr: expect.stringMatching(/^error: AGENT_EXHAUSTED: .+\n$/) });
+  });
+
+  test.skipIf(!existsSync("/dev/full"))("an output that is not written is no reader that has gone", async () => {
+    await newAgent();
+    const ended = promisify(execFile)(
+      "/bin/sh",
+      ["-c", `"${process.execPath}" src/main.ts agents list --limit 1 -o jsonl >/dev/full`],
+      { cwd: checkout, env: { ...process.env, HARBORFORGE_ADDRESS: service().addresses.grpc } },
+    );
+    await expect(ended).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^error: The output cannot be written: ENOSPC.+$/m),
+    });
   });
 
   test("a service that is another door's or none of ours is told from one that is away", async () => {

@@ -43,9 +43,15 @@ export async function withService(
     }
     using clients = createServiceClients(targetOf(connection));
     const caller = { clients, timeoutMs: connection.timeoutMs };
-    return await work({ host, connection, clients, caller, out, err });
+    const exitCode = await work({ host, connection, clients, caller, out, err });
+    if (out.failure !== undefined) throw new ReaderGone();
+    return exitCode;
   } catch (error) {
-    if (error instanceof ReaderGone) return EXIT_OK;
+    if (error instanceof ReaderGone) {
+      if (out.failure === undefined) return EXIT_OK;
+      err.put(`error: The output cannot be written: ${printable(out.failure.message)}. Make room, and try again.\n`);
+      return EXIT_FAILED;
+    }
     const { message, exitCode } = failureOf(error, address);
     err.put(`error: ${message}\n`);
     return exitCode;

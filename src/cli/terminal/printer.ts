@@ -6,6 +6,8 @@ export class ReaderGone extends Error {
   override readonly name = "ReaderGone";
 }
 
+/** What a file system says that takes no more: then what was asked for is not all there. */
+const FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG", "EIO"]);
 const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
 /** One of the two outputs of a command. */
@@ -15,14 +17,16 @@ export class Printer {
   readonly paint: Paint;
   readonly #stream: OutputStream;
   #gone = false;
+  #failure: Error | undefined;
   #whenGone: () => void = () => undefined;
 
   constructor(stream: OutputStream, env: Host["env"]) {
     this.#stream = stream;
     this.isScreen = stream.isTTY === true && env.TERM !== "dumb";
     this.paint = paintFor(stream, env);
-    stream.on("error", () => {
+    stream.on("error", (error: Error) => {
       this.#gone = true;
+      this.#noteFailure(error);
       this.#whenGone();
     });
   }
@@ -42,14 +46,27 @@ export class Printer {
     return new Promise((resolve, reject) => {
       this.#stream.write(text, (error) => {
         if (error === undefined || error === null) resolve();
-        else reject(new ReaderGone());
+        else {
+          this.#noteFailure(error);
+          reject(new ReaderGone());
+        }
       });
     });
   }
 
+  /** Why something that was printed is not where it should be, although nobody stopped reading. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  #noteFailure(error: Error): void {
+    // On a terminal an EIO says that it was closed.
+    if ("code" in error && FULL.has(error.code) && !this.isScreen) this.#failure ??= error;
+  }
+
   /** Prints where nobody can wait for it; what cannot be printed is lost. */
   put(text: string): void {
-    if (!this.#gone) this.#stream.write(text, () => undefined);
+    if (!this.#gone) this.#stream.write(text, (error) => error && this.#noteFailure(error));
   }
 
   /** Is called once when the reader has gone. */
