@@ -28,8 +28,8 @@ export default {
     {
       name: "configuration-knows-only-the-domain",
       severity: "error",
-      from: { path: "^src/config" },
-      to: { path: "^src/", pathNot: "^src/(config|domain/)" },
+      from: { path: "^src/config/" },
+      to: { path: "^src/", pathNot: "^src/(config|domain)/" },
     },
     {
       name: "domain-is-pure",

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
-import { parseDuration } from "../config-values.ts";
+import { parseDuration } from "../config/values.ts";
 import { MICROS_PER_MS, type Micros } from "../domain/time.ts";
 
 /** Reads a time such as `500ms`, `10s`, `1m30s`; in milliseconds. */

@@ -1,5 +1,5 @@
 import type { CallError } from "../client/call-error.ts";
-import { EXIT_UNREACHABLE, exitCodeOf } from "./exit-codes.ts";
+import { EXIT_UNREACHABLE, exitCodeOf, exitCodeOfStrangers } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 
 /** A command that cannot go on: one line for people, and the exit code. */
@@ -35,7 +35,8 @@ export function callFailure(error: CallError, address: string): CommandFailure {
       EXIT_UNREACHABLE,
     );
   }
-  return new CommandFailure(sentenceOf(error, address), exitCodeOf(error.code));
+  const exitCode = error.reason === undefined ? exitCodeOfStrangers(error.code) : exitCodeOf(error.code);
+  return new CommandFailure(sentenceOf(error, address), exitCode);
 }
 
 function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address: string): string {

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
-import { type Config, loadConfig, type SettingKey } from "../config.ts";
-import { databaseLabel } from "../config-values.ts";
+import { type Config, loadConfig, type SettingKey } from "../config/config.ts";
+import { databaseLabel } from "../config/values.ts";
 import { type DatabaseInUse, type WhenInUse, withEmbeddedPostgres } from "./embedded.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { explain } from "./failure.ts";

@@ -1,4 +1,4 @@
-import type { DatabaseChoice } from "../config.ts";
+import type { DatabaseChoice } from "../config/config.ts";
 import { defaultDataDir } from "../storage/embedded/data-folder.ts";
 import { type EmbeddedPostgresLog, startEmbeddedPostgres } from "../storage/embedded/embedded-postgres.ts";
 import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";

@@ -36,6 +36,16 @@ const BY_CODE: Readonly<Partial<Record<CallCode, number>>> = {
   UNAUTHENTICATED: EXIT_NOT_ALLOWED,
 };
 
+/**
+ * The exit code for a call that failed without a reason of the contract: it was not the service that refused it, so that
+ * nothing follows for users and agents. A connection that is reset on the way is told as `ABORTED`.
+ */
+export function exitCodeOfStrangers(code: CallCode): number {
+  const exitCode = exitCodeOf(code);
+  if (code === "ABORTED") return EXIT_UNREACHABLE;
+  return exitCode === EXIT_UNREACHABLE || exitCode === EXIT_NOT_ALLOWED ? exitCode : EXIT_FAILED;
+}
+
 /** The exit code for a call that was refused. */
 export function exitCodeOf(code: CallCode): number {
   return BY_CODE[code] ?? EXIT_FAILED;

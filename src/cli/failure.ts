@@ -1,5 +1,5 @@
 import { AccessError } from "../access/access-error.ts";
-import { ConfigError } from "../config.ts";
+import { ConfigError } from "../config/config.ts";
 import { TlsError } from "../rpc/doors/certificate-files.ts";
 import { AddressError } from "../server.ts";
 import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";

@@ -1,6 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { loggedError } from "./logged-error.ts";
 
 /** Nothing of ours logs these; if something does one day, it stays out of the log. */

@@ -1,4 +1,4 @@
-import { formatAddress } from "../config-values.ts";
+import { formatAddress } from "../config/values.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrate.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";

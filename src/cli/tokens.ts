@@ -1,7 +1,7 @@
 import { userInfo } from "node:os";
 import type { Logger } from "pino";
 import { mintToken } from "../access/token-text.ts";
-import { parseDuration } from "../config-values.ts";
+import { parseDuration } from "../config/values.ts";
 import type { ApiToken, TokenDirectory } from "../domain/api-token.ts";
 import {
   DEFAULT_TOKEN_LIFETIME_MS,

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { SETTINGS, type Setting } from "../../src/config.ts";
+import { SETTINGS, type Setting } from "../../src/config/config.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { runnableBlocks, section } from "../support/fenced-blocks.ts";
 import { openClientProject } from "../support/packed-client.ts";

@@ -1,7 +1,7 @@
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ConfigError, type ConfigSources, type DatabaseChoice, loadConfig, SETTINGS } from "../../src/config.ts";
+import { ConfigError, type ConfigSources, type DatabaseChoice, loadConfig, SETTINGS } from "../../src/config/config.ts";
 import {
   databaseLabel,
   formatAddress,
@@ -9,7 +9,7 @@ import {
   isDatabaseUrl,
   parseAddress,
   parseDuration,
-} from "../../src/config-values.ts";
+} from "../../src/config/values.ts";
 
 const HOME = { HOME: "/home/ada" };
 

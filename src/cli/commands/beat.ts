@@ -5,7 +5,7 @@ import { getAgent } from "../../client/directory-calls.ts";
 import { createHeartbeatClient } from "../../client/heartbeat-client.ts";
 import { ReportError } from "../../client/report-error.ts";
 import type { ExhaustionView } from "../../client/views.ts";
-import { formatDuration, parseDuration } from "../../config-values.ts";
+import { formatDuration, parseDuration } from "../../config/values.ts";
 import { EXHAUST_REASONS, type ExhaustionNews } from "../../domain/agent.ts";
 import { MICROS_PER_MS } from "../../domain/time.ts";
 import { durationArgument, wordArgument } from "../arguments.ts";

@@ -1,6 +1,6 @@
 import { getFleet } from "../../client/directory-calls.ts";
 import type { FleetRecord, StatusCounts } from "../../client/records.ts";
-import { formatDuration } from "../../config-values.ts";
+import { formatDuration } from "../../config/values.ts";
 import { AGENT_STATUSES } from "../../domain/agent.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { styleOf } from "../records/agent-words.ts";

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { SETTINGS, type Setting } from "../../config.ts";
+import { SETTINGS, type Setting } from "../../config/config.ts";
 import { ROLES } from "../../domain/principal.ts";
 import { repeatedText } from "../arguments.ts";
 import type { Flags } from "../command.ts";

@@ -1,16 +1,16 @@
 import { isIPv4 } from "node:net";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { duration, type Facts, oneOf, type Setting } from "./config-setting.ts";
-import { type Address, formatAddress } from "./config-values.ts";
 import {
   type ClaimPaths,
   JWT_ALGORITHMS,
   type JwtAlgorithm,
   OWN_ROLE_NAMES,
   type RoleNames,
-} from "./domain/jwt-claims.ts";
-import { ROLES, type Role } from "./domain/principal.ts";
+} from "../domain/jwt-claims.ts";
+import { ROLES, type Role } from "../domain/principal.ts";
+import { duration, type Facts, oneOf, type Setting } from "./setting.ts";
+import { type Address, formatAddress } from "./values.ts";
 
 /** How JSON Web Tokens are checked. */
 export interface JwtChoice {

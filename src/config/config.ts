@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import { ACCESS_SETTINGS, type AccessChoice, accessOf, exposed, unasked } from "./config-access.ts";
-import { address, duration, type Facts, oneOf, type Setting, wholeNumber } from "./config-setting.ts";
-import { type Address, isDatabaseUrl } from "./config-values.ts";
+import { ACCESS_SETTINGS, type AccessChoice, accessOf, exposed, unasked } from "./access.ts";
+import { address, duration, type Facts, oneOf, type Setting, wholeNumber } from "./setting.ts";
+import { type Address, isDatabaseUrl } from "./values.ts";
 
-export type { Setting } from "./config-setting.ts";
+export type { Setting } from "./setting.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

@@ -1,4 +1,4 @@
-import { type Address, formatDuration, parseAddress, parseDuration } from "./config-values.ts";
+import { type Address, formatDuration, parseAddress, parseDuration } from "./values.ts";
 
 /** One setting: an environment variable that is also a flag of `serve`. */
 export interface Setting<Value> {
