@@ -46,7 +46,13 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
   await until("the one that conflates is abreast", () => merging.history.revision === newest, LONG_MS);
   // Twenty states of each agent, of which what was on its way came as it was.
   expect(merging.history.counts.merged).toBeGreaterThan(AGENTS.length * ROUNDS * 0.2);
-  const error = await every.open.ended;
+  let error: Error | undefined;
+  void every.open.ended.then((why) => {
+    error = why ?? new Error("it ended without an error");
+  });
+  await until("the other one is told why it ends", () => error !== undefined, LONG_MS).catch((cause: unknown) => {
+    throw new Error(`${every.open.describe()}; ${JSON.stringify(every.history.counts)}`, { cause });
+  });
   expect(error).toMatchObject({ text: expect.stringContaining("WATCHER_TOO_SLOW") });
   // Where it stopped is where it says it did: from there it misses nothing.
   every.history.begin();

@@ -95,6 +95,7 @@ export function openWatch<Message>(base: string, request: object, onMessage: (me
       else onMessage(json);
     }
   });
+  stream.on("close", () => resolve(new Error(`the stream was closed with code ${stream.rstCode}`)));
   stream.on("end", () => resolve(new Error(`the stream ended with status ${status}: ${rest.toString("utf8")}`)));
   const ended = promise.finally(() => session.destroy());
   const describe = () => {
