@@ -52,6 +52,8 @@ export interface BookEntry {
   knownRevision: bigint;
   /** What the agent is, as far as both sides agree: said again on a new stream, since the lease may have ended. */
   standing: WorkingStatus | undefined;
+  /** The server said that it is offline, as it does where a lease ended while the machine slept. */
+  isThoughtOffline: boolean;
   report: Pending<Report> | undefined;
   /** Said after the report: an exhaustion outlasts the goodbye. */
   goodbye: Pending<"leaving"> | undefined;
@@ -102,6 +104,7 @@ export class BeatBook {
       bytes,
       knownRevision: 0n,
       standing: undefined,
+      isThoughtOffline: false,
       report: undefined,
       goodbye: undefined,
       due: true,
@@ -216,7 +219,9 @@ export class BeatBook {
       this.#noteSettled(entry);
     }
     if (status !== undefined) {
-      if (entry.report === undefined) entry.standing = working(status);
+      // Who is here is not offline, whoever says so: what it does meanwhile goes with its next heartbeat.
+      entry.isThoughtOffline = status === "offline";
+      if (entry.report === undefined) entry.standing = status === "offline" ? entry.standing : working(status);
       else entry.report.told = status;
     }
     return entry.report === undefined || ofReport || sequence === 0n || refusal !== undefined;
@@ -256,7 +261,10 @@ function nextBeat(entry: BookEntry, sequence: bigint): OutgoingBeat {
   const { agentId, report, goodbye, knownRevision } = entry;
   entry.due = false;
   const pending = report?.sentIn === 0n ? report : goodbye?.sentIn === 0n ? goodbye : undefined;
-  if (pending === undefined) return { agentId, ...known(knownRevision) };
+  if (pending === undefined) {
+    const word = entry.isThoughtOffline && goodbye === undefined ? entry.standing : undefined;
+    return { agentId, ...known(knownRevision), ...(word === undefined ? {} : spoken(word)) };
+  }
   pending.sentIn = sequence;
   return { agentId, ...known(pending.knownRevision), ...spoken(pending.word) };
 }

@@ -55,6 +55,20 @@ describe("BeatBook", () => {
     expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
   });
 
+  it("says what the agent is with the next heartbeat where the server thought it offline", () => {
+    const book = bookOf("a");
+    book.say("a", "busy");
+    book.take(1n, upTo(10));
+    book.acknowledge(1n);
+    book.learn(result({ status: "offline", revision: 5n }));
+    expect(book.hasWork).toBe(false);
+    book.renewAll();
+    expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
+    book.learn(result({ sequence: 2n, status: "busy", revision: 6n }));
+    book.renewAll();
+    expect(book.take(3n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 6n }]);
+  });
+
   it("says on a new stream what the agent is, but not an exhaustion that the server may have ended", () => {
     const book = bookOf("busy", "exhausted");
     book.say("busy", "busy");
