@@ -1,12 +1,5 @@
-import { type DescMessage, fromBinary, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
-import {
-  Code,
-  type ConnectError,
-  type ContextValues,
-  createHandlerContext,
-  type MethodImplSpec,
-  type ServiceImplSpec,
-} from "@connectrpc/connect";
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { Code, type ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connectrpc/connect";
 import {
   type Metadata,
   type Server,
@@ -16,8 +9,16 @@ import {
 } from "@grpc/grpc-js";
 import { encoded } from "../encoded.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "../errors.ts";
-import { hasTooManyValues, tooManyValues } from "../value-limit.ts";
-import { errorStatus, type GrpcStatus, headersOf, metadataOf, okStatus } from "./grpc-status.ts";
+import {
+  type CallContext,
+  type CallTransport,
+  callContext,
+  lateOrCancelled,
+  oneRequest,
+  readMessage,
+} from "./grpc-call.ts";
+import { errorStatus, type GrpcStatus, metadataOf, okStatus } from "./grpc-status.ts";
+import { UnaryCall } from "./grpc-unary.ts";
 import type { DoorLimits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
 
@@ -37,16 +38,6 @@ export interface GrpcBridge {
     call: ServerInterceptingCallInterface,
     transport: CallTransport,
   ): ServerInterceptingCall;
-}
-
-/** What the bridge has to know of the network below a call. */
-export interface CallTransport {
-  /** Whether the caller reset the call's stream, or its connection is lost. grpc-js takes that for a half-close. */
-  isReset(): boolean;
-  /** What is known of the caller before it says anything: where it calls from. */
-  contextValues(): ContextValues;
-  /** Hears of a message that is too much, or too slow, to be waited for. */
-  onRefused(listener: (error: ConnectError) => void): void;
 }
 
 /** Messages that wait to be written before the handler is not asked for more, in bytes. */
@@ -70,7 +61,8 @@ export function createGrpcBridge(
         start: (next) => {
           const spec = methods.get(path);
           if (spec === undefined) next();
-          else new BridgedCall(spec, path, call, transport, limits).start();
+          else if (spec.kind === "unary") new UnaryCall(spec, path, call, transport, limits.requestMs).start();
+          else new StreamedCall(spec, path, call, transport, limits).start();
         },
       }),
   };
@@ -82,17 +74,17 @@ function neverCalled(): never {
   throw new Error("the interceptor answers every call");
 }
 
-type Context = ReturnType<typeof createHandlerContext>;
+type StreamSpec = Exclude<MethodImplSpec, { kind: "unary" }>;
 
-/** One call, from its headers to its status. */
-class BridgedCall {
-  readonly #spec: MethodImplSpec;
+/** One call with a stream of messages, or two, from its headers to its status. */
+class StreamedCall {
+  readonly #spec: StreamSpec;
   readonly #path: string;
   readonly #call: ServerInterceptingCallInterface;
   readonly #transport: CallTransport;
   readonly #limits: Pick<DoorLimits, "requestMs" | "writeStallMs">;
   readonly #reader: MessageReader<MessageShape<DescMessage>> | undefined;
-  #context: Context | undefined;
+  #context: CallContext | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
   /** A status was sent, or the caller is gone: nothing more can be said. */
@@ -102,7 +94,7 @@ class BridgedCall {
   #resumeWriting: (() => void) | undefined;
 
   constructor(
-    spec: MethodImplSpec,
+    spec: StreamSpec,
     path: string,
     call: ServerInterceptingCallInterface,
     transport: CallTransport,
@@ -129,17 +121,7 @@ class BridgedCall {
   }
 
   #onHeaders(metadata: Metadata): void {
-    const deadline = this.#call.getDeadline();
-    this.#context = createHandlerContext({
-      service: this.#spec.method.parent,
-      method: this.#spec.method,
-      protocolName: "grpc",
-      requestMethod: "POST",
-      url: `http://${this.#call.getHost()}${this.#path}`,
-      requestHeader: headersOf(metadata),
-      contextValues: this.#transport.contextValues(),
-      ...(deadline === Number.POSITIVE_INFINITY ? {} : { timeoutMs: Number(deadline) - Date.now() }),
-    });
+    this.#context = callContext(this.#spec, this.#path, this.#call, metadata, this.#transport);
     if (this.#reader === undefined) {
       this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#limits.requestMs);
       this.#call.startRead();
@@ -150,16 +132,11 @@ class BridgedCall {
 
   #onMessage(bytes: Buffer): void {
     if (this.#over) return;
-    if (hasTooManyValues(this.#spec.method.input, bytes)) {
-      this.#fail(tooManyValues());
-      return;
-    }
     let message: MessageShape<DescMessage>;
     try {
-      message = fromBinary(this.#spec.method.input, bytes);
+      message = readMessage(this.#spec.method.input, bytes);
     } catch (thrown) {
-      const why = thrown instanceof Error ? thrown.message : String(thrown);
-      this.#fail(fromLibrary(Code.Internal, `parse binary: ${why}`));
+      this.#fail(toConnectError(thrown));
       return;
     }
     if (this.#reader !== undefined) {
@@ -199,9 +176,6 @@ class BridgedCall {
     if (context === undefined) return;
     try {
       switch (spec.kind) {
-        case "unary":
-          if (this.#request !== undefined) this.#answer(spec.impl(this.#request, context));
-          break;
         case "client_streaming":
           if (this.#reader !== undefined) this.#answer(spec.impl(this.#reader, context));
           break;
@@ -301,15 +275,4 @@ class BridgedCall {
     if (error === undefined) this.#reader?.end();
     else this.#reader?.fail(error);
   }
-}
-
-function oneRequest(fault: "missing" | "extra"): ConnectError {
-  return fromLibrary(
-    Code.Unimplemented,
-    `this method takes exactly one request message, and ${fault === "missing" ? "none" : "more than one"} came`,
-  );
-}
-
-function lateOrCancelled(call: ServerInterceptingCallInterface): ConnectError {
-  return Number(call.getDeadline()) <= Date.now() ? DEADLINE_EXCEEDED : CANCELLED;
 }
