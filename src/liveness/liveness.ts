@@ -17,7 +17,7 @@ import { hearingFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
-import { Session, type SessionContext, type SessionOptions } from "./session.ts";
+import { Session, type SessionContext, type SessionListener, type SessionOptions } from "./session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
 
 /** How long what waits may take to be written when the replica stops, in milliseconds. */
@@ -59,6 +59,7 @@ export class Liveness {
   readonly #brake: BrakeWatch;
   readonly #context: SessionContext;
   readonly #sessions = new Set<Session>();
+  #news: Session[] = [];
   #releases: { readonly id: bigint; readonly epoch: bigint }[] = [];
   #releaseTimer: NodeJS.Timeout | undefined;
   #releasing: Promise<void> = Promise.resolve();
@@ -109,6 +110,7 @@ export class Liveness {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
       },
       release: (held) => this.#release(held),
+      announce: (session) => this.#announce(session),
       onClosed: (session) => this.#sessions.delete(session),
     };
   }
@@ -139,9 +141,9 @@ export class Liveness {
    * @throws Refusal `DATABASE_UNAVAILABLE` while this replica is cut off from the database: it could not claim the agents,
    * so nobody would know that they are heard here
    */
-  openSession(options: SessionOptions): Session {
+  openSession(options: SessionOptions, listener: SessionListener): Session {
     if (this.#membership.cutOff) throw cutOffFromDatabase(this.#pace.current.intervalMs * REFUSED_SHARE);
-    const session = new Session(this.#context, options);
+    const session = new Session(this.#context, options, listener);
     this.#sessions.add(session);
     return session;
   }
@@ -214,6 +216,17 @@ export class Liveness {
   #sendElsewhere(session: Session): void {
     const withinMs = this.#pace.current.intervalMs * (session.isClaiming ? UNCLAIMED_SHARE : 1);
     session.drain(Math.ceil(Math.random() * withinMs));
+  }
+
+  /** A batch of heartbeats settles those of many streams, and some of them several times: each is told once, after it. */
+  #announce(session: Session): void {
+    this.#news.push(session);
+    if (this.#news.length > 1) return;
+    queueMicrotask(() => {
+      const sessions = this.#news;
+      this.#news = [];
+      for (const one of sessions) one.announce();
+    });
   }
 
   #release(held: readonly HeldAgent[]): void {

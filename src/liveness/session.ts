@@ -30,6 +30,14 @@ export interface SessionOutput {
   readonly firstIntervalMs: number | undefined;
 }
 
+/** Whoever carries a session's stream. Not called within the session's own methods. */
+export interface SessionListener {
+  /** There may be something to take, or the session is over, or failed. */
+  onNews(): void;
+  /** After a `submit` that returned false: the next message may come. */
+  onRoom(): void;
+}
+
 interface Message {
   readonly sequence: bigint;
   unsettled: number;
@@ -47,6 +55,8 @@ export interface SessionContext {
   sendElsewhere(session: Session): void;
   /** These are held no longer. */
   release(held: readonly HeldAgent[]): void;
+  /** Has the session tell its listener of news: soon, and once for all that happens now. */
+  announce(session: Session): void;
   onClosed(session: Session): void;
 }
 
@@ -56,6 +66,7 @@ export class Session implements AgentHolder {
   readonly instance: string | undefined;
   readonly generation: bigint;
   readonly #context: SessionContext;
+  readonly #listener: SessionListener;
   readonly #agents = new Map<string, HeldAgent>();
   /** Beats of agents whose claims are under way, in the order they came. */
   readonly #claiming = new Map<string, PendingBeat[]>();
@@ -73,11 +84,14 @@ export class Session implements AgentHolder {
   #finished = false;
   #failure: Refusal | undefined;
   #closed = false;
-  #wakeReader: (() => void)[] = [];
-  #wakeWriter: (() => void)[] = [];
+  /** Whether the reader waits for room. */
+  #heldUp = false;
+  /** Whether the listener is about to hear of news. */
+  #announced = false;
 
-  constructor(context: SessionContext, options: SessionOptions) {
+  constructor(context: SessionContext, options: SessionOptions, listener: SessionListener) {
     this.#context = context;
+    this.#listener = listener;
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
@@ -93,29 +107,41 @@ export class Session implements AgentHolder {
     return this.#claiming.size > 0;
   }
 
-  async submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void> {
+  /** Takes a message. False: no other one before the listener hears that there is room. */
+  submit(sequence: bigint, beats: readonly ParsedBeat[]): boolean {
     // The replica stops: what comes now is for the next one.
-    if (this.#finished) return;
+    if (this.#finished) return true;
     const message: Message = { sequence, unsettled: beats.length };
     this.#messages.push(message);
-    for (const [beatIndex, beat] of beats.entries()) this.#take(message, beatIndex, beat);
+    for (let beatIndex = 0; beatIndex < beats.length; beatIndex += 1) {
+      const beat = beats[beatIndex];
+      if (beat !== undefined) this.#take(message, beatIndex, beat);
+    }
     this.#acknowledge();
-    while (!this.#closed && this.#full()) await new Promise<void>((resolve) => this.#wakeReader.push(resolve));
+    this.#heldUp = this.#full();
+    return !this.#heldUp;
   }
 
   /** @throws Refusal `DATABASE_UNAVAILABLE` where a beat cannot be applied: what is not acknowledged is to be sent again */
-  async next(): Promise<SessionOutput | undefined> {
-    while (!this.#closed) {
-      if (this.#failure !== undefined) throw this.#failure;
-      const output = this.#output();
-      if (output !== undefined) return output;
-      if (this.#finished && this.#messages.length === 0) {
-        this.close();
-        return undefined;
-      }
-      await new Promise<void>((resolve) => this.#wakeWriter.push(resolve));
-    }
-    return undefined;
+  take(): SessionOutput | undefined {
+    if (this.#closed) return undefined;
+    if (this.#failure !== undefined) throw this.#failure;
+    const output = this.#output();
+    if (output === undefined && this.#finished && this.#messages.length === 0) this.close();
+    return output;
+  }
+
+  get over(): boolean {
+    return this.#closed;
+  }
+
+  /** Tells the listener what has happened since the last time. */
+  announce(): void {
+    this.#announced = false;
+    this.#listener.onNews();
+    if (!this.#heldUp || this.#full()) return;
+    this.#heldUp = false;
+    this.#listener.onRoom();
   }
 
   finish(): void {
@@ -406,7 +432,8 @@ export class Session implements AgentHolder {
     this.#results = [];
     this.#unasked.clear();
     this.#reconnectWithinMs = undefined;
-    for (const resolve of this.#wakeReader.splice(0)) resolve();
+    // What was full of results is so no longer.
+    if (this.#heldUp) this.#wake();
     return output;
   }
 
@@ -416,7 +443,8 @@ export class Session implements AgentHolder {
   }
 
   #wake(): void {
-    for (const resolve of this.#wakeWriter.splice(0)) resolve();
-    if (!this.#full() || this.#closed) for (const resolve of this.#wakeReader.splice(0)) resolve();
+    if (this.#announced) return;
+    this.#announced = true;
+    this.#context.announce(this);
   }
 }

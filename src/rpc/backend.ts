@@ -48,15 +48,25 @@ export interface SessionOutput {
   readonly firstIntervalMs?: number | undefined;
 }
 
+/** What a session has to say to whoever carries its stream; never within a call of the session's own methods. */
+export interface SessionListener {
+  /** `take` has something to give, throws, or the session is over. */
+  onNews(): void;
+  /** After a `submit` that returned false: the next message may come. */
+  onRoom(): void;
+}
+
 export interface HeartbeatSession {
   /**
-   * Takes one message; its envelope is judged already. Resolves when the session can take another one, which is not
-   * when this one is acknowledged: a client that sends faster than the database applies is slowed down by it.
+   * Takes one message; its envelope is judged already. False: no other one before `onRoom`, which is not when this one
+   * is acknowledged: a client that sends faster than the database applies is slowed down by it.
    */
-  submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void>;
-  /** The next thing to tell the client. Undefined: all is said after `finish`, or the session was closed. */
-  next(): Promise<SessionOutput | undefined>;
-  /** The client will send no more: `next` still yields what is due, then ends. Leases run on. */
+  submit(sequence: bigint, beats: readonly ParsedBeat[]): boolean;
+  /** The next thing to tell the client; undefined where there is nothing now. Throws the refusal that ended the session. */
+  take(): SessionOutput | undefined;
+  /** All is said after `finish`, or the session was closed. */
+  readonly over: boolean;
+  /** The client will send no more: `take` still gives what is due, then the session is over. Leases run on. */
   finish(): void;
   /** The stream is gone. Leases run on; what is unacknowledged may still be applied. Never throws, may be repeated. */
   close(): void;
@@ -65,7 +75,7 @@ export interface HeartbeatSession {
 export interface Heartbeats {
   /** The pace in force, `intervalMs` already jittered. */
   pace(): Pace;
-  openSession(options: SessionOptions): HeartbeatSession;
+  openSession(options: SessionOptions, listener: SessionListener): HeartbeatSession;
   /** A unary heartbeat: holds no session. One result a beat, in order. */
   beat(
     beats: readonly ParsedBeat[],

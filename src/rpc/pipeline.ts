@@ -16,9 +16,10 @@ import { type Access, Gatekeeper } from "./access.ts";
 import { type CallLimits, createCallLimiter } from "./call-limits.ts";
 import { createCallRecorder } from "./call-record.ts";
 import { peerKey } from "./call-values.ts";
-import { checkedInput, GuardedStream } from "./doors/guarded-stream.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
 import { networkOf } from "./network.ts";
+import { checkedInput, GuardedStream } from "./streams/guarded-stream.ts";
+import { SourceStream, sourceOf } from "./streams/message-source.ts";
 import { compileRequestCheck } from "./validation/request-check.ts";
 
 export interface PipelineOptions {
@@ -225,7 +226,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     });
   }
 
-  function runStream<T>(
+  function runStream<T extends object>(
     method: DescMethod,
     context: HandlerContext,
     enter: (context: HandlerContext) => Caller | Promise<Caller>,
@@ -252,28 +253,30 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       end: (refusal) => stream.stop(fromRefusal(refusal)),
     };
     openStreams.add(entry);
+    const served = new SourceStream(stream);
     if (context.signal.aborted) {
       onCallOver();
-      return stream;
+      return served;
     }
     context.signal.addEventListener("abort", onCallOver);
     const bounded = { ...context, signal: controller.signal };
-    const begin = (caller: Caller): AsyncIterable<T> => {
+    const begin = (caller: Caller): void => {
       bounded.signal.throwIfAborted();
       entry.principal = caller.principal;
       release = hold(caller, bounded);
       // A stream ends with the right to it, however long ago it was opened.
       forgetCredential = caller.whileValid?.(entry.end);
       bounded.signal.throwIfAborted();
-      return handle(bounded);
+      stream.start(sourceOf(handle(bounded)));
     };
+    const refuse = (thrown: unknown): void => stream.stop(toConnectError(thrown));
     try {
-      const output = whenKnown(enter(bounded), begin);
-      stream.start(output instanceof Promise ? lateSource(output) : output);
+      const begun = whenKnown(enter(bounded), begin);
+      if (begun instanceof Promise) begun.catch(refuse);
     } catch (thrown) {
-      stream.stop(toConnectError(thrown));
+      refuse(thrown);
     }
-    return stream;
+    return served;
   }
 
   return {
@@ -297,17 +300,4 @@ function abortReason(signal: AbortSignal): ConnectError {
 /** Goes on at once where the value is there, which spares most calls a turn of the event loop. */
 function whenKnown<T, R>(value: T | Promise<T>, go: (value: T) => R | Promise<R>): R | Promise<R> {
   return value instanceof Promise ? value.then(go) : go(value);
-}
-
-/** What a stream yields whose handler cannot begin yet. */
-function lateSource<T>(source: Promise<AsyncIterable<T>>): AsyncIterable<T> {
-  const iterator = source.then((iterable) => iterable[Symbol.asyncIterator]());
-  // Told by the first `next`, if anybody still asks.
-  iterator.catch(() => undefined);
-  return {
-    [Symbol.asyncIterator]: () => ({
-      next: async () => await (await iterator).next(),
-      return: async () => (await (await iterator).return?.()) ?? { done: true, value: undefined },
-    }),
-  };
 }

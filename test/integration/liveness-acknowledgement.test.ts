@@ -125,9 +125,10 @@ test("a stream that is not acknowledged is read no further than some messages ah
   await hold.arrived();
   const sequence = stream.send(alive(agentId));
   let taken = false;
-  void stream.session.submit(sequence + 1n, [alive(agentId)]).then(() => {
+  stream.onRoom(() => {
     taken = true;
   });
+  expect(stream.session.submit(sequence + 1n, [alive(agentId)])).toBe(false);
   await new Promise((resolve) => setImmediate(resolve));
   expect(taken).toBe(false);
   hold.release();

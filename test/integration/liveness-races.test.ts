@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Beat } from "../../src/domain/status-machine.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
-import type { Session, SessionOptions } from "../../src/liveness/session.ts";
+import type { Session, SessionListener, SessionOptions } from "../../src/liveness/session.ts";
 import { createAgentDirectory } from "../../src/storage/agents.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
@@ -62,7 +62,7 @@ class Replica {
 
   open(options: Partial<SessionOptions> = {}): Stream {
     const all = { clawIdentifier: undefined, instanceId: undefined, generation: 0n, ...options };
-    return new Stream(this.liveness.openSession(all));
+    return new Stream((listener) => this.liveness.openSession(all, listener));
   }
 
   async close(): Promise<void> {
@@ -127,14 +127,13 @@ class Stream {
   acknowledged = 0n;
   #sequence = 0n;
 
-  constructor(session: Session) {
-    this.session = session;
-    void this.#read();
+  constructor(open: (listener: SessionListener) => Session) {
+    this.session = open({ onNews: () => this.#read(), onRoom: () => undefined });
   }
 
   send(...beats: ParsedBeat[]): bigint {
     this.#sequence += 1n;
-    void this.session.submit(this.#sequence, beats);
+    this.session.submit(this.#sequence, beats);
     return this.#sequence;
   }
 
@@ -149,10 +148,8 @@ class Stream {
     return this.results.map(({ refusal }) => refusal?.reason);
   }
 
-  async #read(): Promise<void> {
-    for (;;) {
-      const output = await this.session.next();
-      if (output === undefined) return;
+  #read(): void {
+    for (let output = this.session.take(); output !== undefined; output = this.session.take()) {
       this.acknowledged = output.acknowledgedSequence;
       this.results.push(...output.results);
     }

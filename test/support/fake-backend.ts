@@ -10,6 +10,7 @@ import type {
   Mutation,
   Page,
   PageQuery,
+  SessionListener,
   SessionOptions,
   SessionOutput,
   UserKey,
@@ -243,8 +244,8 @@ export function createFakeBackend(): FakeBackend {
 
     heartbeats: {
       pace: () => FAKE_PACE,
-      openSession(options) {
-        const session = new FakeSession(options, beat, () => backend.acknowledging);
+      openSession(options, listener) {
+        const session = new FakeSession(options, listener, beat, () => backend.acknowledging);
         backend.sessions.push(session);
         return session;
       },
@@ -293,57 +294,58 @@ export class FakeSession implements HeartbeatSession {
   /** The newest message that is not acknowledged yet; 0 when none is. */
   #owed = 0n;
   #failure: Error | undefined;
-  #wake: (() => void) | undefined;
+  readonly #listener: SessionListener;
 
   constructor(
     options: SessionOptions,
+    listener: SessionListener,
     beat: (beat: ParsedBeat, sequence: bigint, index: number) => BeatResult,
     acknowledging: () => boolean,
   ) {
     this.options = options;
+    this.#listener = listener;
     this.#beat = beat;
     this.#acknowledging = acknowledging;
   }
 
-  async submit(sequence: bigint, beats: readonly ParsedBeat[]): Promise<void> {
+  submit(sequence: bigint, beats: readonly ParsedBeat[]): boolean {
     this.submitted.push({ sequence, beats });
     this.#owed = sequence;
-    if (!this.#acknowledging()) return;
+    if (!this.#acknowledging()) return true;
     const results = beats.map((beat, index) => this.#beat(beat, sequence, index));
     this.say({ acknowledgedSequence: sequence, results: results.filter((one) => one.refusal !== null) });
+    return true;
   }
 
   say(output: Partial<SessionOutput>): void {
     this.#outputs.push({ acknowledgedSequence: 0n, results: [], reconnectWithinMs: undefined, ...output });
     if (output.acknowledgedSequence === this.#owed) this.#owed = 0n;
-    this.#wake?.();
+    queueMicrotask(() => this.#listener.onNews());
   }
 
   fail(error: Error): void {
     this.#failure = error;
-    this.#wake?.();
+    queueMicrotask(() => this.#listener.onNews());
   }
 
-  async next(): Promise<SessionOutput | undefined> {
-    for (;;) {
-      if (this.closed) return undefined;
-      if (this.#failure !== undefined) throw this.#failure;
-      const output = this.#outputs.shift();
-      if (output !== undefined || (this.finished && this.#owed === 0n)) return output;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
+  take(): SessionOutput | undefined {
+    if (this.closed) return undefined;
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#outputs.shift();
+  }
+
+  get over(): boolean {
+    return this.closed || (this.finished && this.#owed === 0n && this.#outputs.length === 0);
   }
 
   finish(): void {
     this.finished = true;
-    this.#wake?.();
+    queueMicrotask(() => this.#listener.onNews());
   }
 
   close(): void {
     this.closed = true;
-    this.#wake?.();
+    queueMicrotask(() => this.#listener.onNews());
   }
 }
 

@@ -1,6 +1,6 @@
 import type { ExhaustionNews, WorkingStatus } from "../../src/domain/agent.ts";
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { Session } from "../../src/liveness/session.ts";
+import type { Session, SessionListener } from "../../src/liveness/session.ts";
 import { until } from "./until.ts";
 
 /** A beat without a status. */
@@ -28,13 +28,22 @@ export class TestStream implements Disposable {
   acknowledged = 0n;
   /** The session has said all it had to say. */
   ended = false;
+  /** What the session refused the stream with. */
+  failure: unknown;
   reconnectWithinMs: number | undefined;
   #sequence = 0n;
+  #makeRoom: (() => void) | undefined;
   #onAcknowledged: ((sequence: bigint) => void) | undefined;
 
-  constructor(session: Session) {
-    this.session = session;
-    void this.#read();
+  /** @param open opens the session, which tells the listener what there is to take */
+  constructor(open: (listener: SessionListener) => Session) {
+    this.session = open({ onNews: () => this.#read(), onRoom: () => this.#makeRoom?.() });
+    this.#read();
+  }
+
+  /** Called whenever the session can take another message after it could not. */
+  onRoom(listener: () => void): void {
+    this.#makeRoom = listener;
   }
 
   /** Called at the very moment of every acknowledgement. */
@@ -45,7 +54,7 @@ export class TestStream implements Disposable {
   /** Sends one message. @returns its sequence */
   send(...beats: ParsedBeat[]): bigint {
     this.#sequence += 1n;
-    void this.session.submit(this.#sequence, beats);
+    this.session.submit(this.#sequence, beats);
     return this.#sequence;
   }
 
@@ -81,15 +90,19 @@ export class TestStream implements Disposable {
     this.close();
   }
 
-  async #read(): Promise<void> {
-    for (let output = await this.session.next(); output !== undefined; output = await this.session.next()) {
-      this.results.push(...output.results);
-      this.reconnectWithinMs ??= output.reconnectWithinMs;
-      if (output.acknowledgedSequence > this.acknowledged) {
-        this.acknowledged = output.acknowledgedSequence;
-        this.#onAcknowledged?.(output.acknowledgedSequence);
+  #read(): void {
+    try {
+      for (let output = this.session.take(); output !== undefined; output = this.session.take()) {
+        this.results.push(...output.results);
+        this.reconnectWithinMs ??= output.reconnectWithinMs;
+        if (output.acknowledgedSequence > this.acknowledged) {
+          this.acknowledged = output.acknowledgedSequence;
+          this.#onAcknowledged?.(output.acknowledgedSequence);
+        }
       }
+      this.ended = this.session.over;
+    } catch (refusal) {
+      this.failure = refusal;
     }
-    this.ended = true;
   }
 }

@@ -117,7 +117,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
 
     stream(options: { clawIdentifier?: string; instanceId?: string; generation?: bigint } = {}): TestStream {
       const { clawIdentifier, instanceId, generation = 0n } = options;
-      return new TestStream(liveness.openSession({ clawIdentifier, instanceId, generation }));
+      return new TestStream((listener) => liveness.openSession({ clawIdentifier, instanceId, generation }, listener));
     },
 
     /** Lets a lease have ended just now. Who watches it expects it to end later, until it is told otherwise. */

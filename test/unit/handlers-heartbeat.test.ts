@@ -474,19 +474,21 @@ describe("the heartbeat handler by itself", () => {
   it("reads no faster than the session takes in", async () => {
     const { backend, input, output } = open();
     await output.next();
-    const { promise, resolve } = Promise.withResolvers<void>();
+    let makeRoom: (() => void) | undefined;
     const openSession = backend.heartbeats.openSession;
-    const slow = vi.spyOn(backend.heartbeats, "openSession").mockImplementation((options) => {
-      const session = openSession(options);
+    const slow = vi.spyOn(backend.heartbeats, "openSession").mockImplementation((options, listener) => {
+      makeRoom = () => listener.onRoom();
+      const session = openSession(options, listener);
       const submit = session.submit.bind(session);
-      session.submit = (sequence, beats) => submit(sequence, beats).then(() => promise);
+      session.submit = (sequence, beats) => submit(sequence, beats) && false;
       return session;
     });
     input.send(request({ sequence: 1n }), request({ sequence: 2n }));
     expect(await output.next()).toMatchObject({ value: { acknowledgedSequence: 1n } });
     expect(backend.sessions[0]?.submitted).toHaveLength(1);
-    resolve();
+    makeRoom?.();
     expect(await output.next()).toMatchObject({ value: { acknowledgedSequence: 2n } });
+    makeRoom?.();
     input.end();
     expect(await output.next()).toMatchObject({ done: true });
     slow.mockRestore();

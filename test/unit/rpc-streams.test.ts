@@ -1,31 +1,36 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
-import { GuardedStream } from "../../src/rpc/doors/guarded-stream.ts";
-import { MessageReader } from "../../src/rpc/doors/message-reader.ts";
 import { fromLibrary, fromRefusal } from "../../src/rpc/errors.ts";
+import { GuardedStream } from "../../src/rpc/streams/guarded-stream.ts";
+import { MessageReader } from "../../src/rpc/streams/message-reader.ts";
+import { SourceStream, sourceOf } from "../../src/rpc/streams/message-source.ts";
 
 const CANCELLED = fromLibrary(Code.Canceled, "");
 
-function guarded<T>(source: AsyncIterable<T>) {
+const ONE = { number: 1 };
+const TWO = { number: 2 };
+
+/** A handler's output behind its guard, as a door that iterates sees it. */
+function guarded<T extends object>(source: AsyncIterable<T>) {
   const overs: (ConnectError | undefined)[] = [];
-  const stream = new GuardedStream<T>((error) => overs.push(error));
-  stream.start(source);
-  return { stream, overs };
+  const guard = new GuardedStream<T>((error) => overs.push(error));
+  guard.start(sourceOf(source));
+  return { stream: new SourceStream(guard), guard, overs };
 }
 
 async function* twoThen(end: () => Promise<void>) {
-  yield 1;
-  yield 2;
+  yield ONE;
+  yield TWO;
   await end();
 }
 
 describe("a guarded stream", () => {
   test("passes everything and is over once", async () => {
     const { stream, overs } = guarded(twoThen(async () => undefined));
-    const got: number[] = [];
+    const got: object[] = [];
     for await (const value of stream) got.push(value);
-    expect(got).toEqual([1, 2]);
+    expect(got).toEqual([ONE, TWO]);
     await expect(stream.next()).resolves.toMatchObject({ done: true });
     expect(overs).toEqual([undefined]);
   });
@@ -40,13 +45,13 @@ describe("a guarded stream", () => {
   });
 
   test("ends at once when stopped, while its handler waits for ever", async () => {
-    const { stream, overs } = guarded(twoThen(() => new Promise(() => undefined)));
+    const { stream, guard, overs } = guarded(twoThen(() => new Promise(() => undefined)));
     await stream.next();
     await stream.next();
     const waiting = stream.next();
-    stream.stop(CANCELLED);
+    guard.stop(CANCELLED);
     await expect(waiting).rejects.toBe(CANCELLED);
-    stream.stop(fromRefusal(new Refusal("DRAINING", "")));
+    guard.stop(fromRefusal(new Refusal("DRAINING", "")));
     expect(overs).toEqual([CANCELLED]);
   });
 
@@ -54,8 +59,8 @@ describe("a guarded stream", () => {
     let cleaned = false;
     async function* source() {
       try {
-        yield 1;
-        yield 2;
+        yield ONE;
+        yield TWO;
       } finally {
         cleaned = true;
       }

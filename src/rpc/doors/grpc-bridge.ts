@@ -9,6 +9,8 @@ import {
 } from "@grpc/grpc-js";
 import { encoded } from "../encoded.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary, toConnectError } from "../errors.ts";
+import { MessageReader } from "../streams/message-reader.ts";
+import { type MessageSource, sourceOf } from "../streams/message-source.ts";
 import {
   type CallContext,
   type CallTransport,
@@ -20,7 +22,6 @@ import {
 import { errorStatus, type GrpcStatus, metadataOf, okStatus } from "./grpc-status.ts";
 import { UnaryCall } from "./grpc-unary.ts";
 import type { DoorLimits } from "./limits.ts";
-import { MessageReader } from "./message-reader.ts";
 
 /**
  * Serves implementations of Connect services through grpc-js, driven by descriptors: there is no line for any RPC.
@@ -91,7 +92,10 @@ class StreamedCall {
   #over = false;
   #headersSent = false;
   #unwrittenBytes = 0;
-  #resumeWriting: (() => void) | undefined;
+  #source: MessageSource<MessageInitShape<DescMessage>> | undefined;
+  #flowing = false;
+  /** Ends the call of a caller that reads nothing; set while as much as may be is unwritten. */
+  #stalled: NodeJS.Timeout | undefined;
 
   constructor(
     spec: StreamSpec,
@@ -166,8 +170,9 @@ class StreamedCall {
       context?.abort(lateOrCancelled(this.#call));
     }
     clearTimeout(this.#requestTimer);
+    clearTimeout(this.#stalled);
     this.#reader?.fail(context?.signal.reason ?? lateOrCancelled(this.#call));
-    this.#resumeWriting?.();
+    this.#source?.leave();
   }
 
   #handle(): void {
@@ -180,10 +185,10 @@ class StreamedCall {
           if (this.#reader !== undefined) this.#answer(spec.impl(this.#reader, context));
           break;
         case "server_streaming":
-          if (this.#request !== undefined) void this.#pump(spec.impl(this.#request, context));
+          if (this.#request !== undefined) this.#pump(spec.impl(this.#request, context));
           break;
         case "bidi_streaming":
-          if (this.#reader !== undefined) void this.#pump(spec.impl(this.#reader, context));
+          if (this.#reader !== undefined) this.#pump(spec.impl(this.#reader, context));
           break;
       }
     } catch (thrown) {
@@ -206,21 +211,42 @@ class StreamedCall {
     );
   }
 
-  async #pump(output: AsyncIterable<MessageInitShape<DescMessage>>): Promise<void> {
-    const source = output[Symbol.asyncIterator]();
+  #pump(output: AsyncIterable<MessageInitShape<DescMessage>>): void {
+    const source = sourceOf(output);
+    this.#source = source;
+    source.listen(() => this.#flow());
+    this.#flow();
+  }
+
+  /** Writes what there is, as long as the caller reads it. */
+  #flow(): void {
+    const source = this.#source;
+    // Within a write, the loop that made it goes on.
+    if (source === undefined || this.#over || this.#flowing) return;
+    this.#flowing = true;
     try {
-      for (let result = await source.next(); result.done !== true; result = await source.next()) {
-        if (this.#over) break;
-        this.#write(result.value);
-        if (this.#unwrittenBytes > WRITE_AHEAD_BYTES) await this.#written();
-        if (this.#over) break;
+      while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) {
+        const message = source.take();
+        if (this.#over) return;
+        if (message === undefined) {
+          if (source.over) this.#succeed();
+          return;
+        }
+        this.#write(message);
+        if (this.#over) return;
       }
-      this.#succeed();
+      this.#stalled ??= setTimeout(() => this.#giveUp(), this.#limits.writeStallMs);
     } catch (thrown) {
       this.#fail(toConnectError(thrown));
     } finally {
-      source.return?.().then(undefined, () => undefined);
+      this.#flowing = false;
     }
+  }
+
+  #giveUp(): void {
+    this.#fail(
+      fromLibrary(Code.ResourceExhausted, `nothing was read from the stream for ${this.#limits.writeStallMs} ms`),
+    );
   }
 
   #write(message: MessageInitShape<DescMessage>): void {
@@ -233,25 +259,14 @@ class StreamedCall {
     this.#unwrittenBytes += bytes.byteLength;
     this.#call.sendMessage(bytes, () => {
       this.#unwrittenBytes -= bytes.byteLength;
-      if (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting?.();
+      if (this.#stalled !== undefined && this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting();
     });
   }
 
-  /** Waits until the caller has read most of what was written, or is gone, or is given up. */
-  #written(): Promise<void> {
-    return new Promise((resolve) => {
-      const stalled = setTimeout(() => {
-        this.#fail(
-          fromLibrary(Code.ResourceExhausted, `nothing was read from the stream for ${this.#limits.writeStallMs} ms`),
-        );
-        this.#resumeWriting?.();
-      }, this.#limits.writeStallMs);
-      this.#resumeWriting = () => {
-        this.#resumeWriting = undefined;
-        clearTimeout(stalled);
-        resolve();
-      };
-    });
+  #resumeWriting(): void {
+    clearTimeout(this.#stalled);
+    this.#stalled = undefined;
+    this.#flow();
   }
 
   #succeed(): void {
@@ -269,10 +284,12 @@ class StreamedCall {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#requestTimer);
+    clearTimeout(this.#stalled);
     this.#call.sendStatus(status);
     this.#context?.abort(error ?? CANCELLED);
     // A handler that still reads hears the error, or else that there is no more.
     if (error === undefined) this.#reader?.end();
     else this.#reader?.fail(error);
+    this.#source?.leave();
   }
 }

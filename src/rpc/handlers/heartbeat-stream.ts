@@ -1,19 +1,23 @@
 import { create } from "@bufbuild/protobuf";
-import type { ServiceImpl } from "@connectrpc/connect";
+import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import {
   type AgentService,
   DrainingSchema,
   HeartbeatLimitsSchema,
+  type HeartbeatRequest,
   type HeartbeatResponse,
-  HeartbeatResponseSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { Refusal } from "../../domain/errors.ts";
 import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
 import { MAX_BEATS } from "../../domain/validation.ts";
-import type { Heartbeats, SessionOutput } from "../backend.ts";
+import type { HeartbeatSession, Heartbeats, SessionListener, SessionOutput } from "../backend.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
+import { beatsOf } from "../convert/request.ts";
 import { durationOf } from "../convert/time.ts";
 import { MAX_MESSAGE_BYTES } from "../doors/limits.ts";
-import { HeartbeatReader } from "./heartbeat-reader.ts";
+import { type InputListener, listenTo, type MessageInput } from "../streams/message-input.ts";
+import { type MessageSource, SourceStream } from "../streams/message-source.ts";
+import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
 import { heartbeatsFor } from "./within-scope.ts";
 
 /**
@@ -21,22 +25,124 @@ import { heartbeatsFor } from "./within-scope.ts";
  * of the input (which a cancelled call looks like), nor an error, nor the signal.
  */
 export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
-  return async function* heartbeat(requests, context) {
-    const { signal } = context;
-    const heartbeats = heartbeatsFor(all, context);
-    using reader = new HeartbeatReader(heartbeats, requests, signal);
-    // Before any request: headers leave with the first message, and a client waits for the pace.
-    yield hello(heartbeats);
-    const session = await reader.session;
-    let acknowledged = 0n;
-    for (let output = await session?.next(); output !== undefined; output = await session?.next()) {
-      yield* responsesOf(heartbeats, output, acknowledged);
-      acknowledged = output.acknowledgedSequence;
-    }
-    signal.throwIfAborted();
-    // What was due is said; only now the client hears why its stream ends.
-    reader.throwIfFailed();
+  return (requests, context) =>
+    new SourceStream(new HeartbeatStream(heartbeatsFor(all, context), requests, context.signal));
+}
+
+/**
+ * One stream: judges envelopes, opens the session with the first message and feeds it, and tells what the session has to
+ * say. All of it is calls, and no promises: thousands of messages a second pass through here.
+ */
+class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener<HeartbeatRequest>, SessionListener {
+  readonly #heartbeats: Heartbeats;
+  readonly #signal: AbortSignal;
+  readonly #input: MessageInput | undefined;
+  #session: HeartbeatSession | undefined;
+  /** The last message's sequence; 0 before the first. */
+  #previous = 0n;
+  #acknowledged = 0n;
+  /** Said before anything that the session has to say. */
+  #responses: HeartbeatResponse[];
+  #inputEnded = false;
+  #failure: { readonly reason: unknown } | undefined;
+  #left = false;
+  #onNews: () => void = () => undefined;
+  readonly #onAbort = (): void => {
+    this.leave();
+    this.#onNews();
   };
+
+  constructor(heartbeats: Heartbeats, requests: AsyncIterable<HeartbeatRequest>, signal: AbortSignal) {
+    this.#heartbeats = heartbeats;
+    this.#signal = signal;
+    // Before any request: headers leave with the first message, and a client waits for the pace.
+    this.#responses = [hello(heartbeats)];
+    signal.addEventListener("abort", this.#onAbort);
+    if (signal.aborted) this.leave();
+    else this.#input = listenTo(requests, this);
+  }
+
+  message(request: HeartbeatRequest): boolean {
+    if (this.#left || this.#inputEnded) return false;
+    try {
+      checkEnvelope(request, this.#previous);
+      this.#previous = request.sequence;
+      this.#session ??= this.#heartbeats.openSession(sessionOptionsOf(request), this);
+      return this.#session.submit(request.sequence, beatsOf(request.beats));
+    } catch (reason) {
+      this.fail(reason);
+      return false;
+    }
+  }
+
+  /** The client, or a wrong message, ended the input: what is due is still said. */
+  end(): void {
+    if (this.#left || this.#inputEnded) return;
+    this.#inputEnded = true;
+    this.#session?.finish();
+    this.#onNews();
+  }
+
+  fail(reason: unknown): void {
+    if (this.#left || this.#inputEnded) return;
+    this.#inputEnded = true;
+    this.#failure = { reason };
+    // Else a broken connection or a fault of ours: there is nobody to tell, or nothing to rely on.
+    if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
+    else this.#session?.close();
+    this.#onNews();
+  }
+
+  onNews(): void {
+    this.#onNews();
+  }
+
+  onRoom(): void {
+    this.#input?.resume();
+  }
+
+  take(): HeartbeatResponse | undefined {
+    const said = this.#responses.shift();
+    if (said !== undefined) return said;
+    this.#signal.throwIfAborted();
+    const output = this.#session?.take();
+    if (output !== undefined) {
+      const before = this.#acknowledged;
+      this.#acknowledged = output.acknowledgedSequence;
+      if (output.results.length === 0) return lastResponse(this.#heartbeats, output);
+      this.#responses = [...responsesOf(this.#heartbeats, output, before)];
+      return this.#responses.shift();
+    }
+    // What was due is said; only now the client hears why its stream ends.
+    if (this.#failure !== undefined && this.#said()) {
+      this.leave();
+      throw this.#failure.reason;
+    }
+    return undefined;
+  }
+
+  get over(): boolean {
+    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#said();
+  }
+
+  listen(onNews: () => void): void {
+    this.#onNews = onNews;
+  }
+
+  /** Closes the session, in every way that a stream can end. Leases run on. */
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#signal.removeEventListener("abort", this.#onAbort);
+    this.#input?.leave();
+    this.#session?.close();
+  }
+
+  /** Whether there is nothing left to say, now and later. */
+  #said(): boolean {
+    if (this.#responses.length > 0) return false;
+    return this.#session === undefined ? this.#inputEnded : this.#session.over;
+  }
 }
 
 function hello(heartbeats: Heartbeats): HeartbeatResponse {
@@ -72,12 +178,17 @@ function* responsesOf(
     results.push(beatResultMessage(result));
     bytes += size;
   }
-  const last = response(heartbeats, output.acknowledgedSequence, output.firstIntervalMs);
+  const last = lastResponse(heartbeats, output);
   last.results = results;
+  yield last;
+}
+
+function lastResponse(heartbeats: Heartbeats, output: SessionOutput): HeartbeatResponse {
+  const last = response(heartbeats, output.acknowledgedSequence, output.firstIntervalMs);
   if (output.reconnectWithinMs !== undefined) {
     last.draining = create(DrainingSchema, { reconnectWithin: durationOf(output.reconnectWithinMs) });
   }
-  yield last;
+  return last;
 }
 
 /** An upper bound in bytes: at most three a UTF-16 unit, and what else a result and its error hold. */
@@ -88,9 +199,11 @@ function largestSize({ agentId, refusal }: BeatResult): number {
 /** Every response tells the pace: it changes with the fleet. */
 function response(heartbeats: Heartbeats, acknowledgedSequence: bigint, firstIntervalMs?: number): HeartbeatResponse {
   const pace = heartbeats.pace();
-  return create(HeartbeatResponseSchema, {
+  return {
+    $typeName: "harborforge.agents.v1.HeartbeatResponse",
     acknowledgedSequence,
+    results: [],
     nextHeartbeatIn: durationOf(firstIntervalMs ?? pace.intervalMs),
     leaseTtl: durationOf(pace.leaseMs),
-  });
+  };
 }

@@ -106,8 +106,9 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
       : results;
   return {
     pace: () => heartbeats.pace(),
-    openSession(options) {
-      const session = heartbeats.openSession({ ...options, clawIdentifier: clawFor(scope, options.clawIdentifier) });
+    openSession(options, listener) {
+      const clawIdentifier = clawFor(scope, options.clawIdentifier);
+      const session = heartbeats.openSession({ ...options, clawIdentifier }, listener);
       return scopedSession(session, judged, toldOnStream);
     },
     async beat(beats, options) {
@@ -124,9 +125,12 @@ function scopedSession(
 ): HeartbeatSession {
   return {
     submit: (sequence, beats) => session.submit(sequence, judged(beats)),
-    async next(): Promise<SessionOutput | undefined> {
-      const output = await session.next();
+    take(): SessionOutput | undefined {
+      const output = session.take();
       return output && { ...output, results: told(output.results) };
+    },
+    get over() {
+      return session.over;
     },
     finish: () => session.finish(),
     close: () => session.close(),

@@ -1,11 +1,16 @@
+import type { InputListener, ListenableInput, MessageInput } from "./message-input.ts";
+
 /**
  * A caller's stream of messages, read one by one: the next is asked for only when the handler wants it, so a slow
  * handler slows its caller down. Half-close ends it; anything else that ends the call makes it throw. Its end must
  * not be taken for more than that: grpc-js's clients half-close a stream before they cancel it.
  */
-export class MessageReader<T> implements AsyncIterableIterator<T> {
+export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInput<T> {
   readonly #request: () => void;
   #waiting: { resolve: (result: IteratorResult<T>) => void; reject: (error: unknown) => void } | undefined;
+  #listener: InputListener<T> | undefined;
+  #asking = false;
+  #askAgain = false;
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
 
@@ -15,13 +20,20 @@ export class MessageReader<T> implements AsyncIterableIterator<T> {
   }
 
   push(message: T): void {
+    const listener = this.#listener;
+    if (listener !== undefined) {
+      if (listener.message(message)) this.#ask();
+      return;
+    }
     const waiting = this.#waiting;
     this.#waiting = undefined;
     waiting?.resolve({ done: false, value: message });
   }
 
   end(): void {
+    if (this.#ended) return;
     this.#ended = true;
+    if (this.#failure === undefined) this.#listener?.end();
     const waiting = this.#waiting;
     this.#waiting = undefined;
     waiting?.resolve({ done: true, value: undefined });
@@ -30,9 +42,24 @@ export class MessageReader<T> implements AsyncIterableIterator<T> {
   fail(error: unknown): void {
     if (this.#failure !== undefined || this.#ended) return;
     this.#failure = { error };
+    this.#listener?.fail(error);
     const waiting = this.#waiting;
     this.#waiting = undefined;
     waiting?.reject(error);
+  }
+
+  /** To be used instead of the iterator, not beside it. */
+  listen(listener: InputListener<T>): MessageInput {
+    this.#listener = listener;
+    if (this.#failure !== undefined) listener.fail(this.#failure.error);
+    else if (this.#ended) listener.end();
+    else this.#ask();
+    return {
+      resume: () => this.#ask(),
+      leave: () => {
+        this.#listener = DEAF;
+      },
+    };
   }
 
   next(): Promise<IteratorResult<T>> {
@@ -53,4 +80,20 @@ export class MessageReader<T> implements AsyncIterableIterator<T> {
   [Symbol.asyncIterator](): this {
     return this;
   }
+
+  /** Messages may come within the asking: they are a loop and no recursion, however many wait. */
+  #ask(): void {
+    if (this.#asking) {
+      this.#askAgain = true;
+      return;
+    }
+    this.#asking = true;
+    do {
+      this.#askAgain = false;
+      if (!this.#ended && this.#failure === undefined) this.#request();
+    } while (this.#askAgain);
+    this.#asking = false;
+  }
 }
+
+const DEAF: InputListener<unknown> = { message: () => false, end: () => undefined, fail: () => undefined };
