@@ -3,6 +3,7 @@ import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import type { Micros } from "./time.ts";
 import {
+  LONGEST_NAME,
   type RecoveryFields,
   readExhaustion,
   readFields,
@@ -10,6 +11,9 @@ import {
   readRevision,
   type Violations,
 } from "./validation.ts";
+
+/** Names in printable ASCII that are in order for certain. */
+const PLAIN_NAME = new RegExp(`^[ -~]{1,${LONGEST_NAME}}$`);
 
 /** `Exhaustion` by its shape; the reason is undefined where it was left out. */
 export interface ExhaustionFields {
@@ -27,11 +31,20 @@ export interface BeatFields {
   readonly knownRevision: bigint | undefined;
 }
 
-/**
- * Reads one beat of a message. A bad one is a refusal of its own and harms no other. `field` is its path in the
- * message (`beats[3]`).
- */
-export function readBeat(field: string, fields: BeatFields, now: Micros): ParsedBeat {
+/** Reads one beat of a message, which stands there at `index`. A bad one is a refusal of its own and harms no other. */
+export function readBeat(index: number, fields: BeatFields, now: Micros): ParsedBeat {
+  return readUsualBeat(fields) ?? readAnyBeat(`beats[${index}]`, fields, now);
+}
+
+/** Those that nearly all are: with them nothing is wrong, at little cost. Undefined for any other. */
+function readUsualBeat({ agentId, status, exhaustion, leaving, knownRevision }: BeatFields): ParsedBeat | undefined {
+  if (leaving || exhaustion !== undefined || !PLAIN_NAME.test(agentId)) return undefined;
+  if (knownRevision !== undefined && knownRevision < 0n) return undefined;
+  if (status === "unknown" || status === "exhausted" || status === "offline") return undefined;
+  return { agentId, leaving: false, beat: { report: status, knownRevision } };
+}
+
+function readAnyBeat(field: string, fields: BeatFields, now: Micros): ParsedBeat {
   const { agentId } = fields;
   try {
     return readFields((violations) => {

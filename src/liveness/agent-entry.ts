@@ -4,6 +4,9 @@ import type { HeldAgent } from "./held-agent.ts";
 import type { Timed } from "./lease-wheel.ts";
 import type { PendingBeat } from "./pending-beat.ts";
 
+/** Nearly every entry has none waiting, nearly always: they share this one, which nothing is ever put into. */
+const NONE: PendingBeat[] = [];
+
 /**
  * An agent that this replica has something to do with: a session of its own holds it, or it watches its lease. Beats of
  * one agent are judged one after the other here, whoever brings them.
@@ -22,7 +25,7 @@ export class AgentEntry implements Timed {
   tick: number | null = null;
   /** Renewals that wait for the next flush, and what the last of them was judged by. */
   judgedBy: Agent | undefined;
-  renewals: PendingBeat[] = [];
+  renewals: PendingBeat[] = NONE;
   /** Whether something of it is on its way to the database; what comes meanwhile waits. */
   underway = false;
   waiting: PendingBeat[] = [];
@@ -50,6 +53,13 @@ export class AgentEntry implements Timed {
     if (holder === undefined || holder.state !== "held" || holder.told >= transition.revision) return;
     holder.told = transition.revision;
     holder.session.changed(transition);
+  }
+
+  /** What waits for the next flush waits for it no longer. */
+  takeRenewals(): PendingBeat[] {
+    const { renewals } = this;
+    this.renewals = NONE;
+    return renewals;
   }
 
   /** Nothing is on its way any more. */

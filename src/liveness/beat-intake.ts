@@ -109,14 +109,17 @@ export class BeatIntake {
 
   #renew(entry: AgentEntry, beat: PendingBeat): void {
     entry.judgedBy = entry.agent;
-    entry.renewals.push(beat);
-    if (entry.renewals.length === 1) this.#writer.add(entry);
+    if (entry.renewals.length > 0) {
+      entry.renewals.push(beat);
+      return;
+    }
+    entry.renewals = [beat];
+    this.#writer.add(entry);
   }
 
   /** A change renews the lease as well, so the renewals that wait are settled by it. */
   #changeOf(entry: AgentEntry, beat: PendingBeat): void {
-    const renewals = entry.renewals;
-    entry.renewals = [];
+    const renewals = entry.takeRenewals();
     entry.underway = true;
     this.#change(entry, beat, renewals);
   }

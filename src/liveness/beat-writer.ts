@@ -113,9 +113,9 @@ export class BeatWriter {
     const batch: Batch = { entries: [], renewals: [], beats: [] };
     const taken = this.#pending.splice(0, LARGEST_BATCH);
     for (const entry of taken) {
-      const beats = entry.renewals.filter((beat) => !beat.abandoned);
+      const waiting = entry.takeRenewals();
+      const beats = waiting.some(isAbandoned) ? waiting.filter((beat) => !isAbandoned(beat)) : waiting;
       const newest = beats.at(-1);
-      entry.renewals = [];
       // A change of the agent took its renewals along, or nobody waits for them any more.
       if (newest === undefined) continue;
       const { agent, judgedBy } = entry;
@@ -170,4 +170,8 @@ export class BeatWriter {
       this.#onApplied(entry, beats);
     }
   }
+}
+
+function isAbandoned(beat: PendingBeat): boolean {
+  return beat.abandoned;
 }

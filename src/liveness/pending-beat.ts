@@ -30,7 +30,7 @@ export interface PendingBeat {
   /** It was sent back to be claimed for once already. */
   reclaimed: boolean;
   /** Its caller waits no longer, so it must not take effect any more. */
-  abandoned: boolean;
+  readonly abandoned: boolean;
   settle(outcome: BeatOutcome): void;
 }
 

@@ -213,39 +213,28 @@ export class Session implements AgentHolder {
       holder = { session: this, agentId, state: "new", id: 0n, epoch: 0n, told: 0n, introduce: true };
       this.#agents.set(agentId, holder);
     }
-    this.#pass(holder, this.#pending(message, beatIndex, holder, parsed.leaving ? "leaving" : parsed.beat));
+    const beat = parsed.leaving ? "leaving" : parsed.beat;
+    this.#pass(holder, new StreamBeat(this, message, beatIndex, holder, beat, this.#context.leaseMs()));
   }
 
-  #pending(message: Message, beatIndex: number, holder: HeldAgent, beat: PendingBeat["beat"]): PendingBeat {
-    const pending: PendingBeat = {
-      agentId: holder.agentId,
-      beat,
-      leaseMs: this.#context.leaseMs(),
-      holder,
-      clawIdentifier: undefined,
-      epoch: 0n,
-      heldOff: false,
-      reclaimed: false,
-      abandoned: false,
-      settle: (outcome) => {
-        if (this.#closed) {
-          // The stream ended before this was committed, which may have held the agent again.
-          if (holder.state === "held") this.#context.release([holder]);
-          return;
-        }
-        const lost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
-        // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it. Once for each beat.
-        if (lost && !pending.reclaimed) {
-          pending.reclaimed = true;
-          // Unless it was claimed again since this beat was passed on.
-          if (holder.state === "held" && holder.epoch === pending.epoch) holder.state = "superseded";
-          this.#pass(holder, pending);
-          return;
-        }
-        this.#settle(message, beatIndex, holder, outcome);
-      },
-    };
-    return pending;
+  /** What became of a beat that this session passed on. */
+  settled(pending: StreamBeat, outcome: BeatOutcome): void {
+    const { holder } = pending;
+    if (this.#closed) {
+      // The stream ended before this was committed, which may have held the agent again.
+      if (holder.state === "held") this.#context.release([holder]);
+      return;
+    }
+    const lost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
+    // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it. Once for each beat.
+    if (lost && !pending.reclaimed) {
+      pending.reclaimed = true;
+      // Unless it was claimed again since this beat was passed on.
+      if (holder.state === "held" && holder.epoch === pending.epoch) holder.state = "superseded";
+      this.#pass(holder, pending);
+      return;
+    }
+    this.#settle(pending.message, pending.beatIndex, holder, outcome);
   }
 
   /** Sends a beat on its way, by a claim first where the session does not hold the agent. */
@@ -446,5 +435,52 @@ export class Session implements AgentHolder {
     if (this.#announced) return;
     this.#announced = true;
     this.#context.announce(this);
+  }
+}
+
+/** A beat that came with a stream. A class, and not an object with its functions: there are thousands a second. */
+class StreamBeat implements PendingBeat {
+  readonly #session: Session;
+  readonly message: Message;
+  readonly beatIndex: number;
+  readonly holder: HeldAgent;
+  readonly beat: PendingBeat["beat"];
+  readonly leaseMs: number;
+  epoch = 0n;
+  heldOff = false;
+  reclaimed = false;
+
+  constructor(
+    session: Session,
+    message: Message,
+    beatIndex: number,
+    holder: HeldAgent,
+    beat: PendingBeat["beat"],
+    leaseMs: number,
+  ) {
+    this.#session = session;
+    this.message = message;
+    this.beatIndex = beatIndex;
+    this.holder = holder;
+    this.beat = beat;
+    this.leaseMs = leaseMs;
+  }
+
+  get agentId(): string {
+    return this.holder.agentId;
+  }
+
+  /** Its session says which claw it speaks for. */
+  get clawIdentifier(): undefined {
+    return undefined;
+  }
+
+  /** What a stream said stands, whatever became of the stream. */
+  get abandoned(): boolean {
+    return false;
+  }
+
+  settle(outcome: BeatOutcome): void {
+    this.#session.settled(this, outcome);
   }
 }

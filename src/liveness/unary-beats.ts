@@ -34,9 +34,10 @@ export class UnaryBeats {
     const { agentId } = parsed;
     if ("refusal" in parsed)
       return result(agentId, beatIndex, { kind: "refused", refusal: parsed.refusal, agent: undefined });
+    let abandoned = false;
     const outcome = await new Promise<BeatOutcome>((resolve) => {
       const timer = setTimeout(() => {
-        pending.abandoned = true;
+        abandoned = true;
         resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) });
       }, UNARY_PATIENCE_MS);
       const pending: PendingBeat = {
@@ -47,7 +48,9 @@ export class UnaryBeats {
         epoch: 0n,
         heldOff: false,
         reclaimed: false,
-        abandoned: false,
+        get abandoned() {
+          return abandoned;
+        },
         settle: (settled) => {
           clearTimeout(timer);
           resolve(settled);

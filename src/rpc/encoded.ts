@@ -1,4 +1,6 @@
-import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, isMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { writeUsualAcknowledgement } from "./codec/heartbeat-response.ts";
 
 /** The parts of messages that were encoded before a door asked for them. Gone with the messages. */
 const partsOf = new WeakMap<object, readonly Uint8Array[]>();
@@ -16,6 +18,10 @@ export function keepEncoding(message: object, parts: readonly Uint8Array[]): voi
 export function encoded<Desc extends DescMessage>(desc: Desc, message: MessageInitShape<Desc>): Buffer {
   const parts = partsOf.get(message);
   if (parts !== undefined) return Buffer.concat(parts);
+  if (isMessage(message, HeartbeatResponseSchema)) {
+    const usual = writeUsualAcknowledgement(message);
+    if (usual !== undefined) return usual;
+  }
   const bytes = toBinary(desc, create(desc, message));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

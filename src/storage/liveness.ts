@@ -34,12 +34,13 @@ export async function renewLeases(
   renewals: readonly Renewal[],
 ): Promise<{ readonly missed: ReadonlySet<bigint>; readonly appliedAt: Micros }> {
   const sorted = [...renewals].sort((a, b) => (a.id < b.id ? -1 : 1));
+  // As PostgreSQL reads arrays: the driver would look at each value what it is, and how to quote it.
   const values = [
-    sorted.map(({ id }) => id),
-    sorted.map(({ epoch }) => epoch),
-    sorted.map(({ revision }) => revision),
-    sorted.map(({ leaseMs }) => leaseMs),
-    sorted.map(({ held }) => held),
+    `{${sorted.map(({ id }) => id).join()}}`,
+    `{${sorted.map(({ epoch }) => epoch).join()}}`,
+    `{${sorted.map(({ revision }) => revision).join()}}`,
+    `{${sorted.map(({ leaseMs }) => leaseMs).join()}}`,
+    `{${sorted.map(({ held }) => held).join()}}`,
   ];
   const sentAt = performance.now();
   const { rows } = await database.beats.query<{ missed: string[]; read_at: Micros }>({ ...RENEW_LEASES, values });

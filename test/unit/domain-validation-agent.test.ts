@@ -15,7 +15,7 @@ describe("a beat", () => {
   };
 
   function read(fields: Partial<BeatFields>) {
-    return readBeat("beats[3]", { ...ALIVE, ...fields }, NOW);
+    return readBeat(3, { ...ALIVE, ...fields }, NOW);
   }
 
   function refusalOf(fields: Partial<BeatFields>): string[] {

@@ -139,7 +139,7 @@ function hasOddTime({ exhaustion }: AgentBeat): boolean {
 describe("the rules of a beat", () => {
   const byRules = checkOf(AgentBeatSchema);
   const byHand = (message: AgentBeat) => {
-    const parsed = beatOf(message, "beats[3]", NOW_MICROS);
+    const parsed = beatOf(message, 3, NOW_MICROS);
     if ("refusal" in parsed) throw parsed.refusal;
   };
 

@@ -61,16 +61,16 @@ function exhaustionOf({ reason, recovery }: Exhaustion): ExhaustionNews {
  */
 export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
   const now = roughlyNow();
-  return beats.map((beat, index) => beatOf(beat, `beats[${index}]`, now));
+  return beats.map((beat, index) => beatOf(beat, index, now));
 }
 
-/** @param field the beat's path, which begins those of its fields */
-export function beatOf(beat: AgentBeat, field: string, now: Micros): ParsedBeat {
+/** @param index the beat's place in its message */
+export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
   const status = statusOf(beat.status) ?? (beat.status === StatusMessage.UNSPECIFIED ? undefined : "unknown");
   const exhaustion = beat.exhaustion && {
     reason: exhaustReasonOf(beat.exhaustion.reason),
     recovery: beat.exhaustion.recovery,
   };
-  return readBeat(field, { agentId, status, exhaustion, leaving, knownRevision }, now);
+  return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision }, now);
 }

@@ -1,4 +1,4 @@
-import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, isMessage, type MessageShape } from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -7,6 +7,8 @@ import {
   type MethodImplSpec,
 } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
+import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { readUsualHeartbeat } from "../codec/heartbeat-request.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary } from "../errors.ts";
 import { hasTooManyValues, tooManyValues } from "../value-limit.ts";
 import { headersOf } from "./grpc-status.ts";
@@ -47,8 +49,12 @@ export function callContext(
 }
 
 /** Reads a message. @throws ConnectError for too many values in it, and for what is no message */
-export function readMessage<Desc extends DescMessage>(desc: Desc, bytes: Uint8Array): MessageShape<Desc> {
+export function readMessage<Desc extends DescMessage>(desc: Desc, bytes: Buffer): MessageShape<Desc> {
   if (hasTooManyValues(desc, bytes)) throw tooManyValues();
+  if (desc.typeName === HeartbeatRequestSchema.typeName) {
+    const usual = readUsualHeartbeat(bytes);
+    if (isMessage(usual, desc)) return usual;
+  }
   try {
     return fromBinary(desc, bytes);
   } catch (thrown) {

@@ -11,15 +11,17 @@ import type { SessionOptions } from "../backend.ts";
  * @throws Refusal `INVALID_FIELD`
  */
 export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void {
+  const { sequence, beats } = request;
+  // What is said of the claw counts in the first message only; whatever later ones say of it is not read.
+  if (previous > 0n && sequence > previous && beats.length <= MAX_BEATS) return;
   readFields((violations) => {
-    if (request.sequence <= previous) {
+    if (sequence <= previous) {
       const before = previous === 0n ? "0: a stream counts from 1" : `${previous}, that of the message before`;
       violations.add("sequence", `must be greater than ${before}`);
     }
-    if (request.beats.length > MAX_BEATS) {
+    if (beats.length > MAX_BEATS) {
       violations.add("beats", `must hold at most ${MAX_BEATS} values: send several messages`);
     }
-    // What is said of the claw counts in the first message only; whatever later ones say of it is not read.
     if (previous > 0n) return;
     readOptionalName(violations, "claw_identifier", request.clawIdentifier);
     readOptionalName(violations, "instance_id", request.instanceId);

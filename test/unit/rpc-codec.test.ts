@@ -1,0 +1,139 @@
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { HeartbeatRequestSchema, HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { readUsualHeartbeat } from "../../src/rpc/codec/heartbeat-request.ts";
+import { writeUsualAcknowledgement } from "../../src/rpc/codec/heartbeat-response.ts";
+
+type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
+
+function written(request: Request): Buffer {
+  return Buffer.from(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, request)));
+}
+
+/** What handlers look at: the rest of a message (its prototype, fields that it does not know) is the library's own. */
+function seen(bytes: Buffer) {
+  const { sequence, beats, clawIdentifier, instanceId, generation } = fromBinary(HeartbeatRequestSchema, bytes);
+  return {
+    sequence,
+    clawIdentifier,
+    instanceId,
+    generation,
+    beats: beats.map(({ agentId, status, exhaustion, leaving, knownRevision }) => ({
+      agentId,
+      status,
+      exhaustion,
+      leaving,
+      knownRevision,
+    })),
+  };
+}
+
+/** Reads by hand, and holds what came out, if anything did, against the library. */
+function read(bytes: Buffer) {
+  const message = readUsualHeartbeat(bytes);
+  if (message === undefined) return undefined;
+  const { $typeName, beats, ...rest } = message;
+  const own = { ...rest, beats: beats.map(({ $typeName: _, ...beat }) => beat) };
+  expect(own).toEqual(seen(bytes));
+  return own;
+}
+
+const USUAL: readonly Request[] = [
+  {},
+  { sequence: 1n },
+  { sequence: 2n ** 49n - 1n, beats: [{}] },
+  { sequence: 300n, beats: [{ agentId: "a-1" }], clawIdentifier: "claw-1", instanceId: "i", generation: 7n },
+  { sequence: 3n, beats: [{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 0n }, { agentId: "b" }] },
+  { sequence: 4n, beats: [{ agentId: "a", leaving: true, knownRevision: 1_234_567_890_123n }] },
+  {
+    sequence: 5n,
+    beats: Array.from({ length: 1_000 }, (_, n) => ({
+      agentId: `agent-${n}`,
+      status: AgentStatus.ON_CALL,
+      knownRevision: BigInt(n),
+    })),
+  },
+  { sequence: 6n, beats: [{ agentId: "x".repeat(300) }] },
+];
+
+const UNUSUAL: readonly { readonly what: string; readonly bytes: Buffer }[] = [
+  { what: "a name beyond ASCII", bytes: written({ sequence: 1n, beats: [{ agentId: "müller" }] }) },
+  { what: "an exhaustion", bytes: written({ beats: [{ agentId: "a", status: 4, exhaustion: { reason: 1 } }] }) },
+  { what: "a negative revision", bytes: written({ beats: [{ agentId: "a", knownRevision: -1n }] }) },
+  { what: "a great sequence", bytes: written({ sequence: 2n ** 63n }) },
+  { what: "a status of later", bytes: Buffer.from([0x12, 2, 0x10, 99]) },
+  { what: "a field of later", bytes: Buffer.from([0x08, 1, 0x78, 1]) },
+  { what: "a field of later in a beat", bytes: Buffer.from([0x12, 2, 0x78, 1]) },
+  { what: "another wire type", bytes: Buffer.from([0x0a, 1, 1]) },
+  { what: "a varint that does not end", bytes: Buffer.from([0x08, 0x80]) },
+  { what: "a length beyond the end", bytes: Buffer.from([0x12, 9, 0x0a]) },
+  { what: "a name that is longer than its beat", bytes: Buffer.from([0x12, 3, 0x0a, 5, 97, 0x08, 1, 0x08, 1]) },
+  { what: "a name that is no UTF-8", bytes: Buffer.from([0x12, 3, 0x0a, 1, 0xff]) },
+];
+
+describe("a heartbeat that is read by hand", () => {
+  test.each(USUAL.map((request) => ({ request })))("is what the library reads: $request", ({ request }) => {
+    expect(read(written(request))).toBeDefined();
+  });
+
+  test.each(UNUSUAL)("leaves $what to the library", ({ bytes }) => {
+    expect(readUsualHeartbeat(bytes)).toBeUndefined();
+  });
+
+  test("is what the library reads whatever becomes of its bytes, or is left to it", () => {
+    const some = USUAL.filter(({ beats = [] }) => beats.length < 100).map(written);
+    const change = fc.record({ place: fc.nat(400), byte: fc.nat(255) });
+    let usual = 0;
+    fc.assert(
+      fc.property(fc.constantFrom(...some), fc.array(change, { maxLength: 3 }), fc.nat(400), (bytes, changes, cut) => {
+        const changed = Buffer.from(bytes);
+        for (const { place, byte } of changes) if (place < changed.length) changed[place] = byte;
+        if (read(changed.subarray(0, Math.max(20, cut))) !== undefined) usual += 1;
+      }),
+      { numRuns: 10_000 },
+    );
+    expect(usual).toBeGreaterThan(100);
+  });
+});
+
+describe("an acknowledgement that is written by hand", () => {
+  const pace = { nextHeartbeatIn: { seconds: 9n, nanos: 500_000_000 }, leaseTtl: { seconds: 30n, nanos: 0 } };
+
+  test.each([
+    0n,
+    1n,
+    127n,
+    128n,
+    300n,
+    2n ** 32n,
+    2n ** 53n - 1n,
+  ])("is what the library writes, up to sequence %s", (acknowledgedSequence) => {
+    for (const nextHeartbeatIn of [
+      { seconds: 0n, nanos: 0 },
+      { seconds: 0n, nanos: 1 },
+      { seconds: 3_600n, nanos: 999_999_999 },
+    ]) {
+      const message = create(HeartbeatResponseSchema, { ...pace, nextHeartbeatIn, acknowledgedSequence });
+      const bytes = writeUsualAcknowledgement(message);
+      expect(bytes?.toString("hex")).toBe(Buffer.from(toBinary(HeartbeatResponseSchema, message)).toString("hex"));
+    }
+  });
+
+  test("leaves everything else to the library", () => {
+    const usual = create(HeartbeatResponseSchema, pace);
+    for (const other of [
+      create(HeartbeatResponseSchema),
+      { ...usual, acknowledgedSequence: 2n ** 63n },
+      { ...usual, leaseTtl: undefined },
+      create(HeartbeatResponseSchema, { ...pace, results: [{ agentId: "a" }] }),
+      create(HeartbeatResponseSchema, { ...pace, draining: {} }),
+      create(HeartbeatResponseSchema, { ...pace, limits: {} }),
+      create(HeartbeatResponseSchema, { ...pace, leaseTtl: { seconds: -1n } }),
+      create(HeartbeatResponseSchema, { ...pace, leaseTtl: { seconds: 2n ** 40n } }),
+    ]) {
+      expect(writeUsualAcknowledgement(other)).toBeUndefined();
+    }
+  });
+});
