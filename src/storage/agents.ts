@@ -2,11 +2,11 @@ import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts";
 import { judgeServiceWord } from "../domain/status-machine.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
-import { CHANGE_PATIENCE_MS, reading } from "./attempts.ts";
+import { AgentReads } from "./agent-reads.ts";
+import { CHANGE_PATIENCE_MS } from "./attempts.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
 import { countFleet, listAgents } from "./fleet.ts";
-import { Agent } from "./models/agent.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
 import { listTransitions } from "./transitions.ts";
 import type { DirectoryOptions } from "./users.ts";
@@ -15,6 +15,7 @@ import type { DirectoryOptions } from "./users.ts";
 export function createAgentDirectory(options: DirectoryOptions): AgentDirectory {
   const { database, committer, firstLeaseMs, onLease } = options;
   const { knex } = database;
+  const reads = new AgentReads(database.reads);
 
   /** Changes one agent; `judge` says how, by what it is at that moment. */
   function change(
@@ -76,16 +77,13 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
     },
 
     async get(key: AgentKey) {
-      const agent = await reading(async () =>
-        Agent.query(knex).findOne("agentId" in key ? { agent_id: key.agentId } : { user_id: key.userId }),
-      );
+      const agent = await reads.get(key);
       if (agent === undefined) throw agentNotFound(key);
-      return agent.toDomain();
+      return agent;
     },
 
     async getAll(agentIds) {
-      const agents = await reading(async () => Agent.query(knex).whereRaw("agent_id = ANY (?)", [agentIds]));
-      const found = new Map(agents.map((agent) => [agent.agentId, agent.toDomain()]));
+      const found = new Map((await reads.getAll(agentIds)).map((agent) => [agent.agentId, agent]));
       const missing = [...new Set(agentIds)].filter((agentId) => !found.has(agentId));
       const [first, ...others] = missing;
       if (first !== undefined) throw agentsNotFound([first, ...others]);

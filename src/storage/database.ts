@@ -14,7 +14,9 @@ export interface Database {
   readonly beats: pg.Pool;
   /** Transitions and claims: what is acknowledged is on disk. */
   readonly commits: pg.Pool;
-  /** What people and services read and write, through Objection. */
+  /** Agents by their keys, which is what services ask for most. */
+  readonly reads: pg.Pool;
+  /** What else people and services read and write, through Objection. */
   readonly knex: Knex;
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
@@ -89,22 +91,24 @@ export function openDatabase(options: DatabaseOptions): Database {
   const beats = pool("beats", 2, ["synchronous_commit=off"]);
   const commits = pool("commits", 2);
   const feed = pool("feed", 4);
+  const reads = pool("reads", 3);
   const apiConfig = { ...clientConfig("api"), stream: socketThatEnds };
   const knex = knexFactory({
     client: "pg",
     connection: hosts.several ? () => writableConnection(hosts, apiConfig) : apiConfig,
-    pool: { min: 0, max: 8, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
+    pool: { min: 0, max: 5, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
     log: SILENT_LOG,
   });
   return {
     beats,
     commits,
     feed,
+    reads,
     knex,
     clock: new DatabaseClock(),
     newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
     async close() {
-      await Promise.all([beats.end(), commits.end(), feed.end(), knex.destroy()]);
+      await Promise.all([beats.end(), commits.end(), feed.end(), reads.end(), knex.destroy()]);
     },
   };
 }
