@@ -22,6 +22,18 @@ const SOCKET_CODES = new Set([
 const UNCODED =
   /Connection terminated|Knex: Timeout acquiring a connection|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Cannot use a pool after|Client was closed/;
 
+/** A row for which there is no partition, as whoever knows of no new ones yet finds right after a jump of revisions. */
+const CHECK_VIOLATION = "23514";
+
+/** The counter is beyond what can be seen in the log: a moment later it no longer is. */
+export class LogNotSeenWhole extends Error {
+  override readonly name = "LogNotSeenWhole";
+
+  constructor() {
+    super("the last revision that was given is not in the log of transitions yet");
+  }
+}
+
 /**
  * What a failure of the database means for the work that met it.
  * - `lost`: the connection or the server went away; whether the statement took effect is unknown.
@@ -32,6 +44,7 @@ export type FailureKind = "lost" | "contention" | "defect";
 
 export function failureKind(error: unknown): FailureKind {
   if (!(error instanceof Error)) return "defect";
+  if (error instanceof LogNotSeenWhole) return "contention";
   // Objection wraps what the driver says, and leaves its code inside.
   if ("nativeError" in error) return failureKind(error.nativeError);
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
@@ -41,6 +54,7 @@ export function failureKind(error: unknown): FailureKind {
     return UNCODED.test(error.message) ? "lost" : "defect";
   }
   if (code === "55000" && error.message === IN_RECOVERY) return "lost";
+  if (code === CHECK_VIOLATION && violatedConstraint(error) === undefined) return "contention";
   if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
   return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
 }

@@ -21,6 +21,20 @@ export async function readLogPosition(knex: Knex): Promise<LogPosition> {
 }
 
 /**
+ * Whether the log can be seen up to its newest revision, which a jump by itself gives to nobody. Not for a moment where that is
+ * in a partition that was made just now: the snapshot has the counter, and the partition is not known yet.
+ */
+export async function isSeenWhole(knex: Knex, { newest, oldest }: LogPosition): Promise<boolean> {
+  if (newest <= oldest) return true;
+  const revision = newest.toString();
+  const [last] = await knex("agent_transitions")
+    .select("revision")
+    .where({ revision })
+    .unionAll(knex("revision_jumps").select("to_revision").where({ to_revision: revision }));
+  return last !== undefined;
+}
+
+/**
  * Checks that all transitions after a revision that somebody knows can still be told.
  *
  * @throws Refusal `REVISION_COMPACTED` when some of them are gone, or the revision belongs to a history that was lost;

@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import type { Transition } from "../domain/agent.ts";
 import type { AgentFilter, WatchedAgent } from "../domain/filter.ts";
 import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAgentFromRow } from "./agent-row.ts";
+import { LogNotSeenWhole } from "./failures.ts";
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
@@ -9,6 +11,9 @@ const TAKE_COUNTER = namedQuery("take-counter");
 const READ_TRANSITIONS = namedQuery("read-transitions");
 // Sent without its name, so that it is planned for each filter: one plan for all could use no index of any of them.
 const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
+
+/** How often a page is read at most until it is seen whole; before each time a millisecond more of a pause. */
+const MOST_READS = 10;
 
 /** A part of the log, and how far the log goes, as of one moment. */
 export interface LogPage {
@@ -71,25 +76,26 @@ export class TransitionLog {
   /**
    * The first `limit` transitions with a larger revision than `after`. None is ever missed by going on from the last
    * one: revisions are in the order of commits.
+   *
+   * PostgreSQL settles which partitions a statement reads before it takes the statement's snapshot, and tells of new ones
+   * only right after the commit that made them. So in a new partition, which a jump begins and uses at once, a statement
+   * may miss transitions although it sees the counter beyond them. The last revision shows it: it is in the log.
+   *
+   * @throws LogNotSeenWhole when it stays so, as when whoever made the partition was frozen in the midst of its commit
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
-    let rows = await this.#rows(after, limit);
-    if (only(rows[0]).of_lost_history) {
-      // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
-      await this.renounce(0n);
-      rows = await this.#rows(after, limit);
+    for (let reads = 1; reads <= MOST_READS; reads += 1) {
+      const rows = await this.#rows(after, limit);
+      if (only(rows[0]).of_lost_history) {
+        // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
+        await this.renounce(0n);
+        continue;
+      }
+      const page = pageOf(rows);
+      if (isWhole(page, after, limit)) return page;
+      await sleep(reads);
     }
-    // A jump makes partitions that are used at once. PostgreSQL settles which ones a statement reads before it takes the
-    // statement's snapshot, so one that began before the jump may see the counter beyond it and not the first transitions
-    // there. Who has seen the jump finds the partitions with the next statement.
-    if (only(rows[0]).jump_to !== null) rows = await this.#rows(after, limit);
-    const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
-    return {
-      transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
-      newest,
-      oldest,
-      jump: from === null || to === null ? undefined : { from, to },
-    };
+    throw new LogNotSeenWhole();
   }
 
   /**
@@ -122,6 +128,23 @@ export class TransitionLog {
       agents: rows.flatMap((row) => (row.id === null ? [] : watchedAgentFromRow(row))),
     };
   }
+}
+
+function pageOf(rows: readonly LogRow[]): LogPage {
+  const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
+  return {
+    transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
+    newest,
+    oldest,
+    jump: from === null || to === null ? undefined : { from, to },
+  };
+}
+
+/** Nothing is missing up to `newest`, unless the page is full. Where there is nothing to go on from nothing can be. */
+function isWhole({ transitions, newest, oldest, jump }: LogPage, after: bigint, limit: number): boolean {
+  if (transitions.length >= limit || after >= newest || after < oldest) return true;
+  // A jump by itself gives a revision to nobody.
+  return newest === jump?.to || newest === transitions.at(-1)?.revision;
 }
 
 function orNull<Value>(values: readonly Value[]): readonly Value[] | null {

@@ -4,7 +4,8 @@ import type { Transition } from "../domain/agent.ts";
 import type { Page, TransitionQuery } from "../domain/directory.ts";
 import type { AgentScope } from "../domain/principal.ts";
 import { readingSnapshot } from "./attempts.ts";
-import { checkRevision, readLogPosition } from "./log-position.ts";
+import { LogNotSeenWhole } from "./failures.ts";
+import { checkRevision, isSeenWhole, readLogPosition } from "./log-position.ts";
 import { AgentTransition } from "./models/agent-transition.ts";
 import { pageOf } from "./page.ts";
 
@@ -21,6 +22,7 @@ export async function listTransitions(
   const { agentId, scope, afterRevision, newestFirst, after, limit } = query;
   return await readingSnapshot(knex, async (snapshot) => {
     const position = await readLogPosition(snapshot);
+    if (query.upTo === undefined && !(await isSeenWhole(snapshot, position))) throw new LogNotSeenWhole();
     const upTo = query.upTo ?? position.newest;
     const from = newestFirst ? afterRevision : (after ?? afterRevision);
     if (from > 0n) await checkRevision(snapshot, from, position);

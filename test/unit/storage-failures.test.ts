@@ -40,8 +40,14 @@ describe("a failure", () => {
     expect(failureKind(coded(code))).toBe("contention");
   });
 
+  it("by a row that has no partition yet is contention", () => {
+    const error = Object.assign(coded("23514", "no partition of relation found for row"), { constraint: undefined });
+    expect(failureKind(error)).toBe("contention");
+  });
+
   it.each([
     ["a constraint", coded("23505")],
+    ["a check", Object.assign(coded("23514"), { constraint: "agents_status_known" })],
     ["a syntax error", coded("42601")],
     ["bad input", coded("22P02")],
     ["a wrong password", coded("28P01")],

@@ -1,8 +1,9 @@
 import type pg from "pg";
 import { expect, test } from "vitest";
+import { failureKind } from "../../src/storage/failures.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 
-const NOTHING = { revision: null, oldest: 0n, of_lost_history: false };
+const NOTHING = { revision: null, oldest: 0n, of_lost_history: false, jump_from: null, jump_to: null };
 
 /** Answers one statement after the other with these; the last one again and again. */
 function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => number } {
@@ -11,15 +12,26 @@ function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => nu
   return { pool: { query } as unknown as pg.Pool, asked: () => asked };
 }
 
-test("a page with a jump ahead of it is read again: the statement that first saw it may not have known its partitions", async () => {
-  const jump = { jump_from: 10n, jump_to: 100n };
-  const { pool, asked } = poolThatAnswers({ ...NOTHING, ...jump, newest: 101n }, { ...NOTHING, ...jump, newest: 102n });
-  expect(await new TransitionLog(pool).read(10n, 100)).toMatchObject({ newest: 102n, jump: { from: 10n, to: 100n } });
-  expect(asked()).toBe(2);
+test("a page that lacks the last revision is read again, until the jump or the transition that has it is there", async () => {
+  const lacking = { ...NOTHING, newest: 11n };
+  const jumped = { ...NOTHING, newest: 100n, jump_from: 10n, jump_to: 100n };
+  const { pool, asked } = poolThatAnswers(lacking, lacking, jumped);
+  expect(await new TransitionLog(pool).read(10n, 100)).toMatchObject({ newest: 100n, jump: { from: 10n, to: 100n } });
+  expect(asked()).toBe(3);
 });
 
-test("without a jump a page is one statement", async () => {
-  const { pool, asked } = poolThatAnswers({ ...NOTHING, jump_from: null, jump_to: null, newest: 11n });
-  expect(await new TransitionLog(pool).read(10n, 100)).toMatchObject({ newest: 11n, jump: undefined });
+test.each([
+  ["nothing new", 11n, 0n],
+  ["a place in the future", 12n, 0n],
+  ["a place that is no longer kept", 9n, 10n],
+])("%s is one statement", async (_, after, oldest) => {
+  const { pool, asked } = poolThatAnswers({ ...NOTHING, oldest, newest: 11n });
+  expect(await new TransitionLog(pool).read(after, 100)).toMatchObject({ newest: 11n, transitions: [] });
   expect(asked()).toBe(1);
+});
+
+test("a log that is never seen whole is not told: who reads it may try again later", async () => {
+  const { pool } = poolThatAnswers({ ...NOTHING, newest: 11n });
+  const error = await new TransitionLog(pool).read(10n, 100).catch((failure: unknown) => failure);
+  expect(failureKind(error)).toBe("contention");
 });
