@@ -42,6 +42,12 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
 const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 const CONNECT_TIMEOUT_MS = 3_000;
 
+/**
+ * Statements for up to a thousand agents find each by an index, whatever the others are. Planned for the values of each
+ * of their first executions, they would read the whole fleet instead.
+ */
+const ONE_PLAN = ["plan_cache_mode=force_generic_plan"];
+
 /** Knex would write to standard output, which belongs to the program; who meets a failure is told of it anyway. */
 export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
 
@@ -88,8 +94,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     created.on("connect", (client) => client.on("error", () => undefined));
     return created;
   };
-  const beats = pool("beats", 2, ["synchronous_commit=off"]);
-  const commits = pool("commits", 2);
+  const beats = pool("beats", 2, ["synchronous_commit=off", ...ONE_PLAN]);
+  const commits = pool("commits", 2, ONE_PLAN);
   const feed = pool("feed", 4);
   const reads = pool("reads", 3);
   const apiConfig = { ...clientConfig("api"), stream: socketThatEnds };
