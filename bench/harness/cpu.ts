@@ -3,9 +3,13 @@ import { readdir, readFile } from "node:fs/promises";
 /** The kernel counts processor time in ticks of 10 ms on every machine that Node runs on (`getconf CLK_TCK`). */
 const TICK_MS = 10;
 
-/** User and system time that the processes used so far, with that of their children that ended, in milliseconds. */
+/**
+ * User and system time that the processes used so far, with that of their children that ended, in milliseconds. Fine
+ * enough for short rounds: of threads that live the scheduler's account is read, which is in nanoseconds; ticks are what
+ * is known of those that ended.
+ */
 export async function cpuMs(pids: readonly number[]): Promise<number> {
-  const times = await Promise.all(pids.map(async (pid) => (await readStat(pid))?.cpuMs ?? 0));
+  const times = await Promise.all(pids.map(processCpuMs));
   return times.reduce((sum, ms) => sum + ms, 0);
 }
 
@@ -30,7 +34,38 @@ export async function family(root: number): Promise<number[]> {
   return members;
 }
 
-async function readStat(pid: number): Promise<{ parent: number; cpuMs: number } | undefined> {
+/** Time that all processors of the machine were busy so far, and their number. Undefined where it is not told. */
+export async function machineBusyMs(): Promise<{ busyMs: number; cores: number } | undefined> {
+  const text = await readFile("/proc/stat", "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. Waiting is not being busy.
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = (/^cpu +(.*)$/m.exec(text)?.[1] ?? "")
+    .split(" ")
+    .map(Number);
+  const cores = text.match(/^cpu\d+ /gm)?.length ?? 1;
+  return { busyMs: (user + nice + system + irq + softirq + steal) * TICK_MS, cores };
+}
+
+async function processCpuMs(pid: number): Promise<number> {
+  const stat = await readStat(pid);
+  if (stat === undefined) return 0;
+  return Math.max(stat.ownMs, await threadsMs(pid)) + stat.childrenMs;
+}
+
+/** Of the threads that live. */
+async function threadsMs(pid: number): Promise<number> {
+  const folder = `/proc/${pid}/task`;
+  const threads = await readdir(folder).catch(() => []);
+  const times = await Promise.all(
+    threads.map(async (thread) => {
+      const schedstat = await readFile(`${folder}/${thread}/schedstat`, "utf8").catch(() => "0");
+      return Number(schedstat.split(" ")[0]) / 1_000_000;
+    }),
+  );
+  return times.reduce((sum, ms) => sum + ms, 0);
+}
+
+async function readStat(pid: number): Promise<{ parent: number; ownMs: number; childrenMs: number } | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => undefined);
   if (stat === undefined) return undefined;
   // The name in parentheses may hold anything. After it, by proc_pid_stat(5): state, ppid (4), … utime, stime, cutime,
@@ -40,5 +75,6 @@ async function readStat(pid: number): Promise<{ parent: number; cpuMs: number } 
     .split(" ")
     .map(Number);
   const [, parent = 0] = fields;
-  return { parent, cpuMs: fields.slice(11, 15).reduce((sum, ticks) => sum + ticks, 0) * TICK_MS };
+  const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15);
+  return { parent, ownMs: (user + system) * TICK_MS, childrenMs: (childUser + childSystem) * TICK_MS };
 }

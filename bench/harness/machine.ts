@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
 import { PINNED, TOP } from "./processes.ts";
@@ -11,7 +12,6 @@ export interface Machine {
   readonly node: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly pinned: boolean;
-  readonly date: string;
 }
 
 export async function describeMachine(): Promise<Machine> {
@@ -27,6 +27,14 @@ export async function describeMachine(): Promise<Machine> {
     node: process.version,
     versions,
     pinned: PINNED,
-    date: new Date().toISOString().slice(0, 10),
   };
+}
+
+/** What is measured, with a `+` where files differ from it. */
+export function measuredCommit(): string {
+  const git = (...args: string[]) => spawnSync("git", args, { cwd: TOP, encoding: "utf8" });
+  const { status, stdout } = git("rev-parse", "--short=10", "HEAD");
+  if (status !== 0) return "unknown";
+  const changed = git("diff", "--quiet", "HEAD", "--", "src", "migrations", "package-lock.json").status !== 0;
+  return `${stdout.trim()}${changed ? "+" : ""}`;
 }

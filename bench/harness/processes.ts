@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 export const TOP = resolve(import.meta.dirname, "../..");
@@ -7,18 +8,23 @@ export const TOP = resolve(import.meta.dirname, "../..");
 const START_MS = 60_000;
 /** Longer than any one job lasts. */
 const JOB_MS = 900_000;
+/** Longer than a program needs to end in good order. */
+const END_MS = 10_000;
 
 /** Where it runs: what is measured, or what makes it work. Each has a core of its own where there are two. */
 export type Side = "service" | "load";
 
-const CORES: Readonly<Record<Side, string>> = { service: "0", load: "1" };
-export const PINNED = spawnSync("taskset", ["-c", "1", "true"]).status === 0;
+/** Undefined where there are no two cores, or no program that pins (`taskset`, of util-linux). */
+export const CORES: Readonly<Record<Side, string>> | undefined = chooseCores();
+export const PINNED = CORES !== undefined;
 
 export interface Started extends AsyncDisposable {
   readonly pid: number;
   /** What it has written to its standard output. */
   readonly said: () => string;
   readonly child: ChildProcess;
+  /** Rejects if it ends before its owner ends it. */
+  readonly endedByItself: Promise<never>;
 }
 
 export interface StartOptions {
@@ -31,14 +37,23 @@ export interface StartOptions {
   readonly endBy?: NodeJS.Signals;
 }
 
-/** Starts a program that ends with its owner. Its errors are shown. */
+const living = new Set<Started>();
+
+/** Ends all that was started and lives, for one who was told to stop. */
+export async function endAll(): Promise<void> {
+  await Promise.all([...living].map((started) => started[Symbol.asyncDispose]()));
+}
+
+/** Starts a program that ends with its owner, and with all that it started itself. */
 export function start(command: string, args: readonly string[], options: StartOptions): Started {
-  const pinned = PINNED ? ["taskset", "-c", CORES[options.side], command, ...args] : [command, ...args];
-  const [program = command, ...rest] = pinned;
+  const pinned = CORES === undefined ? [] : ["taskset", "-c", CORES[options.side]];
+  const [program = command, ...rest] = [...pinned, command, ...args];
   const child = spawn(program, rest, {
     cwd: options.cwd ?? TOP,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
     stdio: ["ignore", "pipe", "pipe", ...(options.channel === true ? (["ipc"] as const) : [])],
+    // A group of its own: the Ctrl-C of a terminal reaches the bench alone, which ends everything in order.
+    detached: true,
   });
   const { pid } = child;
   if (pid === undefined) throw new Error(`${command} does not run`);
@@ -51,21 +66,29 @@ export function start(command: string, args: readonly string[], options: StartOp
     complaints = (complaints + text).slice(-5_000);
   });
   let wanted = true;
-  const ended = once(child, "close").then(([code, signal]) => {
-    if (wanted) console.error(`${command} ${args.join(" ")} ended by itself (${code ?? signal}):\n${complaints}`);
+  const ended = once(child, "close");
+  const endedByItself = ended.then(([code, signal]): Promise<never> => {
+    const died = new Error(`${command} ${args.join(" ")} ended by itself (${code ?? signal}):\n${complaints}`);
+    // Whom its owner ends nobody waits for any more.
+    return wanted ? Promise.reject(died) : new Promise(() => undefined);
   });
-  return {
+  endedByItself.catch(() => undefined);
+  const started: Started = {
     pid,
     child,
     said: () => said,
+    endedByItself,
     async [Symbol.asyncDispose]() {
       wanted = false;
-      child.kill(options.endBy ?? "SIGTERM");
-      const late = setTimeout(() => child.kill("SIGKILL"), 10_000);
+      signalGroup(pid, options.endBy ?? "SIGTERM");
+      const late = setTimeout(() => signalGroup(pid, "SIGKILL"), END_MS);
       await ended;
       clearTimeout(late);
+      living.delete(started);
     },
   };
+  living.add(started);
+  return started;
 }
 
 /** Waits until what the program said matches. */
@@ -74,9 +97,8 @@ export async function untilSaid(started: Started, pattern: RegExp): Promise<RegE
   for (;;) {
     const match = pattern.exec(started.said());
     if (match !== null) return match;
-    if (started.child.exitCode !== null) throw new Error("it ended before it was ready");
     if (performance.now() > deadline) throw new Error(`it did not say ${pattern} in time`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await Promise.race([started.endedByItself, new Promise((resolve) => setTimeout(resolve, 20))]);
   }
 }
 
@@ -84,8 +106,9 @@ export async function untilSaid(started: Started, pattern: RegExp): Promise<RegE
 export class Worker implements AsyncDisposable {
   readonly #started: Started;
 
-  constructor(file: string, side: Side) {
-    this.#started = start(process.execPath, [`bench/${file}`], { side, channel: true });
+  /** `flags` are of Node. */
+  constructor(file: string, side: Side, flags: readonly string[] = []) {
+    this.#started = start(process.execPath, [...flags, `bench/${file}`], { side, channel: true });
   }
 
   get pid(): number {
@@ -93,9 +116,10 @@ export class Worker implements AsyncDisposable {
   }
 
   async do<Result>(job: string, details: object = {}): Promise<Result> {
-    const { child } = this.#started;
+    const { child, endedByItself } = this.#started;
+    const answered = once(child, "message", { signal: AbortSignal.timeout(JOB_MS) });
     child.send({ job, ...details });
-    const [answer] = await once(child, "message", { signal: AbortSignal.timeout(JOB_MS) });
+    const [answer] = await Promise.race([answered, endedByItself]);
     if (typeof answer === "object" && answer !== null && "failed" in answer) throw new Error(String(answer.failed));
     return answer as Result;
   }
@@ -103,4 +127,29 @@ export class Worker implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#started[Symbol.asyncDispose]();
   }
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // It has ended.
+  }
+}
+
+/** The first two of those that this process may run on. */
+function chooseCores(): Record<Side, string> | undefined {
+  let allowed = "";
+  try {
+    allowed = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "";
+  } catch {
+    return undefined;
+  }
+  const cores = allowed.split(",").flatMap((range) => {
+    const [first = Number.NaN, last = first] = range.split("-").map(Number);
+    return Array.from({ length: Math.min(2, last - first + 1) || 0 }, (_, n) => String(first + n));
+  });
+  const [service, load] = cores;
+  if (service === undefined || load === undefined) return undefined;
+  return spawnSync("taskset", ["-c", load, "true"]).status === 0 ? { service, load } : undefined;
 }

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { short } from "./figures.ts";
 import type { Machine } from "./machine.ts";
 import { type Measure, verdict } from "./scenario.ts";
@@ -5,44 +6,91 @@ import { type Measure, verdict } from "./scenario.ts";
 export interface ScenarioReport {
   readonly name: string;
   readonly title: string;
+  /** When it was measured, as a date and a time in UTC, and how long that took. */
+  readonly at: string;
+  readonly seconds: number;
+  readonly settings: Settings;
+  /** The part of the machine's processors that others had meanwhile, 0 to 1. Absent where it is not known. */
+  readonly elsewhere?: number;
+  /** What was left out, or was not as it should be. */
+  readonly notes: readonly string[];
   readonly measures: readonly Measure[];
-  /** Why there are none. */
-  readonly skipped?: string;
+}
+
+export interface Settings {
+  readonly rounds: number;
+  readonly roundMs: number;
+  readonly peers: boolean;
+  readonly full: boolean;
+  /** What was measured. */
+  readonly commit: string;
+  readonly postgresql: string;
+  /** Of the programs that were measured beside, where there are any. */
+  readonly versions: Readonly<Record<string, string>>;
 }
 
 export interface Report {
   readonly machine: Machine;
-  readonly settings: Readonly<Record<string, unknown>>;
   readonly scenarios: readonly ScenarioReport[];
 }
 
+/** As `results.json` has it. Undefined if there is no such file. */
+export async function readReport(file: string): Promise<Report | undefined> {
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
+/** More than this part of the machine in the hands of others makes figures doubtful. */
+const DISTURBED = 0.05;
+
 /** As text for a terminal, which is Markdown as well. */
-export function tableOf({ title, measures, skipped }: ScenarioReport): string {
-  if (skipped !== undefined) return `## ${title}\n\nSkipped: ${skipped}`;
+export function tableOf({ measures }: Pick<ScenarioReport, "measures">): string {
   const head = ["measure", "median", "spread", "must", "aim", "reached"];
   const rows = measures.map((measure) => {
     const { name, unit, figure, must, aim, more } = measure;
     const goal = (value: number | undefined) =>
       value === undefined ? "" : `${more === true ? "≥" : "≤"} ${short(value)}`;
-    const spread = `${short(figure.least)} – ${short(figure.most)}`;
-    return [name, `${short(figure.median)} ${unit}`, spread, goal(must), goal(aim), verdict(measure)];
+    const spread = figure.rounds === 1 ? "one round" : `${short(figure.least)} – ${short(figure.most)}`;
+    return [name, `${short(figure.median)} ${unit}`.trim(), spread, goal(must), goal(aim), verdict(measure)];
   });
   const widths = head.map((text, column) => Math.max(text.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
   const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
-  return [`## ${title}`, "", line(head), rule, ...rows.map(line)].join("\n");
+  return [line(head), rule, ...rows.map(line)].join("\n");
 }
 
-export function headOf({ machine, settings }: Report): string {
-  const { processor, cores, memoryGiB, system, node, versions, pinned, date } = machine;
+/** The table with its title, and what has to be known of it. */
+export function sectionOf(scenario: ScenarioReport, heading: string): string {
+  return [`${heading} ${scenario.title}`, tableOf(scenario), remarksOf(scenario)]
+    .filter((part) => part !== "")
+    .join("\n\n");
+}
+
+function remarksOf({ at, settings, elsewhere, notes }: ScenarioReport): string {
+  const { rounds, roundMs, commit, postgresql, versions } = settings;
+  const peers = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  const parts = [`${at.slice(0, 16).replace("T", " ")} UTC, up to ${rounds} rounds of ${roundMs / 1_000} s`];
+  parts.push([`commit ${commit}`, `PostgreSQL ${postgresql}`, ...peers].join(", "));
+  if (elsewhere !== undefined) {
+    const share = `${Math.round(elsewhere * 100)} % of the processors`;
+    parts.push(
+      elsewhere > DISTURBED ? `**disturbed: others had ${share} meanwhile**` : `others had ${share} meanwhile`,
+    );
+  }
+  return [`${parts.join("; ")}.`, ...notes.map((note) => `Note: ${note}.`)].join("\n");
+}
+
+export function headOf({ processor, cores, memoryGiB, system, node, versions, pinned }: Machine): string {
   const libraries = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   return [
-    `${date}, ${processor}, ${cores} cores, ${memoryGiB} GiB, ${system}`,
-    `Node ${node}, ${libraries.join(", ")}`,
-    pinned ? "service and PostgreSQL on one core, the load on another" : "nothing pinned",
-    Object.entries(settings)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(", "),
+    `${processor}, ${cores} cores, ${memoryGiB} GiB, ${system}.`,
+    `Node ${node}, ${libraries.join(", ")}.`,
+    pinned
+      ? "The service, its peers and PostgreSQL on one core, the load generator on another."
+      : "Nothing is pinned: there are no two cores, or no `taskset` (util-linux).",
   ].join("\n");
 }

@@ -1,4 +1,4 @@
-import type { Figure } from "./figures.ts";
+import { type Figure, figure } from "./figures.ts";
 import type { Stage } from "./stage.ts";
 
 /** What the command line asked for. */
@@ -13,6 +13,8 @@ export interface Asked {
   readonly full: boolean;
   /** Says what goes on. */
   tell(line: string): void;
+  /** Says what the result has to say as well: what was left out, or was not as it should be. */
+  note(line: string): void;
 }
 
 /** One line of the table. */
@@ -32,6 +34,9 @@ export interface Scenario {
   readonly title: string;
   /** Only where the large fleets are asked for. */
   readonly full?: boolean;
+  /** Only where it is asked for by name. */
+  readonly named?: boolean;
+  /** The measures, with names that differ from each other: charts find them by these. */
   run(stage: Stage, asked: Asked): Promise<readonly Measure[]>;
 }
 
@@ -43,4 +48,25 @@ export function verdict({ figure, must, aim, more = false }: Measure): Verdict {
   if (must === undefined && aim === undefined) return "–";
   if (reaches(aim)) return "aim";
   return reaches(must) ? "must" : "missed";
+}
+
+/** A line of the table that has nothing to reach. */
+export function informs(name: string, unit: string, values: readonly number[]): Measure {
+  return { name, unit, figure: figure(values) };
+}
+
+/** Above it, what was measured may have been the load generator. */
+const LOAD_LIMIT = 0.9;
+
+/** How busy the load generator was with each of the subjects, at most; a note where it was the limit. */
+export function loadShare(asked: Asked, shares: Readonly<Record<string, readonly number[]>>): Measure {
+  for (const [name, values] of Object.entries(shares)) {
+    const share = figure(values).median;
+    if (share > LOAD_LIMIT) asked.note(`the load generator was the limit of "${name}" (${Math.round(share * 100)} %)`);
+  }
+  return informs("load generator: share of its core", "%", Object.values(shares).flatMap(percents));
+}
+
+function percents(shares: readonly number[]): number[] {
+  return shares.map((share) => share * 100);
 }

@@ -1,12 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { cpuMs, family } from "./cpu.ts";
-import { PINNED, type Started, start, untilSaid } from "./processes.ts";
+import { CORES, type Started, start, untilSaid } from "./processes.ts";
+import { temporaryFolder } from "./run-folder.ts";
 
 /** A replica of the service, started as anybody starts it. */
 export interface Replica extends AsyncDisposable {
@@ -16,26 +15,31 @@ export interface Replica extends AsyncDisposable {
   readonly http: string;
 }
 
+/** A connection to a database, for questions that are asked while something is measured. */
+export interface Questions extends AsyncDisposable {
+  ask<Row extends object>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
+}
+
 /** A PostgreSQL of the bench's own with the defaults of `npm start`, and databases in it. */
 export class Stage implements AsyncDisposable {
   readonly #postgres: EmbeddedPostgres;
-  readonly #folder: string;
 
-  private constructor(postgres: EmbeddedPostgres, folder: string) {
+  private constructor(postgres: EmbeddedPostgres) {
     this.#postgres = postgres;
-    this.#folder = folder;
   }
 
-  static async open(): Promise<Stage> {
-    const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-"));
+  static async open(signal?: AbortSignal): Promise<Stage> {
     const postgres = await startEmbeddedPostgres({
-      dataDir: join(folder, "data"),
+      dataDir: join(await temporaryFolder("postgresql"), "data"),
       log: { info() {}, warn() {} },
-      // What the programs of several replicas and peers together connect with.
-      settings: { max_connections: "200" },
+      ...(signal === undefined ? {} : { signal }),
     });
-    if (PINNED) spawnSync("taskset", ["-a", "-c", "-p", "0", String(postgres.pid)]);
-    return new Stage(postgres, folder);
+    if (CORES !== undefined) {
+      // Its processes that write in the background were there before it could be pinned; later ones inherit.
+      for (const pid of await family(postgres.pid))
+        spawnSync("taskset", ["-a", "-c", "-p", CORES.service, String(pid)]);
+    }
+    return new Stage(postgres);
   }
 
   get postgresVersion(): string {
@@ -62,13 +66,25 @@ export class Stage implements AsyncDisposable {
   }
 
   async query<Row extends object>(url: string, sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+    await using questions = await this.questions(url);
+    return await questions.ask<Row>(sql, values);
+  }
+
+  async questions(url: string): Promise<Questions> {
     const client = new Client({ connectionString: url });
+    // A connection that is cut while idle says so by an event; the next question fails by itself.
+    client.on("error", () => undefined);
     await client.connect();
-    try {
-      return (await client.query<Row>(sql, [...values])).rows;
-    } finally {
-      await client.end();
-    }
+    return {
+      ask: async <Row extends object>(sql: string, values: readonly unknown[] = []) =>
+        (await client.query<Row>(sql, [...values])).rows,
+      [Symbol.asyncDispose]: () => client.end(),
+    };
+  }
+
+  /** Writes all that PostgreSQL has only in memory, so that no checkpoint of what was prepared falls into a round. */
+  async checkpoint(): Promise<void> {
+    await this.query(this.#postgres.connectionString, "CHECKPOINT");
   }
 
   /** Of PostgreSQL with all its processes, in milliseconds. */
@@ -93,28 +109,30 @@ export class Stage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#postgres.stop();
-    await rm(this.#folder, { recursive: true, force: true });
   }
 }
 
-/** `claw-0` has the first thousand of every prefix, and so on. */
+/** Unless told otherwise, `claw-0` has the first thousand of every prefix, and so on. */
 export const AGENTS_PER_CLAW = 1_000;
 
 export interface SeededAgents {
   readonly prefix: string;
   readonly count: number;
   readonly leaseMs?: number;
+  /** Default: `claw-` and `AGENTS_PER_CLAW`. */
+  readonly claw?: string;
+  readonly perClaw?: number;
 }
 
-/** Puts agents `${prefix}1`, `${prefix}2` … there, 1 000 to a claw, with leases that outlast the bench. */
+/** Puts agents `${prefix}1`, `${prefix}2` … there, idle, with leases that outlast the bench. */
 export async function seedAgents(
   stage: Stage,
   url: string,
-  { prefix, count, leaseMs = 3_600_000 }: SeededAgents,
+  { prefix, count, leaseMs = 3_600_000, claw = "claw-", perClaw = AGENTS_PER_CLAW }: SeededAgents,
 ): Promise<void> {
   await stage.query(
     url,
-    `WITH who AS (SELECT $2 || n AS name, 'claw-' || ((n - 1) / $4::integer) AS claw FROM generate_series(1, $1::integer) n),
+    `WITH who AS (SELECT $2 || n AS name, $5 || ((n - 1) / $4::integer) AS claw FROM generate_series(1, $1::integer) n),
      u AS (INSERT INTO users (username) SELECT name FROM who RETURNING id, username),
      a AS (
        INSERT INTO agents (user_id, agent_id, claw_identifier, created_at, status_changed_at, revision)
@@ -124,7 +142,7 @@ export async function seedAgents(
      )
      INSERT INTO agent_liveness (agent, revision, epoch, lease_expires_at)
      SELECT id, revision, nextval('agent_epochs'), clock_timestamp() + $3::bigint * interval '1 millisecond' FROM a`,
-    [count, prefix, leaseMs, AGENTS_PER_CLAW],
+    [count, prefix, leaseMs, perClaw, claw],
   );
   await stage.query(url, "ANALYZE");
 }

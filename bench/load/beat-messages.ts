@@ -5,8 +5,8 @@ import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_se
 const FIRST_FIELD = 0x08;
 
 /**
- * A heartbeat for these agents, without its sequence: what comes before it is put there a message, so that the load
- * generator encodes nothing while it measures.
+ * The first heartbeat of a stream for these agents, without its sequence: what comes before it is put there a message, so
+ * that the load generator encodes nothing while it measures.
  */
 export function beatsOf(agentIds: readonly string[], claw: string, instance: string): Buffer {
   const message = create(HeartbeatRequestSchema, {
@@ -15,6 +15,12 @@ export function beatsOf(agentIds: readonly string[], claw: string, instance: str
     generation: 1n,
     beats: agentIds.map((agentId) => ({ agentId })),
   });
+  return Buffer.from(toBinary(HeartbeatRequestSchema, message));
+}
+
+/** Every further one, which does not say again who sends it. */
+export function furtherBeatsOf(agentIds: readonly string[]): Buffer {
+  const message = create(HeartbeatRequestSchema, { beats: agentIds.map((agentId) => ({ agentId })) });
   return Buffer.from(toBinary(HeartbeatRequestSchema, message));
 }
 

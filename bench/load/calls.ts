@@ -3,10 +3,13 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import grpc from "@grpc/grpc-js";
 import { GetAgentRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { doJobs } from "../harness/jobs.ts";
+import { Latency, type LatencyFigures } from "./latency.ts";
 
-export interface CallFigures {
+export interface CallFigures extends LatencyFigures {
   readonly calls: number;
   readonly ms: number;
+  /** Of this process: near `ms`, it was the limit. */
+  readonly loadCpuMs: number;
 }
 
 const identity = (buffer: Buffer): Buffer => buffer;
@@ -25,22 +28,27 @@ doJobs({
       const key = { case: "agentId", value: `${job.prefix}${n + 1}` } as const;
       return Buffer.from(toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key })));
     });
+    const latency = new Latency();
+    const cpu = process.cpuUsage();
     const begin = performance.now();
     let calls = 0;
     const caller = async (n: number): Promise<void> => {
       for (let turn = n; performance.now() - begin < job.ms; turn += job.underway) {
         const request = requests[turn % requests.length] ?? Buffer.alloc(0);
+        const sentAt = performance.now();
         await new Promise<void>((resolve, reject) => {
           client.makeUnaryRequest(job.path, identity, identity, request, (error) =>
             error === null ? resolve() : reject(error),
           );
         });
+        latency.record(performance.now() - sentAt);
         calls += 1;
       }
     };
     await Promise.all(Array.from({ length: job.underway }, (_, n) => caller(n)));
     const ms = performance.now() - begin;
+    const { user, system } = process.cpuUsage(cpu);
     client.close();
-    return { calls, ms };
+    return { calls, ms, loadCpuMs: (user + system) / 1_000, ...latency.figures };
   },
 });

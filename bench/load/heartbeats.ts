@@ -1,9 +1,10 @@
 // Sends heartbeats over many streams, each with one message underway, and times the acknowledgements.
+import { readFile } from "node:fs/promises";
 import grpc from "@grpc/grpc-js";
-import { build, type Histogram } from "hdr-histogram-js";
 import { doJobs } from "../harness/jobs.ts";
 import { AGENTS_PER_CLAW } from "../harness/stage.ts";
-import { beatsOf, readSequence, withSequence } from "./beat-messages.ts";
+import { beatsOf, furtherBeatsOf, readSequence, withSequence } from "./beat-messages.ts";
+import { Latency, type LatencyFigures } from "./latency.ts";
 
 /** The service and an echo take the same messages; etcd takes the keep-alive of one lease a stream. */
 export type Target = "service" | "echo" | "etcd";
@@ -20,13 +21,16 @@ export interface HeartbeatJob {
   readonly everyMs: number;
 }
 
-export interface HeartbeatFigures {
+export interface HeartbeatFigures extends LatencyFigures {
   readonly messages: number;
+  /** Messages that came, acknowledgements or not. */
+  readonly answers: number;
   readonly ms: number;
   /** Of this process: near `ms`, it was the limit. */
   readonly loadCpuMs: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
+  /** Written to and read from the connections, as HTTP/2 has them. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
 }
 
 const PATHS: Readonly<Record<Target, string>> = {
@@ -35,29 +39,28 @@ const PATHS: Readonly<Record<Target, string>> = {
   etcd: "/etcdserverpb.Lease/LeaseKeepAlive",
 };
 
-const KEEP_ALIVE_MS = 8_000;
+/** Long before a lease ends, and after all others had their turn. */
+const IDLE_MS = 12_000;
+const LOOK_FOR_IDLE_MS = 1_000;
 
 const identity = (buffer: Buffer): Buffer => buffer;
 
 class Fleet {
   readonly #clients: grpc.Client[] = [];
-  readonly #streams: {
-    call: grpc.ClientDuplexStream<Buffer, Buffer>;
-    beats: Buffer;
-    sequence: number;
-    sentAt: number;
-  }[] = [];
-  readonly #everyMs: number;
-  #histogram: Histogram = newHistogram();
+  readonly #sends: (() => void)[] = [];
+  readonly #job: HeartbeatJob;
+  #latency = new Latency();
   #messages = 0;
+  #answers = 0;
   #failure: string | undefined;
   #closing = false;
   #working = false;
-  readonly #idle = new Set<() => void>();
+  /** Those whose last message was acknowledged, and when. */
+  readonly #idle = new Map<() => void, number>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(job: HeartbeatJob) {
-    this.#everyMs = job.everyMs;
+    this.#job = job;
     for (let n = 0; n < job.connections; n += 1) {
       this.#clients.push(
         // Each its own connection: equal channels share one otherwise.
@@ -66,54 +69,66 @@ class Fleet {
     }
     for (let n = 0; n < job.streams; n += 1) this.#open(job, n);
     // While others are measured its agents stay alive.
-    this.#timer = setInterval(() => this.#wake(), KEEP_ALIVE_MS);
+    this.#timer = setInterval(() => {
+      const due = performance.now() - IDLE_MS;
+      for (const [send, since] of this.#idle) if (since < due) send();
+    }, LOOK_FOR_IDLE_MS);
   }
 
   async ready(): Promise<void> {
     const deadline = performance.now() + 60_000;
-    while (this.#idle.size < this.#streams.length) {
+    while (this.#idle.size < this.#sends.length) {
       if (this.#failure !== undefined) throw new Error(this.#failure);
       if (performance.now() > deadline) throw new Error("not every stream was acknowledged");
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
 
-  /** All streams send; what they do counts for `ms`. */
+  /** What the streams do counts for `ms`. */
   async count(ms: number): Promise<HeartbeatFigures> {
-    this.#histogram = newHistogram();
+    this.#latency = new Latency();
     this.#messages = 0;
+    this.#answers = 0;
+    const io = await bytes();
     const cpu = process.cpuUsage();
     const begin = performance.now();
     await new Promise((resolve) => setTimeout(resolve, ms));
     const took = performance.now() - begin;
     const { user, system } = process.cpuUsage(cpu);
+    const [messages, answers] = [this.#messages, this.#answers];
+    const now = await bytes();
     if (this.#failure !== undefined) throw new Error(this.#failure);
+    if (messages === 0) throw new Error("nothing was acknowledged");
     return {
-      messages: this.#messages,
+      messages,
+      answers,
       ms: took,
       loadCpuMs: (user + system) / 1_000,
-      p50Ms: this.#histogram.getValueAtPercentile(50) / 1_000,
-      p99Ms: this.#histogram.getValueAtPercentile(99) / 1_000,
+      sentBytes: now.sent - io.sent,
+      receivedBytes: now.received - io.received,
+      ...this.#latency.figures,
     };
   }
 
+  /** Spread over the interval, as agents do not beat in step. */
   work(): void {
     this.#working = true;
-    this.#wake();
+    for (const [n, send] of this.#sends.entries()) {
+      const later = (n / this.#sends.length) * this.#job.everyMs;
+      setTimeout(() => {
+        if (this.#working && this.#idle.has(send)) send();
+      }, later);
+    }
   }
 
   rest(): void {
     this.#working = false;
   }
 
-  #wake(): void {
-    for (const send of this.#idle) send();
-  }
-
   close(): void {
     this.#closing = true;
     clearInterval(this.#timer);
-    for (const { call } of this.#streams) call.cancel();
+    // Every call has its own error to tell, of which nobody wants to hear.
     for (const client of this.#clients) client.close();
   }
 
@@ -123,44 +138,51 @@ class Fleet {
     const first = n * job.agentsPerStream;
     const agentIds = Array.from({ length: job.agentsPerStream }, (_, index) => `${job.prefix}${first + index + 1}`);
     const call = client.makeBidiStreamRequest(PATHS[job.target], identity, identity);
-    const stream = {
-      call,
-      beats: beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `bench-${n}`),
-      sequence: 1,
-      sentAt: performance.now(),
-    };
-    this.#streams.push(stream);
-    // A keep-alive has the lease's id alone, in the field where a heartbeat has its sequence.
-    const next = (): Buffer =>
-      job.target === "etcd" ? withSequence(n + 1, Buffer.alloc(0)) : withSequence(stream.sequence, stream.beats);
+    const hello = beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `bench-${n}`);
+    const beats = furtherBeatsOf(agentIds);
+    let sequence = 0;
+    let sentAt = 0;
     const send = (): void => {
-      if (this.#closing) return;
       this.#idle.delete(send);
-      stream.sequence += 1;
-      stream.sentAt = performance.now();
-      call.write(next());
+      if (this.#closing) return;
+      sequence += 1;
+      sentAt = performance.now();
+      // A keep-alive has the lease's id alone, in the field where a heartbeat has its sequence.
+      if (job.target === "etcd") call.write(withSequence(n + 1, Buffer.alloc(0)));
+      else call.write(withSequence(sequence, sequence === 1 ? hello : beats));
     };
+    this.#sends.push(send);
     call.on("data", (message: Buffer) => {
-      if (job.target !== "etcd" && readSequence(message) !== stream.sequence) return;
+      this.#answers += 1;
+      if (job.target !== "etcd" && readSequence(message) !== sequence) return;
       this.#messages += 1;
       const now = performance.now();
-      this.#histogram.recordValue(Math.max(1, Math.round((now - stream.sentAt) * 1_000)));
-      if (!this.#working) {
-        this.#idle.add(send);
-        return;
+      this.#latency.record(now - sentAt);
+      this.#idle.set(send, now);
+      if (!this.#working) return;
+      if (job.everyMs === 0) send();
+      else {
+        setTimeout(
+          () => {
+            // One that rested in between has been sent on by others.
+            if (this.#working && this.#idle.get(send) === now) send();
+          },
+          Math.max(0, job.everyMs - (now - sentAt)),
+        );
       }
-      if (this.#everyMs === 0) send();
-      else setTimeout(send, Math.max(0, this.#everyMs - (now - stream.sentAt)));
     });
     call.on("error", (error) => {
       if (!this.#closing) this.#failure ??= `a stream ended: ${error.message}`;
     });
-    call.write(next());
+    send();
   }
 }
 
-function newHistogram(): Histogram {
-  return build({ lowestDiscernibleValue: 1, highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: 3 });
+/** That this process wrote and read so far: little else than connections. Zero where Linux does not tell. */
+async function bytes(): Promise<{ sent: number; received: number }> {
+  const text = await readFile("/proc/self/io", "utf8").catch(() => "");
+  const field = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, "m").exec(text)?.[1] ?? 0);
+  return { sent: field("wchar"), received: field("rchar") };
 }
 
 const fleets = new Map<string, Fleet>();

@@ -1,6 +1,8 @@
 // Sends heartbeats as HTTP requests, over many connections with one request underway each.
 import { Agent, request } from "node:http";
 import { doJobs } from "../harness/jobs.ts";
+import type { HeartbeatFigures } from "./heartbeats.ts";
+import { Latency } from "./latency.ts";
 
 export interface PostJob {
   readonly url: string;
@@ -11,14 +13,17 @@ export interface PostJob {
 }
 
 doJobs({
-  count: async ({ url, connections, prefix, agents, ms }: PostJob) => {
+  count: async ({ url, connections, prefix, agents, ms }: PostJob): Promise<HeartbeatFigures> => {
     const agent = new Agent({ keepAlive: true, maxSockets: connections });
+    const latency = new Latency();
     const cpu = process.cpuUsage();
     const begin = performance.now();
     let messages = 0;
     const client = async (n: number): Promise<void> => {
       for (let turn = 0; performance.now() - begin < ms; turn += 1) {
+        const sentAt = performance.now();
         await post(agent, `${url}/agents/${prefix}${((n + turn * connections) % agents) + 1}/heartbeat`);
+        latency.record(performance.now() - sentAt);
         messages += 1;
       }
     };
@@ -26,7 +31,8 @@ doJobs({
     const took = performance.now() - begin;
     const { user, system } = process.cpuUsage(cpu);
     agent.destroy();
-    return { messages, ms: took, loadCpuMs: (user + system) / 1_000 };
+    const loadCpuMs = (user + system) / 1_000;
+    return { messages, answers: messages, ms: took, loadCpuMs, sentBytes: 0, receivedBytes: 0, ...latency.figures };
   },
 });
 

@@ -1,15 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { cpuMs, family } from "../harness/cpu.ts";
 import { start, untilSaid, Worker } from "../harness/processes.ts";
+import { temporaryFolder } from "../harness/run-folder.ts";
 import type { Asked } from "../harness/scenario.ts";
 import type { Stage } from "../harness/stage.ts";
+import type { HeartbeatFigures } from "../load/heartbeats.ts";
+import type { Subject } from "./alternate.ts";
 
 const POST_CONNECTIONS = 32;
-const AGENTS = 1_000;
+const POST_RUN_IN_MS = 400;
 
 export interface Etcd extends AsyncDisposable {
   readonly pid: number;
@@ -19,12 +19,11 @@ export interface Etcd extends AsyncDisposable {
 /** A single etcd with its defaults, and as many leases as streams. Undefined where the program is not installed. */
 export async function openEtcd(asked: Asked, leases: number): Promise<Etcd | undefined> {
   if (spawnSync("etcd", ["--version"]).status !== 0) {
-    asked.tell("etcd was not found: left out (Debian: apt-get install etcd-server)");
+    asked.note("etcd was not found, and left out (Debian: apt-get install etcd-server)");
     return undefined;
   }
   await using undo = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-etcd-"));
-  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder("etcd");
   const [client, peer] = [await freePort(), await freePort()];
   const urls = { client: `http://127.0.0.1:${client}`, peer: `http://127.0.0.1:${peer}` };
   const etcd = undo.use(
@@ -51,15 +50,20 @@ export async function openEtcd(asked: Asked, leases: number): Promise<Etcd | und
 }
 
 export interface FastApi extends AsyncDisposable {
-  rounds(): Promise<{ perSecond: number; serverUs: number }[]>;
+  readonly subject: Subject;
 }
 
 /** One uvicorn worker on the same PostgreSQL. Undefined where its programs are not installed. */
-export async function openFastApi(stage: Stage, asked: Asked): Promise<FastApi | undefined> {
+export async function openFastApi(
+  stage: Stage,
+  asked: Asked,
+  prefix: string,
+  agents: number,
+): Promise<FastApi | undefined> {
   const python = "/usr/bin/python3";
   if (spawnSync(python, ["-c", "import fastapi, sqlalchemy, uvicorn, psycopg2"]).status !== 0) {
-    asked.tell(
-      "FastAPI was not found: left out (Debian: apt-get install python3-fastapi python3-sqlalchemy python3-uvicorn python3-psycopg2)",
+    asked.note(
+      "FastAPI was not found, and left out (Debian: apt-get install python3-fastapi python3-sqlalchemy python3-uvicorn python3-psycopg2)",
     );
     return undefined;
   }
@@ -71,38 +75,37 @@ export async function openFastApi(stage: Stage, asked: Asked): Promise<FastApi |
   );
   await stage.query(
     url,
-    `INSERT INTO bench_agents (agent_id, status) SELECT 'single-' || n, 'idle' FROM generate_series(1, ${AGENTS}) n`,
+    "INSERT INTO bench_agents (agent_id, status) SELECT $1 || n, 'idle' FROM generate_series(1, $2::integer) n",
+    [prefix, agents],
   );
+  await stage.query(url, "ANALYZE");
   const port = await freePort();
   const app = undo.use(
     start(
       python,
       ["-m", "uvicorn", "--app-dir", "bench/peers", "fastapi_app:app", "--port", String(port), "--no-access-log"],
-      { side: "service", env: { DATABASE_URL: url.replace("postgres://", "postgresql://"), PYTHONUNBUFFERED: "1" } },
+      {
+        side: "service",
+        env: {
+          DATABASE_URL: url.replace("postgres://", "postgresql://"),
+          PYTHONUNBUFFERED: "1",
+          PYTHONDONTWRITEBYTECODE: "1",
+        },
+      },
     ),
   );
   await untilAnswers(port);
   const load = undo.use(new Worker("load/posts.ts", "load"));
+  const job = { url: `http://127.0.0.1:${port}`, connections: POST_CONNECTIONS, prefix, agents };
+  const count = async (ms: number) => await load.do<HeartbeatFigures>("count", { ...job, ms });
   const everything = undo.move();
   return {
-    async rounds() {
-      const rounds: { perSecond: number; serverUs: number }[] = [];
-      for (let round = 0; round < asked.rounds; round += 1) {
-        const before = await cpuMs(await family(app.pid));
-        const job = {
-          url: `http://127.0.0.1:${port}`,
-          connections: POST_CONNECTIONS,
-          prefix: "single-",
-          agents: AGENTS,
-        };
-        const { messages, ms } = await load.do<{ messages: number; ms: number }>("count", {
-          ...job,
-          ms: asked.roundMs,
-        });
-        const after = await cpuMs(await family(app.pid));
-        rounds.push({ perSecond: (messages / ms) * 1_000, serverUs: ((after - before) * 1_000) / messages });
-      }
-      return rounds;
+    subject: {
+      name: "fastapi",
+      cpu: async () => ({ server: await cpuMs(await family(app.pid)), storage: await stage.cpuMs() }),
+      begin: async () => void (await count(POST_RUN_IN_MS)),
+      count,
+      end: async () => undefined,
     },
     [Symbol.asyncDispose]: () => everything.disposeAsync(),
   };

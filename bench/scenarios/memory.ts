@@ -7,7 +7,15 @@ import { type Stage, seedAgents } from "../harness/stage.ts";
 import type { HeartbeatJob } from "../load/heartbeats.ts";
 
 /** How long after the last stream was opened the replica has to come to rest. */
-const SETTLE_MS = 5_000;
+const SETTLE_MS = 3_000;
+
+interface Shape {
+  readonly streams: number;
+  readonly agentsPerStream: number;
+}
+
+const OWN: Shape = { streams: 5_000, agentsPerStream: 1 };
+const SHARED: Shape = { streams: 500, agentsPerStream: 100 };
 
 /** Resident memory that a fleet adds to a replica that has served another one before. */
 export const memory: Scenario = {
@@ -16,20 +24,22 @@ export const memory: Scenario = {
   async run(stage, asked) {
     const own: number[] = [];
     const shared: number[] = [];
-    for (let round = 0; round < Math.min(3, asked.rounds); round += 1) {
-      own.push(await growth(stage, { streams: 5_000, agentsPerStream: 1 }));
-      shared.push(await growth(stage, { streams: 500, agentsPerStream: 100 }));
+    for (let round = 0; round < asked.rounds; round += 1) {
+      // Beside each other: what they share is time, which is not measured.
+      const [ownKib, sharedKib] = await Promise.all([growth(stage, "own", OWN), growth(stage, "shared", SHARED)]);
+      own.push(ownKib);
+      shared.push(sharedKib);
     }
     return [
-      { name: "a stream of its own", unit: "KiB", figure: figure(own), must: 30, aim: 22 },
-      { name: "100 agents to a stream", unit: "KiB", figure: figure(shared), must: 2, aim: 1 },
+      { name: "an agent with a stream of its own", unit: "KiB", figure: figure(own), must: 30, aim: 22 },
+      { name: "an agent, 100 to a stream", unit: "KiB", figure: figure(shared), must: 2, aim: 1 },
     ];
   },
 };
 
 /** KiB an agent. */
-async function growth(stage: Stage, fleet: Pick<HeartbeatJob, "streams" | "agentsPerStream">): Promise<number> {
-  const url = await stage.database("bench_memory");
+async function growth(stage: Stage, name: string, fleet: Shape): Promise<number> {
+  const url = await stage.database(`bench_memory_${name}`);
   const count = fleet.streams * fleet.agentsPerStream;
   await seedAgents(stage, url, { prefix: "warm-", count: 1_000 });
   await seedAgents(stage, url, { prefix: "many-", count });

@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { figure } from "../harness/figures.ts";
 import { start, untilSaid } from "../harness/processes.ts";
+import { temporaryFolder } from "../harness/run-folder.ts";
 import type { Scenario } from "../harness/scenario.ts";
 
 export const starting: Scenario = {
@@ -12,7 +12,7 @@ export const starting: Scenario = {
     const first: number[] = [];
     const again: number[] = [];
     for (let round = 0; round < asked.rounds; round += 1) {
-      const folder = await mkdtemp(join(tmpdir(), "harborforge-bench-start-"));
+      const folder = await temporaryFolder("start");
       try {
         first.push(await timed(folder));
         again.push(await timed(folder));

@@ -11,8 +11,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { AgentService, type WatchAgentsRequestSchema } from "../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { UserService } from "../gen/harborforge/agents/v1/user_service_pb.ts";
+import { AgentService, type WatchAgentsRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 
 /** Large enough not to be waited for. */
 const WINDOW_BYTES = 8 * 1_024 * 1_024;
@@ -57,24 +56,6 @@ export async function callUnary<Method extends DescMethod>(
 function refusalOf(headers: http2.IncomingHttpHeaders): string {
   const code = headers["grpc-status"];
   return code === undefined || code === "0" ? "" : `status ${code}: ${headers["grpc-message"]}`;
-}
-
-/** Users with an agent each, `agent-0` and so on, as one replica makes them. */
-export async function createAgents(base: string, count: number, claws: number): Promise<void> {
-  const session = connect(base);
-  let next = 0;
-  const worker = async () => {
-    for (let n = next++; n < count; n = next++) {
-      const agentId = `agent-${n}`;
-      await callUnary(session, UserService.method.createUser, {
-        username: agentId,
-        agentId,
-        clawIdentifier: `claw-${n % claws}`,
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: 300 }, worker));
-  session.close();
 }
 
 /** What a watcher has got so far. */
@@ -125,17 +106,41 @@ function complain(refusal: string): never {
   throw new Error(`a watch ended: ${refusal}`);
 }
 
-function send(session: http2.ClientHttp2Session, method: DescMethod, message: Uint8Array): http2.ClientHttp2Stream {
-  const stream = session.request({
+/** Begins a call, and sends nothing yet. */
+export function openStream(session: http2.ClientHttp2Session, method: DescMethod): http2.ClientHttp2Stream {
+  return session.request({
     ":method": "POST",
     ":path": `/${method.parent.typeName}/${method.name}`,
     "content-type": "application/grpc",
     te: "trailers",
   });
+}
+
+/** A message as it goes over the wire: not compressed, then its length. */
+export function framed(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
   frame.set(message, 5);
-  stream.end(frame);
+  return frame;
+}
+
+/** Cuts chunks into messages. */
+export function unframer(onMessage: (message: Buffer) => void): (chunk: Buffer) => void {
+  let rest: Buffer = Buffer.alloc(0);
+  return (chunk) => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    while (rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {
+      const end = 5 + rest.readUInt32BE(1);
+      const message = rest.subarray(5, end);
+      rest = rest.subarray(end);
+      onMessage(message);
+    }
+  };
+}
+
+function send(session: http2.ClientHttp2Session, method: DescMethod, message: Uint8Array): http2.ClientHttp2Stream {
+  const stream = openStream(session, method);
+  stream.end(framed(message));
   return stream;
 }
 

@@ -1,0 +1,68 @@
+import { parseArgs } from "node:util";
+
+export interface Options {
+  /** Scenarios by name; empty: all that is meant to be run together. */
+  readonly only: readonly string[];
+  readonly peers: boolean;
+  readonly full: boolean;
+  readonly rounds: number;
+  readonly roundMs: number;
+  readonly out: string;
+  /** Whether the results become those of docs/performance.md. */
+  readonly docs: boolean;
+  /** Nothing is measured; charts and tables of docs/performance.md are made anew from its results. */
+  readonly redraw: boolean;
+}
+
+/** A sentence for whoever typed it. */
+export class OptionError extends Error {}
+
+/** @throws OptionError */
+export function readOptions(args: readonly string[], scenarios: readonly string[]): Options | "help" {
+  const { values } = parsed(args);
+  if (values.help) return "help";
+  const unknown = values.only.filter((name) => !scenarios.includes(name));
+  if (unknown.length > 0)
+    throw new OptionError(`There is no scenario ${unknown.join(", ")}; there are ${scenarios.join(", ")}.`);
+  if (values.scale !== "small" && values.scale !== "full")
+    throw new OptionError(`The scale is small or full, not ${values.scale}.`);
+  return {
+    only: values.only,
+    peers: values.peers,
+    full: values.scale === "full",
+    rounds: whole("--rounds", values.rounds, 1, 100),
+    roundMs: whole("--seconds", values.seconds, 1, 600) * 1_000,
+    out: values.out,
+    docs: values.docs,
+    redraw: values.redraw,
+  };
+}
+
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        only: { type: "string", multiple: true, default: [] },
+        peers: { type: "boolean", default: false },
+        scale: { type: "string", default: "small" },
+        rounds: { type: "string", default: "5" },
+        seconds: { type: "string", default: "2" },
+        out: { type: "string", default: "bench/out" },
+        docs: { type: "boolean", default: false },
+        redraw: { type: "boolean", default: false },
+        help: { type: "boolean", default: false, short: "h" },
+      },
+    });
+  } catch (error) {
+    // Its sentences are made for people.
+    throw new OptionError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function whole(name: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < least || value > most)
+    throw new OptionError(`${name} is a whole number from ${least} to ${most}, not ${text === "" ? "nothing" : text}.`);
+  return value;
+}

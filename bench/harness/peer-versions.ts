@@ -1,0 +1,20 @@
+import { spawnSync } from "node:child_process";
+
+const PYTHON =
+  "import fastapi, sqlalchemy, uvicorn; print(fastapi.__version__, sqlalchemy.__version__, uvicorn.__version__)";
+
+/** Of the peers that are installed, if they take part. */
+export function peerVersions(peers: boolean): Record<string, string> {
+  if (!peers) return {};
+  const versions: Record<string, string> = {};
+  const etcd = /Version: (\S+)/.exec(saidBy("etcd", "--version"))?.[1];
+  if (etcd !== undefined) versions.etcd = etcd;
+  const [fastapi, sqlalchemy, uvicorn] = saidBy("/usr/bin/python3", "-c", PYTHON).trim().split(" ");
+  if (fastapi && sqlalchemy && uvicorn) Object.assign(versions, { FastAPI: fastapi, SQLAlchemy: sqlalchemy, uvicorn });
+  return versions;
+}
+
+function saidBy(program: string, ...args: string[]): string {
+  const { status, stdout } = spawnSync(program, args, { encoding: "utf8" });
+  return status === 0 ? stdout : "";
+}

@@ -1,0 +1,18 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+let made: Promise<string> | undefined;
+
+/** A new folder, in one of the bench's own, which is gone when the bench ends. */
+export async function temporaryFolder(name: string): Promise<string> {
+  made ??= mkdtemp(join(tmpdir(), "harborforge-bench-"));
+  const folder = await made;
+  // For root, PostgreSQL has an account of its own, which has to pass through.
+  await chmod(folder, 0o711);
+  return await mkdtemp(join(folder, `${name}-`));
+}
+
+export async function removeFolder(): Promise<void> {
+  if (made !== undefined) await rm(await made, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+}

@@ -1,0 +1,42 @@
+// Watchers of the whole fleet, which note who went offline as their lease ended, and when they knew.
+import { watchAgents } from "../../src/client/node-watch.ts";
+import { doJobs } from "../harness/jobs.ts";
+
+/** Microseconds since 1970. */
+export interface SeenEnd {
+  readonly agentId: string;
+  /** As PostgreSQL has it. */
+  readonly committedAt: number;
+  readonly knownAt: number;
+}
+
+let seen: SeenEnd[] = [];
+
+async function follow(address: string, onReady: () => void): Promise<void> {
+  for await (const event of watchAgents({ address })) {
+    const knownAt = (performance.timeOrigin + performance.now()) * 1_000;
+    if (event.kind === "snapshot") onReady();
+    if (event.kind !== "changes") continue;
+    for (const { agent, transition } of event.changes) {
+      if (transition.cause !== "lease_expired") continue;
+      seen.push({ agentId: agent.agentId, committedAt: transition.occurredAt, knownAt });
+    }
+  }
+}
+
+doJobs({
+  open: async ({ address, watchers }: { address: string; watchers: number }) => {
+    const ready = Array.from({ length: watchers }, () => {
+      const known = Promise.withResolvers<void>();
+      follow(address, known.resolve).catch(known.reject);
+      return known.promise;
+    });
+    await Promise.all(ready);
+    return {};
+  },
+  take: async () => {
+    const ends = seen;
+    seen = [];
+    return { ends };
+  },
+});

@@ -1,0 +1,113 @@
+// Sets an agent's status at one replica, and times how soon a watcher there and one at another replica know.
+import type http2 from "node:http2";
+import { setTimeout as sleep } from "node:timers/promises";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  AgentService,
+  WatchAgentsRequestSchema,
+  WatchAgentsResponseSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { doJobs } from "../harness/jobs.ts";
+import { Latency, type LatencyFigures } from "./latency.ts";
+import { callUnary, connect, framed, openStream, unframer } from "./wire.ts";
+
+/** Between two changes at most; not in step with anything that the service does at intervals. */
+const PAUSE_MS = 20;
+
+export interface NewsFigures {
+  /** From the instant that PostgreSQL gave the transition, before it was committed, until the watcher knew. */
+  readonly same: LatencyFigures;
+  readonly other: LatencyFigures;
+  /** From the answer to whoever changed it, until the watcher knew; 0 where the watcher knew first. */
+  readonly sameFromAnswer: LatencyFigures;
+  readonly otherFromAnswer: LatencyFigures;
+  /** From the call to its answer. */
+  readonly answer: LatencyFigures;
+}
+
+interface Watcher {
+  readonly session: http2.ClientHttp2Session;
+  /** The next change, and when it was known. */
+  next(): Promise<{ occurredAtMs: number; at: number }>;
+}
+
+let watchers: Watcher[] = [];
+let writer: http2.ClientHttp2Session | undefined;
+let changes = 0;
+
+/** Resolves when the watch has come to the present. */
+async function watch(address: string, agentId: string): Promise<Watcher> {
+  const session = connect(`http://${address}`);
+  const stream = openStream(session, AgentService.method.watchAgents);
+  const complete = Promise.withResolvers<void>();
+  let heard = Promise.withResolvers<{ occurredAtMs: number; at: number }>();
+  stream.on("error", complete.reject);
+  stream.on(
+    "data",
+    unframer((bytes) => {
+      const at = performance.now();
+      const message = fromBinary(WatchAgentsResponseSchema, bytes);
+      if (message.bookmark?.snapshotComplete === true) complete.resolve();
+      const occurredAt = message.changes[0]?.transition?.occurredAt;
+      if (occurredAt === undefined) return;
+      heard.resolve({ occurredAtMs: Number(occurredAt.seconds) * 1_000 + occurredAt.nanos / 1_000_000, at });
+    }),
+  );
+  stream.end(
+    framed(toBinary(WatchAgentsRequestSchema, create(WatchAgentsRequestSchema, { filter: { agentIds: [agentId] } }))),
+  );
+  await complete.promise;
+  return {
+    session,
+    next: async () => {
+      const news = await heard.promise;
+      heard = Promise.withResolvers();
+      return news;
+    },
+  };
+}
+
+doJobs({
+  open: async ({ same, other, agentId }: { same: string; other: string; agentId: string }) => {
+    watchers = await Promise.all([watch(same, agentId), watch(other, agentId)]);
+    writer = connect(`http://${same}`);
+    return {};
+  },
+  count: async ({ agentId, count }: { agentId: string; count: number }): Promise<NewsFigures> => {
+    const [same, other] = watchers;
+    if (same === undefined || other === undefined || writer === undefined) throw new Error("nothing was opened");
+    const found = {
+      same: new Latency(),
+      other: new Latency(),
+      sameFromAnswer: new Latency(),
+      otherFromAnswer: new Latency(),
+      answer: new Latency(),
+    };
+    for (let n = 0; n < count; n += 1, changes += 1) {
+      const status = changes % 2 === 0 ? AgentStatus.BUSY : AgentStatus.ON_CALL;
+      const begun = performance.now();
+      await callUnary(writer, AgentService.method.updateAgentStatus, { agentId, status });
+      const answered = performance.now();
+      found.answer.record(answered - begun);
+      for (const [name, watcher] of [["same", same] as const, ["other", other] as const]) {
+        const { occurredAtMs, at } = await watcher.next();
+        found[name].record(performance.timeOrigin + at - occurredAtMs);
+        found[`${name}FromAnswer`].record(Math.max(0, at - answered));
+      }
+      await sleep(Math.random() * PAUSE_MS);
+    }
+    return {
+      same: found.same.figures,
+      other: found.other.figures,
+      sameFromAnswer: found.sameFromAnswer.figures,
+      otherFromAnswer: found.otherFromAnswer.figures,
+      answer: found.answer.figures,
+    };
+  },
+  close: async () => {
+    for (const { session } of watchers) session.destroy();
+    writer?.destroy();
+    return {};
+  },
+});

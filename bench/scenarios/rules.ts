@@ -1,0 +1,40 @@
+import { ratio } from "../harness/figures.ts";
+import { Worker } from "../harness/processes.ts";
+import { informs, type Measure, type Scenario } from "../harness/scenario.ts";
+import type { RuleFigures } from "../load/rules.ts";
+
+/** What it costs that requests are checked by the rules of the contract. */
+export const rules: Scenario = {
+  name: "rules",
+  title: "What the rules of the contract cost a call",
+  named: true,
+  async run(_stage, asked) {
+    await using load = new Worker("load/rules.ts", "service", ["--experimental-test-module-mocks"]);
+    const all: RuleFigures[] = [];
+    for (let round = -1; round < asked.rounds; round += 1) {
+      const { rounds } = await load.do<{ rounds: RuleFigures[] }>("round");
+      // The first one warms up.
+      if (round >= 0) all.push(...rounds);
+    }
+    const names = [...new Set(all.map(({ what }) => what))];
+    return names.flatMap((name): Measure[] => {
+      const some = all.filter(({ what }) => what === name);
+      const each = (value: (figures: RuleFigures) => number) => some.map(value);
+      return [
+        informs(
+          `${name}: the check alone`,
+          "µs",
+          each(({ aloneUs }) => aloneUs),
+        ),
+        {
+          name: `${name}: checked ÷ not checked`,
+          unit: "×",
+          figure: ratio(
+            each(({ withUs }) => withUs),
+            each(({ withoutUs }) => withoutUs),
+          ),
+        },
+      ];
+    });
+  },
+};

@@ -1,0 +1,74 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { cpuMs, residentBytes } from "../harness/cpu.ts";
+import { figure } from "../harness/figures.ts";
+import { Worker } from "../harness/processes.ts";
+import { informs, loadShare, type Scenario } from "../harness/scenario.ts";
+import { seedAgents } from "../harness/stage.ts";
+import type { SnapshotFigures } from "../load/snapshot.ts";
+
+const AGENTS = 100_000;
+const SETTLE_MS = 1_000;
+const PAUSE_MS = 300;
+const SAMPLE_MS = 20;
+
+interface Round extends SnapshotFigures {
+  readonly serverUs: number;
+  readonly storageUs: number;
+}
+
+/** What a new watcher of a silent fleet waits for. */
+export const snapshot: Scenario = {
+  name: "snapshot",
+  title: "A new watcher of 100 000 agents",
+  async run(stage, asked) {
+    const url = await stage.database("bench_snapshot");
+    await seedAgents(stage, url, { prefix: "watched-", count: AGENTS });
+    await using undo = new AsyncDisposableStack();
+    const replica = undo.use(await stage.replica(url));
+    const load = undo.use(new Worker("load/snapshot.ts", "load"));
+    const oneRound = async (): Promise<Round> => {
+      const before = { server: await cpuMs([replica.pid]), storage: await stage.cpuMs() };
+      const figures = await load.do<SnapshotFigures>("take", { address: replica.grpc, agents: AGENTS });
+      const serverUs = (((await cpuMs([replica.pid])) - before.server) * 1_000) / AGENTS;
+      const storageUs = (((await stage.cpuMs()) - before.storage) * 1_000) / AGENTS;
+      await sleep(PAUSE_MS);
+      return { ...figures, serverUs, storageUs };
+    };
+    await oneRound();
+    await sleep(SETTLE_MS);
+    const rest = await residentBytes(replica.pid);
+    let most = rest;
+    const sampler = setInterval(() => {
+      residentBytes(replica.pid).then(
+        (bytes) => {
+          most = Math.max(most, bytes);
+        },
+        () => undefined,
+      );
+    }, SAMPLE_MS);
+    undo.defer(() => clearInterval(sampler));
+    const rounds: Round[] = [];
+    for (let round = 0; round < asked.rounds; round += 1) rounds.push(await oneRound());
+    const each = (value: (round: Round) => number) => rounds.map(value);
+    return [
+      { name: "until the snapshot is there", unit: "s", figure: figure(each(({ ms }) => ms / 1_000)), must: 3, aim: 1 },
+      informs(
+        "service: CPU an agent",
+        "µs",
+        each(({ serverUs }) => serverUs),
+      ),
+      informs(
+        "PostgreSQL: CPU an agent",
+        "µs",
+        each(({ storageUs }) => storageUs),
+      ),
+      informs(
+        "bytes an agent",
+        "B",
+        each(({ bytes }) => bytes / AGENTS),
+      ),
+      informs("memory meanwhile, more than at rest", "MiB", [(most - rest) / 2 ** 20]),
+      loadShare(asked, { snapshots: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
+    ];
+  },
+};
