@@ -96,6 +96,7 @@ async function run({ name, title, run }: Scenario, options: Options): Promise<Sc
   const notes: string[] = [];
   const begin = performance.now();
   const at = new Date().toISOString();
+  const commit = measuredCommit();
   await using stage = await Stage.open(stop.signal);
   const stopped = Promise.withResolvers<never>();
   const onStop = () => stopped.reject(stop.signal.reason);
@@ -122,7 +123,7 @@ async function run({ name, title, run }: Scenario, options: Options): Promise<Sc
       seconds: Math.round((performance.now() - begin) / 1_000),
       settings: {
         ...{ rounds, roundMs, peers, full },
-        commit: measuredCommit(),
+        commit,
         postgresql: stage.postgresVersion,
         versions: peerVersions(peers && name === "heartbeats"),
       },

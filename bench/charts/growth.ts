@@ -1,0 +1,74 @@
+import { short } from "../harness/figures.ts";
+import type { Report } from "../harness/report.ts";
+import type { Measure } from "../harness/scenario.ts";
+import { card, dot, line, linearAxis, logAxis, MARGIN, TOP, text, tickText, WIDTH } from "./svg.ts";
+
+const HEIGHT = 260;
+const LEFT = 44;
+const RIGHT = 190;
+/** Such as `100 k agents: CPU a beat, service`. */
+const NAME = /^(\d+) ([kM]) agents: CPU a beat, (service|PostgreSQL)$/;
+
+/** What a beat costs, against the size of the fleet. */
+export function growthChart({ scenarios }: Report): string | undefined {
+  const measures = scenarios.filter(({ name }) => name === "growth").flatMap(({ measures }) => measures);
+  const series = [
+    { label: "service", kind: "own", points: pointsOf(measures, "service") },
+    { label: "PostgreSQL", kind: "second", points: pointsOf(measures, "PostgreSQL") },
+  ];
+  const all = series.flatMap(({ points }) => points);
+  if (all.length < 4) return undefined;
+  const bottom = TOP + HEIGHT;
+  const [from, to] = [MARGIN + LEFT, WIDTH - MARGIN - RIGHT];
+  const x = logAxis(
+    all.map(({ agents }) => agents),
+    from,
+    to,
+  );
+  const y = linearAxis(Math.max(...all.map(({ figure }) => figure.most)), bottom, TOP + 10);
+  const parts = y.ticks.flatMap((tick) => [
+    line([from, y.at(tick)], [to, y.at(tick)], tick === 0 ? "rule" : "grid"),
+    text(from - 10, y.at(tick) + 4, tickText(tick), "muted small", "end"),
+  ]);
+  for (const agents of new Set(all.map((point) => point.agents)))
+    parts.push(text(x.at(agents), bottom + 18, tickText(agents), "muted small", "middle"));
+  for (const { label, kind, points } of series) {
+    const path = points.map(({ agents, figure }) => `${x.at(agents).toFixed(1)},${y.at(figure.median).toFixed(1)}`);
+    parts.push(
+      `<polyline class="s-${kind}" points="${path.join(" ")}" fill="none" stroke-width="2.5" stroke-linejoin="round"/>`,
+    );
+    for (const { agents, figure } of points) {
+      const place = x.at(agents);
+      parts.push(
+        line(
+          [place, y.at(figure.least)],
+          [place, y.at(figure.most)],
+          `s-${kind}`,
+          ` stroke-width="3" stroke-linecap="round" opacity="0.45"`,
+        ),
+      );
+      parts.push(dot(place, y.at(figure.median), 5, `c-${kind}`));
+    }
+    const last = points.at(-1);
+    if (last !== undefined)
+      parts.push(
+        text(to + 16, y.at(last.figure.median) + 4.5, `${label} ${short(last.figure.median)} µs`, `c-${kind} strong`),
+      );
+  }
+  return card({
+    title: "What a beat costs as the fleet grows",
+    subtitle: "Processor time a beat, µs, by the number of agents (logarithmic), at the same number of beats a second",
+    height: bottom + 36,
+    parts,
+  });
+}
+
+function pointsOf(measures: readonly Measure[], what: string) {
+  return measures
+    .flatMap(({ name, figure }) => {
+      const [, number, unit, whose] = NAME.exec(name) ?? [];
+      if (whose !== what || figure.rounds === 0) return [];
+      return [{ agents: Number(number) * (unit === "M" ? 1_000_000 : 1_000), figure }];
+    })
+    .sort((one, other) => one.agents - other.agents);
+}
