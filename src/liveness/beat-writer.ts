@@ -2,6 +2,7 @@ import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind } from "../storage/failures.ts";
 import { renewLeases } from "../storage/liveness.ts";
+import { Queue } from "../storage/queue.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { Logger } from "./logger.ts";
 import type { PendingBeat } from "./pending-beat.ts";
@@ -32,7 +33,7 @@ export class BeatWriter {
   readonly #log: Logger;
   readonly #onApplied: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
   readonly #onMissed: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
-  #pending: AgentEntry[] = [];
+  readonly #pending = new Queue<AgentEntry>();
   #timer: NodeJS.Timeout | undefined;
   #underway = 0;
   /** Since when each batch is on its way, by `performance.now()`: the oldest first. */
@@ -57,12 +58,12 @@ export class BeatWriter {
   /** The entry has renewals that wait. Call once, when its first one comes. */
   add(entry: AgentEntry): void {
     this.#pending.push(entry);
-    if (this.#pending.length >= LARGEST_BATCH) this.#flushSoon(0);
+    if (this.#pending.size >= LARGEST_BATCH) this.#flushSoon(0);
     else this.#flushSoon(FLUSH_MS);
   }
 
   get waiting(): boolean {
-    return this.#pending.length > 0 || this.#underway > 0;
+    return this.#pending.size > 0 || this.#underway > 0;
   }
 
   /** For how many milliseconds the database has not taken what was given to it. */
@@ -93,7 +94,7 @@ export class BeatWriter {
   }
 
   #flush(): void {
-    while (this.#pending.length > 0 && this.#underway < BATCHES_UNDERWAY) {
+    while (this.#pending.size > 0 && this.#underway < BATCHES_UNDERWAY) {
       const batch = this.#take();
       if (batch.entries.length === 0) continue;
       this.#underway += 1;
@@ -103,16 +104,17 @@ export class BeatWriter {
         this.#underway -= 1;
         this.#sentAt.delete(sent);
         for (const resolve of this.#idle.splice(0)) resolve();
-        if (this.#pending.length >= LARGEST_BATCH || this.#closing) this.#flush();
-        else if (this.#pending.length > 0) this.#flushSoon(FLUSH_MS);
+        if (this.#pending.size >= LARGEST_BATCH || this.#closing) this.#flush();
+        else if (this.#pending.size > 0) this.#flushSoon(FLUSH_MS);
       });
     }
   }
 
   #take(): Batch {
     const batch: Batch = { entries: [], renewals: [], beats: [] };
-    const taken = this.#pending.splice(0, LARGEST_BATCH);
-    for (const entry of taken) {
+    for (let taken = 0; taken < LARGEST_BATCH; taken += 1) {
+      const entry = this.#pending.take();
+      if (entry === undefined) break;
       const waiting = entry.takeRenewals();
       const beats = waiting.some(isAbandoned) ? waiting.filter((beat) => !isAbandoned(beat)) : waiting;
       const newest = beats.at(-1);

@@ -5,6 +5,7 @@ import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind } from "../storage/failures.ts";
 import { claimAgents } from "../storage/liveness.ts";
+import { Queue } from "../storage/queue.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
 
@@ -37,7 +38,7 @@ export class Claims {
   readonly #log: Logger;
   readonly #isHeldHere: (agent: Agent) => boolean;
   readonly #isAwake: () => boolean;
-  #waiting: WaitingClaim[] = [];
+  readonly #waiting = new Queue<WaitingClaim>();
   #running = false;
   /** How many claims of each agent are not settled yet. */
   readonly #wanted = new Map<string, number>();
@@ -104,7 +105,7 @@ export class Claims {
 
   async #run(): Promise<void> {
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
-    while (this.#waiting.length > 0) {
+    while (this.#waiting.size > 0) {
       // Between processes the later claim wins: a first beat that was stuck here, on a stream that has ended since, would
       // take the agent from whoever holds it now.
       while (!this.#isAwake() && !this.#closed) await sleep(AWAKENING_MS);
@@ -128,7 +129,7 @@ export class Claims {
           only.resolve(undefined);
           continue;
         }
-        this.#waiting.unshift(...batch);
+        this.#waiting.putBack(batch);
         // One of them spoils the statement: smaller ones find it, and spare the others.
         this.#batchSize = kind === "defect" ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
@@ -138,19 +139,19 @@ export class Claims {
     this.#running = false;
   }
 
+  /** Only as far as is needed: where a whole fleet comes at once, very many wait. */
   #take(): WaitingClaim[] {
     const batch = new Map<string, WaitingClaim>();
-    const rest: WaitingClaim[] = [];
-    for (const waiting of this.#waiting) {
+    const later: WaitingClaim[] = [];
+    while (batch.size < this.#batchSize) {
+      const waiting = this.#waiting.take();
+      if (waiting === undefined) break;
       const { agentId, session } = waiting.holder;
-      if (session.closed) {
-        this.#want(agentId, -1);
-        continue;
-      }
-      if (batch.has(agentId) || batch.size >= this.#batchSize) rest.push(waiting);
+      if (session.closed) this.#want(agentId, -1);
+      else if (batch.has(agentId)) later.push(waiting);
       else batch.set(agentId, waiting);
     }
-    this.#waiting = rest;
+    this.#waiting.putBack(later);
     return [...batch.values()];
   }
 

@@ -5,6 +5,7 @@ import { Backoff } from "./backoff.ts";
 import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind } from "./failures.ts";
+import { Queue } from "./queue.ts";
 import { conflictRefusal, reusedRequestId, type Wanted } from "./refusals.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
@@ -66,7 +67,7 @@ export class Committer {
   readonly #database: Database;
   readonly #replica: number;
   readonly #onCommit: () => void;
-  #queue: Waiting[] = [];
+  readonly #queue = new Queue<Waiting>();
   #running: Promise<void> | undefined;
   #closed = false;
   /** Since when the database has been asked and has not carried out what it was asked for. */
@@ -100,7 +101,7 @@ export class Committer {
 
   /** How many changes wait. */
   get waiting(): number {
-    return this.#queue.length;
+    return this.#queue.size;
   }
 
   /** For how many milliseconds the database has not taken what was given to it. */
@@ -117,7 +118,7 @@ export class Committer {
   async #run(): Promise<void> {
     // One turn of the event loop, so that what arrives together shares the first group, too.
     await new Promise((resolve) => setImmediate(resolve));
-    while (this.#queue.length > 0) {
+    while (this.#queue.size > 0) {
       const group = this.#takeGroup();
       try {
         await this.#attempt(group);
@@ -139,21 +140,23 @@ export class Committer {
   /** The first waiting change of each agent, so that two changes of one agent keep their order. */
   #takeGroup(): Waiting[] {
     const group: Waiting[] = [];
-    const rest: Waiting[] = [];
+    const later: Waiting[] = [];
     const taken = new Set<string>();
-    for (const waiting of this.#queue) {
+    while (group.length < LARGEST_GROUP) {
+      const waiting = this.#queue.take();
+      if (waiting === undefined) break;
       const { agentId } = waiting.change;
-      if (group.length >= LARGEST_GROUP || taken.has(agentId)) rest.push(waiting);
+      if (taken.has(agentId)) later.push(waiting);
       else group.push(waiting);
       taken.add(agentId);
     }
-    this.#queue = rest;
+    this.#queue.putBack(later);
     return group;
   }
 
   /** The database is away or busy: the members keep their places, and each waits as long as it may. */
   async #later(group: readonly Waiting[], error: unknown): Promise<void> {
-    this.#queue.unshift(...group.filter((waiting) => this.#mayWait(waiting, error)));
+    this.#queue.putBack(group.filter((waiting) => this.#mayWait(waiting, error)));
     await new Promise((resolve) => setTimeout(resolve, this.#backoff.next()));
   }
 
@@ -249,7 +252,7 @@ export class Committer {
       }
     }
     // Before what came later: a change that lost a race keeps its place.
-    this.#queue.unshift(...again.filter((waiting) => this.#mayWait(waiting, undefined)));
+    this.#queue.putBack(again.filter((waiting) => this.#mayWait(waiting, undefined)));
     if (committed) this.#onCommit();
   }
 
