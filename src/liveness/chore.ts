@@ -4,6 +4,7 @@ import type { Logger } from "./logger.ts";
 export class Chore {
   readonly #name: string;
   readonly #everyMs: number;
+  readonly #share: number;
   readonly #log: Logger;
   readonly #run: () => Promise<void>;
   #timer: NodeJS.Timeout | undefined;
@@ -11,9 +12,11 @@ export class Chore {
   #closed = false;
   #failing = false;
 
-  constructor(options: { name: string; everyMs: number; log: Logger; run(): Promise<void> }) {
+  /** `share`: of all time, so much is spent on it at most, by running less often (default: 1). */
+  constructor(options: { name: string; everyMs: number; share?: number; log: Logger; run(): Promise<void> }) {
     this.#name = options.name;
     this.#everyMs = options.everyMs;
+    this.#share = options.share ?? 1;
     this.#log = options.log;
     this.#run = () => options.run();
   }
@@ -31,6 +34,7 @@ export class Chore {
   }
 
   async #once(nextMs: number): Promise<void> {
+    const begun = performance.now();
     try {
       await this.#run();
       this.#failing = false;
@@ -40,8 +44,11 @@ export class Chore {
       this.#failing = true;
     }
     if (this.#closed) return;
-    this.#timer = setTimeout(() => {
-      this.#running = this.#once(this.#everyMs);
-    }, nextMs);
+    this.#timer = setTimeout(
+      () => {
+        this.#running = this.#once(this.#everyMs);
+      },
+      Math.max(nextMs, (performance.now() - begun) * (1 / this.#share - 1)),
+    );
   }
 }

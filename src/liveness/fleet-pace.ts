@@ -12,6 +12,8 @@ import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
+/** Of a database's core. A very large fleet is counted less often. */
+const COUNT_SHARE = 0.02;
 
 /** The pace of the fleet: follows its size, slowly enough that an agent that obeys an older pace is still in time. */
 export class FleetPace {
@@ -26,6 +28,7 @@ export class FleetPace {
     this.#count = new Chore({
       name: "count the agents that beat",
       everyMs: COUNT_EVERY_MS,
+      share: COUNT_SHARE,
       log: options.log,
       run: async () => this.#adapt(await countFleet(options.database, this.#pace)),
     });

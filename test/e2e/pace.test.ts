@@ -106,7 +106,9 @@ describe("the pace that the server sets", () => {
     await until("it is raised", async () => (await lease()) > 2_400 * 2, 50_000);
     expect(paces.size).toBeGreaterThan(2);
     await service.query(
-      "UPDATE agent_liveness SET lease_expires_at = NULL WHERE lease_expires_at > clock_timestamp() + interval '10 min'",
+      `WITH gone AS (
+         UPDATE agent_liveness SET lease_expires_at = NULL WHERE lease_expires_at > clock_timestamp() + interval '10 min' RETURNING agent
+       ) UPDATE agents a SET status = 'offline' FROM gone g WHERE a.id = g.agent`,
     );
     await until("it is lowered", async () => (await lease()) === 2_400, 50_000);
     // Who was told the long interval has beaten by then, and again by the short one.
