@@ -12,7 +12,8 @@ CREATE TABLE users (
   CONSTRAINT users_display_name_length CHECK (char_length(display_name) <= 256)
 );
 
--- What changes with transitions, and the identity. Written by commit_changes alone.
+-- What changes with transitions, and the identity. Written by commit_changes alone. Half-full pages: a claw's agents share
+-- pages and come and go together, and each finds room on its page, so that no index has to be written for it.
 CREATE TABLE agents (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   user_id bigint NOT NULL,
@@ -43,7 +44,7 @@ CREATE TABLE agents (
     CASE status WHEN 'exhausted' THEN exhaust_reason IS NOT NULL WHEN 'offline' THEN true ELSE exhaust_reason IS NULL END
   ),
   CONSTRAINT agents_hold_whole CHECK (num_nonnulls(hold_revision, hold_until) IN (0, 2))
-) WITH (fillfactor = 90);
+) WITH (fillfactor = 50);
 
 CREATE INDEX agents_claw_identifier_idx ON agents (claw_identifier, id);
 CREATE INDEX agents_recovery_at_idx ON agents (recovery_at) WHERE recovery_at IS NOT NULL;

@@ -312,10 +312,14 @@ BEGIN
   SELECT r.n, 'conflict', r.violated, NULL, NULL::agent_states, NULL::user_states
   FROM unnest(refused_n, refused_constraint) r (n, violated)
   UNION ALL
-  SELECT g.key::integer, 'guarded', g.value, NULL, NULL::agent_states, NULL::user_states FROM jsonb_each_text(guarded) g
-  UNION ALL
-  SELECT c.n, 'stale', NULL, NULL, NULL::agent_states, NULL::user_states
-  FROM unnest(members) c WHERE c.n <> ALL (fit) AND c.n <> ALL (refused_n) AND NOT guarded ? c.n::text;
+  SELECT g.key::integer, 'guarded', g.value, NULL, NULL::agent_states, NULL::user_states FROM jsonb_each_text(guarded) g;
+
+  -- Most groups have none: comparing each member with all that fit would take a tenth of the group's time.
+  IF cardinality(fit) < cardinality(members) THEN
+    RETURN QUERY
+    SELECT c.n, 'stale', NULL::text, NULL::bigint, NULL::agent_states, NULL::user_states
+    FROM unnest(members) c WHERE c.n <> ALL (fit) AND c.n <> ALL (refused_n) AND NOT guarded ? c.n::text;
+  END IF;
 
   IF EXISTS (SELECT FROM unnest(members) c WHERE c.kind = 'delete' AND c.n = ANY (fit)) THEN
     DELETE FROM agent_liveness l USING unnest(members) c WHERE l.agent = c.id AND c.kind = 'delete' AND c.n = ANY (fit);
