@@ -2,6 +2,7 @@ import {
   AGENT_STATUSES,
   type Agent,
   type AgentStatus,
+  type Backoff,
   EXHAUST_REASONS,
   type Exhaustion,
   type ExhaustReason,
@@ -92,10 +93,25 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
   };
 }
 
+/** What nearly every agent has: one object for all of them. */
+const NO_BACKOFF: Backoff = Object.freeze({ steps: 0, lastAt: null });
+
+/** Written out rather than spread, which would give each agent of a large fleet a second object for its members. */
 export function agentFromRow(row: AgentRow): Agent {
   return {
-    ...watchedAgentFromRow(row),
-    backoff: { steps: row.backoff_steps, lastAt: row.backoff_at },
+    id: row.id,
+    userId: row.user_id,
+    agentId: row.agent_id,
+    clawIdentifier: row.claw_identifier,
+    status: statusOf(row.status),
+    exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
+    createdAt: row.created_at,
+    statusChangedAt: row.status_changed_at,
+    revision: row.revision,
+    backoff:
+      row.backoff_steps === 0 && row.backoff_at === null
+        ? NO_BACKOFF
+        : { steps: row.backoff_steps, lastAt: row.backoff_at },
     hold:
       row.hold_revision === null || row.hold_until === null
         ? null
