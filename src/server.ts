@@ -101,7 +101,7 @@ export class Server {
     const parts = await assemble(options);
     try {
       await parts.watching.start();
-      parts.liveness.start();
+      await parts.liveness.start();
       parts.access.start();
       parts.probe.start();
       parts.sweep.start();

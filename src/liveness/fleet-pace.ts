@@ -7,7 +7,7 @@ import {
   paceFor,
 } from "../domain/lease.ts";
 import type { Database } from "../storage/database.ts";
-import { countFleet } from "../storage/fleet-state.ts";
+import { countFleet, notePace } from "../storage/fleet-state.ts";
 import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
@@ -21,6 +21,8 @@ export class FleetPace {
   readonly #count: Chore;
   #pace: Pace;
   #grownAt = Number.NEGATIVE_INFINITY;
+  readonly #firstCount = Promise.withResolvers<void>();
+  #counted = false;
 
   constructor(options: { database: Database; limits: PaceLimits; log: Logger }) {
     this.#limits = options.limits;
@@ -30,7 +32,7 @@ export class FleetPace {
       everyMs: COUNT_EVERY_MS,
       share: COUNT_SHARE,
       log: options.log,
-      run: async () => this.#adapt(await countFleet(options.database, this.#pace)),
+      run: () => this.#run(options.database),
     });
   }
 
@@ -49,12 +51,29 @@ export class FleetPace {
     return firstIntervalMs(this.#pace, Math.random());
   }
 
-  start(): void {
+  /** Resolves when the fleet has been counted, or cannot be. */
+  start(): Promise<void> {
     this.#count.start();
+    return this.#firstCount.promise;
   }
 
   async close(): Promise<void> {
     await this.#count.close();
+  }
+
+  async #run(database: Database): Promise<void> {
+    const isFirst = !this.#counted;
+    this.#counted = true;
+    try {
+      const agents = await countFleet(database);
+      // A replica that comes to a large fleet has told nobody anything yet: it need not feel its way there, while all of
+      // them beat as if they were few.
+      if (isFirst) this.#pace = paceFor(agents, this.#limits);
+      else this.#adapt(agents);
+      await notePace(database, this.#pace);
+    } finally {
+      this.#firstCount.resolve();
+    }
   }
 
   #adapt(liveAgents: number): void {

@@ -115,12 +115,13 @@ export class Liveness {
     };
   }
 
-  start(): void {
+  /** Resolves when it is known how often agents are to be heard. Streams are better opened after that. */
+  start(): Promise<void> {
     this.#membership.start();
-    this.#pace.start();
     this.#reaper.start();
     this.#recovery.start();
     this.#brake.start();
+    return this.#pace.start();
   }
 
   /** As it was a second ago. */

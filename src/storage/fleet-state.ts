@@ -4,24 +4,24 @@ import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 
 const COUNT_FLEET = namedQuery("count-fleet");
+const NOTE_PACE = namedQuery("note-pace");
 const LOOK_AT_BRAKE = namedQuery("look-at-brake");
 
 /** Of pg_try_advisory_xact_lock: whose turn the census is. */
 const CENSUS_LOCK = 7_294_116_530_218_404n;
 
-/**
- * Counts the agents that have a lease, or takes what another replica counted a moment ago, and notes the pace in force.
- * Durations in milliseconds.
- */
-export async function countFleet(
+/** Counts the agents that have a lease, or takes what another replica counted a moment ago. */
+export async function countFleet(database: Database): Promise<number> {
+  const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [CENSUS_LOCK] });
+  return Number(rows[0]?.agents ?? 0n);
+}
+
+/** Notes the pace in force; durations in milliseconds. */
+export async function notePace(
   database: Database,
   pace: { readonly intervalMs: number; readonly leaseMs: number },
-): Promise<number> {
-  const { rows } = await database.feed.query<{ agents: bigint }>({
-    ...COUNT_FLEET,
-    values: [CENSUS_LOCK, pace.intervalMs, pace.leaseMs],
-  });
-  return Number(rows[0]?.agents ?? 0n);
+): Promise<void> {
+  await database.feed.query({ ...NOTE_PACE, values: [pace.intervalMs, pace.leaseMs] });
 }
 
 /** The brake as it is, released if the mass silence is over; and when it was released last, if ever. */

@@ -152,7 +152,7 @@ describe("a replica that was deaf, while another one listened", () => {
     await until("they are held, by leases as they are here", () => stream.acknowledged > 1n);
     await backdate(sleeper, adopter, 60_000);
     await until("they are watched", () => adopter.liveness.census().agents === 10);
-    sleeper.liveness.start();
+    await sleeper.liveness.start();
     await until("it is its own again", async () => (await rowOf(sleeper, adopter))?.adopted_by === null);
     await until("they are watched no more", () => adopter.liveness.census().agents === 0, 20_000);
     expect(await expiries(adopter)).toEqual([]);

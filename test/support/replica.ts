@@ -67,7 +67,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     },
   });
   await watching.start();
-  if (started) liveness.start();
+  if (started) await liveness.start();
   const query = async <Row extends object>(sql: string, ...values: readonly unknown[]): Promise<Row[]> =>
     (await database.feed.query<Row>(sql, [...values])).rows;
   const everything = undo.move();

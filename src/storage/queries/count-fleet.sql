@@ -8,7 +8,6 @@ census AS MATERIALIZED (
 )
 UPDATE fleet_state f SET
   agents = CASE WHEN t.mine THEN c.agents ELSE f.agents END,
-  claws = CASE WHEN t.mine THEN c.claws ELSE f.claws END,
-  interval_ms = $2::bigint, lease_ms = $3::bigint
+  claws = CASE WHEN t.mine THEN c.claws ELSE f.claws END
 FROM turn t, census c
 RETURNING f.agents
