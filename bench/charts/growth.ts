@@ -6,8 +6,9 @@ import { card, dot, line, linearAxis, logAxis, MARGIN, TOP, text, tickText, WIDT
 const HEIGHT = 260;
 const LEFT = 44;
 const RIGHT = 190;
-/** Such as `100 k agents: CPU a beat, service`. */
-const NAME = /^(\d+) ([kM]) agents: CPU a beat, (service|PostgreSQL)$/;
+/** Such as `10 k agents: CPU a beat, service`; how large the large fleet was, the ratio's name says. */
+const NAME = /^(?:(\d+) ([kM]) agents|large fleet): CPU a beat, (service|PostgreSQL)$/;
+const LARGE = /^(\d+) k ÷ 1 k agents/;
 
 /** What a beat costs, against the size of the fleet. */
 export function growthChart({ scenarios }: Report): string | undefined {
@@ -64,10 +65,13 @@ export function growthChart({ scenarios }: Report): string | undefined {
 }
 
 function pointsOf(measures: readonly Measure[], what: string) {
+  const large = measures.flatMap(({ name }) => LARGE.exec(name)?.[1] ?? [])[0];
   return measures
     .flatMap(({ name, figure }) => {
-      const [, number, unit, whose] = NAME.exec(name) ?? [];
-      if (whose !== what || figure.rounds === 0) return [];
+      const match = NAME.exec(name);
+      if (match === null || figure.rounds === 0) return [];
+      const [, number = large, unit = "k", whose] = match;
+      if (whose !== what || number === undefined) return [];
       return [{ agents: Number(number) * (unit === "M" ? 1_000_000 : 1_000), figure }];
     })
     .sort((one, other) => one.agents - other.agents);

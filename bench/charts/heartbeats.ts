@@ -1,5 +1,5 @@
-import type { Find } from "./all.ts";
 import { dotPlot, type Point, type Row, valueText } from "./dot-plot.ts";
+import type { Find } from "./find.ts";
 
 const ROWS: readonly (readonly [label: string, measure: string, kind: Point["kind"], strong?: true])[] = [
   ["grpc-js echo, the floor", "echo: CPU a message", "peer"],

@@ -1,5 +1,5 @@
-import type { Find } from "./all.ts";
 import { dotPlot, type Row, valueText } from "./dot-plot.ts";
+import type { Find } from "./find.ts";
 
 const ROWS: readonly (readonly [label: string, scenario: string, p99: string, p50: string])[] = [
   [

@@ -4,11 +4,14 @@ import { chartsOf } from "../charts/all.ts";
 import { SCENARIOS } from "../scenarios/all.ts";
 import { TOP } from "./processes.ts";
 import { headOf, type Report, readReport, sectionOf } from "./report.ts";
+import { sizingOf } from "./sizing.ts";
 
 const RESULTS = join(TOP, "docs/performance.json");
 const PAGE = join(TOP, "docs/performance.md");
 const CHARTS = join(TOP, "docs/charts");
 
+const SIZING_BEGIN = "<!-- sizing: made by `npm run bench -- --docs` -->";
+const SIZING_END = "<!-- end of the sizing -->";
 const BEGIN = "<!-- results: made by `npm run bench -- --docs` -->";
 const END = "<!-- end of the results -->";
 
@@ -28,13 +31,17 @@ export async function redrawDocs(): Promise<void> {
   await writeFile(PAGE, withResults(await readFile(PAGE, "utf8"), report));
 }
 
-/** The page with this report between the two marks. */
+/** The page with this report, and what follows from it, between their marks. */
 export function withResults(page: string, report: Report): string {
-  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`the page has no place for results (${BEGIN} … ${END})`);
   const sections = report.scenarios.map((scenario) => sectionOf(scenario, "###"));
-  const block = [BEGIN, headOf(report.machine), ...sections, END].join("\n\n");
-  return page.slice(0, begin) + block + page.slice(end + END.length);
+  const results = [headOf(report.machine), ...sections].join("\n\n");
+  return between(between(page, BEGIN, END, results), SIZING_BEGIN, SIZING_END, sizingOf(report));
+}
+
+function between(page: string, begin: string, end: string, block: string): string {
+  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`the page has no place for this: ${begin} … ${end}`);
+  return [page.slice(0, from) + begin, block, page.slice(to)].join("\n\n");
 }
 
 /** In the order in which they run. Figures of two machines do not stand side by side. */

@@ -21,10 +21,11 @@ const identity = (buffer: Buffer): Buffer => buffer;
 const clients: grpc.Client[] = [];
 const stops = new Map<string, () => void>();
 let failure: string | undefined;
+let beats = 0;
 
 function beat(client: grpc.Client, { name, claw, agentIds }: BeatingStream): Promise<void> {
   const call = client.makeBidiStreamRequest("/harborforge.agents.v1.AgentService/Heartbeat", identity, identity);
-  const beats = furtherBeatsOf(agentIds);
+  const message = furtherBeatsOf(agentIds);
   let sequence = 1;
   let timer: NodeJS.Timeout | undefined;
   let silent = false;
@@ -35,11 +36,12 @@ function beat(client: grpc.Client, { name, claw, agentIds }: BeatingStream): Pro
     if (refused !== undefined) failure ??= `${refused.agentId} was refused: ${refused.error?.message}`;
     if (silent || Number(acknowledgedSequence) !== sequence) return;
     acknowledged.resolve();
+    beats += agentIds.length;
     clearTimeout(timer);
     timer = setTimeout(
       () => {
         sequence += 1;
-        call.write(withSequence(sequence, beats));
+        call.write(withSequence(sequence, message));
       },
       nextHeartbeatIn === undefined ? 1_000 : durationMs(nextHeartbeatIn),
     );
@@ -73,6 +75,11 @@ doJobs({
     }
     await Promise.all(opened);
     return {};
+  },
+  /** Beats that were acknowledged so far. */
+  beats: async () => {
+    if (failure !== undefined) throw new Error(failure);
+    return { beats };
   },
   silence: async ({ names }: { names: readonly string[] }) => {
     if (failure !== undefined) throw new Error(failure);

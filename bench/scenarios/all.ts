@@ -8,6 +8,7 @@ import { manyWatchers } from "./many-watchers.ts";
 import { memory } from "./memory.ts";
 import { news } from "./news.ts";
 import { rules } from "./rules.ts";
+import { sizing } from "./sizing.ts";
 import { snapshot } from "./snapshot.ts";
 import { stalled } from "./stalled.ts";
 import { starting } from "./starting.ts";
@@ -25,6 +26,7 @@ export const SCENARIOS: readonly Scenario[] = [
   snapshot,
   calls,
   starting,
+  sizing,
   fleets,
   manyWatchers,
   stalled,

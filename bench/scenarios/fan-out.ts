@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { cpuMs, residentBytes } from "../harness/cpu.ts";
+import { cpuMs } from "../harness/cpu.ts";
 import { figure } from "../harness/figures.ts";
 import { Worker } from "../harness/processes.ts";
 import { informs, loadShare, type Measure, type Scenario } from "../harness/scenario.ts";
@@ -30,11 +30,9 @@ export const fanOut: Scenario = {
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
     const load = undo.use(new Worker("load/fan-out.ts", "load"));
-    const resident = await residentBytes(replica.pid);
     const job = { address: replica.grpc, prefix: "watched-", agents, watchers: WATCHERS, what: "everything" } as const;
     await load.do("open", job satisfies FanOutJob);
     await sleep(SETTLE_MS);
-    const watcherKib = ((await residentBytes(replica.pid)) - resident) / 1_024 / WATCHERS;
     const oneRound = async (size: number): Promise<Round> => {
       const times = Math.max(1, EVENTS / WATCHERS / size);
       const total = { events: 0, ms: 0, loadCpuMs: 0, serverMs: 0 };
@@ -71,7 +69,6 @@ export const fanOut: Scenario = {
           some.map(({ serverUs }) => serverUs),
         ),
       ),
-      informs("memory a watcher", "KiB", [watcherKib]),
       loadShare(asked, Object.fromEntries([...rounds].map(([size, some]) => [`${size} at once`, some.map(share)]))),
     ];
   },

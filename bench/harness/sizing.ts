@@ -1,0 +1,91 @@
+import { short } from "./figures.ts";
+import type { Report } from "./report.ts";
+
+/** Of the default configuration: the shortest interval, and the beats a second to which a larger fleet is stretched. */
+const INTERVAL_S = 10;
+const BEATS_A_SECOND = 10_000;
+const FLEETS = [1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+
+interface Shape {
+  readonly title: string;
+  /** Microseconds of processor time a beat, memory an agent, and bytes a beat in both directions, as measures' names. */
+  readonly serviceUs: readonly [scenario: string, name: string];
+  readonly kib: readonly [scenario: string, name: string];
+  readonly bytes: readonly (readonly [scenario: string, name: string])[];
+  /** Larger ones are beyond what was measured. */
+  readonly most: number;
+}
+
+const SHAPES: readonly Shape[] = [
+  {
+    title: "100 agents to a stream",
+    serviceUs: ["sizing", "service: CPU a beat"],
+    kib: ["memory", "an agent, 100 to a stream"],
+    bytes: [
+      ["heartbeats", "bytes from a client a beat, 100 agents a message"],
+      ["heartbeats", "bytes to a client a beat, 100 agents a message"],
+    ],
+    most: 1_000_000,
+  },
+  {
+    title: "A stream for each agent",
+    serviceUs: ["heartbeats", "service: CPU a heartbeat, one agent a message"],
+    kib: ["memory", "an agent with a stream of its own"],
+    bytes: [
+      ["heartbeats", "bytes from a client, one agent a message"],
+      ["heartbeats", "bytes to a client, one agent a message"],
+    ],
+    most: 100_000,
+  },
+];
+
+/** Of TCP and IP, for a small message that goes alone: at most. */
+const HEADER_BYTES = 66;
+
+/** What fleets of several sizes need, from what was measured, as Markdown. Empty where not all of that is there. */
+export function sizingOf({ scenarios }: Report): string {
+  const find = ([scenario, name]: readonly [string, string]): number => {
+    const measures = scenarios.find((one) => one.name === scenario)?.measures;
+    return measures?.find((measure) => measure.name === name)?.figure.median ?? Number.NaN;
+  };
+  const storageUs = find(["sizing", "PostgreSQL: CPU a beat"]);
+  const walBytes = find(["sizing", "WAL a beat"]);
+  const rows = find(["sizing", "rows written a beat"]);
+  const restMib = find(["sizing", "idle service: memory"]);
+  const tables = SHAPES.map(({ title, serviceUs, kib, bytes, most }) => {
+    const perBeat = bytes.map(find).reduce((sum, value) => sum + value, 0) + (most < 1_000_000 ? 2 * HEADER_BYTES : 0);
+    const lines = FLEETS.filter((agents) => agents <= most).map((agents) => {
+      const rate = Math.min(agents / INTERVAL_S, BEATS_A_SECOND);
+      const cells = [
+        agents.toLocaleString("en-US"),
+        `${short(rate)} /s`,
+        `${short((rate * find(serviceUs)) / 1_000_000)}`,
+        `${short((rate * storageUs) / 1_000_000)}`,
+        `${short(restMib + (agents * find(kib)) / 1_024)} MiB`,
+        `${short(rate * rows)} /s`,
+        `${short((rate * walBytes) / 1_000)} kB/s`,
+        `${short((rate * perBeat) / 1_000)} kB/s`,
+      ];
+      return {
+        cells,
+        known: [find(serviceUs), storageUs, restMib, find(kib), rows, walBytes, perBeat].every(Number.isFinite),
+      };
+    });
+    if (!lines.every(({ known }) => known)) return "";
+    const head = [
+      "agents",
+      "beats",
+      "service, cores",
+      "PostgreSQL, cores",
+      "service, memory",
+      "rows",
+      "WAL",
+      "network",
+    ];
+    const row = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+    return [`${title}:`, "", row(head), row(head.map(() => "---:")), ...lines.map(({ cells }) => row(cells))].join(
+      "\n",
+    );
+  });
+  return tables.every((table) => table !== "") ? tables.join("\n\n") : "";
+}

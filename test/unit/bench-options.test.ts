@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { OptionError, readOptions } from "../../bench/harness/options.ts";
+
+const scenarios = ["heartbeats", "news"];
+
+describe("the options of the bench", () => {
+  it("are all that runs together, on a small scale, in five rounds, unless told otherwise", () => {
+    expect(readOptions([], scenarios)).toEqual({
+      only: [],
+      peers: false,
+      full: false,
+      rounds: 5,
+      roundMs: 2_000,
+      out: "bench/out",
+      docs: false,
+      redraw: false,
+    });
+  });
+
+  it("name scenarios, rounds and their length", () => {
+    const args = ["--only", "news", "--only", "heartbeats", "--scale", "full", "--rounds", "7", "--seconds", "3"];
+    expect(readOptions(args, scenarios)).toMatchObject({
+      only: ["news", "heartbeats"],
+      full: true,
+      rounds: 7,
+      roundMs: 3_000,
+    });
+  });
+
+  it.each([
+    [["--only", "weather"], "There is no scenario weather; there are heartbeats, news."],
+    [["--scale", "huge"], "The scale is small or full, not huge."],
+    [["--rounds", "0"], "--rounds is a whole number from 1 to 100, not 0."],
+    [["--seconds", "soon"], "--seconds is a whole number from 1 to 600, not soon."],
+    [["--rounds", ""], "--rounds is a whole number from 1 to 100, not nothing."],
+  ])("are refused with a sentence: %j", (args, sentence) => {
+    expect(() => readOptions(args, scenarios)).toThrow(new OptionError(sentence));
+  });
+
+  it.each([[["--loud"]], [["news"]], [["--only"]]])("that do not exist are refused: %j", (args) => {
+    expect(() => readOptions(args, scenarios)).toThrow(OptionError);
+  });
+});
