@@ -31,7 +31,7 @@ export function readOptions(args: readonly string[], scenarios: readonly string[
     peers: values.peers,
     full: values.scale === "full",
     rounds: whole("--rounds", values.rounds, 1, 100),
-    roundMs: whole("--seconds", values.seconds, 1, 600) * 1_000,
+    roundMs: seconds(values.seconds) * 1_000,
     out: values.out,
     docs: values.docs,
     redraw: values.redraw,
@@ -47,7 +47,7 @@ function parsed(args: readonly string[]) {
         peers: { type: "boolean", default: false },
         scale: { type: "string", default: "small" },
         rounds: { type: "string", default: "5" },
-        seconds: { type: "string", default: "2" },
+        seconds: { type: "string", default: "1.5" },
         out: { type: "string", default: "bench/out" },
         docs: { type: "boolean", default: false },
         redraw: { type: "boolean", default: false },
@@ -63,6 +63,13 @@ function parsed(args: readonly string[]) {
 function whole(name: string, text: string, least: number, most: number): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < least || value > most)
-    throw new OptionError(`${name} is a whole number from ${least} to ${most}, not ${text === "" ? "nothing" : text}.`);
+    throw new OptionError(`${name} is a whole number from ${least} to ${most}, not ${text || "nothing"}.`);
+  return value;
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0.5 && value <= 600))
+    throw new OptionError(`--seconds is a number from 0.5 to 600, not ${text || "nothing"}.`);
   return value;
 }

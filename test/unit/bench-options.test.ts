@@ -10,7 +10,7 @@ describe("the options of the bench", () => {
       peers: false,
       full: false,
       rounds: 5,
-      roundMs: 2_000,
+      roundMs: 1_500,
       out: "bench/out",
       docs: false,
       redraw: false,
@@ -18,12 +18,12 @@ describe("the options of the bench", () => {
   });
 
   it("name scenarios, rounds and their length", () => {
-    const args = ["--only", "news", "--only", "heartbeats", "--scale", "full", "--rounds", "7", "--seconds", "3"];
+    const args = ["--only", "news", "--only", "heartbeats", "--scale", "full", "--rounds", "7", "--seconds", "2.5"];
     expect(readOptions(args, scenarios)).toMatchObject({
       only: ["news", "heartbeats"],
       full: true,
       rounds: 7,
-      roundMs: 3_000,
+      roundMs: 2_500,
     });
   });
 
@@ -31,7 +31,7 @@ describe("the options of the bench", () => {
     [["--only", "weather"], "There is no scenario weather; there are heartbeats, news."],
     [["--scale", "huge"], "The scale is small or full, not huge."],
     [["--rounds", "0"], "--rounds is a whole number from 1 to 100, not 0."],
-    [["--seconds", "soon"], "--seconds is a whole number from 1 to 600, not soon."],
+    [["--seconds", "soon"], "--seconds is a number from 0.5 to 600, not soon."],
     [["--rounds", ""], "--rounds is a whole number from 1 to 100, not nothing."],
   ])("are refused with a sentence: %j", (args, sentence) => {
     expect(() => readOptions(args, scenarios)).toThrow(new OptionError(sentence));
