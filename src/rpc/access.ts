@@ -53,9 +53,13 @@ export class Gatekeeper {
     if (who === undefined || !who.has(principal.role)) throw roleDenied(principal.role, methodName(this.#method));
   }
 
+  /** Whether calls that went well are noted. */
+  get audits(): boolean {
+    return this.#rule?.audited === true;
+  }
+
   /** The call went well. */
   succeeded(context: HandlerContext, request: object, response: object): void {
-    if (this.#rule?.audited === true)
-      this.#access?.audit(this.#method, context.values.get(principalKey), request, response);
+    if (this.audits) this.#access?.audit(this.#method, context.values.get(principalKey), request, response);
   }
 }

@@ -12,8 +12,13 @@ export interface CallRecord {
   end(error: ConnectError | undefined): void;
 }
 
+/** Notes the calls of one method. */
+export interface MethodRecorder {
+  start(): CallRecord;
+}
+
 export interface CallRecorder {
-  start(method: DescMethod): CallRecord;
+  of(method: DescMethod): MethodRecorder;
   readonly inProgress: number;
 }
 
@@ -24,11 +29,19 @@ export interface CallRecorder {
  */
 export function createCallRecorder(log: Logger, metrics: Registry, slowMs: number): CallRecorder {
   const registers = [metrics];
+  const wellEnded: { readonly method: string; calls: number }[] = [];
   const calls = new Counter({
     name: "harborforge_rpc_calls_total",
     help: "Calls that ended, by method and gRPC status code.",
     labelNames: ["method", "code"],
     registers,
+    // Counting by labels takes longer than many a step of a call, so what usually happens is counted by itself.
+    collect() {
+      for (const well of wellEnded) {
+        if (well.calls > 0) this.inc({ method: well.method, code: "OK" }, well.calls);
+        well.calls = 0;
+      }
+    },
   });
   const seconds = new Histogram({
     name: "harborforge_rpc_unary_seconds",
@@ -45,26 +58,26 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
   });
   let inProgress = 0;
 
-  function start(method: DescMethod): CallRecord {
+  function of(method: DescMethod): MethodRecorder {
     const name = methodName(method);
     const streaming = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
-    const startedAt = performance.now();
-    let ended = false;
-    inProgress += 1;
-    if (streaming) openStreams.inc({ method: name });
+    const took = seconds.labels({ method: name });
+    const open = openStreams.labels({ method: name });
+    const well = { method: name, calls: 0 };
+    wellEnded.push(well);
+    const ended = (ms: number, error: ConnectError | undefined): void => {
+      inProgress -= 1;
+      if (streaming) open.dec();
+      else took.observe(ms / 1_000);
+      if (error === undefined) well.calls += 1;
+      else calls.inc({ method: name, code: codeText(error.code) });
+      report(name, ms, streaming, error);
+    };
     return {
-      get ended() {
-        return ended;
-      },
-      end(error) {
-        if (ended) return;
-        ended = true;
-        inProgress -= 1;
-        const ms = performance.now() - startedAt;
-        if (streaming) openStreams.dec({ method: name });
-        else seconds.observe({ method: name }, ms / 1_000);
-        calls.inc({ method: name, code: error === undefined ? "OK" : codeText(error.code) });
-        report(name, ms, streaming, error);
+      start: () => {
+        inProgress += 1;
+        if (streaming) open.inc();
+        return new Record(ended);
       },
     };
   }
@@ -80,11 +93,31 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
   }
 
   return {
-    start,
+    of,
     get inProgress() {
       return inProgress;
     },
   };
+}
+
+class Record implements CallRecord {
+  readonly #startedAt = performance.now();
+  readonly #onEnd: (ms: number, error: ConnectError | undefined) => void;
+  #ended = false;
+
+  constructor(onEnd: (ms: number, error: ConnectError | undefined) => void) {
+    this.#onEnd = onEnd;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  end(error: ConnectError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#onEnd(performance.now() - this.#startedAt, error);
+  }
 }
 
 /** A method as log and metrics name it: `harborforge.agents.v1.AgentService/GetAgent`. */

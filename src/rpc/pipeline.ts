@@ -1,7 +1,5 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
-  Code,
-  type ConnectError,
   createServiceImplSpec,
   type HandlerContext,
   type MethodImplSpec,
@@ -13,10 +11,11 @@ import type { Registry } from "prom-client";
 import type { Refusal } from "../domain/errors.ts";
 import type { Caller, Principal } from "../domain/principal.ts";
 import { type Access, Gatekeeper } from "./access.ts";
+import { endReason, runBounded } from "./bounded-call.ts";
 import { type CallLimits, createCallLimiter } from "./call-limits.ts";
-import { createCallRecorder } from "./call-record.ts";
+import { createCallRecorder, type MethodRecorder } from "./call-record.ts";
 import { peerKey } from "./call-values.ts";
-import { CANCELLED, DEADLINE_EXCEEDED, fromRefusal, toConnectError } from "./errors.ts";
+import { CANCELLED, fromRefusal, toConnectError } from "./errors.ts";
 import { networkOf } from "./network.ts";
 import { checkedInput, GuardedStream } from "./streams/guarded-stream.ts";
 import { SourceStream, sourceOf } from "./streams/message-source.ts";
@@ -43,6 +42,8 @@ export interface PipelineOptions {
   /** From how long on a unary call is logged as slow, in milliseconds. Default 1 s. */
   readonly slowMs?: number;
 }
+
+type UnaryImpl = Extract<MethodImplSpec, { kind: "unary" }>["impl"];
 
 export interface WrapOptions {
   /** False for services that answer while the replica drains, as health does. Default true. */
@@ -98,6 +99,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     const method = spec.method;
     const check = compileRequestCheck(method.input);
     const gate = new Gatekeeper(method, options.access);
+    const recorded = recorder.of(method);
     // Whoever floods us with calls must not make a balancer that asks for our health find us dead.
     const kind = admission === undefined ? "standard " : "";
     const begin = (who: string): void => {
@@ -129,28 +131,35 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     const hold = (caller: Caller, context: HandlerContext): (() => void) | undefined =>
       limiter?.holdStream(kind + callerKey(caller, context));
     switch (spec.kind) {
-      case "unary":
+      case "unary": {
+        const handled: UnaryImpl = (request, context) => {
+          check?.(request);
+          const output = spec.impl(request, context);
+          if (!gate.audits) return output;
+          return whenKnown(output, (response) => {
+            gate.succeeded(context, request, response);
+            return response;
+          });
+        };
         return {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runUnary(method, context, (bounded) =>
-              whenKnown(enter(bounded), () => {
-                check?.(request);
-                return whenKnown(spec.impl(request, bounded), (response) => {
-                  gate.succeeded(bounded, request, response);
-                  return response;
-                });
-              }),
-            ),
+            runBounded(context, recorded.start(), deadlineMs(context), (bounded) => {
+              const caller = enter(bounded);
+              return caller instanceof Promise
+                ? caller.then(() => handled(request, bounded))
+                : handled(request, bounded);
+            }),
         };
+      }
       case "client_streaming":
         // Bounded as a unary call is: all of its input has to come within the deadline.
         return {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runUnary(method, context, (bounded) =>
+            runBounded(context, recorded.start(), deadlineMs(context), (bounded) =>
               whenKnown(enter(bounded), () => spec.impl(checkedInput(requests, check), bounded)),
             ),
         };
@@ -159,7 +168,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runStream(method, context, enter, hold, (bounded) => {
+            runStream(method, recorded, context, enter, hold, (bounded) => {
               check?.(request);
               return spec.impl(request, bounded);
             }),
@@ -169,7 +178,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runStream(method, context, enter, hold, (bounded) => spec.impl(checkedInput(requests, check), bounded)),
+            runStream(method, recorded, context, enter, hold, (bounded) =>
+              spec.impl(checkedInput(requests, check), bounded),
+            ),
         };
     }
   }
@@ -179,61 +190,20 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     return principal.role === "anyone" ? limitKey(context) : `${principal.role} ${principal.name}`;
   }
 
-  function runUnary<T>(
-    method: DescMethod,
-    context: HandlerContext,
-    handle: (context: HandlerContext) => T | Promise<T>,
-  ): Promise<T> {
-    const record = recorder.start(method);
-    const askedMs = context.timeoutMs() ?? defaultDeadlineMs;
-    const deadlineMs = Math.min(askedMs, maxDeadlineMs);
-    const endsAt = performance.now() + deadlineMs;
-    return new Promise<T>((resolve, reject) => {
-      const controller = new AbortController();
-      const settle = (error: ConnectError | undefined): boolean => {
-        if (record.ended) return false;
-        clearTimeout(timer);
-        context.signal.removeEventListener("abort", onCallOver);
-        record.end(error);
-        return true;
-      };
-      const fail = (thrown: unknown): void => {
-        const error = toConnectError(thrown);
-        if (settle(error)) reject(error);
-      };
-      const stop = (error: ConnectError): void => {
-        fail(error);
-        controller.abort(error);
-      };
-      const onCallOver = (): void => stop(abortReason(context.signal));
-      const timer = setTimeout(() => stop(DEADLINE_EXCEEDED), Math.max(0, deadlineMs));
-      if (context.signal.aborted) return onCallOver();
-      context.signal.addEventListener("abort", onCallOver);
-      const bounded = { ...context, signal: controller.signal, timeoutMs: () => endsAt - performance.now() };
-      try {
-        const output = handle(bounded);
-        if (output instanceof Promise) {
-          output.then((value) => {
-            if (settle(undefined)) resolve(value);
-          }, fail);
-        } else if (settle(undefined)) {
-          resolve(output);
-        }
-      } catch (thrown) {
-        fail(thrown);
-      }
-      return undefined;
-    });
+  /** How long a unary call may take, in milliseconds. */
+  function deadlineMs(context: HandlerContext): number {
+    return Math.min(context.timeoutMs() ?? defaultDeadlineMs, maxDeadlineMs);
   }
 
   function runStream<T extends object>(
     method: DescMethod,
+    recorded: MethodRecorder,
     context: HandlerContext,
     enter: (context: HandlerContext) => Caller | Promise<Caller>,
     hold: (caller: Caller, context: HandlerContext) => (() => void) | undefined,
     handle: (context: HandlerContext) => AsyncIterable<T>,
   ): AsyncIterable<T> {
-    const record = recorder.start(method);
+    const record = recorded.start();
     const controller = new AbortController();
     let release: (() => void) | undefined;
     let forgetCredential: (() => void) | undefined;
@@ -246,7 +216,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       // Also after a good end: what the handler started in the background hears of it by its signal.
       controller.abort(error ?? CANCELLED);
     });
-    const onCallOver = (): void => stream.stop(abortReason(context.signal));
+    const onCallOver = (): void => stream.stop(endReason(context.signal.reason));
     const entry: OpenStream & { principal: Principal | undefined } = {
       method,
       principal: undefined,
@@ -289,12 +259,6 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       return recorder.inProgress;
     },
   };
-}
-
-/** Why a call is over: its deadline, or else its caller is gone. */
-function abortReason(signal: AbortSignal): ConnectError {
-  const error = toConnectError(signal.reason);
-  return error.code === Code.DeadlineExceeded ? error : CANCELLED;
 }
 
 /** Goes on at once where the value is there, which spares most calls a turn of the event loop. */

@@ -3,15 +3,9 @@ import type { ConnectError, MethodImplSpec } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
 import { encoded } from "../encoded.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors.ts";
-import {
-  type CallContext,
-  type CallTransport,
-  callContext,
-  lateOrCancelled,
-  oneRequest,
-  readMessage,
-} from "./grpc-call.ts";
-import { errorStatus, type GrpcStatus, metadataOf, okStatus } from "./grpc-status.ts";
+import { type CallTransport, lateOrCancelled, oneRequest, readMessage } from "./grpc-call.ts";
+import { GrpcContext } from "./grpc-context.ts";
+import { errorStatus, type GrpcStatus, okStatus } from "./grpc-status.ts";
 
 type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
 
@@ -22,7 +16,7 @@ export class UnaryCall {
   readonly #call: ServerInterceptingCallInterface;
   readonly #transport: CallTransport;
   readonly #requestMs: number;
-  #context: CallContext | undefined;
+  #context: GrpcContext | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
   /** A status was sent, or the caller is gone: nothing more can be said. */
@@ -54,7 +48,7 @@ export class UnaryCall {
   }
 
   #onHeaders(metadata: Metadata): void {
-    this.#context = callContext(this.#spec, this.#path, this.#call, metadata, this.#transport);
+    this.#context = new GrpcContext(this.#spec.method, this.#path, this.#call, metadata, this.#transport);
     this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#requestMs);
     this.#call.startRead();
   }
@@ -84,10 +78,10 @@ export class UnaryCall {
     clearTimeout(this.#requestTimer);
     if (this.#over) return;
     this.#over = true;
-    this.#context?.abort(lateOrCancelled(this.#call));
+    this.#context?.end.abort(lateOrCancelled(this.#call));
   }
 
-  #handle(request: MessageShape<DescMessage>, context: CallContext): void {
+  #handle(request: MessageShape<DescMessage>, context: GrpcContext): void {
     const failed = (thrown: unknown): void => this.#fail(toConnectError(thrown));
     try {
       const output = this.#spec.impl(request, context);
@@ -102,21 +96,18 @@ export class UnaryCall {
     if (this.#over) return;
     try {
       const bytes = encoded(this.#spec.method.output, response);
-      const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
+      const headers = this.#context?.headersToSend ?? null;
       if (headers !== null) this.#call.sendMetadata(headers);
       this.#call.sendMessage(bytes, () => undefined);
     } catch (thrown) {
       this.#fail(toConnectError(thrown));
       return;
     }
-    this.#finish(okStatus(this.#context === undefined ? null : metadataOf(this.#context.responseTrailer)));
+    this.#finish(okStatus(this.#context?.trailersToSend ?? null));
   }
 
   #fail(error: ConnectError): void {
-    this.#finish(
-      errorStatus(error, this.#context === undefined ? null : metadataOf(this.#context.responseTrailer)),
-      error,
-    );
+    this.#finish(errorStatus(error, this.#context?.trailersToSend ?? null), error);
   }
 
   #finish(status: GrpcStatus, error?: ConnectError): void {
@@ -124,6 +115,6 @@ export class UnaryCall {
     this.#over = true;
     clearTimeout(this.#requestTimer);
     this.#call.sendStatus(status);
-    this.#context?.abort(error ?? CANCELLED);
+    this.#context?.end.abort(error ?? CANCELLED);
   }
 }
