@@ -3,6 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { ANYONE, type Authenticate, type Caller, type Principal, type Role, roleDenied } from "../domain/principal.ts";
 import { methodName } from "./call-record.ts";
 import { peerKey, principalKey } from "./call-values.ts";
+import { requestHeaderOf } from "./late-context.ts";
 
 /** Who may call a method: the named roles, everybody who is known, or everybody, without even being asked who. */
 export interface AccessRule {
@@ -39,7 +40,7 @@ export class Gatekeeper {
   identify(context: HandlerContext): Caller | Promise<Caller> {
     if (this.#access === undefined || this.#rule?.who === "everybody") return EVERYBODY;
     return this.#access.authenticate({
-      authorization: context.requestHeader.get("authorization"),
+      authorization: requestHeaderOf(context, "authorization"),
       peer: context.values.get(peerKey).identity,
     });
   }

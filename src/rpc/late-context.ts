@@ -21,6 +21,9 @@ export abstract class LateContext implements HandlerContext {
   abstract readonly values: ContextValues;
   abstract readonly timeoutMs: () => number | undefined;
 
+  /** As `requestHeader.get`. */
+  abstract header(name: string): string | null;
+
   get signal(): AbortSignal {
     return this.end.signal;
   }
@@ -55,6 +58,9 @@ export class BoundedContext extends LateContext {
   get requestHeader(): Headers {
     return this.#outer.requestHeader;
   }
+  header(name: string): string | null {
+    return requestHeaderOf(this.#outer, name);
+  }
   get responseHeader(): Headers {
     return this.#outer.responseHeader;
   }
@@ -64,6 +70,11 @@ export class BoundedContext extends LateContext {
   get values(): ContextValues {
     return this.#outer.values;
   }
+}
+
+/** A header of the request, by its name in lower case. */
+export function requestHeaderOf(context: HandlerContext, name: string): string | null {
+  return context instanceof LateContext ? context.header(name) : context.requestHeader.get(name);
 }
 
 /**

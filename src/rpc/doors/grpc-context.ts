@@ -49,6 +49,11 @@ export class GrpcContext extends LateContext {
     return this.#requestHeader;
   }
 
+  header(name: string): string | null {
+    const values = this.#metadata.get(name);
+    return values.length === 0 ? null : values.join(", ");
+  }
+
   get responseHeader(): Headers {
     this.#responseHeader ??= new Headers();
     return this.#responseHeader;
