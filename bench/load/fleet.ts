@@ -5,7 +5,7 @@ import grpc from "@grpc/grpc-js";
 import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { doJobs } from "../harness/jobs.ts";
 import { AGENTS_PER_CLAW } from "../harness/stage.ts";
-import { beatsOf, withSequence } from "./beat-messages.ts";
+import { beatsOf, furtherBeatsOf, withSequence } from "./beat-messages.ts";
 
 export interface FleetJob {
   readonly address: string;
@@ -27,9 +27,9 @@ export interface FleetFigures {
 }
 
 const identity = (buffer: Buffer): Buffer => buffer;
-let closing = false;
 let figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: 0 };
-const calls: grpc.ClientDuplexStream<Buffer, Buffer>[] = [];
+/** What cuts each stream off: its leases run on. */
+const cuts: (() => void)[] = [];
 const clients: grpc.Client[] = [];
 
 function open(job: FleetJob, n: number, acknowledged: () => void): void {
@@ -37,18 +37,27 @@ function open(job: FleetJob, n: number, acknowledged: () => void): void {
   if (client === undefined) throw new TypeError("no connection");
   const first = n * job.agentsPerStream;
   const agentIds = Array.from({ length: job.agentsPerStream }, (_, index) => `${job.prefix}${first + index + 1}`);
-  const beats = beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `fleet-${n}`);
+  const further = furtherBeatsOf(agentIds);
   const call = client.makeBidiStreamRequest("/harborforge.agents.v1.AgentService/Heartbeat", identity, identity);
-  calls.push(call);
   let sequence = 0;
   let sentAt = 0;
+  let silent = false;
   let timer: NodeJS.Timeout | undefined;
-  const send = (): void => {
-    if (closing) return;
+  const send = (beats: Buffer): void => {
+    if (silent) return;
     sequence += 1;
     sentAt = performance.now();
     call.write(withSequence(sequence, beats));
   };
+  const ended = (): void => {
+    if (!silent) figures.ended += 1;
+    silent = true;
+  };
+  cuts.push(() => {
+    silent = true;
+    clearTimeout(timer);
+    call.cancel();
+  });
   call.on("data", (bytes: Buffer) => {
     const { acknowledgedSequence, nextHeartbeatIn, results } = fromBinary(HeartbeatResponseSchema, bytes);
     for (const { error } of results) if (error !== undefined) figures.refused += 1;
@@ -58,15 +67,11 @@ function open(job: FleetJob, n: number, acknowledged: () => void): void {
     figures.slowestMs = Math.max(figures.slowestMs, performance.now() - sentAt);
     const pace = nextHeartbeatIn === undefined ? 10_000 : durationMs(nextHeartbeatIn);
     clearTimeout(timer);
-    timer = setTimeout(send, Math.max(0, pace - (performance.now() - sentAt)));
+    timer = setTimeout(send, Math.max(0, pace - (performance.now() - sentAt)), further);
   });
-  call.on("error", () => {
-    if (!closing) figures.ended += 1;
-  });
-  call.on("end", () => {
-    if (!closing) figures.ended += 1;
-  });
-  send();
+  call.on("error", ended);
+  call.on("end", ended);
+  send(beatsOf(agentIds, `claw-${Math.floor(first / AGENTS_PER_CLAW)}`, `fleet-${n}`));
 }
 
 doJobs({
@@ -95,9 +100,13 @@ doJobs({
     figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: taken.ended };
     return taken;
   },
+  /** The first `streams` fall silent, without a goodbye. */
+  silence: async ({ streams }: { streams: number }) => {
+    for (const cut of cuts.slice(0, streams)) cut();
+    return {};
+  },
   close: async () => {
-    closing = true;
-    for (const call of calls) call.cancel();
+    for (const cut of cuts) cut();
     for (const client of clients) client.close();
     return {};
   },

@@ -1,10 +1,15 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cpuMs, residentBytes } from "../harness/cpu.ts";
+import { cpuMs, family, residentBytes } from "../harness/cpu.ts";
 import { figure } from "../harness/figures.ts";
-import { Worker } from "../harness/processes.ts";
-import type { Asked, Measure, Scenario } from "../harness/scenario.ts";
-import { type Stage, seedAgents } from "../harness/stage.ts";
+import { CORES, Worker } from "../harness/processes.ts";
+import { type Asked, informs, type Measure, type Scenario } from "../harness/scenario.ts";
+import { AGENTS_PER_CLAW, type Questions, type Stage, seedAgents } from "../harness/stage.ts";
 import type { FleetFigures, FleetJob } from "../load/fleet.ts";
+import type { FleetNews } from "../load/fleet-news.ts";
+import { Latency, type LatencyFigures } from "../load/latency.ts";
 
 interface FleetSize {
   readonly agents: number;
@@ -12,9 +17,14 @@ interface FleetSize {
   /** How long it is watched, once all agents beat. */
   readonly seconds: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Others watch it, ask for it and change it meanwhile, and one of its claws falls silent; on all cores. */
+  readonly lively?: boolean;
 }
 
 interface Outcome {
+  /** Until each stream had been acknowledged once. */
+  readonly openedS: number;
+  /** Offline though they beat. */
   readonly lost: number;
   readonly refused: number;
   readonly ended: number;
@@ -23,9 +33,30 @@ interface Outcome {
   readonly serverUs: number;
   readonly storageUs: number;
   readonly serverShare: number;
+  readonly storageShare: number;
+  readonly walPerBeat: number;
   readonly slowestMs: number;
   readonly residentMiB: number;
+  readonly lively?: Lively;
 }
+
+interface Lively {
+  readonly news: LatencyFigures;
+  readonly answer: LatencyFigures;
+  readonly getFleet: LatencyFigures;
+  readonly listAgents: LatencyFigures;
+  /** From the end of each lease of the silent claw until the watcher knew, and how many of them it was told of. */
+  readonly leaseEnd: LatencyFigures;
+}
+
+const PREFIX = "fleet-";
+const SEEDED_AT_ONCE = 100_000;
+/** Agents whose status others change. They need not beat. */
+const CHANGED = Array.from({ length: 10 }, (_, n) => `changed-${n + 1}`);
+const AGENTS_OPENED_A_SECOND = 10_000;
+const STREAMS_OPENED_A_SECOND = 2_000;
+/** How long after the window the leases of the silent claw may still end. */
+const LAST_END_MS = 60_000;
 
 /** How the cost of a beat grows with the fleet, at the same number of beats a second. */
 export const growth: Scenario = {
@@ -47,10 +78,10 @@ export const growth: Scenario = {
     const costs = ({ serverUs, storageUs }: Outcome) => serverUs + storageUs;
     const name = `${asked.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
     return [
-      { name: "1 k agents: CPU a beat, service", unit: "µs", figure: figure([small.serverUs]) },
-      { name: "1 k agents: CPU a beat, PostgreSQL", unit: "µs", figure: figure([small.storageUs]) },
-      { name: "large fleet: CPU a beat, service", unit: "µs", figure: figure([large.serverUs]) },
-      { name: "large fleet: CPU a beat, PostgreSQL", unit: "µs", figure: figure([large.storageUs]) },
+      informs("1 k agents: CPU a beat, service", "µs", [small.serverUs]),
+      informs("1 k agents: CPU a beat, PostgreSQL", "µs", [small.storageUs]),
+      informs("large fleet: CPU a beat, service", "µs", [large.serverUs]),
+      informs("large fleet: CPU a beat, PostgreSQL", "µs", [large.storageUs]),
       { name, unit: "×", figure: figure([costs(large) / costs(small)]), must: 1.5, aim: 1.1 },
     ];
   },
@@ -82,57 +113,97 @@ export const fleets: Scenario = {
       let agents = size.agents;
       for (; agents >= size.agents / 16; agents /= 2) {
         asked.tell(`  ${agents} agents ${name}`);
-        outcome = await watch(stage, asked, { ...size, agents });
+        outcome = await watch(stage, asked, { ...size, agents, lively: true });
         asked.tell(`  ${JSON.stringify(outcome)}`);
         if (outcome.lost === 0 && outcome.ended === 0) break;
       }
       measures.push({ name: `agents ${name}`, unit: "k", figure: figure([agents / 1_000]), must, aim, more: true });
-      if (outcome === undefined) continue;
-      measures.push(
-        { name: `  beats a second ${name}`, unit: "/s", figure: figure([outcome.beatsPerSecond]) },
-        { name: "  CPU a beat, service", unit: "µs", figure: figure([outcome.serverUs]) },
-        { name: "  CPU a beat, PostgreSQL", unit: "µs", figure: figure([outcome.storageUs]) },
-        { name: "  the service's share of a core", unit: "", figure: figure([outcome.serverShare]) },
-        { name: "  slowest acknowledgement", unit: "ms", figure: figure([outcome.slowestMs]) },
-        { name: "  resident memory", unit: "MiB", figure: figure([outcome.residentMiB]) },
-      );
+      if (outcome !== undefined) measures.push(...detailsOf(name, outcome));
     }
     return measures;
   },
 };
 
+function detailsOf(name: string, outcome: Outcome): Measure[] {
+  const { lively } = outcome;
+  const of = (what: string) => `${name}: ${what}`;
+  return [
+    informs(of("until all were there"), "s", [outcome.openedS]),
+    informs(of("beats a second"), "/s", [outcome.beatsPerSecond]),
+    informs(of("CPU a beat, service"), "µs", [outcome.serverUs]),
+    informs(of("CPU a beat, PostgreSQL"), "µs", [outcome.storageUs]),
+    informs(of("cores, service"), "", [outcome.serverShare]),
+    informs(of("cores, PostgreSQL"), "", [outcome.storageShare]),
+    informs(of("WAL a beat"), "B", [outcome.walPerBeat]),
+    informs(of("slowest acknowledgement"), "ms", [outcome.slowestMs]),
+    informs(of("resident memory"), "MiB", [outcome.residentMiB]),
+    ...(lively === undefined
+      ? []
+      : [
+          informs(of("status changed → watcher of all, p50"), "ms", [lively.news.p50Ms]),
+          informs(of("status changed → watcher of all, p99"), "ms", [lively.news.p99Ms]),
+          informs(of("lease end of a silent claw → watcher, p99"), "ms", [lively.leaseEnd.p99Ms]),
+          informs(of("ends of its leases that the watcher was told of"), "", [lively.leaseEnd.count]),
+          informs(of("GetFleet, p50"), "ms", [lively.getFleet.p50Ms]),
+          informs(of("ListAgents, 1 000 a page, p50"), "ms", [lively.listAgents.p50Ms]),
+        ]),
+  ];
+}
+
 async function watch(stage: Stage, asked: Asked, size: FleetSize): Promise<Outcome> {
   const url = await stage.database("bench_fleet");
-  await seedAgents(stage, url, { prefix: "fleet-", count: size.agents });
-  await using replica = await stage.replica(url, size.env);
-  await using load = new Worker("load/fleet.ts", "load");
+  await seedFleet(stage, url, size.agents);
+  const outcome = await watchOn(stage, asked, url, size);
+  await stage.drop("bench_fleet");
+  return outcome;
+}
+
+async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize): Promise<Outcome> {
+  await using undo = new AsyncDisposableStack();
+  const questions = undo.use(await stage.questions(url));
+  const replica = undo.use(await stage.replica(url, size.env));
+  const load = undo.use(new Worker("load/fleet.ts", "load"));
+  const watcher = undo.use(new Worker("load/fleet-news.ts", "load"));
+  // Service and PostgreSQL have both cores, which they share with the load.
+  if (size.lively === true) await onAllCores(questions, [replica.pid, load.pid, watcher.pid]);
   const streams = size.agents / size.agentsPerStream;
   const fleet: FleetJob = {
     address: replica.grpc,
     streams,
     agentsPerStream: size.agentsPerStream,
     connections: Math.min(100, streams),
-    prefix: "fleet-",
-    perSecond: Math.max(10, 10_000 / size.agentsPerStream),
+    prefix: PREFIX,
+    perSecond: Math.min(STREAMS_OPENED_A_SECOND, Math.max(10, AGENTS_OPENED_A_SECOND / size.agentsPerStream)),
   };
   const { ms } = await load.do<{ ms: number }>("open", { fleet });
   asked.tell(`  ${size.agents} agents on ${streams} streams were there after ${(ms / 1_000).toFixed(1)} s`);
   await sleep(2_000);
+  if (size.lively === true) await watcher.do("open", { address: replica.grpc, agentIds: CHANGED });
+  const ends = size.lively === true ? await silenceOne(load, questions, size) : new Map<string, number>();
   await load.do("figures");
-  const before = { server: await cpuMs([replica.pid]), storage: await stage.cpuMs(), at: performance.now() };
+  await watcher.do("figures");
+  const usage = async () => ({
+    server: await cpuMs([replica.pid]),
+    storage: await stage.cpuMs(),
+    wal: Number((await questions.ask<{ bytes: string }>("SELECT wal_bytes AS bytes FROM pg_stat_wal"))[0]?.bytes),
+    at: performance.now(),
+  });
+  const before = await usage();
   await sleep(size.seconds * 1_000);
-  const after = { server: await cpuMs([replica.pid]), storage: await stage.cpuMs(), at: performance.now() };
+  const after = await usage();
   const { acknowledged, refused, ended, slowestMs } = await load.do<FleetFigures>("figures");
   const residentMiB = (await residentBytes(replica.pid)) / 2 ** 20;
-  const [row] = await stage.query<{ lost: number }>(
-    url,
-    "SELECT count(*)::integer AS lost FROM agent_transitions WHERE cause = 'lease_expired'",
+  const lively = size.lively === true ? await livelyFigures(asked, watcher, ends) : undefined;
+  const [row] = await questions.ask<{ lost: number }>(
+    "SELECT count(*)::integer AS lost FROM agent_transitions WHERE cause = 'lease_expired' AND agent_id <> ALL ($1::text[])",
+    [[...ends.keys()]],
   );
   await load.do("close");
-  await stage.drop("bench_fleet");
+  await watcher.do("close");
   const beats = acknowledged * size.agentsPerStream;
   const took = after.at - before.at;
   return {
+    openedS: ms / 1_000,
     lost: row?.lost ?? Number.NaN,
     refused,
     ended,
@@ -140,7 +211,74 @@ async function watch(stage: Stage, asked: Asked, size: FleetSize): Promise<Outco
     serverUs: ((after.server - before.server) * 1_000) / beats,
     storageUs: ((after.storage - before.storage) * 1_000) / beats,
     serverShare: (after.server - before.server) / took,
+    storageShare: (after.storage - before.storage) / took,
+    walPerBeat: (after.wal - before.wal) / beats,
     slowestMs,
     residentMiB,
+    ...(lively === undefined ? {} : { lively }),
   };
+}
+
+/** Cuts the streams of the first claw off. When the lease of each of its agents ends, in microseconds since 1970. */
+async function silenceOne(load: Worker, questions: Questions, size: FleetSize): Promise<Map<string, number>> {
+  await load.do("silence", { streams: Math.max(1, AGENTS_PER_CLAW / size.agentsPerStream) });
+  // What was on its way is written.
+  await sleep(3_000);
+  const rows = await questions.ask<{ agent_id: string; ends: string }>(
+    `SELECT agent_id, (extract(epoch FROM lease_expires_at) * 1000000)::bigint AS ends
+     FROM agent_states WHERE claw_identifier = 'claw-0' AND agent_id LIKE $1`,
+    [`${PREFIX}%`],
+  );
+  return new Map(rows.map(({ agent_id, ends }) => [agent_id, Number(ends)]));
+}
+
+async function livelyFigures(asked: Asked, watcher: Worker, ends: ReadonlyMap<string, number>): Promise<Lively> {
+  const figures = await watcher.do<FleetNews>("figures");
+  let known = figures.ends;
+  const deadline = performance.now() + LAST_END_MS;
+  for (; known.length < ends.size && performance.now() < deadline; await sleep(1_000))
+    known = (await watcher.do<FleetNews>("figures")).ends;
+  if (figures.failure !== undefined) asked.note(figures.failure);
+  if (known.length < ends.size) asked.note(`of ${ends.size} ends of leases the watcher was told ${known.length}`);
+  const leaseEnd = new Latency();
+  for (const { agentId, knownAt } of known) {
+    const end = ends.get(agentId);
+    if (end !== undefined) leaseEnd.record((knownAt - end) / 1_000);
+  }
+  const { news, answer, getFleet, listAgents } = figures;
+  return { news, answer, getFleet, listAgents, leaseEnd: leaseEnd.figures };
+}
+
+async function seedFleet(stage: Stage, url: string, count: number): Promise<void> {
+  await using questions = await stage.questions(url);
+  for (let from = 0; from < count; from += SEEDED_AT_ONCE) {
+    await questions.ask(
+      `WITH who AS (
+         SELECT $3 || n AS name, 'claw-' || ((n - 1) / $4::integer) AS claw FROM generate_series($1::integer + 1, $2::integer) n
+       ), u AS (INSERT INTO users (username) SELECT name FROM who RETURNING id, username),
+       a AS (
+         INSERT INTO agents (user_id, agent_id, claw_identifier, created_at, status_changed_at, revision)
+         SELECT u.id, u.username, who.claw, clock_timestamp(), clock_timestamp(), c.revision
+         FROM u JOIN who ON who.name = u.username, revision_counter c
+         RETURNING id, revision
+       )
+       INSERT INTO agent_liveness (agent, revision, epoch, lease_expires_at)
+       SELECT id, revision, nextval('agent_epochs'), clock_timestamp() + interval '2 hours' FROM a`,
+      [from, Math.min(count, from + SEEDED_AT_ONCE), PREFIX, AGENTS_PER_CLAW],
+    );
+  }
+  await seedAgents(stage, url, { prefix: "changed-", count: CHANGED.length, claw: "changed-", leaseMs: 7_200_000 });
+  await questions.ask("VACUUM ANALYZE");
+  await stage.checkpoint();
+}
+
+async function onAllCores(questions: Questions, pids: readonly number[]): Promise<void> {
+  if (CORES === undefined) return;
+  const [row] = await questions.ask<{ pid: number }>(
+    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'",
+  );
+  const parent = /\) \S+ (\d+)/.exec(readFileSync(`/proc/${row?.pid}/stat`, "utf8"))?.[1];
+  const cores = `0-${availableParallelism() - 1}`;
+  for (const pid of [...pids, ...(await family(Number(parent)))])
+    spawnSync("taskset", ["-a", "-c", "-p", cores, String(pid)]);
 }
