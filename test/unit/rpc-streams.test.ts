@@ -3,8 +3,11 @@ import { describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
 import { fromLibrary, fromRefusal } from "../../src/rpc/errors.ts";
 import { GuardedStream } from "../../src/rpc/streams/guarded-stream.ts";
+import { type InputListener, listenTo } from "../../src/rpc/streams/message-input.ts";
 import { MessageReader } from "../../src/rpc/streams/message-reader.ts";
 import { SourceStream, sourceOf } from "../../src/rpc/streams/message-source.ts";
+import { PushedInput } from "../support/pushed-input.ts";
+import { until } from "../support/until.ts";
 
 const CANCELLED = fromLibrary(Code.Canceled, "");
 
@@ -108,5 +111,110 @@ describe("a message reader", () => {
     reader.end();
     reader.fail(CANCELLED);
     await expect(reader.next()).resolves.toMatchObject({ done: true });
+  });
+});
+
+/** Notes what it hears, and takes `room` messages before it wants no more. */
+class Ear implements InputListener<number> {
+  readonly heard: unknown[] = [];
+  room: number;
+
+  constructor(room = Number.POSITIVE_INFINITY) {
+    this.room = room;
+  }
+
+  message(message: number): boolean {
+    this.heard.push(message);
+    this.room -= 1;
+    return this.room > 0;
+  }
+
+  end(): void {
+    this.heard.push("end");
+  }
+
+  fail(reason: unknown): void {
+    this.heard.push(reason);
+  }
+}
+
+describe("a message reader that is listened to", () => {
+  test("asks for the next message as long as there is room", () => {
+    let asked = 0;
+    const reader = new MessageReader<number>(() => {
+      asked += 1;
+    });
+    const ear = new Ear(2);
+    const input = listenTo(reader, ear);
+    expect(asked).toBe(1);
+    reader.push(1);
+    expect(asked).toBe(2);
+    reader.push(2);
+    expect(asked).toBe(2);
+    ear.room = 1;
+    input.resume();
+    expect(asked).toBe(3);
+    reader.end();
+    reader.end();
+    reader.fail(CANCELLED);
+    expect(ear.heard).toEqual([1, 2, "end"]);
+  });
+
+  test("takes a hundred thousand messages that are there already, and no stack for each", () => {
+    let left = 100_000;
+    const reader: MessageReader<number> = new MessageReader<number>(() => {
+      left -= 1;
+      if (left >= 0) reader.push(left);
+      else reader.end();
+    });
+    const ear = new Ear();
+    listenTo(reader, ear);
+    expect(ear.heard).toHaveLength(100_001);
+    expect(ear.heard.at(-1)).toBe("end");
+  });
+
+  test("says that the call broke off, once, also to who comes late; and nothing to who has left", () => {
+    const early = new Ear();
+    const late = new Ear();
+    const gone = new Ear();
+    const reader = new MessageReader<number>(() => undefined);
+    listenTo(reader, early);
+    reader.fail(CANCELLED);
+    reader.fail(CANCELLED);
+    listenTo(reader, late);
+    const left = new MessageReader<number>(() => undefined);
+    listenTo(left, gone).leave();
+    left.push(1);
+    left.end();
+    expect([early.heard, late.heard, gone.heard]).toEqual([[CANCELLED], [CANCELLED], []]);
+  });
+});
+
+describe("an iterable that is listened to", () => {
+  test("gives its messages one by one, as there is room, and how it ends", async () => {
+    const input = new PushedInput<number>();
+    const ear = new Ear(2);
+    const listening = listenTo(input, ear);
+    input.send(1, 2, 3);
+    await until("the room is full", () => ear.heard.length === 2);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(ear.heard).toEqual([1, 2]);
+    ear.room = 9;
+    listening.resume();
+    await until("it goes on", () => ear.heard.length === 3);
+    input.fail(CANCELLED);
+    await until("it broke off", () => ear.heard.length === 4);
+    expect(ear.heard).toEqual([1, 2, 3, CANCELLED]);
+  });
+
+  test("is not given up by who hears no more of it", async () => {
+    const input = new PushedInput<number>();
+    const ear = new Ear();
+    listenTo(input, ear).leave();
+    input.send(1);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(ear.heard).toEqual([]);
+    input.send(2);
+    await expect(input.next()).resolves.toEqual({ done: false, value: 2 });
   });
 });
