@@ -4,13 +4,14 @@ import { figure } from "../harness/figures.ts";
 import { Worker } from "../harness/processes.ts";
 import type { Scenario } from "../harness/scenario.ts";
 import { type Stage, seedAgents } from "../harness/stage.ts";
-import type { HeartbeatJob } from "../load/heartbeats.ts";
+import type { HeartbeatFigures, HeartbeatJob } from "../load/heartbeats.ts";
 
 /**
  * What a process takes once, however many agents there are, is no agent's: before anything is measured, another fleet beats
  * as fast as it can, until V8 has as much room for what is short-lived as it ever takes.
  */
-const WARM_UP_MS = 4_000;
+const WARM_UP_MESSAGES = 100_000;
+const WARM_UP_MS = 30_000;
 /** How long after the last message the replica has to come to rest. */
 const SETTLE_MS = 2_000;
 /** They differ little, and take long. */
@@ -54,10 +55,12 @@ async function growth(stage: Stage, name: string, fleet: Shape): Promise<number>
   await using replica = await stage.replica(url);
   await using load = new Worker("load/heartbeats.ts", "load");
   const common = { address: replica.grpc, target: "service", connections: 50 } as const;
-  const warm: HeartbeatJob = { ...common, streams: 100, agentsPerStream: 10, prefix: "warm-", everyMs: 5 };
+  const warm: HeartbeatJob = { ...common, streams: 100, agentsPerStream: 10, prefix: "warm-", everyMs: 0 };
   await load.do("open", { name: "warm", fleet: warm });
   await load.do("work", { name: "warm" });
-  await sleep(WARM_UP_MS);
+  const late = performance.now() + WARM_UP_MS;
+  for (let messages = 0; messages < WARM_UP_MESSAGES && performance.now() < late; )
+    messages += (await load.do<HeartbeatFigures>("count", { name: "warm", ms: 500 })).messages;
   await load.do("rest", { name: "warm" });
   await sleep(SETTLE_MS);
   const before = await residentBytes(replica.pid);
