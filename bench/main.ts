@@ -62,6 +62,7 @@ async function measure(options: Options): Promise<number> {
     options.only.length > 0 ? options.only.includes(name) : named !== true && (full !== true || options.full),
   );
   const machine = await describeMachine();
+  const commit = measuredCommit();
   if (CORES === undefined) console.error("nothing is pinned: there are no two cores, or no taskset (util-linux)");
   const scenarios: ScenarioReport[] = [];
   let failed = 0;
@@ -69,7 +70,7 @@ async function measure(options: Options): Promise<number> {
     for (const scenario of chosen) {
       console.error(`… ${scenario.title}`);
       try {
-        const report = await run(scenario, options);
+        const report = await run(scenario, options, commit);
         scenarios.push(report);
         console.log(`\n${sectionOf(report, "##")}\n`);
       } catch (error) {
@@ -92,11 +93,10 @@ async function measure(options: Options): Promise<number> {
 }
 
 /** Each on a PostgreSQL of its own: what one leaves behind (WAL, dead rows) slows no other down. */
-async function run({ name, title, run }: Scenario, options: Options): Promise<ScenarioReport> {
+async function run({ name, title, run }: Scenario, options: Options, commit: string): Promise<ScenarioReport> {
   const notes: string[] = [];
   const begin = performance.now();
   const at = new Date().toISOString();
-  const commit = measuredCommit();
   await using stage = await Stage.open(stop.signal);
   const stopped = Promise.withResolvers<never>();
   const onStop = () => stopped.reject(stop.signal.reason);
