@@ -28,7 +28,8 @@ export interface Started extends AsyncDisposable {
 }
 
 export interface StartOptions {
-  readonly side: Side;
+  /** Anywhere: what people wait for has the whole machine. */
+  readonly side: Side | "anywhere";
   readonly env?: Readonly<Record<string, string>>;
   /** With a channel for messages, as between Node processes. */
   readonly channel?: boolean;
@@ -46,7 +47,8 @@ export async function endAll(): Promise<void> {
 
 /** Starts a program that ends with its owner, and with all that it started itself. */
 export function start(command: string, args: readonly string[], options: StartOptions): Started {
-  const pinned = CORES === undefined ? [] : ["taskset", "-c", CORES[options.side]];
+  const { side } = options;
+  const pinned = CORES === undefined || side === "anywhere" ? [] : ["taskset", "-c", CORES[side]];
   const [program = command, ...rest] = [...pinned, command, ...args];
   const child = spawn(program, rest, {
     cwd: options.cwd ?? TOP,

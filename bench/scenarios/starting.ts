@@ -30,7 +30,7 @@ export const starting: Scenario = {
 async function timed(folder: string): Promise<number> {
   const begin = performance.now();
   await using program = start("npm", ["start", "--silent"], {
-    side: "service",
+    side: "anywhere",
     env: {
       HARBORFORGE_DATA_DIR: join(folder, "data"),
       HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0",
