@@ -24,6 +24,7 @@ const HELP = `npm run bench -- [options]
                    ${names(({ full, named }) => full !== true && named !== true)};
                    with --scale full also ${names(({ full }) => full === true)};
                    by name alone ${names(({ named }) => named === true)}
+  --without NAME   all that would be run but this one; repeat for more
   --peers          beside etcd, connect-node and FastAPI, where they are installed
   --scale full     the large fleets as well, which take many minutes
   --rounds N       of each measure (default 5); the median is shown
@@ -58,9 +59,10 @@ try {
 }
 
 async function measure(options: Options): Promise<number> {
-  const chosen = SCENARIOS.filter(({ name, full, named }) =>
-    options.only.length > 0 ? options.only.includes(name) : named !== true && (full !== true || options.full),
-  );
+  const wanted = ({ name, full, named }: Scenario) =>
+    options.only.length > 0 ? options.only.includes(name) : named !== true && (full !== true || options.full);
+  const chosen = SCENARIOS.filter((scenario) => wanted(scenario) && !options.without.includes(scenario.name));
+  const begin = performance.now();
   const machine = await describeMachine();
   const commit = measuredCommit();
   if (CORES === undefined) console.error("nothing is pinned: there are no two cores, or no taskset (util-linux)");
@@ -84,7 +86,8 @@ async function measure(options: Options): Promise<number> {
     await removeFolder();
   }
   const report: Report = { machine, scenarios };
-  console.log(headOf(machine));
+  const seconds = Math.round((performance.now() - begin) / 1_000);
+  console.log(`${headOf(machine)}\nThat took ${Math.floor(seconds / 60)} min ${seconds % 60} s.`);
   await mkdir(options.out, { recursive: true });
   await writeFile(join(options.out, "results.json"), `${JSON.stringify(report, null, 2)}\n`);
   for (const { file, svg } of chartsOf(report)) await writeFile(join(options.out, file), svg);

@@ -3,6 +3,8 @@ import { parseArgs } from "node:util";
 export interface Options {
   /** Scenarios by name; empty: all that is meant to be run together. */
   readonly only: readonly string[];
+  /** Left out of those. */
+  readonly without: readonly string[];
   readonly peers: boolean;
   readonly full: boolean;
   readonly rounds: number;
@@ -21,13 +23,14 @@ export class OptionError extends Error {}
 export function readOptions(args: readonly string[], scenarios: readonly string[]): Options | "help" {
   const { values } = parsed(args);
   if (values.help) return "help";
-  const unknown = values.only.filter((name) => !scenarios.includes(name));
+  const unknown = [...values.only, ...values.without].filter((name) => !scenarios.includes(name));
   if (unknown.length > 0)
     throw new OptionError(`There is no scenario ${unknown.join(", ")}; there are ${scenarios.join(", ")}.`);
   if (values.scale !== "small" && values.scale !== "full")
     throw new OptionError(`The scale is small or full, not ${values.scale}.`);
   return {
     only: values.only,
+    without: values.without,
     peers: values.peers,
     full: values.scale === "full",
     rounds: whole("--rounds", values.rounds, 1, 100),
@@ -44,6 +47,7 @@ function parsed(args: readonly string[]) {
       args: [...args],
       options: {
         only: { type: "string", multiple: true, default: [] },
+        without: { type: "string", multiple: true, default: [] },
         peers: { type: "boolean", default: false },
         scale: { type: "string", default: "small" },
         rounds: { type: "string", default: "5" },

@@ -70,10 +70,12 @@ export function sectionOf(scenario: ScenarioReport, heading: string): string {
     .join("\n\n");
 }
 
-function remarksOf({ at, settings, elsewhere, notes }: ScenarioReport): string {
+function remarksOf({ at, seconds, settings, elsewhere, notes }: ScenarioReport): string {
   const { rounds, roundMs, commit, postgresql, versions } = settings;
   const peers = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
-  const parts = [`${at.slice(0, 16).replace("T", " ")} UTC, up to ${rounds} rounds of ${roundMs / 1_000} s`];
+  const parts = [
+    `${at.slice(0, 16).replace("T", " ")} UTC, up to ${rounds} rounds of ${roundMs / 1_000} s, ${seconds} s in all`,
+  ];
   parts.push([`commit ${commit}`, `PostgreSQL ${postgresql}`, ...peers].join(", "));
   if (elsewhere !== undefined) {
     const share = `${Math.round(elsewhere * 100)} % of the processors`;

@@ -7,6 +7,7 @@ describe("the options of the bench", () => {
   it("are all that runs together, on a small scale, in five rounds, unless told otherwise", () => {
     expect(readOptions([], scenarios)).toEqual({
       only: [],
+      without: [],
       peers: false,
       full: false,
       rounds: 5,
@@ -29,6 +30,7 @@ describe("the options of the bench", () => {
 
   it.each([
     [["--only", "weather"], "There is no scenario weather; there are heartbeats, news."],
+    [["--without", "weather"], "There is no scenario weather; there are heartbeats, news."],
     [["--scale", "huge"], "The scale is small or full, not huge."],
     [["--rounds", "0"], "--rounds is a whole number from 1 to 100, not 0."],
     [["--seconds", "soon"], "--seconds is a number from 0.5 to 600, not soon."],
