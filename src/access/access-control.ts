@@ -4,8 +4,7 @@ import type { Authenticate } from "../domain/principal.ts";
 import { AccessError } from "./access-error.ts";
 import { authenticateNobody, createAuthenticator } from "./authenticator.ts";
 import { readCertificatePrincipals } from "./certificate-principals.ts";
-import { keysAt, parseKeys } from "./jwks.ts";
-import { JwtCheck } from "./jwt-check.ts";
+import type { JwtCheck } from "./jwt-check.ts";
 import { TokenCheck, type TokenCheckOptions } from "./token-check.ts";
 
 /** Who is let in. */
@@ -46,20 +45,27 @@ export async function createAccessControl(
     return { authenticate: authenticateNobody, start: () => undefined, close: () => Promise.resolve() };
   }
   const { jwt, certificatePrincipals, trustMs } = options;
-  if (jwt?.jwks.protocol === "file:") await checkKeyFile(jwt.jwks);
   const certificates =
     certificatePrincipals === undefined ? new Map() : await readCertificatePrincipals(certificatePrincipals);
+  const jwtCheck = jwt === undefined ? undefined : await createJwtCheck(jwt, log);
   const tokens = new TokenCheck({ database, log, ...(trustMs === undefined ? {} : { trustMs }) });
   const authenticate = createAuthenticator({
     tokens,
-    jwt: jwt === undefined ? undefined : new JwtCheck({ ...jwt, keys: keysAt(jwt.jwks), log }),
+    jwt: jwtCheck,
     certificates,
   });
   return { authenticate, start: () => tokens.start(), close: () => tokens.close() };
 }
 
+/** What checks them is loaded where they are taken: most who start a service take none. */
+async function createJwtCheck(options: JwtOptions, log: TokenCheckOptions["log"]): Promise<JwtCheck> {
+  const [{ JwtCheck }, { keysAt, parseKeys }] = await Promise.all([import("./jwt-check.ts"), import("./jwks.ts")]);
+  if (options.jwks.protocol === "file:") await checkKeyFile(options.jwks, parseKeys);
+  return new JwtCheck({ ...options, keys: keysAt(options.jwks), log });
+}
+
 /** At the start, since later nobody but the log would be told. */
-async function checkKeyFile(file: URL): Promise<void> {
+async function checkKeyFile(file: URL, parseKeys: (text: string) => object): Promise<void> {
   try {
     parseKeys(await readFile(file, "utf8"));
   } catch (error) {

@@ -1,11 +1,5 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { registerAgents } from "./commands/agents.ts";
-import { registerBeat } from "./commands/beat.ts";
-import { registerCompletion } from "./commands/completion.ts";
-import { registerFleet } from "./commands/fleet.ts";
-import { registerSimulate } from "./commands/simulate.ts";
-import { registerUsers } from "./commands/users.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
 import type { Shell } from "./shell.ts";
@@ -13,16 +7,6 @@ import { printable } from "./terminal/printable.ts";
 
 /** Adds a command, or several, to the program. */
 export type Registration = (shell: Shell) => void;
-
-/** The commands that need nothing but a service to ask, in the order of `--help`. */
-export const SERVICE_COMMANDS: readonly Registration[] = [
-  registerUsers,
-  registerAgents,
-  registerFleet,
-  registerBeat,
-  registerSimulate,
-  registerCompletion,
-];
 
 const WIDEST_HELP = 120;
 

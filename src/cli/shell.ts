@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { addConnectionOptions, type ConnectionFlags } from "./connection/connection.ts";
 import { type Session, withService } from "./connection/session.ts";
+import { addExamples } from "./examples.ts";
 import type { Host } from "./host.ts";
 import { addOutputOption, type OutputFlags } from "./records/output.ts";
 
@@ -10,11 +11,6 @@ export interface Shell {
   readonly host: Host;
   /** Tells the exit code when a command is done. */
   ends(exitCode: number): void;
-}
-
-/** Lines for `--help` that work as they stand, given the defaults. */
-export function addExamples(command: Command, examples: readonly string[]): Command {
-  return command.addHelpText("after", `\nExamples:\n${examples.map((line) => `  ${line}\n`).join("")}`);
 }
 
 /**

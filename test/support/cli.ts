@@ -1,6 +1,7 @@
 import { PassThrough, Writable } from "node:stream";
 import type { Host, StopSignal } from "../../src/cli/host.ts";
-import { runProgram, SERVICE_COMMANDS } from "../../src/cli/program.ts";
+import { runProgram } from "../../src/cli/program.ts";
+import { SERVICE_COMMANDS } from "../../src/cli/service-commands.ts";
 
 export interface CliResult {
   readonly code: number;

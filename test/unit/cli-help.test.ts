@@ -5,7 +5,8 @@ import { describe, expect, test } from "vitest";
 import { registerMigrate, registerServe, registerTokens } from "../../src/cli/commands/server.ts";
 import { allCommands, type CommandNode, commandTree } from "../../src/cli/completion/command-tree.ts";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
-import { runProgram, SERVICE_COMMANDS } from "../../src/cli/program.ts";
+import { runProgram } from "../../src/cli/program.ts";
+import { SERVICE_COMMANDS } from "../../src/cli/service-commands.ts";
 import { runCli } from "../support/cli.ts";
 import { checkout } from "../support/program.ts";
 

@@ -4,8 +4,9 @@ import { bashScript } from "../completion/bash.ts";
 import { commandTree } from "../completion/command-tree.ts";
 import { fishScript } from "../completion/fish.ts";
 import { zshScript } from "../completion/zsh.ts";
+import { addExamples } from "../examples.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { addExamples, type Shell } from "../shell.ts";
+import type { Shell } from "../shell.ts";
 import { Printer } from "../terminal/printer.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;

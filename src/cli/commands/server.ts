@@ -3,7 +3,8 @@ import { SETTINGS, type Setting } from "../../config/config.ts";
 import { ROLES } from "../../domain/principal.ts";
 import { repeatedText } from "../arguments.ts";
 import type { Flags } from "../command.ts";
-import { addExamples, type Shell } from "../shell.ts";
+import { addExamples } from "../examples.ts";
+import type { Shell } from "../shell.ts";
 import type { IssueWords } from "../tokens.ts";
 
 // The server is loaded when it is to run: whoever only asks a service need not wait for it.
