@@ -25,6 +25,7 @@ import { DEFAULT_DOOR_LIMITS } from "./rpc/doors/limits.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budget.ts";
 import { createServices } from "./rpc/doors/services.ts";
 import { createTls, type Tls } from "./rpc/doors/tls.ts";
+import { Turns } from "./rpc/doors/turns.ts";
 import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
@@ -230,6 +231,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_DOOR_LIMITS.requestMs });
+  const turns = new Turns();
   const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
   return {
     database,
@@ -256,7 +258,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     health,
     pipeline,
     tls,
-    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget }),
+    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, turns }),
     connectDoor: createConnectDoor({
       services,
       log,
@@ -267,6 +269,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       gate,
       tls,
       budget,
+      turns,
     }),
     stopping,
   };

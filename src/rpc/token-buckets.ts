@@ -38,21 +38,31 @@ export class TokenBuckets {
 
   /** Takes a token. 0 if there was one; else how long it takes until there is, in whole milliseconds, at least 1. */
   take(key: string): number {
-    const now = this.#now();
-    const known = this.#buckets.get(key);
-    const tokens =
-      known === undefined ? this.#burst : Math.min(this.#burst, known.tokens + (now - known.filledAt) * this.#perMs);
+    const tokens = this.#tokens(key);
     const taken = tokens >= ALMOST_ONE;
-    const left = taken ? Math.max(0, tokens - 1) : tokens;
-    if (known !== undefined) this.#buckets.delete(key);
-    this.#buckets.set(key, { tokens: left, filledAt: now });
-    if (this.#buckets.size > this.#maxKeys) {
-      for (const oldest of this.#buckets.keys()) {
-        this.#buckets.delete(oldest);
-        break;
-      }
-    }
+    this.#put(key, taken ? Math.max(0, tokens - 1) : tokens);
     return taken ? 0 : Math.max(1, Math.ceil((ALMOST_ONE - tokens) / this.#perMs));
+  }
+
+  /** Takes tokens that may not be there yet, and then have to come back before there is one again; no more than a bucket holds. */
+  charge(key: string, count: number): void {
+    this.#put(key, Math.max(-this.#burst, this.#tokens(key) - count));
+  }
+
+  #tokens(key: string): number {
+    const known = this.#buckets.get(key);
+    if (known === undefined) return this.#burst;
+    return Math.min(this.#burst, known.tokens + (this.#now() - known.filledAt) * this.#perMs);
+  }
+
+  #put(key: string, tokens: number): void {
+    this.#buckets.delete(key);
+    this.#buckets.set(key, { tokens, filledAt: this.#now() });
+    if (this.#buckets.size <= this.#maxKeys) return;
+    for (const oldest of this.#buckets.keys()) {
+      this.#buckets.delete(oldest);
+      break;
+    }
   }
 
   /** How many keys are remembered. */

@@ -16,6 +16,18 @@ describe("token buckets", () => {
     expect([1, 2, 3, 4].map(() => buckets.take("a") > 0)).toEqual([false, false, false, true]);
   });
 
+  test("can be charged for more than is left, up to as much as a burst", () => {
+    let now = 0;
+    const buckets = new TokenBuckets({ perSecond: 10, burst: 20, now: () => now });
+    buckets.charge("a", 15);
+    expect(Array.from({ length: 6 }, () => buckets.take("a") === 0)).toEqual([true, true, true, true, true, false]);
+    buckets.charge("a", 1_000);
+    now = 2_000;
+    expect(buckets.take("a")).toBe(100);
+    now = 2_100;
+    expect(buckets.take("a")).toBe(0);
+  });
+
   test("forget who came least lately, and so stay few", () => {
     const buckets = new TokenBuckets({ perSecond: 1, burst: 1, maxKeys: 2, now: () => 0 });
     buckets.take("a");

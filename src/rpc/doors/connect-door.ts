@@ -4,6 +4,7 @@ import {
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
@@ -16,15 +17,17 @@ import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
-import { DEFAULT_DOOR_LIMITS, type DoorLimits, resetBudget } from "./limits.ts";
+import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { NewStreams } from "./new-streams.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
 import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
 import type { Tls } from "./tls.ts";
+import { Turns } from "./turns.ts";
 
 export interface ConnectDoorLimits extends DoorLimits {
   /** How long a new connection may keep silent before it shows its protocol, in milliseconds. Default 5 s. */
@@ -59,6 +62,8 @@ export interface ConnectDoorOptions {
   readonly limits?: Partial<ConnectDoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** In which calls begin; the door's own unless given. */
+  readonly turns?: Turns;
 }
 
 const DEFAULT_LIMITS: ConnectDoorLimits = {
@@ -68,6 +73,9 @@ const DEFAULT_LIMITS: ConnectDoorLimits = {
   wholeRequestMs: 30_000,
   keepAliveMs: 65_000,
 };
+
+/** What comes with the preface of HTTP/2 at most, usually: settings, and a call. More is taken one connection a turn. */
+const USUAL_GREETING_BYTES = 4_096;
 
 /**
  * The Connect door: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 on one port; and
@@ -86,6 +94,8 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
   const calls = createConnectCalls(options.services, log, limits, peers, budget);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const turns = options.turns ?? new Turns();
+  const newStreams = new NewStreams(turns, sessions, options.gate);
   const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();
   let draining = false;
@@ -111,20 +121,28 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     },
     (req: IncomingMessage, res: ServerResponse) => {
       http1Errors.answering(res);
-      serve(req, res);
+      req.on("error", () => undefined);
+      turns.wait(req.socket, () => {
+        if (req.destroyed || res.destroyed) return false;
+        serve(req, res);
+        return true;
+      });
     },
   );
   http1.on("clientError", http1Errors.onClientError);
   // Node starts the clock of these timeouts when the server begins to listen, and this one gets its sockets from us.
   http1.emit("listening");
 
-  const http2 = createHttp2Server(
-    {
-      maxSessionMemory: limits.maxSessionMemoryMb,
-      settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
-      ...resetBudget(limits),
-    },
-    (req: Http2ServerRequest, res: Http2ServerResponse) => serve(req, res),
+  const http2 = createHttp2Server(http2Options(limits), (req: Http2ServerRequest, res: Http2ServerResponse) =>
+    serve(req, res),
+  );
+  // Node makes a request of a stream, which costs, in its own listener: not before the stream's turn.
+  const serveStream = http2.listeners("stream");
+  http2.removeAllListeners("stream");
+  http2.on("stream", (stream: ServerHttp2Stream, ...rest: unknown[]) =>
+    newStreams.take(stream, () => {
+      for (const listener of serveStream) Reflect.apply(listener, http2, [stream, ...rest]);
+    }),
   );
   http2.on("session", (session: ServerHttp2Session) => {
     peers.add(session, session.socket);
@@ -136,10 +154,13 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     peers.add(socket, socket);
     http1.emit("connection", socket);
   };
+  // Node reads all that came with the preface at once, and can be stopped only behind it.
+  const greetings = new Turns(1);
   const serveHttp2 = (socket: Socket): void => {
     // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
     socket.allowHalfOpen = false;
-    http2.emit("connection", socket);
+    if (socket.readableLength <= USUAL_GREETING_BYTES) http2.emit("connection", socket);
+    else greetings.wait(socket, () => !socket.destroyed && http2.emit("connection", socket));
   };
   const secure = options.tls?.acceptor({
     alpn: ["h2", "http/1.1"],

@@ -21,9 +21,17 @@ export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = { maxConnections: 50_
 export interface ConnectionGate {
   /** Counts a connection until it closes. False for one too many, which is closed at once: there is nobody to tell why. */
   admit(socket: Socket): boolean;
+  /** A connection from this address had to be cut: it counts as many, so that who comes again soon has to wait. */
+  charge(address: string): void;
   readonly open: number;
   readonly refused: number;
 }
+
+/**
+ * As how many connections one counts that had to be cut. With the limits above ten can be cut at once, and then five a second,
+ * each of which cost 20 ms or so.
+ */
+const COST_OF_CUT = 100;
 
 /** At most one line in this time says that connections are refused. */
 const WARN_EVERY_MS = 60_000;
@@ -61,6 +69,7 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
       });
       return true;
     },
+    charge: (address) => buckets.charge(networkOf(address), COST_OF_CUT),
     get open() {
       return open;
     },

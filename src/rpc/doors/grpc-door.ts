@@ -10,12 +10,14 @@ import { createGrpcBridge } from "./grpc-bridge.ts";
 import { createGrpcJsServer } from "./grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
-import { DEFAULT_DOOR_LIMITS, type DoorLimits, MAX_MESSAGE_BYTES, MAX_TIMER_MS, resetBudget } from "./limits.ts";
+import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options, MAX_MESSAGE_BYTES, MAX_TIMER_MS } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
 import type { Tls } from "./tls.ts";
+import { Turns } from "./turns.ts";
 
 export interface GrpcDoorOptions {
   /** As the pipeline wrapped them. */
@@ -28,6 +30,8 @@ export interface GrpcDoorOptions {
   readonly limits?: Partial<DoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** In which calls begin; the door's own unless given. */
+  readonly turns?: Turns;
 }
 
 /** How long a status has to leave before its stream is reset, in milliseconds. */
@@ -44,6 +48,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   );
   const peers = new Peers();
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const newStreams = new NewStreams(options.turns ?? new Turns(), sessions, gate);
   const sockets = new Set<Socket>();
 
   // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
@@ -81,15 +86,11 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": -1,
-      "grpc-node.max_session_memory": limits.maxSessionMemoryMb,
       // Its bookkeeping costs every message, and metrics are counted in the pipeline.
       "grpc.enable_channelz": 0,
       interceptors: [explain],
     },
-    {
-      settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
-      ...resetBudget(limits),
-    },
+    http2Options(limits),
   );
   bridge.register(grpc.server);
 
@@ -98,19 +99,24 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     sessions.add(session);
   });
   grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
-  grpc.http2Server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
-    stream.on("error", () => undefined);
+  grpc.http2Server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) =>
+    newStreams.take(stream, () => serve(stream, headers, flags)),
+  );
+
+  function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number): void {
     if (!speaksGrpc(stream, headers["content-type"])) return;
     const refusal = unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers);
-    if (refusal !== undefined) return respondStatus(stream, errorStatus(refusal));
+    if (refusal !== undefined) {
+      respondStatus(stream, errorStatus(refusal));
+      return;
+    }
     openingStream = stream;
     try {
       grpc.serveStream(stream, headers, flags);
     } finally {
       openingStream = undefined;
     }
-    return undefined;
-  });
+  }
 
   const secure = tls?.acceptor({
     alpn: ["h2"],

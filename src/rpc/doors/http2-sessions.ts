@@ -1,4 +1,4 @@
-import { constants, type ServerHttp2Session } from "node:http2";
+import { constants, type Http2Session, type ServerHttp2Session } from "node:http2";
 import { setTimeout as delay } from "node:timers/promises";
 import { TokenBuckets } from "../token-buckets.ts";
 
@@ -6,6 +6,8 @@ import { TokenBuckets } from "../token-buckets.ts";
 export interface Http2Sessions {
   add(session: ServerHttp2Session): void;
   readonly size: number;
+  /** Asks one client to open its further streams on another connection; those that are open go on. May be repeated. */
+  retire(session: Http2Session): void;
   /** Asks every client to open no more streams here. Resolves when all connections are closed. */
   drain(): Promise<void>;
   /** Ends every connection with all its streams, at once, and stops pinging. */
@@ -28,6 +30,7 @@ const CONTROL_FRAMES = { perSecond: 100, burst: 1_000 };
 export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
   const sessions = new Set<ServerHttp2Session>();
   const unanswered = new WeakSet<ServerHttp2Session>();
+  const retired = new WeakSet<Http2Session>();
   let emptied: (() => void) | undefined;
 
   const sweep = setInterval(() => {
@@ -65,6 +68,12 @@ export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
     },
     get size() {
       return sessions.size;
+    },
+    retire: (session) => {
+      if (retired.has(session) || session.destroyed) return;
+      retired.add(session);
+      session.goaway(constants.NGHTTP2_NO_ERROR, LAST_STREAM_ID);
+      setTimeout(() => session.close(), GOAWAY_NOTICE_MS).unref();
     },
     drain: async () => {
       for (const session of sessions) {

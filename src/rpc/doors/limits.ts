@@ -12,14 +12,6 @@ export interface DoorLimits {
    * connection can cost. Default 4096.
    */
   readonly maxConcurrentStreams: number;
-  /**
-   * Megabytes that Node may believe to hold for one HTTP/2 connection before it refuses new streams on it. Its default of 10
-   * is met by 9 700 idle streams; and its account of a connection can grow beyond what is held: after tens of thousands of
-   * calls, many of them cancelled or broken, a connection at 128 was refused every new stream for good
-   * (`ENHANCE_YOUR_CALM`), while the process held no more than before. What it is meant to bound is bounded elsewhere: streams,
-   * headers, unfinished messages, what is written ahead. So it is out of reach. Default 1 000 000.
-   */
-  readonly maxSessionMemoryMb: number;
   /** Bytes of headers in a call. Default 16 KiB, what Node allows in HTTP/1.1. */
   readonly maxHeaderBytes: number;
   /**
@@ -42,7 +34,6 @@ export interface DoorLimits {
 
 export const DEFAULT_DOOR_LIMITS: DoorLimits = {
   maxConcurrentStreams: 4_096,
-  maxSessionMemoryMb: 1_000_000,
   maxHeaderBytes: 16_384,
   pingIntervalMs: 30_000,
   handshakeMs: 10_000,
@@ -51,16 +42,29 @@ export const DEFAULT_DOOR_LIMITS: DoorLimits = {
   lingerMs: 10_000,
 };
 
-/**
- * nghttp2 allows 1 000 stream resets and 33 more a second, then ends the connection with all its streams: a claw that
- * cancels 1 500 watches at once would take the others with it. Twice the streams that can be open lets
- * every stream be cancelled, and opened and cancelled again; refilled in 16 s, it ends a client that does nothing but reset
- * within a second or two of what one core can take.
- */
-export function resetBudget(limits: DoorLimits): { streamResetBurst: number; streamResetRate: number } {
+/** As much as Node takes: out of reach. */
+const MAX_UINT32 = 4_294_967_295;
+
+/** What Node's HTTP/2 servers of both doors are told. */
+export function http2Options({ maxConcurrentStreams, maxHeaderBytes }: DoorLimits) {
   return {
-    streamResetBurst: 2 * limits.maxConcurrentStreams,
-    streamResetRate: Math.ceil(limits.maxConcurrentStreams / 8),
+    settings: { maxConcurrentStreams, maxHeaderListSize: maxHeaderBytes },
+    // nghttp2 allows 1 000 stream resets and 33 more a second, then ends the connection with all its streams: a claw that
+    // cancels 1 500 watches at once would take the others with it. Twice the streams that can be open lets every stream be
+    // cancelled, and opened and cancelled again; refilled in 16 s. Those who reset before they are heard are cut sooner.
+    streamResetBurst: 2 * maxConcurrentStreams,
+    streamResetRate: Math.ceil(maxConcurrentStreams / 8),
+    // Three counts of Node's go up for as long as a connection lives, so that in the end it would cut clients that did
+    // nothing wrong. What they are to bound is bounded by what refills: nghttp2's limits of resets and of frames that are
+    // wrong, the door's of headers, unfinished messages and what is written ahead.
+    //
+    // Bytes, in megabytes, that a connection is thought to hold. What waits to be sent when its stream is reset is freed
+    // and never taken off: each cancelled watch adds what its client had not read.
+    maxSessionMemory: MAX_UINT32,
+    // Requests that were malformed, each of which was refused by itself.
+    maxSessionInvalidFrames: MAX_UINT32,
+    // Streams in a row that Node had no place for yet, as where those that were cancelled have not been cleared away.
+    maxSessionRejectedStreams: MAX_UINT32,
   };
 }
 
