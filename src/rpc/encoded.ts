@@ -1,4 +1,5 @@
 import { create, type DescMessage, isMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { writeUsualAcknowledgement } from "./codec/heartbeat-response.ts";
 
@@ -24,4 +25,23 @@ export function encoded<Desc extends DescMessage>(desc: Desc, message: MessageIn
   }
   const bytes = toBinary(desc, create(desc, message));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/**
+ * What becomes the same bytes when somebody else encodes it: for that alone, it has none of the message's fields. Fields
+ * that an encoder does not know it writes as they came, so the first tag and all that follows make one of them.
+ */
+export function asEncoded<Desc extends DescMessage>(
+  desc: Desc,
+  message: MessageInitShape<Desc>,
+): MessageInitShape<Desc> {
+  const parts = partsOf.get(message);
+  if (parts === undefined) return message;
+  const bytes = Buffer.concat(parts);
+  if (bytes.length === 0) return message;
+  const reader = new BinaryReader(bytes);
+  const [no, wireType] = reader.tag();
+  const standIn = create(desc);
+  standIn.$unknown = [{ no, wireType, data: bytes.subarray(reader.pos) }];
+  return standIn;
 }

@@ -1,4 +1,4 @@
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import {
   AgentChangeType,
@@ -8,7 +8,7 @@ import {
 import type { Agent, Transition } from "../../src/domain/agent.ts";
 import type { WatchedChange, WatchMessage } from "../../src/rpc/backend.ts";
 import { createWatchEncoder, MAX_WATCH_MESSAGE_BYTES } from "../../src/rpc/convert/watch.ts";
-import { encoded } from "../../src/rpc/encoded.ts";
+import { asEncoded, encoded } from "../../src/rpc/encoded.ts";
 
 /** As large as the contract lets it be: the widest numbers, the longest texts, four bytes a character. */
 const LONGEST_NAME = "🛟".repeat(128);
@@ -163,6 +163,9 @@ describe("watch messages", () => {
         const bytes = encoded(WatchAgentsResponseSchema, part);
         expect(fromBinary(WatchAgentsResponseSchema, bytes)).toEqual(part);
         expect(bytes.byteLength).toBeLessThanOrEqual(MAX_WATCH_MESSAGE_BYTES);
+        // For who encodes by itself.
+        const standIn = create(WatchAgentsResponseSchema, asEncoded(WatchAgentsResponseSchema, part));
+        expect(Buffer.from(toBinary(WatchAgentsResponseSchema, standIn))).toEqual(bytes);
       }
     }
   });

@@ -14,6 +14,7 @@ import { Refusal } from "../../domain/errors.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import { withExplainedInput } from "./explained-input.ts";
+import { withKeptEncodings } from "./kept-encodings.ts";
 import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
@@ -36,6 +37,10 @@ const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
 
 const BINARY_CONTENT_TYPE = /^application\/(grpc(-web)?(\+proto)?|connect\+proto|proto)\s*(;|$)/i;
 
+function isBinary(contentType: string | null): boolean {
+  return BINARY_CONTENT_TYPE.test(contentType ?? "");
+}
+
 export function createConnectCalls(
   services: readonly ServiceImplSpec[],
   log: Logger,
@@ -57,8 +62,8 @@ export function createConnectCalls(
   });
   const handlers = new Map<string, UniversalHandler>();
   for (const service of services) {
-    for (const handler of createUniversalServiceHandlers(withExplainedInput(service), protocols))
-      handlers.set(handler.requestPath, handler);
+    const served = withKeptEncodings(withExplainedInput(service), isBinary);
+    for (const handler of createUniversalServiceHandlers(served, protocols)) handlers.set(handler.requestPath, handler);
   }
 
   const sendOptions = {
@@ -92,7 +97,7 @@ export function createConnectCalls(
       budget,
     );
     // JSON is counted where it is read. By GET a message is no longer than headers may be.
-    if (BINARY_CONTENT_TYPE.test(contentType ?? "")) {
+    if (isBinary(contentType)) {
       request.body = wholeMessages(request.body, handler.method.input, {
         enveloped: !/^application\/proto/i.test(contentType ?? ""),
         compressed: request.header.get("content-encoding") === "gzip",
