@@ -51,13 +51,16 @@ export async function run(options: RunOptions): Promise<Outcome> {
   const random = new Random(seed);
   const limits = limitsOf(random);
   const silent = random.chance(0.3);
-  say(`seed ${seed}: ${JSON.stringify({ ...limits, notifications: silent ? "dropped" : "sent" })}`);
+  const slow = random.chance(0.6);
+  const [notifications, commits] = [silent ? "dropped" : "sent", slow ? "slow" : "quick"];
+  say(`seed ${seed}: ${JSON.stringify({ ...limits, notifications, commits })}`);
   await using stack = new AsyncDisposableStack();
   const cluster = stack.use(await Cluster.start());
   const replicas = Array.from({ length: options.replicas }, () => new Replica(cluster.url(), limits));
   stack.defer(async () => void (await Promise.all(replicas.map((replica) => replica.stop("SIGKILL")))));
   await migrated(cluster.url());
   if (silent) await dropNotifications(cluster);
+  if (slow) await slowCommits(cluster);
   await Promise.all(replicas.map((replica) => replica.start()));
   const elsewhere = await openTransactionElsewhere(cluster);
   stack.defer(() => elsewhere.end());
@@ -170,6 +173,20 @@ async function dropNotifications(cluster: Cluster): Promise<void> {
   await cluster.query(`CREATE SCHEMA silent;
     CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';
     ALTER DATABASE ${name} SET search_path = silent, public, pg_catalog;`);
+}
+
+/**
+ * Now and then a transaction that has its revisions takes long to commit: were they not in the order of commits, others
+ * would be seen before it, and it by nobody.
+ */
+async function slowCommits(cluster: Cluster): Promise<void> {
+  await cluster.query(`CREATE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF random() < 0.05 THEN PERFORM pg_sleep(random() * 0.1); END IF;
+      RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON agent_transitions DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hesitate()`);
 }
 
 /** What holds back `xmin` for the whole server, and must not hold back a watcher. */
