@@ -96,19 +96,22 @@ test.skipIf(why !== undefined)(
     await using scene = await startScene({ synchronous: true });
     const { pair, bases } = scene;
     const { histories, stop } = scene.watch();
-    for (const agentId of AGENTS) {
-      await answered(bases, "UserService/CreateUser", { username: agentId, agentId, clawIdentifier: "claw-b" });
-    }
     const beating = new AbortController();
-    // Each of them is well, and says so as often as it is asked to, whether or not anybody listens.
+    const there: string[] = [];
+    // Each of them is well, and says so as often as it is asked to, whether or not anybody listens. From the first on: on a
+    // busy machine a first lease may end before the last one is made.
     const beats = (async () => {
       while (!beating.signal.aborted) {
         const base = bases()[0] ?? "";
-        const request = { beats: AGENTS.map((agentId) => ({ agentId })), leaseTtl: "6s" };
-        await call(base, "AgentService/SendHeartbeat", request).catch(() => undefined);
-        await sleep(500);
+        const request = { beats: there.map((agentId) => ({ agentId })), leaseTtl: "6s" };
+        if (there.length > 0) await call(base, "AgentService/SendHeartbeat", request).catch(() => undefined);
+        await sleep(there.length < AGENTS.length ? 50 : 500);
       }
     })();
+    for (const agentId of AGENTS) {
+      await answered(bases, "UserService/CreateUser", { username: agentId, agentId, clawIdentifier: "claw-b" });
+      there.push(agentId);
+    }
     const stopWriting = scene.write();
     const acknowledged: bigint[] = [];
     const witness = (async () => {

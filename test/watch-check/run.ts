@@ -182,7 +182,10 @@ async function dropNotifications(cluster: Cluster): Promise<void> {
 async function slowCommits(cluster: Cluster): Promise<void> {
   await cluster.query(`CREATE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-      IF random() < 0.05 THEN PERFORM pg_sleep(random() * 0.1); END IF;
+      IF current_setting('check.thought', true) IS DISTINCT FROM 'yes' THEN
+        PERFORM set_config('check.thought', 'yes', true);
+        IF random() < 0.2 THEN PERFORM pg_sleep(random() * 0.2); END IF;
+      END IF;
       RETURN NULL;
     END $$;
     CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON agent_transitions DEFERRABLE INITIALLY DEFERRED
