@@ -21,6 +21,7 @@ import {
 } from "./rpc/doors/connection-gate.ts";
 import type { Door } from "./rpc/doors/door.ts";
 import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
+import { createHostCheck } from "./rpc/doors/host-check.ts";
 import { DEFAULT_DOOR_LIMITS } from "./rpc/doors/limits.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budget.ts";
 import { createServices } from "./rpc/doors/services.ts";
@@ -232,6 +233,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_DOOR_LIMITS.requestMs });
   const turns = new Turns();
+  const choice = options.access ?? { kind: "open" };
+  const hostCheck = choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined;
   const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
   return {
     database,
@@ -258,7 +261,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     health,
     pipeline,
     tls,
-    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, turns }),
+    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, turns, hostCheck }),
     connectDoor: createConnectDoor({
       services,
       log,
@@ -270,6 +273,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       tls,
       budget,
       turns,
+      hostCheck,
     }),
     stopping,
   };

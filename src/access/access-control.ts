@@ -9,7 +9,11 @@ import { TokenCheck, type TokenCheckOptions } from "./token-check.ts";
 
 /** Who is let in. */
 export type AccessOptions =
-  | { readonly kind: "open" }
+  | {
+      readonly kind: "open";
+      /** Names by which the doors may be called, besides those of this machine itself. Default: none. */
+      readonly allowedHosts?: readonly string[];
+    }
   | {
       readonly kind: "credentials";
       readonly jwt: JwtOptions | undefined;

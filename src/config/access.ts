@@ -1,4 +1,4 @@
-import { isIPv4 } from "node:net";
+import { isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
@@ -8,6 +8,7 @@ import {
   OWN_ROLE_NAMES,
   type RoleNames,
 } from "../domain/jwt-claims.ts";
+import { isLoopback } from "../domain/loopback.ts";
 import { ROLES, type Role } from "../domain/principal.ts";
 import { duration, type Facts, oneOf, type Setting } from "./setting.ts";
 import { type Address, formatAddress } from "./values.ts";
@@ -26,7 +27,11 @@ export interface JwtChoice {
 
 /** Who is let in: everybody, or who shows a credential. Tokens of our own always count. */
 export type AccessChoice =
-  | { readonly kind: "open" }
+  | {
+      readonly kind: "open";
+      /** Names by which the doors may be called, besides those of this machine itself; in lower case. */
+      readonly allowedHosts: readonly string[];
+    }
   | {
       readonly kind: "credentials";
       /** TLS ends before the doors, which speak cleartext to whatever does it. */
@@ -95,6 +100,17 @@ function parsePlace(given: string): URL | undefined {
   return url.protocol === "http:" && isLoopback(url.hostname.replace(/^\[|\]$/g, "")) ? url : undefined;
 }
 
+/** Names or literal addresses, without ports; IPv6 in brackets or not. */
+function parseHosts(given: string): readonly string[] | undefined {
+  const hosts = given.split(",").map((host) =>
+    host
+      .trim()
+      .toLowerCase()
+      .replace(/^\[(.*)\]$/, "$1"),
+  );
+  return hosts.every((host) => /^[\p{L}\p{N}_.-]+$/u.test(host) || isIPv6(host)) ? hosts : undefined;
+}
+
 export const ACCESS_SETTINGS = {
   auth: oneOf(
     {
@@ -107,6 +123,18 @@ export const ACCESS_SETTINGS = {
     },
     ["none", "required"],
   ),
+  allowedHosts: {
+    env: "HARBORFORGE_ALLOWED_HOSTS",
+    flag: "allowed-hosts",
+    placeholder: "<list>",
+    description:
+      "where nobody shows a credential: names in Host and Origin by which the doors may be called, besides localhost",
+    defaultText: "none",
+    fallback: undefined,
+    allowed: "a list of names, separated by commas, without ports and wildcards",
+    secret: false,
+    parse: parseHosts,
+  } satisfies Setting<readonly string[] | undefined>,
   tlsInFront: oneOf(
     {
       env: "HARBORFORGE_TLS_IN_FRONT",
@@ -213,6 +241,7 @@ export const ACCESS_SETTINGS = {
 /** The values of the settings above, as they were read. */
 export interface AccessValues {
   readonly auth: "none" | "required";
+  readonly allowedHosts: readonly string[] | undefined;
   readonly tlsInFront: "no" | "yes";
   readonly jwks: URL | undefined;
   readonly issuer: string | undefined;
@@ -243,7 +272,11 @@ export function accessOf(values: AccessValues, wrong: Wrong): AccessChoice {
   if (auth === "none") {
     if (set !== undefined)
       wrong(set.name, `${set.name} is set, but nobody has to show a credential: set HARBORFORGE_AUTH=required.`);
-    return { kind: "open" };
+    return { kind: "open", allowedHosts: values.allowedHosts ?? [] };
+  }
+  if (values.allowedHosts !== undefined) {
+    const { env } = ACCESS_SETTINGS.allowedHosts;
+    wrong(env, `${env} is set, but with HARBORFORGE_AUTH=required nobody's Host is looked at: leave it out.`);
   }
   let jwt: JwtChoice | undefined;
   if (jwks !== undefined && issuer !== undefined && audience !== undefined) {
@@ -299,13 +332,4 @@ export function unasked(access: AccessChoice, clientCert: "none" | "optional" | 
     env,
     `${env} is set, but no client is asked for a certificate: set HARBORFORGE_TLS_CLIENT_CERT to optional or required.`,
   );
-}
-
-/** By its name or number alone: no resolver is asked who might say something else tomorrow. */
-export function isLoopback(host: string): boolean {
-  const name = host.toLowerCase().replace(/\.$/, "");
-  if (isIPv4(name)) return name.startsWith("127.");
-  const [, mapped] = /^::ffff:([\d.]+)$/.exec(name) ?? [];
-  if (mapped !== undefined) return isLoopback(mapped);
-  return name === "::1" || name === "0:0:0:0:0:0:0:1" || name === "localhost";
 }

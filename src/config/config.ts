@@ -412,6 +412,7 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
   const logFormat = read("logFormat", SETTINGS.logFormat);
   const accessValues = {
     auth: read("auth", SETTINGS.auth),
+    allowedHosts: read("allowedHosts", SETTINGS.allowedHosts),
     tlsInFront: read("tlsInFront", SETTINGS.tlsInFront),
     jwks: read("jwtJwks", SETTINGS.jwtJwks),
     issuer: read("jwtIssuer", SETTINGS.jwtIssuer),

@@ -180,7 +180,7 @@ describe("the configuration", () => {
       requestsPerSecond: 20_000,
       streamsPerCaller: 100_000,
       reflection: true,
-      access: { kind: "open" },
+      access: { kind: "open", allowedHosts: [] },
       logLevel: "info",
       logFormat: "json",
       drainGraceMs: 10_000,
@@ -399,7 +399,7 @@ describe("where others can reach a door", () => {
     "[0:0:0:0:0:0:0:1]:1",
     "[::ffff:127.0.0.1]:1",
   ])("%s is of this machine alone, and open", (address) => {
-    expect(load({ HARBORFORGE_HTTP_ADDRESS: address }).access).toEqual({ kind: "open" });
+    expect(load({ HARBORFORGE_HTTP_ADDRESS: address }).access).toEqual({ kind: "open", allowedHosts: [] });
   });
 
   it.each([
@@ -431,6 +431,18 @@ describe("where others can reach a door", () => {
 
   it("that TLS ends in front opens nothing", () => {
     expect(message({ ...everywhere, HARBORFORGE_TLS_IN_FRONT: "yes" })).toContain("set HARBORFORGE_AUTH=required");
+  });
+
+  it("may be called by names that are allowed, where nobody shows a credential", () => {
+    const hosts = (text: string) => load({ HARBORFORGE_ALLOWED_HOSTS: text }).access;
+    expect(hosts("Agents.test, other ,[::2]")).toEqual({
+      kind: "open",
+      allowedHosts: ["agents.test", "other", "::2"],
+    });
+    for (const wrong of ["*", "*.test", "a:80", "http://a", "a b", "a,,b"]) {
+      expect(message({ HARBORFORGE_ALLOWED_HOSTS: wrong })).toContain("without ports and wildcards");
+    }
+    expect(message({ HARBORFORGE_AUTH: "required", HARBORFORGE_ALLOWED_HOSTS: "a" })).toContain("leave it out");
   });
 });
 
@@ -488,6 +500,7 @@ describe("the table of settings", () => {
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
       "HARBORFORGE_DRAIN_GRACE 10s",
       "HARBORFORGE_AUTH none",
+      "HARBORFORGE_ALLOWED_HOSTS none",
       "HARBORFORGE_TLS_IN_FRONT no",
       "HARBORFORGE_JWT_JWKS none: they are not taken",
       "HARBORFORGE_JWT_ISSUER none",

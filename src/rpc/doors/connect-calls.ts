@@ -28,6 +28,8 @@ import { wholeMessages } from "./whole-messages.ts";
 export interface ConnectCalls {
   /** Serves a request if it is a call. False for what is none, which is then still unanswered. */
   serve(req: NodeRequest, res: NodeResponse): boolean;
+  /** Answers a request, whatever it asks for, with a refusal. */
+  refuse(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
 }
 
 /** Smaller responses are sent as they are: compressing costs more than their bytes. */
@@ -116,6 +118,10 @@ export function createConnectCalls(
   }
 
   return {
+    refuse: (req, res, refusal) => {
+      req.resume();
+      answer(res, refuseCall(contentTypeOf(req), fromRefusal(refusal)));
+    },
     serve: (req, res) => {
       const path = (req.url ?? "").split("?", 1)[0] ?? "";
       const handler = handlers.get(path);

@@ -15,6 +15,7 @@ import { peerKey } from "../call-values.ts";
 import { createConnectCalls } from "./connect-calls.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
+import type { HostCheck } from "./host-check.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options } from "./limits.ts";
@@ -64,6 +65,8 @@ export interface ConnectDoorOptions {
   readonly budget?: ReceiveBudget;
   /** In which calls begin; the door's own unless given. */
   readonly turns?: Turns;
+  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  readonly hostCheck?: HostCheck | undefined;
 }
 
 const DEFAULT_LIMITS: ConnectDoorLimits = {
@@ -107,7 +110,9 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
     // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
     if (draining && stream === undefined) res.setHeader("connection", "close");
-    if (!calls.serve(req, res)) pages.serve(req, res);
+    const stranger = options.hostCheck?.(req.headers);
+    if (stranger !== undefined) calls.refuse(req, res, stranger);
+    else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 
   const http1 = createHttp1Server(

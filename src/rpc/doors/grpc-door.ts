@@ -3,12 +3,13 @@ import { createServer, type Socket } from "node:net";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
-import { fromLibrary } from "../errors.ts";
+import { fromLibrary, fromRefusal } from "../errors.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createGrpcBridge } from "./grpc-bridge.ts";
 import { createGrpcJsServer } from "./grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
+import type { HostCheck } from "./host-check.ts";
 import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options, MAX_MESSAGE_BYTES, MAX_TIMER_MS } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
@@ -32,6 +33,8 @@ export interface GrpcDoorOptions {
   readonly budget?: ReceiveBudget;
   /** In which calls begin; the door's own unless given. */
   readonly turns?: Turns;
+  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  readonly hostCheck?: HostCheck | undefined;
 }
 
 /** How long a status has to leave before its stream is reset, in milliseconds. */
@@ -105,7 +108,11 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
 
   function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number): void {
     if (!speaksGrpc(stream, headers["content-type"])) return;
-    const refusal = unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers);
+    const stranger = options.hostCheck?.(headers);
+    const refusal =
+      stranger === undefined
+        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers))
+        : fromRefusal(stranger);
     if (refusal !== undefined) {
       respondStatus(stream, errorStatus(refusal));
       return;
