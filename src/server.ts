@@ -30,7 +30,7 @@ import { Turns } from "./rpc/doors/turns.ts";
 import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
-import { createTokenDirectory } from "./storage/api-tokens.ts";
+import { createTokenDirectory, sweepTokens } from "./storage/api-tokens.ts";
 import { Committer } from "./storage/committer.ts";
 import { type Database, openDatabase } from "./storage/database.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
@@ -77,7 +77,7 @@ const RECONNECT_SHARE = 0.5;
 /** How long streams that did not go elsewhere have to be told of what was written for them. */
 const FINISH_MS = 1_000;
 const POLL_MS = 20;
-/** Answers of requests are kept for 24 h; how soon after that they go matters little. */
+/** Answers of requests are kept for 24 h, tokens for 90 days after their end; how soon after that they go matters little. */
 const SWEEP_MS = 3_600_000;
 /** How often a partition of the log is looked for that may go. */
 const RETENTION_MS = 60_000;
@@ -243,11 +243,12 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     liveness,
     probe,
     sweep: new Chore({
-      name: "sweep old request ids",
+      name: "sweep old request ids and tokens",
       everyMs: SWEEP_MS,
       log,
       run: async () => {
         await sweepRequestIds(database);
+        await sweepTokens(database);
       },
     }),
     retention,

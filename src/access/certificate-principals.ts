@@ -75,12 +75,19 @@ function isName(value: unknown): value is string {
   return typeof value === "string" && value !== "" && Array.from(value).length <= 128 && !/\p{Cc}/u.test(value);
 }
 
-/** Whom the other end of a connection is; URI names, which are workloads' own, come before names of hosts. */
+const SPIFFE = /^spiffe:/i;
+
+/**
+ * Whom the other end of a connection is; URI names, which are workloads' own, come before names of hosts. Nobody, where a workload
+ * has more URIs than its own: SPIFFE allows exactly one in a certificate (X.509-SVID, 2), so that nobody can be two.
+ */
 export function principalOfPeer(
   principals: CertificatePrincipals,
   peer: Pick<NonNullable<Credentials["peer"]>, "uris" | "dnsNames"> | undefined,
 ): Principal | undefined {
-  for (const uri of peer?.uris ?? []) {
+  const uris = peer?.uris ?? [];
+  if (uris.length > 1 && uris.some((uri) => SPIFFE.test(uri))) return undefined;
+  for (const uri of uris) {
     const found = principals.get(`uri:${uri}`);
     if (found !== undefined) return found;
   }

@@ -9,6 +9,9 @@ export const SHORTEST_TOKEN_LIFETIME_MS = 1_000;
 export const LONGEST_TOKEN_LIFETIME_MS = 366 * 24 * 3_600_000;
 export const DEFAULT_TOKEN_LIFETIME_MS = 90 * 24 * 3_600_000;
 
+/** How long a token is listed after it was revoked, or else has expired. */
+export const TOKEN_RETENTION_MS = 90 * 24 * 3_600_000;
+
 /** A token that this service issued, without its secret. */
 export interface ApiToken {
   readonly id: bigint;

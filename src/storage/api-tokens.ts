@@ -5,6 +5,7 @@ import {
   type MintedToken,
   MOST_LIVE_TOKENS,
   type NewToken,
+  TOKEN_RETENTION_MS,
   type TokenDirectory,
 } from "../domain/api-token.ts";
 import { Refusal } from "../domain/errors.ts";
@@ -13,8 +14,13 @@ import { changing, reading } from "./attempts.ts";
 import type { Database } from "./database.ts";
 import { ApiToken } from "./models/api-token.ts";
 import { pageOf } from "./page.ts";
+import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";
 import { claimRequest } from "./request-answers.ts";
+
+const SWEEP_TOKENS = namedQuery("sweep-tokens");
+/** One statement's share: some milliseconds, and no lock that anybody waits for. */
+const SWEEP_BATCH = 1_000;
 
 /** The tokens of the database. `mint` makes new ones. */
 export function createTokenDirectory(database: Pick<Database, "knex">, mint: () => MintedToken): TokenDirectory {
@@ -99,6 +105,16 @@ export function createTokenDirectory(database: Pick<Database, "knex">, mint: () 
       });
     },
   };
+}
+
+/** Forgets the tokens that ended longer ago than they are listed, in small batches. Returns how many they were. */
+export async function sweepTokens(database: Pick<Database, "feed">): Promise<number> {
+  let swept = 0;
+  for (;;) {
+    const { rowCount } = await database.feed.query({ ...SWEEP_TOKENS, values: [SWEEP_BATCH, TOKEN_RETENTION_MS] });
+    swept += rowCount ?? 0;
+    if ((rowCount ?? 0) < SWEEP_BATCH) return swept;
+  }
 }
 
 /** Held until the commit. */

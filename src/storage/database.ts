@@ -75,6 +75,8 @@ export function openDatabase(options: DatabaseOptions): Database {
       options: [
         "timezone=UTC",
         "jit=off",
+        // Whoever waited for a row has to see what its holder wrote. A database may be set to another default.
+        "default_transaction_isolation=read\\ committed",
         `statement_timeout=${STATEMENT_TIMEOUT_MS}`,
         `lock_timeout=${LOCK_TIMEOUT_MS}`,
         `idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,

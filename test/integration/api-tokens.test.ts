@@ -3,7 +3,7 @@ import { TokenCheck } from "../../src/access/token-check.ts";
 import { checksumOf, mintToken } from "../../src/access/token-text.ts";
 import type { Refusal } from "../../src/domain/errors.ts";
 import type { Principal } from "../../src/domain/principal.ts";
-import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
+import { createTokenDirectory, sweepTokens } from "../../src/storage/api-tokens.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
@@ -64,6 +64,67 @@ test("however many issue at once, two tokens of a principal live", async () => {
   const attempts = Array.from({ length: 8 }, () => scene.tokens.issue({ principal: "ada", ...VIEWER }, BY));
   const outcomes = await Promise.allSettled(attempts);
   expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(2);
+});
+
+test.each([
+  "read committed",
+  "repeatable read",
+  "serializable",
+])("nor three at any time, over two replicas, while some are revoked, in a database that is %s by default", {
+  timeout: 60_000,
+}, async (isolation) => {
+  await using database = await createTestDatabase();
+  await using undo = new AsyncDisposableStack();
+  const setter = openDatabase({ url: database.url, onIdleError: () => undefined });
+  await setter.knex.raw(
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), ?); END $$".replace(
+      "?",
+      `'${isolation}'`,
+    ),
+  );
+  await setter.close();
+  const replicas = [1, 2].map(() => {
+    const replica = openDatabase({ url: database.url, onIdleError: () => undefined });
+    undo.defer(() => replica.close());
+    return { replica, tokens: createTokenDirectory(replica, mintToken) };
+  });
+  const LIVE = "SELECT count(*)::int AS live FROM api_tokens WHERE principal = 'ada' AND revoked_at IS NULL";
+  let issuedInAll = 0;
+  const one = async (worker: number): Promise<void> => {
+    const { replica, tokens } = replicas[worker % 2] ?? { replica: undefined, tokens: undefined };
+    for (let round = 0; round < 8; round += 1) {
+      const result = await tokens?.issue({ principal: "ada", ...VIEWER }, BY).catch((refusal: Refusal) => {
+        expect(refusal.reason).toBe("LIMIT_EXCEEDED");
+      });
+      const { rows } = (await replica?.feed.query<{ live: number }>({ text: LIVE })) ?? { rows: [] };
+      expect(rows[0]?.live).toBeLessThanOrEqual(2);
+      if (result === undefined) continue;
+      issuedInAll += 1;
+      await tokens?.revoke(result.token.keyId, BY);
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, (_, worker) => one(worker)));
+  expect(issuedInAll).toBeGreaterThan(2);
+});
+
+test("tokens are listed for 90 days after they were revoked or expired, and then forgotten", async () => {
+  await using scene = await openTokens();
+  const names = ["lives", "expired", "expired long ago", "revoked", "revoked long ago", "expired, and revoked later"];
+  for (const principal of names) await scene.tokens.issue({ principal, ...VIEWER }, BY);
+  const age = (principal: string, set: string): Promise<unknown> =>
+    scene.database.knex.raw(`UPDATE api_tokens SET ${set} WHERE principal = ?`, [principal]);
+  const revoked = (days: number, number: number): string =>
+    `revoked_at = clock_timestamp() - interval '${days} days', revoked_by = 'user:x', revocation = ${number}`;
+  const expired = (days: number): string => `expires_at = clock_timestamp() - interval '${days} days'`;
+  await age("expired", expired(89));
+  await age("expired long ago", expired(91));
+  await age("revoked", revoked(89, 1));
+  await age("revoked long ago", revoked(91, 2));
+  await age("expired, and revoked later", `${expired(200)}, ${revoked(1, 3)}`);
+  expect(await sweepTokens(scene.database)).toBe(2);
+  const { rows } = await scene.tokens.list(undefined, { after: undefined, limit: 50 });
+  expect(rows.map(({ principal }) => principal)).toEqual(["lives", "expired", "revoked", "expired, and revoked later"]);
+  expect(await sweepTokens(scene.database)).toBe(0);
 });
 
 test("one request that arrives several times at once issues one token, and shows its secret once", async () => {

@@ -37,6 +37,15 @@ test("a certificate stands for whom the file says, by its URI before its DNS nam
   });
 });
 
+test("a certificate with a SPIFFE name beside another URI stands for nobody, whatever other names it has", async () => {
+  const principals = await readCertificatePrincipals(await fileOf(JSON.stringify(ENTRIES)));
+  const of = (...uris: string[]) => principalOfPeer(principals, { uris, dnsNames: ["billing.internal"] })?.name;
+  expect(of("spiffe://example.org/claw/7", "spiffe://example.org/scribe")).toBeUndefined();
+  expect(of("https://example.org/", "SPIFFE://example.org/scribe")).toBeUndefined();
+  expect(of("spiffe://example.org/scribe", "spiffe://example.org/scribe")).toBeUndefined();
+  expect(of("https://example.org/a", "https://example.org/b")).toBe("billing");
+});
+
 test.each<[string, unknown, string]>([
   ["no list", {}, "it must be a list"],
   ["no object", [7], "entry 1 must be an object"],

@@ -244,7 +244,8 @@ export const TokenService: GenService<{
     output: typeof IssueTokenResponseSchema;
   },
   /**
-   * Returns all tokens in pages, oldest first, those that have expired or were revoked among them. No secrets.
+   * Returns all tokens in pages, oldest first. No secrets. Those that have expired or were revoked are among them for 90
+   * days.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
    *
