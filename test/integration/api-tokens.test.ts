@@ -76,12 +76,8 @@ test.each([
   await using database = await createTestDatabase();
   await using undo = new AsyncDisposableStack();
   const setter = openDatabase({ url: database.url, onIdleError: () => undefined });
-  await setter.knex.raw(
-    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), ?); END $$".replace(
-      "?",
-      `'${isolation}'`,
-    ),
-  );
+  const name = new URL(database.url).pathname.slice(1);
+  await setter.knex.raw(`ALTER DATABASE "${name}" SET default_transaction_isolation = '${isolation}'`);
   await setter.close();
   const replicas = [1, 2].map(() => {
     const replica = openDatabase({ url: database.url, onIdleError: () => undefined });
