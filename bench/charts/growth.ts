@@ -6,6 +6,7 @@ import { card, dot, line, linearAxis, logAxis, MARGIN, TOP, text, tickText, WIDT
 const HEIGHT = 260;
 const LEFT = 44;
 const RIGHT = 190;
+const LABEL_HEIGHT = 18;
 /** Such as `10 k agents: CPU a beat, service`; how large the large fleet was, the ratio's name says. */
 const NAME = /^(?:(\d+) ([kM]) agents|large fleet): CPU a beat, (service|PostgreSQL)$/;
 const LARGE = /^(\d+) k ÷ 1 k agents/;
@@ -33,7 +34,11 @@ export function growthChart({ scenarios }: Report): string | undefined {
   ]);
   for (const agents of new Set(all.map((point) => point.agents)))
     parts.push(text(x.at(agents), bottom + 18, tickText(agents), "muted small", "middle"));
-  for (const { label, kind, points } of series) {
+  const labels = series.map(({ points }) => y.at(points.at(-1)?.figure.median ?? 0));
+  const [above = 0, below = 0] = labels;
+  // Where they would touch, they keep apart.
+  const apart = Math.max(0, LABEL_HEIGHT - Math.abs(above - below)) / 2;
+  for (const [index, { label, kind, points }] of series.entries()) {
     const path = points.map(({ agents, figure }) => `${x.at(agents).toFixed(1)},${y.at(figure.median).toFixed(1)}`);
     parts.push(
       `<polyline class="s-${kind}" points="${path.join(" ")}" fill="none" stroke-width="2.5" stroke-linejoin="round"/>`,
@@ -53,7 +58,12 @@ export function growthChart({ scenarios }: Report): string | undefined {
     const last = points.at(-1);
     if (last !== undefined)
       parts.push(
-        text(to + 16, y.at(last.figure.median) + 4.5, `${label} ${short(last.figure.median)} µs`, `c-${kind} strong`),
+        text(
+          to + 16,
+          y.at(last.figure.median) + 4.5 + ((index === 0) === above < below ? -apart : apart),
+          `${label} ${short(last.figure.median)} µs`,
+          `c-${kind} strong`,
+        ),
       );
   }
   return card({

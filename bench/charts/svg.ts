@@ -111,7 +111,7 @@ export function linearAxis(most: number, from: number, to: number): Axis {
 
 export function tickText(value: number): string {
   if (value >= 1_000_000) return `${value / 1_000_000} M`;
-  if (value >= 10_000) return `${value / 1_000} k`;
+  if (value >= 1_000) return `${value / 1_000} k`;
   return String(Number(value.toPrecision(3)));
 }
 
@@ -120,5 +120,10 @@ function round(value: number): string {
 }
 
 function escaped(words: string): string {
-  return words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  return words
+    .replaceAll("`", "")
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
 }

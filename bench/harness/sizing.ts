@@ -51,6 +51,10 @@ export function sizingOf({ scenarios }: Report): string {
   const storageUs = find(["sizing", "PostgreSQL: CPU a beat"]);
   const walBytes = find(["sizing", "WAL a beat"]);
   const rows = find(["sizing", "rows written a beat"]);
+  const idle = [
+    find(["sizing", "idle service: share of a core"]),
+    find(["sizing", "idle PostgreSQL: share of a core"]),
+  ];
   const restMib = find(["sizing", "idle service: memory"]);
   const tables = SHAPES.map(({ title, serviceUs, kib, bytes, most }) => {
     const perBeat = bytes.map(find).reduce((sum, value) => sum + value, 0) + (most < 1_000_000 ? 2 * HEADER_BYTES : 0);
@@ -59,8 +63,8 @@ export function sizingOf({ scenarios }: Report): string {
       const cells = [
         agents.toLocaleString("en-US"),
         `${short(rate)} /s`,
-        `${short((rate * find(serviceUs)) / 1_000_000)}`,
-        `${short((rate * storageUs) / 1_000_000)}`,
+        `${short((idle[0] ?? Number.NaN) + (rate * find(serviceUs)) / 10_000)} %`,
+        `${short((idle[1] ?? Number.NaN) + (rate * storageUs) / 10_000)} %`,
         `${short(restMib + (agents * find(kib)) / 1_024)} MiB`,
         `${short(rate * rows)} /s`,
         `${short((rate * walBytes) / 1_000)} kB/s`,
@@ -75,8 +79,8 @@ export function sizingOf({ scenarios }: Report): string {
     const head = [
       "agents",
       "beats",
-      "service, cores",
-      "PostgreSQL, cores",
+      "service, of a core",
+      "PostgreSQL, of a core",
       "service, memory",
       "rows",
       "WAL",
