@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cpuMs, family, residentBytes } from "../harness/cpu.ts";
-import { figure } from "../harness/figures.ts";
+import { figure, ratio } from "../harness/figures.ts";
 import { CORES, Worker } from "../harness/processes.ts";
 import { type Asked, informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import { AGENTS_PER_CLAW, type Questions, type Stage, seedAgents } from "../harness/stage.ts";
@@ -14,8 +14,9 @@ import { Latency, type LatencyFigures } from "../load/latency.ts";
 interface FleetSize {
   readonly agents: number;
   readonly agentsPerStream: number;
-  /** How long it is watched, once all agents beat. */
+  /** How long it is watched, once all agents beat, in how many rounds (default one). */
   readonly seconds: number;
+  readonly rounds?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Others watch it, ask for it and change it meanwhile, and one of its claws falls silent; on all cores. */
   readonly lively?: boolean;
@@ -29,9 +30,9 @@ interface Outcome {
   readonly refused: number;
   readonly ended: number;
   readonly beatsPerSecond: number;
-  /** Microseconds a beat. */
-  readonly serverUs: number;
-  readonly storageUs: number;
+  /** Microseconds a beat, of each round. */
+  readonly serverUs: readonly number[];
+  readonly storageUs: readonly number[];
   readonly serverShare: number;
   readonly storageShare: number;
   readonly walPerBeat: number;
@@ -49,6 +50,8 @@ interface Lively {
   readonly leaseEnd: LatencyFigures;
 }
 
+/** Of the fleets that are compared: longer than the interval at which agents beat. */
+const WINDOW_S = 12;
 const PREFIX = "fleet-";
 const SEEDED_AT_ONCE = 100_000;
 /** Agents whose status others change. They need not beat. */
@@ -66,23 +69,26 @@ export const growth: Scenario = {
     const small = await watch(stage, asked, {
       agents: 1_000,
       agentsPerStream: 100,
-      seconds: 12,
+      seconds: WINDOW_S,
+      rounds: asked.rounds,
       env: { HARBORFORGE_HEARTBEAT_INTERVAL: "100ms", HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
     const large = await watch(stage, asked, {
       agents: asked.full ? 200_000 : 100_000,
       agentsPerStream: 100,
-      seconds: 24,
+      seconds: asked.full ? 2 * WINDOW_S : WINDOW_S,
+      rounds: asked.rounds,
       env: { HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
-    const costs = ({ serverUs, storageUs }: Outcome) => serverUs + storageUs;
+    const costs = ({ serverUs, storageUs }: Outcome) =>
+      serverUs.map((us, round) => us + (storageUs[round] ?? Number.NaN));
     const name = `${asked.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
     return [
-      informs("1 k agents: CPU a beat, service", "µs", [small.serverUs]),
-      informs("1 k agents: CPU a beat, PostgreSQL", "µs", [small.storageUs]),
-      informs("large fleet: CPU a beat, service", "µs", [large.serverUs]),
-      informs("large fleet: CPU a beat, PostgreSQL", "µs", [large.storageUs]),
-      { name, unit: "×", figure: figure([costs(large) / costs(small)]), must: 1.5, aim: 1.1 },
+      informs("1 k agents: CPU a beat, service", "µs", small.serverUs),
+      informs("1 k agents: CPU a beat, PostgreSQL", "µs", small.storageUs),
+      informs("large fleet: CPU a beat, service", "µs", large.serverUs),
+      informs("large fleet: CPU a beat, PostgreSQL", "µs", large.storageUs),
+      { name, unit: "×", figure: ratio(costs(large), costs(small)), must: 1.5, aim: 1.1 },
     ];
   },
 };
@@ -130,8 +136,8 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
   return [
     informs(of("until all were there"), "s", [outcome.openedS]),
     informs(of("beats a second"), "/s", [outcome.beatsPerSecond]),
-    informs(of("CPU a beat, service"), "µs", [outcome.serverUs]),
-    informs(of("CPU a beat, PostgreSQL"), "µs", [outcome.storageUs]),
+    informs(of("CPU a beat, service"), "µs", outcome.serverUs),
+    informs(of("CPU a beat, PostgreSQL"), "µs", outcome.storageUs),
     informs(of("cores, service"), "", [outcome.serverShare]),
     informs(of("cores, PostgreSQL"), "", [outcome.storageShare]),
     informs(of("WAL a beat"), "B", [outcome.walPerBeat]),
@@ -188,10 +194,25 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
     wal: Number((await questions.ask<{ bytes: string }>("SELECT wal_bytes AS bytes FROM pg_stat_wal"))[0]?.bytes),
     at: performance.now(),
   });
+  const { rounds = 1 } = size;
   const before = await usage();
-  await sleep(size.seconds * 1_000);
-  const after = await usage();
-  const { acknowledged, refused, ended, slowestMs } = await load.do<FleetFigures>("figures");
+  const [marks, seen] = [[before], [] as FleetFigures[]];
+  for (let round = 0; round < rounds; round += 1) {
+    await sleep((size.seconds * 1_000) / rounds);
+    marks.push(await usage());
+    seen.push(await load.do<FleetFigures>("figures"));
+  }
+  const after = marks.at(-1) ?? before;
+  const acknowledged = seen.reduce((sum, figures) => sum + figures.acknowledged, 0);
+  const refused = seen.reduce((sum, figures) => sum + figures.refused, 0);
+  const ended = seen.at(-1)?.ended ?? 0;
+  const slowestMs = Math.max(...seen.map((figures) => figures.slowestMs));
+  /** Microseconds a beat, round by round. */
+  const costs = (which: "server" | "storage") =>
+    seen.map((figures, round) => {
+      const used = (marks[round + 1]?.[which] ?? Number.NaN) - (marks[round]?.[which] ?? Number.NaN);
+      return (used * 1_000) / (figures.acknowledged * size.agentsPerStream);
+    });
   const residentMiB = (await residentBytes(replica.pid)) / 2 ** 20;
   const lively = size.lively === true ? await livelyFigures(asked, watcher, ends) : undefined;
   const [row] = await questions.ask<{ lost: number }>(
@@ -208,8 +229,8 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
     refused,
     ended,
     beatsPerSecond: (beats / took) * 1_000,
-    serverUs: ((after.server - before.server) * 1_000) / beats,
-    storageUs: ((after.storage - before.storage) * 1_000) / beats,
+    serverUs: costs("server"),
+    storageUs: costs("storage"),
     serverShare: (after.server - before.server) / took,
     storageShare: (after.storage - before.storage) / took,
     walPerBeat: (after.wal - before.wal) / beats,
