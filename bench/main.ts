@@ -26,9 +26,9 @@ const HELP = `npm run bench -- [options]
                    by name alone ${names(({ named }) => named === true)}
   --without NAME   all that would be run but this one; repeat for more
   --peers          beside etcd, connect-node and FastAPI, where they are installed
-  --scale full     the large fleets as well, which take many minutes
+  --scale full     the large fleets as well, which take many minutes, and all rounds of what takes long
   --rounds N       of each measure (default 5); the median is shown
-  --seconds N      how long a round counts (default 1.5)
+  --seconds N      how long a round counts (default 1)
   --out FOLDER     where results.json and the charts go (default bench/out)
   --docs           put the results into docs/performance.json, its charts and docs/performance.md as well,
                    in place of older ones of the same scenarios

@@ -51,7 +51,7 @@ function parsed(args: readonly string[]) {
         peers: { type: "boolean", default: false },
         scale: { type: "string", default: "small" },
         rounds: { type: "string", default: "5" },
-        seconds: { type: "string", default: "1.5" },
+        seconds: { type: "string", default: "1" },
         out: { type: "string", default: "bench/out" },
         docs: { type: "boolean", default: false },
         redraw: { type: "boolean", default: false },

@@ -50,6 +50,13 @@ export function verdict({ figure, must, aim, more = false }: Measure): Verdict {
   return reaches(must) ? "must" : "missed";
 }
 
+/** On the small scale, of what takes long and differs little from round to round. */
+const FEW_ROUNDS = 3;
+
+export function fewRounds({ rounds, full }: Asked): number {
+  return full ? rounds : Math.min(rounds, FEW_ROUNDS);
+}
+
 /** A line of the table that has nothing to reach. */
 export function informs(name: string, unit: string, values: readonly number[]): Measure {
   return { name, unit, figure: figure(values) };

@@ -8,7 +8,7 @@ import type { CallFigures } from "../load/calls.ts";
 const UNDERWAY = 64;
 const AGENTS = 1_000;
 /** Tens of thousands of calls, so that what is compiled for speed is compiled. */
-const WARM_UP_MS = 4_000;
+const WARM_UP_MS = 3_000;
 
 interface Round extends CallFigures {
   readonly serverUs: number;

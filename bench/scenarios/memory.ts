@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { residentBytes } from "../harness/cpu.ts";
 import { figure } from "../harness/figures.ts";
 import { Worker } from "../harness/processes.ts";
-import type { Scenario } from "../harness/scenario.ts";
+import { fewRounds, type Scenario } from "../harness/scenario.ts";
 import { type Stage, seedAgents } from "../harness/stage.ts";
 import type { HeartbeatFigures, HeartbeatJob } from "../load/heartbeats.ts";
 
@@ -10,12 +10,10 @@ import type { HeartbeatFigures, HeartbeatJob } from "../load/heartbeats.ts";
  * What a process takes once, however many agents there are, is no agent's: before anything is measured, another fleet beats
  * as fast as it can, until V8 has as much room for what is short-lived as it ever takes.
  */
-const WARM_UP_MESSAGES = 100_000;
+const WARM_UP_MESSAGES = 60_000;
 const WARM_UP_MS = 30_000;
 /** How long after the last message the replica has to come to rest. */
 const SETTLE_MS = 2_000;
-/** They differ little, and take long. */
-const SMALL_ROUNDS = 3;
 
 interface Shape {
   readonly streams: number;
@@ -32,8 +30,7 @@ export const memory: Scenario = {
   async run(stage, asked) {
     const own: number[] = [];
     const shared: number[] = [];
-    const rounds = asked.full ? asked.rounds : Math.min(asked.rounds, SMALL_ROUNDS);
-    for (let round = 0; round < rounds; round += 1) {
+    for (let round = 0; round < fewRounds(asked); round += 1) {
       // Beside each other: what they share is time, which is not measured.
       const [ownKib, sharedKib] = await Promise.all([growth(stage, "own", OWN), growth(stage, "shared", SHARED)]);
       own.push(ownKib);

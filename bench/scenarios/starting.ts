@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { figure } from "../harness/figures.ts";
 import { start, untilSaid } from "../harness/processes.ts";
 import { temporaryFolder } from "../harness/run-folder.ts";
-import type { Scenario } from "../harness/scenario.ts";
+import { fewRounds, type Scenario } from "../harness/scenario.ts";
 
 export const starting: Scenario = {
   name: "starting",
@@ -11,7 +11,7 @@ export const starting: Scenario = {
   async run(_stage, asked) {
     const first: number[] = [];
     const again: number[] = [];
-    for (let round = 0; round < asked.rounds; round += 1) {
+    for (let round = 0; round < fewRounds(asked); round += 1) {
       const folder = await temporaryFolder("start");
       try {
         first.push(await timed(folder));

@@ -11,7 +11,7 @@ describe("the options of the bench", () => {
       peers: false,
       full: false,
       rounds: 5,
-      roundMs: 1_500,
+      roundMs: 1_000,
       out: "bench/out",
       docs: false,
       redraw: false,
