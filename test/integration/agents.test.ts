@@ -50,6 +50,33 @@ describe("an agent", () => {
     );
   });
 
+  test("is read as it was left by every change that was acknowledged before, however many read at once", async () => {
+    const agents = [await createAgent(), await createAgent(), await createAgent()];
+    const acknowledged = new Map(agents.map(({ agentId, revision }) => [agentId, revision]));
+    const words = ["busy", "on_call", "idle"] as const;
+    let changing = agents.length;
+    const change = async ({ agentId }: Agent): Promise<void> => {
+      for (let turn = 0; turn < 12; turn += 1) {
+        const status = words[turn % words.length] ?? "idle";
+        const { revision } = await storage.agents.updateStatus(agentId, { status, ...WORD }, undefined, by());
+        acknowledged.set(agentId, revision);
+      }
+      changing -= 1;
+    };
+    const read = async ({ agentId, userId }: Agent, turn: number): Promise<void> => {
+      while (changing > 0) {
+        const atLeast = acknowledged.get(agentId) ?? 0n;
+        const found = await storage.agents.get(turn % 2 === 0 ? { agentId } : { userId });
+        expect(found.agentId).toBe(agentId);
+        expect(found.revision).toBeGreaterThanOrEqual(atLeast);
+      }
+    };
+    await Promise.all([
+      ...agents.map(change),
+      ...Array.from({ length: 6 }, (_, turn) => agents.map((agent) => read(agent, turn))).flat(),
+    ]);
+  });
+
   test("needs a user that exists and has none, and an agent_id of its own", async () => {
     const agent = await createAgent();
     const free = await createUser();
