@@ -4,14 +4,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
+import { migrate } from "../src/storage/migrate.ts";
+import { createFuzzCredentials } from "../test/fuzz/credentials.ts";
 import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
-import { faultsIn, fuzzReport } from "../test/fuzz/report.ts";
+import { faultsIn, fuzzReport, secretsIn } from "../test/fuzz/report.ts";
 import { runFuzz } from "../test/fuzz/run-fuzz.ts";
 
 const HELP = `npm run fuzz -- [options]
   --seed N       inputs follow from it (default: of the moment)
   --inputs N     how many (default 100000)
   --minutes N    for how long at most (default 15)
+  --credentials  to a service that asks for them: by callers of every role, and by those who have none that is good
 Exit codes: 0 all held, 1 something did not, 2 the run could not be made.`;
 
 const { values } = parseArgs({
@@ -19,6 +22,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     inputs: { type: "string", default: "100000" },
     minutes: { type: "string", default: "15" },
+    credentials: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
@@ -39,17 +43,21 @@ async function main(): Promise<number> {
     await chmod(folder, 0o711);
     const postgres = await startEmbeddedPostgres({ dataDir: join(folder, "data"), log: { info() {}, warn() {} } });
     try {
-      await using service = await startFuzzedService(postgres.connectionString);
+      const credentials = values.credentials
+        ? await createFuzzCredentials(await migrated(postgres.connectionString), folder)
+        : undefined;
+      await using service = await startFuzzedService(postgres.connectionString, credentials?.env);
       const result = await runFuzz({
         seed,
         inputs: Number(values.inputs),
         forMs: Number(values.minutes) * 60_000,
         doors: service.doors,
         pid: service.pid,
+        credentials,
         onLine: progress(),
         signal: stop.signal,
       });
-      const faults = faultsIn(service.log);
+      const faults = [...faultsIn(service.log), ...secretsIn(service.log, credentials?.secrets)];
       for (const line of fuzzReport(result)) console.log(line);
       console.log(`${faults.length} faults in the log`);
       for (const fault of faults.slice(0, 10)) console.log(`  ${fault}`);
@@ -63,6 +71,11 @@ async function main(): Promise<number> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function migrated(databaseUrl: string): Promise<string> {
+  await migrate(databaseUrl);
+  return databaseUrl;
 }
 
 /** One line in five seconds. */

@@ -1,6 +1,10 @@
-import { expect, test } from "vitest";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { createFuzzCredentials } from "../fuzz/credentials.ts";
 import { startFuzzedService } from "../fuzz/fuzzed-service.ts";
-import { faultsIn, fuzzReport } from "../fuzz/report.ts";
+import { faultsIn, fuzzReport, secretsIn } from "../fuzz/report.ts";
 import { runFuzz } from "../fuzz/run-fuzz.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 
@@ -13,4 +17,21 @@ test("hostile inputs get a proper status, and harm nobody", { timeout: 90_000 },
   expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
   expect(faultsIn(service.log)).toEqual([]);
   expect(result.sent).toBeGreaterThan(100);
+});
+
+test("nobody is let in by a hostile credential, none is told, and none is logged", { timeout: 90_000 }, async () => {
+  const seed = Date.now() % 1_000_000_007;
+  process.stdout.write(`fuzz seed ${seed}: npm run fuzz -- --credentials --seed ${seed} makes such inputs, and more\n`);
+  const folder = await mkdtemp(join(tmpdir(), "harborforge-fuzz-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await using database = await createTestDatabase();
+  const credentials = await createFuzzCredentials(database.url, folder);
+  await using service = await startFuzzedService(database.url, credentials.env);
+  const { doors, pid } = service;
+  const result = await runFuzz({ seed, inputs: 3_000, forMs: 8_000, doors, pid, credentials });
+  expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
+  expect([...faultsIn(service.log), ...secretsIn(service.log, credentials.secrets)]).toEqual([]);
+  for (const kind of ["ok", "Unauthenticated", "PermissionDenied"]) {
+    expect(result.answers.get(kind) ?? 0, fuzzReport(result).join("\n")).toBeGreaterThan(0);
+  }
 });

@@ -7,6 +7,7 @@ import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts"
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Random } from "../chaos/random.ts";
 import type { Attempt, Protocol } from "./callers.ts";
+import type { FuzzCredentials, Shown } from "./credentials.ts";
 import { hostileMessage, mutated, mutatedJson, randomBytes, withHalfPairs } from "./hostile-values.ts";
 
 export interface Doors {
@@ -30,7 +31,7 @@ const STREAM_MS = 150;
 const ANSWER_MS = 20_000;
 
 /** What is sent next: a call with hostile values, or one whose bytes, framing or headers are broken. */
-export function nextAttempt(random: Random, doors: Doors): Attempt {
+export function nextAttempt(random: Random, doors: Doors, credentials?: FuzzCredentials): Attempt {
   const method = random.pick(METHODS);
   const path = `/${method.parent.typeName}/${method.name}`;
   const streams = method.methodKind !== "unary";
@@ -44,7 +45,9 @@ export function nextAttempt(random: Random, doors: Doors): Attempt {
   const messages = Array.from({ length: clientStreams(method) ? Math.floor(random.between(0, 4)) : 1 }, () =>
     oneMessage(method, random, json, broken && random.chance(0.7)),
   );
-  const headers = broken && random.chance(0.25) ? brokenHeaders(random) : {};
+  const bare = broken && random.chance(0.25) ? brokenHeaders(random) : {};
+  const shown: Shown | undefined = "authorization" in bare ? NOTHING_GOOD : credentials?.next(random);
+  const headers = shown?.authorization === undefined ? bare : { ...bare, authorization: shown.authorization };
   const [first = new Uint8Array(0)] = messages;
   let body: Uint8Array;
   if (protocol === "connect" || protocol === "connect-get") body = first;
@@ -60,8 +63,11 @@ export function nextAttempt(random: Random, doors: Doors): Attempt {
     body,
     withinMs: streams ? STREAM_MS : ANSWER_MS,
     streams,
+    ...(credentials === undefined ? {} : { method, role: shown?.role }),
   };
 }
+
+const NOTHING_GOOD: Shown = { authorization: undefined, role: undefined };
 
 const UNARY: readonly Protocol[] = ["grpc", "grpc-web", "connect", "connect", "connect-get"];
 const STREAMING: readonly Protocol[] = ["grpc", "grpc-web", "connect-stream"];

@@ -1,11 +1,14 @@
 import { once } from "node:events";
 import { Agent, request as httpRequest } from "node:http";
 import http2, { type ClientHttp2Session, type IncomingHttpHeaders } from "node:http2";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { endStreamFromJson, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import type { Role } from "../../src/domain/principal.ts";
+import { tailOf } from "./credentials.ts";
 
 export type Protocol = "grpc" | "grpc-web" | "connect" | "connect-stream" | "connect-get";
 
@@ -22,6 +25,9 @@ export interface Attempt {
   /** How long the answer is waited for, in milliseconds; a stream is then cancelled. */
   readonly withinMs: number;
   readonly streams: boolean;
+  /** Where credentials are asked for: what is called, and by whom; undefined by nobody who is known. */
+  readonly method?: DescMethod;
+  readonly role?: Role | undefined;
 }
 
 /** What came back. */
@@ -33,6 +39,8 @@ export type Answer =
   /** A stream that was going on well when it was cancelled. */
   | { readonly kind: "going-on" }
   | { readonly kind: "cut"; readonly why: string }
+  /** The answer has in it what the caller showed. */
+  | { readonly kind: "leak" }
   | { readonly kind: "silent" };
 
 interface Raw {
@@ -55,6 +63,8 @@ export class Callers {
       return { kind: "cut", why: error instanceof Error ? error.message : String(error) };
     }
     if (raw === "silent" || raw === "going-on") return { kind: raw };
+    const secret = tailOf(attempt.headers?.authorization ?? "");
+    if (secret !== undefined && textOf(raw).includes(secret)) return { kind: "leak" };
     return read(raw);
   }
 
@@ -167,6 +177,17 @@ function webHeaders(from: IncomingHttpHeaders): Headers {
   return headers;
 }
 
+/** All of an answer, with what is encoded in it. */
+function textOf({ headers, trailers, body }: Raw): string {
+  const fields = [...headers, ...trailers].flatMap(([, value]) => [
+    value,
+    Buffer.from(value, "base64").toString("latin1"),
+  ]);
+  const inBody = body.toString("latin1").match(/[A-Za-z0-9+/]{40,}/g) ?? [];
+  const decoded = inBody.map((text) => Buffer.from(text, "base64").toString("latin1"));
+  return [body.toString("latin1"), ...fields, ...decoded].join("\n");
+}
+
 function read(raw: Raw): Answer {
   const type = raw.headers.get("content-type") ?? "";
   let error: ConnectError | undefined;
@@ -206,7 +227,7 @@ function lastEnvelope(body: Buffer, flag: number): Buffer | undefined {
 }
 
 /** Whether a connection that nobody used takes a call: what was sent before did no harm. */
-export async function isServing(address: string): Promise<boolean> {
+export async function isServing(address: string, authorization?: string): Promise<boolean> {
   const session = http2.connect(`http://${address}`);
   session.on("error", () => undefined);
   try {
@@ -215,6 +236,7 @@ export async function isServing(address: string): Promise<boolean> {
       ":path": "/harborforge.agents.v1.AgentService/GetFleet",
       "content-type": "application/grpc",
       te: "trailers",
+      ...(authorization === undefined ? {} : { authorization }),
     });
     const trailers = once(stream, "trailers", { signal: AbortSignal.timeout(10_000) });
     stream.on("error", () => undefined);

@@ -12,6 +12,11 @@ export function fuzzReport({ seed, sent, ms, answers, violations, memory }: Fuzz
   ];
 }
 
+/** Which of these a log has in it, by where each stands in the list. */
+export function secretsIn(log: string, secrets: readonly string[] = []): string[] {
+  return secrets.flatMap((secret, index) => (log.includes(secret) ? [`credential ${index} is in the log`] : []));
+}
+
 /** What should never be in a log, whatever anybody sends: faults of ours, with the beginning of each. */
 export function faultsIn(log: string): string[] {
   return log

@@ -1,8 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { Code } from "@connectrpc/connect";
+import { accessRule } from "../../src/rpc/access-rules.ts";
 import { Random } from "../chaos/random.ts";
 import { type Doors, nextAttempt } from "./attempts.ts";
 import { type Answer, type Attempt, Callers, isServing } from "./callers.ts";
+import type { FuzzCredentials } from "./credentials.ts";
 import { NAMES } from "./hostile-values.ts";
 import { http1Status, sendWildBytes, wildBytes } from "./wild-bytes.ts";
 
@@ -14,6 +16,8 @@ export interface FuzzOptions {
   readonly doors: Doors;
   /** The process that serves: it has to be there at the end, and its memory is looked at. */
   readonly pid: number;
+  /** Of the service's callers, where it asks for them. */
+  readonly credentials?: FuzzCredentials | undefined;
   readonly onLine?: (line: string) => void;
   /** Ends the run, which is judged by what was sent until then. */
   readonly signal?: AbortSignal;
@@ -53,7 +57,9 @@ const NEVER: ReadonlySet<Code> = new Set([
 
 /** Sends inputs that follow from the seed to both doors, and judges what comes back. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const { seed, inputs, doors } = options;
+  const { seed, inputs, doors, credentials } = options;
+  const asAdmin: { authorization?: string } =
+    credentials === undefined ? {} : { authorization: `Bearer ${credentials.admin}` };
   const callers = new Callers();
   const answers = new Map<string, number>();
   const violations = new Map<string, string>();
@@ -82,13 +88,20 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       }
       return;
     }
-    const attempt = nextAttempt(random, doors);
+    const attempt = nextAttempt(random, doors, credentials);
     judge(input, attempt, await callers.make(attempt));
   }
 
   function judge(input: number, attempt: Attempt, answer: Answer): void {
     const what = `${attempt.protocol}${attempt.json ? " JSON" : ""} over HTTP/${attempt.http} ${attempt.path.slice(0, 120)}`;
+    if (isLetIn(answer) && !mayCall(attempt)) {
+      violation("let in", input, `${what} by ${attempt.role ?? "nobody"}: ${answer.kind}`);
+    }
     switch (answer.kind) {
+      case "leak":
+        count(answer.kind);
+        violation("a credential in an answer", input, what);
+        return;
       case "refused":
         count(Code[answer.code]);
         if (NEVER.has(answer.code) && !askedForIt(attempt, answer.code)) {
@@ -123,6 +136,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
         protocol: "connect",
         json: true,
         path: "/harborforge.agents.v1.UserService/CreateUser",
+        headers: asAdmin,
         body: Buffer.from(JSON.stringify({ username: name, agentId: name, clawIdentifier: "fuzz-claw" })),
         withinMs: 10_000,
         streams: false,
@@ -139,7 +153,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       most = Math.max(most, memory);
     }
     for (const address of [doors.grpc, doors.http]) {
-      if (!(await isServing(address))) violation("the next call is not served", input, address);
+      if (!(await isServing(address, asAdmin.authorization))) violation("the next call is not served", input, address);
     }
     options.onLine?.(
       `${input} inputs, ${Math.round(performance.now() - startedAt)} ms, ${memory ?? "?"} MB, ${cuts} cut, ${violations.size} violations`,
@@ -178,6 +192,26 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   } finally {
     callers.close();
   }
+}
+
+/** Codes that a handler alone gives, or that tell of what is stored. */
+const FROM_WITHIN: ReadonlySet<Code> = new Set([
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.Aborted,
+  Code.FailedPrecondition,
+]);
+
+function isLetIn(answer: Answer): boolean {
+  return answer.kind === "ok" || (answer.kind === "refused" && FROM_WITHIN.has(answer.code));
+}
+
+/** By the table of methods and roles. Where nobody is asked, everybody. */
+function mayCall({ method, role }: Attempt): boolean {
+  if (method === undefined) return true;
+  const who = accessRule(method)?.who;
+  if (who === "everybody") return true;
+  return role !== undefined && (who === "known" || who?.has(role) === true);
 }
 
 /** A deadline that nobody could keep. */

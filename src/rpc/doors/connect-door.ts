@@ -12,6 +12,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { Credentials } from "../../domain/principal.ts";
 import { peerKey } from "../call-values.ts";
+import { refuseAmbiguous } from "./authorization-header.ts";
 import { createConnectCalls } from "./connect-calls.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
@@ -110,6 +111,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
     // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
     if (draining && stream === undefined) res.setHeader("connection", "close");
+    refuseAmbiguous(req.headers, req.rawHeaders);
     const stranger = options.hostCheck?.(req.headers);
     if (stranger !== undefined) calls.refuse(req, res, stranger);
     else if (!calls.serve(req, res)) pages.serve(req, res);

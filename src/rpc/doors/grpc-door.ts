@@ -4,6 +4,7 @@ import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/conne
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { fromLibrary, fromRefusal } from "../errors.ts";
+import { refuseAmbiguous } from "./authorization-header.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createGrpcBridge } from "./grpc-bridge.ts";
@@ -102,8 +103,13 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     sessions.add(session);
   });
   grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
-  grpc.http2Server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) =>
-    newStreams.take(stream, () => serve(stream, headers, flags)),
+  grpc.http2Server.on(
+    "stream",
+    (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>
+      newStreams.take(stream, () => {
+        refuseAmbiguous(headers, rawHeaders);
+        serve(stream, headers, flags);
+      }),
   );
 
   function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number): void {

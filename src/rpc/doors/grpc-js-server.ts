@@ -1,6 +1,13 @@
 import { EventEmitter } from "node:events";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import { type ConnectionInjector, Server, ServerCredentials, type ServerOptions } from "@grpc/grpc-js";
+import {
+  type ConnectionInjector,
+  logVerbosity,
+  Server,
+  ServerCredentials,
+  type ServerOptions,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 
 export interface GrpcJsServer {
   readonly server: Server;
@@ -22,6 +29,8 @@ export function createGrpcJsServer(
   options: ServerOptions,
   http2Options: Readonly<Record<string, unknown>>,
 ): GrpcJsServer {
+  // It writes to standard error what callers sent, credentials among it, where a header has a character that it should not.
+  setLogVerbosity(logVerbosity.NONE);
   const server = new Server(options);
   const commonOptions: unknown = Reflect.get(server, "commonServerOptions");
   if (typeof commonOptions !== "object" || commonOptions === null) throw unknownVersion("commonServerOptions");
