@@ -22,6 +22,8 @@ export interface Started extends AsyncDisposable {
   readonly pid: number;
   /** What it has written to its standard output. */
   readonly said: () => string;
+  /** The end of what it has written to its standard error. */
+  readonly complained: () => string;
   readonly child: ChildProcess;
   /** Rejects if it ends before its owner ends it. */
   readonly endedByItself: Promise<never>;
@@ -79,6 +81,7 @@ export function start(command: string, args: readonly string[], options: StartOp
     pid,
     child,
     said: () => said,
+    complained: () => complaints,
     endedByItself,
     async [Symbol.asyncDispose]() {
       wanted = false;

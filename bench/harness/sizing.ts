@@ -20,7 +20,7 @@ const SHAPES: readonly Shape[] = [
   {
     title: "100 agents to a stream",
     serviceUs: ["sizing", "service: CPU a beat"],
-    kib: ["memory", "an agent, 100 to a stream"],
+    kib: ["memory", "an agent, 100 to a stream, garbage included"],
     bytes: [
       ["heartbeats", "bytes from a client a beat, 100 agents a message"],
       ["heartbeats", "bytes to a client a beat, 100 agents a message"],
@@ -30,7 +30,7 @@ const SHAPES: readonly Shape[] = [
   {
     title: "A stream for each agent",
     serviceUs: ["heartbeats", "service: CPU a heartbeat, one agent a message"],
-    kib: ["memory", "an agent with a stream of its own"],
+    kib: ["memory", "an agent with a stream of its own, garbage included"],
     bytes: [
       ["heartbeats", "bytes from a client, one agent a message"],
       ["heartbeats", "bytes to a client, one agent a message"],

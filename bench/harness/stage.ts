@@ -10,6 +10,7 @@ import { temporaryFolder } from "./run-folder.ts";
 /** A replica of the service, started as anybody starts it. */
 export interface Replica extends AsyncDisposable {
   readonly pid: number;
+  readonly started: Started;
   /** `host:port` of the two doors. */
   readonly grpc: string;
   readonly http: string;
@@ -104,7 +105,7 @@ export class Stage implements AsyncDisposable {
       },
     });
     const [, grpc = "", http = ""] = await untilSaid(started, /^gRPC {2}http:\/\/(\S+)\nHTTP {2}http:\/\/(\S+)\n/m);
-    return { pid: started.pid, grpc, http, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() };
+    return { pid: started.pid, started, grpc, http, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
