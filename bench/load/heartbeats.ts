@@ -1,6 +1,8 @@
 // Sends heartbeats over many streams, each with one message underway, and times the acknowledgements.
 import { readFile } from "node:fs/promises";
+import { fromBinary } from "@bufbuild/protobuf";
 import grpc from "@grpc/grpc-js";
+import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { doJobs } from "../harness/jobs.ts";
 import { AGENTS_PER_CLAW } from "../harness/stage.ts";
 import { beatsOf, furtherBeatsOf, readSequence, withSequence } from "./beat-messages.ts";
@@ -42,6 +44,8 @@ const PATHS: Readonly<Record<Target, string>> = {
 /** Long before a lease ends, and after all others had their turn. */
 const IDLE_MS = 12_000;
 const LOOK_FOR_IDLE_MS = 1_000;
+/** Of so many answers of a stream one is read whole, to see that beats were applied. */
+const LOOK_EVERY = 50;
 
 const identity = (buffer: Buffer): Buffer => buffer;
 
@@ -155,6 +159,10 @@ class Fleet {
     call.on("data", (message: Buffer) => {
       this.#answers += 1;
       if (job.target !== "etcd" && readSequence(message) !== sequence) return;
+      if (job.target === "service" && sequence % LOOK_EVERY === 1) {
+        const refused = fromBinary(HeartbeatResponseSchema, message).results.find(({ error }) => error !== undefined);
+        if (refused !== undefined) this.#failure ??= `${refused.agentId} was refused: ${refused.error?.message}`;
+      }
       this.#messages += 1;
       const now = performance.now();
       this.#latency.record(now - sentAt);

@@ -13,6 +13,7 @@ const top = [
   "docs/authentication.md",
   "docs/clients.md",
   "docs/cli.md",
+  "docs/performance.md",
 ];
 const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
 
