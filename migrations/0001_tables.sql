@@ -122,7 +122,8 @@ CREATE TABLE agent_liveness (
   lease_expires_at timestamptz
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX agent_liveness_replica_id_idx ON agent_liveness (replica_id);
+-- The agents of a replica that is gone are read page by page.
+CREATE INDEX agent_liveness_replica_id_idx ON agent_liveness (replica_id, agent);
 
 -- An agent with its liveness: what is read, judged and answered.
 CREATE VIEW agent_states AS

@@ -61,6 +61,7 @@ export class Membership {
   readonly #options: MembershipOptions;
   readonly #refresh: Chore;
   readonly #adopted = new Set<number>();
+  #following: Promise<void> | undefined;
   #watch: NodeJS.Timeout | undefined;
   #lookedAt = performance.now();
   #awakeFrom = 0;
@@ -111,6 +112,7 @@ export class Membership {
     clearInterval(this.#watch);
     this.#watch = undefined;
     await this.#refresh.close();
+    await this.#following;
     try {
       await retireReplica(this.#options.database, this.#options.replica);
     } catch (error) {
@@ -134,7 +136,18 @@ export class Membership {
         "nobody listened here for a while: no lease ends until agents could be heard again",
       );
     await adoptReplicas(database, replica, hearing().graceMs);
-    await this.#followAdopted();
+    this.#follow();
+  }
+
+  /** Beside the refreshing: whoever takes over a large fleet would be deaf meanwhile. */
+  #follow(): void {
+    this.#following ??= this.#followAdopted()
+      .catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, "cannot watch over the agents of a replica that is gone yet");
+      })
+      .finally(() => {
+        this.#following = undefined;
+      });
   }
 
   /** The database says whom this replica watches over: who woke up, or went to another one, is no longer among them. */
