@@ -13,6 +13,8 @@ import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks through all leases, for those that nobody watches. */
 const BACKSTOP_MS = 30_000;
+/** Of a database's core: a very large fleet is looked through less often. */
+const BACKSTOP_SHARE = 0.02;
 /** How soon a lease is looked at again whose agent has been heard, once that should be written. */
 const HEARD_AGAIN_MICROS = 100_000;
 /** Expiries in the committer at once: more would only queue there, before whatever else is to be committed. */
@@ -60,6 +62,7 @@ export class Reaper {
     this.#backstop = new Chore({
       name: "look for leases that nobody watches",
       everyMs: BACKSTOP_MS,
+      share: BACKSTOP_SHARE,
       log: options.log,
       run: () => this.#sweep(),
     });
