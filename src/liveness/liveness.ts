@@ -32,6 +32,12 @@ const UNCLAIMED_SHARE = 1 / 4;
 const REFUSED_SHARE = 1 / 10;
 /** Releases of streams that end together share a statement. */
 const RELEASE_MS = 50;
+const RELEASED_AT_ONCE = 1_000;
+
+interface Release {
+  readonly id: bigint;
+  readonly epoch: bigint;
+}
 
 export interface LivenessOptions {
   readonly database: Database;
@@ -60,7 +66,9 @@ export class Liveness {
   readonly #context: SessionContext;
   readonly #sessions = new Set<Session>();
   #news: Session[] = [];
-  #releases: { readonly id: bigint; readonly epoch: bigint }[] = [];
+  #releases: Release[] = [];
+  /** By `performance.now()`. */
+  #releaseUntil = Number.POSITIVE_INFINITY;
   #releaseTimer: NodeJS.Timeout | undefined;
   #releasing: Promise<void> = Promise.resolve();
 
@@ -201,6 +209,7 @@ export class Liveness {
     patience.abort();
     this.#claims.close();
     for (const session of [...this.#sessions]) session.close();
+    this.#releaseUntil = performance.now() + DRAIN_MS;
     await this.#releaseNow();
     await this.#membership.close();
   }
@@ -244,8 +253,14 @@ export class Liveness {
     this.#releases = [];
     if (releases.length === 0) return;
     this.#releasing = this.#releasing
-      .then(() => releaseAgents(this.#database, releases))
+      .then(() => this.#releaseAll(releases))
       .catch((error: unknown) => this.#log.debug({ err: error }, "agents of closed streams could not be released"));
     await this.#releasing;
+  }
+
+  /** Where all streams end together, one statement for all of their agents would take too long, and hold up beats. */
+  async #releaseAll(releases: readonly Release[]): Promise<void> {
+    for (let first = 0; first < releases.length && performance.now() < this.#releaseUntil; first += RELEASED_AT_ONCE)
+      await releaseAgents(this.#database, releases.slice(first, first + RELEASED_AT_ONCE));
   }
 }
