@@ -38,12 +38,17 @@ export class Turns {
   #turn(): void {
     this.#scheduled = false;
     let left = this.#perTurn;
-    // Who has more to begin is put last, and so comes again in this very loop.
+    // Who has more to begin is put last, and so comes again in this very loop. Who is alone need not be.
     for (const [connection, line] of this.#lines) {
-      const begin = line.shift();
-      this.#lines.delete(connection);
-      if (line.length > 0) this.#lines.set(connection, line);
-      if (begin?.() === true) left -= 1;
+      const alone = this.#lines.size === 1;
+      let taken = 0;
+      do {
+        if (line[taken]?.() === true) left -= 1;
+        taken += 1;
+      } while (alone && left > 0 && taken < line.length);
+      line.splice(0, taken);
+      if (!alone || line.length === 0) this.#lines.delete(connection);
+      if (!alone && line.length > 0) this.#lines.set(connection, line);
       if (left === 0) break;
     }
     if (this.#lines.size > 0) this.#schedule();
