@@ -1,6 +1,7 @@
 import { create, type DescMessage, isMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { writeMessageOfAgents } from "./codec/agent-messages.ts";
 import { writeUsualAcknowledgement } from "./codec/heartbeat-response.ts";
 
 /** The parts of messages that were encoded before a door asked for them. Gone with the messages. */
@@ -23,7 +24,10 @@ export function encoded<Desc extends DescMessage>(desc: Desc, message: MessageIn
     const usual = writeUsualAcknowledgement(message);
     if (usual !== undefined) return usual;
   }
-  const bytes = toBinary(desc, create(desc, message));
+  const whole = create(desc, message);
+  const agents = writeMessageOfAgents(desc, whole);
+  if (agents !== undefined) return agents;
+  const bytes = toBinary(desc, whole);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 

@@ -1,10 +1,19 @@
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { HeartbeatRequestSchema, HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type Agent, AgentSchema, AgentStatus, ExhaustReason } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  BatchGetAgentsResponseSchema,
+  GetAgentResponseSchema,
+  HeartbeatRequestSchema,
+  HeartbeatResponseSchema,
+  ListAgentsResponseSchema,
+  WatchAgentsResponseSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { writeUsualAgents } from "../../src/rpc/codec/agents.ts";
 import { readUsualHeartbeat } from "../../src/rpc/codec/heartbeat-request.ts";
 import { writeUsualAcknowledgement } from "../../src/rpc/codec/heartbeat-response.ts";
+import { encoded } from "../../src/rpc/encoded.ts";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 
@@ -135,5 +144,87 @@ describe("an acknowledgement that is written by hand", () => {
     ]) {
       expect(writeUsualAcknowledgement(other)).toBeUndefined();
     }
+  });
+});
+
+/** As an init, which handlers return, and as a message. */
+function expectReadAlike<Desc extends DescMessage>(desc: Desc, init: MessageInitShape<Desc>): void {
+  const message = create(desc, init);
+  const wanted = fromBinary(desc, toBinary(desc, message));
+  expect(fromBinary(desc, encoded(desc, init))).toEqual(wanted);
+  expect(fromBinary(desc, encoded(desc, message))).toEqual(wanted);
+}
+
+describe("agents that are written by hand", () => {
+  const whole = fc.bigInt({ min: 0n, max: BigInt(Number.MAX_SAFE_INTEGER) });
+  const time = fc.option(
+    fc.record({ seconds: fc.bigInt({ min: 0n, max: 253_402_300_799n }), nanos: fc.nat(999_999_999) }),
+    { nil: undefined },
+  );
+  const name = fc.string({ unit: "binary-ascii", maxLength: 128 });
+  const usual = fc
+    .record({
+      id: whole,
+      userId: whole,
+      agentId: name,
+      clawIdentifier: name,
+      status: fc.constantFrom(AgentStatus.UNSPECIFIED, AgentStatus.IDLE, AgentStatus.EXHAUSTED, AgentStatus.OFFLINE),
+      exhaustReason: fc.constantFrom(ExhaustReason.UNSPECIFIED, ExhaustReason.BILLING),
+      revision: whole,
+      lastHeartbeat: time,
+      exhaustedAt: time,
+      recoveryAt: time,
+      createdAt: time,
+      leaseExpiresAt: time,
+      statusChangedAt: time,
+      suspectSince: time,
+    })
+    .map((init): Agent => create(AgentSchema, init));
+
+  test("are what the library writes", () => {
+    fc.assert(
+      fc.property(usual, (agent) => {
+        const bytes = Buffer.from(toBinary(GetAgentResponseSchema, create(GetAgentResponseSchema, { agent })));
+        expect(writeUsualAgents(1, [agent])?.toString("hex")).toBe(bytes.toString("hex"));
+      }),
+      { numRuns: 2_000 },
+    );
+    // Else a field of later would be left out.
+    expect(AgentSchema.fields.map(({ number }) => number)).toEqual(Array.from({ length: 14 }, (_, index) => index + 1));
+  });
+
+  test.each([
+    { what: "a name beyond ASCII", init: { agentId: "müller" } },
+    { what: "a long name beyond ASCII", init: { clawIdentifier: "🤖".repeat(128) } },
+    { what: "a negative number", init: { id: -1n } },
+    { what: "a great number", init: { revision: 2n ** 63n - 1n } },
+    { what: "a time before 1970", init: { createdAt: { seconds: -1n } } },
+    { what: "a negative status", init: { status: -1 as AgentStatus } },
+  ])("leave $what to the library, with all that is in the message", ({ init }) => {
+    const plain = create(AgentSchema, { agentId: "plain" });
+    const agents = [plain, create(AgentSchema, init), plain];
+    expect(writeUsualAgents(1, agents)).toBeUndefined();
+    const message = create(ListAgentsResponseSchema, { agents, revision: 7n });
+    expect(encoded(ListAgentsResponseSchema, message)).toEqual(
+      Buffer.from(toBinary(ListAgentsResponseSchema, message)),
+    );
+  });
+
+  test("make messages that are read as if the library had written them", () => {
+    fc.assert(
+      fc.property(fc.array(usual, { maxLength: 4 }), whole, (agents, revision) => {
+        const [agent] = agents;
+        const bookmark = { snapshotComplete: true };
+        expectReadAlike(GetAgentResponseSchema, { agent });
+        expectReadAlike(BatchGetAgentsResponseSchema, { agents });
+        expectReadAlike(ListAgentsResponseSchema, { agents, nextPageToken: "next", revision });
+        expectReadAlike(WatchAgentsResponseSchema, {
+          snapshotAgents: agents,
+          revision,
+          bookmark,
+          changes: [{ agent }],
+        });
+      }),
+    );
   });
 });
