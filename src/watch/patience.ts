@@ -3,7 +3,7 @@ import { Backoff } from "../storage/backoff.ts";
 import { failureKind, refusalFor } from "../storage/failures.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { Turnstile } from "./turnstile.ts";
-import type { Watcher } from "./watcher.ts";
+import { FIRST_MESSAGE_MS, type Watcher } from "./watcher.ts";
 
 /** The first may only mean that a connection of the pool had died unnoticed. */
 const MOST_FAILURES_AT_FIRST = 2;
@@ -60,6 +60,7 @@ export async function* reading<Result>(
   const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
   let failures = 0;
   for (;;) {
+    if (failures > 0) watcher.greetLater(FIRST_MESSAGE_MS);
     let outcome: { readonly result: Result } | { readonly error: unknown } | undefined;
     // Whoever is gone by the time of its turn asks nothing.
     const attempt = turnstile
@@ -78,6 +79,8 @@ export async function* reading<Result>(
     failures += 1;
     const patient = watcher.spoken || failures < MOST_FAILURES_AT_FIRST;
     if (!patient || failureKind(outcome.error) === "defect") throw refusalFor(outcome.error);
+    // Who was greeted meanwhile would never be refused.
+    watcher.greetLater(Number.POSITIVE_INFINITY);
     const retryAt = performance.now() + backoff.next();
     if (!(yield* until(watcher, () => performance.now() >= retryAt, retryAt))) return undefined;
   }

@@ -16,7 +16,7 @@ export const QUEUE_LIMIT = 10_000;
 /** Changes in one message at most. */
 export const MESSAGE_CHANGES = 1_000;
 /** When nothing else was said until then, a first bookmark says that the stream stands. In milliseconds. */
-const FIRST_MESSAGE_MS = 100;
+export const FIRST_MESSAGE_MS = 100;
 
 /** One watch: the queue between the hub, which never waits, and the stream, which waits for its reader. */
 export class Watcher {
@@ -211,6 +211,11 @@ export class Watcher {
   /** The first message need not wait for anything else to say. */
   greet(): void {
     if (!this.#spoken) this.#bookmarkAt = performance.now();
+  }
+
+  /** The first message is not due for so long, in milliseconds: perhaps there will be no stream. */
+  greetLater(ms: number): void {
+    if (!this.#spoken) this.#bookmarkAt = performance.now() + ms;
   }
 
   /** A message as of here. It carries a bookmark when one is due, whatever else it says. */
