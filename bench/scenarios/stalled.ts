@@ -44,7 +44,7 @@ export const stalled: Scenario = {
     const { refused, first } = await load.do<{ refused: number; first: string }>("readOn");
     const after = await disturb(QUIET_MS);
     asked.note(
-      `of ${WATCHERS / 2} watchers that do not conflate ${refused} were told that they are too slow (${first})`,
+      `of ${WATCHERS / 2} watchers that do not conflate ${refused} were told that they are too slow (${first.split(":")[0]})`,
     );
     return [
       informs("a watcher that reads: answer → it knows, p99, nobody stands still", "ms", [before.p99Ms]),
