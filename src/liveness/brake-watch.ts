@@ -6,6 +6,8 @@ import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
 const LOOK_EVERY_MS = 1_000;
+/** Of a database's core, while it is engaged: a very large fleet is looked at less often. */
+const LOOK_SHARE = 0.1;
 
 /**
  * Watches the brake on the ends of leases, which the database engages by itself where more than a fifth of the claws
@@ -22,6 +24,7 @@ export class BrakeWatch {
     this.#look = new Chore({
       name: "look at the brake",
       everyMs: LOOK_EVERY_MS,
+      share: LOOK_SHARE,
       log: options.log,
       run: async () => {
         const { brake, releasedAt } = await lookAtBrake(options.database);
@@ -34,7 +37,7 @@ export class BrakeWatch {
     });
   }
 
-  /** As it was a second ago. */
+  /** As it was a second ago, or some in a very large fleet. */
   get brake(): ExpiryBrake {
     return this.#brake;
   }
