@@ -82,10 +82,18 @@ export async function claimAgents(
   const { rows } = await database.commits.query<{ agent: bigint; epoch: bigint }>({ ...CLAIM_AGENTS, values });
   const agentIds = claims.map(({ agentId }) => agentId);
   const agents = await readAgents(database.commits, database.clock, { ids: [], agentIds });
+  const claimed = new Map(claims.map((claim) => [claim.agentId, claim]));
   return {
-    agents: new Map(agents.map((agent) => [agent.agentId, agent])),
+    agents: new Map(agents.map((agent) => [agent.agentId, withNamesOf(claimed.get(agent.agentId), agent)])),
     epochs: new Map(rows.map((row) => [row.agent, row.epoch])),
   };
+}
+
+/** By the very strings that the session has: of a large fleet's names one copy is kept, and they are compared at a glance. */
+function withNamesOf(claim: Claim | undefined, agent: Agent): Agent {
+  if (claim === undefined) return agent;
+  const clawIdentifier = claim.clawIdentifier === agent.clawIdentifier ? claim.clawIdentifier : agent.clawIdentifier;
+  return { ...agent, agentId: claim.agentId, clawIdentifier };
 }
 
 /** Ends the hold of sessions whose streams are gone. */
