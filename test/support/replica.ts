@@ -16,6 +16,8 @@ import { until } from "./until.ts";
 export interface ReplicaOptions {
   /** 10 s unless told: a lease of 30 s, which no test lives to see the end of. */
   readonly intervalMs?: number;
+  /** What the deployment bears: a million unless told. */
+  readonly heartbeatsPerSecond?: number;
   readonly firstLeaseMs?: number;
   /** False: it never says that it lives, watches no lease and recovers nobody. */
   readonly started?: boolean;
@@ -29,12 +31,13 @@ const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 
 /** What a replica is besides its doors: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
-  const { intervalMs = 10_000, firstLeaseMs = 60_000, started = true, listens = true, log = LOG } = options;
+  const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
+  const { started = true, listens = true, log = LOG } = options;
   await using undo = new AsyncDisposableStack();
   const database = openDatabase({ url, onIdleError: () => undefined });
   undo.defer(() => database.close());
   const gate = new Gate(database);
-  const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond: 1_000_000 };
+  const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, hearingFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG }));
   const committer = new Committer(database, number, () => watching.notifyCommitted());
