@@ -189,6 +189,42 @@ test("keys are fetched from a URL, once for many tokens; where there are none no
   expect(fetched).toBe(1);
 });
 
+test("keys at a URL are not looked for elsewhere, nor in an answer without end", async () => {
+  let elsewhere = 0;
+  let sent = 0;
+  const server = createServer((req, res) => {
+    if (req.url === "/elsewhere") {
+      elsewhere += 1;
+      res.end(JSON.stringify({ keys: [jwk] }));
+    } else if (req.url === "/moved") {
+      res.writeHead(302, { location: "/elsewhere" }).end();
+    } else {
+      const more = (): void => {
+        for (let room = true; room && !res.destroyed; ) {
+          sent += 65_536;
+          room = res.write(Buffer.alloc(65_536, 0x20));
+        }
+      };
+      res.on("drain", more);
+      more();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  for (const path of ["/moved", "/endless"]) {
+    const { check } = await setUp({ keys: keysAt(new URL(`http://127.0.0.1:${port}${path}`)) });
+    const refusal = await refused(check(await sign(GOOD)));
+    expect(refusal.message).toContain("cannot be had at the moment");
+  }
+  expect(elsewhere).toBe(0);
+  // What was on its way in buffers, and not what three seconds bring.
+  expect(sent).toBeLessThan(64 * 1_048_576);
+});
+
 describe("the authorization header", () => {
   const tokens = {
     check: (text: string): Caller => ({

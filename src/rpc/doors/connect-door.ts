@@ -78,6 +78,12 @@ const DEFAULT_LIMITS: ConnectDoorLimits = {
   keepAliveMs: 65_000,
 };
 
+/**
+ * Requests of HTTP/1.1 that one connection may have unanswered. Clients that send the next before the answer are rare, and send a few;
+ * Node reads on, however many wait.
+ */
+const MOST_PIPELINED = 100;
+
 /** What comes with the preface of HTTP/2 at most, usually: settings, and a call. More is taken one connection a turn. */
 const USUAL_GREETING_BYTES = 4_096;
 
@@ -127,8 +133,11 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
       noDelay: true,
     },
     (req: IncomingMessage, res: ServerResponse) => {
-      http1Errors.answering(res);
       req.on("error", () => undefined);
+      if (http1Errors.answering(res) > MOST_PIPELINED) {
+        req.socket.destroy();
+        return;
+      }
       turns.wait(req.socket, () => {
         if (req.destroyed || res.destroyed) return false;
         serve(req, res);

@@ -9,8 +9,11 @@ const HEADER_OVERFLOW = "HPE_HEADER_OVERFLOW";
 
 /** What Node could not read as HTTP/1.1: no request was made of it, so nobody else answers. */
 export interface Http1Errors {
-  /** To be told of every response, since one that is being sent must not be written into. */
-  answering(res: ServerResponse): void;
+  /**
+   * To be told of every response, since one that is being sent must not be written into. Returns how many are open on its
+   * connection, this one among them.
+   */
+  answering(res: ServerResponse): number;
   /** For the server's event `clientError`, which leaves the connection to its listener. */
   onClientError(error: NodeJS.ErrnoException, socket: Duplex): void;
 }
@@ -25,6 +28,7 @@ export function createHttp1Errors(limits: Pick<DoorLimits, "maxHeaderBytes" | "l
       const open = responses.get(socket) ?? new Set();
       responses.set(socket, open.add(res));
       res.once("close", () => open.delete(res));
+      return open.size;
     },
     onClientError: (error, socket) => {
       // Node tells of it again for whatever else comes on the connection.
