@@ -32,7 +32,9 @@ const HOUR_S = 3_600;
 /** The end of a credential, which says the most; undefined for one that says nothing. */
 export function tailOf(authorization: string): string | undefined {
   const token = authorization.replace(/^bearer +/i, "");
-  return token.length >= 40 ? token.slice(-24) : undefined;
+  const tail = token.slice(-24);
+  // One letter again and again is in hostile names, too, which answers may quote.
+  return token.length >= 40 && new Set(tail).size > 6 ? tail : undefined;
 }
 
 /** @param folder where the file of keys is written */

@@ -138,11 +138,8 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
         req.socket.destroy();
         return;
       }
-      turns.wait(req.socket, () => {
-        if (req.destroyed || res.destroyed) return false;
-        serve(req, res);
-        return true;
-      });
+      // At once, by no turns: they are few by now.
+      serve(req, res);
     },
   );
   http1.on("clientError", http1Errors.onClientError);
