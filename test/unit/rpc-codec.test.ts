@@ -77,6 +77,8 @@ const UNUSUAL: readonly { readonly what: string; readonly bytes: Buffer }[] = [
   { what: "a field of later in a beat", bytes: Buffer.from([0x12, 2, 0x78, 1]) },
   { what: "another wire type", bytes: Buffer.from([0x0a, 1, 1]) },
   { what: "a varint that does not end", bytes: Buffer.from([0x08, 0x80]) },
+  { what: "a tag that is longer than a tag may be", bytes: Buffer.from([0x88, 0x80, 0x80, 0x80, 0x80, 0, 1]) },
+  { what: "such a tag in a beat", bytes: Buffer.from([0x12, 7, 0x90, 0x80, 0x80, 0x80, 0x80, 0, 1]) },
   { what: "a length beyond the end", bytes: Buffer.from([0x12, 9, 0x0a]) },
   { what: "a name that is longer than its beat", bytes: Buffer.from([0x12, 3, 0x0a, 5, 97, 0x08, 1, 0x08, 1]) },
   { what: "a name that is no UTF-8", bytes: Buffer.from([0x12, 3, 0x0a, 1, 0xff]) },
@@ -100,6 +102,48 @@ describe("a heartbeat that is read by hand", () => {
         const changed = Buffer.from(bytes);
         for (const { place, byte } of changes) if (place < changed.length) changed[place] = byte;
         if (read(changed.subarray(0, Math.max(20, cut))) !== undefined) usual += 1;
+      }),
+      { numRuns: 10_000 },
+    );
+    expect(usual).toBeGreaterThan(100);
+  });
+});
+
+/** A varint in so many bytes more than it takes. */
+function varint(value: number, longer: number): number[] {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) + 0x80);
+  if (longer === 0) return [...bytes, rest];
+  return [...bytes, rest + 0x80, ...Array.from({ length: longer - 1 }, () => 0x80), 0];
+}
+
+describe("a heartbeat that nobody's library would write", () => {
+  const value = fc.constantFrom(0, 1, 5, 6, 127, 128, 2 ** 31, 2 ** 32, 2 ** 32 + 1, 2 ** 48, 2 ** 49 - 1, 2 ** 49);
+  const longer = fc.oneof({ weight: 8, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(7) });
+  const text = fc.oneof(fc.constantFrom<number[][]>([], [97], [97, 98]), fc.array(fc.nat(255), { maxLength: 3 }));
+  const number = (...fields: number[]) =>
+    fc
+      .tuple(fc.constantFrom(...fields), longer, value, longer)
+      .map(([field, tagLonger, of, ofLonger]) => [...varint(field * 8, tagLonger), ...varint(of, ofLonger)]);
+  const bytes = (content: fc.Arbitrary<number[]>, ...fields: number[]) =>
+    fc
+      .tuple(fc.constantFrom(...fields), longer, content, longer)
+      .map(([field, tagLonger, of, ofLonger]) => [
+        ...varint(field * 8 + 2, tagLonger),
+        ...varint(of.length, ofLonger),
+        ...of,
+      ]);
+  const beat = fc.array(fc.oneof(number(2, 4, 5), bytes(text, 1)), { maxLength: 5 }).map((fields) => fields.flat());
+  const request = fc
+    .array(fc.oneof(number(1, 5), bytes(text, 3, 4), bytes(beat, 2)), { maxLength: 6 })
+    .map((fields) => Buffer.from(fields.flat()));
+
+  test("is what the library reads, in any order, several times, and longer than it need be, or is left to it", () => {
+    let usual = 0;
+    fc.assert(
+      fc.property(request, (some) => {
+        if (read(some) !== undefined) usual += 1;
       }),
       { numRuns: 10_000 },
     );

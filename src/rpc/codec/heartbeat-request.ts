@@ -14,7 +14,7 @@ export function readUsualHeartbeat(bytes: Buffer): HeartbeatRequest | undefined 
   let instanceId = "";
   let generation = 0;
   while (reader.more) {
-    switch (reader.varint()) {
+    switch (reader.tag()) {
       case SEQUENCE:
         sequence = reader.varint();
         break;
@@ -69,7 +69,7 @@ function readBeat(reader: WireReader): AgentBeat | undefined {
     knownRevision: undefined,
   };
   while (reader.more) {
-    switch (reader.varint()) {
+    switch (reader.tag()) {
       case AGENT_ID:
         beat.agentId = reader.ascii();
         break;

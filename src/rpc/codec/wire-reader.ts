@@ -22,6 +22,14 @@ export class WireReader {
     return this.#at < this.#end && !this.unusual;
   }
 
+  /** The tag of a field with a number below 16. Longer ones, of which the library refuses some, are not usual. */
+  tag(): number {
+    const tag = this.#at < this.#end ? (this.#bytes[this.#at] ?? 0) : 0x80;
+    if (tag >= 0x80) this.unusual = true;
+    this.#at += 1;
+    return tag;
+  }
+
   /** A varint of up to 49 bits. */
   varint(): number {
     let value = 0;
