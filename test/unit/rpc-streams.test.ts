@@ -58,6 +58,20 @@ describe("a guarded stream", () => {
     expect(overs).toEqual([CANCELLED]);
   });
 
+  test("ends when stopped while its handler is asked for more, and has nothing", async () => {
+    const guard = new GuardedStream<object>(() => undefined);
+    guard.start({
+      take: () => {
+        guard.stop(CANCELLED);
+        return undefined;
+      },
+      over: false,
+      listen: () => undefined,
+      leave: () => undefined,
+    });
+    await expect(new SourceStream(guard).next()).rejects.toBe(CANCELLED);
+  });
+
   test("lets its handler clean up when nobody wants more", async () => {
     let cleaned = false;
     async function* source() {

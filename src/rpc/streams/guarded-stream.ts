@@ -44,8 +44,11 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     if (this.#ended || source === undefined) return undefined;
     try {
       const message = source.take();
-      if (message === undefined && source.over) this.#finish(undefined);
-      return message;
+      if (message !== undefined) return message;
+      // Stopped within: its news came before anybody waited for them.
+      if (this.#failure !== undefined) throw this.#failure;
+      if (source.over) this.#finish(undefined);
+      return undefined;
     } catch (thrown) {
       // Stopped within: that is why it threw.
       if (this.#failure !== undefined) throw this.#failure;
