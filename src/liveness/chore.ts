@@ -1,4 +1,10 @@
+import { failureKind } from "../storage/failures.ts";
 import type { Logger } from "./logger.ts";
+
+/** A run whose connection was lost has waited for a database that did nothing: the next one comes after as long again. */
+const LOST_SHARE = 0.5;
+/** Beyond what any statement that ends can ask for: whoever took longer was frozen meanwhile, and did nothing either. */
+const LONGEST_PAUSE_MS = 300_000;
 
 /** Something that a replica does again and again, one run at a time. A run that fails is logged and the next one tries. */
 export class Chore {
@@ -35,6 +41,7 @@ export class Chore {
 
   async #once(nextMs: number): Promise<void> {
     const begun = performance.now();
+    let share = this.#share;
     try {
       await this.#run();
       this.#failing = false;
@@ -42,13 +49,15 @@ export class Chore {
       // Once for each time that it begins to fail: a database that is away for an hour is one event.
       if (!this.#failing) this.#log.warn({ err: error }, `cannot ${this.#name}`);
       this.#failing = true;
+      if (failureKind(error) === "lost") share = Math.max(share, LOST_SHARE);
     }
     if (this.#closed) return;
+    const pauseMs = Math.min(LONGEST_PAUSE_MS, (performance.now() - begun) * (1 / share - 1));
     this.#timer = setTimeout(
       () => {
         this.#running = this.#once(this.#everyMs);
       },
-      Math.max(nextMs, (performance.now() - begun) * (1 / this.#share - 1)),
+      Math.max(nextMs, pauseMs),
     );
   }
 }
