@@ -57,7 +57,10 @@ function watch(address: string, afterRevision: bigint): void {
   stream.on("error", (error) => {
     if (!stopped) failure ??= `the watch ended: ${error}`;
   });
-  stream.on("end", () => {
+  stream.on("trailers", (trailers) => {
+    if (!stopped) failure ??= `the watch ended: ${trailers["grpc-status"]} ${trailers["grpc-message"]}`;
+  });
+  stream.on("close", () => {
     if (!stopped) failure ??= "the watch ended";
   });
   stream.on(

@@ -146,9 +146,16 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
     ...(lively === undefined
       ? []
       : [
-          informs(of("status changed → watcher of all, p50"), "ms", [lively.news.p50Ms]),
-          informs(of("status changed → watcher of all, p99"), "ms", [lively.news.p99Ms]),
-          informs(of("lease end of a silent claw → watcher, p99"), "ms", [lively.leaseEnd.p99Ms]),
+          // Where the watch did not last there is nothing to tell of it; a note says so.
+          ...(lively.news.count === 0
+            ? []
+            : [
+                informs(of("status changed → watcher of all, p50"), "ms", [lively.news.p50Ms]),
+                informs(of("status changed → watcher of all, p99"), "ms", [lively.news.p99Ms]),
+              ]),
+          ...(lively.leaseEnd.count === 0
+            ? []
+            : [informs(of("lease end of a silent claw → watcher, p99"), "ms", [lively.leaseEnd.p99Ms])]),
           informs(of("ends of its leases that the watcher was told of"), "", [lively.leaseEnd.count]),
           informs(of("GetFleet, p50"), "ms", [lively.getFleet.p50Ms]),
           informs(of("ListAgents, 1 000 a page, p50"), "ms", [lively.listAgents.p50Ms]),
