@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cpuMs, residentBytes } from "../harness/cpu.ts";
 import { figure } from "../harness/figures.ts";
+import { MemoryPeak } from "../harness/memory-peak.ts";
 import { Worker } from "../harness/processes.ts";
 import { informs, loadShare, type Scenario } from "../harness/scenario.ts";
 import { seedAgents } from "../harness/stage.ts";
@@ -37,16 +38,7 @@ export const snapshot: Scenario = {
     await oneRound();
     await sleep(SETTLE_MS);
     const rest = await residentBytes(replica.pid);
-    let most = rest;
-    const sampler = setInterval(() => {
-      residentBytes(replica.pid).then(
-        (bytes) => {
-          most = Math.max(most, bytes);
-        },
-        () => undefined,
-      );
-    }, SAMPLE_MS);
-    undo.defer(() => clearInterval(sampler));
+    const peak = undo.use(new MemoryPeak(replica.pid, SAMPLE_MS));
     const rounds: Round[] = [];
     for (let round = 0; round < asked.rounds; round += 1) rounds.push(await oneRound());
     const each = (value: (round: Round) => number) => rounds.map(value);
@@ -67,7 +59,7 @@ export const snapshot: Scenario = {
         "B",
         each(({ bytes }) => bytes / AGENTS),
       ),
-      informs("memory meanwhile, more than at rest", "MiB", [(most - rest) / 2 ** 20]),
+      informs("memory meanwhile, more than at rest", "MiB", [(Math.max(peak.most, rest) - rest) / 2 ** 20]),
       loadShare(asked, { snapshots: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
     ];
   },

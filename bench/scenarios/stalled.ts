@@ -1,4 +1,4 @@
-import { residentBytes } from "../harness/cpu.ts";
+import { MemoryPeak } from "../harness/memory-peak.ts";
 import { Worker } from "../harness/processes.ts";
 import { informs, type Scenario } from "../harness/scenario.ts";
 import { seedAgents } from "../harness/stage.ts";
@@ -22,20 +22,11 @@ export const stalled: Scenario = {
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
     const load = undo.use(new Worker("load/stalled.ts", "load"));
-    let most = 0;
-    const sampler = setInterval(() => {
-      residentBytes(replica.pid).then(
-        (bytes) => {
-          most = Math.max(most, bytes);
-        },
-        () => undefined,
-      );
-    }, SAMPLE_MS);
-    undo.defer(() => clearInterval(sampler));
+    const peak = undo.use(new MemoryPeak(replica.pid, SAMPLE_MS));
     const disturb = async (ms: number) => {
-      most = 0;
+      peak.most = 0;
       const { p50Ms, p99Ms } = await load.do<LatencyFigures>("disturb", { ms });
-      return { p50Ms, p99Ms, mostKib: most / 1_024 };
+      return { p50Ms, p99Ms, mostKib: peak.most / 1_024 };
     };
     await load.do("open", { address: replica.grpc, prefix: "watched-", agents: AGENTS });
     const before = await disturb(QUIET_MS);

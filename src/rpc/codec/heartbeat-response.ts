@@ -1,5 +1,6 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { HeartbeatResponse } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { WireWriter } from "./wire-writer.ts";
 
 /**
  * Writes what nearly all responses on a heartbeat stream are: an acknowledgement and the pace. Undefined for any other,
@@ -9,13 +10,11 @@ export function writeUsualAcknowledgement(response: HeartbeatResponse): Buffer |
   const { acknowledgedSequence, results, nextHeartbeatIn, leaseTtl, draining, limits } = response;
   if (results.length > 0 || draining !== undefined || limits !== undefined) return undefined;
   if (response.$unknown !== undefined || !isUsual(nextHeartbeatIn) || !isUsual(leaseTtl)) return undefined;
-  const sequence = Number(acknowledgedSequence);
-  if (sequence < 0 || sequence > Number.MAX_SAFE_INTEGER) return undefined;
-  const bytes = Buffer.allocUnsafe(LONGEST);
-  let at = writeVarintField(bytes, 0, ACKNOWLEDGED_SEQUENCE, sequence);
-  at = writeDuration(bytes, at, NEXT_HEARTBEAT_IN, nextHeartbeatIn);
-  at = writeDuration(bytes, at, LEASE_TTL, leaseTtl);
-  return bytes.subarray(0, at);
+  const writer = new WireWriter(LONGEST);
+  writer.int64(ACKNOWLEDGED_SEQUENCE, acknowledgedSequence);
+  writeDuration(writer, NEXT_HEARTBEAT_IN, nextHeartbeatIn);
+  writeDuration(writer, LEASE_TTL, leaseTtl);
+  return writer.unusual ? undefined : writer.written;
 }
 
 function isUsual(duration: Duration | undefined): duration is Duration {
@@ -24,26 +23,11 @@ function isUsual(duration: Duration | undefined): duration is Duration {
   return seconds >= 0n && seconds <= LONGEST_SECONDS && nanos >= 0 && nanos <= LARGEST_NANOS;
 }
 
-function writeDuration(bytes: Buffer, start: number, tag: number, { seconds, nanos }: Duration): number {
-  bytes[start] = tag;
-  const end = writeVarintField(bytes, writeVarintField(bytes, start + 2, SECONDS, Number(seconds)), NANOS, nanos);
-  bytes[start + 1] = end - start - 2;
-  return end;
-}
-
-/** Nothing for 0, which is what a field without presence is when it is left out. @returns where it ends */
-function writeVarintField(bytes: Buffer, start: number, tag: number, value: number): number {
-  if (value === 0) return start;
-  bytes[start] = tag;
-  let at = start + 1;
-  let rest = value;
-  while (rest >= 0x80) {
-    bytes[at] = (rest % 0x80) + 0x80;
-    at += 1;
-    rest = Math.floor(rest / 0x80);
-  }
-  bytes[at] = rest;
-  return at + 1;
+function writeDuration(writer: WireWriter, tag: number, { seconds, nanos }: Duration): void {
+  const content = writer.begin(tag);
+  writer.int64(SECONDS, seconds);
+  writer.number(NANOS, nanos);
+  writer.end(content);
 }
 
 /** Three fields of at most nine bytes, with what is around two of them. */
