@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { ClaimPaths, JwtAlgorithm, RoleNames } from "../domain/jwt-claims.ts";
+import type { JwtTrust } from "../domain/jwt-claims.ts";
 import type { Authenticate } from "../domain/principal.ts";
 import { AccessError } from "./access-error.ts";
 import { authenticateNobody, createAuthenticator } from "./authenticator.ts";
@@ -16,22 +16,12 @@ export type AccessOptions =
     }
   | {
       readonly kind: "credentials";
-      readonly jwt: JwtOptions | undefined;
+      readonly jwt: JwtTrust | undefined;
       /** The path of the file that says whom certificates stand for. */
       readonly certificatePrincipals: string | undefined;
       /** How long a replica without its database lets callers in; other than the default in tests that wait for its end. */
       readonly trustMs?: number;
     };
-
-interface JwtOptions {
-  readonly jwks: URL;
-  readonly issuer: string;
-  readonly audience: string;
-  readonly algorithms: readonly JwtAlgorithm[];
-  readonly clockToleranceMs: number;
-  readonly claims: ClaimPaths;
-  readonly roleNames: RoleNames;
-}
 
 /** What a replica knows of who may come in. */
 export interface AccessControl {
@@ -62,7 +52,7 @@ export async function createAccessControl(
 }
 
 /** What checks them is loaded where they are taken: most who start a service take none. */
-async function createJwtCheck(options: JwtOptions, log: TokenCheckOptions["log"]): Promise<JwtCheck> {
+async function createJwtCheck(options: JwtTrust, log: TokenCheckOptions["log"]): Promise<JwtCheck> {
   const [{ JwtCheck }, { keysAt, parseKeys }] = await Promise.all([import("./jwt-check.ts"), import("./jwks.ts")]);
   if (options.jwks.protocol === "file:") await checkKeyFile(options.jwks, parseKeys);
   return new JwtCheck({ ...options, keys: keysAt(options.jwks), log });

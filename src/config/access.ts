@@ -5,6 +5,7 @@ import {
   type ClaimPaths,
   JWT_ALGORITHMS,
   type JwtAlgorithm,
+  type JwtTrust,
   OWN_ROLE_NAMES,
   type RoleNames,
 } from "../domain/jwt-claims.ts";
@@ -12,18 +13,6 @@ import { isLoopback } from "../domain/loopback.ts";
 import { ROLES, type Role } from "../domain/principal.ts";
 import { duration, type Facts, oneOf, type Setting } from "./setting.ts";
 import { type Address, formatAddress } from "./values.ts";
-
-/** How JSON Web Tokens are checked. */
-export interface JwtChoice {
-  /** Of the key set: `https:`, `file:`, or `http:` on this machine. */
-  readonly jwks: URL;
-  readonly issuer: string;
-  readonly audience: string;
-  readonly algorithms: readonly JwtAlgorithm[];
-  readonly clockToleranceMs: number;
-  readonly claims: ClaimPaths;
-  readonly roleNames: RoleNames;
-}
 
 /** Who is let in: everybody, or who shows a credential. Tokens of our own always count. */
 export type AccessChoice =
@@ -37,7 +26,7 @@ export type AccessChoice =
       /** TLS ends before the doors, which speak cleartext to whatever does it. */
       readonly tlsInFront: boolean;
       /** Undefined: no JSON Web Tokens. */
-      readonly jwt: JwtChoice | undefined;
+      readonly jwt: JwtTrust | undefined;
       /** The file that says whom certificates stand for. Undefined: they stand for nobody. */
       readonly certificatePrincipals: string | undefined;
     };
@@ -278,7 +267,7 @@ export function accessOf(values: AccessValues, wrong: Wrong): AccessChoice {
     const { env } = ACCESS_SETTINGS.allowedHosts;
     wrong(env, `${env} is set, but with HARBORFORGE_AUTH=required nobody's Host is looked at: leave it out.`);
   }
-  let jwt: JwtChoice | undefined;
+  let jwt: JwtTrust | undefined;
   if (jwks !== undefined && issuer !== undefined && audience !== undefined) {
     jwt = { jwks, issuer, audience, algorithms, claims, roleNames, clockToleranceMs };
   } else if (missing.length < given.length) {

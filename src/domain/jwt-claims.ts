@@ -92,3 +92,15 @@ function isName(value: unknown): value is string {
     value.isWellFormed()
   );
 }
+
+/** How JSON Web Tokens are checked. */
+export interface JwtTrust {
+  /** Of the key set: `https:`, `file:`, or `http:` on this machine. */
+  readonly jwks: URL;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly algorithms: readonly JwtAlgorithm[];
+  readonly clockToleranceMs: number;
+  readonly claims: ClaimPaths;
+  readonly roleNames: RoleNames;
+}
