@@ -57,6 +57,8 @@ const SEEDED_AT_ONCE = 100_000;
 /** Agents whose status others change. They need not beat. */
 const CHANGED = Array.from({ length: 10 }, (_, n) => `changed-${n + 1}`);
 const AGENTS_OPENED_A_SECOND = 10_000;
+/** Of `HARBORFORGE_STREAMS_PER_CALLER`. */
+const DEFAULT_STREAMS_PER_CALLER = 100_000;
 const STREAMS_OPENED_A_SECOND = 2_000;
 /** How long after the window the leases of the silent claw may still end. */
 const LAST_END_MS = 60_000;
@@ -174,12 +176,12 @@ async function watch(stage: Stage, asked: Asked, size: FleetSize): Promise<Outco
 async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize): Promise<Outcome> {
   await using undo = new AsyncDisposableStack();
   const questions = undo.use(await stage.questions(url));
-  const replica = undo.use(await stage.replica(url, size.env));
+  const streams = size.agents / size.agentsPerStream;
+  const replica = undo.use(await stage.replica(url, { ...envFor(streams), ...size.env }));
   const load = undo.use(new Worker("load/fleet.ts", "load"));
   const watcher = undo.use(new Worker("load/fleet-news.ts", "load"));
   // Service and PostgreSQL have both cores, which they share with the load.
   if (size.lively === true) await onAllCores(questions, [replica.pid, load.pid, watcher.pid]);
-  const streams = size.agents / size.agentsPerStream;
   const fleet: FleetJob = {
     address: replica.grpc,
     streams,
@@ -309,4 +311,9 @@ async function onAllCores(questions: Questions, pids: readonly number[]): Promis
   const cores = `0-${availableParallelism() - 1}`;
   for (const pid of [...pids, ...(await family(Number(parent)))])
     spawnSync("taskset", ["-a", "-c", "-p", cores, String(pid)]);
+}
+
+/** One program stands for many callers here: with its watcher beside it, it may have more streams than one caller. */
+function envFor(streams: number): Readonly<Record<string, string>> {
+  return streams < DEFAULT_STREAMS_PER_CALLER ? {} : { HARBORFORGE_STREAMS_PER_CALLER: String(2 * streams) };
 }
