@@ -38,6 +38,7 @@ export class Claims {
   readonly #log: Logger;
   readonly #isHeldHere: (agent: Agent) => boolean;
   readonly #isAwake: () => boolean;
+  readonly #leaseMs: () => number;
   readonly #waiting = new Queue<WaitingClaim>();
   #running = false;
   /** How many claims of each agent are not settled yet. */
@@ -49,7 +50,7 @@ export class Claims {
 
   /**
    * `isHeldHere`: whether a session of this replica holds the agent under its epoch. `isAwake`: whether this process has
-   * seen what became of its streams.
+   * seen what became of its streams. `leaseMs`: how long a lease is now, in milliseconds.
    */
   constructor(options: {
     database: Database;
@@ -57,12 +58,14 @@ export class Claims {
     log: Logger;
     isHeldHere(agent: Agent): boolean;
     isAwake(): boolean;
+    leaseMs(): number;
   }) {
     this.#database = options.database;
     this.#replica = options.replica;
     this.#log = options.log;
     this.#isHeldHere = options.isHeldHere;
     this.#isAwake = () => options.isAwake();
+    this.#leaseMs = () => options.leaseMs();
   }
 
   /** Undefined: the replica stops, or the claim cannot be made at all. */
@@ -167,6 +170,7 @@ export class Claims {
         generation: holder.session.generation,
         fresh: holder.state === "new",
       })),
+      this.#leaseMs(),
     );
     for (const { holder, inDoubt, resolve } of batch) {
       const agent = agents.get(holder.agentId);

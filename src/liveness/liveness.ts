@@ -85,6 +85,7 @@ export class Liveness {
       log,
       isHeldHere: (agent) => this.#registry.get(agent.agentId)?.holder?.epoch === agent.epoch,
       isAwake: () => this.#membership.awake,
+      leaseMs: () => this.#pace.current.leaseMs,
     });
     this.#unary = new UnaryBeats(this.#registry, this.#intake);
     this.#pace = new FleetPace({ database, limits: options.pace, log });

@@ -60,7 +60,8 @@ export interface MembershipOptions {
 export class Membership {
   readonly #options: MembershipOptions;
   readonly #refresh: Chore;
-  readonly #adopted = new Set<number>();
+  /** The replicas whose agents' leases this one watches, each with its guard as it was when their leases were read. */
+  readonly #adopted = new Map<number, Micros>();
   #following: Promise<void> | undefined;
   #watch: NodeJS.Timeout | undefined;
   #lookedAt = performance.now();
@@ -154,8 +155,9 @@ export class Membership {
   async #followAdopted(): Promise<void> {
     const adopted = await adoptedReplicas(this.#options.database, this.#options.replica);
     const ids = new Set(adopted.map(({ id }) => id));
-    for (const id of this.#adopted) if (!ids.has(id)) this.#adopted.delete(id);
-    for (const gone of adopted) if (!this.#adopted.has(gone.id)) await this.#adopt(gone);
+    for (const id of this.#adopted.keys()) if (!ids.has(id)) this.#adopted.delete(id);
+    // Another guard: it returned, held agents and was adopted again between two looks. Those agents are new to this replica.
+    for (const gone of adopted) if (this.#adopted.get(gone.id) !== gone.noLeaseEndsBefore) await this.#adopt(gone);
   }
 
   /** Apart from the refreshing, which may itself be stuck. */
@@ -183,7 +185,7 @@ export class Membership {
       after = last.id;
     }
     // Not before: what fails on the way is read again.
-    this.#adopted.add(id);
+    this.#adopted.set(id, noLeaseEndsBefore);
     // A replica that stopped in order, as each does in the end, leaves nothing behind that is worth a line.
     if (agents > 0) log.info({ replica: id, agents }, "watches over the agents of a replica that is gone");
   }

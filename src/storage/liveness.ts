@@ -61,15 +61,17 @@ export interface Claim {
 }
 
 /**
- * Claims agents for sessions of this replica.
+ * Claims agents for sessions of this replica. The lease of an agent that is not offline lasts `leaseMs` from now at least.
  *
  * @param claims at most one for each agent
+ * @param leaseMs milliseconds
  * @returns the agents as they are afterwards (those that exist), and the epochs of those that were claimed
  */
 export async function claimAgents(
   database: Database,
   replica: number,
   claims: readonly Claim[],
+  leaseMs: number,
 ): Promise<{ readonly agents: ReadonlyMap<string, Agent>; readonly epochs: ReadonlyMap<bigint, bigint> }> {
   const values = [
     claims.map(({ agentId }) => agentId),
@@ -78,6 +80,7 @@ export async function claimAgents(
     claims.map(({ generation }) => generation.toString()),
     claims.map(({ fresh }) => fresh),
     replica,
+    Math.round(leaseMs),
   ];
   const { rows } = await database.commits.query<{ agent: bigint; epoch: bigint }>({ ...CLAIM_AGENTS, values });
   const agentIds = claims.map(({ agentId }) => agentId);

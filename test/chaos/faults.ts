@@ -28,6 +28,10 @@ type Plan = (reach: Reach) => PlannedFault;
 /** How many leases things last. Below one: whoever was hit must not be noticed. */
 const SHORT = [0.1, 0.4] as const;
 const LONG = [1.3, 2.2] as const;
+/** How many leases an outage lasts that must outlive every guard that was set before it began. */
+const LONGER_THAN_A_GUARD = [1.8, 2.4] as const;
+/** A dead replica is adopted within less of a lease: two intervals, and two pauses of a quarter of an interval each. */
+const ADOPTED = 0.9;
 /** With the brake on, a dead fleet has six leases; one more to see it. */
 const BRAKED = 7;
 
@@ -166,6 +170,38 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       await sleep(forMs);
       for (const { toDatabase } of hit) toDatabase.mend();
     });
+  },
+  /**
+   * A replica dies, another replica adopts its agents, and then the adopter loses its database for longer than the adoption
+   * guards them. The claws of the dead replica have no network until then, so the adopter never holds their agents.
+   */
+  "adopt-and-cut": ({ world, random, leaseMs, claws, replicas }) => {
+    const order = random.sample(replicas, replicas.length);
+    // Either one replica is left, or all that are left lose the database together, or the third one never loses it.
+    const [killed, adopters] = random.pick([
+      [order.slice(0, -1), order.slice(-1)],
+      [order.slice(0, 1), order.slice(1)],
+      [order.slice(0, 1), order.slice(1, 2)],
+    ] as const);
+    const told = random.chance(0.5);
+    const forMs = random.between(...LONGER_THAN_A_GUARD) * leaseMs;
+    const orphaned = claws.filter(({ proxy }) => killed.some(({ process }) => proxy.isConnectedTo(process.port)));
+    const places = (hit: readonly ReplicaPlace[]) => hit.map(({ process }) => process.name).join(" and ");
+    const what = `${places(killed)} dead, then ${places(adopters)} ${told ? "cut" : "swallowed"} for ${Math.round(forMs)} ms`;
+    return {
+      ...inHand({ claws: orphaned, replicas, database: true, idle: replicas.length < world.replicas.length }),
+      run: () =>
+        during(world, { kind: "adopt-and-cut", what, outage: true, claws: indexes(orphaned) }, async () => {
+          for (const { proxy } of orphaned) proxy.cut();
+          await Promise.all(killed.map(({ process }) => process.kill()));
+          await sleep(ADOPTED * leaseMs);
+          for (const { toDatabase } of adopters) told ? toDatabase.cut() : toDatabase.swallow();
+          for (const { proxy } of orphaned) proxy.mend();
+          await sleep(forMs);
+          for (const { toDatabase } of adopters) toDatabase.mend();
+          await startAgain(killed);
+        }),
+    };
   },
   /** The connections of a replica to the database break, and it may open others at once. */
   "drop-database": ({ world, random, replicas }) => {

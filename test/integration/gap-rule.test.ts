@@ -133,7 +133,9 @@ describe("a replica that was deaf, while another one listened", () => {
       const rows = [await rowOf(dead, watcher), await rowOf(adopter, watcher)];
       return rows.every((row) => row?.adopted_by === heir.number);
     });
-    expect((await rowOf(dead, watcher))?.until).toBe(adopted.until);
+    // The adopter's outage is given back, too: a whole lease from the adoption anew.
+    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until);
+    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
     await until("the heir watches", () => heir.liveness.census().agents === 51);
 
     // It wakes up: itself, not what it had adopted.

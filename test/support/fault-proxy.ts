@@ -37,6 +37,11 @@ export class FaultProxy implements AsyncDisposable {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** Whether a connection through it ends at this port of the loopback interface. */
+  isConnectedTo(port: number | undefined): boolean {
+    return port !== undefined && [...this.#connections].some((connection) => connection.port === port);
+  }
+
   /** Breaks every connection with a reset. New ones are carried. */
   drop(): number {
     const { size } = this.#connections;
@@ -112,6 +117,11 @@ class Connection {
     this.#onEnd = onEnd;
     inner.setNoDelay(true);
     inner.on("close", () => this.#end());
+  }
+
+  /** Where it leads to; undefined before that is known. */
+  get port(): number | undefined {
+    return this.#outer?.remotePort;
   }
 
   stall(): void {

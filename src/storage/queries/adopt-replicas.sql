@@ -1,10 +1,7 @@
--- Replicas that are gone, or whose adopters are: this one watches the leases of their agents from now on, which have time
--- to be heard elsewhere. Not a row of an agent is written for it.
+-- Takes over replicas that are gone, and those whose adopters are gone. This replica watches the leases of their agents from
+-- now on. Nobody listened to those agents for a while, so they have time to be heard again. No row of an agent is written.
 UPDATE replicas r SET adopted_by = $1::integer,
-  no_lease_ends_before = CASE
-    WHEN r.adopted_by IS NULL THEN greatest(r.no_lease_ends_before, clock_timestamp() + $2::integer * interval '1 millisecond')
-    ELSE r.no_lease_ends_before
-  END
+  no_lease_ends_before = greatest(r.no_lease_ends_before, clock_timestamp() + $2::integer * interval '1 millisecond')
 WHERE r.id <> $1::integer AND CASE
   WHEN r.adopted_by IS NULL THEN r.seen_at < clock_timestamp() - 2 * r.deaf_after_ms * interval '1 millisecond'
   ELSE r.adopted_by <> $1::integer AND NOT EXISTS (

@@ -1,17 +1,13 @@
 -- Says that the replica listens, and notices in the same statement that it did not for a while: then the leases of its
 -- agents, or of the whole fleet where nobody else listened either, do not end before the agents could be heard again.
 WITH before AS MATERIALIZED (
-  SELECT r.adopted_by IS NOT NULL OR r.seen_at < clock_timestamp() - r.deaf_after_ms * interval '1 millisecond' AS deaf
+  SELECT is_isolated(r) AS deaf
   FROM replicas r WHERE r.id = $1::integer FOR UPDATE
 ), state AS MATERIALIZED (
   SELECT coalesce((SELECT deaf FROM before), true) AS deaf, clock_timestamp() + $3::integer * interval '1 millisecond' AS until
 ), fleet AS (
   UPDATE fleet_state SET no_lease_ends_before = s.until FROM state s
-  WHERE s.deaf AND NOT EXISTS (
-    SELECT FROM replicas r
-    WHERE r.id <> $1::integer AND r.adopted_by IS NULL
-      AND r.seen_at >= clock_timestamp() - r.deaf_after_ms * interval '1 millisecond'
-  )
+  WHERE s.deaf AND NOT EXISTS (SELECT FROM replicas r WHERE r.id <> $1::integer AND NOT is_isolated(r))
 ), me AS (
   INSERT INTO replicas AS r (id, deaf_after_ms, no_lease_ends_before) OVERRIDING SYSTEM VALUE
   SELECT $1::integer, $2::integer, s.until FROM state s

@@ -1,9 +1,6 @@
 -- A new replica. Where no other one listens, nobody has heard the fleet for a while: its agents have time to be heard again.
 WITH fleet AS (
   UPDATE fleet_state SET no_lease_ends_before = clock_timestamp() + $2::integer * interval '1 millisecond'
-  WHERE NOT EXISTS (
-    SELECT FROM replicas r
-    WHERE r.adopted_by IS NULL AND r.seen_at >= clock_timestamp() - r.deaf_after_ms * interval '1 millisecond'
-  ) AND EXISTS (SELECT FROM agent_liveness WHERE lease_expires_at IS NOT NULL)
+  WHERE NOT EXISTS (SELECT FROM replicas r WHERE NOT is_isolated(r)) AND EXISTS (SELECT FROM agent_liveness WHERE lease_expires_at IS NOT NULL)
 )
 INSERT INTO replicas (deaf_after_ms) VALUES ($1::integer) RETURNING id, clock_timestamp() AS read_at
