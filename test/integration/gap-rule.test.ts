@@ -1,4 +1,7 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { paceOf } from "../../src/domain/lease.ts";
+import { hearingFor } from "../../src/liveness/membership.ts";
+import { refreshReplica } from "../../src/storage/replica-row.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import {
   Beating,
@@ -134,7 +137,7 @@ describe("a replica that was deaf, while another one listened", () => {
       return rows.every((row) => row?.adopted_by === heir.number);
     });
     // The adopter's outage is given back, too: a whole lease from the adoption anew.
-    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until);
+    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until ?? Number.POSITIVE_INFINITY);
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
     await until("the heir watches", () => heir.liveness.census().agents === 51);
 
@@ -266,6 +269,62 @@ describe("a replica that is cut off from the database, while another one is not"
         return row?.heard;
       });
     }
+  });
+});
+
+describe("a replica that has adopted another one", () => {
+  test("loses its database for longer than the adoption guards: no agent that keeps trying goes offline", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const proxy = undo.use(await DatabaseProxy.open(url));
+    const dead = undo.use(await openReplica(url, { ...PACE, started: false }));
+    const adopter = undo.use(await openReplica(proxy.url, PACE));
+    undo.defer(() => proxy.mend());
+    const agentIds = await dead.seedAgents(20, "orphaned-");
+    const trying = agentIds.slice(0, 10);
+    await heardOnce(dead, agentIds);
+    await backdate(dead, dead, 60_000);
+    const guard = await until("it is adopted", async () => (await rowOf(dead, dead))?.until ?? undefined);
+    await until("the adopter watches", () => adopter.liveness.census().agents >= 20);
+    proxy.cut();
+    await untilThen(dead, guard + 2 * LEASE_MS * MS);
+    // What it knew ends leases as soon as the database is back; that it was isolated it says later.
+    using refresh = adopter.gate.hold("refresh-replica");
+    using asked = adopter.gate.hold("commit-changes", "after", 1);
+    proxy.mend();
+    await asked.arrived();
+    expect(await expiries(dead)).toEqual([]);
+    asked.release();
+    refresh.release();
+    const back = await until("it has noticed", async () => (await fleetGuard(dead)) ?? undefined);
+    using stream = await until("a stream is taken", () => {
+      try {
+        return adopter.stream();
+      } catch {
+        return undefined;
+      }
+    });
+    using _beating = new Beating(() => stream, trying, 100);
+    const expired = await untilExpired(dead, 10, 20_000);
+    expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(back);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + (ALLOWANCE_MS + stalls.ms) * MS);
+  });
+
+  test("watches agents that it held meanwhile, where it returned and was adopted again between two looks", async () => {
+    const [adopter, returning = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
+    const before = await adopter.seedAgents(2, "before-");
+    const after = await adopter.seedAgents(3, "after-");
+    await heardOnce(returning, before);
+    await backdate(returning, adopter, 60_000);
+    await until("it is adopted", async () => (await rowOf(returning, adopter))?.adopted_by === adopter.number);
+    await until("the adopter watches", () => adopter.liveness.census().agents === 2);
+    using frozen = adopter.gate.hold("refresh-replica");
+    await frozen.arrived();
+    await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
+    await heardOnce(returning, after);
+    await backdate(returning, adopter, 60_000);
+    frozen.release();
+    await until("the adopter watches all", () => adopter.liveness.census().agents === 5, 5_000);
   });
 });
 
