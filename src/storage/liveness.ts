@@ -61,7 +61,7 @@ export interface Claim {
 }
 
 /**
- * Claims agents for sessions of this replica. The lease of an agent that is not offline lasts `leaseMs` from now at least.
+ * Claims agents for sessions of this replica. Renews the lease of an agent where less than two thirds of `leaseMs` are left.
  *
  * @param claims at most one for each agent
  * @param leaseMs milliseconds

@@ -2,10 +2,10 @@
 -- later stream (higher generation) of the same claw process; a session that was superseded waits until nobody holds it.
 -- What is wanted travels with what is locked: joined a second time, without statistics, the two would be compared row by
 -- row, a million times for a thousand agents.
--- A claim renews the lease, since a heartbeat made it. That heartbeat is written next; until then the lease may be one that only
--- a guard of the former replica kept, and this replica has no such guard. The longer lease of a unary heartbeat stays.
+-- A heartbeat made the claim and is written next. Until then a lease with less than two intervals left (of three) is not enough:
+-- perhaps only a guard of the former replica kept it, and an outage of this one would be noticed too late. So it is renewed here.
 WITH locked AS MATERIALIZED (
-  SELECT l.agent, w.instance, w.generation, w.fresh
+  SELECT l.agent, w.instance, w.generation, w.fresh, $7::integer * interval '1 millisecond' * 2 / 3 AS two_intervals
   FROM unnest($1::text[], $2::text[], $3::uuid[], $4::numeric[], $5::boolean[])
     AS w (agent_id, claw_identifier, instance, generation, fresh)
   JOIN agents a ON a.agent_id = w.agent_id
@@ -15,9 +15,9 @@ WITH locked AS MATERIALIZED (
 )
 UPDATE agent_liveness l
 SET epoch = nextval('agent_epochs'), replica_id = $6::integer, held = true, instance = k.instance, generation = k.generation,
-  last_heartbeat = CASE WHEN l.lease_expires_at IS NULL THEN l.last_heartbeat ELSE clock_timestamp() END,
-  lease_expires_at = CASE WHEN l.lease_expires_at IS NOT NULL
-    THEN greatest(l.lease_expires_at, clock_timestamp() + $7::integer * interval '1 millisecond') END
+  last_heartbeat = CASE WHEN l.lease_expires_at < clock_timestamp() + k.two_intervals THEN clock_timestamp() ELSE l.last_heartbeat END,
+  lease_expires_at = CASE WHEN l.lease_expires_at < clock_timestamp() + k.two_intervals
+    THEN clock_timestamp() + k.two_intervals * 1.5 ELSE l.lease_expires_at END
 FROM locked k
 WHERE l.agent = k.agent
   AND (
