@@ -163,14 +163,17 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
   let bag: string[] = [];
   while (performance.now() < until && options.signal?.aborted !== true) {
     if (bag.length === 0) bag = random.sample(options.faults, options.faults.length);
+    const kind = bag.shift() ?? "";
     const plan = planOf(
-      bag.shift() ?? "",
+      kind,
       world,
       random,
       leaseMs,
       [...underWay].map((one) => one.plan),
     );
-    if (plan !== undefined) {
+    // What it would hit is in other hands: it comes last. Else those that hit all replicas would hardly ever come.
+    if (plan === undefined) bag.push(kind);
+    else {
       const entry = { plan, done: plan.run().finally(() => underWay.delete(entry)) };
       underWay.add(entry);
       while (underWay.size >= options.atOnce) await Promise.race([...underWay].map(({ done }) => done));
