@@ -185,7 +185,10 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
     ] as const);
     const told = random.chance(0.5);
     const forMs = random.between(...LONGER_THAN_A_GUARD) * leaseMs;
-    const orphaned = claws.filter(({ proxy }) => killed.some(({ process }) => proxy.isConnectedTo(process.port)));
+    const ports = killed.map(({ process }) => process.port);
+    const orphaned = claws.filter(
+      ({ proxy }) => proxy.ports.length > 0 && proxy.ports.every((port) => ports.includes(port)),
+    );
     const places = (hit: readonly ReplicaPlace[]) => hit.map(({ process }) => process.name).join(" and ");
     const what = `${places(killed)} dead, then ${places(adopters)} ${told ? "cut" : "swallowed"} for ${Math.round(forMs)} ms`;
     return {

@@ -37,9 +37,9 @@ export class FaultProxy implements AsyncDisposable {
     return `127.0.0.1:${this.port}`;
   }
 
-  /** Whether a connection through it ends at this port of the loopback interface. */
-  isConnectedTo(port: number | undefined): boolean {
-    return port !== undefined && [...this.#connections].some((connection) => connection.port === port);
+  /** The ports that its open connections lead to. */
+  get ports(): readonly number[] {
+    return [...this.#connections].flatMap(({ port }) => (port === undefined ? [] : [port]));
   }
 
   /** Breaks every connection with a reset. New ones are carried. */
