@@ -2,7 +2,8 @@ import { expect, inject, test } from "vitest";
 import { declareNewHistory } from "../../src/storage/new-history.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase, databaseUrl } from "../support/cluster.ts";
-import { copyOf, disconnectAll, dump, hasPgDump, rowsOf, swapIn } from "../support/restored-database.ts";
+import { copyDatabase, rowsOf, swapIn } from "../support/database-swap.ts";
+import { dump, hasPgDump } from "../support/restored-database.ts";
 import { by } from "../support/storage.ts";
 import { until } from "../support/until.ts";
 import { WatchReader } from "../support/watch-reader.ts";
@@ -161,7 +162,7 @@ test("rows that are restored into the tables that are there are another history"
 test("a copy of the database that takes its place by renaming is another history", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept } = scene;
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   const lost = await scene.goOn();
   await scene.replica.stop();
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
@@ -171,7 +172,7 @@ test("a copy of the database that takes its place by renaming is another history
 test("a database that is renamed back into its place is another history than the copy that stood there", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name } = scene;
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   await scene.goOn();
   const kept = (await revisionsOf(url)).at(-1) ?? 0n;
   await scene.replica.stop();
@@ -200,7 +201,7 @@ test("a replica that stays up while a dump is restored under it notices, and so 
 test("a replica that stays up while a copy takes the database's place notices, also where another one writes at once", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept, replica } = scene;
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   const lost = await scene.goOn();
   await using follower = new WatchReader(replica.watches, { afterRevision: lost.at(-1) ?? 0n, bookmarkMs: 10 });
   await follower.until(({ messages }) => messages.length > 0);
@@ -224,7 +225,7 @@ test("a replica that stays up while a copy takes the database's place notices, a
 test("of replicas that notice together one makes the gap", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, replica } = scene;
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   await replica.stop();
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
   const replicas = await Promise.all([scene.start(), scene.start(), scene.start()]);
@@ -240,7 +241,7 @@ test("where nothing was lost everybody goes on from where they were", async () =
     (afterRevision) => new WatchReader(replica.watches, { afterRevision, bookmarkMs: 10 }),
   );
   for (const reader of readers) await reader.until(({ revision }) => revision === newest);
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
   await until(
     "the replica is back",
@@ -300,12 +301,11 @@ test("epochs and numbers of replicas of a lost history are not given again", asy
       url,
       "SELECT nextval('agent_epochs')::text AS epoch, nextval('replicas_id_seq')::text AS replica",
     );
-  await copyOf(adminUrl, name, `${name}_copy`);
+  await copyDatabase(adminUrl, name, `${name}_copy`);
   await replica.stop();
   let [last] = await next();
   for (let n = 0; n < 50; n += 1) [last] = await next();
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
-  await disconnectAll(adminUrl, name);
   await create(await scene.start(), 1);
   const [first] = await next();
   expect(BigInt(first?.epoch ?? 0)).toBeGreaterThan(BigInt(last?.epoch ?? 0));

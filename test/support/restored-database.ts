@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
 import { migrate } from "../../src/storage/migrate.ts";
-import { administer, databaseUrl } from "./cluster.ts";
+import { administer } from "./cluster.ts";
+import { rowsOf } from "./database-swap.ts";
 
 const run = promisify(execFile);
 
@@ -94,59 +95,6 @@ async function dumpByRows(url: string): Promise<Dump> {
       },
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
-  } finally {
-    await client.end();
-  }
-}
-
-/** Ends all sessions of a database. */
-export async function disconnectAll(adminUrl: string, name: string): Promise<void> {
-  await administer(
-    adminUrl,
-    `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ${pg.escapeLiteral(name)} AND pid <> pg_backend_pid()`,
-  );
-}
-
-/** Another database with the same content; whoever is connected to the first is cut off. */
-export async function copyOf(adminUrl: string, name: string, copy: string): Promise<string> {
-  await withoutSessions(adminUrl, name, `CREATE DATABASE ${copy} TEMPLATE ${name} STRATEGY wal_log`);
-  return databaseUrl(adminUrl, copy);
-}
-
-/** Puts the database `from` in the place of `name`, whose content is kept under `kept`. */
-export async function swapIn(adminUrl: string, from: string, name: string, kept: string): Promise<void> {
-  await withoutSessions(adminUrl, name, `ALTER DATABASE ${name} RENAME TO ${kept}`);
-  await withoutSessions(adminUrl, from, `ALTER DATABASE ${from} RENAME TO ${name}`);
-}
-
-/** A statement that wants nobody to be connected to a database. Who is comes back at any moment: so again, until it works. */
-async function withoutSessions(adminUrl: string, name: string, statement: string): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    await administer(adminUrl, `ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);
-    try {
-      await disconnectAll(adminUrl, name);
-      await administer(adminUrl, statement);
-      return;
-    } catch (error) {
-      if (attempt === 50 || !(error instanceof pg.DatabaseError) || error.code !== "55006") throw error;
-    } finally {
-      const renamed = /RENAME TO (\w+)$/.exec(statement)?.[1];
-      for (const one of renamed === undefined ? [name] : [name, renamed]) {
-        await administer(adminUrl, `ALTER DATABASE ${one} ALLOW_CONNECTIONS true`).catch(() => undefined);
-      }
-    }
-  }
-}
-
-export async function rowsOf<Row extends object>(
-  url: string,
-  sql: string,
-  values: readonly unknown[] = [],
-): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query<Row>(sql, [...values])).rows;
   } finally {
     await client.end();
   }
