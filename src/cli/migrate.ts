@@ -1,4 +1,5 @@
 import { migrate } from "../storage/migrate.ts";
+import { declareNewHistory } from "../storage/new-history.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_OK } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";
@@ -15,4 +16,25 @@ export function migrateCommand(process: NodeJS.Process, flags: Flags): Promise<n
     process.stdout.write(`${databaseName} ${what}.\n`);
     return EXIT_OK;
   });
+}
+
+/**
+ * `migrate --new-history`: an operator brought the database back to an older state, in a way that the service cannot see.
+ * Works beside a service that is running, too.
+ *
+ * @returns the exit code
+ */
+export function newHistoryCommand(process: NodeJS.Process, flags: Flags): Promise<number> {
+  return runCommand(
+    process,
+    flags,
+    async ({ database, databaseName, signals }) => {
+      const { from, to } = await unlessAborted(declareNewHistory(database.url), signals.stopping);
+      process.stdout.write(
+        `${databaseName} begins a new history: the last revision was ${from}, the next ones are greater than ${to}. Watchers whose position lies in between get REVISION_COMPACTED and start again with a snapshot.\n`,
+      );
+      return EXIT_OK;
+    },
+    "share",
+  );
 }

@@ -61,13 +61,7 @@ async function applyMigrations(databaseUrl: string): Promise<readonly string[]> 
   });
   try {
     const source = new SqlMigrations();
-    const applied = await appliedMigrations(knex);
-    const unknown = applied.filter((name) => !source.names.includes(name));
-    if (unknown.length > 0) {
-      throw new MigrationError(
-        `The database was migrated by a newer version of this service (it has ${unknown.join(", ")}). Start that version, or another database.`,
-      );
-    }
+    refuseNewer(await appliedMigrations(knex), source.names);
     const settings: Knex.MigratorConfig = { migrationSource: source, tableName: "schema_migrations" };
     // The advisory lock is ours, so whatever Knex's own lock says is left from a process that was killed.
     await knex.migrate.forceFreeMigrationsLock(settings);
@@ -76,6 +70,37 @@ async function applyMigrations(databaseUrl: string): Promise<readonly string[]> 
   } finally {
     await knex.destroy();
   }
+}
+
+/**
+ * Checks that a database has all migrations of this program, and no others.
+ *
+ * @throws MigrationError which says what is missing, or that a newer version migrated it
+ */
+export async function assertMigrated(client: pg.Client): Promise<void> {
+  const { names } = new SqlMigrations();
+  const there = await client.query<{ there: boolean }>("SELECT to_regclass('schema_migrations') IS NOT NULL AS there");
+  const { rows } =
+    there.rows[0]?.there === true
+      ? await client.query<{ name: string }>("SELECT name FROM schema_migrations ORDER BY id")
+      : { rows: [] };
+  const applied = rows.map(({ name }) => name);
+  refuseNewer(applied, names);
+  const missing = names.filter((name) => !applied.includes(name));
+  if (missing.length === 0) return;
+  const what =
+    applied.length === 0
+      ? "not migrated: it has no schema of this service"
+      : `not migrated: it lacks ${missing.join(", ")}`;
+  throw new MigrationError(`The database is ${what}. Run "harborforge-agents migrate" first.`);
+}
+
+function refuseNewer(applied: readonly string[], names: readonly string[]): void {
+  const unknown = applied.filter((name) => !names.includes(name));
+  if (unknown.length === 0) return;
+  throw new MigrationError(
+    `The database was migrated by a newer version of this service (it has ${unknown.join(", ")}). Start that version, or another database.`,
+  );
 }
 
 async function appliedMigrations(knex: Knex): Promise<string[]> {

@@ -3,6 +3,7 @@ import type { Database } from "./database.ts";
 import { type LeaseRow, type WatchedLease, watchedLease } from "./liveness.ts";
 import { namedQuery } from "./queries.ts";
 
+const TAKE_COUNTER = namedQuery("take-counter");
 const REGISTER_REPLICA = namedQuery("register-replica");
 const REFRESH_REPLICA = namedQuery("refresh-replica");
 const RETIRE_REPLICA = namedQuery("retire-replica");
@@ -18,6 +19,8 @@ export interface Hearing {
 
 /** @returns the number of this replica, never used before */
 export async function registerReplica(database: Database, hearing: Hearing): Promise<number> {
+  // In a database that was restored, the next number may be that of a replica which is still there.
+  await database.commits.query({ ...TAKE_COUNTER, values: [0n] });
   const sentAt = performance.now();
   const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({
     ...REGISTER_REPLICA,

@@ -55,7 +55,8 @@ type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly oldest: bigint;
   readonly jump_from: bigint | null;
   readonly jump_to: bigint | null;
-  readonly of_lost_history: boolean;
+  /** Why this may be another history than the one that gave `newest`. */
+  readonly history_break: string | null;
 };
 type SnapshotRow = OrNothing<WatchedAgentRow, "id"> & { readonly snapshot_revision: bigint };
 
@@ -86,7 +87,7 @@ export class TransitionLog {
   async read(after: bigint, limit: number): Promise<LogPage> {
     for (let reads = 1; reads <= MOST_READS; reads += 1) {
       const rows = await this.#rows(after, limit);
-      if (only(rows[0]).of_lost_history) {
+      if (only(rows[0]).history_break !== null) {
         // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
         await this.renounce(0n);
         continue;
@@ -99,8 +100,9 @@ export class TransitionLog {
   }
 
   /**
-   * Gives up revisions that belong to a history that is lost: of another server, of another timeline of it, or up to
-   * `seen`, which was read from the log and is no longer in it. What comes next has revisions beyond all of them.
+   * Begins a new history where the database is not certain to be in the one that gave the last revision (see
+   * `history_break` in migrations/0006_history.sql), or where `seen`, a revision that was read from the log, is beyond the
+   * last one. What comes next has revisions beyond all that were given.
    */
   async renounce(seen: bigint): Promise<void> {
     await this.#pool.query({ ...TAKE_COUNTER, values: [seen] });

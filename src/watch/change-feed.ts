@@ -169,7 +169,10 @@ export class ChangeFeed {
     this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
     if (reached === position) return;
     this.#position = reached;
-    if (jump !== undefined) this.#tell((listener) => listener.onJump?.(jump));
+    if (jump !== undefined) {
+      this.#log.info({ from: jump.from.toString(), to: jump.to.toString() }, "passed a revision gap");
+      this.#tell((listener) => listener.onJump?.(jump));
+    }
     this.#tell((listener) => listener.onTransitions(transitions, reached));
   }
 

@@ -23,7 +23,7 @@ export class Hub implements FeedListener {
   readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
-  /** What the feed has passed, from the first to the last as if it were one. */
+  /** The last one that the feed has passed. */
   #jump: Jump | undefined;
   /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
   #oldest = 0n;
@@ -47,7 +47,7 @@ export class Hub implements FeedListener {
   onTransitions(transitions: readonly Transition[], position: bigint): void {
     this.#position = position;
     for (const transition of transitions) {
-      this.#ring.push(transition);
+      if (transition.revision > this.#ring.start) this.#ring.push(transition);
       this.#following.forEach(transition, (watcher) => {
         if (!watcher.offer(transition, position)) this.#following.delete(watcher);
       });
@@ -58,7 +58,9 @@ export class Hub implements FeedListener {
   }
 
   onJump(jump: Jump): void {
-    this.#jump = { from: this.#jump?.from ?? jump.from, to: jump.to };
+    this.#jump = jump;
+    // Of places before it, memory cannot tell which are lost: the database can.
+    this.#ring.reset(jump.to);
   }
 
   onCompacted(oldest: bigint): void {
@@ -110,7 +112,7 @@ export class Hub implements FeedListener {
    * back to the revision, the feed has not reached it, or it may be lost or no longer kept: then the database knows.
    */
   recall(revision: bigint, limit: number): readonly Transition[] | undefined {
-    if (revision > this.position || revision < this.#oldest || isWithin(revision, this.#jump)) return undefined;
+    if (revision > this.position || revision < this.#oldest) return undefined;
     return this.#ring.from(revision, limit);
   }
 

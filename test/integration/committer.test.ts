@@ -411,37 +411,52 @@ async function moveOften(replica: Storage, agentId: string, name: string): Promi
   for (let step = 0; step < 5; step++) await replica.committer.submit(moveTo(agentId, `${name}-${step}`));
 }
 
+/** As if the server had been started anew since. */
+const BREAK_HISTORY = "UPDATE revision_history SET server_started_at = '-infinity', written_by = pg_current_xact_id()";
+
 describe("revisions", () => {
   test.each([
-    ["another timeline", "timeline = '0000FFFF'"],
-    ["another server", "system_identifier = 1"],
-  ])("jump ahead of whatever a lost history can have given: %s", async (_, change) => {
+    ["another start of the server, or another server", "server_started_at = '-infinity'", "server_started"],
+    ["another database of the server", "database_oid = 1", "another_database"],
+    ["a database that was altered, also by renaming", "database_written_by = '3'", "database_altered"],
+    ["a row that another transaction wrote", "written_by = '3'", "row_copied"],
+    ["nothing is known of it", "database_oid = NULL", "unknown"],
+  ])("jump ahead of whatever a lost history can have given: %s", async (_, change, reason) => {
     await using restored = await createTestStorage();
     const agent = await createAgent(restored);
-    await restored.query(`UPDATE revision_counter SET ${change}`);
+    await restored.query(
+      `UPDATE revision_history SET ${change.startsWith("written_by") ? "" : "written_by = pg_current_xact_id(),"} ${change}`,
+    );
     const startedAt = BigInt(Date.now()) * 1_024n;
     const moved = await restored.agents.move(agent.agentId, "claw-1", by());
     // A second of tolerance: the database's clock need not be this process's.
     expect(moved.revision).toBeGreaterThan(startedAt - 1_024_000n);
     expect(moved.revision).toBeGreaterThan(agent.revision + 1n);
-    expect(await restored.query("SELECT from_revision, to_revision FROM revision_jumps")).toEqual([
-      { from_revision: agent.revision, to_revision: moved.revision - 1n },
+    expect(await restored.query("SELECT from_revision, to_revision, reason FROM revision_jumps")).toEqual([
+      { from_revision: agent.revision, to_revision: moved.revision - 1n, reason },
     ]);
     const again = await restored.agents.move(agent.agentId, "claw-2", by());
     expect(again.revision).toBe(moved.revision + 1n);
     expect(await restored.query("SELECT FROM revision_jumps")).toHaveLength(1);
   });
 
-  test("that are ahead of the clock already still jump", async () => {
+  test("that are ahead of the clock already still jump, each time by another distance", async () => {
     await using restored = await createTestStorage();
     const ahead = (BigInt(Date.now()) + 86_400_000n) * 1_024n;
     const agent = await createAgent(restored);
     await restored.query(
-      "UPDATE revision_counter SET revision = $1, timeline = 'x', partitioned_until = add_transition_partitions($1)",
+      "UPDATE revision_counter SET revision = $1, partitioned_until = add_transition_partitions($1)",
       [ahead],
     );
-    const moved = await restored.agents.move(agent.agentId, "claw-1", by());
-    expect(moved.revision).toBe(ahead + 2n);
+    const distances: bigint[] = [];
+    for (let last = ahead, n = 1; n <= 4; n += 1) {
+      await restored.query(BREAK_HISTORY);
+      const { revision } = await restored.agents.move(agent.agentId, `claw-${n}`, by());
+      distances.push(revision - last);
+      last = revision;
+    }
+    expect(distances.filter((distance) => distance <= 1n || distance > 1n + 2n ** 36n)).toEqual([]);
+    expect(new Set(distances).size).toBe(4);
   });
 
   test("go on from one partition of the log to the next, also within a group", async () => {
@@ -469,9 +484,11 @@ describe("revisions", () => {
   test("that jump to the very end of a partition have one for what comes first", async () => {
     await using restored = await createTestStorage();
     const agents = await Promise.all(Array.from({ length: 6 }, () => createAgent(restored)));
-    // Ahead of the clock, so that the jump goes to the next revision: three before the end of a partition.
+    // Ahead of the clock, and by no distance: the jump goes to the next revision, three before the end of a partition.
+    await restored.query("CREATE OR REPLACE FUNCTION random_revision_distance() RETURNS bigint LANGUAGE sql RETURN 1");
     const end = ((BigInt(Date.now()) * 1_024n) / 1_000_000n + 1_000_000n) * 1_000_000n;
-    await restored.query("UPDATE revision_counter SET revision = $1, timeline = 'x'", [end - 5n]);
+    await restored.query("UPDATE revision_counter SET revision = $1", [end - 5n]);
+    await restored.query(BREAK_HISTORY);
     const moved = await Promise.all(agents.map(({ agentId }) => restored.committer.submit(moveTo(agentId, "claw-1"))));
     expect(moved.map(({ revision }) => revision)).toEqual(agents.map((_, index) => end - 3n + BigInt(index)));
   });

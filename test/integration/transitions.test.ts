@@ -150,7 +150,7 @@ test("it refuses to begin within a history that was lost", async () => {
   await using other = await createTestStorage();
   const [counter] = await other.query<{ revision: bigint; oldest: bigint }>("SELECT * FROM revision_counter");
   const before = counter?.revision ?? 0n;
-  await other.query("UPDATE revision_counter SET timeline = 'another'");
+  await other.query("UPDATE revision_history SET server_started_at = '-infinity'");
   const agent = { agentId: "a", clawIdentifier: "claw-1" };
   await other.users.create({ username: "a", email: null, displayName: "", agent }, by());
   const { upTo } = await other.agents.transitions(EVERYTHING);

@@ -43,12 +43,13 @@ async function create(replica: WatchingReplica, agentId: string, clawIdentifier 
 }
 
 /** The database as a standby had it that had not got what came after `kept`. */
-async function loseTail(replica: WatchingReplica, kept: bigint, timeline?: string): Promise<void> {
+async function loseTail(replica: WatchingReplica, kept: bigint, noted?: "under another server"): Promise<void> {
   await replica.query(
     `WITH l AS (DELETE FROM agent_liveness WHERE revision > $1 RETURNING agent),
-       a AS (DELETE FROM agents WHERE revision > $1), t AS (DELETE FROM agent_transitions WHERE revision > $1)
-     UPDATE revision_counter SET revision = $1, timeline = coalesce($2, timeline)`,
-    [kept, timeline],
+       a AS (DELETE FROM agents WHERE revision > $1), t AS (DELETE FROM agent_transitions WHERE revision > $1),
+       h AS (UPDATE revision_history SET server_started_at = '-infinity' WHERE $2)
+     UPDATE revision_counter SET revision = $1`,
+    [kept, noted !== undefined],
   );
 }
 
@@ -336,7 +337,7 @@ describe("a lost history", () => {
     await create(first, "lost");
     const reader = scene.read(second);
     await reader.until(({ snapshot }) => snapshot?.length === 2);
-    await loseTail(first, kept, "FFFFFFFF");
+    await loseTail(first, kept, "under another server");
     await create(first, "found");
     expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
     const resumed = scene.read(second, { afterRevision: reader.revision });
@@ -357,7 +358,7 @@ describe("a lost history", () => {
     const lost = await scene.log.newest();
     const reader = scene.read(first);
     await reader.until(({ snapshot }) => snapshot?.length === 2);
-    await loseTail(first, kept, "FFFFFFFF");
+    await loseTail(first, kept, "under another server");
     const asked = scene.read(first, { afterRevision: lost });
     expect(await asked.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
     expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
@@ -370,7 +371,7 @@ describe("a lost history", () => {
     expect(await first.query("SELECT from_revision FROM revision_jumps")).toEqual([{ from_revision: kept }]);
   });
 
-  test("of the same server and timeline is noticed by a replica that knows better", async () => {
+  test("of the same server and database is noticed by a replica that knows better", async () => {
     await using scene = await startScene({});
     const { first } = scene;
     await create(first, "agent");

@@ -91,7 +91,7 @@ export async function startPostgresPair({ synchronous }: { readonly synchronous:
 }
 
 /** Copies belong to whom the originals belong: root copies for an account of PostgreSQL's. */
-async function own(original: string, copy: string): Promise<void> {
+export async function own(original: string, copy: string): Promise<void> {
   const { uid, gid } = await stat(dataFolder(original).cluster);
   const { cluster } = dataFolder(copy);
   await chown(cluster, uid, gid);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { failureKind } from "../../src/storage/failures.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 
-const NOTHING = { revision: null, oldest: 0n, of_lost_history: false, jump_from: null, jump_to: null };
+const NOTHING = { revision: null, oldest: 0n, history_break: null, jump_from: null, jump_to: null };
 
 /** Answers one statement after the other with these; the last one again and again. */
 function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => number } {

@@ -27,12 +27,19 @@ export function registerMigrate(process: NodeJS.Process): (shell: Shell) => void
   return ({ program, ends }) => {
     const command = program
       .command("migrate")
-      .description("bring the database to the newest schema, and end; safe when several do so at once");
+      .description("bring the database to the newest schema, and end; safe when several do so at once")
+      .option(
+        "--new-history",
+        "instead, declare that the database was brought back to an older state: revisions go on beyond all that were given",
+      );
     addSettings(command, [SETTINGS.databaseUrl, SETTINGS.dataDir, SETTINGS.logLevel, SETTINGS.logFormat]);
-    addExamples(command, ["DATABASE_URL=postgres://user@host/database harborforge-agents migrate"]);
-    command.action(async (flags: Flags) => {
-      const { migrateCommand } = await import("../migrate.ts");
-      ends(await migrateCommand(process, flags));
+    addExamples(command, [
+      "DATABASE_URL=postgres://user@host/database harborforge-agents migrate",
+      "DATABASE_URL=postgres://user@host/database harborforge-agents migrate --new-history",
+    ]);
+    command.action(async (flags: Flags & { readonly newHistory?: true }) => {
+      const { migrateCommand, newHistoryCommand } = await import("../migrate.ts");
+      ends(await (flags.newHistory === true ? newHistoryCommand : migrateCommand)(process, flags));
     });
   };
 }

@@ -2,7 +2,7 @@
 -- numbers of revocations belong to.
 SELECT
   c.revocation AS newest,
-  (SELECT s.system_identifier FROM pg_control_system() s) || '/' || current_timeline() AS lineage,
+  history_name() AS lineage,
   clock_timestamp() AS read_at,
   r.revoked,
   r.reached,

@@ -1,9 +1,8 @@
 -- The next transitions after a revision, and in the same snapshot how far the log goes: a short page means that there is
 -- nothing else up to `newest`. Without transitions one row comes all the same, with nothing but the log's extent.
-SELECT c.revision AS newest, c.oldest, j.jump_from, j.jump_to,
-  c.timeline <> current_timeline() OR c.system_identifier <> (SELECT system_identifier FROM pg_control_system()) AS of_lost_history,
-  t.*
+SELECT c.revision AS newest, c.oldest, j.jump_from, j.jump_to, b.history_break, t.*
 FROM revision_counter c
+CROSS JOIN history_break() b (history_break)
 CROSS JOIN (
   SELECT min(from_revision) AS jump_from, max(to_revision) AS jump_to FROM revision_jumps WHERE to_revision > $1::bigint
 ) j

@@ -1,0 +1,43 @@
+import pg from "pg";
+import { columnTypes } from "./column-types.ts";
+import { writableUrl } from "./database-hosts.ts";
+import { assertMigrated } from "./migrate.ts";
+
+/** The revisions strictly between the two belong to nobody: watchers there start again with a snapshot. */
+export interface RevisionGap {
+  readonly from: bigint;
+  readonly to: bigint;
+}
+
+/** Longer than any transaction of a replica holds the counter. */
+const LOCK_TIMEOUT_MS = 10_000;
+
+/**
+ * Declares that the database was brought back to an older state in a way that the service cannot see: revisions go on beyond
+ * all that can have been given, by a clock that was up to a day ahead, too. Replicas may be running. May be repeated: each
+ * time there is another gap, and nothing else happens.
+ *
+ * @throws MigrationError when the database is not at the schema of this program
+ */
+export async function declareNewHistory(databaseUrl: string): Promise<RevisionGap> {
+  const client = new pg.Client({
+    connectionString: await writableUrl(databaseUrl),
+    application_name: "harborforge-agents migrate",
+    options: `-c timezone=UTC -c lock_timeout=${LOCK_TIMEOUT_MS}`,
+    types: columnTypes,
+    connectionTimeoutMillis: 5_000,
+  });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    await assertMigrated(client);
+    const { rows } = await client.query<RevisionGap>(
+      'SELECT from_revision AS "from", to_revision AS "to" FROM declare_new_history()',
+    );
+    const [gap] = rows;
+    if (gap === undefined) throw new TypeError("declare_new_history answers with one row");
+    return gap;
+  } finally {
+    await client.end();
+  }
+}
