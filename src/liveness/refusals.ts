@@ -7,9 +7,10 @@ export function agentNotFound(agentId: string): Refusal {
   });
 }
 
-export function wrongClaw(agent: Pick<Agent, "agentId" | "clawIdentifier">): Refusal {
+/** Names no claw: where the agent lives is for those to know who may read it. */
+export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
   return new Refusal("WRONG_CLAW", "The agent lives in another claw than the one that this heartbeat names.", {
-    metadata: { agentId: agent.agentId, clawIdentifier: agent.clawIdentifier },
+    metadata: { agentId: agent.agentId },
   });
 }
 

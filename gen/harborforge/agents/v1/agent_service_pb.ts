@@ -1268,7 +1268,8 @@ export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
 
   /**
    * The agent right after the transition, right before it for a deletion. `last_heartbeat`, `lease_expires_at` and
-   * `suspect_since` are unset: they move without transitions.
+   * `suspect_since` are unset: they move without transitions. For the credential of a claw that the agent moved away from
+   * `claw_identifier` is empty.
    *
    * @generated from field: harborforge.agents.v1.Agent agent = 2;
    */
@@ -1550,7 +1551,8 @@ export const AgentService: GenService<{
   /**
    * Takes in heartbeats of many agents on one stream and acknowledges them. The first response comes at once, before
    * any request, with the pace, the lease and the limits. The stream holds a session for each agent that beats on it:
-   * an agent that appears on another stream is taken over by that one, at once.
+   * an agent that appears on another stream is taken over by that one, at once. A stream that replaces a broken one says
+   * so in `AgentBeat.session_start`: it takes no agent that another process has held since.
    *
    * The end of the stream is not a goodbye: leases run on, and the agents may come back on another stream. Beats are
    * judged one by one: a bad one is a result with an error and harms no other. Needs HTTP/2.
