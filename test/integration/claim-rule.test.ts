@@ -99,6 +99,28 @@ describe("no process has held an agent", () => {
   });
 });
 
+test("a gap that no replica has noted yet speaks for a resume, too", async () => {
+  const client = await replica.database.feed.connect();
+  try {
+    const [later] = await replica.query<{ epoch: bigint }>("SELECT nextval('agent_epochs') AS epoch");
+    const isBefore = async () => {
+      const { rows } = await client.query<{ before: boolean }>("SELECT is_before_lost_history($1) AS before", [
+        later?.epoch,
+      ]);
+      return rows[0]?.before;
+    };
+    expect(await isBefore()).toBe(false);
+    await client.query("BEGIN");
+    await client.query("UPDATE revision_counter SET timeline = 'FFFFFFFF'");
+    expect(await isBefore()).toBe(true);
+    await client.query("ROLLBACK; BEGIN; UPDATE revision_counter SET system_identifier = 1");
+    expect(await isBefore()).toBe(true);
+  } finally {
+    await client.query("ROLLBACK");
+    client.release();
+  }
+});
+
 test("a process without a name is not known by it again", async () => {
   const agentId = "unnamed";
   await replica.createAgent(agentId);
