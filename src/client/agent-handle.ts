@@ -1,7 +1,7 @@
 import type { AgentStatus, ExhaustReason, WorkingStatus } from "../domain/agent.ts";
 import { FURTHEST_RECOVERY_MS } from "../domain/exhaustion.ts";
 import { MICROS_PER_MS } from "../domain/time.ts";
-import type { Report, Settle, Verdict } from "./beat-book.ts";
+import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
 import { Listeners, type OnListenerError } from "./listeners.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
 import type { BeatView, ExhaustionView } from "./views.ts";
@@ -27,7 +27,10 @@ export interface AgentNews {
 export interface AgentEvents {
   /** What the service says that this agent is, where that is not what it said itself: at first, and whenever it changes. */
   readonly status: AgentNews;
-  /** Another process beats for the agent now. This one leaves it alone until `claim()`. */
+  /**
+   * Another process beats for the agent now, or has while this one was cut off or frozen. This one leaves the agent alone
+   * until `claim()`.
+   */
   readonly superseded: ReportError;
   /** A beat was not taken. Where the agent itself is refused, it is tried again each minute. */
   readonly refused: ReportError;
@@ -97,6 +100,8 @@ type Waiter = (error: ReportError) => void;
 /** An agent's place in its client. */
 export class AgentSeat implements AgentHandle {
   readonly agentId: string;
+  /** What this program has decided. Its streams say it, and note when the server has taken it in. */
+  readonly session: AgentClaim = { start: "first" };
   readonly #stage: Stage;
   readonly #events: { readonly [Name in keyof AgentEvents]: Listeners<AgentEvents[Name]> };
   readonly #waiters = new Set<Waiter>();
@@ -177,9 +182,8 @@ export class AgentSeat implements AgentHandle {
 
   claim(): void {
     if (this.#presence === "beating" || this.#presence === "leaving" || this.#stage.closed) return;
-    this.#stage.place(this);
-    this.#presence = "beating";
-    this.#refusal = undefined;
+    if (this.session.start === "resume") this.session.start = "anew";
+    this.#enter();
   }
 
   on<Name extends keyof AgentEvents>(name: Name, listener: (event: AgentEvents[Name]) => void): () => void {
@@ -215,6 +219,12 @@ export class AgentSeat implements AgentHandle {
     this.#presence = "left";
   }
 
+  #enter(): void {
+    this.#stage.place(this);
+    this.#presence = "beating";
+    this.#refusal = undefined;
+  }
+
   #refused(beat: BeatView, error: ReportError, reason: ReportError["reason"], stays: boolean): void {
     if (stays) {
       this.#events.refused.tell(error);
@@ -246,7 +256,9 @@ export class AgentSeat implements AgentHandle {
       return quiet(until(goneOrNot, signal).then(() => this.#report(report, signal === undefined ? {} : { signal })));
     }
     try {
-      this.claim();
+      // Of an agent that was refused it is no claim: another process may have it since.
+      if (this.#presence === "refused") this.#enter();
+      else this.claim();
     } catch (error) {
       return quiet(Promise.reject(error));
     }

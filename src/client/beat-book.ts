@@ -1,8 +1,17 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentStatus as AgentStatusMessage, ExhaustionSchema } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { SessionStart as SessionStartMessage } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { AgentStatus, ExhaustionNews, WorkingStatus } from "../domain/agent.ts";
+import type { SessionStart } from "../domain/session-start.ts";
 import type { BeatRefusal, BeatView } from "./views.ts";
-import { durationOf, REASON_VALUES, STATUS_VALUES, timestampOf, type Unknown } from "./wire-words.ts";
+import {
+  durationOf,
+  REASON_VALUES,
+  SESSION_START_VALUES,
+  STATUS_VALUES,
+  timestampOf,
+  type Unknown,
+} from "./wire-words.ts";
 
 /** What an agent says of itself. */
 export type Report = WorkingStatus | { readonly exhausted: ExhaustionNews };
@@ -24,6 +33,13 @@ export interface OutgoingBeat {
   readonly exhaustion?: MessageInitShape<typeof ExhaustionSchema>;
   readonly leaving?: boolean;
   readonly knownRevision?: bigint;
+  readonly sessionStart?: SessionStartMessage;
+}
+
+/** Why an agent beats here: what its program decided, until the server has taken it in. Shared with whoever decides. */
+export interface AgentClaim {
+  /** What a new stream says of the agent. `resume`: the server has taken the program's claim in. */
+  start: SessionStart;
 }
 
 /** How much a message may carry. */
@@ -59,6 +75,9 @@ export interface BookEntry {
   goodbye: Pending<"leaving"> | undefined;
   /** Whether its lease is to be renewed by the next message. */
   due: boolean;
+  readonly claim: AgentClaim;
+  /** The message that first told the stream why the agent beats; 0 while none did. */
+  startSentIn: bigint;
 }
 
 /** Status, exhaustion, revision, and the lengths of everything, each at its longest. */
@@ -74,6 +93,8 @@ export class BeatBook {
   readonly #waiting = new Set<BookEntry>();
   /** Those with a word under way. */
   readonly #sent = new Set<BookEntry>();
+  /** Those that the server has not answered for on this stream. */
+  readonly #starting = new Set<BookEntry>();
 
   get size(): number {
     return this.#entries.size;
@@ -95,8 +116,8 @@ export class BeatBook {
     return this.#entries.has(agentId);
   }
 
-  /** An agent that says nothing yet: its first beat tells the server only that it is there. */
-  add(agentId: string): void {
+  /** An agent that says nothing yet: its first beat tells the server only that it is there, and why. */
+  add(agentId: string, claim: AgentClaim = { start: "first" }): void {
     if (this.#entries.has(agentId)) return;
     const bytes = new TextEncoder().encode(agentId).length + BYTES_BESIDES_ID;
     this.adopt({
@@ -108,6 +129,8 @@ export class BeatBook {
       report: undefined,
       goodbye: undefined,
       due: true,
+      claim,
+      startSentIn: 0n,
     });
   }
 
@@ -169,7 +192,7 @@ export class BeatBook {
       while (wantsOut(entry)) {
         bytes += entry.bytes;
         if (beats.length >= limits.beats || (beats.length > 0 && bytes > limits.bytes)) return beats;
-        beats.push(nextBeat(entry, sequence));
+        beats.push({ ...nextBeat(entry, sequence), ...this.#startOf(entry, sequence) });
       }
       this.#waiting.delete(entry);
       if (entry.report !== undefined || entry.goodbye !== undefined) this.#sent.add(entry);
@@ -179,6 +202,9 @@ export class BeatBook {
 
   /** All messages up to this one are applied or refused. Comes after the results that came with it. */
   acknowledge(sequence: bigint): void {
+    for (const entry of this.#starting) {
+      if (entry.startSentIn !== 0n && entry.startSentIn <= sequence) this.#noteStarted(entry);
+    }
     for (const entry of [...this.#sent]) {
       const { report, goodbye } = entry;
       if (isAnswered(report, sequence)) {
@@ -202,7 +228,11 @@ export class BeatBook {
   learn(beat: BeatView): boolean {
     const { agentId, sequence, status, revision, refusal } = beat;
     const entry = this.#entries.get(agentId);
-    if (entry === undefined || (refusal === undefined && revision < entry.knownRevision)) return false;
+    if (entry === undefined) return false;
+    if (refusal === undefined || refusal.reason === "REPORT_OUTDATED") this.#noteStarted(entry);
+    // The beat was refused before the server looked why it came: the next one says so again.
+    else if (sequence !== 0n && sequence === entry.startSentIn) entry.startSentIn = 0n;
+    if (refusal === undefined && revision < entry.knownRevision) return false;
     const { report, goodbye } = entry;
     const ofReport = sequence !== 0n && report?.sentIn === sequence;
     if (refusal !== undefined && isFinal(refusal, ofReport)) {
@@ -229,6 +259,8 @@ export class BeatBook {
 
   #beginAnew(entry: BookEntry): void {
     this.#sent.delete(entry);
+    this.#starting.add(entry);
+    entry.startSentIn = 0n;
     entry.due = true;
     const { standing: word, knownRevision, report, goodbye } = entry;
     if (goodbye !== undefined) goodbye.sentIn = 0n;
@@ -245,8 +277,25 @@ export class BeatBook {
     if ((entry.report?.sentIn ?? 0n) === 0n && (entry.goodbye?.sentIn ?? 0n) === 0n) this.#sent.delete(entry);
   }
 
+  /**
+   * Said until the server has answered, since the first beat may be refused for what else it says. A claim anew once: said
+   * again while the answer is on its way, it would take the agent from who claims it meanwhile.
+   */
+  #startOf(entry: BookEntry, sequence: bigint): Pick<OutgoingBeat, "sessionStart"> {
+    const { start } = entry.claim;
+    if (!this.#starting.has(entry) || (start === "anew" && entry.startSentIn !== 0n)) return {};
+    if (entry.startSentIn === 0n) entry.startSentIn = sequence;
+    return { sessionStart: SESSION_START_VALUES[start] };
+  }
+
+  /** The stream holds the agent: what the program decided is done, and another stream only goes on with it. */
+  #noteStarted(entry: BookEntry): void {
+    if (this.#starting.delete(entry)) entry.claim.start = "resume";
+  }
+
   #forget(entry: BookEntry): void {
     this.#entries.delete(entry.agentId);
+    this.#starting.delete(entry);
     this.#waiting.delete(entry);
     this.#sent.delete(entry);
   }

@@ -138,7 +138,7 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     stream ??= [...this.#streams.keys()].find((one) => one.hasRoom && !this.#lost.get(one)?.has(agentId));
     stream ??= this.#openStream();
     this.#streamOf.set(agentId, stream);
-    stream.add(agentId);
+    stream.add(agentId, seat.session);
     for (const one of [...this.#streams.keys()]) this.#retire(one);
   }
 

@@ -1,6 +1,13 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { BeatBook, type BookEntry, type MessageLimits, type Report, type Settle } from "./beat-book.ts";
+import {
+  type AgentClaim,
+  BeatBook,
+  type BookEntry,
+  type MessageLimits,
+  type Report,
+  type Settle,
+} from "./beat-book.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
 import { type Moment, msSince, thisMoment } from "./elapsed.ts";
 import { pause, RetryPause } from "./retry-pause.ts";
@@ -128,9 +135,9 @@ export class HeartbeatStream {
     return this.#book.has(agentId);
   }
 
-  /** Lets an agent beat here from now on. */
-  add(agentId: string): void {
-    this.#book.add(agentId);
+  /** Lets an agent beat here from now on. @param claim what its program decided. Default: its first claim */
+  add(agentId: string, claim?: AgentClaim): void {
+    this.#book.add(agentId, claim);
     this.#wake();
   }
 

@@ -5,7 +5,9 @@ import {
   ExhaustReason as ExhaustReasonMessage,
   TransitionCause as TransitionCauseMessage,
 } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { SessionStart as SessionStartMessage } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../domain/agent.ts";
+import type { SessionStart } from "../domain/session-start.ts";
 import { MICROS_PER_MS, type Micros } from "../domain/time.ts";
 
 /** What a newer server says that this client has no word for. An agent in such a status is not to be woken. */
@@ -35,6 +37,12 @@ const CAUSE_VALUES: Readonly<Record<TransitionCause, TransitionCauseMessage>> = 
   moved: TransitionCauseMessage.MOVED,
   deleted: TransitionCauseMessage.DELETED,
   heartbeat: TransitionCauseMessage.HEARTBEAT,
+};
+
+export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMessage>> = {
+  first: SessionStartMessage.FIRST,
+  anew: SessionStartMessage.ANEW,
+  resume: SessionStartMessage.RESUME,
 };
 
 /** Undefined where the server says nothing: before a creation, after a deletion, of an agent that is not the caller's. */

@@ -1,3 +1,4 @@
+import type { Transition } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import type { AgentFilter, Filterable } from "./filter.ts";
 import type { Micros } from "./time.ts";
@@ -77,6 +78,23 @@ export function isWithin(
 ): boolean {
   if (scope === undefined) return true;
   return scope.kind === "agents" ? scope.agentIds.has(agent.agentId) : agent.clawIdentifier === scope.clawIdentifier;
+}
+
+/** In place of the name of a claw that a caller is not told. */
+const ANOTHER_CLAW = "";
+
+/**
+ * A transition as a caller with this scope is told of it. A claw's credential learns that an agent came or left, and not
+ * the name of the other claw. An agent's own credential may read where its agent lives.
+ */
+export function transitionWithin(scope: AgentScope, transition: Transition): Transition {
+  if (scope.kind !== "claw") return transition;
+  const told = (claw: string | null): string | null =>
+    claw === null || claw === scope.clawIdentifier ? claw : ANOTHER_CLAW;
+  const [fromClaw, toClaw] = [told(transition.fromClaw), told(transition.toClaw)];
+  // The same object where nothing is hidden: what is made of it is made once for everybody.
+  if (fromClaw === transition.fromClaw && toClaw === transition.toClaw) return transition;
+  return { ...transition, fromClaw, toClaw };
 }
 
 /** What no agent is named, since a name has at least one character: a filter for it lets nothing pass. */

@@ -1,6 +1,7 @@
 import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
+import type { SessionStart } from "./session-start.ts";
 import type { Micros } from "./time.ts";
 import {
   LONGEST_NAME,
@@ -29,6 +30,8 @@ export interface BeatFields {
   readonly exhaustion: ExhaustionFields | undefined;
   readonly leaving: boolean;
   readonly knownRevision: bigint | undefined;
+  /** Undefined where it was left out. */
+  readonly start: SessionStart | "unknown" | undefined;
 }
 
 /** Reads one beat of a message, which stands there at `index`. A bad one is a refusal of its own and harms no other. */
@@ -37,11 +40,12 @@ export function readBeat(index: number, fields: BeatFields, now: Micros): Parsed
 }
 
 /** Those that nearly all are: with them nothing is wrong, at little cost. Undefined for any other. */
-function readUsualBeat({ agentId, status, exhaustion, leaving, knownRevision }: BeatFields): ParsedBeat | undefined {
+function readUsualBeat(fields: BeatFields): ParsedBeat | undefined {
+  const { agentId, status, exhaustion, leaving, knownRevision, start } = fields;
   if (leaving || exhaustion !== undefined || !PLAIN_NAME.test(agentId)) return undefined;
   if (knownRevision !== undefined && knownRevision < 0n) return undefined;
-  if (status === "unknown" || status === "exhausted" || status === "offline") return undefined;
-  return { agentId, leaving: false, beat: { report: status, knownRevision } };
+  if (status === "unknown" || status === "exhausted" || status === "offline" || start === "unknown") return undefined;
+  return { agentId, leaving: false, beat: { report: status, knownRevision }, start };
 }
 
 function readAnyBeat(field: string, fields: BeatFields, now: Micros): ParsedBeat {
@@ -52,12 +56,19 @@ function readAnyBeat(field: string, fields: BeatFields, now: Micros): ParsedBeat
       const report = readReport(violations, field, fields, now);
       const { knownRevision } = fields;
       if (knownRevision !== undefined) readRevision(violations, `${field}.known_revision`, knownRevision);
-      return { agentId, leaving: fields.leaving, beat: { report, knownRevision } };
+      const start = readStart(violations, `${field}.session_start`, fields.start);
+      return { agentId, leaving: fields.leaving, beat: { report, knownRevision }, start };
     });
   } catch (error) {
     if (error instanceof Refusal) return { agentId, refusal: error };
     throw error;
   }
+}
+
+function readStart(violations: Violations, field: string, start: BeatFields["start"]): SessionStart | undefined {
+  if (start !== "unknown") return start;
+  violations.add(field, "must be a session start of the contract");
+  return undefined;
 }
 
 function readReport(

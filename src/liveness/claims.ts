@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "../domain/agent.ts";
+import { claimOf } from "../domain/session-start.ts";
 import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind } from "../storage/failures.ts";
@@ -168,7 +169,7 @@ export class Claims {
         clawIdentifier: holder.session.clawIdentifier,
         instance: holder.session.instance,
         generation: holder.session.generation,
-        fresh: holder.state === "new",
+        ...claimOf(holder.start, holder.state !== "new"),
       })),
       this.#leaseMs(),
     );

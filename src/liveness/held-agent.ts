@@ -1,4 +1,5 @@
 import type { Transition } from "../domain/agent.ts";
+import type { SessionStart } from "../domain/session-start.ts";
 
 /** A heartbeat stream, as those see it who deal with its agents. */
 export interface AgentHolder {
@@ -24,6 +25,8 @@ export interface HeldAgent {
    * - `superseded`: another session took it; this one gets it back only when nobody holds it.
    */
   state: "new" | "held" | "superseded";
+  /** Why the stream beats for it; undefined: it has not said. */
+  start: SessionStart | undefined;
   /** The agent's own number and the fencing token, once it is claimed. */
   id: bigint;
   epoch: bigint;

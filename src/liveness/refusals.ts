@@ -7,18 +7,34 @@ export function agentNotFound(agentId: string): Refusal {
   });
 }
 
-export function wrongClaw(agent: Pick<Agent, "agentId" | "clawIdentifier">): Refusal {
+/** Names no claw: where the agent lives is for those to know who may read it. */
+export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
   return new Refusal("WRONG_CLAW", "The agent lives in another claw than the one that this heartbeat names.", {
-    metadata: { agentId: agent.agentId, clawIdentifier: agent.clawIdentifier },
+    metadata: { agentId: agent.agentId },
   });
 }
 
 export function sessionSuperseded(agentId: string): Refusal {
   return new Refusal(
     "SESSION_SUPERSEDED",
-    "Another stream holds this agent now. Stop sending its heartbeats here, unless that stream was not meant to.",
+    "Another stream holds this agent now, or another process has held it since. Stop sending its heartbeats here, or claim it anew.",
     { metadata: { agentId } },
   );
+}
+
+/** A stream without a name of its process has no earlier session: every stream would be another process. */
+export function nothingToResume(beatIndex: number): Refusal {
+  return wrongSessionStart(beatIndex, "must not be RESUME on a stream whose first message has no instance_id");
+}
+
+/** A unary heartbeat starts no session. */
+export function startsNoSession(beatIndex: number): Refusal {
+  return wrongSessionStart(beatIndex, "must not be set in SendHeartbeat, which starts no session");
+}
+
+function wrongSessionStart(beatIndex: number, description: string): Refusal {
+  const field = `beats[${beatIndex}].session_start`;
+  return new Refusal("INVALID_FIELD", `${field}: ${description}`, { violations: [{ field, description }] });
 }
 
 export function reportOutdated(agent: Agent): Refusal {

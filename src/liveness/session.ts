@@ -8,7 +8,7 @@ import type { BeatIntake } from "./beat-intake.ts";
 import { type ClaimResult, type Claims, instanceKey } from "./claims.ts";
 import type { AgentHolder, HeldAgent } from "./held-agent.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
-import { agentNotFound, sessionSuperseded, tooManyAgents, wrongClaw } from "./refusals.ts";
+import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
 
 /** Messages that one stream may have unacknowledged before it is read no further. */
@@ -69,7 +69,7 @@ export class Session implements AgentHolder {
   readonly #listener: SessionListener;
   readonly #agents = new Map<string, HeldAgent>();
   /** Beats of agents whose claims are under way, in the order they came. */
-  readonly #claiming = new Map<string, PendingBeat[]>();
+  readonly #claiming = new Map<string, StreamBeat[]>();
   /** In the order of their sequences. */
   readonly #messages: Message[] = [];
   #acknowledged = 0n;
@@ -204,17 +204,26 @@ export class Session implements AgentHolder {
       this.#refuse(message, beatIndex, agentId, parsed.refusal);
       return;
     }
+    const { start } = parsed;
+    if (start === "resume" && this.instance === undefined) {
+      this.#refuse(message, beatIndex, agentId, nothingToResume(beatIndex));
+      return;
+    }
     let holder = this.#agents.get(agentId);
     if (holder === undefined) {
       if (this.#agents.size >= MAX_AGENTS_PER_STREAM) {
         this.#refuse(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
         return;
       }
-      holder = { session: this, agentId, state: "new", id: 0n, epoch: 0n, told: 0n, introduce: true };
+      holder = { session: this, agentId, state: "new", start, id: 0n, epoch: 0n, told: 0n, introduce: true };
       this.#agents.set(agentId, holder);
     }
     const beat = parsed.leaving ? "leaving" : parsed.beat;
-    this.#pass(holder, new StreamBeat(this, message, beatIndex, holder, beat, this.#context.leaseMs()));
+    const pending = new StreamBeat(this, message, beatIndex, holder, beat, this.#context.leaseMs());
+    // Of an agent that the stream holds, as far as it has been told, it is no news. Kept for later, it would take the agent
+    // from a process that claims it after this beat.
+    if (start === "anew" && holder.state !== "held") pending.claimsAnew = true;
+    this.#pass(holder, pending);
   }
 
   /** What became of a beat that this session passed on. */
@@ -226,7 +235,8 @@ export class Session implements AgentHolder {
       return;
     }
     const lost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
-    // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it. Once for each beat.
+    // Taken over, or merely moved or adopted: it may be claimed again where nobody holds it, and, by a stream that says why
+    // it beats, where no other process has held it. Once for each beat.
     if (lost && !pending.reclaimed) {
       pending.reclaimed = true;
       // Unless it was claimed again since this beat was passed on.
@@ -238,7 +248,7 @@ export class Session implements AgentHolder {
   }
 
   /** Sends a beat on its way, by a claim first where the session does not hold the agent. */
-  #pass(holder: HeldAgent, pending: PendingBeat): void {
+  #pass(holder: HeldAgent, pending: StreamBeat): void {
     const claiming = this.#claiming.get(holder.agentId);
     if (claiming !== undefined) {
       claiming.push(pending);
@@ -253,6 +263,12 @@ export class Session implements AgentHolder {
       // Offline, it came back by a single heartbeat at another replica, which watches its lease and would not know that
       // this one is deaf: it is claimed again, if nobody else has.
       holder.state = "superseded";
+    }
+    if (pending.claimsAnew) {
+      // By this one claim: lost again, the beat is no new word of the program.
+      pending.claimsAnew = false;
+      holder.state = "new";
+      holder.start = "anew";
     }
     this.#claiming.set(holder.agentId, [pending]);
     // Of one that was superseded another stream takes care.
@@ -279,7 +295,14 @@ export class Session implements AgentHolder {
     if (this.#closed) return;
     if (!result.claimed || !fits) {
       const refusal = this.#unclaimed(holder, agent);
+      let anew = false;
       for (const pending of waiting) {
+        // It came while an older claim was under way, and is a claim of its own. What came after it waits for that.
+        anew ||= pending.claimsAnew && refusal.reason === "SESSION_SUPERSEDED";
+        if (anew) {
+          this.#pass(holder, pending);
+          continue;
+        }
         // Unless its session was ended in between, by a move: then it is nobody's, and may be claimed again.
         if (agent === undefined || agent.held) pending.reclaimed = true;
         pending.settle({ kind: "refused", refusal, agent });
@@ -287,7 +310,10 @@ export class Session implements AgentHolder {
       return;
     }
     const entry = this.#hold(holder, agent);
-    for (const pending of waiting) this.#accept(entry, pending);
+    for (const pending of waiting) {
+      pending.claimsAnew = false;
+      this.#accept(entry, pending);
+    }
   }
 
   #accept(entry: AgentEntry, pending: PendingBeat): void {
@@ -449,6 +475,8 @@ class StreamBeat implements PendingBeat {
   epoch = 0n;
   heldOff = false;
   reclaimed = false;
+  /** Whether its program claims the agent anew by it, and no such claim was made for it yet. */
+  claimsAnew = false;
 
   constructor(
     session: Session,

@@ -1,7 +1,9 @@
+import type { Refusal } from "../domain/errors.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import { type BeatIntake, UNARY_PATIENCE_MS } from "./beat-intake.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
+import { startsNoSession } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
@@ -32,8 +34,10 @@ export class UnaryBeats {
     options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
   ): Promise<BeatResult> {
     const { agentId } = parsed;
-    if ("refusal" in parsed)
-      return result(agentId, beatIndex, { kind: "refused", refusal: parsed.refusal, agent: undefined });
+    const refuse = (refusal: Refusal): BeatResult =>
+      result(agentId, beatIndex, { kind: "refused", refusal, agent: undefined });
+    if ("refusal" in parsed) return refuse(parsed.refusal);
+    if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
     let abandoned = false;
     const outcome = await new Promise<BeatOutcome>((resolve) => {
       const timer = setTimeout(() => {

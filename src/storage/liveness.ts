@@ -1,4 +1,5 @@
 import type { Agent } from "../domain/agent.ts";
+import type { Claimant } from "../domain/session-start.ts";
 import type { Micros } from "../domain/time.ts";
 import { toRfc3339 } from "../domain/time.ts";
 import { readAgents } from "./change-group.ts";
@@ -50,14 +51,9 @@ export async function renewLeases(
   return { missed: new Set(row.missed.map(BigInt)), appliedAt: row.read_at };
 }
 
-export interface Claim {
+export interface Claim extends Claimant {
   readonly agentId: string;
   readonly clawIdentifier: string | undefined;
-  /** The claw process, as a UUID made of its name. */
-  readonly instance: string | undefined;
-  readonly generation: bigint;
-  /** False for a session that was superseded: it gets the agent only if nobody holds it. */
-  readonly fresh: boolean;
 }
 
 /**
@@ -79,6 +75,7 @@ export async function claimAgents(
     claims.map(({ instance }) => instance ?? null),
     claims.map(({ generation }) => generation.toString()),
     claims.map(({ fresh }) => fresh),
+    claims.map(({ resumes }) => resumes),
     replica,
     Math.round(leaseMs),
   ];

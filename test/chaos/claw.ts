@@ -140,7 +140,7 @@ export class Claw implements AsyncDisposable {
         this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
         // What was stuck in a stalled replica may take the agent from the process that replaced it: it asks again.
         setTimeout(() => {
-          if (this.#seat === seat) stream.add(agentId);
+          if (this.#seat === seat) stream.add(agentId, { start: "anew" });
         }, CLAIM_AGAIN_MS).unref();
       },
     });

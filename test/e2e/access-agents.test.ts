@@ -1,7 +1,12 @@
+import { isMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { AgentChangeType } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { AgentStatus, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  AgentChangeType,
+  type WatchAgentsRequestSchema,
+  WatchAgentsResponseSchema,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReason } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import type { Grant } from "../../src/domain/principal.ts";
 import { CREDENTIALS, forAgents, forClaw, openMint } from "../support/access.ts";
@@ -238,6 +243,78 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       // What the newcomer went through elsewhere is not this claw's to read.
       const { transitions } = await agents.listAgentTransitions({ agentId: stranger.agentId });
       expect(transitions.every((one) => [one.fromClawIdentifier, one.toClawIdentifier].includes(mine.claw))).toBe(true);
+    });
+
+    test("is never told the name of the claw that an agent moves to, or comes from", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, neighbour, stranger } = scene;
+      const elsewhere = stranger.claw;
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      const told: unknown[] = [];
+      const note = <T>(answer: T): T => {
+        told.push(answer);
+        return answer;
+      };
+      const { revision } = await agents.listAgents({});
+      const stop = new AbortController();
+      const read = async (request: MessageInitShape<typeof WatchAgentsRequestSchema>, until: bigint) => {
+        for await (const message of agents.watchAgents(request, { signal: stop.signal })) {
+          note(message);
+          if (until > 0n && message.revision >= until) return;
+        }
+      };
+      const watching = [{}, { conflate: true }, { filter: { agentIds: [mine.agentId, stranger.agentId] } }].map(
+        (request) => read({ ...request, bookmarkInterval: { seconds: 1n } }, 0n).catch(() => undefined),
+      );
+      await until("the watches stand", () => told.length >= watching.length);
+      await using stream = new HeartbeatClient(agents, { clawIdentifier: mine.claw, instanceId: "one" });
+      await stream.say({ agentId: mine.agentId }, { agentId: neighbour.agentId });
+
+      await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: elsewhere });
+      await stream.say({ agentId: mine.agentId, status: AgentStatus.BUSY });
+      note(await agents.sendHeartbeat({ beats: [{ agentId: mine.agentId }], clawIdentifier: mine.claw }));
+      await admin.agents.moveAgent({ agentId: stranger.agentId, clawIdentifier: mine.claw });
+      await stream.say({ agentId: stranger.agentId });
+      // There and back, which a watch that conflates may merge.
+      await admin.agents.moveAgent({ agentId: neighbour.agentId, clawIdentifier: elsewhere });
+      const { agent } = await admin.agents.moveAgent({ agentId: neighbour.agentId, clawIdentifier: mine.claw });
+      const last = present(agent).revision;
+      note(await agents.listAgents({}));
+      note(await agents.getFleet({}));
+      for (const newestFirst of [false, true]) {
+        note(await agents.listAgentTransitions({ newestFirst }));
+        for (const { agentId } of [mine, stranger, neighbour]) {
+          const { transitions } = note(await agents.listAgentTransitions({ agentId, newestFirst }));
+          // That it came or left is told.
+          expect(transitions.some(({ cause }) => cause === TransitionCause.MOVED)).toBe(true);
+        }
+      }
+      for (const conflate of [false, true]) await read({ afterRevision: revision, conflate }, last);
+      const failures = await Promise.allSettled([
+        agents.getAgent(byAgent(mine.agentId)),
+        agents.getAgent(byUser(mine.user.id)),
+        agents.batchGetAgents({ agentIds: [mine.agentId, neighbour.agentId] }),
+        agents.moveAgent({ agentId: mine.agentId, clawIdentifier: mine.claw }),
+      ]);
+      for (const failure of failures) {
+        if (failure.status === "fulfilled") throw new Error("not refused");
+        const { rawMessage, details, metadata } = ConnectError.from(failure.reason);
+        note([rawMessage, details, failureOf(ConnectError.from(failure.reason)), [...metadata]]);
+      }
+      await until("the watches tell of all", () => {
+        const changes = told.filter((one) => isMessage(one, WatchAgentsResponseSchema)).flatMap((one) => one.changes);
+        return changes.filter(({ transition }) => transition?.revision === last).length === watching.length + 1;
+      });
+      stop.abort();
+      await Promise.all(watching);
+      note(stream.responses);
+
+      const said = JSON.stringify(told, (_, value) => (typeof value === "bigint" ? value.toString() : value));
+      expect(said).toContain(mine.claw);
+      expect(said).not.toContain(elsewhere);
+      // Who has no such bounds is told.
+      const { transitions } = await admin.agents.listAgentTransitions({ agentId: mine.agentId, newestFirst: true });
+      expect(transitions[0]).toMatchObject({ fromClawIdentifier: mine.claw, toClawIdentifier: elsewhere });
     });
 
     test("hears that an agent was moved away, and nothing of what becomes of it there", async () => {

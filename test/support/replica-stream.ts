@@ -1,5 +1,6 @@
 import type { ExhaustionNews, WorkingStatus } from "../../src/domain/agent.ts";
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
+import type { SessionStart } from "../../src/domain/session-start.ts";
 import type { Session, SessionListener } from "../../src/liveness/session.ts";
 import { until } from "./until.ts";
 
@@ -18,6 +19,11 @@ export function reports(
 
 export function goodbye(agentId: string): ParsedBeat {
   return { agentId, leaving: true, beat: { report: undefined, knownRevision: undefined } };
+}
+
+/** The same beat, which also says why its stream beats for the agent. */
+export function starting(start: SessionStart, beat: ParsedBeat): ParsedBeat {
+  return { ...beat, start };
 }
 
 /** A heartbeat stream without a socket: what a client sends, and everything that it is told. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { BeatBook } from "../../src/client/beat-book.ts";
+import { SessionStart } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type AgentClaim, BeatBook } from "../../src/client/beat-book.ts";
 import type { BeatView } from "../../src/client/views.ts";
 
 function bookOf(...agentIds: string[]): BeatBook {
@@ -8,6 +9,10 @@ function bookOf(...agentIds: string[]): BeatBook {
   for (const agentId of agentIds) book.add(agentId);
   return book;
 }
+
+const FIRST = { sessionStart: SessionStart.FIRST };
+const ANEW = { sessionStart: SessionStart.ANEW };
+const RESUME = { sessionStart: SessionStart.RESUME };
 
 function result(fields: Partial<BeatView>): BeatView {
   const nothing = { sequence: 0n, status: undefined, exhaustion: undefined, revision: 0n, refusal: undefined };
@@ -21,7 +26,10 @@ const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: unde
 describe("BeatBook", () => {
   it("begins with beats that say nothing", () => {
     const book = bookOf("a", "b");
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a" }, { agentId: "b" }]);
+    expect(book.take(1n, upTo(10))).toEqual([
+      { agentId: "a", ...FIRST },
+      { agentId: "b", ...FIRST },
+    ]);
     expect(book.hasWork).toBe(false);
   });
 
@@ -29,7 +37,7 @@ describe("BeatBook", () => {
     const book = bookOf("a", "b", "c");
     expect(book.take(1n, upTo(2))).toHaveLength(2);
     expect(book.hasWork).toBe(true);
-    expect(book.take(2n, upTo(2))).toEqual([{ agentId: "c" }]);
+    expect(book.take(2n, upTo(2))).toEqual([{ agentId: "c", ...FIRST }]);
   });
 
   it("sends a word until it is acknowledged, then beats without one", () => {
@@ -49,7 +57,7 @@ describe("BeatBook", () => {
     const book = bookOf("a");
     book.say("a", "on_call");
     book.say("a", "busy");
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY, ...FIRST }]);
     book.say("a", "idle");
     book.acknowledge(1n);
     expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
@@ -76,7 +84,10 @@ describe("BeatBook", () => {
     book.take(1n, upTo(10));
     book.acknowledge(1n);
     book.restart();
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "busy", status: AgentStatus.BUSY }, { agentId: "exhausted" }]);
+    expect(book.take(1n, upTo(10))).toEqual([
+      { agentId: "busy", status: AgentStatus.BUSY, ...RESUME },
+      { agentId: "exhausted", ...RESUME },
+    ]);
   });
 
   it("adopts what a service made of an agent, and says that it knows", () => {
@@ -86,7 +97,8 @@ describe("BeatBook", () => {
     book.acknowledge(1n);
     expect(book.learn(result({ status: "on_call", revision: 7n }))).toBe(true);
     book.restart();
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.ON_CALL, knownRevision: 7n }]);
+    const beat = { agentId: "a", status: AgentStatus.ON_CALL, knownRevision: 7n, ...RESUME };
+    expect(book.take(1n, upTo(10))).toEqual([beat]);
   });
 
   it("does not make a word look informed by news that came after it", () => {
@@ -122,7 +134,7 @@ describe("BeatBook", () => {
     const book = bookOf("a", "b");
     expect(book.learn(result({ refusal: refused(reason) }))).toBe(true);
     book.say("a", "busy");
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "b" }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "b", ...FIRST }]);
   });
 
   it("is empty when all goodbyes are acknowledged", () => {
@@ -131,9 +143,9 @@ describe("BeatBook", () => {
     book.sayGoodbye();
     book.say("a", "idle");
     expect(book.take(1n, upTo(10))).toEqual([
-      { agentId: "a", status: AgentStatus.BUSY },
-      { agentId: "a", leaving: true },
-      { agentId: "b", leaving: true },
+      { agentId: "a", status: AgentStatus.BUSY, ...FIRST },
+      { agentId: "a", leaving: true, ...FIRST },
+      { agentId: "b", leaving: true, ...FIRST },
     ]);
     book.learn(result({ sequence: 1n, status: "offline", revision: 3n }));
     expect(book.size).toBe(2);
@@ -144,6 +156,7 @@ describe("BeatBook", () => {
   it("says nothing after a goodbye, which would bring the agent back", () => {
     const book = bookOf("a");
     book.take(1n, upTo(10));
+    book.acknowledge(1n);
     book.say("a", "leaving");
     book.renewAll();
     expect(book.take(2n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
@@ -151,6 +164,87 @@ describe("BeatBook", () => {
     expect(book.take(3n, upTo(10))).toEqual([]);
     // On a new stream it is said again.
     book.restart();
-    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
+    expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true, ...RESUME }]);
+  });
+
+  describe("says why an agent beats", () => {
+    const startsOf = (book: BeatBook, sequence: bigint) =>
+      book.take(sequence, upTo(10)).map(({ sessionStart }) => sessionStart);
+
+    function claimed(start: AgentClaim["start"]) {
+      const book = new BeatBook();
+      const claim: AgentClaim = { start };
+      book.add("a", claim);
+      return { book, claim };
+    }
+
+    it("until the server has answered, and on each new stream that it resumes", () => {
+      const { book, claim } = claimed("first");
+      expect(startsOf(book, 1n)).toEqual([SessionStart.FIRST]);
+      book.renewAll();
+      expect(startsOf(book, 2n)).toEqual([SessionStart.FIRST]);
+      expect(claim.start).toBe("first");
+      book.acknowledge(1n);
+      expect(claim.start).toBe("resume");
+      book.renewAll();
+      expect(startsOf(book, 3n)).toEqual([undefined]);
+      for (const _ of ["once", "again"]) {
+        book.restart();
+        expect(startsOf(book, 1n)).toEqual([SessionStart.RESUME]);
+        book.learn(result({ sequence: 1n, status: "idle", revision: 2n }));
+        book.renewAll();
+        expect(startsOf(book, 2n)).toEqual([undefined]);
+      }
+    });
+
+    it("as a claim again where the stream broke before the server answered", () => {
+      for (const start of ["first", "anew"] as const) {
+        const { book } = claimed(start);
+        const said = startsOf(book, 1n);
+        book.restart();
+        expect(startsOf(book, 1n)).toEqual(said);
+      }
+    });
+
+    it("once on a stream where it claims anew", () => {
+      const { book } = claimed("anew");
+      expect(book.take(1n, upTo(10))).toEqual([{ agentId: "a", ...ANEW }]);
+      book.renewAll();
+      expect(startsOf(book, 2n)).toEqual([undefined]);
+    });
+
+    it("again where the server refused the beat for something else that it said", () => {
+      for (const start of ["first", "anew", "resume"] as const) {
+        const { book, claim } = claimed(start);
+        book.say("a", { exhausted: { reason: "billing" } });
+        const said = startsOf(book, 1n);
+        book.learn(result({ sequence: 1n, refusal: refused("INVALID_FIELD") }));
+        book.acknowledge(1n);
+        expect(claim.start).toBe(start);
+        book.renewAll();
+        expect(startsOf(book, 2n)).toEqual(said);
+      }
+    });
+
+    it("as taken in where only its report was held off, and by news of what it is", () => {
+      const heldOff = { sequence: 1n, status: "on_call", revision: 9n, refusal: refused("REPORT_OUTDATED") } as const;
+      for (const answer of [result(heldOff), result({ status: "busy", revision: 3n })]) {
+        const { book, claim } = claimed("anew");
+        book.say("a", "idle");
+        book.take(1n, upTo(10));
+        book.learn(answer);
+        expect(claim.start).toBe("resume");
+      }
+    });
+
+    it("on the stream that adopts it", () => {
+      const { book, claim } = claimed("first");
+      book.take(1n, upTo(10));
+      const other = new BeatBook();
+      for (const entry of book.tearOut(0)) other.adopt(entry);
+      expect(startsOf(other, 1n)).toEqual([SessionStart.FIRST]);
+      other.acknowledge(1n);
+      expect(claim.start).toBe("resume");
+    });
   });
 });

@@ -197,6 +197,31 @@ describe("an agent that another process took over", () => {
     expect(agent.presence).toBe("beating");
   });
 
+  it("is claimed first, resumed by each further stream, and claimed anew by its program alone", async () => {
+    const { backend, client, session, refuse } = start();
+    const agent = client.agent("a");
+    const startsOf = async (index: number) => {
+      const { submitted } = await session(index);
+      await vi.waitUntil(() => submitted.length > 0);
+      return submitted.flatMap(({ beats }) => beats).map((beat) => ("start" in beat ? beat.start : "refused"));
+    };
+    expect(await agent.busy()).toBe("applied");
+    expect((await startsOf(0))[0]).toBe("first");
+    (await session(0)).fail(new ConnectError("gone", Code.Unavailable));
+    expect(await startsOf(1)).toEqual(["resume"]);
+    refuse("a", "SESSION_SUPERSEDED", 1n);
+    await vi.waitUntil(() => agent.presence === "superseded");
+    expect(await rejection(agent.busy())).toMatchObject({ reason: "SESSION_SUPERSEDED" });
+    agent.claim();
+    expect(await agent.busy()).toBe("applied");
+    expect((await startsOf(2))[0]).toBe("anew");
+    backend.sessions.at(-1)?.fail(new ConnectError("gone", Code.Unavailable));
+    expect(await startsOf(3)).toEqual(["resume"]);
+    expect(await agent.leave()).toBe("applied");
+    expect(await agent.idle()).toBe("applied");
+    expect((await startsOf(3)).filter((one) => one !== undefined)).toEqual(["resume", "anew"]);
+  });
+
   it("is claimed by a stream that is younger than the loss, one for all, and streams without agents end", async () => {
     const { client, session, refuse, backend } = start();
     const agents = ["a", "b"].map((agentId) => client.agent(agentId));
@@ -230,7 +255,15 @@ describe("an agent that is not this claw's", () => {
     expect(agent.presence).toBe("refused");
     expect(refused).toHaveBeenCalledTimes(1);
     backend.acknowledging = true;
+    const before = first.submitted.length;
     expect(await agent.busy()).toBe("applied");
+    // Tried again it claims nothing that another process may have got meanwhile; its program may.
+    const starts = first.submitted.slice(before).flatMap(({ beats }) => beats);
+    expect(starts).toMatchObject([{ agentId: "a", start: "resume" }]);
+    refuse("a", "WRONG_CLAW");
+    await vi.waitUntil(() => agent.presence === "refused");
+    agent.claim();
+    await vi.waitUntil(() => first.submitted.at(-1)?.beats.some((beat) => "start" in beat && beat.start === "anew"));
   });
 });
 

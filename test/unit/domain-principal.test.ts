@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
-import { type AgentScope, actorOf, isWithin, narrowFilter } from "../../src/domain/principal.ts";
+import { type AgentScope, actorOf, isWithin, narrowFilter, transitionWithin } from "../../src/domain/principal.ts";
+import { FakeLog } from "../support/fake-log.ts";
 
 const name = fc.constantFrom("a", "b", "c", "d");
 const names = fc.array(name, { maxLength: 3 });
@@ -24,6 +25,37 @@ describe("a narrowed filter", () => {
 
   test("is what was asked for where there is no scope", () => {
     expect(narrowFilter(undefined, EVERY_AGENT)).toBe(EVERY_AGENT);
+  });
+});
+
+describe("a transition as a caller is told of it", () => {
+  const claw: AgentScope = { kind: "claw", clawIdentifier: "claw-1" };
+  const log = new FakeLog();
+  const id = log.create("a", "claw-1");
+  log.change(id, { status: "busy" });
+  log.change(id, { clawIdentifier: "claw-2" });
+  log.change(id, { clawIdentifier: "claw-1" });
+  log.delete(id);
+
+  test("shows a claw no name but its own", () => {
+    const told = log.transitions.map((one) => transitionWithin(claw, one));
+    expect(told.map(({ fromClaw, toClaw }) => [fromClaw, toClaw])).toEqual([
+      [null, "claw-1"],
+      ["claw-1", "claw-1"],
+      ["claw-1", ""],
+      ["", "claw-1"],
+      ["claw-1", null],
+    ]);
+    for (const [index, { fromClaw, toClaw, ...rest }] of told.entries()) {
+      expect(log.transitions[index]).toMatchObject(rest);
+    }
+  });
+
+  test("is the very same where nothing is hidden", () => {
+    const [created, changed] = log.transitions;
+    for (const one of [created, changed]) if (one !== undefined) expect(transitionWithin(claw, one)).toBe(one);
+    const agents: AgentScope = { kind: "agents", agentIds: new Set(["a"]) };
+    for (const one of log.transitions) expect(transitionWithin(agents, one)).toBe(one);
   });
 });
 

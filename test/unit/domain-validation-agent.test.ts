@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { AgentStatus } from "../../src/domain/agent.ts";
+import { SESSION_STARTS } from "../../src/domain/session-start.ts";
 import { type BeatFields, readBeat } from "../../src/domain/validation-agent.ts";
 
 const NOW = 1_790_000_000_000_000;
@@ -12,6 +13,7 @@ describe("a beat", () => {
     exhaustion: undefined,
     leaving: false,
     knownRevision: undefined,
+    start: undefined,
   };
 
   function read(fields: Partial<BeatFields>) {
@@ -31,6 +33,16 @@ describe("a beat", () => {
       leaving: false,
       beat: { report: undefined, knownRevision: undefined },
     });
+  });
+
+  it.each(SESSION_STARTS)("may say that its stream begins with %s", (start) => {
+    expect(read({ start })).toMatchObject({ start });
+    expect(read({ start, leaving: true })).toMatchObject({ leaving: true, start });
+    expect(read({ start, status: "exhausted", exhaustion: BILLING })).toMatchObject({ start });
+  });
+
+  it("rejects a session start that is not in the contract", () => {
+    expect(refusalOf({ start: "unknown" })).toEqual(["beats[3].session_start must be a session start of the contract"]);
   });
 
   it.each<AgentStatus>(["idle", "on_call", "busy"])("may report %s", (status) => {

@@ -8,6 +8,7 @@ import {
   HeartbeatRequestSchema,
   HeartbeatResponseSchema,
   ListAgentsResponseSchema,
+  SessionStart,
   WatchAgentsResponseSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { writeUsualAgents } from "../../src/rpc/codec/agents.ts";
@@ -29,12 +30,13 @@ function seen(bytes: Buffer) {
     clawIdentifier,
     instanceId,
     generation,
-    beats: beats.map(({ agentId, status, exhaustion, leaving, knownRevision }) => ({
+    beats: beats.map(({ agentId, status, exhaustion, leaving, knownRevision, sessionStart }) => ({
       agentId,
       status,
       exhaustion,
       leaving,
       knownRevision,
+      sessionStart,
     })),
   };
 }
@@ -65,6 +67,14 @@ const USUAL: readonly Request[] = [
     })),
   },
   { sequence: 6n, beats: [{ agentId: "x".repeat(300) }] },
+  {
+    sequence: 7n,
+    beats: [
+      { agentId: "a", sessionStart: SessionStart.FIRST },
+      { agentId: "b", knownRevision: 3n, sessionStart: SessionStart.ANEW },
+      { agentId: "c", leaving: true, sessionStart: SessionStart.RESUME },
+    ],
+  },
 ];
 
 const UNUSUAL: readonly { readonly what: string; readonly bytes: Buffer }[] = [
@@ -73,6 +83,7 @@ const UNUSUAL: readonly { readonly what: string; readonly bytes: Buffer }[] = [
   { what: "a negative revision", bytes: written({ beats: [{ agentId: "a", knownRevision: -1n }] }) },
   { what: "a great sequence", bytes: written({ sequence: 2n ** 63n }) },
   { what: "a status of later", bytes: Buffer.from([0x12, 2, 0x10, 99]) },
+  { what: "a session start of later", bytes: Buffer.from([0x12, 2, 0x40, 99]) },
   { what: "a field of later", bytes: Buffer.from([0x08, 1, 0x78, 1]) },
   { what: "a field of later in a beat", bytes: Buffer.from([0x12, 2, 0x78, 1]) },
   { what: "another wire type", bytes: Buffer.from([0x0a, 1, 1]) },

@@ -7,6 +7,7 @@ import {
   AgentBeatSchema,
   HeartbeatRequestSchema,
   SendHeartbeatRequestSchema,
+  type SessionStart,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { isDuration, isTimestamp } from "../../src/domain/validation.ts";
@@ -77,6 +78,9 @@ const status = fc
 const reason = fc
   .oneof({ weight: 4, arbitrary: fc.integer({ min: 0, max: 2 }) }, { weight: 1, arbitrary: int32() })
   .map((value) => value as ExhaustReason);
+const start = fc
+  .oneof({ weight: 4, arbitrary: fc.integer({ min: 0, max: 3 }) }, { weight: 1, arbitrary: int32() })
+  .map((value) => value as SessionStart);
 const revision = fc.option(fc.oneof(fc.constantFrom(-1n, 0n, 1n), int64()), { nil: undefined });
 const nanos = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(0, 1, 999_999_999) },
@@ -112,6 +116,7 @@ const beat = fc
     exhaustion: fc.option(exhaustion, { nil: undefined }),
     leaving: fc.oneof({ weight: 3, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
     knownRevision: revision,
+    sessionStart: start,
   })
   .map((init) => create(AgentBeatSchema, init));
 
@@ -167,6 +172,7 @@ describe("the rules of a beat", () => {
       "beats[3].exhaustion.recovery_at",
       "beats[3].exhaustion.retry_after",
       "beats[3].known_revision",
+      "beats[3].session_start",
       "beats[3].status",
     ]);
   });

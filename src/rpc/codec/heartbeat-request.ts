@@ -1,10 +1,14 @@
 import { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentBeat, HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import {
+  type AgentBeat,
+  type HeartbeatRequest,
+  SessionStart,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { WireReader } from "./wire-reader.ts";
 
 /**
- * Reads the heartbeats that nearly all heartbeats are: names in ASCII, a status, a known revision. Undefined for any
- * other, however right or wrong, which is the library's to read or to refuse: what is read here, it would read alike.
+ * Reads the heartbeats that nearly all heartbeats are: names in ASCII, a status, a known revision, a session start. Undefined
+ * for any other, however right or wrong, which is the library's to read or to refuse: what is read here, it would read alike.
  */
 export function readUsualHeartbeat(bytes: Buffer): HeartbeatRequest | undefined {
   const reader = new WireReader(bytes);
@@ -58,6 +62,8 @@ const STATUSES = [
   AgentStatus.OFFLINE,
 ] as const;
 
+const SESSION_STARTS = [SessionStart.UNSPECIFIED, SessionStart.FIRST, SessionStart.ANEW, SessionStart.RESUME] as const;
+
 function readBeat(reader: WireReader): AgentBeat | undefined {
   const outer = reader.enter();
   const beat: AgentBeat = {
@@ -67,6 +73,7 @@ function readBeat(reader: WireReader): AgentBeat | undefined {
     exhaustion: undefined,
     leaving: false,
     knownRevision: undefined,
+    sessionStart: 0,
   };
   while (reader.more) {
     switch (reader.tag()) {
@@ -85,6 +92,12 @@ function readBeat(reader: WireReader): AgentBeat | undefined {
       case KNOWN_REVISION:
         beat.knownRevision = BigInt(reader.varint());
         break;
+      case SESSION_START: {
+        const start = SESSION_STARTS[reader.varint()];
+        if (start === undefined) return undefined;
+        beat.sessionStart = start;
+        break;
+      }
       default:
         return undefined;
     }
@@ -104,3 +117,4 @@ const AGENT_ID = 1 * 8 + 2;
 const STATUS = 2 * 8;
 const LEAVING = 4 * 8;
 const KNOWN_REVISION = 5 * 8;
+const SESSION_START = 8 * 8;

@@ -3,7 +3,10 @@ import {
   ExhaustReason as ExhaustReasonMessage,
   TransitionCause as TransitionCauseMessage,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import { AgentChangeType } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import {
+  AgentChangeType,
+  SessionStart as SessionStartMessage,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import {
   AGENT_STATUSES,
   type AgentStatus,
@@ -12,6 +15,7 @@ import {
   type TransitionCause,
 } from "../../domain/agent.ts";
 import type { ChangeType } from "../../domain/filter.ts";
+import type { SessionStart } from "../../domain/session-start.ts";
 
 /** The contract's values for the domain's words: where one is missing, the compiler says so. */
 export const STATUS_VALUES: Readonly<Record<AgentStatus, AgentStatusMessage>> = {
@@ -65,4 +69,20 @@ export function statusOf(value: number): AgentStatus | undefined {
 /** Undefined for UNSPECIFIED and for numbers outside the contract. */
 export function exhaustReasonOf(value: number): ExhaustReason | undefined {
   return REASON_OF.get(value);
+}
+
+/** Undefined where the client does not say; unknown for numbers outside the contract. */
+export function sessionStartOf(value: SessionStartMessage): SessionStart | "unknown" | undefined {
+  switch (value) {
+    case SessionStartMessage.UNSPECIFIED:
+      return undefined;
+    case SessionStartMessage.FIRST:
+      return "first";
+    case SessionStartMessage.ANEW:
+      return "anew";
+    case SessionStartMessage.RESUME:
+      return "resume";
+    default:
+      return "unknown";
+  }
 }

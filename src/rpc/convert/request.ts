@@ -12,7 +12,7 @@ import type { ServiceWord } from "../../domain/status-machine.ts";
 import { MICROS_PER_MS, type Micros } from "../../domain/time.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
 import { readBeat } from "../../domain/validation-agent.ts";
-import { exhaustReasonOf, statusOf } from "./enum.ts";
+import { exhaustReasonOf, sessionStartOf, statusOf } from "./enum.ts";
 
 /**
  * A value that a rule of the contract demands. Where it is missing all the same, the rule and the reading of it
@@ -72,5 +72,6 @@ export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat 
     reason: exhaustReasonOf(beat.exhaustion.reason),
     recovery: beat.exhaustion.recovery,
   };
-  return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision }, now);
+  const start = sessionStartOf(beat.sessionStart);
+  return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start }, now);
 }

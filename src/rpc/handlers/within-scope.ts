@@ -2,7 +2,15 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { EVERY_AGENT } from "../../domain/filter.ts";
 import type { BeatResult, ParsedBeat } from "../../domain/heartbeat.ts";
-import { type AgentScope, agentDenied, isWithin, narrowFilter, userDenied } from "../../domain/principal.ts";
+import {
+  type AgentScope,
+  agentDenied,
+  isWithin,
+  narrowFilter,
+  transitionWithin,
+  userDenied,
+} from "../../domain/principal.ts";
+import type { WatchMessage } from "../../domain/watch-message.ts";
 import type {
   AgentDirectory,
   AgentKey,
@@ -33,7 +41,20 @@ export function heartbeatsFor(heartbeats: Heartbeats, context: HandlerContext): 
 export function watchesFor(watches: Watches, context: HandlerContext): Watches {
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
-  return { watch: (query, signal) => watches.watch({ ...query, filter: narrowFilter(scope, query.filter) }, signal) };
+  return {
+    async *watch(query, signal) {
+      const filter = narrowFilter(scope, query.filter);
+      for await (const message of watches.watch({ ...query, filter }, signal)) yield watchMessageWithin(scope, message);
+    },
+  };
+}
+
+function watchMessageWithin(scope: AgentScope, message: WatchMessage): WatchMessage {
+  const changes = message.changes.map((change) => {
+    const transition = transitionWithin(scope, change.transition);
+    return transition === change.transition ? change : { ...change, transition };
+  });
+  return { ...message, changes };
 }
 
 function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory {
@@ -81,9 +102,10 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
       return { ...fleet, brake: undefined };
     },
 
-    transitions(query) {
+    async transitions(query) {
       if (query.agentId !== undefined) mustCover(query.agentId);
-      return agents.transitions({ ...query, scope });
+      const page = await agents.transitions({ ...query, scope });
+      return { ...page, rows: page.rows.map((transition) => transitionWithin(scope, transition)) };
     },
   };
 }

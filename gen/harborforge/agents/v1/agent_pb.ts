@@ -258,14 +258,14 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
   userId: bigint;
 
   /**
-   * The claw before. Empty when the agent was created.
+   * The claw before. Empty when the agent was created, and for the credential of a claw that the agent moved to.
    *
    * @generated from field: string from_claw_identifier = 11;
    */
   fromClawIdentifier: string;
 
   /**
-   * The claw after. Empty when the agent was deleted.
+   * The claw after. Empty when the agent was deleted, and for the credential of a claw that the agent moved away from.
    *
    * @generated from field: string to_claw_identifier = 12;
    */

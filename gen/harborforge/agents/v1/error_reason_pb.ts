@@ -155,8 +155,9 @@ export const ErrorReason = {
   AGENT_EXHAUSTED: 11,
 
   /**
-   * ABORTED, for a heartbeat: another stream holds the agent now. Nothing that this stream sends for it has effect; it
-   * stops beating for this agent and goes on with the others.
+   * ABORTED, for a heartbeat: another stream holds the agent now, or another process has held it since the session that
+   * this stream resumes. Nothing that this stream sends for it has effect; it stops beating for this agent and goes on
+   * with the others. If its program decides so, it claims the agent anew (`SESSION_START_ANEW`).
    *
    * Example of an ErrorInfo:
    *

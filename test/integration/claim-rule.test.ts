@@ -1,0 +1,129 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Claimant, NO_INSTANCE } from "../../src/domain/session-start.ts";
+import { claimAgents } from "../../src/storage/liveness.ts";
+import { CASES, claimantOf, OWN } from "../support/claim-table.ts";
+import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
+import { openReplica, type Replica } from "../support/replica.ts";
+
+let testDatabase: TestDatabase;
+let replica: Replica;
+
+beforeAll(async () => {
+  testDatabase = await createTestDatabase();
+  // Started, it would look after the rows that are written here.
+  replica = await openReplica(testDatabase.url, { started: false });
+});
+
+afterAll(async () => {
+  await replica[Symbol.asyncDispose]();
+  await testDatabase.drop();
+});
+
+let made = 0;
+
+interface LivenessRow {
+  readonly instance: string | null;
+  readonly generation: string;
+}
+
+async function livenessOf(agentId: string): Promise<LivenessRow | undefined> {
+  const [row] = await replica.query<LivenessRow>(
+    `SELECT l.instance, l.generation FROM agent_liveness l JOIN agents a ON a.id = l.agent WHERE a.agent_id = $1`,
+    agentId,
+  );
+  return row;
+}
+
+/** Whether the database gives the agent to the claimant. */
+async function claim(agentId: string, claimant: Claimant): Promise<boolean> {
+  const { epochs } = await claimAgents(replica.database, replica.number, [
+    { agentId, clawIdentifier: undefined, ...claimant },
+  ]);
+  return epochs.size === 1;
+}
+
+describe.each([
+  { how: "as it is", heldBy: "living" },
+  { how: "held by a replica that is gone, which is nobody", heldBy: "gone" },
+] as const)("the query that claims agents decides as the domain does, $how", ({ heldBy }) => {
+  // Of those that are held by a living replica the second round has nothing to add.
+  const cases = CASES.filter(({ last }) => heldBy === "living" || !last.held);
+
+  test.each(cases)("$state: a stream that $asked gets it: $gets", async ({ last, asked, gets }) => {
+    made += 1;
+    const agentId = `agent ${made}`;
+    await replica.createAgent(agentId);
+    if (last.outdated) {
+      // As of a history that went on elsewhere, or was given up, after the newest session that this database knows of.
+      await replica.query(
+        `INSERT INTO revision_jumps (from_revision, to_revision, occurred_at)
+         SELECT -$1::bigint - 1, -$1::bigint, clock_timestamp()`,
+        made,
+      );
+    }
+    await replica.query(
+      `UPDATE agent_liveness SET held = $2, replica_id = $3, instance = $4, generation = $5,
+         epoch = CASE WHEN $6 THEN -agent ELSE nextval('agent_epochs') END
+       WHERE agent = (SELECT id FROM agents WHERE agent_id = $1)`,
+      agentId,
+      last.held || heldBy === "gone",
+      heldBy === "gone" ? 999_999 : replica.number,
+      last.instance,
+      last.generation.toString(),
+      last.outdated,
+    );
+    const before = await livenessOf(agentId);
+    expect(await claim(agentId, claimantOf(asked))).toBe(gets);
+    const { instance, generation } = claimantOf(asked);
+    const claimed = { instance, generation: generation.toString() };
+    expect(await livenessOf(agentId)).toEqual(gets ? claimed : before);
+  });
+});
+
+describe("no process has held an agent", () => {
+  test("that was just created", async () => {
+    await replica.createAgent("created");
+    expect(await livenessOf("created")).toEqual({ instance: NO_INSTANCE, generation: "0" });
+  });
+
+  test("since it was moved, and every other change leaves who held it", async () => {
+    const agentId = "moved";
+    await replica.createAgent(agentId, "claw-1");
+    expect(await claim(agentId, claimantOf("claims first"))).toBe(true);
+    await replica.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, replica.by);
+    expect(await livenessOf(agentId)).toEqual({ instance: OWN, generation: "5" });
+    await replica.agents.move(agentId, "claw-1", replica.by);
+    expect(await livenessOf(agentId)).toEqual({ instance: OWN, generation: "5" });
+    await replica.agents.move(agentId, "claw-2", replica.by);
+    expect(await livenessOf(agentId)).toEqual({ instance: NO_INSTANCE, generation: "0" });
+  });
+});
+
+test("a gap that no replica has noted yet speaks for a resume, too", async () => {
+  const client = await replica.database.feed.connect();
+  try {
+    const [later] = await replica.query<{ epoch: bigint }>("SELECT nextval('agent_epochs') AS epoch");
+    const isBefore = async () => {
+      const { rows } = await client.query<{ before: boolean }>("SELECT is_before_lost_history($1) AS before", [
+        later?.epoch,
+      ]);
+      return rows[0]?.before;
+    };
+    expect(await isBefore()).toBe(false);
+    await client.query("BEGIN");
+    await client.query("UPDATE revision_counter SET timeline = 'FFFFFFFF'");
+    expect(await isBefore()).toBe(true);
+    await client.query("ROLLBACK; BEGIN; UPDATE revision_counter SET system_identifier = 1");
+    expect(await isBefore()).toBe(true);
+  } finally {
+    await client.query("ROLLBACK");
+    client.release();
+  }
+});
+
+test("a process without a name is not known by it again", async () => {
+  const agentId = "unnamed";
+  await replica.createAgent(agentId);
+  expect(await claim(agentId, claimantOf("claims first", false))).toBe(true);
+  expect(await livenessOf(agentId)).toEqual({ instance: null, generation: "5" });
+});

@@ -1,0 +1,45 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { getsAgent, NO_INSTANCE } from "../../src/domain/session-start.ts";
+import { CASES, claimantOf, EVERY, GENERATION, OTHER, OWN } from "../support/claim-table.ts";
+
+describe("a stream that asks for an agent", () => {
+  it.each(CASES)("$state: a stream that $asked gets it: $gets", ({ last, asked, gets }) => {
+    expect(getsAgent(claimantOf(asked), last)).toBe(gets);
+  });
+
+  it("that names no process is another process than every other one", () => {
+    for (const asked of EVERY) {
+      for (const held of [true, false]) {
+        const seen = (instance: string | null) =>
+          getsAgent(claimantOf(asked, false), { held, instance, generation: GENERATION, outdated: false });
+        expect(seen(null)).toBe(seen(OTHER));
+      }
+    }
+  });
+
+  const instance = fc.constantFrom(OWN, OTHER, NO_INSTANCE, null);
+  const session = fc.record({
+    held: fc.boolean(),
+    instance,
+    generation: fc.constantFrom(GENERATION - 1n, GENERATION, GENERATION + 1n),
+    outdated: fc.boolean(),
+  });
+
+  it("gets by a resume nothing that a first claim would not get", () => {
+    fc.assert(
+      fc.property(session, (last) => {
+        if (getsAgent(claimantOf("resumes"), last)) expect(getsAgent(claimantOf("claims first"), last)).toBe(true);
+      }),
+    );
+  });
+
+  it("takes by a resume nothing from a process that works", () => {
+    fc.assert(
+      fc.property(session, (last) => {
+        const isOthers = last.instance === OTHER || last.instance === null;
+        if (last.held && isOthers) expect(getsAgent(claimantOf("resumes"), last)).toBe(false);
+      }),
+    );
+  });
+});
