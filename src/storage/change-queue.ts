@@ -85,6 +85,8 @@ export class ChangeQueue<Item extends Queued> {
       const kind = kindOf(item);
       const line = this.#lineOf(item);
       line.waiting[kind].unshift(item);
+      // Its turn is still to come.
+      line.lastTaken = kind === "reports" ? "others" : "reports";
       line.places[kind] += 1;
       first[kind].unshift(line);
     }
