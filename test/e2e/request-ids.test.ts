@@ -45,7 +45,7 @@ describe.each([GRPC_JS, CONNECT])("at $name", (protocol) => {
     await expectReusedRequestId(other.agents.updateAgentStatus(claim), "job-1");
   });
 
-  test("a principal is known by its role and name, whatever token and listener it uses", async () => {
+  test("a principal is known by its name, whatever token and listener it uses", async () => {
     await using undo = new AsyncDisposableStack();
     const { clients, admin } = await openPrincipals(undo);
     const name = unique("scheduler");
@@ -55,8 +55,6 @@ describe.each([GRPC_JS, CONNECT])("at $name", (protocol) => {
     const claim = { agentId, status: BUSY, expectedRevision: agent.revision, requestId: unique("claim") };
     const claimed = await first.agents.updateAgentStatus(claim);
     expect(await rotated.agents.updateAgentStatus(claim)).toEqual(claimed);
-    const namesake = await clients(protocol, name, "admin");
-    expect(await failure(namesake.agents.updateAgentStatus(claim))).toMatchObject({ reason: "REVISION_MISMATCH" });
   });
 
   test("changes of users and tokens are kept for their principal alone", async () => {
