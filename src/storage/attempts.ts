@@ -73,8 +73,8 @@ export async function changing<Result>(
     let committing = false;
     const isWanted = (): boolean => !call.over && performance.now() < deadline;
     try {
-      using _ = await changes.enter(deadline);
-      if (!isWanted()) throw databaseUnavailable(undefined, inDoubt);
+      using place = await changes.enter(deadline);
+      if (place === undefined || !isWanted()) throw databaseUnavailable(undefined, inDoubt);
       return await knex.transaction(async (transaction) => {
         if (wasLate || !clock.isRead) await readClock(transaction, clock);
         const result = await work(transaction);

@@ -59,21 +59,22 @@ export class ChangeQueue<Item extends Queued> {
     return this.#size;
   }
 
-  /** How many changes of an agent wait, at most `most`; those that nobody wants any more are dropped before that is said. */
-  countUpTo(most: number, agentId: string): number {
-    const line = this.#lines.get(agentId);
-    if (line === undefined || line.size < most) return line?.size ?? 0;
-    for (const waiting of [line.waiting.reports, line.waiting.others]) {
-      const kept = waiting.filter((item) => !this.#isDropped(item));
-      this.#size -= waiting.length - kept.length;
-      waiting.splice(0, waiting.length, ...kept);
-    }
-    return Math.min(most, line.size);
+  /**
+   * Whether so many changes of this kind and agent wait. Those that nobody wants any more are dropped before that is said.
+   * Reports and other changes are counted apart, so that neither keep the others out.
+   */
+  isFull(most: number, change: Queued["change"]): boolean {
+    const waiting = this.#lines.get(change.agentId)?.waiting[kindOf(change)] ?? [];
+    if (waiting.length < most) return false;
+    const kept = waiting.filter((item) => !this.#isDropped(item));
+    this.#size -= waiting.length - kept.length;
+    waiting.splice(0, waiting.length, ...kept);
+    return kept.length >= most;
   }
 
   push(item: Item): void {
     const line = this.#lineOf(item);
-    line.waiting[kindOf(item)].push(item);
+    line.waiting[kindOf(item.change)].push(item);
     this.#size += 1;
     this.#enlist(line);
   }
@@ -82,7 +83,7 @@ export class ChangeQueue<Item extends Queued> {
   putBack(items: readonly Item[]): void {
     const first: Record<Kind, Line<Item>[]> = { reports: [], others: [] };
     for (const item of items.toReversed()) {
-      const kind = kindOf(item);
+      const kind = kindOf(item.change);
       const line = this.#lineOf(item);
       line.waiting[kind].unshift(item);
       // Its turn is still to come.
@@ -155,6 +156,6 @@ export class ChangeQueue<Item extends Queued> {
   }
 }
 
-function kindOf({ change }: Queued): Kind {
-  return change.report === true ? "reports" : "others";
+function kindOf({ report }: Queued["change"]): Kind {
+  return report === true ? "reports" : "others";
 }

@@ -12,7 +12,7 @@ import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from ".
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
 /**
- * Changes of one agent that callers may have waiting. Each needs a group of its own, so this many take some tenths of a
+ * Changes of one agent that callers may have waiting, and as many unary heartbeats of it. Each needs a group of its own, so this many take some tenths of a
  * second. The changes of the service itself are not counted: there are few of them, and they cannot be refused.
  */
 export const MOST_CHANGES_OF_AGENT = 64;
@@ -109,9 +109,8 @@ export class Committer {
         reject(databaseUnavailable(undefined));
         return;
       }
-      const { agentId, deadline } = change;
-      if (deadline !== undefined && this.#queue.countUpTo(MOST_CHANGES_OF_AGENT, agentId) >= MOST_CHANGES_OF_AGENT) {
-        reject(tooManyChanges(agentId, MOST_CHANGES_OF_AGENT));
+      if (change.deadline !== undefined && this.#queue.isFull(MOST_CHANGES_OF_AGENT, change)) {
+        reject(tooManyChanges(change.agentId, MOST_CHANGES_OF_AGENT));
         return;
       }
       this.#queue.push({

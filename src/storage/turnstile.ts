@@ -1,4 +1,3 @@
-import { databaseUnavailable } from "./failures.ts";
 import { Queue } from "./queue.ts";
 
 interface Waiting {
@@ -16,30 +15,29 @@ export class Turnstile {
   }
 
   /**
-   * Waits for a place, which is given back by disposing of it.
+   * Waits for a place, which is given back by disposing of it. Undefined: there was none in time.
    *
    * @param until by `performance.now()`
-   * @throws Refusal `DATABASE_UNAVAILABLE` when there was none by then
    */
-  async enter(until: number): Promise<Disposable> {
+  async enter(until: number): Promise<Disposable | undefined> {
     if (this.#free > 0) this.#free -= 1;
-    else await this.#wait(until);
+    else if (!(await this.#wait(until))) return undefined;
     return { [Symbol.dispose]: () => this.#leave() };
   }
 
-  #wait(until: number): Promise<void> {
-    return new Promise((resolve, reject) => {
+  #wait(until: number): Promise<boolean> {
+    return new Promise((resolve) => {
       const waiting: Waiting = {
         gaveUp: false,
         admit: () => {
           clearTimeout(timer);
-          resolve();
+          resolve(true);
         },
       };
       const timer = setTimeout(
         () => {
           waiting.gaveUp = true;
-          reject(databaseUnavailable(undefined));
+          resolve(false);
         },
         Math.max(0, until - performance.now()),
       );

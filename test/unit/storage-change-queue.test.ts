@@ -93,12 +93,12 @@ describe("the queue of changes", () => {
     expect(group()).toEqual([]);
   });
 
-  it("counts the changes of an agent, and before it says that there are many drops those that nobody wants", () => {
-    const { queue, dropped } = queueOf(other("a", "a1"), report("a", "a2"), other("a", "a3"), other("b", "b1"));
-    expect([queue.countUpTo(3, "a"), queue.countUpTo(3, "b"), queue.countUpTo(3, "c")]).toEqual([3, 1, 0]);
+  it("is full for an agent's changes by their number, apart from its reports and without those that nobody wants", () => {
+    const { queue, dropped } = queueOf(other("a", "a1"), other("a", "a2"), report("a", "r1"), other("b", "b1"));
+    expect(["a", "b", "c"].map((agentId) => queue.isFull(2, { agentId }))).toEqual([true, false, false]);
+    expect(queue.isFull(2, { agentId: "a", report: true })).toBe(false);
     dropped.add("a1");
-    expect(queue.countUpTo(4, "a")).toBe(3);
-    expect(queue.countUpTo(3, "a")).toBe(2);
+    expect(queue.isFull(2, { agentId: "a" })).toBe(false);
     expect(queue.size).toBe(3);
   });
 
