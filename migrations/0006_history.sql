@@ -20,7 +20,20 @@ INSERT INTO revision_history DEFAULT VALUES;
 -- operator). Null: from before this migration.
 ALTER TABLE revision_jumps ADD COLUMN reason text COLLATE "C";
 
--- Why the database is not certain to be in the history that gave the last revision. Null: it is.
+-- Whether the server is another one than that of the last gap, or was promoted since. Where the provider lets nobody ask: no.
+CREATE FUNCTION is_another_server() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN (
+    SELECT c.timeline <> current_timeline() OR c.system_identifier <> (SELECT s.system_identifier FROM pg_control_system() s)
+    FROM revision_counter c
+  );
+EXCEPTION WHEN OTHERS THEN
+  RETURN false;
+END
+$$;
+
+-- Why the database is not certain to be in the history that gave the last revision. Null: it is. 'server_started' alone means
+-- a restart in nearly all cases, which lost nothing; a disk or data folder that was put back looks the same.
 CREATE FUNCTION history_break() RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
   reason text;
@@ -30,7 +43,8 @@ BEGIN
       WHEN h.xmin <> h.written_by::xid THEN 'row_copied'
       WHEN h.database_oid <> d.oid THEN 'another_database'
       WHEN h.database_written_by <> d.xmin THEN 'database_altered'
-      WHEN h.server_started_at <> pg_postmaster_start_time() THEN 'server_started'
+      WHEN h.server_started_at <> pg_postmaster_start_time() THEN
+        CASE WHEN is_another_server() THEN 'another_server' ELSE 'server_started' END
     END INTO reason
   FROM revision_history h, pg_database d WHERE d.datname = current_database();
   IF NOT FOUND THEN RETURN 'unknown'; END IF;

@@ -21,11 +21,14 @@ FOR EACH ROW WHEN (OLD.claw_identifier <> NEW.claw_identifier) EXECUTE FUNCTION 
 -- Claims after a jump of the revision have greater epochs than this.
 ALTER TABLE revision_jumps ADD COLUMN epoch bigint NOT NULL DEFAULT nextval('agent_epochs');
 
+-- Whether a gap says that a part of the history was lost. A restart of the server leaves a gap, too, as does the migration to
+-- this release ('unknown'): nearly always nothing was lost then, and the newest session that is known is the newest.
+CREATE FUNCTION lost_history(reason text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN reason NOT IN ('server_started', 'unknown');
+
 -- Whether a claim was made before a restore or a failover that lost a part of the history. Later claims of the same agent
--- may be lost. A gap that no replica has noted yet counts, too.
+-- may be lost. A gap that no replica has noted yet counts, too. A gap without a reason is one of release 0.1, which noted
+-- only restores and failovers.
 CREATE FUNCTION is_before_lost_history(claim_epoch bigint) RETURNS boolean LANGUAGE sql STABLE
-RETURN EXISTS (SELECT FROM revision_jumps j WHERE j.epoch > claim_epoch)
-  OR EXISTS (
-    SELECT FROM revision_counter c
-    WHERE c.timeline <> current_timeline() OR c.system_identifier <> (SELECT system_identifier FROM pg_control_system())
-  );
+RETURN EXISTS (SELECT FROM revision_jumps j WHERE j.epoch > claim_epoch AND lost_history(coalesce(j.reason, '')))
+  OR coalesce(lost_history(history_break()), false);

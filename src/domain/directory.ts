@@ -4,12 +4,30 @@ import type { AgentScope } from "./principal.ts";
 import type { ServiceWord } from "./status-machine.ts";
 import type { Micros } from "./time.ts";
 
+/** The call that asks for a change. Nothing is committed for a call that has ended. */
+export interface Call {
+  /** When its caller stops waiting, by `performance.now()`. */
+  readonly deadline: number;
+  /** Whether it has ended already: it was answered or cancelled, or its connection is gone. */
+  readonly over: boolean;
+}
+
+/** How a repetition of a request is known. */
+export interface RequestKey {
+  /** Whose request it is (`requesterOf`): two principals may use the same id. */
+  readonly principal: string;
+  readonly id: string;
+  /** Stands for method and content, so that the same id with other content is told apart. */
+  readonly fingerprint: string;
+}
+
 /** Who asks for a change, and how a repetition of the request is known. */
 export interface Mutation {
   /** `service:…`, `user:…`: kept in the transition. */
   readonly actor: string;
-  /** `fingerprint` stands for method and content, so that the same id with other content is told apart. */
-  readonly request: { readonly id: string; readonly fingerprint: string } | undefined;
+  readonly request: RequestKey | undefined;
+  /** Absent for what no call asks for: it is tried for as long as a change is at most. */
+  readonly call?: Call;
 }
 
 /** A page by keyset: what comes after `after`, at most `limit` rows. */

@@ -71,6 +71,14 @@ export function actorOf({ role, name }: Pick<Principal, "role" | "name">): strin
   }
 }
 
+/**
+ * Whom a `request_id` belongs to: the role and the name, however many credentials show them. No two principals have the
+ * same text, since no role has a colon in it.
+ */
+export function requesterOf({ role, name }: Pick<Principal, "role" | "name">): string {
+  return `${role}:${name}`;
+}
+
 /** Whether an agent is within a scope; without one, every agent is. */
 export function isWithin(
   scope: AgentScope | undefined,

@@ -4,17 +4,16 @@ import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-mac
 import type { Micros } from "../domain/time.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer, Verdict } from "../storage/committer.ts";
+import { MOST_CHANGES_OF_AGENT } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
+import { tooManyChanges } from "../storage/refusals.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { BeatWriter } from "./beat-writer.ts";
 import type { Logger } from "./logger.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
-
-/** How long a unary heartbeat may wait for the database: shorter than its caller waits for the answer by default. */
-export const UNARY_PATIENCE_MS = 6_000;
 
 /** Refusals of whoever speaks, not of what it says. */
 const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);
@@ -57,10 +56,28 @@ export class BeatIntake {
     return this.#writer.stuckMs;
   }
 
-  /** A beat of an agent that this replica has an entry for. */
+  /**
+   * A beat of an agent that this replica has an entry for. Beats of its stream go before unary ones, of which only so many
+   * may wait: somebody who sends very many of them holds up nobody but himself.
+   */
   accept(entry: AgentEntry, beat: PendingBeat): void {
-    if (entry.underway || entry.waiting.length > 0) entry.waiting.push(beat);
-    else this.#judge(entry, beat);
+    if (!entry.underway && entry.waiting.length === 0) {
+      this.#judge(entry, beat);
+      return;
+    }
+    const afterStreams = entry.waiting.findLastIndex((other) => !isUnary(other)) + 1;
+    if (!isUnary(beat)) {
+      entry.waiting.splice(afterStreams, 0, beat);
+      return;
+    }
+    if (entry.waiting.length - afterStreams >= MOST_CHANGES_OF_AGENT) {
+      entry.waiting = entry.waiting.filter(({ abandoned }) => !abandoned);
+      if (entry.waiting.filter(isUnary).length >= MOST_CHANGES_OF_AGENT) {
+        beat.settle(refused(tooManyChanges(beat.agentId, MOST_CHANGES_OF_AGENT)));
+        return;
+      }
+    }
+    entry.waiting.push(beat);
   }
 
   /** A unary beat of an agent that this replica has nothing to do with otherwise. */
@@ -150,11 +167,11 @@ export class BeatIntake {
       const outcome = await this.#committer.submit<BeatOutcome>({
         agentId: beat.agentId,
         actor: `agent:${beat.agentId}`,
+        report: true,
         ...(entry === undefined ? {} : { id: entry.id }),
         ...(entry?.agent === undefined || endsUnwritten(entry.agent, beat) ? {} : { known: entry.agent }),
-        ...(beat.holder === undefined ? { deadline: performance.now() + UNARY_PATIENCE_MS } : {}),
+        ...(beat.deadline === undefined ? {} : { deadline: beat.deadline, call: callOf(beat) }),
         judge: (agent, now) => {
-          if (beat.abandoned) throw databaseUnavailable(undefined);
           seen = agent;
           return this.#verdict(agent, beat, now, entry);
         },
@@ -261,6 +278,18 @@ export class BeatIntake {
     if (pending.heldOff) return refused(reportOutdated(agent), agent);
     return pending.holder?.introduce === false ? RENEWED : { kind: "applied", agent };
   }
+}
+
+function isUnary({ holder }: PendingBeat): boolean {
+  return holder === undefined;
+}
+
+function callOf(beat: PendingBeat): { readonly over: boolean } {
+  return {
+    get over() {
+      return beat.abandoned;
+    },
+  };
 }
 
 function refused(refusal: Refusal, agent?: Agent): BeatOutcome {

@@ -18,7 +18,7 @@ import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { Session, type SessionContext, type SessionListener, type SessionOptions } from "./session.ts";
-import { UnaryBeats } from "./unary-beats.ts";
+import { UnaryBeats, type UnaryOptions } from "./unary-beats.ts";
 
 /** How long what waits may take to be written when the replica stops, in milliseconds. */
 const DRAIN_MS = 2_000;
@@ -158,10 +158,7 @@ export class Liveness {
     return session;
   }
 
-  beat(
-    beats: readonly ParsedBeat[],
-    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
-  ): Promise<readonly BeatResult[]> {
+  beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
     return this.#unary.beat(beats, options);
   }
 

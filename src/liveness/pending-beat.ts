@@ -29,6 +29,8 @@ export interface PendingBeat {
   heldOff: boolean;
   /** It was sent back to be claimed for once already. */
   reclaimed: boolean;
+  /** Of a unary heartbeat: from then on it must not take effect any more, by `performance.now()`. */
+  readonly deadline: number | undefined;
   /** Its caller waits no longer, so it must not take effect any more. */
   readonly abandoned: boolean;
   settle(outcome: BeatOutcome): void;

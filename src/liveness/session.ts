@@ -504,6 +504,10 @@ class StreamBeat implements PendingBeat {
   }
 
   /** What a stream said stands, whatever became of the stream. */
+  get deadline(): undefined {
+    return undefined;
+  }
+
   get abandoned(): boolean {
     return false;
   }

@@ -1,10 +1,20 @@
+import type { Call } from "../domain/directory.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
-import { type BeatIntake, UNARY_PATIENCE_MS } from "./beat-intake.ts";
+import type { BeatIntake } from "./beat-intake.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
 import { startsNoSession } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
+
+/** What a unary heartbeat says besides its beats. */
+export interface UnaryOptions {
+  readonly clawIdentifier: string | undefined;
+  readonly leaseMs: number;
+  /** Beats that are not applied when it ends are not applied at all. */
+  readonly call?: Call;
+}
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
 export class UnaryBeats {
@@ -21,39 +31,39 @@ export class UnaryBeats {
    *
    * @throws Refusal `DATABASE_UNAVAILABLE` where the database was away too long to say what became of a beat
    */
-  beat(
-    beats: readonly ParsedBeat[],
-    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
-  ): Promise<readonly BeatResult[]> {
-    return Promise.all(beats.map((parsed, beatIndex) => this.#one(parsed, beatIndex, options)));
+  beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
+    const bounds = boundsOf(options.call);
+    return Promise.all(beats.map((parsed, beatIndex) => this.#one(parsed, beatIndex, options, bounds)));
   }
 
   async #one(
     parsed: ParsedBeat,
     beatIndex: number,
-    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
+    { clawIdentifier, leaseMs }: UnaryOptions,
+    { deadline, call }: ReturnType<typeof boundsOf>,
   ): Promise<BeatResult> {
     const { agentId } = parsed;
     const refuse = (refusal: Refusal): BeatResult =>
       result(agentId, beatIndex, { kind: "refused", refusal, agent: undefined });
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
-    let abandoned = false;
     const outcome = await new Promise<BeatOutcome>((resolve) => {
-      const timer = setTimeout(() => {
-        abandoned = true;
-        resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) });
-      }, UNARY_PATIENCE_MS);
+      const timer = setTimeout(
+        () => resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) }),
+        Math.max(0, deadline - performance.now()),
+      );
       const pending: PendingBeat = {
         agentId,
         beat: parsed.leaving ? "leaving" : parsed.beat,
-        ...options,
+        clawIdentifier,
+        leaseMs,
         holder: undefined,
         epoch: 0n,
         heldOff: false,
         reclaimed: false,
+        deadline,
         get abandoned() {
-          return abandoned;
+          return call.over || performance.now() >= deadline;
         },
         settle: (settled) => {
           clearTimeout(timer);

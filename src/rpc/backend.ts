@@ -1,5 +1,5 @@
 import type { TokenDirectory } from "../domain/api-token.ts";
-import type { AgentDirectory, UserDirectory } from "../domain/directory.ts";
+import type { AgentDirectory, Call, UserDirectory } from "../domain/directory.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace } from "../domain/lease.ts";
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
@@ -7,6 +7,7 @@ import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 export type {
   AgentDirectory,
   AgentKey,
+  Call,
   Fleet,
   Mutation,
   NewUser,
@@ -72,15 +73,20 @@ export interface HeartbeatSession {
   close(): void;
 }
 
+/** What a unary heartbeat says besides its beats. */
+export interface UnaryOptions {
+  readonly clawIdentifier: string | undefined;
+  readonly leaseMs: number;
+  /** Beats that are not applied when it ends are not applied at all. Absent: they are tried for as long as changes are. */
+  readonly call?: Call;
+}
+
 export interface Heartbeats {
   /** The pace in force, `intervalMs` already jittered. */
   pace(): Pace;
   openSession(options: SessionOptions, listener: SessionListener): HeartbeatSession;
   /** A unary heartbeat: holds no session. One result a beat, in order. */
-  beat(
-    beats: readonly ParsedBeat[],
-    options: { readonly clawIdentifier: string | undefined; readonly leaseMs: number },
-  ): Promise<readonly BeatResult[]>;
+  beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]>;
 }
 
 export interface Watches {

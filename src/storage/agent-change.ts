@@ -1,13 +1,8 @@
 import type { Agent, TransitionCause, User } from "../domain/agent.ts";
+import type { RequestKey } from "../domain/directory.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
-import { toRfc3339 } from "../domain/time.ts";
-
-/** A repetition of a request is known by its id; `fingerprint` stands for its method and content. */
-export interface RequestKey {
-  readonly id: string;
-  readonly fingerprint: string;
-}
+import { type Micros, toRfc3339 } from "../domain/time.ts";
 
 /** What happens to the lease: nothing, it ends, or it runs for some time from the commit. */
 export type LeaseChange =
@@ -78,10 +73,24 @@ export interface Committed {
 const CLEAR_HOLD: HoldChange = { kind: "clear" };
 const KEEP_HOLD: HoldChange = { kind: "keep" };
 
-/** The member of a group that `commit_changes` takes (the SQL type `agent_change`). */
-export function memberOf(n: number, write: AgentWrite, actor: string, request: RequestKey | undefined): object {
-  const asked = request === undefined ? {} : { request_id: request.id, fingerprint: request.fingerprint };
-  const common = { n, actor, ...asked };
+/**
+ * The member of a group that `commit_changes` takes (the SQL type `agent_change`).
+ *
+ * @param notAfter from this moment of the database's clock on it must not be committed; undefined: it may whenever
+ */
+export function memberOf(
+  n: number,
+  write: AgentWrite,
+  actor: string,
+  request: RequestKey | undefined,
+  notAfter?: Micros,
+): object {
+  const asked =
+    request === undefined
+      ? {}
+      : { principal: request.principal, request_id: request.id, fingerprint: request.fingerprint };
+  const until = notAfter === undefined ? {} : { not_after: toRfc3339(notAfter) };
+  const common = { n, actor, ...asked, ...until };
   switch (write.kind) {
     case "create":
       return {

@@ -3,7 +3,7 @@ import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts"
 import { judgeServiceWord } from "../domain/status-machine.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
-import { CHANGE_PATIENCE_MS } from "./attempts.ts";
+import { boundsOf } from "./attempts.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
 import { countFleet, listAgents } from "./fleet.ts";
@@ -20,7 +20,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
   /** Changes one agent; `judge` says how, by what it is at that moment. */
   function change(
     agentId: string,
-    { actor, request }: Mutation,
+    { actor, request, call }: Mutation,
     judge: (agent: AgentValue, now: number) => AgentWrite | "as it is",
     after?: (agent: AgentValue) => void,
   ): Promise<AgentValue> {
@@ -28,7 +28,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       agentId,
       actor,
       request,
-      deadline: performance.now() + CHANGE_PATIENCE_MS,
+      ...boundsOf(call),
       repeat: keptAgent,
       judge(agent, now): Verdict<AgentValue> {
         if (agent === undefined) throw agentNotFound({ agentId });
@@ -55,12 +55,12 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
   }
 
   return {
-    create({ userId, agentId, clawIdentifier }, { actor, request }) {
+    create({ userId, agentId, clawIdentifier }, { actor, request, call }) {
       return committer.submit({
         agentId,
         actor,
         request,
-        deadline: performance.now() + CHANGE_PATIENCE_MS,
+        ...boundsOf(call),
         repeat: keptAgent,
         judge(existing) {
           if (existing !== undefined) throw agentIdTaken(agentId);
@@ -123,12 +123,12 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       });
     },
 
-    delete(agentId, { actor, request }) {
+    delete(agentId, { actor, request, call }) {
       return committer.submit({
         agentId,
         actor,
         request,
-        deadline: performance.now() + CHANGE_PATIENCE_MS,
+        ...boundsOf(call),
         repeat: ({ revision }) => keptRevision(revision),
         judge(agent): Verdict<bigint> {
           if (agent === undefined) throw agentNotFound({ agentId });

@@ -8,8 +8,8 @@ import {
   TOKEN_RETENTION_MS,
   type TokenDirectory,
 } from "../domain/api-token.ts";
+import type { RequestKey } from "../domain/directory.ts";
 import { Refusal } from "../domain/errors.ts";
-import type { RequestKey } from "./agent-change.ts";
 import { changing, reading } from "./attempts.ts";
 import type { Database } from "./database.ts";
 import { ApiToken } from "./models/api-token.ts";
@@ -23,7 +23,10 @@ const SWEEP_TOKENS = namedQuery("sweep-tokens");
 const SWEEP_BATCH = 1_000;
 
 /** The tokens of the database. `mint` makes new ones. */
-export function createTokenDirectory(database: Pick<Database, "knex">, mint: () => MintedToken): TokenDirectory {
+export function createTokenDirectory(
+  database: Pick<Database, "knex" | "clock" | "changes">,
+  mint: () => MintedToken,
+): TokenDirectory {
   const { knex } = database;
 
   async function issueWith(minted: MintedToken, token: NewToken, actor: string, transaction: Knex.Transaction) {
@@ -54,9 +57,9 @@ export function createTokenDirectory(database: Pick<Database, "knex">, mint: () 
   }
 
   return {
-    async issue(token, { actor, request }): Promise<IssuedToken> {
+    async issue(token, { actor, request, call }): Promise<IssuedToken> {
       const minted = mint();
-      return await changing(knex, request !== undefined, async (transaction): Promise<IssuedToken> => {
+      return await changing(database, call, request !== undefined, async (transaction): Promise<IssuedToken> => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           const former = await tokenOfAnswer(transaction, request);
           const issued = await existing(transaction, former);
@@ -86,8 +89,8 @@ export function createTokenDirectory(database: Pick<Database, "knex">, mint: () 
       });
     },
 
-    async revoke(keyId, { actor, request }) {
-      return await changing(knex, true, async (transaction) => {
+    async revoke(keyId, { actor, request, call }) {
+      return await changing(database, call, true, async (transaction) => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           return await existing(transaction, await tokenOfAnswer(transaction, request));
         }
@@ -131,14 +134,20 @@ async function existing(transaction: Knex.Transaction, keyId: string): Promise<A
 }
 
 async function keepToken(transaction: Knex.Transaction, request: RequestKey, keyId: string): Promise<void> {
-  await transaction.raw("UPDATE request_ids SET token_key_id = ? WHERE request_id = ?", [keyId, request.id]);
+  await transaction.raw("UPDATE request_ids SET token_key_id = ? WHERE request_id = ? AND principal = ?", [
+    keyId,
+    request.id,
+    request.principal,
+  ]);
 }
 
 /** @throws Refusal `REQUEST_ID_REUSED` */
 async function tokenOfAnswer(transaction: Knex.Transaction, request: RequestKey): Promise<string> {
   const { rows } = await transaction.raw<{ rows: { fingerprint: string; token_key_id: string | null }[] }>(
-    "SELECT fingerprint, token_key_id FROM request_ids WHERE request_id = ?",
-    [request.id],
+    `SELECT fingerprint, token_key_id FROM request_ids
+     WHERE request_id = ? AND principal IN (?, '') AND created_at > clock_timestamp() - interval '24 hours'
+     ORDER BY principal DESC LIMIT 1`,
+    [request.id, request.principal],
   );
   const [row] = rows;
   if (row?.fingerprint !== request.fingerprint || row.token_key_id === null) throw reusedRequestId(request.id);

@@ -1,7 +1,8 @@
 import type pg from "pg";
 import type { Agent, User } from "../domain/agent.ts";
+import type { RequestKey } from "../domain/directory.ts";
 import type { Micros } from "../domain/time.ts";
-import { type AgentWrite, type Committed, memberOf, type RequestKey } from "./agent-change.ts";
+import { type AgentWrite, type Committed, memberOf } from "./agent-change.ts";
 import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
 import type { DatabaseClock } from "./clock.ts";
 import { namedQuery } from "./queries.ts";
@@ -22,6 +23,8 @@ export type MemberOutcome =
   | { readonly kind: "committed"; readonly committed: Committed }
   /** Somebody else changed the agent in between: to be judged again. */
   | { readonly kind: "stale" }
+  /** Its deadline had passed, by the database's clock: nothing was changed for it. */
+  | { readonly kind: "late" }
   | { readonly kind: "conflict"; readonly constraint: string }
   /** The lease must not end yet; until when is for asking again. */
   | { readonly kind: "guarded"; readonly until: Micros };
@@ -37,13 +40,14 @@ interface UserColumns {
 
 interface OutcomeRow extends AgentRow, UserColumns {
   readonly n: number;
-  readonly outcome: "committed" | "stale" | "conflict" | "guarded";
+  readonly outcome: "committed" | "stale" | "late" | "conflict" | "guarded";
   readonly detail: string | null;
   readonly given_revision: bigint | null;
   readonly read_at: Micros;
 }
 
 interface AnswerRow extends AgentRow, UserColumns {
+  readonly principal: string;
   readonly request_id: string;
   readonly fingerprint: string;
   readonly answer_revision: bigint | null;
@@ -66,19 +70,38 @@ export async function readAgents(
   return rows.map(agentFromRow);
 }
 
-export async function readAnswers(pool: pg.Pool, requestIds: readonly string[]): Promise<Map<string, FirstAnswer>> {
-  const { rows } = await pool.query<AnswerRow>({ ...READ_ANSWERS, values: [requestIds] });
-  return new Map(
-    rows.map((row) => [
-      row.request_id,
-      {
-        fingerprint: row.fingerprint,
-        agent: row.has_agent ? agentFromRow(row) : undefined,
-        user: userOf(row),
-        revision: row.answer_revision,
-      },
-    ]),
-  );
+/** The first answers of requests, where they were made before. */
+export class FirstAnswers {
+  readonly #byPrincipal = new Map<string, Map<string, FirstAnswer>>();
+
+  static async read(pool: pg.Pool, requests: readonly RequestKey[]): Promise<FirstAnswers> {
+    const answers = new FirstAnswers();
+    if (requests.length === 0) return answers;
+    const { rows } = await pool.query<AnswerRow>({
+      ...READ_ANSWERS,
+      values: [requests.map(({ principal }) => principal), requests.map(({ id }) => id)],
+    });
+    for (const row of rows) answers.#add(row);
+    return answers;
+  }
+
+  of({ principal, id }: RequestKey): FirstAnswer | undefined {
+    return this.#byPrincipal.get(principal)?.get(id);
+  }
+
+  #add(row: AnswerRow): void {
+    let answers = this.#byPrincipal.get(row.principal);
+    if (answers === undefined) {
+      answers = new Map();
+      this.#byPrincipal.set(row.principal, answers);
+    }
+    answers.set(row.request_id, {
+      fingerprint: row.fingerprint,
+      agent: row.has_agent ? agentFromRow(row) : undefined,
+      user: userOf(row),
+      revision: row.answer_revision,
+    });
+  }
 }
 
 /** One thing to commit. */
@@ -86,6 +109,8 @@ export interface Member {
   readonly write: AgentWrite;
   readonly actor: string;
   readonly request: RequestKey | undefined;
+  /** When its caller stops waiting, by `performance.now()`. Undefined: it is wanted whenever it can be made. */
+  readonly deadline: number | undefined;
 }
 
 /** Commits a group; the outcomes are in the order of its members. */
@@ -95,13 +120,25 @@ export async function commitGroup(
   replica: number,
   members: readonly Member[],
 ): Promise<MemberOutcome[]> {
-  const json = JSON.stringify(members.map((member, n) => memberOf(n, member.write, member.actor, member.request)));
+  if (!clock.isRead && members.some(({ deadline }) => deadline !== undefined)) await readClock(client, clock);
+  const json = JSON.stringify(
+    members.map(({ write, actor, request, deadline }, n) =>
+      memberOf(n, write, actor, request, deadline === undefined ? undefined : clock.atLeast(deadline)),
+    ),
+  );
   const sentAt = performance.now();
   const { rows } = await client.query<OutcomeRow>({ ...COMMIT_CHANGES, values: [replica, json] });
   const [first] = rows;
   if (first !== undefined) clock.observe(first.read_at, sentAt);
   const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row)]));
   return members.map((_, n) => outcomes.get(n) ?? { kind: "stale" });
+}
+
+async function readClock(client: pg.ClientBase, clock: DatabaseClock): Promise<void> {
+  const sentAt = performance.now();
+  const { rows } = await client.query<{ read_at: Micros }>("SELECT clock_timestamp() AS read_at");
+  const [row] = rows;
+  if (row !== undefined) clock.observe(row.read_at, sentAt);
 }
 
 function outcomeOf(row: OutcomeRow): MemberOutcome {
@@ -117,7 +154,8 @@ function outcomeOf(row: OutcomeRow): MemberOutcome {
         },
       };
     case "stale":
-      return { kind: "stale" };
+    case "late":
+      return { kind: row.outcome };
     case "guarded":
       return { kind: "guarded", until: Number(row.detail) };
     case "conflict":

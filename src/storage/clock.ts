@@ -9,12 +9,27 @@ const SLACK_MS = 20;
  * checked again by the database itself.
  */
 export class DatabaseClock {
+  #isRead = false;
   #reading: Micros = Date.now() * 1_000;
   #readAt: number = performance.now();
   #roundTripMs = Number.POSITIVE_INFINITY;
 
   now(): Micros {
     return this.#reading + Math.floor((performance.now() - this.#readAt) * 1_000);
+  }
+
+  /** False: the database was not asked yet, and `now` is a guess. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
+  /**
+   * The database's clock at a moment of `performance.now()`, or earlier, never later: a reading was made at the latest when
+   * its answer arrived, and clocks drift apart by no more than the slack. So a deadline that is told to the database never
+   * lies after the caller's own, however slow the database was when it was read.
+   */
+  atLeast(moment: number): Micros {
+    return this.#reading + Math.floor((moment - this.#readAt - SLACK_MS) * 1_000);
   }
 
   /** Takes a reading that the database made between `sentAt` and now (both of `performance.now()`). */
@@ -27,6 +42,7 @@ export class DatabaseClock {
     const atLeast = reading - SLACK_MS * 1_000;
     const atMost = reading + (roundTripMs + SLACK_MS) * 1_000;
     if (slow && atLeast <= this.now() && this.now() <= atMost) return;
+    this.#isRead = true;
     this.#roundTripMs = roundTripMs;
     this.#reading = reading;
     this.#readAt = receivedAt;

@@ -1,15 +1,21 @@
 import type { Agent } from "../domain/agent.ts";
+import type { Call, RequestKey } from "../domain/directory.ts";
 import type { Micros } from "../domain/time.ts";
-import type { AgentCreation, AgentWrite, Committed, RequestKey } from "./agent-change.ts";
+import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import { Backoff } from "./backoff.ts";
-import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
+import { commitGroup, type FirstAnswer, FirstAnswers, type MemberOutcome, readAgents } from "./change-group.ts";
+import { ChangeQueue } from "./change-queue.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind } from "./failures.ts";
-import { Queue } from "./queue.ts";
-import { conflictRefusal, reusedRequestId, type Wanted } from "./refusals.ts";
+import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
+/**
+ * Changes of one agent that callers may have waiting, and as many unary heartbeats of it. Each needs a group of its own, so this many take some tenths of a
+ * second. The changes of the service itself are not counted: there are few of them, and they cannot be refused.
+ */
+export const MOST_CHANGES_OF_AGENT = 64;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 
@@ -26,7 +32,10 @@ export type Verdict<Result> =
 
 /** A change that somebody wants, before it is judged. */
 export interface Change<Result> {
-  /** Which agent: changes of one `agentId` are made in the order they came. `id` where an older one is not meant. */
+  /**
+   * Which agent: changes of one `agentId` are made in the order they came, but its own reports sooner. `id` where an older
+   * agent is not meant.
+   */
   readonly agentId: string;
   readonly id?: bigint;
   /** The agent as the caller knows it, which spares the reading; a fence catches it where it is outdated. */
@@ -35,8 +44,15 @@ export interface Change<Result> {
   readonly request?: RequestKey | undefined;
   /** The answer to a repetition of a request. */
   readonly repeat?: (answer: FirstAnswer) => Result;
-  /** Until when it is worth trying, of `performance.now()`. Undefined: it must happen, whenever the database is back. */
+  /** The agent's own report: it waits for at most one change of somebody else. */
+  readonly report?: boolean;
+  /**
+   * From then on it must not be committed, by `performance.now()`. Undefined: it must happen, whenever the database is
+   * back.
+   */
   readonly deadline?: number;
+  /** Who asked for it. A change that was not sent to the database when the call ended is dropped. */
+  readonly call?: Pick<Call, "over">;
   /**
    * Decides, by the agent as it is (undefined: there is none) and the database's clock. Called again whenever somebody
    * else was faster. Throws a `Refusal` to refuse.
@@ -67,7 +83,7 @@ export class Committer {
   readonly #database: Database;
   readonly #replica: number;
   readonly #onCommit: () => void;
-  readonly #queue = new Queue<Waiting>();
+  readonly #queue = new ChangeQueue<Waiting>((waiting) => !this.#isWanted(waiting, undefined));
   #running: Promise<void> | undefined;
   #closed = false;
   /** Since when the database has been asked and has not carried out what it was asked for. */
@@ -81,11 +97,20 @@ export class Committer {
     this.#onCommit = onCommit;
   }
 
-  /** Resolves when the change is committed (or needs no writing), rejects when it is refused. */
+  /**
+   * Resolves when the change is committed (or needs no writing), rejects when it is refused.
+   *
+   * @throws Refusal (rejects) `LIMIT_EXCEEDED` for a change with a deadline, where too many of its agent wait;
+   * `DATABASE_UNAVAILABLE` where the deadline passed or the call ended, which says whether the change may have been made
+   */
   submit<Result>(change: Change<Result>): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
       if (this.#closed) {
         reject(databaseUnavailable(undefined));
+        return;
+      }
+      if (change.deadline !== undefined && this.#queue.isFull(MOST_CHANGES_OF_AGENT, change)) {
+        reject(tooManyChanges(change.agentId, MOST_CHANGES_OF_AGENT));
         return;
       }
       this.#queue.push({
@@ -119,7 +144,8 @@ export class Committer {
     // One turn of the event loop, so that what arrives together shares the first group, too.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#queue.size > 0) {
-      const group = this.#takeGroup();
+      const group = this.#queue.takeGroup(LARGEST_GROUP);
+      if (group.length === 0) continue;
       try {
         await this.#attempt(group);
       } catch (error) {
@@ -137,34 +163,24 @@ export class Committer {
     this.#unansweredSince = undefined;
   }
 
-  /** The first waiting change of each agent, so that two changes of one agent keep their order. */
-  #takeGroup(): Waiting[] {
-    const group: Waiting[] = [];
-    const later: Waiting[] = [];
-    const taken = new Set<string>();
-    while (group.length < LARGEST_GROUP) {
-      const waiting = this.#queue.take();
-      if (waiting === undefined) break;
-      const { agentId } = waiting.change;
-      if (taken.has(agentId)) later.push(waiting);
-      else group.push(waiting);
-      taken.add(agentId);
-    }
-    this.#queue.putBack(later);
-    return group;
-  }
-
   /** The database is away or busy: the members keep their places, and each waits as long as it may. */
   async #later(group: readonly Waiting[], error: unknown): Promise<void> {
-    this.#queue.putBack(group.filter((waiting) => this.#mayWait(waiting, error)));
+    this.#putBack(group, error);
     await new Promise((resolve) => setTimeout(resolve, this.#backoff.next()));
   }
 
-  #mayWait(waiting: Waiting, error: unknown): boolean {
-    const { deadline } = waiting.change;
-    const inTime = deadline === undefined ? !this.#closed : performance.now() < deadline;
-    if (!inTime) waiting.reject(databaseUnavailable(error, waiting.inDoubt));
-    return inTime;
+  #putBack(group: readonly Waiting[], error: unknown): void {
+    const isStopping = ({ change }: Waiting): boolean => this.#closed && change.deadline === undefined;
+    for (const waiting of group) if (isStopping(waiting)) waiting.reject(databaseUnavailable(error, waiting.inDoubt));
+    this.#queue.putBack(group.filter((waiting) => !isStopping(waiting) && this.#isWanted(waiting, error)));
+  }
+
+  /** Whether anybody waits for the change. Asked before each step, since each may take as long as the database does. */
+  #isWanted(waiting: Waiting, error: unknown): boolean {
+    const { deadline, call } = waiting.change;
+    const isWanted = call?.over !== true && (deadline === undefined || performance.now() < deadline);
+    if (!isWanted) waiting.reject(databaseUnavailable(error, waiting.inDoubt));
+    return isWanted;
   }
 
   async #attempt(group: readonly Waiting[]): Promise<void> {
@@ -174,6 +190,7 @@ export class Committer {
     const answers = await this.#readAnswers(group);
     const judged: Judged[] = [];
     for (const waiting of group) {
+      if (!this.#isWanted(waiting, undefined)) continue;
       const ready = this.#judge(waiting, agents, answers);
       if (ready !== undefined) judged.push(ready);
     }
@@ -190,15 +207,15 @@ export class Committer {
     return new Map(agents.map((agent) => [agent.agentId, agent]));
   }
 
-  async #readAnswers(group: readonly Waiting[]): Promise<Map<string, FirstAnswer>> {
-    const requestIds = group.flatMap(({ change }) => (change.request === undefined ? [] : [change.request.id]));
-    return requestIds.length === 0 ? new Map() : await readAnswers(this.#database.commits, requestIds);
+  #readAnswers(group: readonly Waiting[]): Promise<FirstAnswers> {
+    const requests = group.flatMap(({ change }) => (change.request === undefined ? [] : [change.request]));
+    return FirstAnswers.read(this.#database.commits, requests);
   }
 
-  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: Map<string, FirstAnswer>): Judged | undefined {
+  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: FirstAnswers): Judged | undefined {
     const { change } = waiting;
     try {
-      const answer = change.request === undefined ? undefined : answers.get(change.request.id);
+      const answer = change.request === undefined ? undefined : answers.of(change.request);
       if (answer !== undefined) {
         waiting.resolve(repeated(change, answer));
         return undefined;
@@ -220,15 +237,26 @@ export class Committer {
     return undefined;
   }
 
-  async #commit(judged: readonly Judged[]): Promise<void> {
+  async #commit(group: readonly Judged[]): Promise<void> {
     // Apart from the statement: what was never sent is not in doubt.
     const client = await this.#database.commits
       .connect()
-      .catch((error: unknown) => this.#later(judged.map(anew), error));
+      .catch((error: unknown) => this.#later(group.map(anew), error));
     if (client === undefined) return;
+    const judged = group.filter((waiting) => this.#isWanted(waiting, undefined));
+    if (judged.length === 0) {
+      client.release();
+      this.#answered();
+      return;
+    }
     let outcomes: MemberOutcome[];
     try {
-      const members = judged.map(({ write, change }) => ({ write, actor: change.actor, request: change.request }));
+      const members = judged.map(({ write, change: { actor, request, deadline } }) => ({
+        write,
+        actor,
+        request,
+        deadline,
+      }));
       outcomes = await commitGroup(client, this.#database.clock, this.#replica, members);
       client.release();
     } catch (error) {
@@ -243,7 +271,9 @@ export class Committer {
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
-      if (outcome === undefined || outcome.kind === "stale") again.push(anew(waiting));
+      // Late by what is known of the database's clock, which is never less than it is: if its caller still waits, it is
+      // measured again by the reading that came with this answer.
+      if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late") again.push(anew(waiting));
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
@@ -252,7 +282,7 @@ export class Committer {
       }
     }
     // Before what came later: a change that lost a race keeps its place.
-    this.#queue.putBack(again.filter((waiting) => this.#mayWait(waiting, undefined)));
+    this.#putBack(again, undefined);
     if (committed) this.#onCommit();
   }
 

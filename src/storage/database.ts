@@ -4,6 +4,7 @@ import pg from "pg";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
+import { Turnstile } from "./turnstile.ts";
 
 /**
  * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
@@ -18,6 +19,8 @@ export interface Database {
   readonly reads: pg.Pool;
   /** What else people and services read and write, through Objection. */
   readonly knex: Knex;
+  /** Where changes through Objection wait for a connection: they leave some of them to who only reads. */
+  readonly changes: Turnstile;
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
@@ -41,6 +44,9 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
 /** Beyond the server's own limit: an answer that has not come by then never will (a connection that went silent). */
 const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 const CONNECT_TIMEOUT_MS = 3_000;
+/** Connections for people and services, and how many of them changes may take at once: lists go on meanwhile. */
+const API_CONNECTIONS = 5;
+const API_CHANGES = 3;
 
 /**
  * Statements for up to a thousand agents find each by an index, whatever the others are. Planned for the values of each
@@ -104,7 +110,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const knex = knexFactory({
     client: "pg",
     connection: hosts.several ? () => writableConnection(hosts, apiConfig) : apiConfig,
-    pool: { min: 0, max: 5, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
+    pool: { min: 0, max: API_CONNECTIONS, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
     log: SILENT_LOG,
   });
   return {
@@ -113,6 +119,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     feed,
     reads,
     knex,
+    changes: new Turnstile(API_CHANGES),
     clock: new DatabaseClock(),
     newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
     async close() {

@@ -59,6 +59,14 @@ export function failureKind(error: unknown): FailureKind {
   return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
 }
 
+/** Raised by `commit_before` (migration 0007). */
+const LATE = "HF001";
+
+/** The deadline of a transaction had passed: nothing was changed. */
+export function isLate(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === LATE;
+}
+
 /** The violated constraint of a failed statement, if that is what failed. */
 export function violatedConstraint(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("constraint" in error)) return undefined;

@@ -75,6 +75,21 @@ export function reusedRequestId(requestId: string): Refusal {
   );
 }
 
+/** How long to wait before another change of an agent is tried: some of those that wait are made by then. */
+const CHANGES_RETRY_MS = 250;
+
+export function tooManyChanges(agentId: string, most: number): Refusal {
+  return new Refusal(
+    "LIMIT_EXCEEDED",
+    `${most} changes of this agent wait already. Send the next one when some of them are answered.`,
+    {
+      metadata: { limit: "changesPerAgent", changesPerAgent: most.toString(), agentId },
+      // Those that were refused together do not come again together.
+      retryAfterMs: Math.ceil(CHANGES_RETRY_MS * (1 + Math.random())),
+    },
+  );
+}
+
 /** What somebody wanted to write, as far as a constraint can be against it. */
 export interface Wanted {
   readonly username?: string | undefined;

@@ -1,8 +1,8 @@
 import type { Knex } from "knex";
 import type { User } from "../domain/agent.ts";
+import type { RequestKey } from "../domain/directory.ts";
 import type { Micros } from "../domain/time.ts";
 import { toRfc3339 } from "../domain/time.ts";
-import type { RequestKey } from "./agent-change.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";
@@ -22,14 +22,14 @@ interface AnswerRow {
 }
 
 /**
- * Takes a request_id for this transaction; false if it was taken before, by the same request or by another one. Waits
- * for another transaction that is taking it at this moment.
+ * Takes a principal's request_id for this transaction; false if it was taken before, by the same request or by another
+ * one. Waits for another transaction that is taking it at this moment.
  */
 export async function claimRequest(transaction: Knex.Transaction, request: RequestKey): Promise<boolean> {
-  const { rows } = await transaction.raw<{ rows: { claimed: boolean }[] }>("SELECT claim_request_id(?, ?) AS claimed", [
-    request.id,
-    request.fingerprint,
-  ]);
+  const { rows } = await transaction.raw<{ rows: { claimed: boolean }[] }>(
+    "SELECT claim_request_id(?, ?, ?) AS claimed",
+    [request.principal, request.id, request.fingerprint],
+  );
   return rows[0]?.claimed === true;
 }
 
@@ -45,8 +45,9 @@ export async function firstAnswer(
   const { rows } = await knex.raw<{ rows: AnswerRow[] }>(
     `SELECT r.fingerprint, u.*
      FROM request_ids r, jsonb_populate_record(NULL::user_states, coalesce(r.user_state, '{}')) u
-     WHERE r.request_id = ? AND r.created_at > clock_timestamp() - interval '24 hours'`,
-    [request.id],
+     WHERE r.request_id = ? AND r.principal IN (?, '') AND r.created_at > clock_timestamp() - interval '24 hours'
+     ORDER BY r.principal DESC LIMIT 1`,
+    [request.id, request.principal],
   );
   const [row] = rows;
   if (row === undefined) return undefined;
@@ -67,9 +68,10 @@ export async function keepAnswer(transaction: Knex.Transaction, request: Request
     created_at: toRfc3339(user.createdAt),
     agent_id: user.agentId,
   };
-  await transaction.raw("UPDATE request_ids SET user_state = ?::jsonb WHERE request_id = ?", [
+  await transaction.raw("UPDATE request_ids SET user_state = ?::jsonb WHERE request_id = ? AND principal = ?", [
     JSON.stringify(state),
     request.id,
+    request.principal,
   ]);
 }
 

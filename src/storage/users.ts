@@ -2,7 +2,7 @@ import type { Knex } from "knex";
 import type { Agent, User as UserValue } from "../domain/agent.ts";
 import type { Mutation, NewUser, PageQuery, UserChange, UserDirectory, UserKey } from "../domain/directory.ts";
 import { KEEP_LEASE } from "./agent-change.ts";
-import { CHANGE_PATIENCE_MS, changing, reading } from "./attempts.ts";
+import { boundsOf, changing, reading } from "./attempts.ts";
 import type { Committer } from "./committer.ts";
 import type { Database } from "./database.ts";
 import { violatedConstraint } from "./failures.ts";
@@ -34,14 +34,14 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
     return user;
   }
 
-  function createWithAgent(user: NewUser, agent: NonNullable<NewUser["agent"]>, { actor, request }: Mutation) {
+  function createWithAgent(user: NewUser, agent: NonNullable<NewUser["agent"]>, { actor, request, call }: Mutation) {
     const { agentId, clawIdentifier } = agent;
     const { username, email, displayName } = user;
     return committer.submit({
       agentId,
       actor,
       request,
-      deadline: performance.now() + CHANGE_PATIENCE_MS,
+      ...boundsOf(call),
       repeat: (answer) => ({ user: kept(answer.user), agent: answer.agent }),
       judge(existing) {
         if (existing !== undefined) throw agentIdTaken(agentId);
@@ -63,12 +63,12 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
    * @param wanted what a constraint can be against; where it is undefined a violated one is left to the caller
    */
   async function change<Answer extends UserValue | undefined>(
-    { request }: Mutation,
+    { request, call }: Mutation,
     wanted: Wanted | undefined,
     work: (transaction: Knex.Transaction) => Promise<Answer>,
   ): Promise<UserValue | undefined> {
     try {
-      return await changing(knex, request !== undefined, async (transaction) => {
+      return await changing(database, call, request !== undefined, async (transaction) => {
         if (request === undefined) return await work(transaction);
         if (!(await claimRequest(transaction, request))) return (await firstAnswer(transaction, request))?.user;
         const answer = await work(transaction);
@@ -81,7 +81,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
   }
 
   async function deleteOnce(id: bigint, mutation: Mutation): Promise<"deleted" | "again"> {
-    const { actor, request } = mutation;
+    const { actor, request, call } = mutation;
     const user = await reading(() => findUser(knex, { id }));
     // Without a user, too: the request may be a repetition of the one that deleted it.
     if (user === undefined || user.agentId === null) return await deleteAlone(id, mutation);
@@ -89,7 +89,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
       agentId: user.agentId,
       actor,
       request,
-      deadline: performance.now() + CHANGE_PATIENCE_MS,
+      ...boundsOf(call),
       repeat: () => "deleted",
       judge(agent) {
         if (agent === undefined || agent.userId !== id) return { kind: "done", result: "again" };

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Claw } from "./claw.ts";
 import { type FloodKind, flood } from "./flood.ts";
+import { POOL_FAULTS } from "./pool-faults.ts";
 import type { Random } from "./random.ts";
 import type { ReplicaPlace, World } from "./world.ts";
 
@@ -37,6 +38,7 @@ const BRAKED = 7;
 
 /** All faults by name. Each chooses, from the seed alone, whom it hits and for how long. */
 export const FAULTS: Readonly<Record<string, Plan>> = {
+  ...POOL_FAULTS,
   /** Claws die. Some are back before their leases end, and then nobody may notice; others are not. */
   "kill-claw": ({ world, random, leaseMs, claws }) => {
     const hit = random.sample(claws, random.chance(0.3) ? 2 : 1);

@@ -5,6 +5,7 @@ import type { ServiceClients } from "../../src/client/service-clients.ts";
 import { createServiceClients } from "../../src/client/transport.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
+import { PoolProxy } from "../support/pool-proxy.ts";
 import { ChaosDatabase } from "./chaos-database.ts";
 import { Claw } from "./claw.ts";
 import { FaultLog } from "./fault-log.ts";
@@ -28,6 +29,8 @@ export interface ReplicaPlace {
   readonly index: number;
   readonly process: ReplicaProcess;
   readonly toDatabase: FaultProxy;
+  /** The first part of that way: it tells the replica's pools apart. */
+  readonly pools: PoolProxy;
 }
 
 interface WorldParts {
@@ -79,10 +82,11 @@ export class World implements WorldParts, AsyncDisposable {
     const replicas = await Promise.all(
       Array.from({ length: options.replicas }, async (_, index) => {
         const toDatabase = undo.use(await FaultProxy.open(() => [database.port]));
+        const pools = undo.use(await PoolProxy.open(() => toDatabase.port));
         const name = `replica ${index + 1}`;
         const process = new ReplicaProcess({
           name,
-          databaseUrl: () => database.urlThrough(toDatabase.port),
+          databaseUrl: () => database.urlThrough(pools.port),
           env: {
             HARBORFORGE_HEARTBEAT_INTERVAL: `${options.intervalMs}ms`,
             // Longer than enrolling a fleet takes: nobody is to be offline before the first beat.
@@ -94,7 +98,7 @@ export class World implements WorldParts, AsyncDisposable {
           onDied: (how) => log.accident(`${name}: ${how}`),
         });
         undo.use(process).start();
-        return { index, process, toDatabase };
+        return { index, process, toDatabase, pools };
       }),
     );
     const abandon = () => {

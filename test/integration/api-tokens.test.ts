@@ -125,7 +125,7 @@ test("tokens are listed for 90 days after they were revoked or expired, and then
 
 test("one request that arrives several times at once issues one token, and shows its secret once", async () => {
   await using scene = await openTokens();
-  const request = { id: "r-1", fingerprint: "f" };
+  const request = { principal: "admin:ops", id: "r-1", fingerprint: "f" };
   const answers = await Promise.all(
     Array.from({ length: 5 }, () => scene.tokens.issue({ principal: "ada", ...VIEWER }, { ...BY, request })),
   );

@@ -19,6 +19,8 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
+const LEASE_MS = 30_000;
+
 let made = 0;
 
 interface LivenessRow {
@@ -36,9 +38,12 @@ async function livenessOf(agentId: string): Promise<LivenessRow | undefined> {
 
 /** Whether the database gives the agent to the claimant. */
 async function claim(agentId: string, claimant: Claimant): Promise<boolean> {
-  const { epochs } = await claimAgents(replica.database, replica.number, [
-    { agentId, clawIdentifier: undefined, ...claimant },
-  ]);
+  const { epochs } = await claimAgents(
+    replica.database,
+    replica.number,
+    [{ agentId, clawIdentifier: undefined, ...claimant }],
+    LEASE_MS,
+  );
   return epochs.size === 1;
 }
 
@@ -99,26 +104,62 @@ describe("no process has held an agent", () => {
   });
 });
 
-test("a gap that no replica has noted yet speaks for a resume, too", async () => {
-  const client = await replica.database.feed.connect();
-  try {
-    const [later] = await replica.query<{ epoch: bigint }>("SELECT nextval('agent_epochs') AS epoch");
-    const isBefore = async () => {
-      const { rows } = await client.query<{ before: boolean }>("SELECT is_before_lost_history($1) AS before", [
-        later?.epoch,
-      ]);
-      return rows[0]?.before;
-    };
-    expect(await isBefore()).toBe(false);
-    await client.query("BEGIN");
-    await client.query("UPDATE revision_counter SET timeline = 'FFFFFFFF'");
-    expect(await isBefore()).toBe(true);
-    await client.query("ROLLBACK; BEGIN; UPDATE revision_counter SET system_identifier = 1");
-    expect(await isBefore()).toBe(true);
-  } finally {
-    await client.query("ROLLBACK");
-    client.release();
-  }
+describe("a gap that no replica has noted yet", () => {
+  test.each([
+    {
+      what: "a promoted server",
+      change: "UPDATE revision_counter SET timeline = 'FFFFFFFF'",
+      restarted: true,
+      lost: true,
+    },
+    {
+      what: "another server",
+      change: "UPDATE revision_counter SET system_identifier = 1",
+      restarted: true,
+      lost: true,
+    },
+    { what: "a copied database", change: "UPDATE revision_history SET database_oid = 1", restarted: false, lost: true },
+    // Or a restart would give agents back to processes that lost them long ago.
+    { what: "a restart alone", change: "SELECT 1", restarted: true, lost: false },
+  ])("of $what lets a session resume: $lost", async ({ change, restarted, lost }) => {
+    const client = await replica.database.feed.connect();
+    try {
+      const [later] = await replica.query<{ epoch: bigint }>("SELECT nextval('agent_epochs') AS epoch");
+      const isBefore = async () => {
+        const { rows } = await client.query<{ before: boolean }>("SELECT is_before_lost_history($1) AS before", [
+          later?.epoch,
+        ]);
+        return rows[0]?.before;
+      };
+      expect(await isBefore()).toBe(false);
+      await client.query("BEGIN");
+      // The row's own transaction is noted, or it would look like a copy.
+      await client.query(
+        `UPDATE revision_history SET written_by = pg_current_xact_id(),
+           server_started_at = server_started_at - CASE WHEN $1 THEN interval '1 hour' ELSE interval '0' END`,
+        [restarted],
+      );
+      await client.query(change);
+      expect(await isBefore()).toBe(lost);
+    } finally {
+      await client.query("ROLLBACK");
+      client.release();
+    }
+  });
+});
+
+test("a gap that a restart of the server left speaks for no resume", async () => {
+  const [gap] = await replica.query<{ before: boolean }>(
+    `WITH gap AS (
+       INSERT INTO revision_jumps (from_revision, to_revision, occurred_at, reason)
+       VALUES (-1000000001, -1000000000, clock_timestamp(), 'server_started') RETURNING epoch
+     ) SELECT is_before_lost_history(epoch - 1) AS before FROM gap`,
+  );
+  expect(gap?.before).toBe(false);
+  const [noted] = await replica.query<{ before: boolean }>(
+    "SELECT is_before_lost_history(epoch - 1) AS before FROM revision_jumps WHERE from_revision = -1000000001",
+  );
+  expect(noted?.before).toBe(false);
 });
 
 test("a process without a name is not known by it again", async () => {

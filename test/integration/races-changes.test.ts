@@ -29,7 +29,8 @@ afterAll(async () => {
 afterEach(() => locks.rollback());
 
 function by(id: string, content = "content"): Mutation {
-  return { actor: "service:calendar", request: { id, fingerprint: content } };
+  const principal = "service:calendar";
+  return { actor: principal, request: { principal, id, fingerprint: content } };
 }
 
 describe.each([

@@ -32,12 +32,7 @@ export async function startService({ via, ...options }: ServiceOptions = {}): Pr
   const database = undo.use(await createTestDatabase());
   const logged: string[] = [];
   const server = undo.use(
-    await Server.start({
-      databaseUrl: via === undefined ? database.url : await via(database.url),
-      grpcAddress: "127.0.0.1:0",
-      httpAddress: "127.0.0.1:0",
-      pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
-      firstLeaseMs: FIRST_LEASE_MS,
+    await startReplica(via === undefined ? database.url : await via(database.url), {
       log: pino({ level: "info" }, { write: (line: string) => logged.push(line) }),
       ...options,
     }),
@@ -57,6 +52,19 @@ export async function startService({ via, ...options }: ServiceOptions = {}): Pr
       (await client.query<Row>(sql, [...values])).rows,
     [Symbol.asyncDispose]: () => everything.disposeAsync(),
   };
+}
+
+/** Another replica on a database that a service has already. */
+export async function startReplica(databaseUrl: string, options: Omit<ServiceOptions, "via"> = {}): Promise<Server> {
+  return await Server.start({
+    databaseUrl,
+    grpcAddress: "127.0.0.1:0",
+    httpAddress: "127.0.0.1:0",
+    pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
+    firstLeaseMs: FIRST_LEASE_MS,
+    log: pino({ level: "silent" }),
+    ...options,
+  });
 }
 
 /** One service for the tests of a file; asked for when a test runs. */

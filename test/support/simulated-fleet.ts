@@ -113,6 +113,7 @@ export class SimulatedFleet implements AsyncDisposable {
       instance: undefined,
       generation: 0n,
       fresh: true,
+      resumes: false,
     }));
     await claimAgents(this.#sql.database, replica, claims, PACE.leaseMs);
   }
@@ -150,7 +151,12 @@ export class SimulatedFleet implements AsyncDisposable {
         leaseEnded: true,
       };
       return [
-        { write: { ...write, kind: "update", cause: "lease_expired" } as const, actor: "server", request: undefined },
+        {
+          write: { ...write, kind: "update", cause: "lease_expired" } as const,
+          actor: "server",
+          request: undefined,
+          deadline: undefined,
+        },
       ];
     });
     const client = await commits.connect();

@@ -48,8 +48,8 @@ export async function createTestStorage() {
 }
 
 /** A change by a service; with `id` it can be repeated, and `content` tells it apart from others with the same id. */
-export function by(id?: string, content = "content"): Mutation {
-  return { actor: "service:test", request: id === undefined ? undefined : { id, fingerprint: content } };
+export function by(id?: string, content = "content", principal = "service:test"): Mutation {
+  return { actor: principal, request: id === undefined ? undefined : { principal, id, fingerprint: content } };
 }
 
 /** For `rejects.toMatchObject`. */

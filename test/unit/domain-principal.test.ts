@@ -1,7 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
-import { type AgentScope, actorOf, isWithin, narrowFilter, transitionWithin } from "../../src/domain/principal.ts";
+import {
+  type AgentScope,
+  actorOf,
+  isWithin,
+  narrowFilter,
+  ROLES,
+  requesterOf,
+  transitionWithin,
+} from "../../src/domain/principal.ts";
 import { FakeLog } from "../support/fake-log.ts";
 
 const name = fc.constantFrom("a", "b", "c", "d");
@@ -67,4 +75,10 @@ test.each([
   ["viewer", "user:x"],
 ] as const)("the role %s acts as %s", (role, actor) => {
   expect(actorOf({ role, name: "x" })).toBe(actor);
+});
+
+test("no two principals own the same request_ids, whatever they are called", () => {
+  const names = ["x", "service:x", ":x", "x:", "anonymous"];
+  const principals = [...ROLES, "anyone" as const].flatMap((role) => names.map((name) => ({ role, name })));
+  expect(new Set(principals.map(requesterOf)).size).toBe(principals.length);
 });

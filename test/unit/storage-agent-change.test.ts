@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Agent } from "../../src/domain/agent.ts";
 import type { ExhaustionChange } from "../../src/domain/exhaustion.ts";
@@ -152,8 +152,14 @@ describe("a member of a group of changes", () => {
   });
 
   it("that answers a request", () => {
-    expect(json(update(), { id: "r", fingerprint: "f" })).toMatchObject({ request_id: "r", fingerprint: "f" });
+    const request = { principal: "service:p", id: "r", fingerprint: "f" };
+    expect(json(update(), request)).toMatchObject({ principal: "service:p", request_id: "r", fingerprint: "f" });
     expect(json(update())).not.toHaveProperty("request_id");
+  });
+
+  it("that must not be committed after a moment", () => {
+    expect(memberOf(0, update(), "server", undefined, 0)).toMatchObject({ not_after: "1970-01-01T00:00:00.000000Z" });
+    expect(json(update())).not.toHaveProperty("not_after");
   });
 
   it.each<[string, ExhaustionChange, object]>([
@@ -211,9 +217,15 @@ describe("a member of a group of changes", () => {
   });
 
   it("names nothing that the database does not know: an unknown name would be passed over in silence", () => {
-    const sql = readFileSync(new URL("../../migrations/0003_commit_changes.sql", import.meta.url), "utf8");
+    const migrations = new URL("../../migrations/", import.meta.url);
+    const sql = readdirSync(migrations)
+      .map((file) => readFileSync(new URL(file, migrations), "utf8"))
+      .join("\n");
     const body = /CREATE TYPE agent_change AS \(([^;]*)\);/.exec(sql)?.[1] ?? "";
-    const columns = [...body.matchAll(/^ {2}(\w+) \w+/gm)].map(([, column]) => column);
+    const added = [...sql.matchAll(/^ALTER TYPE agent_change ([^;]*);/gm)].map(([, attributes]) => attributes).join();
+    const columns = [...body.matchAll(/^ {2}(\w+) \w+/gm), ...added.matchAll(/ADD ATTRIBUTE (\w+)/g)].map(
+      ([, column]) => column,
+    );
     expect(columns).toContain("expect_revision");
     const news = { kind: "set", reason: "billing", continues: true, backoffSteps: 2 } as const;
     const writes: AgentWrite[] = [
@@ -246,7 +258,8 @@ describe("a member of a group of changes", () => {
       },
       update({ exhaustion: { ...news, recovery: { afterMs: 1 } }, forgetBackoff: true }),
     ];
-    const keys = new Set(writes.flatMap((write) => Object.keys(json(write, { id: "r", fingerprint: "f" }))));
+    const request = { principal: "service:p", id: "r", fingerprint: "f" };
+    const keys = new Set(writes.flatMap((write) => Object.keys(memberOf(0, write, "server", request, NOW))));
     expect([...keys].filter((key) => !columns.includes(key))).toEqual([]);
     expect(columns.filter((column) => column !== undefined && !keys.has(column))).toEqual([]);
   });

@@ -43,6 +43,24 @@ describe("the database's clock", () => {
     expect(new DatabaseClock().now()).toBe(LOCAL);
   });
 
+  it.each([
+    0, 10, 3_000,
+  ])("is never ahead of the database by its lower bound (an answer that takes %i ms)", (roundTripMs) => {
+    const database = new FakeDatabase();
+    expect(database.clock.isRead).toBe(false);
+    database.offset = HOUR;
+    database.ask(roundTripMs);
+    expect(database.clock.isRead).toBe(true);
+    for (const elapsedMs of [0, 500, 60_000]) {
+      vi.advanceTimersByTime(elapsedMs);
+      const behind = database.now - database.clock.atLeast(performance.now());
+      expect(behind).toBeGreaterThan(0);
+      expect(behind).toBeLessThanOrEqual((roundTripMs + 21) * MS);
+      // So does a deadline that is still to come.
+      expect(database.clock.atLeast(performance.now() + 1_000)).toBeLessThan(database.now + SECOND);
+    }
+  });
+
   it("goes on by elapsed time, whatever the machine's clock does", () => {
     const clock = new DatabaseClock();
     vi.advanceTimersByTime(1_234);

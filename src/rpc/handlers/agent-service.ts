@@ -12,7 +12,7 @@ import { readPageToken, writePageToken } from "../convert/page-token.ts";
 import { beatsOf, demanded, filterOf, serviceWordOf } from "../convert/request.ts";
 import { durationOf } from "../convert/time.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
-import { mutationOf } from "./mutation.ts";
+import { callOf, mutationOf } from "./mutation.ts";
 import { createWatchStream } from "./watch-stream.ts";
 import { agentsFor, heartbeatsFor } from "./within-scope.ts";
 
@@ -121,7 +121,11 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       const clawIdentifier = request.clawIdentifier || undefined;
       const pace = heartbeats.pace();
       const leaseMs = grantedLeaseMs(pace, request.leaseTtl && durationMs(request.leaseTtl));
-      const results = await heartbeats.beat(beatsOf(request.beats), { clawIdentifier, leaseMs });
+      const results = await heartbeats.beat(beatsOf(request.beats), {
+        clawIdentifier,
+        leaseMs,
+        call: callOf(context),
+      });
       return {
         results: results.map((result) => beatResultMessage({ ...result, sequence: 0n })),
         nextHeartbeatIn: durationOf(pace.intervalMs),

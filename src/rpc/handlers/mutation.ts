@@ -1,9 +1,10 @@
 import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { actorOf } from "../../domain/principal.ts";
-import type { Mutation } from "../backend.ts";
+import { actorOf, requesterOf } from "../../domain/principal.ts";
+import type { Call, Mutation } from "../backend.ts";
 import { principalKey } from "../call-values.ts";
 import { fingerprint } from "../convert/request-fingerprint.ts";
+import { isCallOver } from "../late-context.ts";
 
 /** Who asks for a change, and how its repetition is known: the same for every method that changes something. */
 export function mutationOf<Desc extends DescMessage>(
@@ -11,9 +12,30 @@ export function mutationOf<Desc extends DescMessage>(
   method: DescMethod & { readonly input: Desc },
   request: MessageShape<Desc> & { readonly requestId: string },
 ): Mutation {
-  const actor = actorOf(context.values.get(principalKey));
+  const caller = context.values.get(principalKey);
+  const actor = actorOf(caller);
+  const call = callOf(context);
   const id = request.requestId;
-  if (id === "") return { actor, request: undefined };
+  if (id === "") return { actor, request: undefined, call };
   const content = Buffer.from(fingerprint(method, request, ["requestId"])).toString("hex");
-  return { actor, request: { id, fingerprint: content } };
+  return { actor, request: { principal: requesterOf(caller), id, fingerprint: content }, call };
+}
+
+/** The call as what it changes knows it: nothing is changed for a call that has ended. */
+export function callOf(context: HandlerContext): Call {
+  return new ContextCall(context);
+}
+
+class ContextCall implements Call {
+  readonly deadline: number;
+  readonly #context: HandlerContext;
+
+  constructor(context: HandlerContext) {
+    this.#context = context;
+    this.deadline = performance.now() + (context.timeoutMs() ?? Number.POSITIVE_INFINITY);
+  }
+
+  get over(): boolean {
+    return isCallOver(this.#context);
+  }
 }

@@ -90,8 +90,10 @@ export type CreateAgentRequest = Message<"harborforge.agents.v1.CreateAgentReque
   clawIdentifier: string;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
    */
@@ -487,8 +489,10 @@ export type MoveAgentRequest = Message<"harborforge.agents.v1.MoveAgentRequest">
   clawIdentifier: string;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 3;
    */
@@ -559,8 +563,10 @@ export type UpdateAgentStatusRequest = Message<"harborforge.agents.v1.UpdateAgen
   expectedRevision?: bigint | undefined;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 5;
    */
@@ -618,8 +624,10 @@ export type DeleteAgentRequest = Message<"harborforge.agents.v1.DeleteAgentReque
   agentId: string;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1410,6 +1418,14 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
  * breaks the rules at the fields, is INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path; so
  * are in JSON unknown fields and unknown enum names. While the database is away, every unary
  * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
+ *
+ * A change ends with its call. The server counts the call's deadline from the arrival of the request, 10 seconds where the
+ * caller sets none, and commits nothing for the call after it, by the database's clock. It also drops what it had not sent
+ * to the database when the caller cancelled or its connection ended. DEADLINE_EXCEEDED and CANCELLED still leave it open
+ * whether the change was made before. With a `request_id` a retry finds out: it gets the first answer, or is decided anew.
+ *
+ * Of one agent at most 64 changes wait, of all callers together, and as many unary heartbeats. The server refuses the next
+ * one with RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` and `google.rpc.RetryInfo`. A report on a stream waits for at most one of them.
  *
  * @generated from service harborforge.agents.v1.AgentService
  */

@@ -225,7 +225,8 @@ export const ErrorReason = {
   WATCHER_TOO_SLOW: 17,
 
   /**
-   * RESOURCE_EXHAUSTED: a message, a stream or a caller is above a limit of the server.
+   * RESOURCE_EXHAUSTED: a message, a stream or a caller is above a limit of the server, or too many changes of one agent
+   * wait already (`limit` is `changesPerAgent`). `google.rpc.RetryInfo` says when to try again, where that helps.
    *
    * Example of an ErrorInfo:
    *
@@ -291,7 +292,7 @@ export const ErrorReason = {
   HTTP2_REQUIRED: 23,
 
   /**
-   * INVALID_ARGUMENT: the `request_id` was used within the last 24 hours for a call with other content.
+   * INVALID_ARGUMENT: the same principal used the `request_id` within the last 24 hours for a change with other content.
    *
    * Example of an ErrorInfo:
    *

@@ -63,8 +63,9 @@ export type IssueTokenRequest = Message<"harborforge.agents.v1.IssueTokenRequest
   /**
    * Makes a retry safe: the same id with the same content issues no second token. Such a repetition is answered with the
    * token that was issued first, as it is by then, and without its `secret`: whoever lost that revokes the token and
-   * issues another with a new id. With other content the id is INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64
-   * characters, kept for 24 hours. Empty means no such protection.
+   * issues another with a new id. With other content the id is INVALID_ARGUMENT `REQUEST_ID_REUSED`. A request that
+   * failed is not kept. Other principals may use the same id. At most 64 characters, kept for 24 hours. Empty means no
+   * such protection.
    *
    * @generated from field: string request_id = 6;
    */
@@ -184,8 +185,10 @@ export type RevokeTokenRequest = Message<"harborforge.agents.v1.RevokeTokenReque
   keyId: string;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the same answer, with other content INVALID_ARGUMENT
-   * `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * same answer for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */

@@ -62,8 +62,10 @@ export type CreateUserRequest = Message<"harborforge.agents.v1.CreateUserRequest
   clawIdentifier?: string | undefined;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 6;
    */
@@ -256,8 +258,10 @@ export type UpdateUserRequest = Message<"harborforge.agents.v1.UpdateUserRequest
   displayName?: string | undefined;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
    */
@@ -306,8 +310,10 @@ export type DeleteUserRequest = Message<"harborforge.agents.v1.DeleteUserRequest
   id: bigint;
 
   /**
-   * Makes a retry safe: the same id with the same content gets the first answer again, with other content
-   * INVALID_ARGUMENT `REQUEST_ID_REUSED`. At most 64 characters, kept for 24 hours. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
+   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
+   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
+   * callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */

@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { POOLS } from "../support/pool-proxy.ts";
+import { floodWithChanges } from "./change-flood.ts";
+import type { PlannedFault, Reach } from "./faults.ts";
+
+/** Faults of one pool of connections, and of one agent. */
+export const POOL_FAULTS: Readonly<Record<string, (reach: Reach) => PlannedFault>> = {
+  /** One of a replica's pools to the database carries nothing for a while; then all that had piled up arrives. */
+  "stall-pool": ({ world, random, leaseMs, replicas }) => {
+    const [hit] = random.sample(replicas, 1);
+    const pool = random.pick(POOLS);
+    const forMs = random.between(0.3, 2) * leaseMs;
+    return {
+      claws: [],
+      replicas: hit === undefined ? [] : [hit],
+      database: false,
+      idle: hit === undefined,
+      async run() {
+        if (hit === undefined) return;
+        const what = `${pool} of ${hit.process.name} for ${Math.round(forMs)} ms`;
+        const begun = world.log.begin({ kind: "stall-pool", what, outage: true });
+        hit.pools.stall(pool);
+        await sleep(forMs);
+        hit.pools.resume(pool);
+        world.log.end(begun);
+      },
+    };
+  },
+  /** Thousands of changes of one agent, by a caller that goes away without an answer. */
+  "many-changes": ({ world, random }) => {
+    const [hit] = random.sample(world.replicas, 1);
+    const agentId = random.pick(world.floodAgents);
+    return {
+      claws: [],
+      replicas: [],
+      database: false,
+      idle: hit === undefined,
+      async run() {
+        const begun = world.log.begin({ kind: "many-changes", what: `${agentId} at ${hit?.process.name}` });
+        const port = hit?.process.port;
+        if (port !== undefined) await floodWithChanges(port, agentId);
+        world.log.end(begun);
+      },
+    };
+  },
+};
