@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Knex } from "knex";
 import { Backoff } from "./backoff.ts";
-import { databaseUnavailable, failureKind } from "./failures.ts";
+import { databaseUnavailable, failureKind, isPermanent, refusalFor } from "./failures.ts";
 
 /** A read that failed later than this is not tried again: its caller has waited long enough. */
 const READ_PATIENCE_MS = 3_000;
@@ -23,7 +23,7 @@ export async function reading<Result>(work: () => Promise<Result>): Promise<Resu
     try {
       return await work();
     } catch (error) {
-      if (failureKind(error) === "defect") throw error;
+      if (isPermanent(failureKind(error))) throw refusalFor(error);
       if (attempt === MOST_READS || performance.now() > patientUntil) throw databaseUnavailable(error);
       await sleep(pauses.next());
     }
@@ -63,7 +63,7 @@ export async function changing<Result>(
       });
     } catch (error) {
       const kind = failureKind(error);
-      if (kind === "defect") throw error;
+      if (isPermanent(kind)) throw refusalFor(error);
       inDoubt ||= committing && kind === "lost";
       if ((inDoubt && !repeatable) || performance.now() > deadline) throw databaseUnavailable(error, inDoubt);
       await sleep(pauses.next());

@@ -4,7 +4,7 @@ import type { AgentCreation, AgentWrite, Committed, RequestKey } from "./agent-c
 import { Backoff } from "./backoff.ts";
 import { commitGroup, type FirstAnswer, type MemberOutcome, readAgents, readAnswers } from "./change-group.ts";
 import type { Database } from "./database.ts";
-import { databaseUnavailable, failureKind } from "./failures.ts";
+import { databaseUnavailable, failureKind, isPermanent, refusalFor } from "./failures.ts";
 import { Queue } from "./queue.ts";
 import { conflictRefusal, reusedRequestId, type Wanted } from "./refusals.ts";
 
@@ -123,9 +123,9 @@ export class Committer {
       try {
         await this.#attempt(group);
       } catch (error) {
-        if (failureKind(error) === "defect") {
+        if (isPermanent(failureKind(error))) {
           this.#answered();
-          for (const waiting of group) waiting.reject(error);
+          for (const waiting of group) waiting.reject(refusalFor(error));
         } else await this.#later(group, error);
       }
     }
@@ -258,7 +258,7 @@ export class Committer {
 
   async #afterFailure(judged: readonly Judged[], error: unknown): Promise<void> {
     const kind = failureKind(error);
-    if (kind !== "defect") {
+    if (!isPermanent(kind)) {
       const again = judged.map(anew);
       if (kind === "lost") for (const waiting of again) waiting.inDoubt = true;
       await this.#later(again, error);
@@ -267,7 +267,7 @@ export class Committer {
     this.#answered();
     const [only] = judged;
     if (judged.length === 1 && only !== undefined) {
-      only.reject(error);
+      only.reject(refusalFor(error));
       return;
     }
     // One member spoils the group. Halving finds it in few steps, and its neighbours are committed on the way.
