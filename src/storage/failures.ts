@@ -52,6 +52,7 @@ const SOCKET_CODES = new Set([
 /** node-postgres, its pool, Knex and its pool report these without a code. */
 const UNCODED =
   /^Connection terminated|^timeout expired$|^timeout exceeded when trying to connect$|^Query read timeout$|^Knex: Timeout acquiring a connection|^Unable to acquire a connection$|^operation timed out|^aborted$|^Client has encountered a connection error|^Client was closed|^Cannot use a pool after/;
+const QUERY_TIMEOUT = "Query read timeout";
 /** Calls of these libraries that are wrong whenever they are made. */
 const MISUSE =
   /^(Query values must be an array|A query must have either text or a name|Prepared statements must be unique|Client has already been connected|Undefined binding\(s\) detected|The query is empty|circular reference detected)/;
@@ -65,6 +66,16 @@ export class LogNotSeenWhole extends Error {
 
   constructor() {
     super("the last revision that was given is not in the log of transitions yet");
+  }
+}
+
+/** No connection was free or ready in time. Nothing was sent. */
+export class NoConnectionInTime extends Error {
+  override readonly name = "NoConnectionInTime";
+
+  /** @param ms how long it was waited for */
+  constructor(ms: number) {
+    super(`no connection to the database was free or ready within ${ms / 1_000} s`);
   }
 }
 
@@ -83,11 +94,17 @@ export function isLostConnection(error: unknown): boolean {
   return knownKind(error) === "lost";
 }
 
+/** Whether the server has not answered a query within the connection's limit. */
+export function isQueryTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === QUERY_TIMEOUT;
+}
+
 function knownKind(error: unknown): FailureKind | undefined {
   if (!(error instanceof Error)) return undefined;
   // A rule said no, which is not a failure of the database.
   if (error instanceof Refusal) return "defect";
   if (error instanceof LogNotSeenWhole) return "contention";
+  if (error instanceof NoConnectionInTime) return "lost";
   // Objection wraps what the driver says, and leaves its code inside.
   if ("nativeError" in error) return knownKind(error.nativeError);
   if (error instanceof AggregateError) return kindOfAll(error.errors);
