@@ -107,7 +107,13 @@ export function openDatabase(options: DatabaseOptions): Database {
       types: columnTypes,
     }) satisfies pg.ClientConfig;
   const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
-    const created = new PatientPool({ ...clientConfig(name, settings), Client, max, min: 0, idleTimeoutMillis: 30_000 });
+    const created = new PatientPool({
+      ...clientConfig(name, settings),
+      Client,
+      max,
+      min: 0,
+      idleTimeoutMillis: 30_000,
+    });
     created.on("error", options.onIdleError);
     // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
     // is told by the next statement.

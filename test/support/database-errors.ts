@@ -43,8 +43,7 @@ const KINDS: Readonly<Record<FailureKind, string>> = {
   lost: "08 25006 28 3D 40003 57",
   contention: "0A 25P01 25P02 25P03 25P04 26 40000 40001 40P01 53 55 57014 58 72",
   damaged: "00 01 02 03 09 3F 42501 42P01 42703 42704 42883 58030 58P01 F0 HV XX",
-  defect:
-    "0B 0F 0L 0P 0Z 20 21 22 23 24 25 27 2B 2D 2F 34 38 39 3B 40002 42 44 54 P0",
+  defect: "0B 0F 0L 0P 0Z 20 21 22 23 24 25 27 2B 2D 2F 34 38 39 3B 40002 42 44 54 P0",
 };
 
 /** The kind of an SQLSTATE as this table says it. */
@@ -120,7 +119,12 @@ const UNCODED: readonly (readonly [source: string, kind: FailureKind, ...message
     "Transaction query already complete, run with DEBUG=knex:tx for more info",
     "Transaction rejected with non-error: undefined",
   ],
-  ["knex/lib", "defect", "The query is empty", "Undefined binding(s) detected when compiling SELECT. Undefined column(s): [a]"],
+  [
+    "knex/lib",
+    "defect",
+    "The query is empty",
+    "Undefined binding(s) detected when compiling SELECT. Undefined column(s): [a]",
+  ],
   ["tarn/dist", "lost", "aborted", "operation timed out for an unknown reason"],
 ];
 
@@ -161,9 +165,17 @@ const TLS_CODES = [
 ];
 
 const OTHERS: readonly RaisedError[] = [
-  { title: "a standby in recovery", kind: "lost", make: () => serverError("55000", { message: "recovery is in progress" }) },
+  {
+    title: "a standby in recovery",
+    kind: "lost",
+    make: () => serverError("55000", { message: "recovery is in progress" }),
+  },
   { title: "a row without a partition", kind: "contention", make: () => serverError("23514") },
-  { title: "a violated check", kind: "defect", make: () => serverError("23514", { constraint: "agents_status_known" }) },
+  {
+    title: "a violated check",
+    kind: "defect",
+    make: () => serverError("23514", { constraint: "agents_status_known" }),
+  },
   { title: "an SQLSTATE of an extension", kind: "damaged", make: () => serverError("ZZ123") },
   {
     title: "all addresses of a name",
@@ -184,11 +196,19 @@ const OTHERS: readonly RaisedError[] = [
 export const RAISED_ERRORS: readonly RaisedError[] = [
   ...[...SQLSTATES]
     .filter((code) => code !== "23514")
-    .map((code) => ({ title: `SQLSTATE ${code}`, kind: kindOfSqlState(code) ?? "damaged", make: () => serverError(code) })),
+    .map((code) => ({
+      title: `SQLSTATE ${code}`,
+      kind: kindOfSqlState(code) ?? "damaged",
+      make: () => serverError(code),
+    })),
   ...UNCODED.flatMap(([source, kind, ...messages]) =>
     messages.map((message) => ({ title: `${source}: ${message}`, kind, make: () => new Error(message) })),
   ),
-  ...[...SYSTEM_CODES, ...TLS_CODES].map((code) => ({ title: code, kind: "lost" as const, make: () => nodeError(code) })),
+  ...[...SYSTEM_CODES, ...TLS_CODES].map((code) => ({
+    title: code,
+    kind: "lost" as const,
+    make: () => nodeError(code),
+  })),
   ...OTHERS,
 ];
 

@@ -151,30 +151,47 @@ describe("a JSON Web Token", () => {
     expect(message).toContain("not allowed");
   });
 
-  test.each<unknown>([7, 0, null, true, {}, ["a"], { toString: "x" }])(
-    "is refused where its jti is not a string: %j",
-    async (jti) => {
-      const { check, warned } = await setUp();
-      const { message } = await refused(check(await sign({ ...GOOD, jti: jti as never })));
-      expect(message).toContain("jti must be a string");
-      expect(warned).toEqual([]);
-    },
-  );
+  test.each<unknown>([
+    7,
+    0,
+    null,
+    true,
+    {},
+    ["a"],
+    { toString: "x" },
+  ])("is refused where its jti is not a string: %j", async (jti) => {
+    const { check, warned } = await setUp();
+    const { message } = await refused(check(await sign({ ...GOOD, jti: jti as never })));
+    expect(message).toContain("jti must be a string");
+    expect(warned).toEqual([]);
+  });
 
-  test.each<unknown>([7, -1, 1e308, null, true, {}, [], ["a"], [[]], "", "\u0000", "\ud800", "\u2028", { "": {} }])(
-    "is judged, and nothing breaks, whatever its claims are: %j",
-    async (value) => {
-      const { check, warned } = await setUp();
-      for (const claim of ["sub", "role", "agent_ids", "claw_identifier", "iss", "aud", "exp", "iat", "nbf", "jti"]) {
-        for (const role of ["viewer", "agent"]) {
-          // Let in or refused with a reason; anything else fails the test.
-          const token = await sign({ ...GOOD, role, [claim]: value });
-          await check(token).catch((thrown: unknown) => expect(thrown).toMatchObject({ reason: "UNAUTHENTICATED" }));
-        }
+  test.each<unknown>([
+    7,
+    -1,
+    1e308,
+    null,
+    true,
+    {},
+    [],
+    ["a"],
+    [[]],
+    "",
+    "\u0000",
+    "\ud800",
+    "\u2028",
+    { "": {} },
+  ])("is judged, and nothing breaks, whatever its claims are: %j", async (value) => {
+    const { check, warned } = await setUp();
+    for (const claim of ["sub", "role", "agent_ids", "claw_identifier", "iss", "aud", "exp", "iat", "nbf", "jti"]) {
+      for (const role of ["viewer", "agent"]) {
+        // Let in or refused with a reason; anything else fails the test.
+        const token = await sign({ ...GOOD, role, [claim]: value });
+        await check(token).catch((thrown: unknown) => expect(thrown).toMatchObject({ reason: "UNAUTHENTICATED" }));
       }
-      expect(warned).toEqual([]);
-    },
-  );
+    }
+    expect(warned).toEqual([]);
+  });
 
   test.each([
     { kid: 7 },

@@ -9,7 +9,14 @@ import {
   refusalFor,
   violatedConstraint,
 } from "../../src/storage/failures.ts";
-import { INTERNAL_TEXT, kindOfSqlState, RAISED_ERRORS, SQLSTATES, serverError, wrapped } from "../support/database-errors.ts";
+import {
+  INTERNAL_TEXT,
+  kindOfSqlState,
+  RAISED_ERRORS,
+  SQLSTATES,
+  serverError,
+  wrapped,
+} from "../support/database-errors.ts";
 
 describe("a failure of a statement", () => {
   it("has a kind for every SQLSTATE of PostgreSQL", () => {
@@ -57,13 +64,18 @@ describe("a violated constraint", () => {
   const taken = (value: string) =>
     serverError("23505", { constraint: "users_username_key", detail: `Key (username)=(${value}) already exists.` });
 
-  it.each(["a", "a\nb", "a\u2028b", "a\u2029b", "\u2028", "a) already exists", "\ud83d\ude00"])(
-    "is named whatever the value at fault holds: %j",
-    (value) => {
-      expect(violatedConstraint(taken(value))).toBe("users_username_key");
-      expect(violatedConstraint(wrapError(taken(value)))).toBe("users_username_key");
-    },
-  );
+  it.each([
+    "a",
+    "a\nb",
+    "a\u2028b",
+    "a\u2029b",
+    "\u2028",
+    "a) already exists",
+    "\ud83d\ude00",
+  ])("is named whatever the value at fault holds: %j", (value) => {
+    expect(violatedConstraint(taken(value))).toBe("users_username_key");
+    expect(violatedConstraint(wrapError(taken(value)))).toBe("users_username_key");
+  });
 
   it("is undefined where nothing is violated", () => {
     expect(violatedConstraint(serverError("23505"))).toBeUndefined();
