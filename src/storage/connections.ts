@@ -1,6 +1,7 @@
 import { Socket } from "node:net";
 import pg from "pg";
 import { NoConnectionInTime } from "./failures.ts";
+import { Queue } from "./queue.ts";
 
 /**
  * How long TCP may take, in milliseconds. The kernel accepts, however loaded the server is: whoever has not by then does
@@ -13,8 +14,11 @@ const TCP_MS = 3_000;
  * so a limit that a loaded machine exceeds once is exceeded for as long as the load lasts.
  */
 export const HANDSHAKE_MS = 30_000;
-/** How long a caller waits for a connection, in milliseconds. The connection goes on without it, for the next one. */
-export const CONNECTION_WAIT_MS = 5_000;
+/**
+ * How long a caller waits for a connection, in milliseconds. The connection goes on without it, for the next one. A change
+ * waits twice at most, which is less than a call's deadline: its caller is told why.
+ */
+export const CONNECTION_WAIT_MS = 4_000;
 
 /** A socket that gives up a host whose TCP does not answer. */
 export function newSocket(): Socket {
@@ -38,11 +42,23 @@ type ConnectCallback = (
   release: (release?: Error | boolean) => void,
 ) => void;
 
+interface Waiter {
+  readonly callback: ConnectCallback;
+  readonly timer: NodeJS.Timeout;
+  gone: boolean;
+}
+
 /**
  * node-postgres's pool, in which a caller that has waited long enough goes away and the connection that it waited for does
- * not. The pool's own limit ends both, and a connection that always takes a little longer is then never made.
+ * not. The pool's own limit ends both, and a connection that always takes a little longer is then never made. Callers are
+ * served in their order by whichever connection is free or ready first.
  */
 export class PatientPool extends pg.Pool {
+  readonly #waiters = new Queue<Waiter>();
+  #waiting = 0;
+  /** Connections that the pool was asked for: one for each caller, also after that is gone. */
+  #asked = 0;
+
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: ConnectCallback): void;
   override connect(callback?: ConnectCallback): Promise<pg.PoolClient> | undefined {
@@ -62,21 +78,44 @@ export class PatientPool extends pg.Pool {
   }
 
   #connect(callback: ConnectCallback): void {
-    let gone = false;
-    const leave = (): void => {
-      if (gone) return;
-      gone = true;
-      callback(new NoConnectionInTime(CONNECTION_WAIT_MS), undefined, () => undefined);
+    const waiter: Waiter = {
+      callback,
+      // After a look at the sockets: where the event loop was held up, the connection may be there already.
+      timer: setTimeout(() => setImmediate(() => this.#leave(waiter)), CONNECTION_WAIT_MS),
+      gone: false,
     };
-    const timer = setTimeout(() => setImmediate(leave), CONNECTION_WAIT_MS);
+    this.#waiters.push(waiter);
+    this.#waiting += 1;
+    this.#asked += 1;
     super.connect((error, client, release) => {
-      clearTimeout(timer);
-      if (gone) {
-        release();
-        return;
-      }
-      gone = true;
-      callback(error, client, release);
+      this.#asked -= 1;
+      // Those who wait have another connection coming each.
+      if (client === undefined && this.#asked >= this.#waiting) return;
+      const first = this.#takeFirst();
+      if (first !== undefined) first.callback(error, client, release);
+      else if (client !== undefined) release();
     });
+  }
+
+  #takeFirst(): Waiter | undefined {
+    for (;;) {
+      const waiter = this.#waiters.take();
+      if (waiter === undefined) return undefined;
+      if (waiter.gone) continue;
+      this.#settled(waiter);
+      return waiter;
+    }
+  }
+
+  #leave(waiter: Waiter): void {
+    if (waiter.gone) return;
+    this.#settled(waiter);
+    waiter.callback(new NoConnectionInTime(CONNECTION_WAIT_MS), undefined, () => undefined);
+  }
+
+  #settled(waiter: Waiter): void {
+    waiter.gone = true;
+    clearTimeout(waiter.timer);
+    this.#waiting -= 1;
   }
 }

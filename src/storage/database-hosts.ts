@@ -193,6 +193,11 @@ type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Clie
  */
 export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): typeof pg.Client {
   return class ServiceClient extends pg.Client {
+    constructor(config?: string | pg.ClientConfig) {
+      super(config);
+      endBrokenProtocol(this.connection);
+    }
+
     override connect(): Promise<pg.Client>;
     override connect(callback: ConnectCallback): void;
     override connect(callback?: ConnectCallback): Promise<pg.Client> | undefined {
@@ -235,6 +240,33 @@ export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): ty
         settled();
       }
     }
+  };
+}
+
+/** Of node-postgres's connection: begins to read a socket. */
+interface Reading {
+  attachListeners(stream: Duplex): void;
+}
+
+/**
+ * node-postgres throws what it cannot parse at the socket, where nobody catches it and the process ends. A peer that
+ * speaks something else than PostgreSQL loses its connection instead.
+ */
+function endBrokenProtocol(connection: pg.Connection): void {
+  const reading = connection as pg.Connection & Reading;
+  const attach = reading.attachListeners.bind(connection);
+  reading.attachListeners = (stream) => {
+    attach(stream);
+    const parse = stream.listeners("data").at(-1);
+    if (parse === undefined) return;
+    stream.removeAllListeners("data");
+    stream.on("data", (bytes: Buffer) => {
+      try {
+        Reflect.apply(parse, stream, [bytes]);
+      } catch (error) {
+        stream.destroy(new Error("the database does not speak PostgreSQL's protocol", { cause: error }));
+      }
+    });
   };
 }
 
