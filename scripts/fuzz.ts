@@ -9,11 +9,13 @@ import { createFuzzCredentials } from "../test/fuzz/credentials.ts";
 import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
 import { faultsIn, fuzzReport, secretsIn } from "../test/fuzz/report.ts";
 import { runFuzz } from "../test/fuzz/run-fuzz.ts";
+import { TroubledDatabase } from "../test/fuzz/troubled-database.ts";
 
 const HELP = `npm run fuzz -- [options]
   --seed N       inputs follow from it (default: of the moment)
   --inputs N     how many (default 100000)
   --minutes N    for how long at most (default 15)
+  --database     while the database stalls, refuses and breaks connections, and runs full
   --credentials  to a service that asks for them: by callers of every role, and by those who have none that is good
 Exit codes: 0 all held, 1 something did not, 2 the run could not be made.`;
 
@@ -23,6 +25,7 @@ const { values } = parseArgs({
     inputs: { type: "string", default: "100000" },
     minutes: { type: "string", default: "15" },
     credentials: { type: "boolean", default: false },
+    database: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
@@ -46,7 +49,8 @@ async function main(): Promise<number> {
       const credentials = values.credentials
         ? await createFuzzCredentials(await migrated(postgres.connectionString), folder)
         : undefined;
-      await using service = await startFuzzedService(postgres.connectionString, credentials?.env);
+      await using database = values.database ? await TroubledDatabase.open(postgres.connectionString) : undefined;
+      await using service = await startFuzzedService(database?.url ?? postgres.connectionString, credentials?.env);
       const result = await runFuzz({
         seed,
         inputs: Number(values.inputs),
@@ -54,11 +58,13 @@ async function main(): Promise<number> {
         doors: service.doors,
         pid: service.pid,
         credentials,
+        database,
         onLine: progress(),
         signal: stop.signal,
       });
       const faults = [...faultsIn(service.log), ...secretsIn(service.log, credentials?.secrets)];
       for (const line of fuzzReport(result)) console.log(line);
+      for (const [trouble, times] of database?.troubles ?? []) console.log(`the database ${trouble}: ${times} times`);
       console.log(`${faults.length} faults in the log`);
       for (const fault of faults.slice(0, 10)) console.log(`  ${fault}`);
       return result.violations.length === 0 && faults.length === 0 ? 0 : 1;

@@ -27,7 +27,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budge
 import { createServices } from "./rpc/doors/services.ts";
 import { createTls, type Tls } from "./rpc/doors/tls.ts";
 import { Turns } from "./rpc/doors/turns.ts";
-import { brakeNotes, createHealth, type Health } from "./rpc/health.ts";
+import { brakeNotes, createHealth, databaseNotes, type Health } from "./rpc/health.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createAgentDirectory } from "./storage/agents.ts";
 import { createTokenDirectory, sweepTokens } from "./storage/api-tokens.ts";
@@ -176,6 +176,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   let replica: number;
   let access: AccessControl;
   try {
+    await database.connect();
     access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
     replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
   } catch (error) {
@@ -216,8 +217,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   };
   const probe = new DatabaseProbe({
     database,
-    onAway: () => health.suspend(DATABASE_AWAY),
-    onBack: () => health.resume(DATABASE_AWAY),
+    onState: (state) => (state === "away" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
     log,
   });
   const retention = new TransitionRetention({ database, limits: options.retention ?? RETENTION, log });
@@ -269,7 +269,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       metrics,
       ready: () => health.why,
       mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
-      notes: () => brakeNotes(liveness.brake),
+      notes: () => [...databaseNotes(probe.state), ...brakeNotes(liveness.brake)],
       gate,
       tls,
       budget,

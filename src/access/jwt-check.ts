@@ -86,8 +86,13 @@ export class JwtCheck {
     if (expiresAt <= now()) throw unauthenticated(EXPIRED);
     const claimed = principalOfClaims(payload, claims, roleNames);
     if ("fault" in claimed) throw unauthenticated(`This token lets nobody in: ${claimed.fault}.`);
+    // RFC 7519, 4.1.7: a string. jose does not check it.
+    const jti: unknown = payload.jti;
+    if (jti !== undefined && typeof jti !== "string") {
+      throw unauthenticated("This token lets nobody in: its claim jti must be a string.");
+    }
     const { name, grant } = claimed;
-    const principal: Principal = { ...grant, name, credential: credentialOf(payload), expiresAt };
+    const principal: Principal = { ...grant, name, credential: credentialOf(jti), expiresAt };
     const caller: Caller = {
       principal,
       whileValid: (end) => onceExpired(expiresAt, now, () => end(unauthenticated(EXPIRED))),
@@ -128,7 +133,7 @@ function now(): Micros {
 }
 
 /** As the audit log names it: the token's own number where it has one. */
-function credentialOf({ jti }: JWTPayload): string {
+function credentialOf(jti: string | undefined): string {
   return jti === undefined ? "jwt" : `jwt:${jti.replaceAll(/[^\x21-\x7e]/g, "?").slice(0, 128)}`;
 }
 

@@ -3,7 +3,7 @@ import { ConfigError } from "../config/config.ts";
 import { TlsError } from "../rpc/doors/certificate-files.ts";
 import { AddressError } from "../server.ts";
 import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
-import { failureKind } from "../storage/failures.ts";
+import { isLostConnection } from "../storage/failures.ts";
 import { MigrationError } from "../storage/migrate.ts";
 import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 
@@ -61,7 +61,7 @@ function databaseSentence(error: unknown, database: string): string | undefined 
     return `${database} asks for a password, and the one in DATABASE_URL is missing or cannot be used (${message}).`;
   }
   if (message === NO_ANSWER) return `${database} does not answer in time. Check DATABASE_URL.`;
-  if (failureKind(error) === "lost") {
+  if (isLostConnection(error)) {
     return `${database} cannot be reached (${message}). Check DATABASE_URL.`;
   }
   if (TLS_FAILURE.test(message)) {

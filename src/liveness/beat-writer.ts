@@ -1,6 +1,6 @@
 import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind } from "../storage/failures.ts";
+import { failureKind, isPermanent } from "../storage/failures.ts";
 import { renewLeases } from "../storage/liveness.ts";
 import { Queue } from "../storage/queue.ts";
 import type { AgentEntry } from "./agent-entry.ts";
@@ -147,7 +147,7 @@ export class BeatWriter {
         this.#settle(batch, missed, appliedAt);
         return;
       } catch (error) {
-        if (failureKind(error) === "defect") this.#log.error({ err: error }, "a batch of heartbeats cannot be written");
+        if (isPermanent(failureKind(error))) this.#log.error({ err: error }, "a batch of heartbeats cannot be written");
         // Kept and tried again: a heartbeat is acknowledged when it is applied, however long that takes. When the
         // replica stops, its agents' next heartbeats, elsewhere, stand for these.
         if (this.#closing) {

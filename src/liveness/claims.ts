@@ -4,7 +4,7 @@ import type { Agent } from "../domain/agent.ts";
 import { claimOf } from "../domain/session-start.ts";
 import { Backoff } from "../storage/backoff.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind } from "../storage/failures.ts";
+import { failureKind, isPermanent } from "../storage/failures.ts";
 import { claimAgents } from "../storage/liveness.ts";
 import { Queue } from "../storage/queue.ts";
 import type { HeldAgent } from "./held-agent.ts";
@@ -123,19 +123,19 @@ export class Claims {
       } catch (error) {
         const kind = failureKind(error);
         if (kind === "lost") for (const waiting of batch) waiting.inDoubt = true;
-        else if (kind === "defect") {
+        else if (isPermanent(kind)) {
           this.#unansweredSince = undefined;
           this.#log.error({ err: error }, "agents cannot be claimed");
         }
         if (this.#closed) break;
         const [only] = batch;
-        if (kind === "defect" && only !== undefined && batch.length === 1) {
+        if (isPermanent(kind) && only !== undefined && batch.length === 1) {
           only.resolve(undefined);
           continue;
         }
         this.#waiting.putBack(batch);
         // One of them spoils the statement: smaller ones find it, and spare the others.
-        this.#batchSize = kind === "defect" ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
+        this.#batchSize = isPermanent(kind) ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }

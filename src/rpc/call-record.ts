@@ -3,7 +3,10 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { CodeSchema } from "../../gen/google/rpc/code_pb.ts";
-import { errorInfoReason } from "./errors.ts";
+import { errorInfoReason, reasonText } from "./errors.ts";
+
+/** How often the cause of calls that fail at the database is logged at most, in milliseconds. */
+const DATABASE_REPORT_MS = 10_000;
 
 /** One call's entry in log and metrics. */
 export interface CallRecord {
@@ -24,8 +27,8 @@ export interface CallRecorder {
 
 /**
  * Notes calls: how many by method and code, how long unary ones take, how many streams are open. A line is logged for a
- * call that failed (debug; error where the fault is ours, with its cause) and for a slow unary one (info). Payloads are
- * never logged. Labels come from descriptors and codes alone, so their number is bounded.
+ * call that failed (debug; error where the fault is ours, with its cause; a warning now and then where it is the
+ * database's, with its cause) and for a slow unary one (info). Payloads are never logged. Labels come from descriptors and codes alone, so their number is bounded.
  */
 export function createCallRecorder(log: Logger, metrics: Registry, slowMs: number): CallRecorder {
   const registers = [metrics];
@@ -57,6 +60,8 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     registers,
   });
   let inProgress = 0;
+  let databaseReportedAt = Number.NEGATIVE_INFINITY;
+  let databaseFailures = 0;
 
   function of(method: DescMethod): MethodRecorder {
     const name = methodName(method);
@@ -88,8 +93,21 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
     if (error?.code === Code.Internal) log.error({ ...line, err: error.cause ?? error }, "call failed by our fault");
     else if (error === undefined) log.info(line, "slow call");
-    else if (slow) log.info({ ...line, reason: errorInfoReason(error) }, "slow call failed");
+    else if (isDatabaseFailure(error) && databaseReportIsDue()) {
+      const facts = { ...line, reason: errorInfoReason(error), err: error.cause, failures: databaseFailures };
+      log.warn(facts, "calls fail at the database");
+      databaseFailures = 0;
+    } else if (slow) log.info({ ...line, reason: errorInfoReason(error) }, "slow call failed");
     else log.debug({ ...line, reason: errorInfoReason(error) }, "call failed");
+  }
+
+  /** It fails many calls alike: why, which no caller is told, is logged now and then. */
+  function databaseReportIsDue(): boolean {
+    databaseFailures += 1;
+    const now = performance.now();
+    if (now - databaseReportedAt < DATABASE_REPORT_MS) return false;
+    databaseReportedAt = now;
+    return true;
   }
 
   return {
@@ -118,6 +136,10 @@ class Record implements CallRecord {
     this.#ended = true;
     this.#onEnd(performance.now() - this.#startedAt, error);
   }
+}
+
+function isDatabaseFailure(error: ConnectError): boolean {
+  return error.cause !== undefined && errorInfoReason(error) === reasonText("DATABASE_UNAVAILABLE");
 }
 
 /** A method as log and metrics name it: `harborforge.agents.v1.AgentService/GetAgent`. */

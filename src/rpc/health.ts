@@ -42,6 +42,11 @@ export function createHealth(): Health {
   };
 }
 
+/** What health says of a database that is there and slow: calls are answered, late. */
+export function databaseNotes(state: "here" | "slow" | "away"): readonly string[] {
+  return state === "slow" ? ["the database is slow to answer"] : [];
+}
+
 /** What health says of the brake on mass expiry while it is engaged. It is an alarm, not a reason to send calls elsewhere. */
 export function brakeNotes({ engagedAt, heldBack }: ExpiryBrake): readonly string[] {
   if (engagedAt === null) return [];

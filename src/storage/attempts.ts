@@ -5,7 +5,7 @@ import { type Micros, toRfc3339 } from "../domain/time.ts";
 import { Backoff } from "./backoff.ts";
 import type { DatabaseClock } from "./clock.ts";
 import type { Database } from "./database.ts";
-import { databaseUnavailable, failureKind, isLate } from "./failures.ts";
+import { databaseUnavailable, failureKind, isLate, isPermanent, refusalFor } from "./failures.ts";
 
 /** A read that failed later than this is not tried again: its caller has waited long enough. */
 const READ_PATIENCE_MS = 3_000;
@@ -27,7 +27,7 @@ export async function reading<Result>(work: () => Promise<Result>): Promise<Resu
     try {
       return await work();
     } catch (error) {
-      if (failureKind(error) === "defect") throw error;
+      if (isPermanent(failureKind(error))) throw refusalFor(error);
       if (attempt === MOST_READS || performance.now() > patientUntil) throw databaseUnavailable(error);
       await sleep(pauses.next());
     }
@@ -91,7 +91,7 @@ export async function changing<Result>(
       if (wasLate && isWanted()) continue;
       if (wasLate) throw databaseUnavailable(error, inDoubt);
       const kind = failureKind(error);
-      if (kind === "defect") throw error;
+      if (isPermanent(kind)) throw refusalFor(error);
       inDoubt ||= committing && kind === "lost";
       if ((inDoubt && !repeatable) || !isWanted()) throw databaseUnavailable(error, inDoubt);
       await sleep(pauses.next());

@@ -6,7 +6,7 @@ import { Backoff } from "./backoff.ts";
 import { commitGroup, type FirstAnswer, FirstAnswers, type MemberOutcome, readAgents } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
 import type { Database } from "./database.ts";
-import { databaseUnavailable, failureKind } from "./failures.ts";
+import { databaseUnavailable, failureKind, isPermanent, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
@@ -149,9 +149,9 @@ export class Committer {
       try {
         await this.#attempt(group);
       } catch (error) {
-        if (failureKind(error) === "defect") {
+        if (isPermanent(failureKind(error))) {
           this.#answered();
-          for (const waiting of group) waiting.reject(error);
+          for (const waiting of group) waiting.reject(refusalFor(error));
         } else await this.#later(group, error);
       }
     }
@@ -288,7 +288,7 @@ export class Committer {
 
   async #afterFailure(judged: readonly Judged[], error: unknown): Promise<void> {
     const kind = failureKind(error);
-    if (kind !== "defect") {
+    if (!isPermanent(kind)) {
       const again = judged.map(anew);
       if (kind === "lost") for (const waiting of again) waiting.inDoubt = true;
       await this.#later(again, error);
@@ -297,7 +297,7 @@ export class Committer {
     this.#answered();
     const [only] = judged;
     if (judged.length === 1 && only !== undefined) {
-      only.reject(error);
+      only.reject(refusalFor(error));
       return;
     }
     // One member spoils the group. Halving finds it in few steps, and its neighbours are committed on the way.

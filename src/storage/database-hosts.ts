@@ -1,8 +1,11 @@
-import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import pg from "pg";
+import { HANDSHAKE_MS, newSocket } from "./connections.ts";
 
-/** How long a host has to say whether it takes writes. Less than a pool waits for a connection. */
-const PROBE_MS = 2_000;
+/** While some host has not said yet whether it takes writes, those that do not are asked again so often. */
+const ROUND_MS = 2_000;
+/** A host that takes so long to begin a session may have been replaced: the others are asked meanwhile. */
+const DOUBT_MS = 3_000;
 
 export interface HostAddress {
   readonly host: string;
@@ -25,7 +28,11 @@ export class DatabaseHosts {
   readonly #parts: UrlParts;
   #last: HostAddress | undefined;
   #search: Promise<HostAddress> | undefined;
-  #generation = 0;
+  /** Questions that are under way, whether a search waits for them or not. */
+  readonly #questions = new Map<HostAddress, Question>();
+  /** Connections that are being made, which are of no use where another host takes writes. */
+  readonly #attempts = new Set<Attempt>();
+  #closed = false;
 
   constructor(url: string) {
     this.#parts = partsOf(url);
@@ -35,11 +42,6 @@ export class DatabaseHosts {
   /** Whether there is a choice. */
   get several(): boolean {
     return this.hosts.length > 1;
-  }
-
-  /** Changes when a host turned out to be of no use any more. */
-  get generation(): number {
-    return this.#generation;
   }
 
   /** The URL with one of the hosts, as drivers understand it. */
@@ -57,46 +59,92 @@ export class DatabaseHosts {
   /**
    * The host that took writes when last seen, else the first one that answers that it does.
    *
-   * @throws an error of code 08001 when none does within two seconds
+   * @throws an error of code 08001 when every host has said that it does not, or could not be reached
    */
   async writable(): Promise<HostAddress> {
     if (this.#last !== undefined) return this.#last;
     this.#search ??= this.#find().finally(() => {
       this.#search = undefined;
     });
-    this.#last = await this.#search;
-    return this.#last;
+    return await this.#search;
   }
 
   /** The host failed: the next who asks looks anew. */
   forget(host: HostAddress): void {
-    if (this.#last !== host) return;
-    this.#last = undefined;
-    this.#generation += 1;
+    if (this.#last === host) this.#last = undefined;
+  }
+
+  /**
+   * Notes a connection to a host that is being made. Where that takes long the others are asked, and the connection is
+   * broken off when another host turns out to take writes. Returns what ends that.
+   */
+  attempt(host: HostAddress, socket: Duplex): () => void {
+    const attempt = { host, socket };
+    this.#attempts.add(attempt);
+    const doubt = setTimeout(() => {
+      this.forget(host);
+      this.writable().catch(() => undefined);
+    }, DOUBT_MS);
+    return () => {
+      clearTimeout(doubt);
+      this.#attempts.delete(attempt);
+    };
+  }
+
+  /** Breaks off what is under way. */
+  close(): void {
+    this.#closed = true;
+    for (const { socket } of this.#questions.values()) socket.destroy();
   }
 
   async #find(): Promise<HostAddress> {
-    const sockets: Socket[] = [];
-    try {
-      return await Promise.any(this.hosts.map((host) => this.#probe(host, sockets)));
-    } catch (error) {
-      const why = error instanceof AggregateError ? error.errors : [error];
-      const said = why.map((one, place) => `${this.hosts[place]?.host}: ${one instanceof Error ? one.message : one}`);
-      throw new NoWritableHostError(`no host of the database takes writes (${said.join("; ")})`, { cause: error });
-    } finally {
-      // The answers of the others are of no interest any more.
-      for (const socket of sockets) socket.destroy();
+    while (!this.#closed) {
+      const questions = this.hosts.map((host) => this.#ask(host));
+      const found = Promise.any(questions.map(({ answer }) => answer));
+      let timer: NodeJS.Timeout | undefined;
+      const roundIsOver = new Promise<undefined>((resolve) => {
+        timer = setTimeout(() => resolve(undefined), ROUND_MS);
+      });
+      try {
+        const host = await Promise.race([found, roundIsOver]);
+        if (host !== undefined) return host;
+      } catch (error) {
+        const said = questions.map(({ host, failure }) => `${host.host}: ${failure}`);
+        throw new NoWritableHostError(`no host of the database takes writes (${said.join("; ")})`, { cause: error });
+      } finally {
+        clearTimeout(timer);
+      }
     }
+    throw new NoWritableHostError("the search was broken off");
   }
 
-  async #probe(host: HostAddress, sockets: Socket[]): Promise<HostAddress> {
-    const socket = new Socket();
-    sockets.push(socket);
+  /** A host that is slow to answer is not asked again from the beginning, which would take as long again. */
+  #ask(host: HostAddress): Question {
+    const underway = this.#questions.get(host);
+    if (underway !== undefined) return underway;
+    const socket = newSocket();
+    const question: Question = { host, socket, failure: undefined, answer: this.#question(host, socket) };
+    this.#questions.set(host, question);
+    question.answer
+      .then(
+        () => this.#found(host),
+        (error: unknown) => {
+          question.failure = error instanceof Error ? error.message : String(error);
+        },
+      )
+      .finally(() => {
+        socket.destroy();
+        this.#questions.delete(host);
+      });
+    return question;
+  }
+
+  async #question(host: HostAddress, socket: Duplex): Promise<HostAddress> {
     const client = new pg.Client({
       connectionString: this.urlOf(host),
       application_name: "harborforge-agents probe",
-      connectionTimeoutMillis: PROBE_MS,
-      query_timeout: PROBE_MS,
+      connectionTimeoutMillis: HANDSHAKE_MS,
+      query_timeout: HANDSHAKE_MS,
       stream: () => socket,
     });
     client.on("error", () => undefined);
@@ -104,6 +152,26 @@ export class DatabaseHosts {
     if (await isReadOnly(client)) throw readOnly(host);
     return host;
   }
+
+  #found(host: HostAddress): void {
+    this.#last = host;
+    // The answers of the others are of no interest any more.
+    for (const { host: other, socket } of this.#questions.values()) if (other !== host) socket.destroy();
+    for (const attempt of this.#attempts) if (attempt.host !== host) attempt.socket.destroy();
+  }
+}
+
+interface Question {
+  readonly host: HostAddress;
+  readonly socket: Duplex;
+  /** Why the host is of no use, once that is known. */
+  failure: string | undefined;
+  readonly answer: Promise<HostAddress>;
+}
+
+interface Attempt {
+  readonly host: HostAddress;
+  readonly socket: Duplex;
 }
 
 async function isReadOnly(client: pg.ClientBase): Promise<boolean> {
@@ -118,10 +186,18 @@ function readOnly({ host, port }: HostAddress): Error {
 
 type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
 
-/** The driver's client, connecting to whichever host takes writes at that moment; the driver's own for a single host. */
-export function clientClassOf(hosts: DatabaseHosts): typeof pg.Client {
-  if (!hosts.several) return pg.Client;
-  return class WritableClient extends pg.Client {
+/**
+ * The driver's client, connecting to whichever of several hosts takes writes at that moment.
+ *
+ * @param connecting holds the sockets of the connections that are being made, so that their owner can break them off
+ */
+export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): typeof pg.Client {
+  return class ServiceClient extends pg.Client {
+    constructor(config?: string | pg.ClientConfig) {
+      super(config);
+      endBrokenProtocol(this.connection);
+    }
+
     override connect(): Promise<pg.Client>;
     override connect(callback: ConnectCallback): void;
     override connect(callback?: ConnectCallback): Promise<pg.Client> | undefined {
@@ -135,21 +211,62 @@ export function clientClassOf(hosts: DatabaseHosts): typeof pg.Client {
     }
 
     async #connect(): Promise<pg.Client> {
-      const host = await hosts.writable();
+      const { stream } = this.connection;
+      connecting.add(stream);
       try {
-        const { stream } = this.connection;
+        if (hosts.several) await this.#connectToWritable();
+        else await super.connect();
+        return this;
+      } finally {
+        connecting.delete(stream);
+      }
+    }
+
+    async #connectToWritable(): Promise<void> {
+      const host = await hosts.writable();
+      const { stream } = this.connection;
+      const settled = hosts.attempt(host, stream);
+      try {
         if (stream.destroyed) throw new NoWritableHostError("the connection was given up before a host was found");
         Object.assign(this, host);
         await super.connect();
         // It may have become one since it was asked.
         if (await isReadOnly(this)) throw readOnly(host);
-        return this;
       } catch (error) {
         hosts.forget(host);
         this.end().catch(() => undefined);
         throw error;
+      } finally {
+        settled();
       }
     }
+  };
+}
+
+/** Of node-postgres's connection: begins to read a socket. */
+interface Reading {
+  attachListeners(stream: Duplex): void;
+}
+
+/**
+ * node-postgres throws what it cannot parse at the socket, where nobody catches it and the process ends. A peer that
+ * speaks something else than PostgreSQL loses its connection instead.
+ */
+function endBrokenProtocol(connection: pg.Connection): void {
+  const reading = connection as pg.Connection & Reading;
+  const attach = reading.attachListeners.bind(connection);
+  reading.attachListeners = (stream) => {
+    attach(stream);
+    const parse = stream.listeners("data").at(-1);
+    if (parse === undefined) return;
+    stream.removeAllListeners("data");
+    stream.on("data", (bytes: Buffer) => {
+      try {
+        Reflect.apply(parse, stream, [bytes]);
+      } catch (error) {
+        stream.destroy(new Error("the database does not speak PostgreSQL's protocol", { cause: error }));
+      }
+    });
   };
 }
 

@@ -1,9 +1,12 @@
-import { Socket } from "node:net";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
+import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
+import { isQueryTimeout } from "./failures.ts";
 import { Turnstile } from "./turnstile.ts";
 
 /**
@@ -24,6 +27,12 @@ export interface Database {
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
+  /** When a statement last succeeded, of `performance.now()`. `-Infinity`: none has yet. */
+  readonly answeredAt: number;
+  /** When a query was last given up, as it was not answered in time, of `performance.now()`. `-Infinity`: none yet. */
+  readonly gaveUpAt: number;
+  /** Resolves when every pool has a connection, as at the start. Takes as long as the server takes. */
+  connect(): Promise<void>;
   /** A connection that is nobody's to share (LISTEN), not yet connected; `config` beside what all connections have. */
   newClient(name: string, config?: pg.ClientConfig): pg.Client;
   close(): Promise<void>;
@@ -43,7 +52,6 @@ const LOCK_TIMEOUT_MS = 2_000;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
 /** Beyond the server's own limit: an answer that has not come by then never will (a connection that went silent). */
 const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
-const CONNECT_TIMEOUT_MS = 3_000;
 /** Connections for people and services, and how many of them changes may take at once: lists go on meanwhile. */
 const API_CONNECTIONS = 5;
 const API_CHANGES = 3;
@@ -57,24 +65,34 @@ const ONE_PLAN = ["plan_cache_mode=force_generic_plan"];
 /** Knex would write to standard output, which belongs to the program; who meets a failure is told of it anyway. */
 export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
 
+/** A connection that Knex made. */
+interface KnexConnection {
+  readonly connection: { readonly stream: Socket };
+}
+
 /**
  * Knex keeps a connection whose query timed out, and would give it to the next caller for ever: a peer that went silent
  * tells nobody. What has carried nothing for longer than any query may take is closed instead, idle ones among them.
  */
-function socketThatEnds(): Socket {
-  const socket = new Socket();
-  socket.setTimeout(QUERY_TIMEOUT_MS + 1_000, () => socket.destroy());
-  return socket;
+function endWhenSilent(socket: Socket, ms: number): void {
+  socket.setTimeout(ms, () => socket.destroy());
 }
 
 export function openDatabase(options: DatabaseOptions): Database {
   const hosts = new DatabaseHosts(options.url);
-  const Client = clientClassOf(hosts);
+  const connecting = new Set<Duplex>();
+  const Client = clientClassOf(hosts, connecting);
+  let answeredAt = Number.NEGATIVE_INFINITY;
+  let gaveUpAt = Number.NEGATIVE_INFINITY;
+  const answered = (): void => {
+    answeredAt = performance.now();
+  };
   const clientConfig = (name: string, settings: readonly string[] = []) =>
     ({
       connectionString: hosts.firstUrl,
       application_name: `harborforge-agents ${name}`,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: HANDSHAKE_MS,
+      stream: newSocket,
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
@@ -94,25 +112,53 @@ export function openDatabase(options: DatabaseOptions): Database {
         .join(" "),
       types: columnTypes,
     }) satisfies pg.ClientConfig;
-  const pool = (name: string, max: number, settings: readonly string[] = []): pg.Pool => {
-    const created = new pg.Pool({ ...clientConfig(name, settings), Client, max, min: 0, idleTimeoutMillis: 30_000 });
+  const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
+    const created = new PatientPool({
+      ...clientConfig(name, settings),
+      Client,
+      max,
+      min: 0,
+      idleTimeoutMillis: 30_000,
+    });
     created.on("error", options.onIdleError);
     // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
     // is told by the next statement.
     created.on("connect", (client) => client.on("error", () => undefined));
+    created.on("release", (error) => {
+      if (!error) answered();
+      else if (isQueryTimeout(error)) gaveUpAt = performance.now();
+    });
     return created;
   };
   const beats = pool("beats", 2, ["synchronous_commit=off", ...ONE_PLAN]);
   const commits = pool("commits", 2, ONE_PLAN);
   const feed = pool("feed", 4);
   const reads = pool("reads", 3);
-  const apiConfig = { ...clientConfig("api"), stream: socketThatEnds };
   const knex = knexFactory({
     client: "pg",
-    connection: hosts.several ? () => writableConnection(hosts, apiConfig) : apiConfig,
-    pool: { min: 0, max: API_CONNECTIONS, acquireTimeoutMillis: 5_000, idleTimeoutMillis: 30_000 },
+    connection: {
+      ...clientConfig("api"),
+      stream: () => {
+        const socket = newSocket();
+        endWhenSilent(socket, HANDSHAKE_MS + QUERY_TIMEOUT_MS);
+        return socket;
+      },
+    },
+    pool: {
+      min: 0,
+      max: API_CONNECTIONS,
+      acquireTimeoutMillis: CONNECTION_WAIT_MS,
+      idleTimeoutMillis: 30_000,
+      afterCreate(created: KnexConnection, done: (error: undefined, created: KnexConnection) => void) {
+        endWhenSilent(created.connection.stream, QUERY_TIMEOUT_MS + 1_000);
+        done(undefined, created);
+      },
+    },
     log: SILENT_LOG,
   });
+  // The same class of connections as the pools have: it finds the host that takes writes.
+  knex.client.driver = { ...pg, Client };
+  knex.on("query-response", answered);
   return {
     beats,
     commits,
@@ -121,16 +167,21 @@ export function openDatabase(options: DatabaseOptions): Database {
     knex,
     changes: new Turnstile(API_CHANGES),
     clock: new DatabaseClock(),
+    get answeredAt() {
+      return answeredAt;
+    },
+    get gaveUpAt() {
+      return gaveUpAt;
+    },
+    async connect() {
+      await Promise.all([beats, commits, feed, reads].map((pool) => pool.warm()));
+    },
     newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
     async close() {
+      hosts.close();
+      // A pool waits for the connections that it is making.
+      for (const socket of connecting) socket.destroy();
       await Promise.all([beats.end(), commits.end(), feed.end(), reads.end(), knex.destroy()]);
     },
   };
-}
-
-/** What Knex connects with, until the host turns out to be of no use any more. */
-async function writableConnection<Config extends object>(hosts: DatabaseHosts, config: Config) {
-  const connectionString = hosts.urlOf(await hosts.writable());
-  const { generation } = hosts;
-  return { ...config, connectionString, expirationChecker: () => hosts.generation !== generation };
 }

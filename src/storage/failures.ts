@@ -1,26 +1,61 @@
+import { NotFoundError, ValidationError } from "objection";
 import { Refusal } from "../domain/errors.ts";
 
-/** SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
-const LOST_CONNECTION = /^(08...|57P0[1-5]|25006|40003)$/;
+/**
+ * What a failure of the database means for the work that met it.
+ * - `lost`: the connection or the server went away, or refused this service; whether the statement took effect is
+ *   unknown. Everything that is not listed is taken for this.
+ * - `contention`: the statement took no effect and may be repeated at once (deadlock, lock or statement timeout, no room).
+ * - `damaged`: the statement took no effect, and repeating it at once changes nothing: the fault is in the server's data,
+ *   disks, schema or permissions. An operator has to act. One row may be enough, so other statements may succeed.
+ * - `defect`: a fault of this program, or a constraint. Repeating the statement changes nothing.
+ */
+export type FailureKind = "lost" | "contention" | "damaged" | "defect";
+
+/**
+ * SQLSTATE classes and codes (https://www.postgresql.org/docs/current/errcodes-appendix.html). The first row that
+ * matches counts; a code without a row is `damaged`: the server answered, so the statement took no effect.
+ */
+const SQLSTATES: readonly (readonly [RegExp, FailureKind])[] = [
+  // Statement timeout, or cancelled by an operator. The rest of 57: shutdown, crash, starting up, database dropped.
+  [/^57014$/, "contention"],
+  // Connection exceptions, a standby, rejected logins, no such database, a commit of which nobody knows the end.
+  [/^(08...|25006|28...|3D000|40003|57...)$/, "lost"],
+  // Files that cannot be read, corrupt pages, missing permissions (a disk mounted read-only is 42501, too), and a schema
+  // that is not the one of this release, as in the middle of a restore.
+  [/^(58030|58P01|XX...|42501|42P01|42703|42704|42883|3F000)$/, "damaged"],
+  // Transactions that the server ended, deadlocks, locks, no room or memory or connections, plans that a migration made
+  // invalid.
+  [/^(0A000|25P0[1-4]|26000|40000|40001|40P01|53...|55...|58...|72000)$/, "contention"],
+  // Cardinality, data, integrity, cursors, functions, syntax, limits, PL/pgSQL.
+  [/^(0[BFLPZ]|2[0-57B-F]|3[3489BF]|4[0-4]|54|P0)...$/, "defect"],
+];
+const SQLSTATE = /^[0-9A-Z]{5}$/;
 /** What a standby says to questions that only a primary can answer: the same as a server that is not there. */
 const IN_RECOVERY = "recovery is in progress";
-const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014"]);
-/** No room, no memory, no file: of the server, and for a while. And plans that a migration made invalid. */
-const PASSING = /^(53...|58...|26000|0A000)$/;
+/** Of the operating system. Some have five letters, as an SQLSTATE does. */
+const SYSTEM_CODE = /^E[A-Z0-9_]+$/;
 const SOCKET_CODES = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
+  "ECONNABORTED",
   "EPIPE",
   "ETIMEDOUT",
   "ENOTFOUND",
   "EAI_AGAIN",
   "ENOENT",
   "EHOSTUNREACH",
+  "EHOSTDOWN",
   "ENETUNREACH",
+  "ENETDOWN",
 ]);
-/** node-postgres and Knex report these without a code. */
+/** node-postgres, its pool, Knex and its pool report these without a code. */
 const UNCODED =
-  /Connection terminated|Knex: Timeout acquiring a connection|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Cannot use a pool after|Client was closed/;
+  /^Connection terminated|^timeout expired$|^timeout exceeded when trying to connect$|^Query read timeout$|^Knex: Timeout acquiring a connection|^Unable to acquire a connection$|^operation timed out|^aborted$|^Client has encountered a connection error|^Client was closed|^Cannot use a pool after/;
+const QUERY_TIMEOUT = "Query read timeout";
+/** Calls of these libraries that are wrong whenever they are made. */
+const MISUSE =
+  /^(Query values must be an array|A query must have either text or a name|Prepared statements must be unique|Client has already been connected|Undefined binding\(s\) detected|The query is empty|circular reference detected)/;
 
 /** A row for which there is no partition, as whoever knows of no new ones yet finds right after a jump of revisions. */
 const CHECK_VIOLATION = "23514";
@@ -34,29 +69,14 @@ export class LogNotSeenWhole extends Error {
   }
 }
 
-/**
- * What a failure of the database means for the work that met it.
- * - `lost`: the connection or the server went away; whether the statement took effect is unknown.
- * - `contention`: it took no effect and may be repeated at once (deadlock, lock or statement timeout).
- * - `defect`: repeating it changes nothing.
- */
-export type FailureKind = "lost" | "contention" | "defect";
+/** No connection was free or ready in time. Nothing was sent. */
+export class NoConnectionInTime extends Error {
+  override readonly name = "NoConnectionInTime";
 
-export function failureKind(error: unknown): FailureKind {
-  if (!(error instanceof Error)) return "defect";
-  if (error instanceof LogNotSeenWhole) return "contention";
-  // Objection wraps what the driver says, and leaves its code inside.
-  if ("nativeError" in error) return failureKind(error.nativeError);
-  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-  if (code === undefined) {
-    if (error instanceof AggregateError)
-      return error.errors.some((inner) => failureKind(inner) === "lost") ? "lost" : "defect";
-    return UNCODED.test(error.message) ? "lost" : "defect";
+  /** @param ms how long it was waited for */
+  constructor(ms: number) {
+    super(`no connection to the database was free or ready within ${ms / 1_000} s`);
   }
-  if (code === "55000" && error.message === IN_RECOVERY) return "lost";
-  if (code === CHECK_VIOLATION && violatedConstraint(error) === undefined) return "contention";
-  if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
-  return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
 }
 
 /** Raised by `commit_before` (migration 0007). */
@@ -67,10 +87,75 @@ export function isLate(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === LATE;
 }
 
-/** The violated constraint of a failed statement, if that is what failed. */
+/** Total: a failure that nobody listed is `lost`, never a defect, since nobody knows what it left behind. */
+export function failureKind(error: unknown): FailureKind {
+  return knownKind(error) ?? "lost";
+}
+
+/** Whether repeating the statement changes nothing, as far as its caller can wait. */
+export function isPermanent(kind: FailureKind): boolean {
+  return kind === "damaged" || kind === "defect";
+}
+
+/** Whether this is a listed failure to reach the database. Unlike `failureKind` it guesses nothing. */
+export function isLostConnection(error: unknown): boolean {
+  return knownKind(error) === "lost";
+}
+
+/** Whether the server has not answered a query within the connection's limit. */
+export function isQueryTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === QUERY_TIMEOUT;
+}
+
+function knownKind(error: unknown): FailureKind | undefined {
+  if (!(error instanceof Error)) return undefined;
+  // A rule said no, which is not a failure of the database.
+  if (error instanceof Refusal) return "defect";
+  if (error instanceof LogNotSeenWhole) return "contention";
+  if (error instanceof NoConnectionInTime) return "lost";
+  // Objection wraps what the driver says, and leaves its code inside.
+  if ("nativeError" in error) return knownKind(error.nativeError);
+  if (error instanceof AggregateError) return kindOfAll(error.errors);
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  if (SYSTEM_CODE.test(code)) return SOCKET_CODES.has(code) ? "lost" : undefined;
+  if (SQLSTATE.test(code)) return kindOfSqlState(code, error);
+  if (isMistake(error)) return "defect";
+  return UNCODED.test(error.message) ? "lost" : undefined;
+}
+
+/** The host has several addresses, and none of them could be reached. */
+function kindOfAll(errors: readonly unknown[]): FailureKind | undefined {
+  const kinds = new Set(errors.map(knownKind));
+  if (kinds.has("lost")) return "lost";
+  return kinds.size === 1 && kinds.has("defect") ? "defect" : undefined;
+}
+
+function kindOfSqlState(code: string, error: Error): FailureKind {
+  if (code === "55000" && error.message === IN_RECOVERY) return "lost";
+  if (code === CHECK_VIOLATION && violatedConstraint(error) === undefined) return "contention";
+  return SQLSTATES.find(([codes]) => codes.test(code))?.[1] ?? "damaged";
+}
+
+function isMistake(error: Error): boolean {
+  return (
+    error instanceof TypeError ||
+    error instanceof RangeError ||
+    error instanceof ReferenceError ||
+    error instanceof SyntaxError ||
+    error instanceof ValidationError ||
+    error instanceof NotFoundError ||
+    MISUSE.test(error.message)
+  );
+}
+
+/**
+ * The violated constraint of a failed statement, if that is what failed. PostgreSQL names it in a field of its own;
+ * db-errors looks for it in the text, and finds nothing where a value holds U+2028 or U+2029.
+ */
 export function violatedConstraint(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !("constraint" in error)) return undefined;
-  return typeof error.constraint === "string" ? error.constraint : undefined;
+  if (!(error instanceof Error)) return undefined;
+  if ("nativeError" in error) return violatedConstraint(error.nativeError);
+  return "constraint" in error && typeof error.constraint === "string" ? error.constraint : undefined;
 }
 
 const RETRY_AFTER_MS = 1_000;
@@ -89,7 +174,7 @@ export function databaseUnavailable(cause: unknown, outcomeUnknown = false): Ref
   return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
-/** What a caller gets for a failed statement: a refusal where trying again may help, the failure itself otherwise. */
+/** What a caller gets for a failed statement: a refusal unless the fault is this program's, then the failure itself. */
 export function refusalFor(error: unknown): unknown {
   if (error instanceof Refusal || failureKind(error) === "defect") return error;
   return databaseUnavailable(error);

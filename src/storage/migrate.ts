@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
+import { HANDSHAKE_MS, newSocket } from "./connections.ts";
 import { SILENT_LOG } from "./database.ts";
 import { writableUrl } from "./database-hosts.ts";
 
@@ -32,7 +33,8 @@ async function migrateOn(databaseUrl: string): Promise<readonly string[]> {
     application_name: "harborforge-agents migrate",
     // Whatever PGOPTIONS says: a search path of the user's would put the tables elsewhere.
     options: SESSION_OPTIONS,
-    connectionTimeoutMillis: 5_000,
+    connectionTimeoutMillis: HANDSHAKE_MS,
+    stream: newSocket,
   });
   // Without a listener a connection that breaks while it only holds the lock would end the process.
   guard.on("error", () => undefined);

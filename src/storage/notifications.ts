@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { Socket } from "node:net";
 import { Backoff } from "./backoff.ts";
+import { newSocket } from "./connections.ts";
 import type { Database } from "./database.ts";
 
 /** Notifications stay within a database, so deployments that share a server do not wake each other. */
@@ -113,7 +113,7 @@ export class Notifications {
   /** Listens until the connection fails, and tells why it did. */
   async #listenOnce(onListening: () => void): Promise<unknown> {
     // A socket of ours: one whose peer went silent is not closed by politeness.
-    const socket = new Socket();
+    const socket = newSocket();
     const client = this.#database.newClient("listen", { stream: () => socket });
     let keepalive: NodeJS.Timeout | undefined;
     try {

@@ -13,6 +13,12 @@ export function userNotFound(key: UserKey): Refusal {
   return new Refusal("USER_NOT_FOUND", "There is no such user.", { metadata });
 }
 
+/** The user got and lost agents faster than it could be deleted. Nothing was changed. */
+export function userKeepsChanging(id: bigint): Refusal {
+  const message = "The user gets and loses agents faster than it can be deleted. Nothing was changed. Try again.";
+  return new Refusal("DATABASE_UNAVAILABLE", message, { metadata: { userId: id.toString() }, retryAfterMs: 1_000 });
+}
+
 export function agentNotFound(key: AgentKey): Refusal {
   if ("agentId" in key) {
     return new Refusal("AGENT_NOT_FOUND", "There is no such agent, or no longer.", {

@@ -56,7 +56,7 @@ export async function readTokens(
   const sentAt = performance.now();
   const { rows } = await database.feed.query<Row>({ ...READ_TOKENS, values: [after.toString(), keyIds] });
   const [first] = rows;
-  if (first === undefined) throw new Error("the counter of revocations is missing");
+  if (first === undefined) throw new TypeError("the counter of revocations is missing");
   database.clock.observe(first.read_at, sentAt);
   const tokens = new Map<string, KnownToken>();
   for (const row of rows) if (row.key_id !== null) tokens.set(row.key_id, knownToken(row.key_id, row));

@@ -8,7 +8,7 @@ import type { Database } from "./database.ts";
 import { violatedConstraint } from "./failures.ts";
 import { User } from "./models/user.ts";
 import { pageOf } from "./page.ts";
-import { agentIdTaken, conflictRefusal, userNotFound, type Wanted } from "./refusals.ts";
+import { agentIdTaken, conflictRefusal, userKeepsChanging, userNotFound, type Wanted } from "./refusals.ts";
 import { claimRequest, firstAnswer, keepAnswer } from "./request-answers.ts";
 
 export interface DirectoryOptions {
@@ -159,7 +159,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
     async delete(id, mutation) {
       for (let attempt = 1; ; attempt++) {
         if ((await deleteOnce(id, mutation)) === "deleted") return;
-        if (attempt === MOST_DELETE_ATTEMPTS) throw new Error(`user ${id} gets and loses agents faster than it can go`);
+        if (attempt === MOST_DELETE_ATTEMPTS) throw userKeepsChanging(id);
       }
     },
   };

@@ -1,6 +1,6 @@
 import type { WatchMessage } from "../domain/watch-message.ts";
 import { Backoff } from "../storage/backoff.ts";
-import { failureKind, refusalFor } from "../storage/failures.ts";
+import { failureKind, isPermanent, refusalFor } from "../storage/failures.ts";
 import type { WatchSurroundings } from "./surroundings.ts";
 import type { Turnstile } from "./turnstile.ts";
 import { FIRST_MESSAGE_MS, type Watcher } from "./watcher.ts";
@@ -78,7 +78,7 @@ export async function* reading<Result>(
     if ("result" in outcome) return outcome.result;
     failures += 1;
     const patient = watcher.spoken || failures < MOST_FAILURES_AT_FIRST;
-    if (!patient || failureKind(outcome.error) === "defect") throw refusalFor(outcome.error);
+    if (!patient || isPermanent(failureKind(outcome.error))) throw refusalFor(outcome.error);
     // Who was greeted meanwhile would never be refused.
     watcher.greetLater(Number.POSITIVE_INFINITY);
     const retryAt = performance.now() + backoff.next();

@@ -155,7 +155,7 @@ test("what expires ends its streams on every replica, too, and not before its ti
   await using deployment = await deploy({ replicas: 2 });
   const { mint, admin } = deployment;
   const { agentId } = await newAgent(admin);
-  const { secret, token } = await mint.issue(forAgents(agentId), 3_000);
+  const { secret, token } = await mint.issue(forAgents(agentId), 6_000);
   await using streams = await openStreams(deployment, secret, agentId);
   await until("one of them has ended", () => [...streams.watching, ...streams.beating].some(({ ended }) => ended));
   // The machine's clock is the database's: between the two no more than what rounding and a reading make of it.

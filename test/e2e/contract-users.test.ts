@@ -119,6 +119,21 @@ describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
       );
     });
 
+    test.each([
+      "\u2028",
+      "\u2029",
+    ])("refuses what is taken also where it holds the line separator %j", async (separator) => {
+      const username = `${unique("user")}${separator}x`;
+      const agentId = `${unique("agent")}${separator}x`;
+      await users.createUser({ username, agentId, clawIdentifier: "c" });
+      const metadata = { username };
+      await expectRefusal(users.createUser({ username }), Code.AlreadyExists, "USERNAME_TAKEN", { metadata });
+      const withRequest = users.createUser({ username, requestId: unique("request") });
+      await expectRefusal(withRequest, Code.AlreadyExists, "USERNAME_TAKEN", { metadata });
+      const taken = users.createUser({ username: unique("user"), agentId, clawIdentifier: "c" });
+      await expectRefusal(taken, Code.AlreadyExists, "AGENT_ID_TAKEN", { metadata: { agentId } });
+    });
+
     test("refuses a taken username with an agent, and then creates no agent", async () => {
       const user = await newUser(clients);
       const agentId = unique("agent");

@@ -6,6 +6,7 @@ import { createFuzzCredentials } from "../fuzz/credentials.ts";
 import { startFuzzedService } from "../fuzz/fuzzed-service.ts";
 import { faultsIn, fuzzReport, secretsIn } from "../fuzz/report.ts";
 import { runFuzz } from "../fuzz/run-fuzz.ts";
+import { TroubledDatabase } from "../fuzz/troubled-database.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 
 test("hostile inputs get a proper status, and harm nobody", { timeout: 90_000 }, async () => {
@@ -34,4 +35,20 @@ test("nobody is let in by a hostile credential, none is told, and none is logged
   for (const kind of ["ok", "Unauthenticated", "PermissionDenied"]) {
     expect(result.answers.get(kind) ?? 0, fuzzReport(result).join("\n")).toBeGreaterThan(0);
   }
+});
+
+test("hostile inputs get a named error while the database stalls, refuses, breaks and runs full", {
+  timeout: 120_000,
+}, async () => {
+  const seed = Date.now() % 1_000_000_007;
+  process.stdout.write(`fuzz seed ${seed}: npm run fuzz -- --database --seed ${seed} makes such inputs, and more\n`);
+  await using cluster = await createTestDatabase();
+  await using database = await TroubledDatabase.open(cluster.url);
+  await using service = await startFuzzedService(database.url);
+  const { doors, pid } = service;
+  const result = await runFuzz({ seed, inputs: 20_000, forMs: 20_000, doors, pid, database });
+  expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
+  expect(faultsIn(service.log)).toEqual([]);
+  expect(result.answers.get("Unavailable") ?? 0, fuzzReport(result).join("\n")).toBeGreaterThan(0);
+  expect(database.troubles.size).toBe(4);
 });

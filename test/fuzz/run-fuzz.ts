@@ -6,6 +6,7 @@ import { type Doors, nextAttempt } from "./attempts.ts";
 import { type Answer, type Attempt, Callers, isServing } from "./callers.ts";
 import type { FuzzCredentials } from "./credentials.ts";
 import { NAMES } from "./hostile-values.ts";
+import type { TroubledDatabase } from "./troubled-database.ts";
 import { http1Status, sendWildBytes, wildBytes } from "./wild-bytes.ts";
 
 export interface FuzzOptions {
@@ -18,6 +19,8 @@ export interface FuzzOptions {
   readonly pid: number;
   /** Of the service's callers, where it asks for them. */
   readonly credentials?: FuzzCredentials | undefined;
+  /** The service's database, where it is to make trouble meanwhile. At the end everything has to be well again. */
+  readonly database?: TroubledDatabase | undefined;
   readonly onLine?: (line: string) => void;
   /** Ends the run, which is judged by what was sent until then. */
   readonly signal?: AbortSignal;
@@ -55,9 +58,15 @@ const NEVER: ReadonlySet<Code> = new Set([
   Code.DeadlineExceeded,
 ]);
 
+/** What may be said besides while the database makes trouble. */
+const IN_TROUBLE: ReadonlySet<Code> = new Set([Code.Unavailable, Code.DeadlineExceeded]);
+const HTTP_IN_TROUBLE: ReadonlySet<number> = new Set([503, 504]);
+/** How long it may take until all is well again, in milliseconds: the longest that a connection is waited for, and some. */
+const RECOVERY_MS = 40_000;
+
 /** Sends inputs that follow from the seed to both doors, and judges what comes back. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const { seed, inputs, doors, credentials } = options;
+  const { seed, inputs, doors, credentials, database } = options;
   const asAdmin: { authorization?: string } =
     credentials === undefined ? {} : { authorization: `Bearer ${credentials.admin}` };
   const callers = new Callers();
@@ -75,6 +84,9 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   };
   const count = (what: string): void => void answers.set(what, (answers.get(what) ?? 0) + 1);
 
+  const isTrouble = (status: number): boolean => database !== undefined && HTTP_IN_TROUBLE.has(status);
+  const isTroubleCode = (code: Code): boolean => database !== undefined && IN_TROUBLE.has(code);
+
   async function send(input: number): Promise<void> {
     // Each input by a seed of its own: it can be made again without those before it.
     const random = new Random((seed * 1_000_003 + input) >>> 0);
@@ -83,7 +95,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       const answer = await sendWildBytes(random.pick([doors.grpc, doors.http]), bytes, WILD_MS);
       const status = http1Status(answer);
       count(`bytes: ${status ?? (answer.length === 0 ? "nothing" : "frames")}`);
-      if (status !== undefined && status >= 500 && status !== 501 && status !== 505) {
+      if (status !== undefined && status >= 500 && status !== 501 && status !== 505 && !isTrouble(status)) {
         violation(`HTTP ${status}`, input, Buffer.from(bytes).toString("latin1", 0, 200));
       }
       return;
@@ -104,18 +116,19 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
         return;
       case "refused":
         count(Code[answer.code]);
-        if (NEVER.has(answer.code) && !askedForIt(attempt, answer.code)) {
+        if (NEVER.has(answer.code) && !askedForIt(attempt, answer.code) && !isTroubleCode(answer.code)) {
           violation(`${Code[answer.code]} ${attempt.path.split("?", 1)[0]}`, input, `${what}: ${answer.message}`);
         }
         if (!answer.hasReason) violation(`no reason with ${Code[answer.code]}`, input, `${what}: ${answer.message}`);
         return;
       case "http":
         count(`HTTP ${answer.status}`);
-        if (answer.status >= 500) violation(`HTTP ${answer.status}`, input, what);
+        if (answer.status >= 500 && !isTrouble(answer.status)) violation(`HTTP ${answer.status}`, input, what);
         return;
       case "silent":
         count(answer.kind);
-        violation("no answer", input, what);
+        // A call has ten seconds, a stalled database takes them, and then it says so.
+        if (database === undefined) violation("no answer", input, what);
         return;
       case "cut":
         // A connection is shared: whoever breaks its rules ends it for the others on it.
@@ -152,12 +165,26 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       if (early === 0) early = memory;
       most = Math.max(most, memory);
     }
-    for (const address of [doors.grpc, doors.http]) {
+    for (const address of database === undefined ? [doors.grpc, doors.http] : []) {
       if (!(await isServing(address, asAdmin.authorization))) violation("the next call is not served", input, address);
     }
     options.onLine?.(
       `${input} inputs, ${Math.round(performance.now() - startedAt)} ms, ${memory ?? "?"} MB, ${cuts} cut, ${violations.size} violations`,
     );
+  }
+
+  /** The trouble is over. */
+  async function recover(): Promise<void> {
+    if (database === undefined) return;
+    await database.end();
+    const deadline = performance.now() + RECOVERY_MS;
+    for (const address of [doors.grpc, doors.http]) {
+      while (!(await isServing(address, asAdmin.authorization))) {
+        if (performance.now() < deadline) continue;
+        violation("is not well again", next, address);
+        break;
+      }
+    }
   }
 
   async function work(): Promise<void> {
@@ -176,7 +203,9 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
 
   try {
     await populate(NAMES);
+    database?.begin(new Random(seed));
     await Promise.all(Array.from({ length: WORKERS }, work));
+    await recover();
     await look(next);
     const end = (await memoryOf(options.pid)) ?? 0;
     if (cuts > next * CUT_SHARE) violation("calls are cut off", next, `${cuts} of ${next}`);

@@ -10,6 +10,10 @@ type Way = "carrying" | "cut" | "swallowing";
  */
 export class FaultProxy implements AsyncDisposable {
   readonly port: number;
+  /** For how many milliseconds a new connection carries nothing, as one to a server that is slow to begin a session. */
+  delayMs = 0;
+  /** How many connections were made through it. */
+  accepted = 0;
   readonly #server: Server;
   readonly #routes: () => readonly number[];
   readonly #connections = new Set<Connection>();
@@ -91,7 +95,12 @@ export class FaultProxy implements AsyncDisposable {
     }
     const connection = new Connection(inner, this.#nextRoutes(), () => this.#connections.delete(connection));
     this.#connections.add(connection);
-    if (this.#way === "carrying") connection.resume();
+    this.accepted += 1;
+    const carry = (): void => {
+      if (this.#way === "carrying") connection.resume();
+    };
+    if (this.delayMs === 0) carry();
+    else setTimeout(carry, this.delayMs).unref();
   }
 
   #nextRoutes(): number[] {

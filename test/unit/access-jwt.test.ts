@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { errors, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createAuthenticator } from "../../src/access/authenticator.ts";
 import { keysAt } from "../../src/access/jwks.ts";
@@ -151,9 +151,97 @@ describe("a JSON Web Token", () => {
     expect(message).toContain("not allowed");
   });
 
+  test.each<unknown>([
+    7,
+    0,
+    null,
+    true,
+    {},
+    ["a"],
+    { toString: "x" },
+  ])("is refused where its jti is not a string: %j", async (jti) => {
+    const { check, warned } = await setUp();
+    const { message } = await refused(check(await sign({ ...GOOD, jti: jti as never })));
+    expect(message).toContain("jti must be a string");
+    expect(warned).toEqual([]);
+  });
+
+  test.each<unknown>([
+    7,
+    -1,
+    1e308,
+    null,
+    true,
+    {},
+    [],
+    ["a"],
+    [[]],
+    "",
+    "\u0000",
+    "\ud800",
+    "\u2028",
+    { "": {} },
+  ])("is judged, and nothing breaks, whatever its claims are: %j", async (value) => {
+    const { check, warned } = await setUp();
+    for (const claim of ["sub", "role", "agent_ids", "claw_identifier", "iss", "aud", "exp", "iat", "nbf", "jti"]) {
+      for (const role of ["viewer", "agent"]) {
+        // Let in or refused with a reason; anything else fails the test.
+        const token = await sign({ ...GOOD, role, [claim]: value });
+        await check(token).catch((thrown: unknown) => expect(thrown).toMatchObject({ reason: "UNAUTHENTICATED" }));
+      }
+    }
+    expect(warned).toEqual([]);
+  });
+
+  test.each([
+    { kid: 7 },
+    { kid: null },
+    { kid: {} },
+    { alg: 7 },
+    { alg: null },
+    { alg: "constructor" },
+    { crit: "exp" },
+    { crit: ["exp"] },
+    { crit: [] },
+    { b64: false, crit: ["b64"] },
+    { jwk: 7 },
+    { typ: {} },
+    { p2c: 1e9 },
+  ])("with a strange header lets nobody in, and nothing breaks: %j", async (header) => {
+    const { check } = await setUp();
+    const [, payload, signature] = (await sign(GOOD)).split(".");
+    const head = Buffer.from(JSON.stringify({ alg: "ES256", kid: "one", ...header })).toString("base64url");
+    await refused(check(`${head}.${payload}.${signature}`));
+  });
+
+  test.each(
+    Object.values(errors).map((Raised) => Object.assign(new Raised("secret text", {}), { message: "secret text" })),
+  )("is refused with a reason when jose raises $name", async (raised) => {
+    const keys = () => Promise.reject(raised);
+    const { check } = await setUp({ keys });
+    const { message } = await refused(check(await sign(GOOD)));
+    expect(message).not.toContain("secret text");
+  });
+
+  test.each([
+    new TypeError("secret text"),
+    new Error("secret text"),
+    new DOMException("secret text", "TimeoutError"),
+    Object.assign(new Error("secret text"), { code: "ENOENT" }),
+    "secret text",
+    undefined,
+  ])("is refused, and may be shown again, when its keys fail with %s", async (raised) => {
+    const { check, warned } = await setUp({ keys: () => Promise.reject(raised) });
+    const { message, retryAfterMs } = await refused(check(await sign(GOOD)));
+    expect(message).not.toContain("secret text");
+    expect(retryAfterMs).toBeGreaterThan(0);
+    expect(warned).toHaveLength(1);
+  });
+
   test("ends what was opened by it when it expires", async () => {
     const { check } = await setUp();
-    const caller = await check(await sign({ ...GOOD, exp: seconds() + 1 }));
+    // With its fraction: of a whole second from now nothing may be left.
+    const caller = await check(await sign({ ...GOOD, exp: Date.now() / 1_000 + 1.5 }));
     const end = await new Promise<Refusal>((resolve) => caller.whileValid?.(resolve));
     expect(end.reason).toBe("UNAUTHENTICATED");
     expect(Date.now() * 1_000).toBeGreaterThanOrEqual(caller.principal.expiresAt ?? 0);
