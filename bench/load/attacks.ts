@@ -246,9 +246,7 @@ const batchOf = ({ prefix, agents }: AttackJob): Uint8Array =>
     toBinary(
       BatchGetAgentsRequestSchema,
       create(BatchGetAgentsRequestSchema, {
-        keys: Array.from({ length: Math.min(1_000, agents) }, (_, n) => ({
-          key: { case: "agentId" as const, value: `${prefix}${n + 1}` },
-        })),
+        agentIds: Array.from({ length: Math.min(1_000, agents) }, (_, n) => `${prefix}${n + 1}`),
       }),
     ),
   );
@@ -283,8 +281,11 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
     (sequence) => (sequence === 1 ? zippedBeats : beatsOf(sequence)),
     false,
   ),
-  "1 MiB as it is, calls, gRPC": calls({ connections: 6, perSecond: 200 }, toGrpc, { ":path": GET_AGENT, ...GRPC }, () =>
-    framed(LONG_NAME),
+  "1 MiB as it is, calls, gRPC": calls(
+    { connections: 6, perSecond: 200 },
+    toGrpc,
+    { ":path": GET_AGENT, ...GRPC },
+    () => framed(LONG_NAME),
   ),
   "headers of 15 KiB, idle heartbeat streams": idleWithHeaders(20_000, 4_000),
   "nested JSON": calls(
@@ -293,7 +294,12 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
     { ":path": `${SERVICE}ListAgents`, "content-type": "application/json" },
     () => NESTED_JSON,
   ),
-  "pages of 1,000 agents, gRPC": calls({ connections: 6, perSecond: 300 }, toGrpc, { ":path": `${SERVICE}ListAgents`, ...GRPC }, () => pages),
+  "pages of 1,000 agents, gRPC": calls(
+    { connections: 6, perSecond: 300 },
+    toGrpc,
+    { ":path": `${SERVICE}ListAgents`, ...GRPC },
+    () => pages,
+  ),
   "pages of 1,000 agents, not read": calls(
     { connections: 6, perSecond: 300, windowBytes: 0 },
     toGrpc,
@@ -306,13 +312,27 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
     { ":path": `${SERVICE}ListAgents`, ...GRPC },
     () => pages,
   ),
-  "batches of 1,000 agents": calls({ connections: 6, perSecond: 300 }, toGrpc, { ":path": `${SERVICE}BatchGetAgents`, ...GRPC }, (_, job) => {
-    batch ??= batchOf(job);
-    return batch;
-  }),
+  "batches of 1,000 agents": calls(
+    { connections: 6, perSecond: 300 },
+    toGrpc,
+    { ":path": `${SERVICE}BatchGetAgents`, ...GRPC },
+    (_, job) => {
+      batch ??= batchOf(job);
+      return batch;
+    },
+  ),
   "watches that are not read": unread(32_000, 4_000, `${SERVICE}WatchAgents`, () => everything),
-  "watches with filters of 1,000 values": unread(32_000, 4_000, `${SERVICE}WatchAgents`, (turn) => filterOf(turn, 1_000)),
-  "reflection, not read": messages({ connections: 6, perSecond: 3_300, windowBytes: 0 }, 600, REFLECTION, GRPC, () => framed(describeService), false),
+  "watches with filters of 1,000 values": unread(32_000, 4_000, `${SERVICE}WatchAgents`, (turn) =>
+    filterOf(turn, 1_000),
+  ),
+  "reflection, not read": messages(
+    { connections: 6, perSecond: 3_300, windowBytes: 0 },
+    600,
+    REFLECTION,
+    GRPC,
+    () => framed(describeService),
+    false,
+  ),
   "GET with a query of 15 KB": gets(1_000),
   "connections that say nothing": idleConnections(5_000),
 };
@@ -352,11 +372,12 @@ function idleWithHeaders(streams: number, perConnection: number): Attack {
 function gets(perSecond: number): Attack {
   const query = `?encoding=json&message=${encodeURIComponent(JSON.stringify({ agentId: "g".repeat(15_000) }))}`;
   return async (job, tally, until) =>
-    await calls({ connections: 6, perSecond }, toConnect, { ":method": "GET", ":path": GET_AGENT + query }, () => undefined)(
-      job,
-      tally,
-      until,
-    );
+    await calls(
+      { connections: 6, perSecond },
+      toConnect,
+      { ":method": "GET", ":path": GET_AGENT + query },
+      () => undefined,
+    )(job, tally, until);
 }
 
 function idleConnections(count: number): Attack {

@@ -2,7 +2,7 @@ import { MemoryPeak } from "../harness/memory-peak.ts";
 import { Worker } from "../harness/processes.ts";
 import { informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import { seedAgents } from "../harness/stage.ts";
-import { type AttackFigures, ATTACKS } from "../load/attacks.ts";
+import { ATTACKS, type AttackFigures } from "../load/attacks.ts";
 import type { NeighbourFigures } from "../load/neighbour.ts";
 
 const AGENTS = 2_000;

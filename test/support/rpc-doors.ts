@@ -16,6 +16,7 @@ import {
 import type { Door } from "../../src/rpc/doors/door.ts";
 import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
 import { DEFAULT_DOOR_LIMITS } from "../../src/rpc/doors/limits.ts";
+import { MessageQueue } from "../../src/rpc/doors/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../../src/rpc/doors/receive-budget.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
@@ -133,6 +134,7 @@ export interface RunningDoors extends AsyncDisposable {
   readonly logged: string[];
   readonly gate: ConnectionGate;
   readonly budget: ReceiveBudget;
+  readonly queue: MessageQueue;
   readonly tls: Tls | undefined;
   refuse: Refusal | undefined;
 }
@@ -171,8 +173,10 @@ export async function startDoors({
     messageMs: limits.requestMs ?? DEFAULT_DOOR_LIMITS.requestMs,
     ...receiveLimits,
   });
-  const grpcDoor = createGrpcDoor({ services, log, gate, tls, limits, budget });
-  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls, limits, budget });
+  const queue = new MessageQueue(budget);
+  const common = { services, log, gate, tls, limits, budget, queue };
+  const grpcDoor = createGrpcDoor(common);
+  const connectDoor = createConnectDoor({ ...common, metrics, ready: () => health.why });
   return {
     grpcAddress: await grpcDoor.start("127.0.0.1:0"),
     connectAddress: await connectDoor.start("127.0.0.1:0"),
@@ -184,6 +188,7 @@ export async function startDoors({
     logged,
     gate,
     budget,
+    queue,
     tls,
     get refuse() {
       return admission.refuse;

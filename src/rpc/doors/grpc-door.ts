@@ -1,13 +1,16 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { createServer, type Socket } from "node:net";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
+import { peerKey } from "../call-values.ts";
 import { fromLibrary, fromRefusal } from "../errors.ts";
 import { refuseAmbiguous } from "./authorization-header.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createGrpcBridge } from "./grpc-bridge.ts";
+import { takeOverMessages } from "./grpc-input.ts";
 import { createGrpcJsServer } from "./grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
 import type { HostCheck } from "./host-check.ts";
@@ -15,6 +18,7 @@ import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options, MAX_MESSAGE_BYTES, MAX_TIMER_MS } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { type MessageInput, MessageQueue } from "./message-queue.ts";
 import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
@@ -32,6 +36,8 @@ export interface GrpcDoorOptions {
   readonly limits?: Partial<DoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  readonly queue?: MessageQueue;
   /** In which calls begin; the door's own unless given. */
   readonly turns?: Turns;
   /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
@@ -46,9 +52,12 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   const { services, log, gate, tls } = options;
   const limits = { ...DEFAULT_DOOR_LIMITS, ...options.limits };
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
+  const queue = options.queue ?? new MessageQueue(budget);
   const bridge = createGrpcBridge(services, limits);
-  const paths = new Set(
-    services.flatMap(({ service }) => service.methods.map((m) => `/${service.typeName}/${m.name}`)),
+  const paths = new Map(
+    services.flatMap(({ service }) =>
+      service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
+    ),
   );
   const peers = new Peers();
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
@@ -56,24 +65,38 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   const sockets = new Set<Socket>();
 
   // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
-  let openingStream: ServerHttp2Stream | undefined;
+  let openingStream: { readonly stream: ServerHttp2Stream; readonly encoding: string | undefined } | undefined;
 
   /** Adds details to what grpc-js itself refuses, and resets streams whose clients do not read their end. */
   const explain: ServerInterceptor = (method, call) => {
-    const stream = openingStream;
+    const stream = openingStream?.stream;
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
       sendStatus(explainedStatus(status));
       if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
+    let refuse: ((error: ConnectError) => void) | undefined;
+    if (stream !== undefined) {
+      const input = (): MessageInput => inputOf(stream, paths.get(method.path));
+      takeOverMessages(call, openingStream?.encoding, input, (error) => refuse?.(error));
+    }
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
       onRefused: (listener) => {
+        refuse = listener;
         if (stream !== undefined) receive(stream, listener);
       },
     });
   };
+
+  function inputOf(stream: ServerHttp2Stream, method: DescMethod | undefined): MessageInput {
+    const streams = method?.methodKind === "bidi_streaming" || method?.methodKind === "client_streaming";
+    const input = queue.input(stream.session, peers.valuesFor(stream.session).get(peerKey).address, streams);
+    if (stream.closed) input.close();
+    else stream.once("close", () => input.close());
+    return input;
+  }
 
   /** Watches what a call holds of messages on their way. grpc-js has paused the stream already, and lets it flow. */
   function receive(stream: ServerHttp2Stream, refuse: (error: ConnectError) => void): void {
@@ -123,7 +146,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
       respondStatus(stream, errorStatus(refusal));
       return;
     }
-    openingStream = stream;
+    const encoding = headers["grpc-encoding"];
+    openingStream = { stream, encoding: encoding === undefined ? undefined : String(encoding) };
     try {
       grpc.serveStream(stream, headers, flags);
     } finally {
@@ -195,7 +219,7 @@ function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
   stream.resume();
 }
 
-function unknownMethod(paths: ReadonlySet<string>, path = ""): ConnectError | undefined {
+function unknownMethod(paths: ReadonlyMap<string, unknown>, path = ""): ConnectError | undefined {
   return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
 }
 
