@@ -18,6 +18,7 @@ import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
 import { DEFAULT_DOOR_LIMITS } from "../../src/rpc/doors/limits.ts";
 import { MessageQueue } from "../../src/rpc/doors/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../../src/rpc/doors/receive-budget.ts";
+import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/doors/send-budget.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
@@ -135,6 +136,7 @@ export interface RunningDoors extends AsyncDisposable {
   readonly gate: ConnectionGate;
   readonly budget: ReceiveBudget;
   readonly queue: MessageQueue;
+  readonly sendBudget: SendBudget;
   readonly tls: Tls | undefined;
   refuse: Refusal | undefined;
 }
@@ -143,6 +145,7 @@ interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | 
   readonly limits?: Parameters<typeof createConnectDoor>[0]["limits"];
   readonly connectionLimits?: Partial<ConnectionLimits>;
   readonly receiveLimits?: Partial<ReceiveLimits>;
+  readonly sendLimits?: Partial<SendLimits>;
   readonly tls?: Omit<TlsOptions, "log">;
 }
 
@@ -151,6 +154,7 @@ export async function startDoors({
   limits = {},
   connectionLimits = {},
   receiveLimits = {},
+  sendLimits = {},
   tls: tlsSettings,
   ...pipelineOptions
 }: DoorOptions = {}): Promise<RunningDoors> {
@@ -174,7 +178,8 @@ export async function startDoors({
     ...receiveLimits,
   });
   const queue = new MessageQueue(budget);
-  const common = { services, log, gate, tls, limits, budget, queue };
+  const sendBudget = new SendBudget({ ...DEFAULT_SEND_LIMITS, ...sendLimits });
+  const common = { services, log, gate, tls, limits, budget, queue, sendBudget };
   const grpcDoor = createGrpcDoor(common);
   const connectDoor = createConnectDoor({ ...common, metrics, ready: () => health.why });
   return {
@@ -189,6 +194,7 @@ export async function startDoors({
     gate,
     budget,
     queue,
+    sendBudget,
     tls,
     get refuse() {
       return admission.refuse;

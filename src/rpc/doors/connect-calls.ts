@@ -24,6 +24,8 @@ import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universa
 import { sendResponse } from "./node-response.ts";
 import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
+import { tooMuch } from "./receive-budget.ts";
+import { type SendBudget, tooMuchUnread } from "./send-budget.ts";
 
 /** The calls of the Connect door. */
 export interface ConnectCalls {
@@ -44,6 +46,7 @@ export function createConnectCalls(
   limits: DoorLimits,
   peers: Peers,
   queue: MessageQueue,
+  sendBudget: SendBudget,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
@@ -73,8 +76,8 @@ export function createConnectCalls(
     },
   };
 
-  function answer(res: NodeResponse, response: UniversalServerResponse): void {
-    void sendResponse(response, res, sendOptions);
+  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object): void {
+    void sendResponse(response, res, { ...sendOptions, sending: sendBudget.sending(connection) });
   }
 
   async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
@@ -107,7 +110,7 @@ export function createConnectCalls(
     if (response.status === 415 && response.body === undefined) {
       return answer(res, refuseCall(contentType, badContentType(handler), 415));
     }
-    return answer(res, response);
+    return answer(res, response, connection);
   }
 
   return {
@@ -137,6 +140,16 @@ export function createConnectCalls(
         );
         return true;
       }
+      const unread = handler.method.methodKind === "unary" && !sendBudget.hasRoom(connectionOf(req));
+      if (
+        unread ||
+        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasRoom(connectionOf(req)))
+      ) {
+        // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
+        req.resume();
+        answer(res, refuseCall(contentTypeOf(req), unread ? tooMuchUnread() : tooMuch()));
+        return true;
+      }
       call(handler, req, res).catch((thrown: unknown) => {
         if (thrown instanceof ConnectError) return answer(res, refuseCall(contentTypeOf(req), thrown));
         log.error({ err: thrown, method: path }, "call failed outside its handler");
@@ -150,6 +163,12 @@ export function createConnectCalls(
 /** Requests are decompressed before Connect sees them, by turns. Here nobody would count them. */
 function decompressesElsewhere(): Promise<never> {
   return Promise.reject(new Error("a compressed message came past the message queue"));
+}
+
+function isCompressed({ headers, method, url }: NodeRequest): boolean {
+  if (method === "GET") return url?.includes("compression=") === true;
+  const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
+  return encoding !== undefined && encoding !== "identity";
 }
 
 function contentTypeOf(req: NodeRequest): string | null {

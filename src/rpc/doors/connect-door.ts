@@ -29,6 +29,7 @@ import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
+import { SendBudget } from "./send-budget.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -65,6 +66,8 @@ export interface ConnectDoorOptions {
   readonly limits?: Partial<ConnectDoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
   /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
   readonly queue?: MessageQueue;
   /** In which calls begin; the door's own unless given. */
@@ -106,7 +109,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   };
   const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
   const queue = options.queue ?? new MessageQueue(budget);
-  const calls = createConnectCalls(options.services, log, limits, peers, queue);
+  const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const turns = options.turns ?? new Turns();
   const newStreams = new NewStreams(turns, sessions, options.gate);

@@ -22,6 +22,7 @@ import {
 import { errorStatus, type GrpcStatus, metadataOf, okStatus } from "./grpc-status.ts";
 import { UnaryCall } from "./grpc-unary.ts";
 import type { DoorLimits } from "./limits.ts";
+import type { Sending } from "./send-budget.ts";
 
 /**
  * Serves implementations of Connect services through grpc-js, driven by descriptors: there is no line for any RPC.
@@ -92,6 +93,7 @@ class StreamedCall {
   #over = false;
   #headersSent = false;
   #unwrittenBytes = 0;
+  #sending: Sending | undefined;
   #source: MessageSource<MessageInitShape<DescMessage>> | undefined;
   #flowing = false;
   /** Ends the call of a caller that reads nothing; set while as much as may be is unwritten. */
@@ -169,6 +171,7 @@ class StreamedCall {
       this.#over = true;
       context?.abort(lateOrCancelled(this.#call));
     }
+    this.#sending?.close();
     clearTimeout(this.#requestTimer);
     clearTimeout(this.#stalled);
     this.#reader?.fail(context?.signal.reason ?? lateOrCancelled(this.#call));
@@ -225,7 +228,7 @@ class StreamedCall {
     if (source === undefined || this.#over || this.#flowing) return;
     this.#flowing = true;
     try {
-      while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) {
+      while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES && this.#hasRoom()) {
         const message = source.take();
         if (this.#over) return;
         if (message === undefined) {
@@ -243,6 +246,14 @@ class StreamedCall {
     }
   }
 
+  /** Whether the connection's streams have not too much unread between them. Else this one goes on when they have less. */
+  #hasRoom(): boolean {
+    this.#sending ??= this.#transport.sending();
+    if (this.#sending.hasRoom) return true;
+    this.#sending.whenRoom(() => this.#resumeWriting());
+    return false;
+  }
+
   #giveUp(): void {
     this.#fail(
       fromLibrary(Code.ResourceExhausted, `nothing was read from the stream for ${this.#limits.writeStallMs} ms`),
@@ -257,8 +268,10 @@ class StreamedCall {
       if (headers !== null) this.#call.sendMetadata(headers);
     }
     this.#unwrittenBytes += bytes.byteLength;
+    this.#sending?.add(bytes.byteLength);
     this.#call.sendMessage(bytes, () => {
       this.#unwrittenBytes -= bytes.byteLength;
+      this.#sending?.sent(bytes.byteLength);
       if (this.#stalled !== undefined && this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting();
     });
   }

@@ -21,7 +21,8 @@ import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import { type MessageInput, MessageQueue } from "./message-queue.ts";
 import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
-import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, tooMuch } from "./receive-budget.ts";
+import { SendBudget, tooMuchUnread } from "./send-budget.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -36,6 +37,8 @@ export interface GrpcDoorOptions {
   readonly limits?: Partial<DoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
   /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
   readonly queue?: MessageQueue;
   /** In which calls begin; the door's own unless given. */
@@ -52,6 +55,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   const { services, log, gate, tls } = options;
   const limits = { ...DEFAULT_DOOR_LIMITS, ...options.limits };
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
+  const sendBudget = options.sendBudget ?? new SendBudget();
   const queue = options.queue ?? new MessageQueue(budget);
   const bridge = createGrpcBridge(services, limits);
   const paths = new Map(
@@ -83,6 +87,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
+      sending: () => sendBudget.sending(stream?.session),
       onRefused: (listener) => {
         refuse = listener;
         if (stream !== undefined) receive(stream, listener);
@@ -91,8 +96,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   };
 
   function inputOf(stream: ServerHttp2Stream, method: DescMethod | undefined): MessageInput {
-    const streams = method?.methodKind === "bidi_streaming" || method?.methodKind === "client_streaming";
-    const input = queue.input(stream.session, peers.valuesFor(stream.session).get(peerKey).address, streams);
+    const input = queue.input(stream.session, peers.valuesFor(stream.session).get(peerKey).address, streamsIn(method));
     if (stream.closed) input.close();
     else stream.once("close", () => input.close());
     return input;
@@ -140,7 +144,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     const stranger = options.hostCheck?.(headers);
     const refusal =
       stranger === undefined
-        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers))
+        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
         : fromRefusal(stranger);
     if (refusal !== undefined) {
       respondStatus(stream, errorStatus(refusal));
@@ -153,6 +157,15 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     } finally {
       openingStream = undefined;
     }
+  }
+
+  /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
+  function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
+    const method = paths.get(headers[":path"] ?? "");
+    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return tooMuchUnread();
+    const encoding = headers["grpc-encoding"];
+    if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
+    return streamsIn(method) ? undefined : tooMuch();
   }
 
   const secure = tls?.acceptor({
@@ -190,6 +203,10 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
       await closed;
     },
   };
+}
+
+function streamsIn(method: DescMethod | undefined): boolean {
+  return method?.methodKind === "bidi_streaming" || method?.methodKind === "client_streaming";
 }
 
 /**

@@ -61,6 +61,12 @@ export class ReceiveBudget {
     return bytes <= 0 || (held.bytes <= this.limits.connectionBytes && this.#total <= this.#mostFor(held.bytes));
   }
 
+  /** Whether a connection may hold one message more, of any size. */
+  hasRoom(connection: object | undefined): boolean {
+    const after = (connection === undefined ? 0 : (this.#connections.get(connection)?.bytes ?? 0)) + MAX_MESSAGE_BYTES;
+    return after <= this.limits.connectionBytes && this.#total + MAX_MESSAGE_BYTES <= this.#mostFor(after);
+  }
+
   /**
    * What all may hold together where one connection holds so much. A quarter is left to those that hold no more than one
    * message, so that a few that hold all they can do not keep the others from sending.
