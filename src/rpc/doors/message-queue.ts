@@ -1,6 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
+import { FairQueue } from "../fair-queue.ts";
 import { networkOf } from "../network.ts";
-import { FairQueue } from "./fair-queue.ts";
 import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } from "./inflate.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 import { type ReceiveBudget, tooMuch } from "./receive-budget.ts";
