@@ -38,6 +38,8 @@ export interface AttackFigures {
   /** Calls that ended with a status other than OK, and of those with RESOURCE_EXHAUSTED. */
   readonly refused: number;
   readonly exhausted: number;
+  /** Of those that are not RESOURCE_EXHAUSTED. */
+  readonly otherRefusal?: string;
   readonly ms: number;
 }
 
@@ -46,6 +48,7 @@ interface Tally {
   sentBytes: number;
   refused: number;
   exhausted: number;
+  otherRefusal?: string;
 }
 
 type Attack = (job: AttackJob, tally: Tally, until: number) => Promise<void>;
@@ -147,6 +150,8 @@ function count(stream: http2.ClientHttp2Stream, tally: Tally): void {
       const http = Number(headers[":status"] ?? 200);
       if ((status === undefined || status === "0") && http === 200) return;
       tally.refused += 1;
+      const why = `${status ?? http}: ${String(headers["grpc-message"] ?? "").slice(0, 60)}`;
+      if (status !== "8" && http !== 429) tally.otherRefusal ??= why;
       if (status === "8" || http === 429) tally.exhausted += 1;
     });
   }

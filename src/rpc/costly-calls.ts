@@ -1,5 +1,5 @@
 import { Refusal } from "../domain/errors.ts";
-import { FairQueue } from "./fair-queue.ts";
+import { FairQueue } from "../domain/fair-queue.ts";
 
 /**
  * Calls whose answers may have a thousand rows, by name. Reading one takes PostgreSQL and this process ten times as long as

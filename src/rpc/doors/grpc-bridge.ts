@@ -87,6 +87,7 @@ class StreamedCall {
   readonly #limits: Pick<DoorLimits, "requestMs" | "writeStallMs">;
   readonly #reader: MessageReader<MessageShape<DescMessage>> | undefined;
   #context: CallContext | undefined;
+  #metadata: Metadata | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
   /** A status was sent, or the caller is gone: nothing more can be said. */
@@ -128,6 +129,7 @@ class StreamedCall {
 
   #onHeaders(metadata: Metadata): void {
     this.#context = callContext(this.#spec, this.#path, this.#call, metadata, this.#transport);
+    this.#metadata = metadata;
     if (this.#reader === undefined) {
       this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#limits.requestMs);
       this.#call.startRead();
@@ -264,6 +266,7 @@ class StreamedCall {
     const bytes = encoded(this.#spec.method.output, message);
     if (!this.#headersSent) {
       this.#headersSent = true;
+      this.#forgetHeaders();
       const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
       if (headers !== null) this.#call.sendMetadata(headers);
     }
@@ -274,6 +277,17 @@ class StreamedCall {
       this.#sending?.sent(bytes.byteLength);
       if (this.#stalled !== undefined && this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting();
     });
+  }
+
+  /**
+   * Who answers has let the call in, and looks at its headers no more. They may be 16 KiB, of a few bytes on the network, and the
+   * stream may be open for days.
+   */
+  #forgetHeaders(): void {
+    for (const name of Object.keys(this.#metadata?.getMap() ?? {})) this.#metadata?.remove(name);
+    const headers = this.#context?.requestHeader;
+    for (const name of [...(headers?.keys() ?? [])]) headers?.delete(name);
+    this.#metadata = undefined;
   }
 
   #resumeWriting(): void {

@@ -1,5 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { FairQueue } from "../fair-queue.ts";
+import { FairQueue } from "../../domain/fair-queue.ts";
 import { networkOf } from "../network.ts";
 import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } from "./inflate.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";

@@ -33,7 +33,10 @@ export function heartbeatsFor(heartbeats: Heartbeats, context: HandlerContext): 
 export function watchesFor(watches: Watches, context: HandlerContext): Watches {
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
-  return { watch: (query, signal) => watches.watch({ ...query, filter: narrowFilter(scope, query.filter) }, signal) };
+  return {
+    watch: (query, signal, connection) =>
+      watches.watch({ ...query, filter: narrowFilter(scope, query.filter) }, signal, connection),
+  };
 }
 
 function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory {
