@@ -74,20 +74,17 @@ export class FairQueue<Item> {
       return {
         item,
         charge: (cost) => {
-          for (const one of charged) one.debt += cost;
+          for (const one of charged) one.debt = Math.max(0, one.debt + cost);
         },
       };
     }
   }
 
-  /** The first line that owes nothing; those before it pay a round's worth and go to the end. */
+  /** The first line that owes no more than a round's worth; those before it pay that much and go to the end. */
   #nextOf<Line extends { debt: number }>(lines: Map<unknown, Line>): [unknown, Line] {
     for (const [key, line] of lines) {
-      if (line.debt <= 0 || lines.size === 1) {
-        line.debt = Math.min(0, line.debt);
-        return [key, line];
-      }
-      line.debt -= this.#quantum;
+      line.debt = lines.size === 1 ? 0 : Math.max(0, line.debt - this.#quantum);
+      if (line.debt === 0) return [key, line];
       // Put last, it comes again in this very loop.
       lines.delete(key);
       lines.set(key, line);

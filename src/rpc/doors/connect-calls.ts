@@ -76,8 +76,8 @@ export function createConnectCalls(
     },
   };
 
-  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object): void {
-    void sendResponse(response, res, { ...sendOptions, sending: sendBudget.sending(connection) });
+  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object, streams = false): void {
+    void sendResponse(response, res, { ...sendOptions, streams, sending: sendBudget.sending(connection) });
   }
 
   async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
@@ -110,7 +110,7 @@ export function createConnectCalls(
     if (response.status === 415 && response.body === undefined) {
       return answer(res, refuseCall(contentType, badContentType(handler), 415));
     }
-    return answer(res, response, connection);
+    return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
   }
 
   return {

@@ -17,6 +17,8 @@ export interface SendOptions {
   readonly writeStallMs: number;
   /** Told of errors that the library made and that got their details here. */
   readonly onExplained: (error: ConnectError) => void;
+  /** Whether it is asked for more only when the connection has room: an answer of one message is there already. */
+  readonly streams: boolean;
   /** What the response has written and not sent. */
   readonly sending: Sending;
 }
@@ -35,7 +37,7 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
   try {
     if (body !== undefined) {
       for (;;) {
-        if (!sending.hasRoom && res.headersSent) await room(res, sending, options.writeStallMs);
+        if (!sending.hasRoom && options.streams) await room(res, sending, options.writeStallMs);
         const next = await body.next();
         if (next.done === true) break;
         if (isGone(res)) return;
