@@ -1,5 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
 import { FairQueue } from "../../domain/fair-queue.ts";
+import { toConnectError } from "../errors.ts";
 import { networkOf } from "../network.ts";
 import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } from "./inflate.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
@@ -15,8 +16,11 @@ const SMALL_BYTES = 16_384;
  * compressed. A thousand usual beats are 60 KB.
  */
 export const LARGE_BYTES = 131_072;
-/** The longest pause after a message, in milliseconds. A megabyte of many small values takes so long. */
-const LONGEST_PAUSE_MS = 50;
+/**
+ * The longest pause after a message for each of its bytes, in milliseconds: 24 ms after a megabyte. So at least 40 MiB a second
+ * pass, however busy the process is with other things: claws that compress a thousand beats must not fall behind.
+ */
+const LONGEST_PAUSE_MS_PER_BYTE = 24 / MAX_MESSAGE_BYTES;
 /** A pause that is shorter than a timer can be is one turn of the event loop. */
 const SHORTEST_PAUSE_MS = 1;
 
@@ -77,32 +81,33 @@ export class MessageQueue {
       if (item.input.closed) continue;
       charge(item.declared);
       const begun = performance.now();
-      this.#handOver(item, charge).then(
-        () => setImmediate(() => this.#pause(performance.now() - begun)),
-        (thrown: unknown) => {
-          throw thrown;
-        },
+      void this.#handOver(item, charge).then((bytes) =>
+        // Whoever waited for the message has read it by then.
+        setImmediate(() => this.#pause(Math.min(performance.now() - begun, bytes * LONGEST_PAUSE_MS_PER_BYTE))),
       );
       return;
     }
     this.#busy = false;
   }
 
-  #pause(tookMs: number): void {
-    const ms = Math.min(LONGEST_PAUSE_MS, tookMs);
+  #pause(ms: number): void {
     if (ms < SHORTEST_PAUSE_MS) setImmediate(() => this.#turn());
     else setTimeout(() => this.#turn(), ms);
   }
 
-  async #handOver({ bytes, encoding, declared, input, resolve, reject }: Waiting, charge: (cost: number) => void) {
+  /** How many bytes it was, also where that is no message. Never rejects. */
+  async #handOver(waiting: Waiting, charge: (cost: number) => void): Promise<number> {
+    const { bytes, encoding, declared, input, resolve, reject } = waiting;
     try {
-      const inflated =
-        encoding === undefined ? Buffer.from(bytes) : await this.#inflate(bytes, encoding, declared, input);
-      charge(inflated.length - declared);
+      const whole = encoding === undefined ? asBuffer(bytes) : await this.#inflate(bytes, encoding, declared, input);
+      input.hold(whole.length);
+      charge(whole.length - declared);
       this.#handedOver += 1;
-      resolve(inflated);
+      resolve(whole);
+      return whole.length;
     } catch (thrown) {
-      reject(thrown instanceof TooLong ? tooLarge() : (thrown as ConnectError));
+      reject(thrown instanceof TooLong ? tooLarge() : toConnectError(thrown));
+      return declared;
     }
   }
 
@@ -115,9 +120,7 @@ export class MessageQueue {
     }
     // It said less than it is. Two members of gzip, one after the other, do that.
     input.hold(MAX_MESSAGE_BYTES);
-    const inflated = await inflate(bytes, encoding, MAX_MESSAGE_BYTES);
-    input.hold(inflated.length);
-    return inflated;
+    return await inflate(bytes, encoding, MAX_MESSAGE_BYTES);
   }
 }
 
