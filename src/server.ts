@@ -23,7 +23,9 @@ import type { Door } from "./rpc/doors/door.ts";
 import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
 import { createHostCheck } from "./rpc/doors/host-check.ts";
 import { DEFAULT_DOOR_LIMITS } from "./rpc/doors/limits.ts";
+import { MessageQueue } from "./rpc/doors/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budget.ts";
+import { SendBudget } from "./rpc/doors/send-budget.ts";
 import { createServices } from "./rpc/doors/services.ts";
 import { createTls, type Tls } from "./rpc/doors/tls.ts";
 import { Turns } from "./rpc/doors/turns.ts";
@@ -232,6 +234,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_DOOR_LIMITS.requestMs });
+  const queue = new MessageQueue(budget);
+  const sendBudget = new SendBudget();
   const turns = new Turns();
   const choice = options.access ?? { kind: "open" };
   const hostCheck = choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined;
@@ -262,7 +266,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     health,
     pipeline,
     tls,
-    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, turns, hostCheck }),
+    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, sendBudget, queue, turns, hostCheck }),
     connectDoor: createConnectDoor({
       services,
       log,
@@ -273,6 +277,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       gate,
       tls,
       budget,
+      sendBudget,
+      queue,
       turns,
       hostCheck,
     }),

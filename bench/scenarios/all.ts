@@ -1,4 +1,5 @@
 import type { Scenario } from "../harness/scenario.ts";
+import { attacks } from "./attacks.ts";
 import { calls } from "./calls.ts";
 import { fanOut } from "./fan-out.ts";
 import { fleets, growth } from "./fleets.ts";
@@ -31,4 +32,5 @@ export const SCENARIOS: readonly Scenario[] = [
   manyWatchers,
   stalled,
   rules,
+  attacks,
 ];

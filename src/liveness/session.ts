@@ -13,8 +13,12 @@ import type { Registry } from "./registry.ts";
 
 /** Messages that one stream may have unacknowledged before it is read no further. */
 const MOST_UNACKNOWLEDGED = 64;
-/** Results that may wait for a client that does not read them, before its stream is read no further. */
-const MOST_UNREAD_RESULTS = 10_000;
+/**
+ * Results that may wait for a client that does not read them, before its stream is read no further: those of one message, and
+ * of such names as a message may hold that is wrong.
+ */
+const MOST_UNREAD_RESULTS = 1_000;
+const MOST_UNREAD_CHARACTERS = 262_144;
 
 export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
@@ -75,6 +79,7 @@ export class Session implements AgentHolder {
   #acknowledged = 0n;
   #told = 0n;
   #results: BeatResult[] = [];
+  #unreadCharacters = 0;
   /** Unasked results: the newest of each agent, so that a client that reads nothing costs no more than its agents. */
   readonly #unasked = new Map<string, BeatResult>();
   /** When the first beats were acknowledged; undefined: not yet. */
@@ -389,6 +394,7 @@ export class Session implements AgentHolder {
 
   #refuse(message: Message, beatIndex: number, agentId: string, refusal: Refusal): void {
     this.#results.push(this.#refusal(agentId, refusal, undefined, message.sequence, beatIndex));
+    this.#unreadCharacters += agentId.length;
     message.unsettled -= 1;
   }
 
@@ -426,7 +432,11 @@ export class Session implements AgentHolder {
   }
 
   #full(): boolean {
-    return this.#messages.length >= MOST_UNACKNOWLEDGED || this.#results.length >= MOST_UNREAD_RESULTS;
+    return (
+      this.#messages.length >= MOST_UNACKNOWLEDGED ||
+      this.#results.length >= MOST_UNREAD_RESULTS ||
+      this.#unreadCharacters >= MOST_UNREAD_CHARACTERS
+    );
   }
 
   #output(): SessionOutput | undefined {
@@ -445,6 +455,7 @@ export class Session implements AgentHolder {
     };
     this.#told = this.#acknowledged;
     this.#results = [];
+    this.#unreadCharacters = 0;
     this.#unasked.clear();
     this.#reconnectWithinMs = undefined;
     // What was full of results is so no longer.

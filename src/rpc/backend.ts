@@ -90,6 +90,6 @@ export interface Heartbeats {
 }
 
 export interface Watches {
-  /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. */
-  watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
+  /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. Connections take turns. */
+  watch(query: WatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<WatchMessage>;
 }

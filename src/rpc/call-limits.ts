@@ -15,6 +15,13 @@ export interface CallLimits {
  */
 export const DEFAULT_CALL_LIMITS: CallLimits = { requestsPerSecond: 20_000, streamsPerCaller: 100_000 };
 
+/**
+ * What filters of open watches hold, of one caller and of all together. A value is remembered in the filter, in the watch's own
+ * index and in that of all watches: half a kilobyte. 250 000 are ten thousand watches of twenty-five agents each.
+ */
+export const FILTER_VALUES_PER_CALLER = 250_000;
+export const FILTER_VALUES = 1_000_000;
+
 /** Limits what one caller can begin and hold. Callers are told apart by a key: a principal's name, or an address. */
 export interface CallLimiter {
   /** Why the caller may not begin a call now; undefined if it may, which is counted. */
@@ -25,6 +32,12 @@ export interface CallLimiter {
    * @throws Refusal when the caller has too many open
    */
   holdStream(key: string): () => void;
+  /**
+   * Counts the values of a stream's filter until the function that comes back is called, once.
+   *
+   * @throws Refusal when the caller, or all together, hold too many
+   */
+  holdValues(key: string, count: number): () => void;
 }
 
 /** How long a caller with too many streams should wait: they end when it ends them, so nobody can say. */
@@ -33,6 +46,8 @@ const STREAM_RETRY_MS = 5_000;
 export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallLimits): CallLimiter {
   const buckets = new TokenBuckets({ perSecond: requestsPerSecond, burst: 2 * requestsPerSecond });
   const streams = new Map<string, number>();
+  const values = new Map<string, number>();
+  let allValues = 0;
   return {
     begin: (key) => {
       const retryAfterMs = buckets.take(key);
@@ -62,6 +77,27 @@ export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallL
         const left = (streams.get(key) ?? 1) - 1;
         if (left > 0) streams.set(key, left);
         else streams.delete(key);
+      };
+    },
+    holdValues: (key, count) => {
+      const held = (values.get(key) ?? 0) + count;
+      if (held > FILTER_VALUES_PER_CALLER || allValues + count > FILTER_VALUES) {
+        throw new Refusal(
+          "LIMIT_EXCEEDED",
+          `the filters of a caller's open watches may hold ${FILTER_VALUES_PER_CALLER} values: watch by claw, or end some`,
+          {
+            metadata: { limit: "filterValuesPerCaller", filterValuesPerCaller: String(FILTER_VALUES_PER_CALLER) },
+            retryAfterMs: STREAM_RETRY_MS,
+          },
+        );
+      }
+      values.set(key, held);
+      allValues += count;
+      return () => {
+        allValues -= count;
+        const left = (values.get(key) ?? count) - count;
+        if (left > 0) values.set(key, left);
+        else values.delete(key);
       };
     },
   };

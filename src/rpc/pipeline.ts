@@ -15,6 +15,7 @@ import { endReason, runBounded } from "./bounded-call.ts";
 import { type CallLimits, createCallLimiter } from "./call-limits.ts";
 import { createCallRecorder, type MethodRecorder } from "./call-record.ts";
 import { peerKey } from "./call-values.ts";
+import { COSTLY_METHODS, CostlyCalls } from "./costly-calls.ts";
 import { CANCELLED, fromRefusal, toConnectError } from "./errors.ts";
 import { networkOf } from "./network.ts";
 import { checkedInput, GuardedStream } from "./streams/guarded-stream.ts";
@@ -86,6 +87,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   const limitKey = options.limitKey ?? ((context) => networkOf(context.values.get(peerKey).address));
   const recorder = createCallRecorder(options.log, options.metrics, options.slowMs ?? 1_000);
   const openStreams = new Set<OpenStream>();
+  const costly = new CostlyCalls();
 
   function wrap<S extends DescService>(desc: S, impl: Partial<ServiceImpl<S>>, wrapOptions?: WrapOptions) {
     const admission = wrapOptions?.admission === false ? undefined : options.admission;
@@ -130,6 +132,26 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     };
     const hold = (caller: Caller, context: HandlerContext): (() => void) | undefined =>
       limiter?.holdStream(kind + callerKey(caller, context));
+    /** What a watch asks for is held as long as it is open. */
+    const holdWith =
+      (request: object): typeof hold =>
+      (caller, context) => {
+        check?.(request);
+        const releaseStream = hold(caller, context);
+        const count = valuesIn(request);
+        if (limiter === undefined || releaseStream === undefined || count === 0) return releaseStream;
+        try {
+          const releaseValues = limiter.holdValues(kind + callerKey(caller, context), count);
+          return () => {
+            releaseStream();
+            releaseValues();
+          };
+        } catch (thrown) {
+          releaseStream();
+          throw thrown;
+        }
+      };
+    const isCostly = COSTLY_METHODS.has(method.name);
     switch (spec.kind) {
       case "unary": {
         const handled: UnaryImpl = (request, context) => {
@@ -147,9 +169,13 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           impl: (request, context) =>
             runBounded(context, recorded.start(), deadlineMs(context), (bounded) => {
               const caller = enter(bounded);
-              return caller instanceof Promise
-                ? caller.then(() => handled(request, bounded))
-                : handled(request, bounded);
+              const handle = (known: Caller): ReturnType<UnaryImpl> =>
+                isCostly
+                  ? costly.run(callerKey(known, bounded), context.values.get(peerKey), bounded.signal, () =>
+                      handled(request, bounded),
+                    )
+                  : handled(request, bounded);
+              return caller instanceof Promise ? caller.then(handle) : handle(caller);
             }),
         };
       }
@@ -168,10 +194,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runStream(method, recorded, context, enter, hold, (bounded) => {
-              check?.(request);
-              return spec.impl(request, bounded);
-            }),
+            runStream(method, recorded, context, enter, holdWith(request), (bounded) => spec.impl(request, bounded)),
         };
       case "bidi_streaming":
         return {
@@ -259,6 +282,16 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       return recorder.inProgress;
     },
   };
+}
+
+/** Items of lists in a request and in the messages in it: of a watch, the values of its filter. */
+function valuesIn(message: object): number {
+  let count = 0;
+  for (const value of Object.values(message)) {
+    if (Array.isArray(value)) count += value.length;
+    else if (typeof value === "object" && value !== null) count += valuesIn(value);
+  }
+  return count;
 }
 
 /** Goes on at once where the value is there, which spares most calls a turn of the event loop. */

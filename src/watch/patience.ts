@@ -64,7 +64,7 @@ export async function* reading<Result>(
     let outcome: { readonly result: Result } | { readonly error: unknown } | undefined;
     // Whoever is gone by the time of its turn asks nothing.
     const attempt = turnstile
-      .pass(async () => (watcher.goesOn() ? { result: await read() } : undefined))
+      .pass(watcher.connection, async () => (watcher.goesOn() ? { result: await read() } : undefined))
       .then(
         (found) => {
           outcome = found;

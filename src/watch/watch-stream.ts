@@ -13,9 +13,10 @@ export async function* watchStream(
   query: WatchQuery,
   signal: AbortSignal,
   surroundings: WatchSurroundings,
+  connection?: object,
 ): AsyncGenerator<WatchMessage, void> {
   const { hub, queueLimit, maxAgeMs } = surroundings;
-  const watcher = new Watcher(query, signal, queueLimit, maxAgeMs);
+  const watcher = new Watcher(query, signal, queueLimit, maxAgeMs, connection);
   try {
     hub.join(watcher);
     const { afterRevision } = query;

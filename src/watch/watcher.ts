@@ -21,6 +21,8 @@ export const FIRST_MESSAGE_MS = 100;
 /** One watch: the queue between the hub, which never waits, and the stream, which waits for its reader. */
 export class Watcher {
   readonly query: WatchQuery;
+  /** Stands for the connection that it came by: connections take turns. */
+  readonly connection: object;
   readonly #passes: AgentPredicate;
   readonly #signal: AbortSignal;
   readonly #queueLimit: number;
@@ -49,8 +51,10 @@ export class Watcher {
     signal: AbortSignal,
     queueLimit = QUEUE_LIMIT,
     maxAgeMs: number = Number.POSITIVE_INFINITY,
+    connection: object = signal,
   ) {
     this.query = query;
+    this.connection = connection;
     this.#passes = predicateOf(query.filter);
     this.#signal = signal;
     this.#queueLimit = queueLimit;

@@ -35,12 +35,13 @@ export interface Watching extends AsyncDisposable {
   readonly feed: ChangeFeed;
   readonly watches: {
     /**
-     * Ends when `signal` is aborted; holds nothing before it is iterated.
+     * Ends when `signal` is aborted; holds nothing before it is iterated. `connection`: any object that stands for it; those
+     * of one wait for each other, and others do not wait for them. Default: it has one of its own.
      *
      * @throws Refusal REVISION_COMPACTED, REVISION_IN_FUTURE, WATCHER_TOO_SLOW, DRAINING (also by age), DATABASE_UNAVAILABLE (only
      * before anything was said)
      */
-    watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
+    watch(query: WatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<WatchMessage>;
     /** How many are open. */
     readonly size: number;
   };
@@ -80,7 +81,7 @@ export function createWatching(options: WatchingOptions): Watching {
   return {
     feed,
     watches: {
-      watch: (query, signal) => watchStream(query, signal, surroundings),
+      watch: (query, signal, connection) => watchStream(query, signal, surroundings, connection),
       get size() {
         return hub.size;
       },

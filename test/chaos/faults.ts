@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Claw } from "./claw.ts";
 import { type FloodKind, flood } from "./flood.ts";
+import { gzipFlood } from "./gzip-flood.ts";
 import { POOL_FAULTS } from "./pool-faults.ts";
 import type { Random } from "./random.ts";
 import type { ReplicaPlace, World } from "./world.ts";
@@ -106,6 +107,19 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
         during(world, { kind: "flood", what: `${kind} at ${hit?.process.name}` }, async () => {
           const port = hit?.process.port;
           if (port !== undefined) await flood(kind, port, world.floodAgents, forMs);
+        }),
+    };
+  },
+  /** Somebody sends messages that are a thousand times as large as they look. */
+  "gzip-flood": ({ world, random, leaseMs }) => {
+    const [hit] = random.sample(world.replicas, 1);
+    const forMs = random.between(0.5, 1) * leaseMs;
+    return {
+      ...inHand({}),
+      run: () =>
+        during(world, { kind: "gzip-flood", what: `at ${hit?.process.name}` }, async () => {
+          const port = hit?.process.port;
+          if (port !== undefined) await gzipFlood(port, forMs);
         }),
     };
   },

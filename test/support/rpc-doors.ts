@@ -16,7 +16,9 @@ import {
 import type { Door } from "../../src/rpc/doors/door.ts";
 import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
 import { DEFAULT_DOOR_LIMITS } from "../../src/rpc/doors/limits.ts";
+import { MessageQueue } from "../../src/rpc/doors/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../../src/rpc/doors/receive-budget.ts";
+import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/doors/send-budget.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
@@ -133,6 +135,8 @@ export interface RunningDoors extends AsyncDisposable {
   readonly logged: string[];
   readonly gate: ConnectionGate;
   readonly budget: ReceiveBudget;
+  readonly queue: MessageQueue;
+  readonly sendBudget: SendBudget;
   readonly tls: Tls | undefined;
   refuse: Refusal | undefined;
 }
@@ -141,6 +145,7 @@ interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | 
   readonly limits?: Parameters<typeof createConnectDoor>[0]["limits"];
   readonly connectionLimits?: Partial<ConnectionLimits>;
   readonly receiveLimits?: Partial<ReceiveLimits>;
+  readonly sendLimits?: Partial<SendLimits>;
   readonly tls?: Omit<TlsOptions, "log">;
 }
 
@@ -149,6 +154,7 @@ export async function startDoors({
   limits = {},
   connectionLimits = {},
   receiveLimits = {},
+  sendLimits = {},
   tls: tlsSettings,
   ...pipelineOptions
 }: DoorOptions = {}): Promise<RunningDoors> {
@@ -171,8 +177,11 @@ export async function startDoors({
     messageMs: limits.requestMs ?? DEFAULT_DOOR_LIMITS.requestMs,
     ...receiveLimits,
   });
-  const grpcDoor = createGrpcDoor({ services, log, gate, tls, limits, budget });
-  const connectDoor = createConnectDoor({ services, log, metrics, ready: () => health.why, gate, tls, limits, budget });
+  const queue = new MessageQueue(budget);
+  const sendBudget = new SendBudget({ ...DEFAULT_SEND_LIMITS, ...sendLimits });
+  const common = { services, log, gate, tls, limits, budget, queue, sendBudget };
+  const grpcDoor = createGrpcDoor(common);
+  const connectDoor = createConnectDoor({ ...common, metrics, ready: () => health.why });
   return {
     grpcAddress: await grpcDoor.start("127.0.0.1:0"),
     connectAddress: await connectDoor.start("127.0.0.1:0"),
@@ -184,6 +193,8 @@ export async function startDoors({
     logged,
     gate,
     budget,
+    queue,
+    sendBudget,
     tls,
     get refuse() {
       return admission.refuse;

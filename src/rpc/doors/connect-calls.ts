@@ -1,4 +1,4 @@
-import { Code, type ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connectrpc/connect";
+import { Code, ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connectrpc/connect";
 import {
   createUniversalServiceHandlers,
   type ProtocolHandlerFactory,
@@ -11,18 +11,21 @@ import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/pro
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Refusal } from "../../domain/errors.ts";
-import { fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
+import { peerKey } from "../call-values.ts";
+import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
+import { isBinary, withReadMessages } from "./connect-input.ts";
 import { withExplainedInput } from "./explained-input.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
 import { explain } from "./library-errors.ts";
 import { type DoorLimits, MAX_MESSAGE_BYTES } from "./limits.ts";
+import type { MessageInput, MessageQueue } from "./message-queue.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
 import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
-import type { ReceiveBudget } from "./receive-budget.ts";
-import { wholeMessages } from "./whole-messages.ts";
+import { tooMuch } from "./receive-budget.ts";
+import { type SendBudget, tooMuchUnread } from "./send-budget.ts";
 
 /** The calls of the Connect door. */
 export interface ConnectCalls {
@@ -37,23 +40,18 @@ const COMPRESS_MIN_BYTES = 16_384;
 
 const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
 
-const BINARY_CONTENT_TYPE = /^application\/(grpc(-web)?(\+proto)?|connect\+proto|proto)\s*(;|$)/i;
-
-function isBinary(contentType: string | null): boolean {
-  return BINARY_CONTENT_TYPE.test(contentType ?? "");
-}
-
 export function createConnectCalls(
   services: readonly ServiceImplSpec[],
   log: Logger,
   limits: DoorLimits,
   peers: Peers,
-  budget: ReceiveBudget,
+  queue: MessageQueue,
+  sendBudget: SendBudget,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
     // Only gzip: brotli at Node's default quality takes a second of CPU for a response that gzip does in 20 ms.
-    acceptCompression: [compressionGzip],
+    acceptCompression: [{ ...compressionGzip, decompress: decompressesElsewhere }],
     compressMinBytes: COMPRESS_MIN_BYTES,
   };
   const protocols = [grpcProtocol, grpcWebProtocol, connectProtocol].map((protocol): ProtocolHandlerFactory => {
@@ -78,8 +76,8 @@ export function createConnectCalls(
     },
   };
 
-  function answer(res: NodeResponse, response: UniversalServerResponse): void {
-    void sendResponse(response, res, sendOptions);
+  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object, streams = false): void {
+    void sendResponse(response, res, { ...sendOptions, streams, sending: sendBudget.sending(connection) });
   }
 
   async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
@@ -91,21 +89,19 @@ export function createConnectCalls(
       return answer(res, refuseCall(contentType, fromRefusal(http2Required(handler))));
     }
     const streamsIn = kind === "client_streaming" || kind === "bidi_streaming";
-    const request = universalRequest(
-      req,
-      res,
-      streamsIn ? undefined : limits.requestMs,
-      peers.valuesFor(connectionOf(req)),
-      budget,
-    );
-    // JSON is counted where it is read. By GET a message is no longer than headers may be.
-    if (isBinary(contentType)) {
-      request.body = wholeMessages(request.body, handler.method.input, {
-        enveloped: !/^application\/proto/i.test(contentType ?? ""),
-        compressed: request.header.get("content-encoding") === "gzip",
-      });
-    }
-    const response = await handler(request);
+    const connection = connectionOf(req);
+    const peer = peers.valuesFor(connection);
+    const request = universalRequest(req, res, streamsIn ? undefined : limits.requestMs, peer, queue.budget);
+    const makeInput = (): MessageInput => {
+      const input = queue.input(connection, peer.get(peerKey).address, streamsIn);
+      const close = (): void => input.close(CANCELLED);
+      if (request.signal.aborted) close();
+      else request.signal.addEventListener("abort", close);
+      // A client may leave its side open after the answer.
+      (res.stream ?? res).once("finish", close);
+      return input;
+    };
+    const response = await handler(await withReadMessages(request, handler.method.input, makeInput));
     // These two the library answers with nothing but a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
@@ -114,7 +110,7 @@ export function createConnectCalls(
     if (response.status === 415 && response.body === undefined) {
       return answer(res, refuseCall(contentType, badContentType(handler), 415));
     }
-    return answer(res, response);
+    return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
   }
 
   return {
@@ -144,13 +140,35 @@ export function createConnectCalls(
         );
         return true;
       }
+      const unread = handler.method.methodKind === "unary" && !sendBudget.hasRoom(connectionOf(req));
+      if (
+        unread ||
+        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasRoom(connectionOf(req)))
+      ) {
+        // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
+        req.resume();
+        answer(res, refuseCall(contentTypeOf(req), unread ? tooMuchUnread() : tooMuch()));
+        return true;
+      }
       call(handler, req, res).catch((thrown: unknown) => {
+        if (thrown instanceof ConnectError) return answer(res, refuseCall(contentTypeOf(req), thrown));
         log.error({ err: thrown, method: path }, "call failed outside its handler");
         answer(res, refuseCall(contentTypeOf(req), toConnectError(thrown)));
       });
       return true;
     },
   };
+}
+
+/** Requests are decompressed before Connect sees them, by turns. Here nobody would count them. */
+function decompressesElsewhere(): Promise<never> {
+  return Promise.reject(new Error("a compressed message came past the message queue"));
+}
+
+function isCompressed({ headers, method, url }: NodeRequest): boolean {
+  if (method === "GET") return url?.includes("compression=") === true;
+  const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
+  return encoding !== undefined && encoding !== "identity";
 }
 
 function contentTypeOf(req: NodeRequest): string | null {

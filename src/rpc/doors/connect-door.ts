@@ -22,12 +22,14 @@ import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { MessageQueue } from "./message-queue.ts";
 import { NewStreams } from "./new-streams.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
 import { Peers } from "./peers.ts";
 import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
+import { SendBudget } from "./send-budget.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -64,6 +66,10 @@ export interface ConnectDoorOptions {
   readonly limits?: Partial<ConnectDoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
+  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  readonly queue?: MessageQueue;
   /** In which calls begin; the door's own unless given. */
   readonly turns?: Turns;
   /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
@@ -102,7 +108,8 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
   };
   const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
-  const calls = createConnectCalls(options.services, log, limits, peers, budget);
+  const queue = options.queue ?? new MessageQueue(budget);
+  const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const turns = options.turns ?? new Turns();
   const newStreams = new NewStreams(turns, sessions, options.gate);

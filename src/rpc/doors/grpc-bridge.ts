@@ -22,6 +22,7 @@ import {
 import { errorStatus, type GrpcStatus, metadataOf, okStatus } from "./grpc-status.ts";
 import { UnaryCall } from "./grpc-unary.ts";
 import type { DoorLimits } from "./limits.ts";
+import type { Sending } from "./send-budget.ts";
 
 /**
  * Serves implementations of Connect services through grpc-js, driven by descriptors: there is no line for any RPC.
@@ -86,12 +87,14 @@ class StreamedCall {
   readonly #limits: Pick<DoorLimits, "requestMs" | "writeStallMs">;
   readonly #reader: MessageReader<MessageShape<DescMessage>> | undefined;
   #context: CallContext | undefined;
+  #metadata: Metadata | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
   /** A status was sent, or the caller is gone: nothing more can be said. */
   #over = false;
   #headersSent = false;
   #unwrittenBytes = 0;
+  #sending: Sending | undefined;
   #source: MessageSource<MessageInitShape<DescMessage>> | undefined;
   #flowing = false;
   /** Ends the call of a caller that reads nothing; set while as much as may be is unwritten. */
@@ -126,6 +129,7 @@ class StreamedCall {
 
   #onHeaders(metadata: Metadata): void {
     this.#context = callContext(this.#spec, this.#path, this.#call, metadata, this.#transport);
+    this.#metadata = metadata;
     if (this.#reader === undefined) {
       this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#limits.requestMs);
       this.#call.startRead();
@@ -169,6 +173,7 @@ class StreamedCall {
       this.#over = true;
       context?.abort(lateOrCancelled(this.#call));
     }
+    this.#sending?.close();
     clearTimeout(this.#requestTimer);
     clearTimeout(this.#stalled);
     this.#reader?.fail(context?.signal.reason ?? lateOrCancelled(this.#call));
@@ -225,7 +230,7 @@ class StreamedCall {
     if (source === undefined || this.#over || this.#flowing) return;
     this.#flowing = true;
     try {
-      while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES) {
+      while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES && this.#hasRoom()) {
         const message = source.take();
         if (this.#over) return;
         if (message === undefined) {
@@ -243,6 +248,14 @@ class StreamedCall {
     }
   }
 
+  /** Whether the connection's streams have not too much unread between them. Else this one goes on when they have less. */
+  #hasRoom(): boolean {
+    this.#sending ??= this.#transport.sending();
+    if (this.#sending.hasRoom) return true;
+    this.#sending.whenRoom(() => this.#resumeWriting());
+    return false;
+  }
+
   #giveUp(): void {
     this.#fail(
       fromLibrary(Code.ResourceExhausted, `nothing was read from the stream for ${this.#limits.writeStallMs} ms`),
@@ -253,14 +266,28 @@ class StreamedCall {
     const bytes = encoded(this.#spec.method.output, message);
     if (!this.#headersSent) {
       this.#headersSent = true;
+      this.#forgetHeaders();
       const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
       if (headers !== null) this.#call.sendMetadata(headers);
     }
     this.#unwrittenBytes += bytes.byteLength;
+    this.#sending?.add(bytes.byteLength);
     this.#call.sendMessage(bytes, () => {
       this.#unwrittenBytes -= bytes.byteLength;
+      this.#sending?.sent(bytes.byteLength);
       if (this.#stalled !== undefined && this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting();
     });
+  }
+
+  /**
+   * Who answers has let the call in, and looks at its headers no more. They may be 16 KiB, of a few bytes on the network, and the
+   * stream may be open for days.
+   */
+  #forgetHeaders(): void {
+    for (const name of Object.keys(this.#metadata?.getMap() ?? {})) this.#metadata?.remove(name);
+    const headers = this.#context?.requestHeader;
+    for (const name of [...(headers?.keys() ?? [])]) headers?.delete(name);
+    this.#metadata = undefined;
   }
 
   #resumeWriting(): void {

@@ -12,6 +12,7 @@ import { readUsualHeartbeat } from "../codec/heartbeat-request.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary } from "../errors.ts";
 import { hasTooManyValues, tooManyValues } from "../value-limit.ts";
 import { headersOf } from "./grpc-status.ts";
+import type { Sending } from "./send-budget.ts";
 
 // What calls of every kind have in common on the gRPC door.
 
@@ -21,6 +22,8 @@ export interface CallTransport {
   isReset(): boolean;
   /** What is known of the caller before it says anything: where it calls from. */
   contextValues(): ContextValues;
+  /** What the call has written and not sent; to be closed when it is over. */
+  sending(): Sending;
   /** Hears of a message that is too much, or too slow, to be waited for. */
   onRefused(listener: (error: ConnectError) => void): void;
 }

@@ -1,13 +1,16 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { createServer, type Socket } from "node:net";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
+import { peerKey } from "../call-values.ts";
 import { fromLibrary, fromRefusal } from "../errors.ts";
 import { refuseAmbiguous } from "./authorization-header.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Door } from "./door.ts";
 import { createGrpcBridge } from "./grpc-bridge.ts";
+import { takeOverMessages } from "./grpc-input.ts";
 import { createGrpcJsServer } from "./grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "./grpc-status.ts";
 import type { HostCheck } from "./host-check.ts";
@@ -15,9 +18,11 @@ import { createHttp2Sessions } from "./http2-sessions.ts";
 import { DEFAULT_DOOR_LIMITS, type DoorLimits, http2Options, MAX_MESSAGE_BYTES, MAX_TIMER_MS } from "./limits.ts";
 import { lingerThenReset } from "./linger.ts";
 import { listen, SOCKET_OPTIONS } from "./listener.ts";
+import { type MessageInput, MessageQueue } from "./message-queue.ts";
 import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
-import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, tooMuch } from "./receive-budget.ts";
+import { SendBudget, tooMuchUnread } from "./send-budget.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -32,6 +37,10 @@ export interface GrpcDoorOptions {
   readonly limits?: Partial<DoorLimits>;
   /** What is held of messages on their way; one of the door's own unless given. */
   readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
+  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  readonly queue?: MessageQueue;
   /** In which calls begin; the door's own unless given. */
   readonly turns?: Turns;
   /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
@@ -46,9 +55,13 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   const { services, log, gate, tls } = options;
   const limits = { ...DEFAULT_DOOR_LIMITS, ...options.limits };
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
+  const sendBudget = options.sendBudget ?? new SendBudget();
+  const queue = options.queue ?? new MessageQueue(budget);
   const bridge = createGrpcBridge(services, limits);
-  const paths = new Set(
-    services.flatMap(({ service }) => service.methods.map((m) => `/${service.typeName}/${m.name}`)),
+  const paths = new Map(
+    services.flatMap(({ service }) =>
+      service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
+    ),
   );
   const peers = new Peers();
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
@@ -56,24 +69,38 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   const sockets = new Set<Socket>();
 
   // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
-  let openingStream: ServerHttp2Stream | undefined;
+  let openingStream: { readonly stream: ServerHttp2Stream; readonly encoding: string | undefined } | undefined;
 
   /** Adds details to what grpc-js itself refuses, and resets streams whose clients do not read their end. */
   const explain: ServerInterceptor = (method, call) => {
-    const stream = openingStream;
+    const stream = openingStream?.stream;
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
       sendStatus(explainedStatus(status));
       if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
+    let refuse: ((error: ConnectError) => void) | undefined;
+    if (stream !== undefined) {
+      const input = (): MessageInput => inputOf(stream, paths.get(method.path));
+      takeOverMessages(call, openingStream?.encoding, input, (error) => refuse?.(error));
+    }
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
+      sending: () => sendBudget.sending(stream?.session),
       onRefused: (listener) => {
+        refuse = listener;
         if (stream !== undefined) receive(stream, listener);
       },
     });
   };
+
+  function inputOf(stream: ServerHttp2Stream, method: DescMethod | undefined): MessageInput {
+    const input = queue.input(stream.session, peers.valuesFor(stream.session).get(peerKey).address, streamsIn(method));
+    if (stream.closed) input.close();
+    else stream.once("close", () => input.close());
+    return input;
+  }
 
   /** Watches what a call holds of messages on their way. grpc-js has paused the stream already, and lets it flow. */
   function receive(stream: ServerHttp2Stream, refuse: (error: ConnectError) => void): void {
@@ -117,18 +144,28 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     const stranger = options.hostCheck?.(headers);
     const refusal =
       stranger === undefined
-        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers))
+        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
         : fromRefusal(stranger);
     if (refusal !== undefined) {
       respondStatus(stream, errorStatus(refusal));
       return;
     }
-    openingStream = stream;
+    const encoding = headers["grpc-encoding"];
+    openingStream = { stream, encoding: encoding === undefined ? undefined : String(encoding) };
     try {
       grpc.serveStream(stream, headers, flags);
     } finally {
       openingStream = undefined;
     }
+  }
+
+  /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
+  function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
+    const method = paths.get(headers[":path"] ?? "");
+    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return tooMuchUnread();
+    const encoding = headers["grpc-encoding"];
+    if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
+    return streamsIn(method) ? undefined : tooMuch();
   }
 
   const secure = tls?.acceptor({
@@ -168,6 +205,10 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   };
 }
 
+function streamsIn(method: DescMethod | undefined): boolean {
+  return method?.methodKind === "bidi_streaming" || method?.methodKind === "client_streaming";
+}
+
 /**
  * Whether a call's content type is one that grpc-js serves. grpc-js itself looks at the start alone, would take the bytes
  * of gRPC-Web or of gRPC with JSON for binary gRPC, and fail in a way that tells nobody why.
@@ -195,7 +236,7 @@ function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
   stream.resume();
 }
 
-function unknownMethod(paths: ReadonlySet<string>, path = ""): ConnectError | undefined {
+function unknownMethod(paths: ReadonlyMap<string, unknown>, path = ""): ConnectError | undefined {
   return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
 }
 

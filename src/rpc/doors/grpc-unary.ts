@@ -6,8 +6,12 @@ import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors.ts";
 import { type CallTransport, lateOrCancelled, oneRequest, readMessage } from "./grpc-call.ts";
 import { GrpcContext } from "./grpc-context.ts";
 import { errorStatus, type GrpcStatus, okStatus } from "./grpc-status.ts";
+import type { Sending } from "./send-budget.ts";
 
 type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
+
+/** Smaller answers are not counted: a connection has no more of them than streams. */
+const SMALL_ANSWER_BYTES = 4_096;
 
 /** One unary call, from its headers to its status. */
 export class UnaryCall {
@@ -19,6 +23,7 @@ export class UnaryCall {
   #context: GrpcContext | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
+  #sending: Sending | undefined;
   /** A status was sent, or the caller is gone: nothing more can be said. */
   #over = false;
 
@@ -75,6 +80,7 @@ export class UnaryCall {
 
   /** The status has left, or the caller cancelled or is lost. The deadline, too, comes here, after grpc-js said so. */
   #onCallOver(): void {
+    this.#sending?.close();
     clearTimeout(this.#requestTimer);
     if (this.#over) return;
     this.#over = true;
@@ -98,6 +104,10 @@ export class UnaryCall {
       const bytes = encoded(this.#spec.method.output, response);
       const headers = this.#context?.headersToSend ?? null;
       if (headers !== null) this.#call.sendMetadata(headers);
+      if (bytes.byteLength > SMALL_ANSWER_BYTES) {
+        this.#sending = this.#transport.sending();
+        this.#sending.add(bytes.byteLength);
+      }
       this.#call.sendMessage(bytes, () => undefined);
     } catch (thrown) {
       this.#fail(toConnectError(thrown));

@@ -10,12 +10,17 @@ import {
   explainEnvelope,
   explainTrailers,
 } from "./protocol-error.ts";
+import type { Sending } from "./send-budget.ts";
 
 export interface SendOptions {
   /** How long a caller may read nothing while something waits to be sent, in milliseconds, before it is cut off. */
   readonly writeStallMs: number;
   /** Told of errors that the library made and that got their details here. */
   readonly onExplained: (error: ConnectError) => void;
+  /** Whether it is asked for more only when the connection has room: an answer of one message is there already. */
+  readonly streams: boolean;
+  /** What the response has written and not sent. */
+  readonly sending: Sending;
 }
 
 /**
@@ -24,12 +29,17 @@ export interface SendOptions {
  * `writeStallMs`. Never rejects; the handler learns by its iterator that nobody listens.
  */
 export async function sendResponse(response: UniversalServerResponse, res: NodeResponse, options: SendOptions) {
+  const { sending } = options;
+  res.once("close", () => sending.close());
   const body = response.body?.[Symbol.asyncIterator]();
   const form = errorForm(response.header?.get("content-type") ?? null);
   let status = response.status;
   try {
     if (body !== undefined) {
-      for (let next = await body.next(); next.done !== true; next = await body.next()) {
+      for (;;) {
+        if (!sending.hasRoom && options.streams) await room(res, sending, options.writeStallMs);
+        const next = await body.next();
+        if (next.done === true) break;
         if (isGone(res)) return;
         const explained = explain(form, status, next.value);
         if (explained.error !== undefined) options.onExplained(explained.error);
@@ -39,7 +49,9 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
             response.header?.set("content-length", String(explained.chunk.length));
           res.writeHead(status, nodeHeaders(response.header));
         }
-        if (!res.write(explained.chunk)) await drained(res, options.writeStallMs);
+        const { length } = explained.chunk;
+        sending.add(length);
+        if (!res.write(explained.chunk, () => sending.sent(length))) await drained(res, options.writeStallMs);
         if (isGone(res)) return;
       }
     }
@@ -81,6 +93,20 @@ function isGone(res: NodeResponse): boolean {
 
 function destroy(res: NodeResponse): void {
   if (!isGone(res)) res.destroy();
+}
+
+/** Resolves when the connection's other streams have less unread, or the caller is gone. */
+function room(res: NodeResponse, sending: Sending, writeStallMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => destroy(res), writeStallMs);
+    const onSettled = (): void => {
+      clearTimeout(timer);
+      res.off("close", onSettled);
+      resolve();
+    };
+    sending.whenRoom(onSettled);
+    res.once("close", onSettled);
+  });
 }
 
 /** Resolves when the caller has read enough, or is gone; cuts it off when it reads nothing. */

@@ -1,9 +1,10 @@
 import type { ConnectError } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { DEADLINE_EXCEEDED, fromRefusal } from "../errors.ts";
+import { MAX_MESSAGE_BYTES } from "./limits.ts";
 
 export interface ReceiveLimits {
-  /** Bytes of messages that are not whole yet, of all connections together. */
+  /** Bytes of messages that are not read yet, decompressed, of all connections together. */
   readonly totalBytes: number;
   /** The same of one connection. */
   readonly connectionBytes: number;
@@ -27,7 +28,7 @@ const PIECE_BYTES = 128;
 /** How soon a client should come again with what was too much for the moment. */
 const RETRY_MS = 1_000;
 
-/** Bounds what both doors hold of messages that are still on their way. */
+/** Bounds what both doors hold of messages that are still on their way, or wait for their turn to be read. */
 export class ReceiveBudget {
   readonly limits: ReceiveLimits;
   readonly #connections = new WeakMap<object, { bytes: number }>();
@@ -44,14 +45,35 @@ export class ReceiveBudget {
 
   /** For one request on a connection. `enveloped`: its bytes are frames of messages, else they are one message. */
   request(connection: object | undefined, enveloped: boolean, onExcess: (error: ConnectError) => void): Receiving {
+    const hold = (bytes: number): boolean => this.hold(connection, bytes);
+    return new Receiving(hold, enveloped, this.limits.messageMs, onExcess);
+  }
+
+  /**
+   * Counts so many bytes more, or fewer, that a connection holds; undefined: one that is gone. False: more than it may, or
+   * than all may; they are counted all the same.
+   */
+  hold(connection: object | undefined, bytes: number): boolean {
     const held = (connection === undefined ? undefined : this.#connections.get(connection)) ?? { bytes: 0 };
     if (connection !== undefined) this.#connections.set(connection, held);
-    const hold = (bytes: number): boolean => {
-      this.#total += bytes;
-      held.bytes += bytes;
-      return bytes <= 0 || (this.#total <= this.limits.totalBytes && held.bytes <= this.limits.connectionBytes);
-    };
-    return new Receiving(hold, enveloped, this.limits.messageMs, onExcess);
+    this.#total += bytes;
+    held.bytes += bytes;
+    return bytes <= 0 || (held.bytes <= this.limits.connectionBytes && this.#total <= this.#mostFor(held.bytes));
+  }
+
+  /** Whether a connection may hold one message more, of any size. */
+  hasRoom(connection: object | undefined): boolean {
+    const after = (connection === undefined ? 0 : (this.#connections.get(connection)?.bytes ?? 0)) + MAX_MESSAGE_BYTES;
+    return after <= this.limits.connectionBytes && this.#total + MAX_MESSAGE_BYTES <= this.#mostFor(after);
+  }
+
+  /**
+   * What all may hold together where one connection holds so much. A quarter is left to those that hold no more than one
+   * message, so that a few that hold all they can do not keep the others from sending.
+   */
+  #mostFor(connectionBytes: number): number {
+    const { totalBytes } = this.limits;
+    return connectionBytes <= MAX_MESSAGE_BYTES + PIECE_BYTES ? totalBytes : (totalBytes / 4) * 3;
   }
 }
 
@@ -147,11 +169,15 @@ export class Receiving {
 
 const HEAD_BYTES = 5;
 
-function tooMuch(): ConnectError {
+export function tooMuch(): ConnectError {
   return fromRefusal(
-    new Refusal("LIMIT_EXCEEDED", "too many bytes of unfinished messages: send messages whole, and fewer at once", {
-      metadata: { limit: "unfinishedBytes" },
-      retryAfterMs: RETRY_MS,
-    }),
+    new Refusal(
+      "LIMIT_EXCEEDED",
+      "too many bytes of messages that are not read yet: send messages whole, and fewer at once",
+      {
+        metadata: { limit: "unfinishedBytes" },
+        retryAfterMs: RETRY_MS,
+      },
+    ),
   );
 }

@@ -150,8 +150,15 @@ function respond(index: Index, { messageRequest }: ServerReflectionRequest | Ser
   }
 }
 
+/** What is answered for a file, made once: it is forty times as long as the question. */
+const described = new WeakMap<DescFile, Uint8Array[]>();
+
 function fileResponse(file: DescFile | undefined, what: string) {
   if (file === undefined) return errorResponse(Code.NotFound, `there is no ${what}`);
+  const known = described.get(file);
+  if (known !== undefined) {
+    return { case: "fileDescriptorResponse" as const, value: { fileDescriptorProto: known } };
+  }
   const files = new Set<DescFile>();
   const add = (dependency: DescFile): void => {
     if (files.has(dependency)) return;
@@ -160,6 +167,7 @@ function fileResponse(file: DescFile | undefined, what: string) {
   };
   add(file);
   const fileDescriptorProto = [...files].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  described.set(file, fileDescriptorProto);
   return { case: "fileDescriptorResponse" as const, value: { fileDescriptorProto } };
 }
 

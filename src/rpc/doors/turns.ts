@@ -7,6 +7,9 @@ export type Begin = () => boolean;
  */
 const PER_TURN = 32;
 
+/** And for how long, in milliseconds: what follows after a call has begun takes as long again. */
+const PER_TURN_MS = 4;
+
 /**
  * Lets calls begin by turns, one of each connection after the other. One read from the network brings thousands of them where
  * a connection means ill; begun as they come they would keep all others waiting, for seconds. A call that comes alone begins in
@@ -38,6 +41,8 @@ export class Turns {
   #turn(): void {
     this.#scheduled = false;
     let left = this.#perTurn;
+    const endsAt = performance.now() + PER_TURN_MS;
+    const isOver = (): boolean => left <= 0 || performance.now() >= endsAt;
     // Who has more to begin is put last, and so comes again in this very loop. Who is alone need not be.
     for (const [connection, line] of this.#lines) {
       const alone = this.#lines.size === 1;
@@ -45,11 +50,11 @@ export class Turns {
       do {
         if (line[taken]?.() === true) left -= 1;
         taken += 1;
-      } while (alone && left > 0 && taken < line.length);
+      } while (alone && !isOver() && taken < line.length);
       line.splice(0, taken);
       if (!alone || line.length === 0) this.#lines.delete(connection);
       if (!alone && line.length > 0) this.#lines.set(connection, line);
-      if (left === 0) break;
+      if (isOver()) break;
     }
     if (this.#lines.size > 0) this.#schedule();
   }

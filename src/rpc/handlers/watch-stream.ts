@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { DEFAULT_BOOKMARK_MS, durationMs } from "../../domain/validation.ts";
 import type { Watches, WatchQuery } from "../backend.ts";
+import { peerKey } from "../call-values.ts";
 import { filterOf } from "../convert/request.ts";
 import { createWatchEncoder } from "../convert/watch.ts";
 import { watchesFor } from "./within-scope.ts";
@@ -18,7 +19,8 @@ export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentSer
       bookmarkMs: request.bookmarkInterval === undefined ? DEFAULT_BOOKMARK_MS : durationMs(request.bookmarkInterval),
     };
     const encode = createWatchEncoder(query);
-    for await (const message of watchesFor(watches, context).watch(query, signal)) yield* encode(message);
+    const told = watchesFor(watches, context).watch(query, signal, context.values.get(peerKey));
+    for await (const message of told) yield* encode(message);
     signal.throwIfAborted();
   };
 }

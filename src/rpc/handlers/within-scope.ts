@@ -42,9 +42,10 @@ export function watchesFor(watches: Watches, context: HandlerContext): Watches {
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
   return {
-    async *watch(query, signal) {
+    async *watch(query, signal, connection) {
       const filter = narrowFilter(scope, query.filter);
-      for await (const message of watches.watch({ ...query, filter }, signal)) yield watchMessageWithin(scope, message);
+      const messages = watches.watch({ ...query, filter }, signal, connection);
+      for await (const message of messages) yield watchMessageWithin(scope, message);
     },
   };
 }

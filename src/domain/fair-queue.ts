@@ -1,0 +1,94 @@
+/** What a line may take in a round, in the unit of costs. One that took more sits out rounds until it is even. */
+const DEFAULT_QUANTUM = 65_536;
+
+interface Leaf<Item> {
+  debt: number;
+  readonly items: Item[];
+}
+
+interface Branch<Item> {
+  debt: number;
+  readonly lines: Map<unknown, Branch<Item> | Leaf<Item>>;
+}
+
+/** What comes next, and whom it is charged to. */
+export interface Taken<Item> {
+  readonly item: Item;
+  /** Adds to what its lines have taken; a negative cost gives back. */
+  charge(cost: number): void;
+}
+
+/**
+ * Items in lines within lines (a network's connections): lines take turns by what their items cost, known before or after
+ * they are taken (deficit round robin). Who brings ten thousand items, or dear ones, delays the others by one of them each.
+ */
+export class FairQueue<Item> {
+  readonly #root: Branch<Item> = { debt: 0, lines: new Map() };
+  readonly #quantum: number;
+  #size = 0;
+
+  constructor(quantum = DEFAULT_QUANTUM) {
+    this.#quantum = quantum;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Puts an item at the end of the line of `connection`, which is one of the lines of `network`. */
+  push(network: unknown, connection: unknown, item: Item): void {
+    let branch = this.#root.lines.get(network);
+    if (branch === undefined || "items" in branch) {
+      branch = { debt: 0, lines: new Map() };
+      this.#root.lines.set(network, branch);
+    }
+    const line = branch.lines.get(connection);
+    if (line !== undefined && "items" in line) line.items.push(item);
+    else branch.lines.set(connection, { debt: 0, items: [item] });
+    this.#size += 1;
+  }
+
+  /** The next item; undefined when nothing waits. A line that is empty is forgotten, with what it took. */
+  shift(): Taken<Item> | undefined {
+    if (this.#size === 0) return undefined;
+    const charged: { debt: number }[] = [];
+    let branch = this.#root;
+    const empty: (() => void)[] = [];
+    for (;;) {
+      const { lines } = branch;
+      const [key, line] = this.#nextOf(lines);
+      charged.push(line);
+      // To the end: the others come first.
+      lines.delete(key);
+      lines.set(key, line);
+      empty.push(() => {
+        if (("items" in line ? line.items.length : line.lines.size) === 0) lines.delete(key);
+      });
+      if (!("items" in line)) {
+        branch = line;
+        continue;
+      }
+      const [item] = line.items.splice(0, 1) as [Item];
+      this.#size -= 1;
+      for (const drop of empty.toReversed()) drop();
+      return {
+        item,
+        charge: (cost) => {
+          for (const one of charged) one.debt = Math.max(0, one.debt + cost);
+        },
+      };
+    }
+  }
+
+  /** The first line that owes no more than a round's worth; those before it pay that much and go to the end. */
+  #nextOf<Line extends { debt: number }>(lines: Map<unknown, Line>): [unknown, Line] {
+    for (const [key, line] of lines) {
+      line.debt = lines.size === 1 ? 0 : Math.max(0, line.debt - this.#quantum);
+      if (line.debt === 0) return [key, line];
+      // Put last, it comes again in this very loop.
+      lines.delete(key);
+      lines.set(key, line);
+    }
+    throw new Error("a line without items was kept");
+  }
+}

@@ -1,0 +1,191 @@
+import type { ClientHttp2Session } from "node:http2";
+import { deflateSync, gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { describe, expect, test } from "vitest";
+import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { failureOf } from "../support/rpc-clients.ts";
+import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse } from "../support/rpc-raw.ts";
+
+const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
+const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
+const MEBIBYTE = 1_048_576;
+const GRPC = { "content-type": "application/grpc" };
+const GZIPPED = { ...GRPC, "grpc-encoding": "gzip" };
+
+const asking = (agentId: string): Uint8Array =>
+  toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key: { case: "agentId", value: agentId } }));
+/** A request of almost a mebibyte in a kilobyte. */
+const BOMB = envelope(gzipSync(asking("a".repeat(MEBIBYTE - 64))), 1);
+
+const LISTENERS = [
+  ["the gRPC listener", (doors: RunningDoors) => doors.grpcAddress],
+  ["the Connect listener", (doors: RunningDoors) => doors.connectAddress],
+] as const;
+
+function call(session: ClientHttp2Session, body: Uint8Array, headers: Record<string, string>): Promise<RawResponse> {
+  const { response, stream } = http2Call(session, GET_AGENT, headers);
+  stream.end(body);
+  return response;
+}
+
+function statusOf({ headers, trailers }: RawResponse): string | null {
+  return trailers.get("grpc-status") ?? headers.get("grpc-status");
+}
+
+/** Three connections, with so many requests on each that nobody waits for. */
+async function flooding(address: string, each: number): Promise<() => void> {
+  const sessions = await Promise.all([1, 2, 3].map(() => http2Connect(address)));
+  for (const session of sessions) {
+    session.setMaxListeners(0);
+    for (let n = 0; n < each; n += 1) call(session, BOMB, GZIPPED).catch(() => undefined);
+  }
+  return () => {
+    for (const session of sessions) session.destroy();
+  };
+}
+
+describe.each(LISTENERS)("%s", (_name, addressOf) => {
+  test("refuses compressed calls that will be more than a connection may hold, and gives back what it held", async () => {
+    await using doors = await startDoors({ receiveLimits: { connectionBytes: 4 * MEBIBYTE } });
+    const session = await http2Connect(addressOf(doors));
+    session.setMaxListeners(0);
+    let most = 0;
+    const watching = setInterval(() => {
+      most = Math.max(most, doors.budget.total);
+    }, 1);
+    const responses = await Promise.all(Array.from({ length: 40 }, () => call(session, BOMB, GZIPPED)));
+    clearInterval(watching);
+    const refusals = responses.map((response) => failureOf(errorIn(response)));
+    const tooMuch = refusals.filter(({ code }) => code === Code.ResourceExhausted);
+    expect(tooMuch.length).toBeGreaterThan(20);
+    for (const refusal of tooMuch) {
+      expect(refusal).toMatchObject({
+        reason: "LIMIT_EXCEEDED",
+        metadata: { limit: "unfinishedBytes" },
+        retryMs: 1_000,
+      });
+    }
+    // The others were read, and judged.
+    expect(refusals.filter(({ code }) => code === Code.InvalidArgument).length).toBe(40 - tooMuch.length);
+    expect(most).toBeLessThanOrEqual(5 * MEBIBYTE);
+    session.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("answers another connection after one message of each that floods it", async () => {
+    await using doors = await startDoors();
+    const stop = await flooding(addressOf(doors), 60);
+    await eventually("messages wait", () => doors.queue.size > 20);
+    const neighbour = await http2Connect(addressOf(doors));
+    const before = doors.queue.handedOver;
+    const usual = await call(neighbour, envelope(asking("a")), GRPC);
+    const between = doors.queue.handedOver;
+    expect(statusOf(usual)).toBe("0");
+    // Without compression it waits for nobody.
+    expect(between - before).toBeLessThanOrEqual(3);
+    const large = await call(neighbour, envelope(gzipSync(asking("a".repeat(100_000))), 1), GZIPPED);
+    expect(failureOf(errorIn(large)).code).toBe(Code.InvalidArgument);
+    // One of each of three connections, the one in hand when it came, and what ends meanwhile.
+    expect(doors.queue.handedOver - between).toBeLessThanOrEqual(7);
+    stop();
+    neighbour.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("decompresses the next message of a stream when the last one was read", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const { stream, response } = http2Call(session, HEARTBEAT, GZIPPED);
+    response.catch(() => undefined);
+    const beats = Array.from({ length: 900 }, () => ({ agentId: "b".repeat(1_000) }));
+    const body = toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, { sequence: 1n, beats }));
+    // They come in one piece.
+    stream.write(Buffer.concat(Array.from({ length: 5 }, () => envelope(gzipSync(body), 1))));
+    let most = 0;
+    await eventually("all are read", () => {
+      most = Math.max(most, doors.budget.total);
+      return doors.seen.beats.length === 5;
+    });
+    expect(most).toBeLessThan(2 * MEBIBYTE);
+    session.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("reads small messages, members one after the other, and messages that are not compressed beside others", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const bytes = asking("a");
+    const members = Buffer.concat([gzipSync(bytes.subarray(0, 1)), gzipSync(bytes.subarray(1))]);
+    for (const body of [gzipSync(bytes), members]) {
+      expect(statusOf(await call(session, envelope(body, 1), GZIPPED))).toBe("0");
+    }
+    expect(statusOf(await call(session, envelope(bytes), GZIPPED))).toBe("0");
+    session.destroy();
+  });
+
+  test("refuses what says that it is shorter than it is", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const lies = gzipSync(asking("a".repeat(500_000)));
+    lies.writeUInt32LE(10, lies.length - 4);
+    expect(failureOf(errorIn(await call(session, envelope(lies, 1), GZIPPED))).code).toBe(Code.InvalidArgument);
+    session.destroy();
+    await eventually("all is given back", () => doors.budget.total === 0);
+  });
+
+  test("takes no call on a connection whose answers nobody reads, and lets others call", async () => {
+    await using doors = await startDoors({ sendLimits: { connectionBytes: 200_000 } });
+    const address = addressOf(doors);
+    const deaf = await http2Connect(address);
+    const watch = http2Call(deaf, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
+    watch.response.catch(() => undefined);
+    // A watch whose fake never stops telling; its client reads nothing.
+    watch.stream.end(envelope(Buffer.from([0x0a, 7, 0x0a, 5, ...Buffer.from("flood")])));
+    watch.stream.pause();
+    const further = Array.from({ length: 20 }, () => {
+      const one = http2Call(deaf, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
+      one.response.catch(() => undefined);
+      one.stream.end(envelope(Buffer.from([0x0a, 7, 0x0a, 5, ...Buffer.from("flood")])));
+      one.stream.pause();
+      return one;
+    });
+    await eventually("the connection holds what it may", () => !(doors.sendBudget.total < 200_000));
+    // And a message of each stream that was asked for it before.
+    expect(doors.sendBudget.total).toBeLessThan(1_100_000);
+    const other = await http2Connect(address);
+    expect(statusOf(await call(other, envelope(asking("a")), GRPC))).toBe("0");
+    expect(further).toHaveLength(20);
+    deaf.destroy();
+    other.destroy();
+    await eventually("all is given back", () => doors.sendBudget.total === 0);
+  });
+});
+
+test("the gRPC listener reads deflate, as gRPC's libraries write it", async () => {
+  await using doors = await startDoors();
+  const session = await http2Connect(doors.grpcAddress);
+  const body = envelope(deflateSync(asking("a")), 1);
+  expect(statusOf(await call(session, body, { ...GRPC, "grpc-encoding": "deflate" }))).toBe("0");
+  session.destroy();
+});
+
+test("the Connect listener reads compressed JSON, by POST and by GET, and answers alike", async () => {
+  await using doors = await startDoors();
+  const json = gzipSync(JSON.stringify({ agentId: "a" }));
+  const posted = await http1(doors.connectAddress, GET_AGENT, {
+    headers: { "content-type": "application/json", "content-encoding": "gzip" },
+    body: json,
+  });
+  expect([posted.status, String(posted.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
+  const query = `encoding=json&compression=gzip&base64=1&message=${json.toString("base64url")}`;
+  const got = await http1(doors.connectAddress, `${GET_AGENT}?${query}`, { method: "GET" });
+  expect([got.status, String(got.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
+  const damaged = await http1(
+    doors.connectAddress,
+    `${GET_AGENT}?encoding=json&compression=gzip&base64=1&message=${Buffer.from("no gzip").toString("base64url")}`,
+    { method: "GET" },
+  );
+  expect(failureOf(errorIn(damaged)).code).toBe(Code.InvalidArgument);
+});

@@ -1,0 +1,48 @@
+import { expect, test } from "vitest";
+import { SendBudget } from "../../src/rpc/doors/send-budget.ts";
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test("a connection that holds what it may gets no more until some of it is sent", async () => {
+  const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
+  const [reader, other] = [{}, {}];
+  const first = budget.sending(reader);
+  first.add(1_000);
+  expect([budget.hasRoom(reader), budget.hasRoom(other)]).toEqual([false, true]);
+  const second = budget.sending(reader);
+  let went = 0;
+  second.whenRoom(() => {
+    went += 1;
+  });
+  await turn();
+  expect(went).toBe(0);
+  first.sent(500);
+  await turn();
+  expect(went).toBe(1);
+  first.close();
+  second.close();
+  expect(budget.total).toBe(0);
+});
+
+test("connections that hold much leave a quarter of all to those that hold little", () => {
+  const budget = new SendBudget({ totalBytes: 40_000_000, connectionBytes: 30_000_000 });
+  const [greedy, modest] = [{}, {}];
+  const held = budget.sending(greedy);
+  held.add(29_000_000);
+  expect(budget.hasRoom(greedy)).toBe(true);
+  held.add(1_000_000);
+  expect([budget.hasRoom(greedy), budget.hasRoom(modest)]).toEqual([false, true]);
+  budget.sending(modest).add(300_000);
+  expect(budget.hasRoom(modest)).toBe(false);
+});
+
+test("what a call held is given back when it is over, once", () => {
+  const budget = new SendBudget();
+  const sending = budget.sending({});
+  sending.add(100);
+  sending.sent(40);
+  sending.close();
+  sending.close();
+  sending.sent(60);
+  expect(budget.total).toBe(0);
+});
