@@ -3,6 +3,7 @@ import { createServer, type Socket } from "node:net";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
+import type { Refusal } from "../../domain/errors.ts";
 import { fromLibrary, fromRefusal } from "../errors.ts";
 import { refuseAmbiguous } from "./authorization-header.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
@@ -18,6 +19,7 @@ import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
+import { ambiguousHeaders } from "./single-headers.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -108,13 +110,18 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>
       newStreams.take(stream, () => {
         refuseAmbiguous(headers, rawHeaders);
-        serve(stream, headers, flags);
+        serve(stream, headers, flags, ambiguousHeaders(rawHeaders, 2));
       }),
   );
 
-  function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number): void {
+  function serve(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    ambiguous: Refusal | undefined,
+  ): void {
     if (!speaksGrpc(stream, headers["content-type"])) return;
-    const stranger = options.hostCheck?.(headers);
+    const stranger = ambiguous ?? options.hostCheck?.(headers);
     const refusal =
       stranger === undefined
         ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers))
