@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Client } from "pg";
 import { pino } from "pino";
 import { afterAll, beforeAll } from "vitest";
+import { escapingLines } from "../../src/cli/log.ts";
 import { type Addresses, Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase } from "./cluster.ts";
 
@@ -38,7 +39,7 @@ export async function startService({ via, ...options }: ServiceOptions = {}): Pr
       httpAddress: "127.0.0.1:0",
       pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
       firstLeaseMs: FIRST_LEASE_MS,
-      log: pino({ level: "info" }, { write: (line: string) => logged.push(line) }),
+      log: pino({ level: "info" }, escapingLines({ write: (line: string) => void logged.push(line) })),
       ...options,
     }),
   );
