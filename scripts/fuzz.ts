@@ -1,6 +1,5 @@
 // Sends random, mutated and hostile inputs to both doors of a real service, and judges the answers. See --help.
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
@@ -9,6 +8,7 @@ import { createFuzzCredentials } from "../test/fuzz/credentials.ts";
 import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
 import { faultsIn, fuzzReport, secretsIn } from "../test/fuzz/report.ts";
 import { runFuzz } from "../test/fuzz/run-fuzz.ts";
+import { temporaryFolder } from "../test/support/owned-process.ts";
 
 const HELP = `npm run fuzz -- [options]
   --seed N       inputs follow from it (default: of the moment)
@@ -37,7 +37,7 @@ else process.exitCode = await main();
 async function main(): Promise<number> {
   const seed = values.seed === undefined ? Date.now() % 1_000_000_007 : Number(values.seed);
   console.log(`seed ${seed}`);
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-fuzz-"));
+  const folder = await temporaryFolder("fuzz");
   try {
     // PostgreSQL of root runs by another account, which has to pass through.
     await chmod(folder, 0o711);
