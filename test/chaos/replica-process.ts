@@ -84,12 +84,6 @@ export class ReplicaProcess implements AsyncDisposable {
     return { residentBytes: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1_024, files: files.length };
   }
 
-  /** For an exit that cannot wait. */
-  abandon(): void {
-    this.#wanted = false;
-    this.#child?.kill("SIGKILL");
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }

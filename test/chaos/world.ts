@@ -97,12 +97,6 @@ export class World implements WorldParts, AsyncDisposable {
         return { index, process, toDatabase };
       }),
     );
-    const abandon = () => {
-      for (const { process } of replicas) process.abandon();
-      database.abandon();
-    };
-    process.once("exit", abandon);
-    undo.defer(() => void process.off("exit", abandon));
     await Promise.all(replicas.map(({ process }) => process.serving()));
 
     const routes = () => replicas.flatMap(({ process: { port } }) => (port === undefined ? [] : [port]));
