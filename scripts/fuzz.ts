@@ -27,9 +27,16 @@ const { values } = parseArgs({
   },
 });
 
-/** What was started is ended in order. */
+/** After a signal what was started is ended in order; that is not waited for longer than this. */
+const STOP_MS = 10_000;
+
 const stop = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    stop.abort();
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+  });
+}
 
 if (values.help) console.log(HELP);
 else process.exitCode = await main();

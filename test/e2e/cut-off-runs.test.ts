@@ -5,7 +5,8 @@ import { chmod, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { postgresIn, processesMarked } from "../support/left-behind.ts";
+import { readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { clustersIn, postgresIn, processesMarked } from "../support/left-behind.ts";
 import { spawn, temporaryFolder } from "../support/owned-process.ts";
 import { OWNER_VARIABLE } from "../support/process-owner-words.ts";
 import { checkout } from "../support/program.ts";
@@ -29,12 +30,12 @@ const PROGRAMS: readonly (readonly [
   [
     "the tests of a file in test/integration",
     [...VITEST, "test/integration/gap-rule.test.ts"],
-    async (run) => (await run.servers()).length > 0,
+    async (run) => (await run.databasePorts()).length > 0,
   ],
   [
     "the tests of the embedded PostgreSQL",
     [...VITEST, "test/integration/embedded-postgres.test.ts"],
-    async (run) => (await run.servers()).length > 1,
+    async (run) => (await run.databasePorts()).length > 1,
   ],
   ["the tests of a file in test/e2e", [...VITEST, "test/e2e/process.test.ts"], serves],
   [
@@ -106,6 +107,17 @@ class Run {
     return postgresIn(this.folder);
   }
 
+  /** Those of its PostgreSQL servers that take connections. */
+  async databasePorts(): Promise<number[]> {
+    const files = await Promise.all((await clustersIn(this.folder)).map(readPostmasterFile));
+    return files.flatMap((file) => (file?.status === "ready" ? (file.port ?? []) : []));
+  }
+
+  /** All ports at which it listens. */
+  async ports(): Promise<number[]> {
+    return [...(await this.databasePorts()), ...portsOf(this.processes())];
+  }
+
   async reaches(what: string, isThere: () => boolean | Promise<boolean>): Promise<void> {
     let over = false;
     void this.ended.then(() => {
@@ -145,7 +157,7 @@ async function paced<Found>(probe: () => Found | Promise<Found>): Promise<Found>
 }
 
 async function serves(run: Run): Promise<boolean> {
-  return (await run.servers()).length > 0 && run.running("src/main.ts") > 0;
+  return (await run.databasePorts()).length > 0 && run.running("src/main.ts") > 0;
 }
 
 function commandLine(pid: number): string {
@@ -211,7 +223,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     await using run = await Run.start(args);
     const afterMs = Math.random() * 1_500;
     await delay(afterMs);
-    const ports = portsOf([...run.processes(), ...(await run.servers())]);
+    const ports = await run.ports();
     kill(run.pid, "SIGKILL");
     await run.leavesNothing(ports);
   });
@@ -220,7 +232,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     await using run = await Run.start(args);
     await run.reaches("it is in its midst", () => inItsMidst(run));
     await delay(Math.random() * 500);
-    const ports = portsOf([...run.processes(), ...(await run.servers())]);
+    const ports = await run.ports();
     expect(ports.length).toBeGreaterThan(0);
     kill(run.pid, "SIGKILL");
     await run.leavesNothing(ports);

@@ -50,8 +50,8 @@ export async function postgresIn(folder: string): Promise<number[]> {
 const DEEPEST = 4;
 const NEVER_WITHIN: ReadonlySet<string> = new Set(["base", "global", "log", "node_modules", "pg_wal", "software"]);
 
-/** Folders with a `postmaster.pid`. */
-async function clustersIn(folder: string, depth = 0): Promise<string[]> {
+/** Folders with a `postmaster.pid`, in a folder. */
+export async function clustersIn(folder: string, depth = 0): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   if (entries.some(({ name }) => name === "postmaster.pid")) return [folder];
   if (depth === DEEPEST) return [];

@@ -54,19 +54,18 @@ export function ownDatabases(adminUrl: string, prefix: string): void {
 
 /** A function that starts a process, as it is, but that the process ends with this one. */
 export function owning<Start extends (...args: never[]) => unknown>(start: Start): Start {
-  return new Proxy(start, {
-    apply: (target, self, args: readonly unknown[]) => {
-      ensureOwner();
-      const started: unknown = Reflect.apply(target, self, args.map(marked));
-      const pid = pidOf(started);
-      if (pid !== undefined) tell({ process: pid });
-      return started;
-    },
-    get: (target, key) => {
-      const value: unknown = Reflect.get(target, key);
-      return key === promisify.custom && typeof value === "function" ? owning(value as Start) : value;
-    },
-  });
+  const own = (...args: readonly unknown[]): unknown => {
+    ensureOwner();
+    const started: unknown = Reflect.apply(start, undefined, args.map(marked));
+    const pid = pidOf(started);
+    if (pid !== undefined) tell({ process: pid });
+    return started;
+  };
+  const promised: unknown = Reflect.get(start, promisify.custom);
+  if (typeof promised === "function") {
+    Object.defineProperty(own, promisify.custom, { value: owning(promised as (...args: never[]) => unknown) });
+  }
+  return own as Start;
 }
 
 /** Options that name an environment get the mark; without one, the environment of this process is inherited with it. */
