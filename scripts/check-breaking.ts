@@ -1,6 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { temporaryFolder } from "../test/support/owned-process.ts";
 import { runTool, type ToolResult } from "./run-tool.ts";
 
 /**
@@ -22,7 +22,7 @@ export async function checkBreaking(): Promise<ToolResult> {
   if (!/^proto\/.*\.proto$/m.test(protos.output)) return { ok: true, output: `not compared: ${base} has no protos\n` };
 
   // An archive and not buf's own reading of git: that clones, which neither a shallow clone nor a worktree bears.
-  const folder = await mkdtemp(join(tmpdir(), "breaking-"));
+  const folder = await temporaryFolder("breaking");
   try {
     const archive = join(folder, "previous.tar");
     const archived = await runTool("git", ["archive", "--format=tar", "-o", archive, sha, ...names(protos.output)]);

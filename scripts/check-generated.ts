@@ -1,6 +1,6 @@
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
+import { temporaryFolder } from "../test/support/owned-process.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
@@ -15,7 +15,7 @@ export async function checkGenerated(): Promise<ToolResult> {
       output: `${relative(root, VALIDATE_PROTO)} is not what its package publishes: npm run generate\n`,
     };
   }
-  const folder = await mkdtemp(join(tmpdir(), "generated-"));
+  const folder = await temporaryFolder("generated");
   try {
     const generated = await runTool("buf", ["generate", "-o", folder]);
     if (!generated.ok) return generated;

@@ -1,6 +1,5 @@
 // Sends random, mutated and hostile inputs to both doors of a real service, and judges the answers. See --help.
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
@@ -10,6 +9,7 @@ import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
 import { faultsIn, fuzzReport, secretsIn } from "../test/fuzz/report.ts";
 import { runFuzz } from "../test/fuzz/run-fuzz.ts";
 import { TroubledDatabase } from "../test/fuzz/troubled-database.ts";
+import { temporaryFolder } from "../test/support/owned-process.ts";
 
 const HELP = `npm run fuzz -- [options]
   --seed N       inputs follow from it (default: of the moment)
@@ -30,9 +30,16 @@ const { values } = parseArgs({
   },
 });
 
-/** What was started is ended in order. */
+/** After a signal what was started is ended in order; that is not waited for longer than this. */
+const STOP_MS = 10_000;
+
 const stop = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    stop.abort();
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+  });
+}
 
 if (values.help) console.log(HELP);
 else process.exitCode = await main();
@@ -40,7 +47,7 @@ else process.exitCode = await main();
 async function main(): Promise<number> {
   const seed = values.seed === undefined ? Date.now() % 1_000_000_007 : Number(values.seed);
   console.log(`seed ${seed}`);
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-fuzz-"));
+  const folder = await temporaryFolder("fuzz");
   try {
     // PostgreSQL of root runs by another account, which has to pass through.
     await chmod(folder, 0o711);

@@ -1,5 +1,5 @@
-import { spawn } from "node:child_process";
 import { delimiter, join } from "node:path";
+import { spawn } from "../test/support/owned-process.ts";
 
 /** The top of the checkout: scripts do the same from whatever folder they are started. */
 export const root = join(import.meta.dirname, "..");

@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { create, createRegistry, fromBinary, toJsonString } from "@bufbuild/protobuf";
 import {
@@ -9,6 +8,7 @@ import {
   file_google_protobuf_descriptor,
 } from "@bufbuild/protobuf/wkt";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { temporaryFolder } from "../test/support/owned-process.ts";
 import { printProto } from "./print-proto.ts";
 import { root, runTool } from "./run-tool.ts";
 
@@ -33,7 +33,7 @@ const HEADER = `// The rules that our protos put on fields, by protovalidate (ht
  */
 export async function printValidateProto(): Promise<string> {
   const registry = createRegistry(file_google_protobuf_descriptor, file_buf_validate_validate);
-  const folder = await mkdtemp(join(tmpdir(), "validate-proto-"));
+  const folder = await temporaryFolder("validate-proto");
   try {
     const place = join(folder, NAME);
     await mkdir(dirname(place), { recursive: true });

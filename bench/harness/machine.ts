@@ -1,6 +1,6 @@
-import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { spawnSync } from "../../test/support/owned-process.ts";
 import { PINNED, TOP } from "./processes.ts";
 
 /** What the figures were measured on: without it they say nothing. */

@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { spawnSync } from "../../test/support/owned-process.ts";
 
 const PYTHON =
   "import fastapi, sqlalchemy, uvicorn; print(fastapi.__version__, sqlalchemy.__version__, uvicorn.__version__)";

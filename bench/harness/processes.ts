@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { spawn, spawnSync } from "../../test/support/owned-process.ts";
 
 export const TOP = resolve(import.meta.dirname, "../..");
 /** Longer than a program takes to begin. */

@@ -1,12 +1,12 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { temporaryFolder as ownedFolder } from "../../test/support/owned-process.ts";
 
 let made: Promise<string> | undefined;
 
 /** A new folder, in one of the bench's own, which is gone when the bench ends. */
 export async function temporaryFolder(name: string): Promise<string> {
-  made ??= mkdtemp(join(tmpdir(), "harborforge-bench-"));
+  made ??= ownedFolder("bench");
   const folder = await made;
   // For root, PostgreSQL has an account of its own, which has to pass through.
   await chmod(folder, 0o711);

@@ -1,8 +1,8 @@
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { Client } from "pg";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
+import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "./cpu.ts";
 import { CORES, type Started, start, untilSaid } from "./processes.ts";
 import { temporaryFolder } from "./run-folder.ts";

@@ -1,7 +1,7 @@
-import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family, residentBytes } from "../harness/cpu.ts";
 import { figure, ratio } from "../harness/figures.ts";
 import { CORES, Worker } from "../harness/processes.ts";

@@ -1,5 +1,5 @@
-import { spawnSync } from "node:child_process";
 import { createServer } from "node:net";
+import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "../harness/cpu.ts";
 import { start, untilSaid, Worker } from "../harness/processes.ts";
 import { temporaryFolder } from "../harness/run-folder.ts";

@@ -6,6 +6,7 @@ import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { explain } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { type StopSignals, stopSignals } from "./stop-signals.ts";
+import { printableLines } from "./terminal/printable.ts";
 
 /** What was given on the command line, by the keys of `SETTINGS`. */
 export type Flags = Readonly<Partial<Record<SettingKey, string>>>;
@@ -69,7 +70,7 @@ export async function runCommand(
     // Interrupted before there was anything to stop: that is what was asked for.
     if (signals.stopping.aborted && error === signals.stopping.reason) return EXIT_OK;
     const { sentence, exitCode, defect } = explain(error, databaseName);
-    process.stderr.write(`${sentence}\n`);
+    process.stderr.write(`${printableLines(sentence)}\n`);
     if (defect) log?.debug({ err: error }, "where it failed");
     return exitCode;
   }

@@ -18,6 +18,7 @@ import { migrate } from "../storage/migrate.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";
+import { printable } from "./terminal/printable.ts";
 
 /** What `tokens issue` was told. */
 export interface IssueWords {
@@ -108,7 +109,7 @@ export function revokeTokenCommand(process: NodeJS.Process, flags: Flags, keyId:
     const { principal, grant, revoked } = await tokens.revoke(keyId, { actor, request: undefined });
     audit(log, actor, { method: "tokens revoke", keyId, principal, role: grant.role });
     const when = revoked === null ? "" : `, at ${toRfc3339(revoked.at)} by ${revoked.by}`;
-    process.stdout.write(`${keyId} of ${principal} is revoked${when}.\n`);
+    process.stdout.write(`${printable(`${keyId} of ${principal} is revoked${when}.`)}\n`);
     return EXIT_OK;
   });
 }
@@ -118,7 +119,7 @@ function lineOf({ keyId, grant, principal, expiresAt, revoked }: ApiToken): stri
   const state = revoked !== null ? "revoked" : expiresAt <= Date.now() * 1_000 ? "expired" : "good";
   const whom =
     scope === undefined ? "" : scope.kind === "claw" ? `claw ${scope.clawIdentifier}` : [...scope.agentIds].join(",");
-  return [keyId, grant.role, principal, toRfc3339(expiresAt), state, whom].join("\t");
+  return [keyId, grant.role, principal, toRfc3339(expiresAt), state, whom].map(printable).join("\t");
 }
 
 /** Works beside a service that is running, too: it hears of what is revoked here as of what is revoked by a call. */
@@ -137,7 +138,7 @@ function withTokens(
         return await work(createTokenDirectory(opened, mintToken), actorOfShell(), log);
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
-        process.stderr.write(`${error.message}\n`);
+        process.stderr.write(`${printable(error.message)}\n`);
         return EXIT_BY_REASON[error.reason] ?? EXIT_FAILED;
       } finally {
         await opened.close();

@@ -50,11 +50,6 @@ export class ChaosDatabase implements AsyncDisposable {
     this.#url = new URL(this.#postgres.connectionString);
   }
 
-  /** For an exit that cannot wait. */
-  abandon(): void {
-    if (this.#postgres !== undefined) kill(this.#postgres.pid, "SIGQUIT");
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#postgres?.stop();
     this.#postgres = undefined;

@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { spawn } from "../support/owned-process.ts";
 
 const TOP = resolve(import.meta.dirname, "../..");
 /** One that cannot start, since the database is away, is started again after this, as a supervisor would do it. */
@@ -81,12 +82,6 @@ export class ReplicaProcess implements AsyncDisposable {
     const status = await readFile(`/proc/${pid}/status`, "utf8");
     const files = await readdir(`/proc/${pid}/fd`);
     return { residentBytes: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1_024, files: files.length };
-  }
-
-  /** For an exit that cannot wait. */
-  abandon(): void {
-    this.#wanted = false;
-    this.#child?.kill("SIGKILL");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

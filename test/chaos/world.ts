@@ -1,10 +1,10 @@
-import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ServiceClients } from "../../src/client/service-clients.ts";
 import { createServiceClients } from "../../src/client/transport.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { PoolProxy } from "../support/pool-proxy.ts";
 import { ChaosDatabase } from "./chaos-database.ts";
 import { Claw } from "./claw.ts";
@@ -68,7 +68,7 @@ export class World implements WorldParts, AsyncDisposable {
 
   static async start(options: WorldOptions): Promise<World> {
     await using undo = new AsyncDisposableStack();
-    const folder = await mkdtemp(join(tmpdir(), "harborforge-chaos-"));
+    const folder = await temporaryFolder("chaos");
     undo.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
     // Root runs PostgreSQL by another account, which has to pass through.
     await chmod(folder, 0o711);
@@ -101,12 +101,6 @@ export class World implements WorldParts, AsyncDisposable {
         return { index, process, toDatabase, pools };
       }),
     );
-    const abandon = () => {
-      for (const { process } of replicas) process.abandon();
-      database.abandon();
-    };
-    process.once("exit", abandon);
-    undo.defer(() => void process.off("exit", abandon));
     await Promise.all(replicas.map(({ process }) => process.serving()));
 
     const routes = () => replicas.flatMap(({ process: { port } }) => (port === undefined ? [] : [port]));

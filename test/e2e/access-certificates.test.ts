@@ -1,6 +1,5 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { Agent as HttpsAgent } from "node:https";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Code, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
@@ -12,6 +11,7 @@ import { type Addresses, Server } from "../../src/server.ts";
 import { openMint } from "../support/access.ts";
 import { type CertificatePair, createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { createTestDatabase } from "../support/cluster.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { bearing } from "../support/protocol-clients.ts";
 import { failure } from "../support/rpc-clients.ts";
 
@@ -56,7 +56,7 @@ const WAYS: readonly Way[] = [
 
 /** A service in TLS that asks for certificates, and knows whom some of them stand for. */
 async function start() {
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-mtls-"));
+  const folder = await temporaryFolder("mtls");
   onTestFinished(() => rm(folder, { recursive: true }));
   const write = async (name: string, text: string): Promise<string> => {
     await writeFile(join(folder, name), text);

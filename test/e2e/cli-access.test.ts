@@ -1,11 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { runCli } from "../support/cli.ts";
 import { createTestDatabase } from "../support/cluster.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { openStage } from "../support/program.ts";
 import { unique, useService } from "../support/service.ts";
 
@@ -13,7 +13,7 @@ const service = useService({ access: CREDENTIALS });
 let folder: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "harborforge-cli-access-"));
+  folder = await temporaryFolder("cli-access");
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

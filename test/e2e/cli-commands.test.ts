@@ -1,8 +1,8 @@
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/cli.ts";
+import { execFile } from "../support/owned-process.ts";
 import { checkout } from "../support/program.ts";
 import { unique, useService } from "../support/service.ts";
 

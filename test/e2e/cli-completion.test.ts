@@ -1,9 +1,8 @@
-import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
+import { execFileSync, spawnSync, temporaryFolder } from "../support/owned-process.ts";
 import { openTerminal } from "../support/pseudo-terminal.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -12,7 +11,7 @@ type Shell = (typeof SHELLS)[number];
 let folder = "";
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "harborforge-completion-"));
+  folder = await temporaryFolder("completion");
   for (const shell of SHELLS) {
     const { code, stdout, stderr } = await runCli(["completion", shell]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });

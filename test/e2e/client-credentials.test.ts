@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
 import { expect, test } from "vitest";
@@ -10,13 +9,14 @@ import { Server } from "../../src/server.ts";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { createTestDatabase } from "../support/cluster.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { until } from "../support/until.ts";
 
 const SOON = () => ({ signal: AbortSignal.timeout(20_000) });
 
 test("over TLS a client shows its token, and goes on with the next one when it ends", async () => {
   await using undo = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-client-tls-"));
+  const folder = await temporaryFolder("client-tls");
   undo.defer(() => rm(folder, { recursive: true, force: true }));
   const authority = createAuthority();
   const pair = authority.issue({ names: LOCAL_NAMES });

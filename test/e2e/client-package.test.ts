@@ -1,9 +1,9 @@
-import { execFile, execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { execFile, execFileSync } from "../support/owned-process.ts";
 import { type ClientProject, openClientProject } from "../support/packed-client.ts";
 import { checkout } from "../support/program.ts";
 import { unique, useService } from "../support/service.ts";

@@ -1,9 +1,9 @@
-import { execFileSync } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { runnableBlocks } from "../support/fenced-blocks.ts";
+import { execFileSync } from "../support/owned-process.ts";
 import { linkPackages, openClientProject } from "../support/packed-client.ts";
 import { checkout, openStage } from "../support/program.ts";
 import { addressed, runBlock } from "../support/run-block.ts";

@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
+import { spawn } from "../support/owned-process.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 

@@ -106,11 +106,9 @@ describe.each([
 
   test("says hello before anything is sent", async () => {
     const session = await http2Connect(address());
-    const startedAt = performance.now();
     const { stream } = http2Call(session, HEARTBEAT, GRPC);
+    // Headers that waited for a message of the caller would never come.
     await once(stream, "data");
-    // 10 ms in practice; what must not be is that headers wait for a second message or a timer.
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
     session.destroy();
   });
 

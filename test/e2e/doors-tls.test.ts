@@ -3,7 +3,6 @@ import { mkdtemp, rename, rm, symlink, unlink, writeFile } from "node:fs/promise
 import http2 from "node:http2";
 import { request } from "node:https";
 import { connect as connectTcp, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { createClient } from "@connectrpc/connect";
@@ -16,6 +15,7 @@ import { type Peer, peerKey } from "../../src/rpc/call-values.ts";
 import { TlsError, type TlsSettings } from "../../src/rpc/doors/certificate-files.ts";
 import { createTls } from "../../src/rpc/doors/tls.ts";
 import { type Authority, type CertificatePair, createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
 
 const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
@@ -25,7 +25,7 @@ const clientAuthority = createAuthority("clients");
 let folder: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "harborforge-tls-"));
+  folder = await temporaryFolder("tls");
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

@@ -1,6 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { expect, onTestFinished, test } from "vitest";
 import { createFuzzCredentials } from "../fuzz/credentials.ts";
 import { startFuzzedService } from "../fuzz/fuzzed-service.ts";
@@ -8,6 +6,7 @@ import { faultsIn, fuzzReport, secretsIn } from "../fuzz/report.ts";
 import { runFuzz } from "../fuzz/run-fuzz.ts";
 import { TroubledDatabase } from "../fuzz/troubled-database.ts";
 import { createTestDatabase } from "../support/cluster.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 test("hostile inputs get a proper status, and harm nobody", { timeout: 90_000 }, async () => {
   const seed = Date.now() % 1_000_000_007;
@@ -23,7 +22,7 @@ test("hostile inputs get a proper status, and harm nobody", { timeout: 90_000 },
 test("nobody is let in by a hostile credential, none is told, and none is logged", { timeout: 90_000 }, async () => {
   const seed = Date.now() % 1_000_000_007;
   process.stdout.write(`fuzz seed ${seed}: npm run fuzz -- --credentials --seed ${seed} makes such inputs, and more\n`);
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-fuzz-"));
+  const folder = await temporaryFolder("fuzz");
   onTestFinished(() => rm(folder, { recursive: true }));
   await using database = await createTestDatabase();
   const credentials = await createFuzzCredentials(database.url, folder);

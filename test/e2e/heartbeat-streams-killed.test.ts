@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { HeartbeatClient } from "../support/heartbeat-client.ts";
+import { spawn } from "../support/owned-process.ts";
 import { GRPC_JS, useClients } from "../support/protocol-clients.ts";
 import { useService } from "../support/service.ts";
 import { createAgent, SessionWitness } from "../support/session-witness.ts";

@@ -1,4 +1,3 @@
-import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { create, createFileRegistry, fromBinary, getOption, toBinary } from "@bufbuild/protobuf";
 import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
@@ -10,6 +9,7 @@ import {
   type ServerReflectionResponse,
   ServerReflectionResponseSchema,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { execFile } from "../support/owned-process.ts";
 import { grpcClient } from "../support/rpc-clients.ts";
 import { type RunningDoors, startDoors } from "../support/rpc-doors.ts";
 import { http1 } from "../support/rpc-raw.ts";

@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { resolve } from "node:path";
+import { spawn } from "../support/owned-process.ts";
 import type { Doors } from "./attempts.ts";
 
 /** A service in a process of its own, whose memory is its own and whose log is kept. */

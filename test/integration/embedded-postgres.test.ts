@@ -1,7 +1,5 @@
-import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, chown, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Client } from "pg";
@@ -15,6 +13,7 @@ import {
   startClusterOwner,
   thisInstallation,
 } from "../support/cluster-owner-process.ts";
+import { execFile, spawn, temporaryFolder } from "../support/owned-process.ts";
 
 const isRoot = process.getuid?.() === 0;
 const nobody = { uid: 65_534, gid: 65_534 };
@@ -24,7 +23,7 @@ let shared: string;
 let ordinary: Installation;
 
 beforeAll(async () => {
-  shared = await mkdtemp(join(tmpdir(), "harborforge-embedded-"));
+  shared = await temporaryFolder("embedded");
   await chmod(shared, 0o755);
   ordinary = isRoot ? { ...(await copyInstallation(join(shared, "installation"))), user: nobody } : thisInstallation;
 });

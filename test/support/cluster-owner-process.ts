@@ -1,9 +1,9 @@
-import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { execFile, spawn } from "./owned-process.ts";
 
 /** A checkout to run `cluster-owner.ts` from, and who runs it. */
 export interface Installation {

@@ -1,8 +1,7 @@
-import { execFile } from "node:child_process";
-import { copyFile, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { execFile, temporaryFolder } from "./owned-process.ts";
 import { checkout } from "./program.ts";
 
 const run = promisify(execFile);
@@ -20,7 +19,7 @@ export interface ClientProject extends AsyncDisposable {
  * checkout instead of being fetched.
  */
 export async function openClientProject(): Promise<ClientProject> {
-  const path = await mkdtemp(join(tmpdir(), "harborforge-client-"));
+  const path = await temporaryFolder("client");
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(path, { recursive: true, force: true }));
   const source = join(path, "source");

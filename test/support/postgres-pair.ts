@@ -1,11 +1,11 @@
 import { existsSync } from "node:fs";
-import { appendFile, chmod, chown, cp, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, chmod, chown, cp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
 import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
+import { temporaryFolder } from "./owned-process.ts";
 import { until } from "./until.ts";
 
 const quiet = { info() {}, warn() {} };
@@ -34,7 +34,7 @@ export interface PostgresPair extends AsyncDisposable {
 /** A base backup by hand, since the embedded PostgreSQL has no program for it: the files of a server that is stopped. */
 export async function startPostgresPair({ synchronous }: { readonly synchronous: boolean }): Promise<PostgresPair> {
   await using undo = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-pair-"));
+  const folder = await temporaryFolder("pair");
   undo.defer(() => rm(folder, { recursive: true, force: true }));
   await chmod(folder, 0o711);
   const [first, second] = [join(folder, "first"), join(folder, "second")];

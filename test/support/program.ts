@@ -1,12 +1,11 @@
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, mkdir, rm } from "node:fs/promises";
 import { delimiter, join, resolve } from "node:path";
 import { expect, vi } from "vitest";
 import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
 import { livingPostmaster, stopPostmaster } from "../../src/storage/embedded/postmaster.ts";
 import { isPostmaster, readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { spawn, temporaryFolder } from "./owned-process.ts";
 
 /** The top of the checkout. */
 export const checkout = resolve(import.meta.dirname, "../..");
@@ -63,7 +62,7 @@ export interface Stage extends AsyncDisposable {
 }
 
 export async function openStage(): Promise<Stage> {
-  const path = await mkdtemp(join(tmpdir(), "harborforge-process-"));
+  const path = await temporaryFolder("process");
   // Root runs PostgreSQL by another account, which has to pass through.
   await chmod(path, 0o711);
   const dataDir = join(path, "data");

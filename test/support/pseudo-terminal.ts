@@ -1,7 +1,10 @@
-import { spawn } from "@lydell/node-pty";
+import { spawn as spawnInTerminal } from "@lydell/node-pty";
 import xterm from "@xterm/headless";
 import { expect, vi } from "vitest";
+import { owning } from "./owned-process.ts";
 import { checkout } from "./program.ts";
+
+const spawn = owning(spawnInTerminal);
 
 /** Longer than anything takes, also on a machine that is busy with other tests. */
 const DEADLINE_MS = 20_000;

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Client } from "pg";
 import { pino } from "pino";
 import { afterAll, beforeAll } from "vitest";
+import { escapingLines } from "../../src/cli/log.ts";
 import { type Addresses, Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase } from "./cluster.ts";
 
@@ -33,7 +34,7 @@ export async function startService({ via, ...options }: ServiceOptions = {}): Pr
   const logged: string[] = [];
   const server = undo.use(
     await startReplica(via === undefined ? database.url : await via(database.url), {
-      log: pino({ level: "info" }, { write: (line: string) => logged.push(line) }),
+      log: pino({ level: "info" }, escapingLines({ write: (line: string) => void logged.push(line) })),
       ...options,
     }),
   );

@@ -1,12 +1,12 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { AccessError } from "../../src/access/access-error.ts";
 import { principalOfPeer, readCertificatePrincipals } from "../../src/access/certificate-principals.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 async function fileOf(text: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-certificates-"));
+  const folder = await temporaryFolder("certificates");
   onTestFinished(() => rm(folder, { recursive: true }));
   const file = join(folder, "principals.json");
   await writeFile(file, text);

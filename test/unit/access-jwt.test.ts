@@ -1,8 +1,7 @@
 import { createHmac, generateKeyPairSync } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { errors, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
@@ -13,6 +12,7 @@ import { JwtCheck, type JwtCheckOptions } from "../../src/access/jwt-check.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { OWN_ROLE_NAMES } from "../../src/domain/jwt-claims.ts";
 import type { Caller } from "../../src/domain/principal.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 const ISSUER = "https://id.example.org";
 const AUDIENCE = "agents";
@@ -23,7 +23,7 @@ const jwk = { ...(await exportJWK(publicKey)), kid: "one", alg: "ES256" };
 const seconds = (): number => Math.floor(Date.now() / 1_000);
 
 async function inFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-jwks-"));
+  const folder = await temporaryFolder("jwks");
   onTestFinished(() => rm(folder, { recursive: true }));
   return folder;
 }

@@ -1,14 +1,14 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isOverheard, readConnection } from "../../src/cli/connection/connection.ts";
 import { profileFile } from "../../src/cli/connection/profile.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 let folder = "";
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "harborforge-profile-"));
+  folder = await temporaryFolder("profile");
 });
 
 afterEach(async () => {

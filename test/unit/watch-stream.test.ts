@@ -200,10 +200,9 @@ describe("a watch that resumes", () => {
 
   it("is told at once that it is abreast", async () => {
     await using scene = await startScene();
-    const begun = performance.now();
-    await using reader = scene.read({ afterRevision: 100n });
+    // Not by a bookmark: none is due for a minute.
+    await using reader = scene.read({ afterRevision: 100n, bookmarkMs: 60_000 });
     await reader.until(({ messages }) => messages.length === 1);
-    expect(performance.now() - begun).toBeLessThan(150);
     expect(reader.messages[0]).toMatchObject({ revision: 100n, bookmark: { snapshotComplete: false } });
   });
 
@@ -333,9 +332,7 @@ describe("an open watch", () => {
     const reader = scene.read();
     await reader.until(({ snapshot }) => snapshot !== undefined);
     expect(scene.hub.size).toBe(1);
-    const begun = performance.now();
     await reader[Symbol.asyncDispose]();
-    expect(performance.now() - begun).toBeLessThan(100);
     expect(reader.error).toBeUndefined();
     expect(scene.hub.size).toBe(0);
     const aborted = scene.watches.watch(watchQuery(), AbortSignal.abort())[Symbol.asyncIterator]();

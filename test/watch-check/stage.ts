@@ -1,12 +1,12 @@
 /** The processes of a run: one PostgreSQL behind a door that stays where it is, and replicas that are killed and come back. */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, rm } from "node:fs/promises";
 import net from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
+import { spawn, temporaryFolder } from "../support/owned-process.ts";
 
 const DEADLINE_MS = 60_000;
 
@@ -29,7 +29,7 @@ export class Cluster {
   }
 
   static async start(): Promise<Cluster> {
-    const folder = await mkdtemp(join(tmpdir(), "harborforge-watch-check-"));
+    const folder = await temporaryFolder("watch-check");
     await chmod(folder, 0o711);
     const door = net.createServer();
     const cluster = new Cluster(folder, door);

@@ -33,6 +33,11 @@ export interface ConnectCalls {
   serve(req: NodeRequest, res: NodeResponse): boolean;
   /** Answers a request, whatever it asks for, with a refusal. */
   refuse(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
+  /**
+   * Answers a request of HTTP/1.1 whose headers have two meanings with status 400, whatever the protocol, and ends the
+   * connection: where this request ends may be as ambiguous as the rest of it (RFC 9112, sections 3.2 and 11.2).
+   */
+  refuseAsMalformed(res: NodeResponse, refusal: Refusal): void;
 }
 
 /** Smaller responses are sent as they are: compressing costs more than their bytes. */
@@ -118,6 +123,10 @@ export function createConnectCalls(
       req.resume();
       answer(res, refuseCall(contentTypeOf(req), fromRefusal(refusal)));
     },
+    refuseAsMalformed: (res, refusal) => {
+      res.setHeader("connection", "close");
+      answer(res, refuseCall(null, fromRefusal(refusal)));
+    },
     serve: (req, res) => {
       const path = (req.url ?? "").split("?", 1)[0] ?? "";
       const handler = handlers.get(path);
@@ -192,6 +201,8 @@ function brokenQuery(req: NodeRequest): boolean {
   if (req.method !== "GET") return false;
   if (/[^\x21-\x7e]/.test(req.url ?? "")) return true;
   const { search, searchParams: query } = requestUrl(req);
+  // Of two parameters of a name the first would count, and a proxy or its cache may take the other one.
+  if (new Set(query.keys()).size < query.size) return true;
   try {
     decodeURIComponent(search);
   } catch {

@@ -30,6 +30,7 @@ import { createPlainPages } from "./plain-pages.ts";
 import { sniffProtocol } from "./preface.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./receive-budget.ts";
 import { SendBudget } from "./send-budget.ts";
+import { ambiguousHeaders } from "./single-headers.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -125,8 +126,10 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
     if (draining && stream === undefined) res.setHeader("connection", "close");
     refuseAmbiguous(req.headers, req.rawHeaders);
-    const stranger = options.hostCheck?.(req.headers);
-    if (stranger !== undefined) calls.refuse(req, res, stranger);
+    const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
+    const stranger = ambiguous ?? options.hostCheck?.(req.headers);
+    if (ambiguous !== undefined && stream === undefined) calls.refuseAsMalformed(res, ambiguous);
+    else if (stranger !== undefined) calls.refuse(req, res, stranger);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 

@@ -4,6 +4,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
 import type { Logger } from "pino";
+import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../call-values.ts";
 import { fromLibrary, fromRefusal } from "../errors.ts";
 import { refuseAmbiguous } from "./authorization-header.ts";
@@ -23,6 +24,7 @@ import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, tooMuch } from "./receive-budget.ts";
 import { SendBudget, tooMuchUnread } from "./send-budget.ts";
+import { ambiguousHeaders } from "./single-headers.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
 
@@ -135,13 +137,18 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
     (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>
       newStreams.take(stream, () => {
         refuseAmbiguous(headers, rawHeaders);
-        serve(stream, headers, flags);
+        serve(stream, headers, flags, ambiguousHeaders(rawHeaders, 2));
       }),
   );
 
-  function serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number): void {
+  function serve(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    ambiguous: Refusal | undefined,
+  ): void {
     if (!speaksGrpc(stream, headers["content-type"])) return;
-    const stranger = options.hostCheck?.(headers);
+    const stranger = ambiguous ?? options.hostCheck?.(headers);
     const refusal =
       stranger === undefined
         ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
