@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { BeatBook, type BookEntry, type MessageLimits, type Report, type Settle } from "./beat-book.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
-import { type Moment, msSince, thisMoment } from "./elapsed.ts";
+import { LONGEST_TIMER_MS, type Moment, msSince, thisMoment } from "./elapsed.ts";
 import { pause, RetryPause } from "./retry-pause.ts";
 import type { ConnectedClients } from "./service-clients.ts";
 import { type BeatView, beatView } from "./views.ts";
@@ -159,7 +159,7 @@ export class HeartbeatStream {
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
       this.#wake();
-      const tooLate = setTimeout(() => this.#stop.abort(), withinMs);
+      const tooLate = setTimeout(() => this.#stop.abort(), Math.min(withinMs, LONGEST_TIMER_MS));
       await this.done.catch(() => undefined);
       clearTimeout(tooLate);
     }
@@ -219,7 +219,7 @@ export class HeartbeatStream {
       // Asked twice, it goes when it was asked to go first.
       if (drain !== undefined && drain.at <= at) return;
       clearTimeout(drain?.timer);
-      drain = { at, timer: setTimeout(move, at - performance.now()) };
+      drain = { at, timer: setTimeout(move, Math.min(at - performance.now(), LONGEST_TIMER_MS)) };
     };
     try {
       const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
@@ -337,7 +337,7 @@ export class HeartbeatStream {
 
   #woken(withinMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, withinMs);
+      const timer = setTimeout(resolve, Math.min(withinMs, LONGEST_TIMER_MS));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

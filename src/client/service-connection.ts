@@ -239,7 +239,7 @@ class Session {
     // A request waits for the answer.
     this.#session.ref();
     let isLate = false;
-    let timer: NodeJS.Timeout;
+    let timer: NodeJS.Timeout | undefined;
     const wait = (ms: number): void => {
       const due = performance.now() + ms;
       timer = setTimeout(() => {
