@@ -55,6 +55,11 @@ export class FaultProxy implements AsyncDisposable {
     for (const connection of this.#connections) connection.resume();
   }
 
+  /** Says something to every client in the place of the server, between two things that the server says. */
+  inject(bytes: Buffer): void {
+    for (const connection of this.#connections) connection.inject(bytes);
+  }
+
   /** Breaks every connection and refuses new ones, until `mend`. */
   cut(): void {
     this.#way = "cut";
@@ -125,6 +130,10 @@ class Connection {
     this.#stalled = false;
     if (this.#outer === undefined) this.#connect();
     else if (this.#connected) this.#join(this.#outer);
+  }
+
+  inject(bytes: Buffer): void {
+    if (!this.#stalled && this.#connected && !this.#ended) this.#inner.write(bytes);
   }
 
   reset(): void {
