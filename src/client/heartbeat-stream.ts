@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { BeatBook, type BookEntry, type MessageLimits, type Report, type Settle } from "./beat-book.ts";
+import { type Agreed, BeatBook, type BookEntry, type MessageLimits, type Report, type Settle } from "./beat-book.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
 import { LONGEST_TIMER_MS, type Moment, msSince, thisMoment } from "./elapsed.ts";
 import { pause, RetryPause } from "./retry-pause.ts";
@@ -104,6 +104,10 @@ export class HeartbeatStream {
   #closing: "goodbye" | "reports" | undefined;
   #helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
   #wake: () => void = () => undefined;
+  /** While this is there no stream is opened. */
+  #suspended: PromiseWithResolvers<void> | undefined;
+  /** Ends the stream that is open. */
+  #leave: () => void = () => undefined;
 
   constructor(options: HeartbeatStreamOptions) {
     this.#options = options;
@@ -128,9 +132,14 @@ export class HeartbeatStream {
     return this.#book.has(agentId);
   }
 
+  /** The newest revision of an agent that the server has told; 0 before it has told any. */
+  knownRevision(agentId: string): bigint {
+    return this.#book.knownRevision(agentId);
+  }
+
   /** Lets an agent beat here from now on. */
-  add(agentId: string): void {
-    this.#book.add(agentId);
+  add(agentId: string, agreed?: Agreed): void {
+    this.#book.add(agentId, agreed);
     this.#wake();
   }
 
@@ -145,14 +154,27 @@ export class HeartbeatStream {
    *
    * @returns whether it will be said: not of an agent that does not beat here, or has said goodbye
    */
-  report(agentId: string, word: Report | "leaving", settle?: Settle): boolean {
-    const taken = this.#book.say(agentId, word, settle);
+  report(agentId: string, word: Report | "leaving", settle?: Settle, knownRevision?: bigint): boolean {
+    const taken = this.#book.say(agentId, word, settle, knownRevision);
     this.#wake();
     return taken;
   }
 
+  /** Says nothing more, so that leases run out, until `resume`. What is reported meanwhile is kept. May be repeated. */
+  suspend(): void {
+    if (this.#suspended !== undefined) return;
+    this.#suspended = Promise.withResolvers();
+    this.#leave();
+  }
+
+  resume(): void {
+    this.#suspended?.resolve();
+    this.#suspended = undefined;
+  }
+
   /** Ends the stream, at once unless there is something to wait for. May be repeated. */
   async close({ goodbyeWithinMs = 0, reportsWithinMs = 0 }: CloseOptions = {}): Promise<void> {
+    this.resume();
     this.#closing = goodbyeWithinMs > 0 || reportsWithinMs === 0 ? "goodbye" : "reports";
     if (goodbyeWithinMs > 0) this.#book.sayGoodbye();
     this.#hurry.abort();
@@ -175,8 +197,13 @@ export class HeartbeatStream {
 
   async #run(): Promise<void> {
     while (!this.#over) {
+      if (this.#suspended !== undefined) {
+        await this.#suspended.promise;
+        continue;
+      }
       const { error, hurry } = await this.#converse();
       if (this.#over) return;
+      if (this.#suspended !== undefined) continue;
       if (error?.hopeless === true && this.#options.persistent !== true) throw error;
       // Leases run on meanwhile: however often it failed, it is tried a few times within one.
       const pauseMs = hurry ? 0 : Math.min(this.#retry.next(), this.#leaseMs / 5);
@@ -209,10 +236,11 @@ export class HeartbeatStream {
     });
     this.#book.restart();
     this.#waitingSince = undefined;
-    const unwatch = this.#watchConnection(move, () => {
+    this.#leave = () => {
       hurry = true;
       move();
-    });
+    };
+    const unwatch = this.#watchConnection(move, this.#leave);
     let drain: { readonly timer: ReturnType<typeof setTimeout>; readonly at: number } | undefined;
     const leaveWithin = (ms: number): void => {
       const at = performance.now() + Math.random() * ms;
