@@ -19,7 +19,14 @@ interface Fault extends Place {
   readonly longestMs: number;
 }
 
-const SOCKET_FAULTS: readonly SocketFault[] = ["socket", "socket-error", "session", "session-error", "go-away"];
+const SOCKET_FAULTS: readonly SocketFault[] = [
+  "socket",
+  "socket-error",
+  "session",
+  "session-error",
+  "go-away",
+  "worker",
+];
 /** Connections that are silent for this long are asked by pings. */
 const QUIET_MS = 16_000;
 const DOWN_MS = 1_500;

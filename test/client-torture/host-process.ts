@@ -2,13 +2,20 @@
  * A program that uses the client library as a gateway does: heartbeats of several agents, a watch, calls. It does what the
  * torture tells it by messages, and ends when the torture is gone.
  *
- * node --expose-gc host-process.ts '{"addresses": […], "claw": …, "agentIds": […], "everyMs": …}'
+ * node --expose-gc host-process.ts '{"addresses": […], "claw": …, "agentIds": […], "everyMs": …, "worker": …}'
  */
 import http2, { type ClientHttp2Session } from "node:http2";
 import { syncBuiltinESMExports } from "node:module";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createAgentCache, createHeartbeatClient, createServiceClients, ReportError } from "../../src/client/index.ts";
+import workerThreads from "node:worker_threads";
+import {
+  createAgentCache,
+  createHeartbeatClient,
+  createServiceClients,
+  type HeartbeatWorkerOptions,
+  ReportError,
+} from "../../src/client/index.ts";
 import type { News, Order, SocketFault } from "./messages.ts";
 
 interface HostOptions {
@@ -17,6 +24,7 @@ interface HostOptions {
   readonly agentIds: readonly string[];
   /** The mean time between two reports of an agent. */
   readonly everyMs: number;
+  readonly worker: boolean | HeartbeatWorkerOptions;
 }
 
 /** Further ahead than a run takes. */
@@ -25,13 +33,14 @@ const CALL_MS = 3_000;
 const BOOKMARK_MS = 30_000;
 
 const options: HostOptions = JSON.parse(process.argv[2] ?? "{}");
-const { addresses, claw, agentIds, everyMs } = options;
+const { addresses, claw, agentIds, everyMs, worker } = options;
 const sessions = new Set<ClientHttp2Session>();
+const workers = new Set<workerThreads.Worker>();
 let stallAtPingMs = 0;
 wrapSessions();
 process.on("disconnect", () => process.exit(0));
 
-const client = createHeartbeatClient({ addresses, claw });
+const client = createHeartbeatClient({ addresses, claw, worker });
 const cache = createAgentCache({ addresses, filter: { clawIdentifiers: [claw] }, bookmarkMs: BOOKMARK_MS });
 const service = createServiceClients({ addresses });
 const acknowledged = new Map<string, number>();
@@ -73,7 +82,8 @@ async function obey(order: Order): Promise<void> {
       quietUntil = Date.now() + order.ms;
       return;
     case "break":
-      for (const session of [...sessions]) breakSession(session, order.how);
+      if (order.how === "worker") for (const one of [...workers]) void one.terminate();
+      else for (const session of [...sessions]) breakSession(session, order.how);
       return;
     case "probe":
       await probe();
@@ -120,7 +130,7 @@ async function probe(): Promise<void> {
   await cache.waitFor(() => (cache.isCurrent && (cache.revision ?? 0n) > since) || over);
 }
 
-function breakSession(session: ClientHttp2Session, how: SocketFault): void {
+function breakSession(session: ClientHttp2Session, how: Exclude<SocketFault, "worker">): void {
   const symbol = Object.getOwnPropertySymbols(session).find(({ description }) => description === "socket");
   const socket: Socket | undefined = symbol === undefined ? undefined : Reflect.get(session, symbol);
   switch (how) {
@@ -158,6 +168,14 @@ function wrapSessions(): void {
     return session;
   };
   Object.assign(http2, { connect: wrapped });
+  class KnownWorker extends workerThreads.Worker {
+    constructor(...args: ConstructorParameters<typeof workerThreads.Worker>) {
+      super(...args);
+      workers.add(this);
+      this.once("exit", () => workers.delete(this));
+    }
+  }
+  Object.assign(workerThreads, { Worker: KnownWorker });
   syncBuiltinESMExports();
 }
 

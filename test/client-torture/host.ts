@@ -1,6 +1,7 @@
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import type { HeartbeatWorkerOptions } from "../../src/client/index.ts";
 import type { News, Order } from "./messages.ts";
 
 export interface HostOptions {
@@ -9,6 +10,7 @@ export interface HostOptions {
   readonly claw: string;
   readonly agentIds: readonly string[];
   readonly everyMs: number;
+  readonly worker: boolean | HeartbeatWorkerOptions;
   readonly onProblem: (problem: string) => void;
 }
 
@@ -34,14 +36,14 @@ export class Host implements AsyncDisposable {
   #ending = false;
 
   constructor(options: HostOptions) {
-    const { name, claw, agentIds, addresses, everyMs } = options;
+    const { name, claw, agentIds, addresses, everyMs, worker } = options;
     this.#options = options;
     this.name = name;
     this.claw = claw;
     this.agentIds = agentIds;
     this.#child = fork(
       join(import.meta.dirname, "host-process.ts"),
-      [JSON.stringify({ addresses, claw, agentIds, everyMs })],
+      [JSON.stringify({ addresses, claw, agentIds, everyMs, worker })],
       { execArgv: ["--expose-gc"], stdio: ["ignore", "pipe", "pipe", "ipc"], env: { PATH: process.env.PATH } },
     );
     for (const stream of [this.#child.stdout, this.#child.stderr]) {

@@ -1,5 +1,5 @@
-/** What becomes of the connections of a host, from within. */
-export type SocketFault = "socket" | "socket-error" | "session" | "session-error" | "go-away";
+/** What breaks within a host: its connections, or the worker thread that beats. */
+export type SocketFault = "socket" | "socket-error" | "session" | "session-error" | "go-away" | "worker";
 
 /** What the torture asks of a host. */
 export type Order =

@@ -65,6 +65,7 @@ export async function runTorture(options: TortureOptions): Promise<TortureResult
 
   let count = 0;
   let slowestMs = 0;
+  let rounds = 0;
   const recovered = async (what: string): Promise<void> => {
     for (const proxy of proxies) proxy.mend();
     await Promise.all(
@@ -80,7 +81,10 @@ export async function runTorture(options: TortureOptions): Promise<TortureResult
   await recovered("the start");
   const deadline = performance.now() + options.forMs;
   while (performance.now() < deadline && options.signal?.aborted !== true && hosts.some((host) => host.isRunning)) {
-    const names = random.sample(options.faults, random.chance(0.5) ? 1 : 2);
+    // The first round has one after the other, so that a short run has all of them.
+    const first = options.faults[rounds];
+    const names = first === undefined ? random.sample(options.faults, random.chance(0.5) ? 1 : 2) : [first];
+    rounds += 1;
     const places: Place[] = names.map(() => ({
       host: random.pick(hosts),
       proxy: random.pick(proxies),
@@ -151,14 +155,28 @@ async function build(options: TortureOptions, undo: AsyncDisposableStack, onProb
   );
   const addresses = proxies.map(({ address }) => address);
   using service = createServiceClients({ addresses });
-  for (const mode of ["main"] as const) {
+  // The worker gives up on the main thread in half of the stalls.
+  const worker = { mainThreadTimeoutMs: Math.max(500, options.longestStallMs / 4) };
+  for (const mode of ["main", "worker"] as const) {
     const claw = `claw-${mode}`;
     const agentIds = Array.from({ length: options.agentsPerHost }, (_, index) => `${mode}-${index + 1}`);
     for (const agentId of agentIds) {
       await service.users.createUser({ username: agentId, agentId, clawIdentifier: claw });
     }
     const { everyMs } = options;
-    hosts.push(undo.use(new Host({ name: `host ${mode}`, addresses, claw, agentIds, everyMs, onProblem })));
+    hosts.push(
+      undo.use(
+        new Host({
+          name: `host ${mode}`,
+          addresses,
+          claw,
+          agentIds,
+          everyMs,
+          worker: mode === "worker" && worker,
+          onProblem,
+        }),
+      ),
+    );
   }
   return { replicas, proxies, hosts };
 }
