@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ReplicaProcess } from "../chaos/replica-process.ts";
 import type { FaultProxy } from "../support/fault-proxy.ts";
+import { ACK, END_HEADERS, frame, GOAWAY, PING, PUSH_PROMISE, RST_STREAM } from "../support/http2-frames.ts";
 import type { Host } from "./host.ts";
 import type { SocketFault } from "./messages.ts";
 
@@ -36,12 +37,12 @@ const FRAMES: readonly Buffer[] = [
   goAway(0, ""),
   goAway(11, "too_many_pings"),
   goAway(2, ""),
-  frame(3, 0, 1, uint32(8)),
-  frame(3, 0, 1, uint32(2)),
-  frame(3, 0, 3, uint32(11)),
+  frame(RST_STREAM, 0, 1, uint32(8)),
+  frame(RST_STREAM, 0, 1, uint32(2)),
+  frame(RST_STREAM, 0, 3, uint32(11)),
   // A PING answer that nobody asked for, PUSH_PROMISE though push is off, and what is no frame at all.
-  frame(6, 1, 0, Buffer.alloc(8)),
-  frame(5, 4, 1, Buffer.concat([uint32(2), Buffer.from([0x82])])),
+  frame(PING, ACK, 0, Buffer.alloc(8)),
+  frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), Buffer.from([0x82])])),
   Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"),
 ];
 
@@ -120,12 +121,7 @@ function pick<Item>(items: readonly Item[], detail: number): Item {
 }
 
 function goAway(code: number, data: string): Buffer {
-  return frame(7, 0, 0, Buffer.concat([uint32(0x7fffffff), uint32(code), Buffer.from(data)]));
-}
-
-function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  const length = uint32(payload.length).subarray(1);
-  return Buffer.concat([length, Buffer.from([type, flags]), uint32(stream), payload]);
+  return frame(GOAWAY, 0, 0, Buffer.concat([uint32(0x7fffffff), uint32(code), Buffer.from(data)]));
 }
 
 function uint32(value: number): Buffer {

@@ -174,7 +174,8 @@ class Connection {
   }
 }
 
-function portOf(server: Server): number {
+/** The port that a TCP server listens on. */
+export function portOf(server: Pick<Server, "address">): number {
   const address: AddressInfo | string | null = server.address();
   if (address === null || typeof address === "string") throw new TypeError("a TCP server has a port");
   return address.port;
