@@ -42,6 +42,14 @@ export interface AgentClaim {
   start: SessionStart;
 }
 
+/** What both sides agree on before an agent has said anything here. */
+export interface Agreed {
+  readonly standing: WorkingStatus | undefined;
+  readonly knownRevision: bigint;
+}
+
+const NOTHING_AGREED: Agreed = { standing: undefined, knownRevision: 0n };
+
 /** How much a message may carry. */
 export interface MessageLimits {
   readonly beats: number;
@@ -116,15 +124,27 @@ export class BeatBook {
     return this.#entries.has(agentId);
   }
 
-  /** An agent that says nothing yet: its first beat tells the server only that it is there, and why. */
-  add(agentId: string, claim: AgentClaim = { start: "first" }): void {
+  /** The newest revision of an agent that the server has told; 0 before it has told any. */
+  knownRevision(agentId: string): bigint {
+    return this.#entries.get(agentId)?.knownRevision ?? 0n;
+  }
+
+  /**
+   * An agent that says nothing yet: its first beat tells the server only that it is there, and why, or again what both
+   * sides had agreed on by another book.
+   */
+  add(
+    agentId: string,
+    claim: AgentClaim = { start: "first" },
+    { standing, knownRevision }: Agreed = NOTHING_AGREED,
+  ): void {
     if (this.#entries.has(agentId)) return;
     const bytes = new TextEncoder().encode(agentId).length + BYTES_BESIDES_ID;
     this.adopt({
       agentId,
       bytes,
-      knownRevision: 0n,
-      standing: undefined,
+      knownRevision,
+      standing,
       isThoughtOffline: false,
       report: undefined,
       goodbye: undefined,
@@ -150,12 +170,17 @@ export class BeatBook {
   /**
    * The newest word of an agent counts, and none after its goodbye.
    *
+   * @param knownRevision what the agent knew when it spoke. Default: all that the server has told
    * @returns whether it will be said: not of an agent that was not added, or is no longer the stream's
    */
-  say(agentId: string, word: Report | "leaving", settle: Settle = () => undefined): boolean {
+  say(
+    agentId: string,
+    word: Report | "leaving",
+    settle: Settle = () => undefined,
+    knownRevision = this.knownRevision(agentId),
+  ): boolean {
     const entry = this.#entries.get(agentId);
     if (entry === undefined || entry.goodbye !== undefined) return false;
-    const { knownRevision } = entry;
     if (word === "leaving") entry.goodbye = { word, knownRevision, settle, sentIn: 0n, told: undefined };
     else {
       const { report } = entry;
@@ -328,11 +353,12 @@ function isFinal({ reason, retryAfterMs }: BeatRefusal, ofReport: boolean): bool
   return reason !== "INVALID_FIELD" || !ofReport;
 }
 
-function working(status: AgentStatus | Unknown): WorkingStatus | undefined {
+/** The status that an agent says again on a new stream, where the service has told it this one. */
+export function working(status: AgentStatus | Unknown): WorkingStatus | undefined {
   return status === "idle" || status === "on_call" || status === "busy" ? status : undefined;
 }
 
-function workingWord(report: Report): WorkingStatus | undefined {
+export function workingWord(report: Report): WorkingStatus | undefined {
   return typeof report === "string" ? report : undefined;
 }
 

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
-import { millisOf } from "./wire-words.ts";
+import { durationOf, millisOf } from "./wire-words.ts";
 
 /** The names that google.rpc.Code has for Connect's codes. Where one is missing, the compiler says so. */
 const CODE_NAMES = {
@@ -21,6 +21,8 @@ const CODE_NAMES = {
   [Code.DataLoss]: "DATA_LOSS",
   [Code.Unauthenticated]: "UNAUTHENTICATED",
 } as const satisfies Readonly<Record<Code, string>>;
+
+const CODES = Object.values(Code).filter((code) => typeof code === "number");
 
 /** How a call failed, as google.rpc.Code names it. */
 export type CallCode = (typeof CODE_NAMES)[Code];
@@ -57,6 +59,23 @@ export class CallError extends Error {
   get hopeless(): boolean {
     return HOPELESS.has(this.code);
   }
+}
+
+/** A CallError as a message between threads carries it. */
+export type CallErrorData = Pick<CallError, "message" | "code" | "reason" | "metadata" | "retryAfterMs">;
+
+export function callErrorData({ message, code, reason, metadata, retryAfterMs }: CallError): CallErrorData {
+  return { message, code, reason, metadata, retryAfterMs };
+}
+
+export function callErrorFrom({ message, code, reason, metadata, retryAfterMs }: CallErrorData): CallError {
+  const [number = Code.Unknown] = CODES.filter((one) => CODE_NAMES[one] === code);
+  const error = new ConnectError(message, number);
+  if (reason !== undefined) error.details.push({ desc: ErrorInfoSchema, value: { reason, metadata } });
+  if (retryAfterMs !== undefined) {
+    error.details.push({ desc: RetryInfoSchema, value: { retryDelay: durationOf(retryAfterMs) } });
+  }
+  return new CallError(error);
 }
 
 /** What was thrown by a call. Faults of the network come as `UNAVAILABLE`. */

@@ -1,3 +1,6 @@
+/** Node runs a timer that is longer than this after 1 ms, and warns. */
+export const LONGEST_TIMER_MS = 2_147_483_647;
+
 /** A moment by both clocks. */
 export interface Moment {
   readonly wall: number;

@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import {
   type AgentClaim,
+  type Agreed,
   BeatBook,
   type BookEntry,
   type MessageLimits,
@@ -9,7 +10,7 @@ import {
   type Settle,
 } from "./beat-book.ts";
 import { type CallError, callErrorOf } from "./call-error.ts";
-import { type Moment, msSince, thisMoment } from "./elapsed.ts";
+import { LONGEST_TIMER_MS, type Moment, msSince, thisMoment } from "./elapsed.ts";
 import { pause, RetryPause } from "./retry-pause.ts";
 import type { ConnectedClients } from "./service-clients.ts";
 import { type BeatView, beatView } from "./views.ts";
@@ -111,6 +112,10 @@ export class HeartbeatStream {
   #closing: "goodbye" | "reports" | undefined;
   #helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
   #wake: () => void = () => undefined;
+  /** While this is there no stream is opened. */
+  #suspended: PromiseWithResolvers<void> | undefined;
+  /** Ends the stream that is open. */
+  #leave: () => void = () => undefined;
 
   constructor(options: HeartbeatStreamOptions) {
     this.#options = options;
@@ -135,9 +140,19 @@ export class HeartbeatStream {
     return this.#book.has(agentId);
   }
 
-  /** Lets an agent beat here from now on. @param claim what its program decided. Default: its first claim */
-  add(agentId: string, claim?: AgentClaim): void {
-    this.#book.add(agentId, claim);
+  /** The newest revision of an agent that the server has told; 0 before it has told any. */
+  knownRevision(agentId: string): bigint {
+    return this.#book.knownRevision(agentId);
+  }
+
+  /**
+   * Lets an agent beat here from now on.
+   *
+   * @param claim what its program decided. Default: its first claim
+   * @param agreed what both sides agreed on by another stream. Default: nothing
+   */
+  add(agentId: string, claim?: AgentClaim, agreed?: Agreed): void {
+    this.#book.add(agentId, claim, agreed);
     this.#wake();
   }
 
@@ -152,21 +167,34 @@ export class HeartbeatStream {
    *
    * @returns whether it will be said: not of an agent that does not beat here, or has said goodbye
    */
-  report(agentId: string, word: Report | "leaving", settle?: Settle): boolean {
-    const taken = this.#book.say(agentId, word, settle);
+  report(agentId: string, word: Report | "leaving", settle?: Settle, knownRevision?: bigint): boolean {
+    const taken = this.#book.say(agentId, word, settle, knownRevision);
     this.#wake();
     return taken;
   }
 
+  /** Says nothing more, so that leases run out, until `resume`. What is reported meanwhile is kept. May be repeated. */
+  suspend(): void {
+    if (this.#suspended !== undefined) return;
+    this.#suspended = Promise.withResolvers();
+    this.#leave();
+  }
+
+  resume(): void {
+    this.#suspended?.resolve();
+    this.#suspended = undefined;
+  }
+
   /** Ends the stream, at once unless there is something to wait for. May be repeated. */
   async close({ goodbyeWithinMs = 0, reportsWithinMs = 0 }: CloseOptions = {}): Promise<void> {
+    this.resume();
     this.#closing = goodbyeWithinMs > 0 || reportsWithinMs === 0 ? "goodbye" : "reports";
     if (goodbyeWithinMs > 0) this.#book.sayGoodbye();
     this.#hurry.abort();
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
       this.#wake();
-      const tooLate = setTimeout(() => this.#stop.abort(), withinMs);
+      const tooLate = setTimeout(() => this.#stop.abort(), Math.min(withinMs, LONGEST_TIMER_MS));
       await this.done.catch(() => undefined);
       clearTimeout(tooLate);
     }
@@ -182,8 +210,13 @@ export class HeartbeatStream {
 
   async #run(): Promise<void> {
     while (!this.#over) {
+      if (this.#suspended !== undefined) {
+        await this.#suspended.promise;
+        continue;
+      }
       const { error, hurry } = await this.#converse();
       if (this.#over) return;
+      if (this.#suspended !== undefined) continue;
       if (error?.hopeless === true && this.#options.persistent !== true) throw error;
       // Leases run on meanwhile: however often it failed, it is tried a few times within one.
       const pauseMs = hurry ? 0 : Math.min(this.#retry.next(), this.#leaseMs / 5);
@@ -216,17 +249,18 @@ export class HeartbeatStream {
     });
     this.#book.restart();
     this.#waitingSince = undefined;
-    const unwatch = this.#watchConnection(move, () => {
+    this.#leave = () => {
       hurry = true;
       move();
-    });
+    };
+    const unwatch = this.#watchConnection(move, this.#leave);
     let drain: { readonly timer: ReturnType<typeof setTimeout>; readonly at: number } | undefined;
     const leaveWithin = (ms: number): void => {
       const at = performance.now() + Math.random() * ms;
       // Asked twice, it goes when it was asked to go first.
       if (drain !== undefined && drain.at <= at) return;
       clearTimeout(drain?.timer);
-      drain = { at, timer: setTimeout(move, at - performance.now()) };
+      drain = { at, timer: setTimeout(move, Math.min(at - performance.now(), LONGEST_TIMER_MS)) };
     };
     try {
       const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
@@ -344,7 +378,7 @@ export class HeartbeatStream {
 
   #woken(withinMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, withinMs);
+      const timer = setTimeout(resolve, Math.min(withinMs, LONGEST_TIMER_MS));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

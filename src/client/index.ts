@@ -28,3 +28,4 @@ export type { Token } from "./token.ts";
 export { createServiceClients, type ServiceTarget } from "./transport.ts";
 export type { AgentView, ChangeView, ExhaustionView, TransitionView } from "./views.ts";
 export type { AgentFilter, SnapshotCause, WatchEvent, WatchOptions } from "./watch-agents.ts";
+export type { HeartbeatWorkerNews, HeartbeatWorkerOptions } from "./worker-beats.ts";

@@ -1,3 +1,5 @@
+import { LONGEST_TIMER_MS } from "./elapsed.ts";
+
 const FIRST_MS = 250;
 const LONGEST_MS = 10_000;
 
@@ -23,7 +25,7 @@ export class RetryPause {
   }
 }
 
-/** Resolves after so many milliseconds, or when the signal aborts. Never rejects. */
+/** Resolves after so many milliseconds (at most 24 days), or when the signal aborts. Never rejects. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) {
@@ -35,7 +37,7 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener("abort", end);
       resolve();
     };
-    const timer = setTimeout(end, ms);
+    const timer = setTimeout(end, Math.min(ms, LONGEST_TIMER_MS));
     signal.addEventListener("abort", end, { once: true });
   });
 }

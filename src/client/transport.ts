@@ -1,7 +1,7 @@
-import type { SecureClientSessionOptions } from "node:http2";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { type ConnectedClients, clientsOnWays, type Way, waysOf } from "./service-clients.ts";
+import { ServiceConnection, type TlsOptions } from "./service-connection.ts";
 import type { Token } from "./token.ts";
 
 export type { ConnectedClients, ServiceClients } from "./service-clients.ts";
@@ -20,12 +20,8 @@ export interface ServiceTarget {
   /** Goes with every call as `authorization: Bearer …`. A function is asked before each call. */
   readonly token?: Token;
   /** Certificates for `https` addresses, as `node:tls` takes them. */
-  readonly tls?: Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;
+  readonly tls?: TlsOptions;
 }
-
-/** A connection that says nothing for so long is asked whether it is still there. */
-const PING_AFTER_MS = 10_000;
-const PING_PATIENCE_MS = 5_000;
 
 /**
  * Callers of the service, by gRPC unless `transport` says otherwise. Nothing is connected before the first call, and a
@@ -53,15 +49,9 @@ export function baseUrlOf(address: string): string | undefined {
 function wayTo(address: string, tls: ServiceTarget["tls"]): Way {
   const baseUrl = baseUrlOf(address);
   if (baseUrl === undefined) throw new RangeError(`not the address of a service: ${address}`);
-  const sessionManager = new Http2SessionManager(
-    baseUrl,
-    { pingIntervalMs: PING_AFTER_MS, pingTimeoutMs: PING_PATIENCE_MS },
-    tls,
-  );
+  const sessionManager = new ServiceConnection(baseUrl, tls);
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager }),
-    // Never without a reason: a cancelled connection counts as one that was not opened yet, and a call that waited for it
-    // at that very moment then asks for ever, in a loop that lets nothing else run.
     giveUp: (why) => sessionManager.abort(new ConnectError(why, Code.Unavailable)),
   };
 }

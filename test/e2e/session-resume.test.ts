@@ -13,7 +13,11 @@ const AGENTS = ["agent-1", "agent-2", "agent-3"];
 /** A claw process: its agents report WORD once. It prints what it is told, and claims its agents anew on SIGUSR2. */
 const CLAW = `
 import { createHeartbeatClient } from "${new URL("../../src/client/index.ts", import.meta.url)}";
-const claw = createHeartbeatClient({ address: process.env.ADDRESS, claw: "claw-1" });
+const claw = createHeartbeatClient({
+  address: process.env.ADDRESS,
+  claw: "claw-1",
+  worker: process.env.BEATS === "worker",
+});
 const agents = ${JSON.stringify(AGENTS)}.map((agentId) => claw.agent(agentId));
 for (const agent of agents) {
   for (const event of ["superseded", "refused"]) agent.on(event, () => console.log(event, agent.agentId));
@@ -45,11 +49,12 @@ const ABSENCES: readonly Absence[] = [
 
 describe.each(ABSENCES)("a claw process that was $what beyond its lease", ({ leave, comeBack }) => {
   test.each([
-    "same",
-    "other",
-  ] as const)("leaves its agents to the process that took them at the %s replica, and tells its program", {
+    { where: "same", beats: "main" },
+    { where: "other", beats: "main" },
+    { where: "other", beats: "worker" },
+  ] as const)("leaves its agents to the process that took them at the $where replica, and tells its program ($beats thread)", {
     timeout: 180_000,
-  }, async (where) => {
+  }, async ({ where, beats }) => {
     await using stage = await openStage();
     await using database = await createTestDatabase();
     const env = { DATABASE_URL: database.url, HARBORFORGE_HEARTBEAT_INTERVAL: "1s" };
@@ -60,7 +65,9 @@ describe.each(ABSENCES)("a claw process that was $what beyond its lease", ({ lea
       await service.users.createUser({ username: agentId, agentId, clawIdentifier: "claw-1" });
     }
     const start = (address: string, WORD: string): Running =>
-      stage.run(process.execPath, ["--input-type=module", "--eval", CLAW], { env: { ADDRESS: address, WORD } });
+      stage.run(process.execPath, ["--input-type=module", "--eval", CLAW], {
+        env: { ADDRESS: address, WORD, BEATS: beats },
+      });
     const untilAll = (status: AgentStatus) =>
       until(
         `all agents have the status ${status}`,

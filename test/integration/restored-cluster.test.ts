@@ -1,5 +1,4 @@
-import { appendFile, chmod, chown, cp, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, chmod, chown, cp, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
@@ -7,6 +6,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/
 import { migrate } from "../../src/storage/migrate.ts";
 import { rowsOf } from "../support/database-swap.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { own } from "../support/postgres-pair.ts";
 import { by } from "../support/storage.ts";
 import { until } from "../support/until.ts";
@@ -20,7 +20,7 @@ const quiet = { info() {}, warn() {} };
 /** A PostgreSQL of the test's own, with a replica that is there while it is. */
 async function startScene() {
   await using undo = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-restored-"));
+  const folder = await temporaryFolder("restored");
   undo.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
   await chmod(folder, 0o711);
   const dataDir = join(folder, "data");

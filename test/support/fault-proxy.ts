@@ -64,6 +64,11 @@ export class FaultProxy implements AsyncDisposable {
     for (const connection of this.#connections) connection.resume();
   }
 
+  /** Says something to every client in the place of the server, between two things that the server says. */
+  inject(bytes: Buffer): void {
+    for (const connection of this.#connections) connection.inject(bytes);
+  }
+
   /** Breaks every connection and refuses new ones, until `mend`. */
   cut(): void {
     this.#way = "cut";
@@ -146,6 +151,10 @@ class Connection {
     else if (this.#connected) this.#join(this.#outer);
   }
 
+  inject(bytes: Buffer): void {
+    if (!this.#stalled && this.#connected && !this.#ended) this.#inner.write(bytes);
+  }
+
   reset(): void {
     this.#inner.resetAndDestroy();
     this.#outer?.resetAndDestroy();
@@ -184,7 +193,8 @@ class Connection {
   }
 }
 
-function portOf(server: Server): number {
+/** The port that a TCP server listens on. */
+export function portOf(server: Pick<Server, "address">): number {
   const address: AddressInfo | string | null = server.address();
   if (address === null || typeof address === "string") throw new TypeError("a TCP server has a port");
   return address.port;

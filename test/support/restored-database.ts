@@ -1,12 +1,11 @@
-import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
 import { migrate } from "../../src/storage/migrate.ts";
 import { administer } from "./cluster.ts";
 import { rowsOf } from "./database-swap.ts";
+import { execFile, temporaryFolder } from "./owned-process.ts";
 
 const run = promisify(execFile);
 
@@ -36,7 +35,7 @@ export async function hasPgDump(url: string): Promise<boolean> {
 }
 
 async function dumpByProgram(url: string): Promise<Dump> {
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-dump-"));
+  const folder = await temporaryFolder("dump");
   const file = join(folder, "dump");
   await run("pg_dump", ["--format=custom", `--file=${file}`, url]);
   return {

@@ -303,7 +303,99 @@ describe("what the service says", () => {
   });
 });
 
+describe("a listener that fails", () => {
+  const unhandled = vi.fn();
+  const watchProcess = (): void => {
+    unhandled.mockReset();
+    for (const name of ["unhandledRejection", "uncaughtException"] as const) {
+      process.on(name, unhandled);
+      onTestFinished(() => void process.off(name, unhandled));
+    }
+  };
+  const warnings = (): unknown[] => {
+    const heard: unknown[] = [];
+    const listener = (warning: Error): void => void heard.push(warning.message);
+    process.on("warning", listener);
+    onTestFinished(() => void process.off("warning", listener));
+    return heard;
+  };
+
+  it("is reported when its promise is rejected", async () => {
+    watchProcess();
+    const onListenerError = vi.fn();
+    const { client, session } = start({ onListenerError });
+    client.on("connection", async () => {
+      throw new Error("asynchronous");
+    });
+    client.agent("a");
+    await session(0);
+    await vi.waitUntil(() => onListenerError.mock.calls.length > 0);
+    expect(onListenerError).toHaveBeenCalledWith(expect.objectContaining({ message: "asynchronous" }));
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
+  it("becomes a warning when the report of it fails too, and beats go on", async () => {
+    watchProcess();
+    const heard = warnings();
+    const reports = [
+      () => {
+        throw new Error("the report failed");
+      },
+      () => Promise.reject(new Error("the report failed later")),
+    ];
+    for (const onListenerError of reports) {
+      const { client, backend } = start({ onListenerError });
+      client.on("connection", () => {
+        throw new Error("mine");
+      });
+      expect(await client.agent("a").busy()).toBe("applied");
+      backend.sessions.at(-1)?.fail(new ConnectError("gone", Code.Unavailable));
+      expect(await client.agent("a").idle()).toBe("applied");
+    }
+    await vi.waitUntil(() => heard.includes("the report failed") && heard.includes("the report failed later"));
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
+  it("may throw what cannot be converted to a string", async () => {
+    watchProcess();
+    const heard = warnings();
+    const { client } = start();
+    client.on("connection", () => {
+      throw Object.create(null);
+    });
+    expect(await client.agent("a").busy()).toBe("applied");
+    await vi.waitUntil(() => heard.length > 0);
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+});
+
 describe("the end", () => {
+  it("does not wait for a token that never comes", async () => {
+    const { client } = start({ token: () => new Promise<string>(() => undefined) });
+    const report = rejection(client.agent("a").busy());
+    await client.close({ withinMs: 50 });
+    expect(await report).toMatchObject({ reason: "CLIENT_CLOSED" });
+  });
+
+  it("waits for as long as it may, however long that is", async () => {
+    const heard: unknown[] = [];
+    const listener = (warning: Error): void => void heard.push(warning);
+    process.on("warning", listener);
+    onTestFinished(() => void process.off("warning", listener));
+    const { backend, client, session } = start();
+    client.agent("a");
+    const first = await session(0);
+    await vi.waitUntil(() => first.submitted.length === 1);
+    backend.acknowledging = false;
+    void client.agent("a").busy();
+    await vi.waitUntil(() => first.submitted.length === 2);
+    const closed = client.close({ withinMs: Number.POSITIVE_INFINITY });
+    await vi.waitUntil(() => first.submitted.length >= 3);
+    first.say({ acknowledgedSequence: BigInt(first.submitted.length) });
+    await closed;
+    expect(heard).toEqual([]);
+  });
+
   it("sends what is not acknowledged yet, then goodbyes", async () => {
     const { client, session } = start();
     const agent = client.agent("a");

@@ -1,0 +1,179 @@
+import { describe, expect, onTestFinished, test } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/client/heartbeat-client.ts";
+import { createAgentCache } from "../../src/client/node-watch.ts";
+import { createServiceClients } from "../../src/client/transport.ts";
+import type { HeartbeatWorkerNews } from "../../src/client/worker-beats.ts";
+import { openStage } from "../support/program.ts";
+import { startService, unique, useService } from "../support/service.ts";
+import { until } from "../support/until.ts";
+
+const WITHIN_MS = 20_000;
+
+/** Blocks its event loop for BLOCK_MS as soon as its agent is busy, and reports afterwards. */
+const BLOCKED = `
+import { createHeartbeatClient } from ${JSON.stringify(new URL("../../src/client/index.ts", import.meta.url))};
+const { ADDRESS, AGENT, BLOCK_MS, WORKER } = process.env;
+const claw = createHeartbeatClient({ address: ADDRESS, claw: "claw-1", worker: JSON.parse(WORKER) });
+claw.on("worker", ({ state }) => console.log(state));
+const agent = claw.agent(AGENT);
+await agent.busy();
+const late = agent.onCall();
+Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(BLOCK_MS));
+console.log("unblocked");
+await late;
+await agent.idle();
+await claw.close();
+`;
+
+describe.concurrent("while the event loop of the main thread is blocked for longer than a lease", () => {
+  test.each([
+    ["stay online where a worker beats", "blocked-worker", true, [], "unblocked\n"],
+    ["go offline where no worker beats", "blocked-main", false, ["LEASE_EXPIRED"], "unblocked\n"],
+    [
+      "go offline where the worker waits no longer, and come back with what they said",
+      "blocked-limit",
+      { mainThreadTimeoutMs: 1_000 },
+      ["LEASE_EXPIRED"],
+      "unblocked\nsuspended\nresumed\n",
+    ],
+  ])("agents %s", { timeout: 60_000 }, async (_, agentId, worker, ends, stdout) => {
+    await using service = await startService({ pace: { shortestIntervalMs: 1_000, heartbeatsPerSecond: 10_000 } });
+    await using stage = await openStage();
+    const ADDRESS = service.addresses.grpc;
+    using clients = createServiceClients({ address: ADDRESS });
+    await clients.users.createUser({ username: agentId, agentId, clawIdentifier: "claw-1" });
+    await using cache = createAgentCache({ address: ADDRESS });
+    const causes: string[] = [];
+    cache.subscribe((event) => {
+      if (event.kind !== "changes") return;
+      for (const { transition } of event.changes) {
+        const { cause, to, from } = transition;
+        causes.push(cause === "report" ? `${from} → ${to}` : cause.toUpperCase());
+      }
+    });
+    await cache.ready;
+    const env = { ADDRESS, AGENT: agentId, WORKER: JSON.stringify(worker), BLOCK_MS: "8000" };
+    const program = stage.run(process.execPath, ["--input-type=module", "--eval", BLOCKED], { env });
+    expect(await program.ended).toMatchObject({ code: 0, stderr: "", stdout });
+    await until("the goodbye is seen", () => causes.at(-1) === "GOODBYE", WITHIN_MS);
+    expect(causes.filter((cause) => cause === "LEASE_EXPIRED")).toEqual(ends);
+    expect(causes.filter((cause) => cause.endsWith("→ idle"))).toHaveLength(1);
+    expect(causes.filter((cause) => cause.startsWith("offline → "))).toHaveLength(ends.length);
+  });
+});
+
+describe("a worker that beats", () => {
+  const service = useService();
+
+  async function start(options: Partial<HeartbeatClientOptions> = {}) {
+    const agentId = unique("agent");
+    using clients = createServiceClients({ address: service().addresses.grpc });
+    await clients.users.createUser({ username: agentId, agentId, clawIdentifier: "claw-1" });
+    const client = createHeartbeatClient({
+      address: service().addresses.grpc,
+      claw: "claw-1",
+      worker: true,
+      ...options,
+    });
+    onTestFinished(() => client.close({ withinMs: 0 }));
+    const news: HeartbeatWorkerNews[] = [];
+    client.on("worker", (one) => news.push(one));
+    const statusOf = async (): Promise<string> => {
+      const rows = await service().query<{ status: string }>("SELECT status FROM agents WHERE agent_id = $1", agentId);
+      return rows[0]?.status ?? "none";
+    };
+    return { client, agent: client.agent(agentId), agentId, news, statusOf };
+  }
+
+  test("gives handles what they have without it: outcomes, statuses, refusals and events", async () => {
+    const { client, agent, agentId } = await start();
+    expect(await agent.busy()).toBe("applied");
+    expect(agent.status).toBe("busy");
+    const exhausted = agent.exhausted({ reason: "rate_limit", retryAfterMs: 60_000 });
+    expect(await exhausted).toBe("applied");
+    expect(agent).toMatchObject({ status: "exhausted", exhaustion: { reason: "rate_limit" } });
+    const words = [agent.idle(), agent.onCall(), agent.busy()];
+    expect((await Promise.all(words)).at(-1)).toBe("applied");
+    const heard: string[] = [];
+    agent.on("status", ({ status }) => heard.push(status));
+    using clients = createServiceClients({ address: service().addresses.grpc });
+    await clients.agents.updateAgentStatus({ agentId, status: AgentStatus.ON_CALL });
+    await until("the handle hears of it", () => heard.includes("on_call"));
+    const unknown = client.agent("nobody-knows-it");
+    await expect(unknown.busy()).rejects.toMatchObject({ name: "ReportError", reason: "AGENT_NOT_FOUND" });
+    expect(unknown.presence).toBe("refused");
+    await using other = createHeartbeatClient({ address: service().addresses.grpc, claw: "claw-1" });
+    await until("the other hears of it", () => other.agent(agentId).status === "on_call");
+    expect(await other.agent(agentId).idle()).toBe("applied");
+    await until("it is superseded", () => agent.presence === "superseded");
+    await expect(agent.busy()).rejects.toMatchObject({ reason: "SESSION_SUPERSEDED" });
+    agent.claim();
+    expect(await agent.busy()).toBe("applied");
+    expect(await agent.leave()).toBe("applied");
+    expect(agent).toMatchObject({ presence: "left", status: "offline" });
+  });
+
+  test("is replaced when it ends by itself, and nothing that was reported is lost", async () => {
+    const url = new URL(
+      `data:text/javascript,${encodeURIComponent(`
+        import { parentPort } from "node:worker_threads";
+        parentPort.on("message", ({ kind }) => { if (kind === "say") throw new Error("the worker is broken"); });
+      `)}`,
+    );
+    const worker: { mainThreadTimeoutMs: number; url?: URL } = { mainThreadTimeoutMs: 60_000, url };
+    const { agent, news, statusOf } = await start({ worker });
+    const said = agent.busy();
+    await until("it was replaced more than once", () => news.length >= 2);
+    delete worker.url;
+    expect(await said).toBe("applied");
+    expect(await statusOf()).toBe("busy");
+    expect(news[0]).toMatchObject({ state: "restarting", error: { message: "the worker is broken" } });
+    expect(news[0]?.state === "restarting" && news[0].retryInMs).toBeGreaterThan(100);
+  });
+
+  test("that cannot be started is an event, and the client ends as ever", async () => {
+    const url = new URL("./there-is-no-such-file.js", import.meta.url);
+    const { client, agent, news } = await start({ worker: { url } });
+    const said = agent.busy();
+    await until("it is told", () => news.length >= 2);
+    expect(news[0]).toMatchObject({ state: "restarting" });
+    await client.close({ withinMs: 100 });
+    await expect(said).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
+  });
+
+  test("asks the main thread for tokens, and says what the function says", async () => {
+    let asked = 0;
+    const token = async (): Promise<string> => {
+      asked += 1;
+      if (asked === 1) throw new Error("the vault is closed");
+      return "secret";
+    };
+    const { client, agent } = await start({ token });
+    const errors: string[] = [];
+    client.on("connection", (connection) => {
+      if (connection.state === "waiting") errors.push(connection.error?.message ?? "");
+    });
+    expect(await agent.busy()).toBe("applied");
+    expect(errors).toEqual(["the vault is closed"]);
+    expect(asked).toBeGreaterThan(1);
+  });
+
+  test("ends with the client, whether agents say goodbye or not", async () => {
+    const { client, agent, statusOf } = await start();
+    await agent.busy();
+    await client.close({ goodbye: false });
+    expect(await statusOf()).toBe("busy");
+    await expect(agent.idle()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
+  });
+
+  test("refuses what it cannot do, where its author sees it", () => {
+    const options = { address: "127.0.0.1:1", claw: "claw-1" };
+    const late = { ...options, worker: { mainThreadTimeoutMs: 5 } };
+    expect(() => createHeartbeatClient(late)).toThrow(/worker\.mainThreadTimeoutMs: 5 is out of range/);
+    const transport = { unary: () => Promise.reject(), stream: () => Promise.reject() };
+    expect(() => createHeartbeatClient({ claw: "claw-1", transport, worker: true })).toThrow(
+      /transport cannot be used/,
+    );
+  });
+});
