@@ -63,9 +63,11 @@ export function owning<Start extends (...args: never[]) => unknown>(start: Start
   };
   const promised: unknown = Reflect.get(start, promisify.custom);
   if (typeof promised === "function") {
-    Object.defineProperty(own, promisify.custom, { value: owning(promised as (...args: never[]) => unknown) });
+    // A promised form is its own promised form.
+    const value = promised === start ? own : owning(promised as (...args: never[]) => unknown);
+    Object.defineProperty(own, promisify.custom, { value });
   }
-  return own as Start;
+  return own as unknown as Start;
 }
 
 /** Options that name an environment get the mark; without one, the environment of this process is inherited with it. */
@@ -80,6 +82,7 @@ function pidOf(started: unknown): number | undefined {
   return "pid" in started && typeof started.pid === "number" ? started.pid : undefined;
 }
 
+export const fork = owning(children.fork);
 export const spawn = owning(children.spawn);
 export const spawnSync = owning(children.spawnSync);
 export const execFile = owning(children.execFile);
