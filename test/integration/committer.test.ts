@@ -208,6 +208,8 @@ describe("a change", () => {
 
   test("waits for an instant of the database's clock", async () => {
     const agent = await createAgent();
+    // Without a replica that listens no lease ends.
+    await storage.query("INSERT INTO replicas (deaf_after_ms) VALUES (60000)");
     await storage.query("UPDATE agent_liveness SET lease_expires_at = clock_timestamp() + interval '200 ms'");
     let ended = 0;
     const [before] = await storage.query<{ lease_expires_at: number }>(
