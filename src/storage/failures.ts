@@ -4,6 +4,9 @@ import { Refusal } from "../domain/errors.ts";
 const LOST_CONNECTION = /^(08...|57P0[1-5]|25006|40003)$/;
 /** What a standby says to questions that only a primary can answer: the same as a server that is not there. */
 const IN_RECOVERY = "recovery is in progress";
+/** What the server says while a database is being replaced by another one: closed to connections, or gone for a moment. */
+const CLOSED = /^database ".*" is not currently accepting connections$/;
+const NO_DATABASE = "3D000";
 const CONTENTION = new Set(["40001", "40P01", "55P03", "25P03", "57014"]);
 /** No room, no memory, no file: of the server, and for a while. And plans that a migration made invalid. */
 const PASSING = /^(53...|58...|26000|0A000)$/;
@@ -53,7 +56,8 @@ export function failureKind(error: unknown): FailureKind {
       return error.errors.some((inner) => failureKind(inner) === "lost") ? "lost" : "defect";
     return UNCODED.test(error.message) ? "lost" : "defect";
   }
-  if (code === "55000" && error.message === IN_RECOVERY) return "lost";
+  if (code === "55000" && (error.message === IN_RECOVERY || CLOSED.test(error.message))) return "lost";
+  if (code === NO_DATABASE) return "lost";
   if (code === CHECK_VIOLATION && violatedConstraint(error) === undefined) return "contention";
   if (LOST_CONNECTION.test(code) || SOCKET_CODES.has(code)) return "lost";
   return CONTENTION.has(code) || PASSING.test(code) ? "contention" : "defect";
