@@ -135,7 +135,8 @@ async function disturb(
     : Number.POSITIVE_INFINITY;
   const starting: Promise<void>[] = [];
   // On a machine that is busy otherwise little happens in that time.
-  while (performance.now() < end || (!enough() && performance.now() < end + EXTRA_MS)) {
+  const isDone = () => enough() && counts.restores >= mostRestores;
+  while (performance.now() < end || (!isDone() && performance.now() < end + EXTRA_MS)) {
     await sleep(random.between(100, 700));
     if (performance.now() > restartAt && counts["PostgreSQL restarts"] === 0) {
       counts["PostgreSQL restarts"] += 1;

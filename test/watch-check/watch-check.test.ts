@@ -15,7 +15,7 @@ test.each([
       replicas: 2,
       watchers: 20,
       writers: 3,
-      disturbedMs: restores > 0 ? 8_000 : 5_000,
+      disturbedMs: 5_000,
       killReplicas: true,
       restartPostgres: false,
       restores,
