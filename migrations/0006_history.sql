@@ -87,7 +87,8 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   jump_to CONSTANT bigint := revision_beyond(greatest(counter.revision, seen));
   -- Seconds since 2024: more replicas than one a second do not start for long. The column is an integer, until 2092.
-  replicas_from CONSTANT bigint := least(extract(epoch FROM clock_timestamp())::bigint - 1704067200, 2147000000);
+  replicas_from CONSTANT bigint := least(2147000000,
+    greatest((SELECT last_value FROM replicas_id_seq) + 1000, extract(epoch FROM clock_timestamp())::bigint - 1704067200));
 BEGIN
   INSERT INTO revision_jumps (from_revision, to_revision, occurred_at, reason)
   VALUES (counter.revision, jump_to, clock_timestamp(), reason);

@@ -33,6 +33,8 @@ const SQLSTATES: readonly (readonly [RegExp, FailureKind])[] = [
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 /** What a standby says to questions that only a primary can answer: the same as a server that is not there. */
 const IN_RECOVERY = "recovery is in progress";
+/** What the server says while a database is being replaced by another one. */
+const CLOSED = /^database ".*" is not currently accepting connections$/s;
 /** Of the operating system. Some have five letters, as an SQLSTATE does. */
 const SYSTEM_CODE = /^E[A-Z0-9_]+$/;
 const SOCKET_CODES = new Set([
@@ -131,7 +133,7 @@ function kindOfAll(errors: readonly unknown[]): FailureKind | undefined {
 }
 
 function kindOfSqlState(code: string, error: Error): FailureKind {
-  if (code === "55000" && error.message === IN_RECOVERY) return "lost";
+  if (code === "55000" && (error.message === IN_RECOVERY || CLOSED.test(error.message))) return "lost";
   if (code === CHECK_VIOLATION && violatedConstraint(error) === undefined) return "contention";
   return SQLSTATES.find(([codes]) => codes.test(code))?.[1] ?? "damaged";
 }

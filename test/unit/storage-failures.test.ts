@@ -44,6 +44,12 @@ describe("a failure of a statement", () => {
     expect(failureKind(new NoConnectionInTime(5_000))).toBe("lost");
   });
 
+  it("by a database that is being replaced by another one is a lost connection", () => {
+    const closed = Object.assign(new Error('database "a" is not currently accepting connections'), { code: "55000" });
+    expect(failureKind(closed)).toBe("lost");
+    expect(failureKind(serverError("3D000"))).toBe("lost");
+  });
+
   it("that is a refusal is not repeated", () => {
     const refusal = databaseUnavailable(undefined);
     expect(failureKind(refusal)).toBe("defect");

@@ -4,6 +4,19 @@
  */
 import { type ChangeKind, type Filter, kindOf, type LogRow, passes, type Seen, statesAt, textOf } from "./log.ts";
 
+/** A tail of the log that was lost when an older state of the database was brought back: revisions from..upTo, and the log with them. */
+export interface LostTail {
+  /** The newest revision of the older state. */
+  readonly after: bigint;
+  readonly upTo: bigint;
+  readonly log: readonly LogRow[];
+}
+
+/** The lost tail that a revision lies in, as none that was given otherwise does. */
+export function lostTailOf(revision: bigint, lost: readonly LostTail[]): LostTail | undefined {
+  return lost.find(({ after, upTo }) => after < revision && revision <= upTo);
+}
+
 export interface AgentJson {
   readonly id: string;
   readonly userId: string;
@@ -51,7 +64,7 @@ export class History {
   readonly problems: string[] = [];
   /** Where to resume from; undefined: with a snapshot. */
   revision: bigint | undefined;
-  counts = { messages: 0, changes: 0, merged: 0, snapshots: 0, resumes: 0 };
+  counts = { messages: 0, changes: 0, merged: 0, snapshots: 0, resumes: 0, refusals: 0 };
   #set = new Map<string, Seen>();
   /** The set as of `revision`: what was told since belongs to a batch that is not whole yet. */
   #whole = new Map<string, Seen>();
@@ -123,10 +136,24 @@ export class History {
     if (this.#places.length > 50) this.#places.shift();
   }
 
-  /** Everything that the log alone can tell. Returns all problems. */
-  judge(log: readonly LogRow[]): readonly string[] {
+  /** Everything that the log alone can tell: the one that there is, and where histories were lost, theirs. Returns all problems. */
+  judge(log: readonly LogRow[], lost: readonly LostTail[] = []): readonly string[] {
+    const histories = [...lost.map(({ log }) => log), log];
+    for (const history of histories)
+      this.#judgeBy(history, (revision) => (lostTailOf(revision, lost)?.log ?? log) === history);
+    for (const { from, to } of this.#stretches) {
+      const tail = lostTailOf(from, lost);
+      if (tail !== undefined && lostTailOf(to, lost) !== tail)
+        this.#say(`goes on from ${from}, which was lost, to ${to}`);
+    }
+    return this.problems;
+  }
+
+  /** What belongs to one history, by where it ended. */
+  #judgeBy(log: readonly LogRow[], isOf: (revision: bigint) => boolean): void {
     const rows = new Map(log.map((row) => [row.revision, row]));
     for (const { from, to, told } of this.#stretches) {
+      if (!isOf(to)) continue;
       for (const { revision, id, agent } of told) {
         const row = rows.get(revision);
         const truth = row?.after ?? row?.before;
@@ -146,17 +173,17 @@ export class History {
       if (place !== -1) this.#say(`after ${from} is told ${came[place] ?? "nothing"} where the log has ${due[place]}`);
       else if (came.length > due.length) this.#say(`after ${from} is told ${came[due.length]} beyond what the log has`);
     }
+    const own = this.#states.filter(({ revision }) => isOf(revision));
     const states = statesAt(
       log,
       this.filter,
-      this.#states.map(({ revision }) => revision),
+      own.map(({ revision }) => revision),
     );
-    for (const { revision, text } of this.#states) {
+    for (const { revision, text } of own) {
       if (states.get(revision) !== text) {
         this.#say(`has at ${revision}:\n${text}\nwhere the log has:\n${states.get(revision)}`);
       }
     }
-    return this.problems;
   }
 
   #openStretch(from: bigint): void {

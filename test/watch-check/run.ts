@@ -4,8 +4,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { History } from "./history.ts";
-import { readLog } from "./log.ts";
+import { copyDatabase, rowsOf, swapIn } from "../support/database-swap.ts";
+import { History, type LostTail } from "./history.ts";
+import { type LogRow, readLog } from "./log.ts";
 import { Random } from "./random.ts";
 import { Cluster, Replica, type ReplicaLimits } from "./stage.ts";
 import { keepWatching, randomFilter } from "./watching.ts";
@@ -26,6 +27,8 @@ export interface RunOptions {
   readonly disturbedMs: number;
   readonly killReplicas: boolean;
   readonly restartPostgres: boolean;
+  /** How often an older state of the database is brought back meanwhile. */
+  readonly restores: number;
   say(line: string): void;
 }
 
@@ -81,6 +84,8 @@ export async function run(options: RunOptions): Promise<Outcome> {
       onChange,
     }),
   );
+  const lost: LostTail[] = [];
+  const restores = new Restores(cluster, lost, silent);
   const histories: History[] = [];
   const watchers: Promise<void>[] = [];
   for (let n = 0; n < options.watchers; n += 1) {
@@ -88,10 +93,11 @@ export async function run(options: RunOptions): Promise<Outcome> {
     const conflates = own.chance(0.4);
     const history = new History(`watcher ${n}${conflates ? " (conflating)" : ""}`, randomFilter(own, users), conflates);
     histories.push(history);
-    watchers.push(keepWatching({ random: own, history, calm: calm.signal, signal: over.signal, bases }));
+    const isRestored = () => restores.begun;
+    watchers.push(keepWatching({ random: own, history, calm: calm.signal, signal: over.signal, isRestored, bases }));
     await sleep(10);
   }
-  const done = await disturb(options, random, cluster, replicas, () => changes >= FEWEST_CHANGES);
+  const done = await disturb(options, random, cluster, replicas, restores, () => changes >= FEWEST_CHANGES);
   writing.abort();
   await Promise.all(writers);
   await Promise.all(replicas.map(async (replica) => replica.base ?? (await replica.start())));
@@ -107,32 +113,50 @@ export async function run(options: RunOptions): Promise<Outcome> {
   over.abort();
   await Promise.all(watchers);
   const log = await readLog(cluster.url());
-  problems.push(...histories.flatMap((history) => history.judge(log)));
+  problems.push(...histories.flatMap((history) => history.judge(log, lost)), ...givenTwice(log, lost));
   const sum = (count: keyof History["counts"]) => histories.reduce((total, { counts }) => total + counts[count], 0);
-  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes told, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes`;
+  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes told, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes${options.restores > 0 ? `, ${lost.reduce((total, { log, after }) => total + log.filter(({ revision }) => revision > after).length, 0)} transitions lost, ${sum("refusals")} watches told so` : ""}`;
   say(`seed ${seed}: ${summary}: ${problems.length === 0 ? "all as the log has it" : `${problems.length} PROBLEMS`}`);
   return { problems, transitions: log.length, summary };
 }
 
 async function disturb(
-  { disturbedMs, killReplicas, restartPostgres }: RunOptions,
+  { disturbedMs, killReplicas, restartPostgres, restores: mostRestores }: RunOptions,
   random: Random,
   cluster: Cluster,
   replicas: readonly Replica[],
+  restores: Restores,
   enough: () => boolean,
 ): Promise<string[]> {
-  const counts = { kills: 0, drains: 0, "LISTEN cut": 0, "connections cut": 0, "PostgreSQL restarts": 0 };
+  const counts = { kills: 0, drains: 0, "LISTEN cut": 0, "connections cut": 0, "PostgreSQL restarts": 0, restores: 0 };
   const end = performance.now() + disturbedMs;
   const restartAt = restartPostgres
     ? performance.now() + disturbedMs * random.between(0.3, 0.7)
     : Number.POSITIVE_INFINITY;
   const starting: Promise<void>[] = [];
   // On a machine that is busy otherwise little happens in that time.
-  while (performance.now() < end || (!enough() && performance.now() < end + EXTRA_MS)) {
+  const isDone = () => enough() && counts.restores >= mostRestores;
+  while (performance.now() < end || (!isDone() && performance.now() < end + EXTRA_MS)) {
     await sleep(random.between(100, 700));
     if (performance.now() > restartAt && counts["PostgreSQL restarts"] === 0) {
       counts["PostgreSQL restarts"] += 1;
       await cluster.restart(random.pick(["SIGQUIT", "SIGINT"]));
+      continue;
+    }
+    // Spread over the time that there is, and each with a while between the copy and its return.
+    if (
+      counts.restores < mostRestores &&
+      performance.now() > end - disturbedMs * (1 - (counts.restores + 0.5) / mostRestores)
+    ) {
+      if (!restores.hasCopy) await restores.copy();
+      else if (random.chance(0.4)) {
+        counts.restores += 1;
+        // Under running replicas, or while none is there: then nobody remembers anything.
+        const stopped = random.chance(0.5) ? replicas.filter(({ base }) => base !== undefined) : [];
+        await Promise.all(stopped.map((replica) => replica.stop("SIGKILL")));
+        await restores.bringBack();
+        await Promise.all(stopped.map((replica) => replica.start()));
+      }
       continue;
     }
     const there = replicas.filter(({ base }) => base !== undefined);
@@ -161,6 +185,63 @@ async function disturb(
   return Object.entries(counts).map(([what, count]) => `${count} ${what}`);
 }
 
+/** Brings older states of the database back: copies of it that take its place, as a dump that is restored does. */
+class Restores {
+  readonly #cluster: Cluster;
+  readonly #lost: LostTail[];
+  readonly #silent: boolean;
+  #copied = false;
+  /** Whether an older state has been brought back, or is being. */
+  begun = false;
+
+  constructor(cluster: Cluster, lost: LostTail[], silent: boolean) {
+    this.#cluster = cluster;
+    this.#lost = lost;
+    this.#silent = silent;
+  }
+
+  get hasCopy(): boolean {
+    return this.#copied;
+  }
+
+  async copy(): Promise<void> {
+    await copyDatabase(this.#cluster.url("postgres"), this.#cluster.name, "older_state");
+    this.#copied = true;
+  }
+
+  async bringBack(): Promise<void> {
+    this.begun = true;
+    this.#copied = false;
+    const kept = `lost_${this.#lost.length}`;
+    const [older = { revision: "0" }] = await rowsOf<{ revision: string }>(
+      this.#cluster.url("older_state"),
+      "SELECT revision::text FROM revision_counter",
+    );
+    await swapIn(this.#cluster.url("postgres"), "older_state", this.#cluster.name, kept);
+    if (this.#silent) await hideNotifications(this.#cluster);
+    const lostUrl = this.#cluster.url(kept);
+    const [newest = { revision: "0" }] = await rowsOf<{ revision: string }>(
+      lostUrl,
+      "SELECT revision::text FROM revision_counter",
+    );
+    this.#lost.push({ after: BigInt(older.revision), upTo: BigInt(newest.revision), log: await readLog(lostUrl) });
+  }
+}
+
+/** Revisions of lost tails that were given again. */
+function givenTwice(log: readonly LogRow[], lost: readonly LostTail[]): string[] {
+  const problems: string[] = [];
+  const given = new Set(log.map(({ revision }) => revision));
+  for (const { after, log: tail } of lost) {
+    const own = tail.map(({ revision }) => revision).filter((revision) => revision > after);
+    const again = own.filter((revision) => given.has(revision));
+    if (again.length > 0)
+      problems.push(`${again.length} revisions of a lost history were given again, the first is ${again[0]}`);
+    for (const revision of own) given.add(revision);
+  }
+  return problems;
+}
+
 /** The first replica migrates; here nobody else does. */
 async function migrated(url: string): Promise<void> {
   const { migrate } = await import("../../src/storage/migrate.ts");
@@ -169,10 +250,14 @@ async function migrated(url: string): Promise<void> {
 
 /** Every NOTIFY of the service goes nowhere: a function of the same name comes first. */
 async function dropNotifications(cluster: Cluster): Promise<void> {
-  const name = new URL(cluster.url()).pathname.slice(1);
   await cluster.query(`CREATE SCHEMA silent;
-    CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';
-    ALTER DATABASE ${name} SET search_path = silent, public, pg_catalog;`);
+    CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';`);
+  await hideNotifications(cluster);
+}
+
+/** A setting of the database, which its copies do not have. */
+async function hideNotifications(cluster: Cluster): Promise<void> {
+  await cluster.query(`ALTER DATABASE ${cluster.name} SET search_path = silent, public, pg_catalog`);
 }
 
 /**

@@ -60,6 +60,11 @@ export class Cluster {
     }
   }
 
+  /** The service's own database, by its name. */
+  get name(): string {
+    return new URL(this.url()).pathname.slice(1);
+  }
+
   /** SIGQUIT is a crash, SIGINT a restart that somebody wanted. */
   async restart(signal: "SIGQUIT" | "SIGINT"): Promise<void> {
     if (this.#cluster !== undefined) process.kill(this.#cluster.pid, signal);

@@ -3,19 +3,27 @@ import { expect, test } from "vitest";
 import { run } from "./run.ts";
 
 // The short form: the long one, of many seeds, is `npm run test:watch`.
-test("watchers are told what the log has, once and in order, whatever happens to replicas and connections", async () => {
-  const lines: string[] = [];
-  const { problems, transitions } = await run({
-    seed: randomInt(1_000_000),
-    replicas: 2,
-    watchers: 20,
-    writers: 3,
-    disturbedMs: 5_000,
-    killReplicas: true,
-    restartPostgres: false,
-    say: (line) => lines.push(line),
-  });
-  // The seed is the first thing to know when it fails.
-  expect({ problems, run: problems.length > 0 ? lines : [] }).toEqual({ problems: [], run: [] });
-  expect(transitions).toBeGreaterThan(50);
-}, 240_000);
+test.each([
+  ["watchers are told what the log has, once and in order, whatever happens to replicas and connections", 0],
+  ["watchers are told that their place was lost when an older state of the database is brought back", 2],
+])(
+  "%s",
+  async (_, restores) => {
+    const lines: string[] = [];
+    const { problems, transitions } = await run({
+      seed: randomInt(1_000_000),
+      replicas: 2,
+      watchers: 20,
+      writers: 3,
+      disturbedMs: 5_000,
+      killReplicas: true,
+      restartPostgres: false,
+      restores,
+      say: (line) => lines.push(line),
+    });
+    // The seed is the first thing to know when it fails.
+    expect({ problems, run: problems.length > 0 ? lines : [] }).toEqual({ problems: [], run: [] });
+    expect(transitions).toBeGreaterThan(20);
+  },
+  240_000,
+);

@@ -9,6 +9,8 @@ import { AGENT_IDS, CLAWS } from "./writers.ts";
 const STATUSES = ["idle", "busy", "on_call", "offline"] as const;
 /** The ways in which a watch may end without anybody having broken a promise. */
 const FAIR_ENDS = /DRAINING|DATABASE_UNAVAILABLE|WATCHER_TOO_SLOW|unavailable|canceled/;
+/** What a watcher is told whose place was lost, and, when a replica finds the log changed behind it, everybody there. */
+const LOST_HISTORY = /REVISION_COMPACTED|REVISION_IN_FUTURE/;
 /** Nothing for so long, bookmarks neither: then the stream is dead. */
 const SILENCE_MS = 15_000;
 
@@ -28,6 +30,8 @@ export interface WatchingOptions {
   /** Aborted: no more bad habits, go on to the end. */
   readonly calm: AbortSignal;
   readonly signal: AbortSignal;
+  /** Whether an older state of the database has been brought back. False unless told. */
+  isRestored?(): boolean;
   bases(): readonly string[];
 }
 
@@ -48,7 +52,8 @@ export async function keepWatching(options: WatchingOptions): Promise<void> {
   }
 }
 
-async function watchOnce(base: string, { random, history, calm, signal }: WatchingOptions): Promise<void> {
+async function watchOnce(base: string, options: WatchingOptions): Promise<void> {
+  const { random, history, calm, signal, isRestored = () => false } = options;
   history.begin();
   const { filter, conflates, revision } = history;
   const request = {
@@ -102,7 +107,10 @@ async function watchOnce(base: string, { random, history, calm, signal }: Watchi
   }
   signal.removeEventListener("abort", cut);
   const error = await end;
-  if (error instanceof WireError && !FAIR_ENDS.test(error.text)) {
+  if (error instanceof WireError && isRestored() && LOST_HISTORY.test(error.text)) {
+    history.counts.refusals += 1;
+    history.forget();
+  } else if (error instanceof WireError && !FAIR_ENDS.test(error.text)) {
     history.problems.push(`${history.name} was refused at ${history.revision}: ${error.text}`);
     history.forget();
   }
