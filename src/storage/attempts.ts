@@ -85,8 +85,7 @@ export async function changing<Result>(
         return result;
       });
     } catch (error) {
-      // Late by what is known of the database's clock, which is never less than it is. If the caller still waits, the clock
-      // is read again.
+      // If the caller still waits, the deadline was measured by an old reading of the clock, which may lag behind.
       wasLate = isLate(error);
       if (wasLate && isWanted()) continue;
       if (wasLate) throw databaseUnavailable(error, inDoubt);

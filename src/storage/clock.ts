@@ -24,9 +24,9 @@ export class DatabaseClock {
   }
 
   /**
-   * The database's clock at a moment of `performance.now()`, or earlier, never later: a reading was made at the latest when
-   * its answer arrived, and clocks drift apart by no more than the slack. So a deadline that is told to the database never
-   * lies after the caller's own, however slow the database was when it was read.
+   * What the database's clock shows at least at a moment of `performance.now()`. The database made a reading at the latest
+   * when its answer arrived, and clocks drift apart by no more than the slack. A deadline that is converted by this
+   * therefore never lies after the caller's own, however slow the answer was.
    */
   atLeast(moment: number): Micros {
     return this.#reading + Math.floor((moment - this.#readAt - SLACK_MS) * 1_000);

@@ -271,7 +271,7 @@ export class Committer {
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
-      // Late by what is known of the database's clock, which is never less than it is: if its caller still waits, it is
+      // A late member whose caller still waits was measured by an old reading of the clock, which may lag behind: it is
       // measured again by the reading that came with this answer.
       if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late") again.push(anew(waiting));
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));

@@ -1,10 +1,26 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { POOLS } from "../support/pool-proxy.ts";
 import { floodWithChanges } from "./change-flood.ts";
-import type { PlannedFault, Reach } from "./faults.ts";
+import type { Random } from "./random.ts";
+import type { ReplicaPlace, World } from "./world.ts";
+
+/** As `Reach` and `PlannedFault`, which are among all faults. */
+interface PoolReach {
+  readonly world: World;
+  readonly random: Random;
+  readonly leaseMs: number;
+  readonly replicas: readonly ReplicaPlace[];
+}
+interface PoolFault {
+  readonly claws: readonly never[];
+  readonly replicas: readonly ReplicaPlace[];
+  readonly database: boolean;
+  readonly idle: boolean;
+  run(): Promise<void>;
+}
 
 /** Faults of one pool of connections, and of one agent. */
-export const POOL_FAULTS: Readonly<Record<string, (reach: Reach) => PlannedFault>> = {
+export const POOL_FAULTS: Readonly<Record<string, (reach: PoolReach) => PoolFault>> = {
   /** One of a replica's pools to the database carries nothing for a while; then all that had piled up arrives. */
   "stall-pool": ({ world, random, leaseMs, replicas }) => {
     const [hit] = random.sample(replicas, 1);

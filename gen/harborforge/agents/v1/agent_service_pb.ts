@@ -1122,7 +1122,8 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
   code: number;
 
   /**
-   * The reason. INVALID_FIELD, AGENT_NOT_FOUND, SESSION_SUPERSEDED, WRONG_CLAW, REPORT_OUTDATED or PERMISSION_DENIED.
+   * The reason. INVALID_FIELD, AGENT_NOT_FOUND, SESSION_SUPERSEDED, WRONG_CLAW, REPORT_OUTDATED, PERMISSION_DENIED or
+   * LIMIT_EXCEEDED (too many agents on the stream; too many unary heartbeats of the agent that wait).
    *
    * @generated from field: harborforge.agents.v1.ErrorReason reason = 2;
    */
