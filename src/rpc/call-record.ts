@@ -28,7 +28,8 @@ export interface CallRecorder {
 /**
  * Notes calls: how many by method and code, how long unary ones take, how many streams are open. A line is logged for a
  * call that failed (debug; error where the fault is ours, with its cause; a warning now and then where it is the
- * database's, with its cause) and for a slow unary one (info). Payloads are never logged. Labels come from descriptors and codes alone, so their number is bounded.
+ * database's, with its cause) and for a slow unary one (info). Payloads are never logged. Labels come from descriptors and
+ * codes alone, so their number is bounded.
  */
 export function createCallRecorder(log: Logger, metrics: Registry, slowMs: number): CallRecorder {
   const registers = [metrics];

@@ -78,6 +78,15 @@ export class PatientPool extends pg.Pool {
   }
 
   #connect(callback: ConnectCallback): void {
+    if (this.idleCount > this.#asked) {
+      // The usual case, in which nobody waits.
+      this.#asked += 1;
+      super.connect((error, client, release) => {
+        this.#asked -= 1;
+        callback(error, client, release);
+      });
+      return;
+    }
     const waiter: Waiter = {
       callback,
       // After a look at the sockets: where the event loop was held up, the connection may be there already.
