@@ -101,7 +101,8 @@ export function createConnectCalls(
       (res.stream ?? res).once("finish", close);
       return input;
     };
-    const response = await handler(await withReadMessages(request, handler.method.input, makeInput));
+    const read = withReadMessages(request, handler.method.input, makeInput);
+    const response = await handler(read instanceof Promise ? await read : read);
     // These two the library answers with nothing but a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
