@@ -81,16 +81,10 @@ export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallL
     },
     holdValues: (key, count) => {
       const held = (values.get(key) ?? 0) + count;
-      if (held > FILTER_VALUES_PER_CALLER || allValues + count > FILTER_VALUES) {
-        throw new Refusal(
-          "LIMIT_EXCEEDED",
-          `the filters of a caller's open watches may hold ${FILTER_VALUES_PER_CALLER} values: watch by claw, or end some`,
-          {
-            metadata: { limit: "filterValuesPerCaller", filterValuesPerCaller: String(FILTER_VALUES_PER_CALLER) },
-            retryAfterMs: STREAM_RETRY_MS,
-          },
-        );
+      if (held > FILTER_VALUES_PER_CALLER) {
+        throw tooManyValues("filterValuesPerCaller", FILTER_VALUES_PER_CALLER, "of a caller's open watches");
       }
+      if (allValues + count > FILTER_VALUES) throw tooManyValues("filterValues", FILTER_VALUES, "of all open watches");
       values.set(key, held);
       allValues += count;
       return () => {
@@ -101,4 +95,11 @@ export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallL
       };
     },
   };
+}
+
+function tooManyValues(limit: string, most: number, whose: string): Refusal {
+  return new Refusal("LIMIT_EXCEEDED", `the filters ${whose} may hold ${most} values: watch by claw, or end some`, {
+    metadata: { limit, [limit]: String(most) },
+    retryAfterMs: STREAM_RETRY_MS,
+  });
 }

@@ -24,8 +24,8 @@ import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universa
 import { sendResponse } from "./node-response.ts";
 import type { Peers } from "./peers.ts";
 import { refuseCall } from "./protocol-error.ts";
-import { tooMuch } from "./receive-budget.ts";
-import { type SendBudget, tooMuchUnread } from "./send-budget.ts";
+import { TOO_MUCH } from "./receive-budget.ts";
+import { type SendBudget, TOO_MUCH_UNREAD } from "./send-budget.ts";
 
 /** The calls of the Connect door. */
 export interface ConnectCalls {
@@ -106,7 +106,8 @@ export function createConnectCalls(
       (res.stream ?? res).once("finish", close);
       return input;
     };
-    const response = await handler(await withReadMessages(request, handler.method.input, makeInput));
+    const read = withReadMessages(request, handler.method.input, makeInput);
+    const response = await handler(read instanceof Promise ? await read : read);
     // These two the library answers with nothing but a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
@@ -156,7 +157,7 @@ export function createConnectCalls(
       ) {
         // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
         req.resume();
-        answer(res, refuseCall(contentTypeOf(req), unread ? tooMuchUnread() : tooMuch()));
+        answer(res, refuseCall(contentTypeOf(req), unread ? TOO_MUCH_UNREAD : TOO_MUCH));
         return true;
       }
       call(handler, req, res).catch((thrown: unknown) => {

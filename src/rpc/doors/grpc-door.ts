@@ -22,8 +22,8 @@ import { listen, SOCKET_OPTIONS } from "./listener.ts";
 import { type MessageInput, MessageQueue } from "./message-queue.ts";
 import { NewStreams } from "./new-streams.ts";
 import { Peers } from "./peers.ts";
-import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, tooMuch } from "./receive-budget.ts";
-import { SendBudget, tooMuchUnread } from "./send-budget.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, TOO_MUCH } from "./receive-budget.ts";
+import { SendBudget, TOO_MUCH_UNREAD } from "./send-budget.ts";
 import { ambiguousHeaders } from "./single-headers.ts";
 import type { Tls } from "./tls.ts";
 import { Turns } from "./turns.ts";
@@ -154,7 +154,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
         ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
         : fromRefusal(stranger);
     if (refusal !== undefined) {
-      respondStatus(stream, errorStatus(refusal));
+      respondStatus(stream, statusOf(refusal));
       return;
     }
     const encoding = headers["grpc-encoding"];
@@ -169,10 +169,10 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
   /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
   function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
     const method = paths.get(headers[":path"] ?? "");
-    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return tooMuchUnread();
+    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return TOO_MUCH_UNREAD;
     const encoding = headers["grpc-encoding"];
     if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
-    return streamsIn(method) ? undefined : tooMuch();
+    return streamsIn(method) ? undefined : TOO_MUCH;
   }
 
   const secure = tls?.acceptor({
@@ -210,6 +210,17 @@ export function createGrpcDoor(options: GrpcDoorOptions): Door {
       await closed;
     },
   };
+}
+
+/** Of refusals that are the same for all, made once. */
+const statuses = new WeakMap<ConnectError, GrpcStatus>();
+
+function statusOf(refusal: ConnectError): GrpcStatus {
+  const known = statuses.get(refusal);
+  if (known !== undefined) return known;
+  const status = errorStatus(refusal);
+  statuses.set(refusal, status);
+  return status;
 }
 
 function streamsIn(method: DescMethod | undefined): boolean {

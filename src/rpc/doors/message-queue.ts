@@ -4,7 +4,7 @@ import { toConnectError } from "../errors.ts";
 import { networkOf } from "../network.ts";
 import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } from "./inflate.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
-import { type ReceiveBudget, tooMuch } from "./receive-budget.ts";
+import { type ReceiveBudget, TOO_MUCH } from "./receive-budget.ts";
 
 /**
  * Up to here a compressed message is decompressed where it comes: 16 KiB take 50 µs, less than handing them to a thread. The
@@ -173,7 +173,7 @@ export class MessageInput {
     const fits = this.hold(this.#streams ? bytes.length : declared);
     if (!fits) {
       this.hold(0);
-      throw tooMuch();
+      throw TOO_MUCH;
     }
     return new Promise((resolve, reject) => {
       this.#reject = reject;

@@ -113,7 +113,7 @@ export class Receiving {
     this.#held = bytes;
     if (bytes === 0) this.#stopClock();
     else if (unfinished < piece.length || before === 0) this.#startClock();
-    if (bytes !== before && !this.#hold(bytes - before)) this.#end(tooMuch());
+    if (bytes !== before && !this.#hold(bytes - before)) this.#end(TOO_MUCH);
   }
 
   close(): void {
@@ -169,15 +169,11 @@ export class Receiving {
 
 const HEAD_BYTES = 5;
 
-export function tooMuch(): ConnectError {
-  return fromRefusal(
-    new Refusal(
-      "LIMIT_EXCEEDED",
-      "too many bytes of messages that are not read yet: send messages whole, and fewer at once",
-      {
-        metadata: { limit: "unfinishedBytes" },
-        retryAfterMs: RETRY_MS,
-      },
-    ),
-  );
-}
+/** One for all: those who send too much send much, and an error costs its stack. */
+export const TOO_MUCH: ConnectError = fromRefusal(
+  new Refusal(
+    "LIMIT_EXCEEDED",
+    "too many bytes of messages that are not read yet: send messages whole, and fewer at once",
+    { metadata: { limit: "unfinishedBytes" }, retryAfterMs: RETRY_MS },
+  ),
+);

@@ -146,12 +146,10 @@ export class Sending {
   }
 }
 
-/** The refusal of a call on a connection that does not read what it was answered. */
-export function tooMuchUnread(): ConnectError {
-  return fromRefusal(
-    new Refusal("LIMIT_EXCEEDED", "too many bytes of answers wait to be read on this connection: read them first", {
-      metadata: { limit: "unreadBytes" },
-      retryAfterMs: RETRY_MS,
-    }),
-  );
-}
+/** The refusal of a call on a connection that does not read what it was answered. One for all. */
+export const TOO_MUCH_UNREAD: ConnectError = fromRefusal(
+  new Refusal("LIMIT_EXCEEDED", "too many bytes of answers wait to be read on this connection: read them first", {
+    metadata: { limit: "unreadBytes" },
+    retryAfterMs: RETRY_MS,
+  }),
+);
