@@ -4,7 +4,7 @@ import type { AgentClaim } from "./beat-book.ts";
 import { callErrorData } from "./call-error.ts";
 import { ClawStreams } from "./claw-streams.ts";
 import { MainThreadWatch } from "./main-thread-watch.ts";
-import type { FromWorker, PlacedClaim, ToWorker, WorkerStart } from "./worker-messages.ts";
+import type { FromWorker, PlacedClaim, ToWorker, WorkerStart } from "./worker-beats.ts";
 
 /** A token that the main thread gave is used again when the main thread has no other one within this. */
 const TOKEN_TIMEOUT_MS = 1_000;

@@ -33,6 +33,11 @@ await agent.exhausted(exhaustionFromError({ status: 429, headers: new Headers({ 
 const seen = await cache.waitFor(({ get }) => get(agentId).status === "exhausted" && get(agentId));
 await claw.close();
 await cache.waitFor(({ get }) => get(agentId).status === "offline");
+const threaded = createHeartbeatClient({ address, claw: "claw-1", worker: true });
+const problems = [];
+threaded.on("worker", (news) => problems.push(news.state));
+said.push(await threaded.agent(agentId).busy(), ...problems);
+await threaded.close();
 await cache.close();
 service.close();
 console.log(JSON.stringify({ node: process.version, said, reason: seen.exhaustion.reason, watch: typeof watchAgents }));
@@ -81,7 +86,11 @@ async function runs(node: string): Promise<void> {
     timeout: 60_000,
   });
   expect(stderr).toBe("");
-  expect(JSON.parse(stdout)).toMatchObject({ said: ["applied", "busy"], reason: "rate_limit", watch: "function" });
+  expect(JSON.parse(stdout)).toMatchObject({
+    said: ["applied", "busy", "applied"],
+    reason: "rate_limit",
+    watch: "function",
+  });
 }
 
 describe("the packed client, in an empty project", () => {
@@ -100,7 +109,7 @@ describe("the packed client, in an empty project", () => {
     90_000,
   );
 
-  test("holds the two entries and what they reach, nothing else", async () => {
+  test("holds its entries and what they reach, nothing else", async () => {
     const top = project.packed.filter((name) => !name.startsWith("dist/"));
     // npm packs what `bin` names, whatever else it is told.
     expect(top.sort()).toEqual(["LICENSE", "README.md", "package.json", "src/main.ts"]);
@@ -169,7 +178,7 @@ test("nothing of Node is reachable from what browsers import", async () => {
 });
 
 const PACKAGE = "node_modules/harborforge-agents";
-const ENTRIES = ["dist/src/client/index", "dist/src/client/watch"];
+const ENTRIES = ["dist/src/client/index", "dist/src/client/watch", "dist/src/client/heartbeat-worker"];
 const IMPORT =
   /^(?:import\s+(?:[^"'();]*?\s+from\s+)?|export\s+(?:type\s+)?(?:\*|\{[^}]*\})\s+from\s+)["']([^"']+)["']/gm;
 

@@ -17,7 +17,18 @@ test("docs/clients.md: TypeScript and buf curl work as they stand, one after the
   const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
   await linkPackages(project.path, ["@connectrpc/connect-web"]);
   const blocks = runnableBlocks(PAGE);
-  expect(blocks.map(({ language }) => language).sort()).toEqual(["sh", "sh", "sh", "sh", "ts", "ts", "ts", "ts", "ts"]);
+  expect(blocks.map(({ language }) => language).sort()).toEqual([
+    "sh",
+    "sh",
+    "sh",
+    "sh",
+    "ts",
+    "ts",
+    "ts",
+    "ts",
+    "ts",
+    "ts",
+  ]);
   for (const block of blocks) await runBlock(stage, block, serving, project.path);
 }, 180_000);
 
