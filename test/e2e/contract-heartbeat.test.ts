@@ -2,6 +2,7 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { AgentStatus, ExhaustReason, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { SessionStart } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReason } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import {
   aheadMs,
@@ -273,6 +274,42 @@ describe.concurrent.each(PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat: $name
     expect(newer.news).toEqual([]);
     await newer.beat({ beats: [{ agentId, status: ON_CALL }] });
     expect((await getAgent(clients, agentId)).status).toBe(ON_CALL);
+  });
+
+  test("resumes no agent that another process has held since, and takes it when its program claims it anew", async () => {
+    const { agentId } = await newAgent(clients);
+    const instanceId = unique("process");
+    const { FIRST, ANEW, RESUME } = SessionStart;
+    await using former = new HeartbeatStream(clients);
+    await former.beat({ instanceId, generation: 1n, beats: [{ agentId, status: BUSY, sessionStart: FIRST }] });
+    await using again = new HeartbeatStream(clients);
+    const resumed = await again.beat({ instanceId, generation: 2n, beats: [{ agentId, sessionStart: RESUME }] });
+    expect(resumed).toMatchObject([{ agentId, status: BUSY }]);
+    await using taker = new HeartbeatStream(clients);
+    await taker.beat({ instanceId: unique("process"), beats: [{ agentId, status: ON_CALL, sessionStart: FIRST }] });
+
+    await using returning = new HeartbeatStream(clients);
+    const back = { agentId, status: BUSY, sessionStart: RESUME };
+    const superseded = { code: Code.Aborted, reason: ErrorReason.SESSION_SUPERSEDED };
+    const refused = await returning.beat({ instanceId, generation: 3n, beats: [back, { agentId, leaving: true }] });
+    expect(refused.map(({ error }) => error)).toMatchObject([superseded, superseded]);
+    expect(taker.news).toEqual([]);
+    expect((await getAgent(clients, agentId)).status).toBe(ON_CALL);
+    const [claimed] = await returning.beat({ beats: [{ ...back, sessionStart: ANEW }] });
+    expect(claimed).toMatchObject({ status: BUSY, sequence: 2n });
+    expect((await taker.newsOf(agentId)).error).toMatchObject(superseded);
+  });
+
+  test("needs an instance_id to resume, and a session start of the contract", async () => {
+    const { agentId } = await newAgent(clients);
+    await using stream = new HeartbeatStream(clients);
+    const starts = [SessionStart.RESUME, 99 as SessionStart];
+    const results = await stream.beat({ beats: starts.map((sessionStart) => ({ agentId, sessionStart })) });
+    expect(results.map(({ error }) => error)).toMatchObject([
+      { code: Code.InvalidArgument, message: expect.stringContaining("beats[0].session_start: must not be RESUME") },
+      { code: Code.InvalidArgument, message: expect.stringContaining("beats[1].session_start: must be") },
+    ]);
+    expect((await getAgent(clients, agentId)).lastHeartbeat).toBeUndefined();
   });
 
   test("is told when an agent moves away or is deleted", async () => {

@@ -3,7 +3,11 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { AgentStatus, ExhaustReason, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentBeatResult, AgentBeatSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import {
+  type AgentBeatResult,
+  type AgentBeatSchema,
+  SessionStart,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReason } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import {
   aheadMs,
@@ -85,6 +89,8 @@ describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
         [{ agentId: one.agentId, leaving: true, exhaustion: rateLimit(1n) }, ErrorReason.INVALID_FIELD],
         [{ agentId: one.agentId, knownRevision: -1n }, ErrorReason.INVALID_FIELD],
         [{ agentId: one.agentId, status: 99 as AgentStatus }, ErrorReason.INVALID_FIELD],
+        [{ agentId: one.agentId, status: IDLE, sessionStart: SessionStart.FIRST }, ErrorReason.INVALID_FIELD],
+        [{ agentId: one.agentId, status: IDLE, sessionStart: SessionStart.RESUME }, ErrorReason.INVALID_FIELD],
         [{ agentId: two.agentId, status: ON_CALL }, { status: ON_CALL }],
       ];
       const { results } = await agents.sendHeartbeat({ beats: beats.map(([beat]) => beat), clawIdentifier: claw });
