@@ -62,10 +62,12 @@ export function owning<Start extends (...args: never[]) => unknown>(start: Start
     return started;
   };
   const promised: unknown = Reflect.get(start, promisify.custom);
-  if (typeof promised === "function") {
+  // What is promised already is its own promised form.
+  if (typeof promised === "function" && promised !== start) {
     Object.defineProperty(own, promisify.custom, { value: owning(promised as (...args: never[]) => unknown) });
   }
-  return own as Start;
+  // The same function as far as who calls it can tell; the compiler cannot see that.
+  return own as unknown as Start;
 }
 
 /** Options that name an environment get the mark; without one, the environment of this process is inherited with it. */
