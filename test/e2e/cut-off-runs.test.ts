@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { chmod, rm } from "node:fs/promises";
+import { chmod, cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
+import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
@@ -256,5 +257,27 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     for (const pid of forks) kill(pid, "SIGKILL");
     await until("the service is gone", () => run.running("src/main.ts") === 0, END_MS);
     await run.leavesNothing([]);
+  });
+
+  // With an `npm` that does nothing but wait: the real one would install anew what this run of tests is made of.
+  test("killed alone: .ci/run", async () => {
+    const folder = await temporaryFolder("ci");
+    const [programs, files] = [join(folder, "bin"), join(folder, "tmp")];
+    for (const path of [programs, files]) await mkdir(path);
+    await cp(join(checkout, ".ci"), join(folder, ".ci"), { recursive: true });
+    await writeFile(join(programs, "npm"), '#!/bin/sh\n[ "$1" = ci ] && exit 0\nsetsid sleep 600 &\nsleep 600\n', {
+      mode: 0o755,
+    });
+    const id = randomBytes(8).toString("hex");
+    const run = spawn("bash", [join(folder, ".ci/run")], {
+      env: { PATH: [programs, process.env.PATH].join(delimiter), TMPDIR: files, [MARK]: id },
+      stdio: "ignore",
+      detached: true,
+    });
+    const processes = () => processesMarked(MARK, (value) => value === id).map(commandLine);
+    await until("its tests run", () => processes().filter((line) => line.startsWith("sleep")).length === 2, START_MS);
+    run.kill("SIGKILL");
+    await until("all of it is gone", () => processes().length + readdirSync(files).length === 0, END_MS);
+    await rm(folder, { recursive: true });
   });
 });

@@ -62,11 +62,11 @@ export function owning<Start extends (...args: never[]) => unknown>(start: Start
     return started;
   };
   const promised: unknown = Reflect.get(start, promisify.custom);
-  if (typeof promised === "function") {
-    // A promised form is its own promised form.
-    const value = promised === start ? own : owning(promised as (...args: never[]) => unknown);
-    Object.defineProperty(own, promisify.custom, { value });
+  // What is promised already is its own promised form.
+  if (typeof promised === "function" && promised !== start) {
+    Object.defineProperty(own, promisify.custom, { value: owning(promised as (...args: never[]) => unknown) });
   }
+  // The same function as far as who calls it can tell; the compiler cannot see that.
   return own as unknown as Start;
 }
 

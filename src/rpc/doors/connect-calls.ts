@@ -37,7 +37,7 @@ export interface ConnectCalls {
    * Answers a request of HTTP/1.1 whose headers have two meanings with status 400, whatever the protocol, and ends the
    * connection: where this request ends may be as ambiguous as the rest of it (RFC 9112, sections 3.2 and 11.2).
    */
-  refuseAsMalformed(res: NodeResponse, refusal: Refusal): void;
+  refuseAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
 }
 
 /** Smaller responses are sent as they are: compressing costs more than their bytes. */
@@ -124,7 +124,9 @@ export function createConnectCalls(
       req.resume();
       answer(res, refuseCall(contentTypeOf(req), fromRefusal(refusal)));
     },
-    refuseAsMalformed: (res, refusal) => {
+    refuseAsMalformed: (req, res, refusal) => {
+      // What still comes is read, or the end of the connection would take the answer back.
+      req.resume();
       res.setHeader("connection", "close");
       answer(res, refuseCall(null, fromRefusal(refusal)));
     },

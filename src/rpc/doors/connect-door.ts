@@ -128,7 +128,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     refuseAmbiguous(req.headers, req.rawHeaders);
     const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
     const stranger = ambiguous ?? options.hostCheck?.(req.headers);
-    if (ambiguous !== undefined && stream === undefined) calls.refuseAsMalformed(res, ambiguous);
+    if (ambiguous !== undefined && stream === undefined) calls.refuseAsMalformed(req, res, ambiguous);
     else if (stranger !== undefined) calls.refuse(req, res, stranger);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
