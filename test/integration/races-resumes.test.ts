@@ -171,10 +171,10 @@ describe("a stream that stayed open while its process was frozen", () => {
   });
 
   test.each([
-    { it: "leaves the agent to a process that has come and gone", begin: first, answer: SUPERSEDED },
-    { it: "resumed leaves it to that process as well", begin: resume, answer: SUPERSEDED },
+    { it: "leaves the agent to the other process", begin: first, answer: SUPERSEDED },
+    { it: "resumed, leaves it to that one as well", begin: resume, answer: SUPERSEDED },
     // As in version 0.1.
-    { it: "and never says why it beats claims the agent that nobody holds", begin: OLD, answer: TAKEN },
+    { it: "that says nothing claims a free agent", begin: OLD, answer: TAKEN },
   ])("$it, by what it sends when it goes on", async ({ it, begin, answer }) => {
     const agentId = `goes on: ${it}`;
     await one.createAgent(agentId);
