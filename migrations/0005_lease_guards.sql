@@ -31,11 +31,13 @@ RETURN CASE WHEN NOT EXISTS (SELECT FROM replicas r WHERE NOT is_isolated(r)) TH
 END;
 
 -- How much longer the lease of this agent is than a lease of the fleet, which is what a guard gives back. It was granted with
--- the last heartbeat, or with a later transition: a move grants a first lease.
+-- the last heartbeat, or with a later move or creation, which grant a first lease. No lease is longer than an hour: that bounds
+-- it where another transition has followed the move.
 CREATE FUNCTION longer_lease(l agent_liveness, fleet_lease interval) RETURNS interval LANGUAGE sql VOLATILE
-RETURN greatest(interval '0', l.lease_expires_at - fleet_lease - greatest(
-  l.last_heartbeat, (SELECT t.occurred_at FROM agent_transitions t WHERE t.revision = l.revision)
-));
+RETURN greatest(interval '0', least(interval '1 hour', l.lease_expires_at - greatest(
+  l.last_heartbeat,
+  (SELECT t.occurred_at FROM agent_transitions t WHERE t.revision = l.revision AND t.cause IN ('created', 'moved'))
+)) - fleet_lease);
 
 -- Judges leases that have ended, their rows locked: which must not end yet, until when (microseconds since 1970, by n),
 -- and which end with a claw that is silent as a whole (its incident, and whether this group is the first to say so).
