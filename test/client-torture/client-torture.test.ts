@@ -13,7 +13,7 @@ test("programs that use the client library live through stalls, broken connectio
   const lines: string[] = [];
   const { problems, acknowledged } = await runTorture({
     seed: randomInt(1_000_000),
-    forMs: 20_000,
+    forMs: 32_000,
     replicas: 2,
     agentsPerHost: 3,
     intervalMs: 2_000,
