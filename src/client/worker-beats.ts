@@ -9,7 +9,7 @@ import {
   working,
   workingWord,
 } from "./beat-book.ts";
-import { type CallErrorData, callErrorFrom } from "./call-error.ts";
+import { type CallErrorData, callErrorFrom, callErrorOf } from "./call-error.ts";
 import type { ClawBeats, ClawListener, EndOptions } from "./claw-streams.ts";
 import { LONGEST_TIMER_MS } from "./elapsed.ts";
 import { RetryPause } from "./retry-pause.ts";
@@ -407,7 +407,7 @@ export class WorkerBeats implements ClawBeats {
       const token = typeof this.#token === "function" ? await this.#token() : String(this.#token);
       answer = { kind: "token", token: String(token) };
     } catch (error) {
-      answer = { kind: "no-token", error: new Error(error instanceof Error ? error.message : "no token was given") };
+      answer = { kind: "no-token", error: new Error(callErrorOf(error).message) };
     }
     worker?.postMessage(answer);
   }
