@@ -170,6 +170,7 @@ export class Claims {
         instance: holder.session.instance,
         generation: holder.session.generation,
         ...claimOf(holder.start, holder.state !== "new"),
+        heldUnder: holder.heldUnder,
       })),
       this.#leaseMs(),
     );

@@ -78,6 +78,7 @@ export async function claimAgents(
     claims.map(({ resumes }) => resumes),
     replica,
     Math.round(leaseMs),
+    claims.map(({ heldUnder }) => heldUnder?.toString() ?? null),
   ];
   const { rows } = await database.commits.query<{ agent: bigint; epoch: bigint }>({ ...CLAIM_AGENTS, values });
   const agentIds = claims.map(({ agentId }) => agentId);

@@ -68,6 +68,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
         heard = transition.revision;
       }
     },
+    onRestart: () => liveness.restarted(),
   });
   await watching.start();
   if (started) await liveness.start();
