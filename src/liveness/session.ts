@@ -220,7 +220,17 @@ export class Session implements AgentHolder {
         this.#refuse(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
         return;
       }
-      holder = { session: this, agentId, state: "new", start, id: 0n, epoch: 0n, heldUnder: undefined, told: 0n, introduce: true };
+      holder = {
+        session: this,
+        agentId,
+        state: "new",
+        start,
+        id: 0n,
+        epoch: 0n,
+        heldUnder: undefined,
+        told: 0n,
+        introduce: true,
+      };
       this.#agents.set(agentId, holder);
     }
     const beat = parsed.leaving ? "leaving" : parsed.beat;

@@ -37,9 +37,7 @@ const STARTS: readonly { what: string; instance: string; start: SessionStart | u
   { what: "a process that resumed its session", instance: "process-1", start: "resume" },
 ];
 
-test.each(
-  STARTS,
-)("a restore does not take the agent from $what after the backup", { timeout: 60_000 }, async (row) => {
+test.each(STARTS)("a restore does not take the agent from $what after the backup", { timeout: 60_000 }, async (row) => {
   const { instance, start } = row;
   await using database = await createRestorable();
   await using replica = await openReplica(database.url);
@@ -76,7 +74,14 @@ test("a claim after a restore has no epoch of the lost history, though nobody ha
   );
   const claim = async (): Promise<bigint> => {
     const claims = [
-      { agentId: "agent-1", clawIdentifier: undefined, instance: undefined, generation: 0n, fresh: true, resumes: false },
+      {
+        agentId: "agent-1",
+        clawIdentifier: undefined,
+        instance: undefined,
+        generation: 0n,
+        fresh: true,
+        resumes: false,
+      },
     ];
     const { epochs } = await until("the database answers", () =>
       claimAgents(storage.database, 1, claims, 30_000).catch(() => undefined),
