@@ -4,7 +4,7 @@ import { claimAgents } from "../../src/storage/liveness.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { copyDatabase, rowsOf, swapIn } from "../support/database-swap.ts";
 import { openReplica } from "../support/replica.ts";
-import { reports, starting } from "../support/replica-stream.ts";
+import { alive, reports, starting } from "../support/replica-stream.ts";
 import { openStorage } from "../support/storage.ts";
 import { until } from "../support/until.ts";
 
@@ -62,6 +62,54 @@ test.each(STARTS)("a restore does not take the agent from $what after the backup
   // The stream that lost it before the restore is still the one that lost it.
   const [lost] = await former.say(reports(agentId, "idle"));
   expect(lost?.refusal).toMatchObject({ reason: "SESSION_SUPERSEDED" });
+});
+
+test.each([
+  { what: "the same replica", same: true },
+  { what: "another replica", same: false },
+])("a restore does not keep the agent from a new stream of the process that had it, where an older session of $what comes back", {
+  timeout: 60_000,
+}, async ({ same }) => {
+  await using database = await createRestorable();
+  await using replica = await openReplica(database.url);
+  await using second = await openReplica(database.url);
+  const other = same ? replica : second;
+  const { agentId } = await replica.createAgent("agent-1");
+  using former = other.stream({ clawIdentifier: "claw-1", instanceId: "process-1", generation: 1n });
+  await former.say(starting("first", reports(agentId, "idle")));
+  await database.backUp();
+  using stream = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-2", generation: 1n });
+  await until("the new stream has it", async () => {
+    const [result] = await stream.say(starting("first", reports(agentId, "busy")));
+    return result?.refusal === null;
+  });
+  // By its own news: with the next beat it would be refused.
+  await until("the former stream is told", async () => {
+    const [result] = await former.say(starting("first", alive(agentId)));
+    return result?.refusal?.reason === "SESSION_SUPERSEDED";
+  });
+  stream.close();
+  await database.restore();
+  await until(
+    "the gap is noted",
+    async () => {
+      const gaps = await replica
+        .query("SELECT FROM revision_jumps WHERE reason = 'database_altered' OR reason = 'another_database'")
+        .catch(() => []);
+      return gaps.length > 0;
+    },
+    20_000,
+  );
+
+  await until(
+    "the process has its agent again",
+    async () => {
+      using resumed = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-2", generation: 2n });
+      const [result] = await resumed.say(starting("resume", reports(agentId, "busy")));
+      return result?.refusal === null;
+    },
+    10_000,
+  );
 });
 
 test("a claim after a restore has no epoch of the lost history, though nobody has read the log since", async () => {
