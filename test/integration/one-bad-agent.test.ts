@@ -1,10 +1,12 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import pg from "pg";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type AgentWrite, KEEP_LEASE } from "../../src/storage/agent-change.ts";
 import type { Change } from "../../src/storage/committer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { openReplica, type Replica } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
+import { openStorage } from "../support/storage.ts";
 
 /** Within it everybody else is served, though the database waits two seconds for a lock. */
 const PATIENCE_MS = 20_000;
@@ -90,6 +92,36 @@ describe("an agent whose row somebody else has locked for long", () => {
     await stream.acknowledgedUpTo(stream.send(...others.map(alive)), PATIENCE_MS);
     await locks.commit();
     await badStream.acknowledgedUpTo(waiting, PATIENCE_MS);
+  });
+});
+
+describe("an agent whose change fails with an error that nobody listed", () => {
+  test("holds up no change of the other agents, and the replica can stop", { timeout: 60_000 }, async () => {
+    const { bad, others } = await createAgents();
+    const { id } = await replica.agents.get({ agentId: bad });
+    const query = Reflect.get(pg.Client.prototype, "query");
+    const spy = vi.spyOn(pg.Client.prototype, "query").mockImplementation(function (
+      this: pg.Client,
+      ...given: unknown[]
+    ): unknown {
+      const [config] = given;
+      const isBad = JSON.stringify(config).includes(`\\"id\\":\\"${id}\\"`);
+      return isBad ? Promise.reject(new Error("an error that nobody listed")) : Reflect.apply(query, this, given);
+    });
+    try {
+      await using storage = openStorage(testDatabase.url, replica.number);
+      const { committer } = storage;
+      const first = expect(committer.submit(move(bad))).rejects.toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+      const moved = await within(Promise.all(others.map((agentId) => committer.submit(move(agentId)))));
+      expect(moved).toEqual(others.map(() => "claw-2"));
+      expect(spy.mock.calls.length).toBeGreaterThan(0);
+      expect(committer.waiting).toBe(1);
+      await within(committer.close());
+      await first;
+      expect(committer.waiting).toBe(0);
+    } finally {
+      spy.mockRestore();
+    }
   });
 });
 
