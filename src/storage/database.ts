@@ -112,6 +112,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         .join(" "),
       types: columnTypes,
     }) satisfies pg.ClientConfig;
+  const clock = new DatabaseClock();
   const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
     const created = new PatientPool({
       ...clientConfig(name, settings),
@@ -123,7 +124,10 @@ export function openDatabase(options: DatabaseOptions): Database {
     created.on("error", options.onIdleError);
     // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
     // is told by the next statement.
-    created.on("connect", (client) => client.on("error", () => undefined));
+    created.on("connect", (client) => {
+      client.on("error", () => undefined);
+      clock.forget();
+    });
     created.on("release", (error) => {
       if (!error) answered();
       else if (isQueryTimeout(error)) gaveUpAt = performance.now();
@@ -151,6 +155,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       idleTimeoutMillis: 30_000,
       afterCreate(created: KnexConnection, done: (error: undefined, created: KnexConnection) => void) {
         endWhenSilent(created.connection.stream, QUERY_TIMEOUT_MS + 1_000);
+        clock.forget();
         done(undefined, created);
       },
     },
@@ -166,7 +171,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     reads,
     knex,
     changes: new Turnstile(API_CHANGES),
-    clock: new DatabaseClock(),
+    clock,
     get answeredAt() {
       return answeredAt;
     },
