@@ -5,17 +5,27 @@ export type Begin = () => boolean;
 const PER_TURN = 32;
 
 /**
- * And for how long, in milliseconds, with all that follows at once from what was begun. A call takes the event loop some ten
- * times until it is answered: to be read, begun, sent to the database and heard from it, committed, written. So others wait ten
- * times this, however much one connection brought.
+ * And for how long, in milliseconds, with all that follows at once from what was begun: until one of each connection has begun,
+ * and where that took less. A call takes the event loop some ten times until it is answered: to be read, begun, sent to the
+ * database and heard from it, committed, written. So others wait ten times this, however much one connection brought.
  */
-const PER_TURN_MS = 1;
+const LONGEST_TURN_MS = 4;
+const USUAL_TURN_MS = 1;
+
+/** So many of one connection begin together: it has brought no more than a client that waits for answers does. */
+const FEW = 4;
 
 /** What nobody wants any more costs a microsecond or less: so many of them are as long as a turn. */
 const UNWANTED_PER_TURN = 4_096;
 
 /** So many that have begun stay in their line. */
 const FORGET_AFTER = 64;
+
+interface Line {
+  readonly begins: Begin[];
+  /** Where the next one is; those before it have begun. */
+  next: number;
+}
 
 /**
  * Lets calls begin by turns, one of each connection after the other. One read from the network brings thousands of them where
@@ -26,8 +36,10 @@ export class Turns {
   readonly #lines = new Map<object, Line>();
   readonly #perTurn: number;
   #scheduled = false;
+  /** Of this turn: what may still begin, the connections that have not had theirs yet, and when it began. */
   #left = 0;
-  #endsAt = 0;
+  #toCome = 0;
+  #begunAt = 0;
 
   constructor(perTurn = PER_TURN) {
     this.#perTurn = perTurn;
@@ -40,61 +52,59 @@ export class Turns {
     else line.begins.push(begin);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => this.#turn());
+    setImmediate(this.#turn);
   }
 
-  #turn(): void {
+  readonly #turn = (): void => {
     this.#left = this.#perTurn;
-    this.#endsAt = performance.now() + PER_TURN_MS;
+    this.#toCome = this.#lines.size;
+    this.#begunAt = performance.now();
     this.#step();
-  }
+  };
 
-  /** Begins one, and what follows from it at once, before it is asked whether there is time for another one. */
+  /** Begins one, and has what follows from it done, before it asks whether there is time for another one. */
   readonly #step = (): void => {
-    if (this.#left <= 0 || performance.now() >= this.#endsAt) {
-      setImmediate(() => this.#turn());
-      return;
-    }
-    for (let unwanted = 0; unwanted < UNWANTED_PER_TURN; unwanted += 1) {
-      const begin = this.#shift();
-      if (begin === undefined) {
-        this.#scheduled = false;
-        return;
-      }
-      if (!begin()) continue;
+    const mostMs = this.#toCome > 0 ? LONGEST_TURN_MS : USUAL_TURN_MS;
+    if (this.#left > 0 && performance.now() - this.#begunAt < mostMs && this.#beginOne()) {
       this.#left -= 1;
       // Behind all microtasks and ticks that this call has left: they are most of what it costs.
       queueMicrotask(this.#stepLater);
       return;
     }
-    setImmediate(() => this.#turn());
+    if (this.#lines.size === 0) this.#scheduled = false;
+    else setImmediate(this.#turn);
   };
 
   readonly #stepLater = (): void => process.nextTick(this.#step);
 
-  /** The next one of the connection whose turn it is. Who has more is put last. */
+  /** False where nothing that waits is wanted, or much is not. */
+  #beginOne(): boolean {
+    for (let unwanted = 0; unwanted < UNWANTED_PER_TURN; unwanted += 1) {
+      const begin = this.#shift();
+      if (begin === undefined) return false;
+      if (begin()) return true;
+    }
+    return false;
+  }
+
+  /** The next one of the connection whose turn it is. Who has many more is put last. */
   #shift(): Begin | undefined {
     for (const [connection, line] of this.#lines) {
       const begin = line.begins[line.next];
       line.next += 1;
-      const over = line.next >= line.begins.length;
-      if (over || this.#lines.size > 1) this.#lines.delete(connection);
-      if (!over) {
-        this.#lines.set(connection, line);
-        // What was begun is let go, without moving all that still waits each time.
-        if (line.next >= FORGET_AFTER) {
-          line.begins.splice(0, line.next);
-          line.next = 0;
-        }
+      const more = line.begins.length - line.next;
+      if (more === 0 || more >= FEW) {
+        this.#lines.delete(connection);
+        this.#toCome -= 1;
+      }
+      if (more >= FEW) this.#lines.set(connection, line);
+      // What has begun is let go, without moving all that still waits each time.
+      if (line.next >= FORGET_AFTER) {
+        line.begins.splice(0, line.next);
+        line.next = 0;
       }
       return begin;
     }
     return undefined;
   }
-}
-
-interface Line {
-  readonly begins: Begin[];
-  /** Where the next one is; those before it have begun. */
-  next: number;
 }
