@@ -11,7 +11,7 @@ const MOST_WAITING = 64;
  * it, as pings, and messages of streams that are open, waits no longer than that for each read that is ahead of it. Clients give
  * a ping seconds to be answered.
  */
-const LONGEST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 100;
 
 interface State {
   waiting: number;
