@@ -157,8 +157,11 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
         req.socket.destroy();
         return;
       }
-      // At once, by no turns: they are few by now.
-      serve(req, res);
+      turns.wait(req.socket, () => {
+        if (req.destroyed || res.destroyed) return false;
+        serve(req, res);
+        return true;
+      });
     },
   );
   http1.on("clientError", http1Errors.onClientError);

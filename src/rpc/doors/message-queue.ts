@@ -17,10 +17,11 @@ const SMALL_BYTES = 16_384;
  */
 export const LARGE_BYTES = 131_072;
 /**
- * The longest pause after a message for each of its bytes, in milliseconds: 24 ms after a megabyte. So at least 40 MiB a second
- * pass, however busy the process is with other things: claws that compress a thousand beats must not fall behind.
+ * The longest pause after a message for each of its bytes, in milliseconds: 100 ms after a megabyte. So at least 8 MiB a second
+ * pass, however busy the process is with other things: claws that compress a thousand beats, 60 KB, must not fall behind. A
+ * megabyte of JSON takes 20 ms of a processor, and on one that others use, too, several times that.
  */
-const LONGEST_PAUSE_MS_PER_BYTE = 24 / MAX_MESSAGE_BYTES;
+const LONGEST_PAUSE_MS_PER_BYTE = 100 / MAX_MESSAGE_BYTES;
 /** A pause that is shorter than a timer can be is one turn of the event loop. */
 const SHORTEST_PAUSE_MS = 1;
 
