@@ -25,7 +25,7 @@ import {
   refusalFor,
 } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Semaphore } from "./semaphore.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
@@ -119,7 +119,7 @@ export class Committer {
   readonly #apart = new Map<string, Waiting[]>();
   readonly #runningApart = new Set<Promise<void>>();
   /** One at a time: each may keep a connection until a lock times out. */
-  readonly #placeApart = new Turnstile(1);
+  readonly #placeApart = new Semaphore(1);
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 

@@ -7,7 +7,7 @@ import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Semaphore } from "./semaphore.ts";
 
 /**
  * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
@@ -23,7 +23,7 @@ export interface Database {
   /** What else people and services read and write, through Objection. */
   readonly knex: Knex;
   /** Where changes through Objection wait for a connection: they leave some of them to who only reads. */
-  readonly changes: Turnstile;
+  readonly changes: Semaphore;
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
@@ -170,7 +170,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     feed,
     reads,
     knex,
-    changes: new Turnstile(API_CHANGES),
+    changes: new Semaphore(API_CHANGES),
     clock,
     get answeredAt() {
       return answeredAt;
