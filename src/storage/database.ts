@@ -122,12 +122,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       idleTimeoutMillis: 30_000,
     });
     created.on("error", options.onIdleError);
-    // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
-    // is told by the next statement.
-    created.on("connect", (client) => {
-      client.on("error", () => undefined);
-      clock.forget();
-    });
+    created.on("connect", () => clock.forget());
     created.on("release", (error) => {
       if (!error) answered();
       else if (isQueryTimeout(error)) gaveUpAt = performance.now();

@@ -100,6 +100,8 @@ describe("a replica that was deaf, while another one listened", () => {
     frozen.release();
     alsoFrozen.release();
     const guard = await until("it is noticed", async () => (await fleetGuard(deaf)) ?? undefined);
+    // The other replica may have noticed first.
+    await until("this replica takes streams again", () => !deaf.cutOff);
     using stream = deaf.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
     const gone = await untilExpired(deaf, 3, 20_000);

@@ -177,3 +177,15 @@ test.each([
     expect(refusalFor(thrown)).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
   }
 });
+
+test("a connection that the server ends before anybody listens to it ends no process", async () => {
+  await using scene = await openBehindProxies(1);
+  const client = scene.database.newClient("unheard");
+  await client.connect();
+  const { rows } = await client.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
+  // Not once() of node:events, which would listen for errors.
+  const ended = new Promise<void>((resolve) => client.once("end", resolve));
+  await scene.database.feed.query("SELECT pg_terminate_backend($1)", [rows[0]?.pid]);
+  await ended;
+  await expect(client.query("SELECT 1")).rejects.toThrow();
+});
