@@ -31,9 +31,12 @@ class HeldTurns extends Turns {
   readonly #waiting: (readonly [object, Begin])[] = [];
 
   override wait(connection: object, begin: Begin): void {
-    if (!this.held) return super.wait(connection, begin);
-    this.came.push(performance.now());
-    this.#waiting.push([connection, begin]);
+    if (this.held) {
+      this.came.push(performance.now());
+      this.#waiting.push([connection, begin]);
+    } else {
+      super.wait(connection, begin);
+    }
   }
 
   release(): void {
