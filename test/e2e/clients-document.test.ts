@@ -22,9 +22,12 @@ test.each([
     const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
     await linkPackages(project.path, ["@connectrpc/connect-web"]);
     const blocks = runnableBlocks(await readFile(join(checkout, name), "utf8"));
-  const counts = [...Map.groupBy(blocks, ({ language }) => language)].map(([language, all]) => [language, all.length]);
-  expect(Object.fromEntries(counts)).toEqual(languages);
-  for (const block of blocks) await runBlock(stage, block, serving, { project: project.path });
+    const counts = [...Map.groupBy(blocks, ({ language }) => language)].map(([language, all]) => [
+      language,
+      all.length,
+    ]);
+    expect(Object.fromEntries(counts)).toEqual(languages);
+    for (const block of blocks) await runBlock(stage, block, serving, { project: project.path });
   },
   180_000,
 );
