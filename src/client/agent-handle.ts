@@ -1,4 +1,4 @@
-import type { AgentStatus, ExhaustReason, WorkingStatus } from "../domain/agent.ts";
+import { type AgentStatus, EXHAUST_REASONS, type ExhaustReason, type WorkingStatus } from "../domain/agent.ts";
 import { FURTHEST_RECOVERY_MS } from "../domain/exhaustion.ts";
 import { MICROS_PER_MS } from "../domain/time.ts";
 import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
@@ -6,6 +6,8 @@ import { Listeners, type OnListenerError } from "./listeners.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
 import type { BeatView, ExhaustionView } from "./views.ts";
 import type { Unknown } from "./wire-words.ts";
+
+const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
 
 /** Why an agent cannot work, as it says itself. */
 export interface ExhaustionReport {
@@ -155,6 +157,10 @@ export class AgentSeat implements AgentHandle {
     }
     if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
       return quiet(Promise.reject(new RangeError("recoveryAt must be a valid date")));
+    }
+    // Nor may what no thread can be given: it would be thrown again each time that a worker starts.
+    if (!REASONS.has(reason)) {
+      return quiet(Promise.reject(new RangeError(`reason must be one of ${[...REASONS].join(", ")}`)));
     }
     const exhausted = {
       reason,

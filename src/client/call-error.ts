@@ -78,9 +78,14 @@ export function callErrorFrom({ message, code, reason, metadata, retryAfterMs }:
   return new CallError(error);
 }
 
-/** What was thrown by a call. Faults of the network come as `UNAVAILABLE`. */
+/** What was thrown by a call. Faults of the network come as `UNAVAILABLE`. Never throws. */
 export function callErrorOf(thrown: unknown): CallError {
-  return thrown instanceof CallError ? thrown : new CallError(ConnectError.from(thrown, Code.Unavailable));
+  try {
+    return thrown instanceof CallError ? thrown : new CallError(ConnectError.from(thrown, Code.Unavailable));
+  } catch {
+    // A program's token function may throw anything.
+    return new CallError(new ConnectError("something was thrown that has no text", Code.Unavailable));
+  }
 }
 
 /** Awaits a call. @throws CallError */

@@ -24,11 +24,18 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
   const tokens = new AskedToken(() => tell({ kind: "token-wanted" }));
   const { target, claw, instanceId, generation, mainThreadTimeoutMs } = start;
   const token = start.token === "asked" ? () => tokens.ask() : start.token.fixed;
-  const claims = new Map<string, AgentClaim & { readonly number: number }>();
+  /** The streams say by `resume` that the service has taken a claim in, often without any news of the agent. */
   const claimed = ({ agentId, start, claim }: PlacedClaim): AgentClaim => {
-    const made = { start, number: claim };
-    claims.set(agentId, made);
-    return made;
+    let current = start;
+    return {
+      get start() {
+        return current;
+      },
+      set start(next) {
+        current = next;
+        tell({ kind: "taken", agentId, claim });
+      },
+    };
   };
   const streams: ClawStreams = new ClawStreams({
     target: token === undefined ? target : { ...target, token },
@@ -37,10 +44,7 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
     generation,
     listener: {
       onBeat: (beat, stays) => {
-        const { agentId } = beat;
-        const claim = claims.get(agentId);
-        const taken = claim?.start === "resume" ? claim.number : undefined;
-        tell({ kind: "beat", beat, stays, knownRevision: streams.knownRevision(agentId), taken });
+        tell({ kind: "beat", beat, stays, knownRevision: streams.knownRevision(beat.agentId) });
       },
       onConnection: (connection) => {
         if (connection.state === "connected") {
@@ -85,7 +89,6 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
         return;
       }
       case "forget":
-        claims.delete(order.agentId);
         streams.forget(order.agentId);
         return;
       case "retry-later":

@@ -9,7 +9,7 @@ import {
   working,
   workingWord,
 } from "./beat-book.ts";
-import { type CallErrorData, callErrorFrom } from "./call-error.ts";
+import { type CallErrorData, callErrorFrom, callErrorOf } from "./call-error.ts";
 import type { ClawBeats, ClawListener, EndOptions } from "./claw-streams.ts";
 import { LONGEST_TIMER_MS } from "./elapsed.ts";
 import { RetryPause } from "./retry-pause.ts";
@@ -96,9 +96,9 @@ export type FromWorker =
       readonly beat: BeatView;
       readonly stays: boolean;
       readonly knownRevision: bigint;
-      /** The claim that the service has taken in. */
-      readonly taken: number | undefined;
     }
+  /** The service has taken the claim in. */
+  | { readonly kind: "taken"; readonly agentId: string; readonly claim: number }
   | { readonly kind: "verdict"; readonly id: number; readonly verdict: Verdict; readonly knownRevision: bigint }
   | {
       readonly kind: "connected";
@@ -324,9 +324,11 @@ export class WorkerBeats implements ClawBeats {
         this.#post({ kind: "alive" });
         return;
       case "beat":
-        this.#noteTaken(news.beat.agentId, news.taken);
         this.#learn(news.beat, news.stays, news.knownRevision);
         listener.onBeat(news.beat, news.stays);
+        return;
+      case "taken":
+        this.#noteTaken(news.agentId, news.claim);
         return;
       case "verdict":
         this.#settle(news.id, news.verdict, news.knownRevision);
@@ -361,7 +363,7 @@ export class WorkerBeats implements ClawBeats {
   }
 
   /** Another worker only goes on with the session. */
-  #noteTaken(agentId: string, taken: number | undefined): void {
+  #noteTaken(agentId: string, taken: number): void {
     const agent = this.#agents.get(agentId);
     if (agent !== undefined && agent.claimNumber === taken) agent.claim.start = "resume";
   }
@@ -405,7 +407,7 @@ export class WorkerBeats implements ClawBeats {
       const token = typeof this.#token === "function" ? await this.#token() : String(this.#token);
       answer = { kind: "token", token: String(token) };
     } catch (error) {
-      answer = { kind: "no-token", error: new Error(error instanceof Error ? error.message : "no token was given") };
+      answer = { kind: "no-token", error: new Error(callErrorOf(error).message) };
     }
     worker?.postMessage(answer);
   }

@@ -3,7 +3,8 @@ const DEFAULT_QUANTUM = 65_536;
 
 interface Leaf<Item> {
   debt: number;
-  readonly items: Item[];
+  /** Each in an object of its own: an item may wait twice. */
+  readonly items: Set<{ readonly item: Item }>;
 }
 
 interface Branch<Item> {
@@ -35,17 +36,32 @@ export class FairQueue<Item> {
     return this.#size;
   }
 
-  /** Puts an item at the end of the line of `connection`, which is one of the lines of `network`. */
-  push(network: unknown, connection: unknown, item: Item): void {
+  /**
+   * Puts an item at the end of the line of `connection`, which is one of the lines of `network`.
+   *
+   * @returns takes the item out again, where it still waits
+   */
+  push(network: unknown, connection: unknown, item: Item): () => void {
     let branch = this.#root.lines.get(network);
     if (branch === undefined || "items" in branch) {
       branch = { debt: 0, lines: new Map() };
       this.#root.lines.set(network, branch);
     }
-    const line = branch.lines.get(connection);
-    if (line !== undefined && "items" in line) line.items.push(item);
-    else branch.lines.set(connection, { debt: 0, items: [item] });
+    const entry = { item };
+    let line = branch.lines.get(connection);
+    if (line !== undefined && "items" in line) line.items.add(entry);
+    else {
+      line = { debt: 0, items: new Set([entry]) };
+      branch.lines.set(connection, line);
+    }
     this.#size += 1;
+    const [{ lines }, { items }] = [branch, line];
+    return () => {
+      if (!items.delete(entry)) return;
+      this.#size -= 1;
+      if (items.size === 0) lines.delete(connection);
+      if (lines.size === 0) this.#root.lines.delete(network);
+    };
   }
 
   /** The next item; undefined when nothing waits. A line that is empty is forgotten, with what it took. */
@@ -62,17 +78,19 @@ export class FairQueue<Item> {
       lines.delete(key);
       lines.set(key, line);
       empty.push(() => {
-        if (("items" in line ? line.items.length : line.lines.size) === 0) lines.delete(key);
+        if (("items" in line ? line.items : line.lines).size === 0) lines.delete(key);
       });
       if (!("items" in line)) {
         branch = line;
         continue;
       }
-      const [item] = line.items.splice(0, 1) as [Item];
+      const [entry] = line.items;
+      if (entry === undefined) throw new Error("a line without items was kept");
+      line.items.delete(entry);
       this.#size -= 1;
       for (const drop of empty.toReversed()) drop();
       return {
-        item,
+        item: entry.item,
         charge: (cost) => {
           for (const one of charged) one.debt = Math.max(0, one.debt + cost);
         },

@@ -17,10 +17,13 @@ export interface Claimant {
   readonly fresh: boolean;
   /** The stream goes on with an earlier session: it gets the agent only if no other process has held it since. */
   readonly resumes: boolean;
+  /** The epoch under which the stream held the agent, unless it was told that another session took it. */
+  readonly heldUnder?: bigint | undefined;
 }
 
 /** What is known of the newest session of an agent. */
 export interface LastSession {
+  readonly epoch: bigint;
   /** Whether its stream lives, at a replica that lives. */
   readonly held: boolean;
   /** Its claw process. Null: it named none. `NO_INSTANCE`: there was no session. */
@@ -43,6 +46,8 @@ export function claimOf(start: SessionStart | undefined, lost: boolean): Pick<Cl
 
 /** Whether a stream gets an agent that it asks for. The query `claim-agents` applies the same rule. */
 export function getsAgent(claimant: Claimant, last: LastSession): boolean {
+  // Epochs only increase, so the newest session is forgotten: it was the claimant's own, as far as anybody knows.
+  if (claimant.heldUnder !== undefined && last.epoch < claimant.heldUnder) return true;
   const isOwn = claimant.instance !== undefined && claimant.instance === last.instance;
   if (last.held) {
     if (!claimant.fresh) return false;

@@ -1,6 +1,7 @@
 import { Backoff } from "../storage/backoff.ts";
+import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind, isPermanent } from "../storage/failures.ts";
+import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
 import { renewLeases } from "../storage/liveness.ts";
 import { Queue } from "../storage/queue.ts";
 import type { AgentEntry } from "./agent-entry.ts";
@@ -12,6 +13,8 @@ import type { Registry } from "./registry.ts";
 const LARGEST_BATCH = 1_000;
 /** or when the first of them has waited so long. */
 const FLUSH_MS = 100;
+/** So often in a row a batch fails before it is looked for the agent that spoils it. */
+const MOST_FAILURES_OF_BATCH = 2;
 /** Two connections: while one batch is on its way the next one need not wait. */
 const BATCHES_UNDERWAY = 2;
 const FIRST_RETRY_MS = 50;
@@ -140,8 +143,9 @@ export class BeatWriter {
   }
 
   async #write(batch: Batch): Promise<void> {
+    if (batch.entries.length === 0) return;
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
-    for (;;) {
+    for (let failures = 0; ; ) {
       try {
         const { missed, appliedAt } = await renewLeases(this.#database, batch.renewals);
         this.#settle(batch, missed, appliedAt);
@@ -151,12 +155,49 @@ export class BeatWriter {
         // Kept and tried again: a heartbeat is acknowledged when it is applied, however long that takes. When the
         // replica stops, its agents' next heartbeats, elsewhere, stand for these.
         if (this.#closing) {
-          this.#settle(batch, new Set(batch.entries.map(({ id }) => id)), undefined);
+          this.#giveBack(batch);
+          return;
+        }
+        if (isLockTimeout(error)) {
+          const locked = await lockedAgents(
+            this.#database.feed,
+            batch.entries.map(({ agentId }) => agentId),
+          );
+          if (locked.size > 0) {
+            this.#giveBack(partOf(batch, ({ agentId }) => locked.has(agentId)));
+            await this.#write(partOf(batch, ({ agentId }) => !locked.has(agentId)));
+            return;
+          }
+        }
+        failures = mayBeOneMember(error) ? failures + 1 : 0;
+        if (failures >= MOST_FAILURES_OF_BATCH) {
+          await this.#divide(batch);
           return;
         }
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }
+  }
+
+  /**
+   * One agent of the batch may be what the database cannot write, as where its row cannot be read. The others are written
+   * without it.
+   */
+  async #divide(batch: Batch): Promise<void> {
+    if (batch.entries.length === 1) {
+      this.#giveBack(batch);
+      return;
+    }
+    const middle = Math.ceil(batch.entries.length / 2);
+    await Promise.all([
+      this.#write(partOf(batch, (_, place) => place < middle)),
+      this.#write(partOf(batch, (_, place) => place >= middle)),
+    ]);
+  }
+
+  /** They go the way of changes, where an agent that cannot be written waits apart. */
+  #giveBack(batch: Batch): void {
+    this.#settle(batch, new Set(batch.entries.map(({ id }) => id)), undefined);
   }
 
   #settle(batch: Batch, missed: ReadonlySet<bigint>, appliedAt: number | undefined): void {
@@ -176,4 +217,16 @@ export class BeatWriter {
 
 function isAbandoned(beat: PendingBeat): boolean {
   return beat.abandoned;
+}
+
+function partOf(batch: Batch, isIn: (entry: AgentEntry, place: number) => boolean): Batch {
+  const isThere = (_: unknown, place: number): boolean => {
+    const entry = batch.entries[place];
+    return entry !== undefined && isIn(entry, place);
+  };
+  return {
+    entries: batch.entries.filter(isThere),
+    renewals: batch.renewals.filter(isThere),
+    beats: batch.beats.filter(isThere),
+  };
 }

@@ -3,8 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "../domain/agent.ts";
 import { claimOf } from "../domain/session-start.ts";
 import { Backoff } from "../storage/backoff.ts";
+import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind, isPermanent } from "../storage/failures.ts";
+import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
 import { claimAgents } from "../storage/liveness.ts";
 import { Queue } from "../storage/queue.ts";
 import type { HeldAgent } from "./held-agent.ts";
@@ -41,6 +42,8 @@ export class Claims {
   readonly #isAwake: () => boolean;
   readonly #leaseMs: () => number;
   readonly #waiting = new Queue<WaitingClaim>();
+  /** Claims of agents that somebody else has locked, in their order: made one by one, so that the others do not wait. */
+  #apart: WaitingClaim[] = [];
   #running = false;
   /** How many claims of each agent are not settled yet. */
   readonly #wanted = new Map<string, number>();
@@ -109,12 +112,16 @@ export class Claims {
 
   async #run(): Promise<void> {
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
-    while (this.#waiting.size > 0) {
+    while (this.#waiting.size > 0 || this.#apart.length > 0) {
       // Between processes the later claim wins: a first beat that was stuck here, on a stream that has ended since, would
       // take the agent from whoever holds it now.
       while (!this.#isAwake() && !this.#closed) await sleep(AWAKENING_MS);
-      const batch = this.#take();
-      this.#unansweredSince ??= performance.now();
+      let batch = this.#take();
+      const isApart = batch.length === 0;
+      if (isApart) batch = this.#takeApart();
+      // Of an agent that somebody else has locked the database says nothing.
+      if (isApart) this.#unansweredSince = undefined;
+      else this.#unansweredSince ??= performance.now();
       try {
         await this.#attempt(batch);
         this.#unansweredSince = undefined;
@@ -133,9 +140,15 @@ export class Claims {
           only.resolve(undefined);
           continue;
         }
-        this.#waiting.putBack(batch);
-        // One of them spoils the statement: smaller ones find it, and spare the others.
-        this.#batchSize = isPermanent(kind) ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
+        const isOne = mayBeOneMember(error);
+        if (isApart) this.#putBackApart(batch);
+        else {
+          const locked = await this.#lockedOf(batch, error);
+          this.#apart.push(...batch.filter((waiting) => locked.has(waiting.holder.agentId)));
+          this.#waiting.putBack(batch.filter((waiting) => !locked.has(waiting.holder.agentId)));
+          // One of them spoils the statement: smaller ones find it, and spare the others.
+          this.#batchSize = isOne && locked.size === 0 ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
+        }
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
       }
     }
@@ -152,11 +165,33 @@ export class Claims {
       if (waiting === undefined) break;
       const { agentId, session } = waiting.holder;
       if (session.closed) this.#want(agentId, -1);
+      else if (this.#apart.some(({ holder }) => holder.agentId === agentId)) this.#apart.push(waiting);
       else if (batch.has(agentId)) later.push(waiting);
       else batch.set(agentId, waiting);
     }
     this.#waiting.putBack(later);
     return [...batch.values()];
+  }
+
+  #takeApart(): WaitingClaim[] {
+    for (;;) {
+      const first = this.#apart.shift();
+      if (first === undefined) return [];
+      if (!first.holder.session.closed) return [first];
+      this.#want(first.holder.agentId, -1);
+    }
+  }
+
+  /** Behind those of other agents, and before those of its own. */
+  #putBackApart(batch: readonly WaitingClaim[]): void {
+    const agentIds = new Set(batch.map(({ holder }) => holder.agentId));
+    const isOwn = ({ holder }: WaitingClaim): boolean => agentIds.has(holder.agentId);
+    this.#apart = [...this.#apart.filter((one) => !isOwn(one)), ...batch, ...this.#apart.filter(isOwn)];
+  }
+
+  async #lockedOf(batch: readonly WaitingClaim[], error: unknown): Promise<ReadonlySet<string>> {
+    const agentIds = batch.map(({ holder }) => holder.agentId);
+    return isLockTimeout(error) ? await lockedAgents(this.#database.feed, agentIds) : new Set();
   }
 
   async #attempt(batch: readonly WaitingClaim[]): Promise<void> {
@@ -170,6 +205,7 @@ export class Claims {
         instance: holder.session.instance,
         generation: holder.session.generation,
         ...claimOf(holder.start, holder.state !== "new"),
+        heldUnder: holder.heldUnder,
       })),
       this.#leaseMs(),
     );

@@ -30,6 +30,8 @@ export interface HeldAgent {
   /** The agent's own number and the fencing token, once it is claimed. */
   id: bigint;
   epoch: bigint;
+  /** The epoch that the agent was lost under without news of another session that took it; undefined: there was news. */
+  heldUnder: bigint | undefined;
   /** The newest revision of the agent that the stream was told of. */
   told: bigint;
   /** Whether the agent's first result, with the server's view of it, is still to be given. */

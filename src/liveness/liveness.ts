@@ -3,10 +3,11 @@ import type { Agent, Transition } from "../domain/agent.ts";
 import type { ExpiryBrake } from "../domain/directory.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
+import { reading } from "../storage/attempts.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
-import { releaseAgents } from "../storage/liveness.ts";
+import { releaseAgents, releaseForgotten } from "../storage/liveness.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
@@ -53,6 +54,7 @@ export interface LivenessOptions {
 /** Sessions, leases and recovery of one replica. */
 export class Liveness {
   readonly #database: Database;
+  readonly #replica: number;
   readonly #log: Logger;
   readonly #registry: Registry;
   readonly #intake: BeatIntake;
@@ -75,6 +77,7 @@ export class Liveness {
   constructor(options: LivenessOptions) {
     const { database, replica, log } = options;
     this.#database = database;
+    this.#replica = replica;
     this.#log = log;
     this.#registry = new Registry(database.clock.now());
     const shared = { ...options, registry: this.#registry };
@@ -180,6 +183,19 @@ export class Liveness {
     for (const entry of this.#registry.entries()) {
       entry.agent = undefined;
       if (entry.holder !== undefined) entry.holder.introduce = true;
+    }
+    void this.passedGap();
+  }
+
+  /** A part of the log may be lost, and sessions with it: older ones that came back with their rows hold nothing. */
+  async passedGap(): Promise<void> {
+    const held: Release[] = [];
+    for (const { id, holder } of this.#registry.entries())
+      if (holder?.state === "held") held.push({ id, epoch: holder.epoch });
+    try {
+      await reading(() => releaseForgotten(this.#database, this.#replica, held));
+    } catch (error) {
+      this.#log.warn({ err: error }, "cannot end the sessions that a restore brought back");
     }
   }
 

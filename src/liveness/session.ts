@@ -220,7 +220,17 @@ export class Session implements AgentHolder {
         this.#refuse(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
         return;
       }
-      holder = { session: this, agentId, state: "new", start, id: 0n, epoch: 0n, told: 0n, introduce: true };
+      holder = {
+        session: this,
+        agentId,
+        state: "new",
+        start,
+        id: 0n,
+        epoch: 0n,
+        heldUnder: undefined,
+        told: 0n,
+        introduce: true,
+      };
       this.#agents.set(agentId, holder);
     }
     const beat = parsed.leaving ? "leaving" : parsed.beat;
@@ -245,7 +255,11 @@ export class Session implements AgentHolder {
     if (lost && !pending.reclaimed) {
       pending.reclaimed = true;
       // Unless it was claimed again since this beat was passed on.
-      if (holder.state === "held" && holder.epoch === pending.epoch) holder.state = "superseded";
+      if (holder.state === "held" && holder.epoch === pending.epoch) {
+        holder.state = "superseded";
+        // After a restore it is perhaps an older session that seems to have the agent.
+        holder.heldUnder = holder.epoch;
+      }
       this.#pass(holder, pending);
       return;
     }
@@ -337,6 +351,7 @@ export class Session implements AgentHolder {
       return wrongClaw(agent);
     }
     holder.state = "superseded";
+    holder.heldUnder = undefined;
     return sessionSuperseded(holder.agentId);
   }
 
@@ -348,6 +363,7 @@ export class Session implements AgentHolder {
     holder.state = "held";
     holder.id = agent.id;
     holder.epoch = agent.epoch;
+    holder.heldUnder = undefined;
     holder.introduce = true;
     // The first result tells the agent as of this revision or a later one: what led up to it is no news.
     holder.told = agent.revision;

@@ -25,7 +25,6 @@ const LONGEST_PAUSE_MS = 20;
 const RETRY_MS = 1_000;
 
 interface Waiting {
-  readonly signal: AbortSignal;
   /** It waits no more. */
   leave(): void;
   begin(): Promise<void>;
@@ -50,11 +49,21 @@ export class CostlyCalls {
   run<T>(caller: string, connection: object, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
     const waiting = this.#waitingOf.get(connection) ?? 0;
     if (waiting >= MOST_WAITING) throw tooMany();
+    // Nobody waits for it, and what it asks for is not kept.
+    if (signal.aborted) return new Promise<T>(() => undefined);
     this.#waitingOf.set(connection, waiting + 1);
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push(caller, connection, {
-        signal,
-        leave: () => this.#waitingOf.set(connection, (this.#waitingOf.get(connection) ?? 1) - 1),
+      const leave = (): void => {
+        signal.removeEventListener("abort", giveUp);
+        this.#waitingOf.set(connection, (this.#waitingOf.get(connection) ?? 1) - 1);
+      };
+      const giveUp = (): void => {
+        leave();
+        forget();
+      };
+      signal.addEventListener("abort", giveUp);
+      const forget = this.#queue.push(caller, connection, {
+        leave,
         begin: () =>
           new Promise((over) => {
             const late = setTimeout(over, LONGEST_TURN_MS);
@@ -73,7 +82,6 @@ export class CostlyCalls {
       const next = this.#queue.shift();
       if (next === undefined) return;
       next.item.leave();
-      if (next.item.signal.aborted) continue;
       next.charge(1);
       this.#free -= 1;
       const begun = performance.now();

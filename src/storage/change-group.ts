@@ -9,6 +9,7 @@ import { namedQuery } from "./queries.ts";
 
 const READ_AGENTS = namedQuery("read-agents");
 const READ_ANSWERS = namedQuery("read-answers");
+const UNLOCKED_AGENTS = namedQuery("unlocked-agents");
 const COMMIT_CHANGES = namedQuery("commit-changes");
 
 /** The first answer of a request that came before. */
@@ -68,6 +69,17 @@ export async function readAgents(
   const [first] = rows;
   if (first !== undefined) clock.observe(first.read_at, sentAt);
   return rows.map(agentFromRow);
+}
+
+/** Which of these agents somebody has locked at this moment, or nobody knows any more. None where that cannot be asked. */
+export async function lockedAgents(pool: pg.Pool, agentIds: readonly string[]): Promise<ReadonlySet<string>> {
+  try {
+    const { rows } = await pool.query<{ agent_id: string }>({ ...UNLOCKED_AGENTS, values: [agentIds] });
+    const unlocked = new Set(rows.map((row) => row.agent_id));
+    return new Set(agentIds.filter((agentId) => !unlocked.has(agentId)));
+  } catch {
+    return new Set();
+  }
 }
 
 /** The first answers of requests, where they were made before. */

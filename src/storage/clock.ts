@@ -18,7 +18,7 @@ export class DatabaseClock {
     return this.#reading + Math.floor((performance.now() - this.#readAt) * 1_000);
   }
 
-  /** False: the database was not asked yet, and `now` is a guess. */
+  /** False: the database was not asked since a connection was made, and `now` is a guess. */
   get isRead(): boolean {
     return this.#isRead;
   }
@@ -30,6 +30,12 @@ export class DatabaseClock {
    */
   atLeast(moment: number): Micros {
     return this.#reading + Math.floor((moment - this.#readAt - SLACK_MS) * 1_000);
+  }
+
+  /** A new connection may be to another server, whose clock shows something else: the next reading counts, whatever it is. */
+  forget(): void {
+    this.#isRead = false;
+    this.#roundTripMs = Number.POSITIVE_INFINITY;
   }
 
   /** Takes a reading that the database made between `sentAt` and now (both of `performance.now()`). */

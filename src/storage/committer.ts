@@ -1,13 +1,31 @@
+import { setMaxListeners } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directory.ts";
 import type { Micros } from "../domain/time.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import { Backoff } from "./backoff.ts";
-import { commitGroup, type FirstAnswer, FirstAnswers, type MemberOutcome, readAgents } from "./change-group.ts";
+import {
+  commitGroup,
+  type FirstAnswer,
+  FirstAnswers,
+  lockedAgents,
+  type MemberOutcome,
+  readAgents,
+} from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
 import type { Database } from "./database.ts";
-import { databaseUnavailable, failureKind, isPermanent, refusalFor } from "./failures.ts";
+import {
+  databaseUnavailable,
+  failureKind,
+  isLockTimeout,
+  isPermanent,
+  mayBeOneMember,
+  refusalFor,
+} from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
+import { Semaphore } from "./semaphore.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
@@ -16,6 +34,13 @@ const LARGEST_GROUP = 1_000;
  * second. The changes of the service itself are not counted: there are few of them, and they cannot be refused.
  */
 export const MOST_CHANGES_OF_AGENT = 64;
+/** So often in a row a group fails as a whole before it is looked for the member that spoils it. */
+const MOST_FAILURES_OF_GROUP = 2;
+/** Between two attempts for an agent that spoils its groups, in milliseconds. An attempt may wait for a lock for two seconds. */
+const FIRST_PAUSE_APART_MS = 250;
+const LONGEST_PAUSE_APART_MS = 2_000;
+/** The longest that a timer can be set for. */
+const WHENEVER_MS = 2 ** 31 - 1;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 
@@ -65,6 +90,8 @@ interface Waiting {
   known: Agent | undefined;
   /** A first attempt was lost with its connection: it may have been committed. */
   inDoubt: boolean;
+  /** How many attempts have failed, one after the other, though the database was there. */
+  failures: number;
   resolve(result: unknown): void;
   reject(error: unknown): void;
 }
@@ -88,6 +115,12 @@ export class Committer {
   #closed = false;
   /** Since when the database has been asked and has not carried out what it was asked for. */
   #unansweredSince: number | undefined;
+  /** The changes of agents of which one failed alone, in their order: the other agents do not wait for them. */
+  readonly #apart = new Map<string, Waiting[]>();
+  readonly #runningApart = new Set<Promise<void>>();
+  /** One at a time: each may keep a connection until a lock times out. */
+  readonly #placeApart = new Semaphore(1);
+  readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 
   /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
@@ -95,6 +128,8 @@ export class Committer {
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
+    // Each agent that waits apart listens.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /**
@@ -109,7 +144,7 @@ export class Committer {
         reject(databaseUnavailable(undefined));
         return;
       }
-      if (change.deadline !== undefined && this.#queue.isFull(MOST_CHANGES_OF_AGENT, change)) {
+      if (change.deadline !== undefined && this.#isFull(change)) {
         reject(tooManyChanges(change.agentId, MOST_CHANGES_OF_AGENT));
         return;
       }
@@ -117,6 +152,7 @@ export class Committer {
         change,
         known: change.known,
         inDoubt: false,
+        failures: 0,
         resolve: (result) => resolve(result as Result),
         reject,
       });
@@ -126,7 +162,9 @@ export class Committer {
 
   /** How many changes wait. */
   get waiting(): number {
-    return this.#queue.size;
+    let size = this.#queue.size;
+    for (const changes of this.#apart.values()) size += changes.length;
+    return size;
   }
 
   /** For how many milliseconds the database has not taken what was given to it. */
@@ -137,14 +175,21 @@ export class Committer {
   /** Waits until all that was submitted is settled; what is submitted later is refused. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#closing.abort();
     await this.#running;
+    await Promise.all(this.#runningApart);
+  }
+
+  #isFull(change: Change<unknown>): boolean {
+    const apart = this.#apart.get(change.agentId)?.length ?? 0;
+    return apart >= MOST_CHANGES_OF_AGENT || this.#queue.isFull(MOST_CHANGES_OF_AGENT, change);
   }
 
   async #run(): Promise<void> {
     // One turn of the event loop, so that what arrives together shares the first group, too.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#queue.size > 0) {
-      const group = this.#queue.takeGroup(LARGEST_GROUP);
+      const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#isApart(waiting));
       if (group.length === 0) continue;
       try {
         await this.#attempt(group);
@@ -155,8 +200,76 @@ export class Committer {
         } else await this.#later(group, error);
       }
     }
-    this.#answered();
+    // Where several agents wait apart and nothing was committed since, it is rather the database.
+    if (this.#apart.size < 2) this.#answered();
     this.#running = undefined;
+  }
+
+  /** Puts a change behind the others of its agent, where these wait apart. */
+  #isApart(waiting: Waiting): boolean {
+    const apart = this.#apart.get(waiting.change.agentId);
+    apart?.push(waiting);
+    return apart !== undefined;
+  }
+
+  /** The agent's changes are made one by one from now on, beside the groups, until one of them is settled. */
+  #setApart(waiting: Waiting): void {
+    const { agentId } = waiting.change;
+    const apart = this.#apart.get(agentId);
+    if (apart !== undefined) {
+      apart.unshift(waiting);
+      return;
+    }
+    this.#apart.set(agentId, [waiting]);
+    const running = this.#runApart(agentId).finally(() => this.#runningApart.delete(running));
+    this.#runningApart.add(running);
+  }
+
+  async #runApart(agentId: string): Promise<void> {
+    const changes = this.#apart.get(agentId) ?? [];
+    const pauses = new Backoff(FIRST_PAUSE_APART_MS, LONGEST_PAUSE_APART_MS);
+    while (changes.length > 0 && !this.#closed) {
+      await sleep(pauses.next(), undefined, { signal: this.#closing.signal }).catch(() => undefined);
+      changes.splice(0, changes.length, ...changes.filter((waiting) => this.#isWanted(waiting, undefined)));
+      using place = await this.#placeApart.enter(performance.now() + WHENEVER_MS);
+      const first = place === undefined ? undefined : changes.shift();
+      if (first === undefined) continue;
+      const outcome = await this.#attemptApart(first);
+      if (outcome === "written") break;
+      if (outcome !== "settled") changes.unshift(outcome);
+    }
+    this.#apart.delete(agentId);
+    // Those behind it share groups again, where the database took it.
+    if (this.#closed) for (const { reject, inDoubt } of changes) reject(databaseUnavailable(undefined, inDoubt));
+    else if (changes.length > 0) {
+      this.#queue.putBack(changes);
+      this.#running ??= this.#run();
+    }
+  }
+
+  /** @returns the change where it is to be tried again. Where nothing was to be written, the agent may still be locked. */
+  async #attemptApart(waiting: Waiting): Promise<Waiting | "written" | "settled"> {
+    try {
+      const agents = await this.#readUnknown([waiting]);
+      const judged = this.#judge(waiting, agents, await this.#readAnswers([waiting]));
+      if (judged === undefined) return "settled";
+      // Of another pool: this may take long, and those of the groups are few.
+      const client = await this.#database.feed.connect();
+      try {
+        const [again] = this.#settleAll([judged], await this.#send(client, [judged]));
+        client.release();
+        this.#answered();
+        return again ?? "written";
+      } catch (error) {
+        client.release(true);
+        if (failureKind(error) === "lost") waiting.inDoubt = true;
+        throw error;
+      }
+    } catch (error) {
+      if (!isPermanent(failureKind(error))) return anew(waiting);
+      waiting.reject(refusalFor(error));
+      return "settled";
+    }
   }
 
   #answered(): void {
@@ -251,13 +364,7 @@ export class Committer {
     }
     let outcomes: MemberOutcome[];
     try {
-      const members = judged.map(({ write, change: { actor, request, deadline } }) => ({
-        write,
-        actor,
-        request,
-        deadline,
-      }));
-      outcomes = await commitGroup(client, this.#database.clock, this.#replica, members);
+      outcomes = await this.#send(client, judged);
       client.release();
     } catch (error) {
       // Whatever is wrong may be the connection's own, as a plan that does not fit any more is.
@@ -267,13 +374,30 @@ export class Committer {
     }
     this.#backoff.reset();
     this.#answered();
+    // Before what came later: a change that lost a race keeps its place.
+    this.#putBack(this.#settleAll(judged, outcomes), undefined);
+  }
+
+  #send(client: pg.ClientBase, judged: readonly Judged[]): Promise<MemberOutcome[]> {
+    const members = judged.map(({ write, change: { actor, request, deadline } }) => ({
+      write,
+      actor,
+      request,
+      deadline,
+    }));
+    return commitGroup(client, this.#database.clock, this.#replica, members);
+  }
+
+  /** @returns those that are to be judged again */
+  #settleAll(judged: readonly Judged[], outcomes: readonly MemberOutcome[]): Waiting[] {
     const again: Waiting[] = [];
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
       // A late member whose caller still waits was measured by an old reading of the clock, which may lag behind: it is
       // measured again by the reading that came with this answer.
-      if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late") again.push(anew(waiting));
+      if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late")
+        again.push({ ...anew(waiting), failures: 0 });
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
@@ -281,29 +405,49 @@ export class Committer {
         this.#settle(waiting, outcome.committed);
       }
     }
-    // Before what came later: a change that lost a race keeps its place.
-    this.#putBack(again, undefined);
     if (committed) this.#onCommit();
+    return again;
   }
 
   async #afterFailure(judged: readonly Judged[], error: unknown): Promise<void> {
     const kind = failureKind(error);
-    if (!isPermanent(kind)) {
-      const again = judged.map(anew);
-      if (kind === "lost") for (const waiting of again) waiting.inDoubt = true;
-      await this.#later(again, error);
-      return;
-    }
-    this.#answered();
     const [only] = judged;
-    if (judged.length === 1 && only !== undefined) {
+    if (isLockTimeout(error) && (await this.#setLockedApart(judged))) return;
+    if (!isPermanent(kind)) {
+      for (const waiting of judged) {
+        if (kind === "lost") waiting.inDoubt = true;
+        waiting.failures = mayBeOneMember(error) ? waiting.failures + 1 : 0;
+      }
+      if (judged.every(({ failures }) => failures < MOST_FAILURES_OF_GROUP)) {
+        await this.#later(judged.map(anew), error);
+        return;
+      }
+      if (judged.length === 1 && only !== undefined) {
+        this.#setApart(anew(only));
+        return;
+      }
+    } else if (judged.length === 1 && only !== undefined) {
+      this.#answered();
       only.reject(refusalFor(error));
       return;
     }
+    if (isPermanent(kind)) this.#answered();
     // One member spoils the group. Halving finds it in few steps, and its neighbours are committed on the way.
     const middle = Math.ceil(judged.length / 2);
     await this.#commit(judged.slice(0, middle));
     await this.#commit(judged.slice(middle));
+  }
+
+  /** Sets those apart whose rows somebody else has locked. False: it is not known to be such a row. */
+  async #setLockedApart(judged: readonly Judged[]): Promise<boolean> {
+    const agentIds = judged.flatMap(({ write }) => (write.kind === "create" ? [] : [write.agent.agentId]));
+    const lockedIds = await lockedAgents(this.#database.feed, agentIds);
+    const isLocked = ({ write }: Judged): boolean => write.kind !== "create" && lockedIds.has(write.agent.agentId);
+    const locked = judged.filter(isLocked);
+    for (const waiting of locked) this.#setApart(anew(waiting));
+    if (locked.length === 0) return false;
+    this.#putBack(judged.filter((waiting) => !isLocked(waiting)).map(anew), undefined);
+    return true;
   }
 
   #settle(waiting: Judged, committed: Committed): void {
@@ -316,8 +460,8 @@ export class Committer {
 }
 
 /** The same change, to be judged by what the database says now. */
-function anew({ change, inDoubt, resolve, reject }: Waiting): Waiting {
-  return { change, known: undefined, inDoubt, resolve, reject };
+function anew({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
+  return { change, known: undefined, inDoubt, failures, resolve, reject };
 }
 
 function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {

@@ -7,7 +7,7 @@ import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
-import { Turnstile } from "./turnstile.ts";
+import { Semaphore } from "./semaphore.ts";
 
 /**
  * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
@@ -23,7 +23,7 @@ export interface Database {
   /** What else people and services read and write, through Objection. */
   readonly knex: Knex;
   /** Where changes through Objection wait for a connection: they leave some of them to who only reads. */
-  readonly changes: Turnstile;
+  readonly changes: Semaphore;
   /** The reader of the log, snapshots, and the chores of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
@@ -112,6 +112,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         .join(" "),
       types: columnTypes,
     }) satisfies pg.ClientConfig;
+  const clock = new DatabaseClock();
   const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
     const created = new PatientPool({
       ...clientConfig(name, settings),
@@ -123,7 +124,10 @@ export function openDatabase(options: DatabaseOptions): Database {
     created.on("error", options.onIdleError);
     // While a connection is lent out and runs nothing, nobody hears it fail, which would end the process. Its borrower
     // is told by the next statement.
-    created.on("connect", (client) => client.on("error", () => undefined));
+    created.on("connect", (client) => {
+      client.on("error", () => undefined);
+      clock.forget();
+    });
     created.on("release", (error) => {
       if (!error) answered();
       else if (isQueryTimeout(error)) gaveUpAt = performance.now();
@@ -151,6 +155,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       idleTimeoutMillis: 30_000,
       afterCreate(created: KnexConnection, done: (error: undefined, created: KnexConnection) => void) {
         endWhenSilent(created.connection.stream, QUERY_TIMEOUT_MS + 1_000);
+        clock.forget();
         done(undefined, created);
       },
     },
@@ -165,8 +170,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     feed,
     reads,
     knex,
-    changes: new Turnstile(API_CHANGES),
-    clock: new DatabaseClock(),
+    changes: new Semaphore(API_CHANGES),
+    clock,
     get answeredAt() {
       return answeredAt;
     },

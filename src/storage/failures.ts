@@ -99,6 +99,21 @@ export function isPermanent(kind: FailureKind): boolean {
   return kind === "damaged" || kind === "defect";
 }
 
+const LOCK_TIMEOUT = "55P03";
+
+/** Whether the statement waited too long for a lock. */
+export function isLockTimeout(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === LOCK_TIMEOUT;
+}
+
+/**
+ * Whether one row can be the reason, so that the other members of a group may succeed without it: a lock that somebody keeps,
+ * a row that cannot be read, and what nobody listed. Not: a database that is away.
+ */
+export function mayBeOneMember(error: unknown): boolean {
+  return knownKind(error) !== "lost";
+}
+
 /** Whether this is a listed failure to reach the database. Unlike `failureKind` it guesses nothing. */
 export function isLostConnection(error: unknown): boolean {
   return knownKind(error) === "lost";

@@ -8,6 +8,7 @@ import { namedQuery } from "./queries.ts";
 
 const RENEW_LEASES = namedQuery("renew-leases");
 const CLAIM_AGENTS = namedQuery("claim-agents");
+const RELEASE_FORGOTTEN = namedQuery("release-forgotten");
 const RELEASE_AGENTS = namedQuery("release-agents");
 const OVERDUE_LEASES = namedQuery("overdue-leases");
 const DUE_RECOVERIES = namedQuery("due-recoveries");
@@ -78,6 +79,7 @@ export async function claimAgents(
     claims.map(({ resumes }) => resumes),
     replica,
     Math.round(leaseMs),
+    claims.map(({ heldUnder }) => heldUnder?.toString() ?? null),
   ];
   const { rows } = await database.commits.query<{ agent: bigint; epoch: bigint }>({ ...CLAIM_AGENTS, values });
   const agentIds = claims.map(({ agentId }) => agentId);
@@ -154,4 +156,14 @@ export async function dueRecoveries(
   const [first] = rows;
   if (first !== undefined) database.clock.observe(first.read_at, sentAt);
   return rows.map((row) => ({ id: row.id, agentId: row.agent_id, recoveryAt: row.recovery_at }));
+}
+
+/** Ends sessions of this replica that a restore brought back, and that are not among those that it has. */
+export async function releaseForgotten(
+  database: Database,
+  replica: number,
+  held: readonly { readonly id: bigint; readonly epoch: bigint }[],
+): Promise<void> {
+  const values = [replica, held.map(({ id }) => id.toString()), held.map(({ epoch }) => epoch.toString())];
+  await database.feed.query({ ...RELEASE_FORGOTTEN, values });
 }

@@ -7,7 +7,7 @@ import { CREDENTIALS } from "../support/access.ts";
 import * as frames from "../support/http2-frames.ts";
 import { frame, grpcHeaders, headerBlock, rawHttp2 } from "../support/http2-frames.ts";
 import { failureOf } from "../support/rpc-clients.ts";
-import { eventually } from "../support/rpc-doors.ts";
+import { eventually, startDoors } from "../support/rpc-doors.ts";
 import { envelope, errorIn, type RawResponse } from "../support/rpc-raw.ts";
 import { useService } from "../support/service.ts";
 
@@ -24,13 +24,17 @@ const LISTENERS = ["grpc", "http"] as const;
 const KEPT_OPEN_MS = 3_000;
 
 /** A request over HTTP/1.1, byte by byte, and all that comes back until the server closes the connection. */
-async function http1(lines: readonly string[], body = "{}", address = open().addresses.http): Promise<string> {
+function http1(lines: readonly string[], body = "{}", address = open().addresses.http): Promise<string> {
+  return http1Text(`${lines.join("\r\n")}\r\n\r\n${body}`, address);
+}
+
+async function http1Text(text: string, address = open().addresses.http): Promise<string> {
   const [host, port] = address.split(":");
   const socket = connect(Number(port), host);
   const chunks: Buffer[] = [];
   socket.setTimeout(KEPT_OPEN_MS, () => socket.destroy());
   socket.on("data", (chunk: Buffer) => chunks.push(chunk));
-  socket.write(Buffer.from(`${lines.join("\r\n")}\r\n\r\n${body}`, "latin1"));
+  socket.write(Buffer.from(text, "latin1"));
   await once(socket, "close");
   return Buffer.concat(chunks).toString("latin1");
 }
@@ -129,6 +133,22 @@ describe("over HTTP/1.1", () => {
       expect(refused.message).toMatch(/^The request has [23] Host headers/);
       expect(refused.message).not.toContain("evil");
     }
+  });
+
+  test("serves nothing that comes behind it on the connection", async () => {
+    await using doors = await startDoors();
+    const getAgent = (...hosts: readonly string[]): string => {
+      const body = JSON.stringify({ agentId: "a" });
+      const head = [
+        "POST /harborforge.agents.v1.AgentService/GetAgent HTTP/1.1",
+        ...hosts.map((host) => `Host: ${host}`),
+      ];
+      return [...head, "content-type: application/json", `content-length: ${body.length}`, "", body].join("\r\n");
+    };
+    const [good, bad] = [getAgent("localhost"), getAgent("localhost", "localhost")];
+    const answers = await http1Text([good, bad, good].join(""), doors.connectAddress);
+    expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 400"]);
+    expect(doors.seen.signals).toHaveLength(1);
   });
 
   test("rejects it on pages, by GET and for gRPC-Web, too", async () => {

@@ -4,9 +4,10 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { Random } from "../chaos/random.ts";
 import { failureOf } from "../support/rpc-clients.ts";
 import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
-import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse } from "../support/rpc-raw.ts";
+import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 
 const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
 const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
@@ -125,6 +126,70 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     session.destroy();
   });
 
+  test("takes the lowest flag of a message for compressed, and refuses it where no compression was declared", async () => {
+    await using doors = await startDoors();
+    const session = await http2Connect(addressOf(doors));
+    const packed = gzipSync(asking("a"));
+    for (const flags of [1, 3, 0x81]) {
+      expect(statusOf(await call(session, envelope(packed, flags), GZIPPED))).toBe("0");
+    }
+    for (const headers of [GRPC, { ...GRPC, "grpc-encoding": "identity" }]) {
+      const refused = failureOf(errorIn(await call(session, envelope(asking("a"), 1), headers)));
+      expect(refused.code).toBe(Code.InvalidArgument);
+      expect(refused.message).toMatch(/no compression was declared/);
+    }
+    session.destroy();
+  });
+
+  test("gives back all that it counted, however calls end", { timeout: 60_000 }, async () => {
+    await using doors = await startDoors({
+      receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE },
+    });
+    const random = new Random(20_261_130);
+    const bodies = [
+      BOMB,
+      envelope(gzipSync(asking("a")), 1),
+      envelope(Buffer.alloc(0), 1),
+      envelope(asking("a".repeat(300_000))),
+      envelope(Buffer.alloc(5_000, "no gzip"), 1),
+      envelope(Buffer.concat([gzipSync(asking("a".repeat(300_000))), gzipSync(asking("b"))]), 1),
+      envelope(Buffer.concat([gzipSync(asking("a")), Buffer.from("behind its end")]), 1),
+      // Shorter than it says, and two where one may be.
+      BOMB.subarray(0, 700),
+      envelope(asking("a".repeat(300_000))).subarray(0, 200_000),
+      Buffer.concat([BOMB, BOMB]),
+    ];
+    for (let round = 0; round < 12; round += 1) {
+      const sessions = await Promise.all([1, 2, 3].map(() => http2Connect(addressOf(doors))));
+      const calls = Array.from({ length: 30 }, async () => {
+        const { stream, response } = http2Call(random.pick(sessions), random.pick([GET_AGENT, HEARTBEAT]), {
+          ...random.pick([
+            GZIPPED,
+            GZIPPED,
+            GRPC,
+            { ...GRPC, "grpc-encoding": "deflate" },
+            { ...GRPC, "grpc-encoding": "br" },
+          ]),
+          ...random.pick([{}, {}, { "grpc-timeout": "20m" }]),
+        });
+        stream.on("error", () => undefined);
+        response.catch(() => undefined);
+        stream.write(random.pick(bodies));
+        await new Promise((resolve) => setTimeout(resolve, random.between(0, 60)));
+        const end = random.pick(["end", "end", "reset", "stay"]);
+        if (end === "end") stream.end();
+        else if (end === "reset") stream.close(8);
+      });
+      await Promise.all(calls);
+      for (const session of sessions) session.destroy();
+    }
+    const held = () => doors.budget.total + doors.queue.size + doors.sendBudget.total;
+    await eventually("all is given back", () => held() === 0);
+    const after = await http2Connect(addressOf(doors));
+    expect(statusOf(await call(after, envelope(gzipSync(asking("a")), 1), GZIPPED))).toBe("0");
+    after.destroy();
+  });
+
   test("refuses what says that it is shorter than it is", async () => {
     await using doors = await startDoors();
     const session = await http2Connect(addressOf(doors));
@@ -182,10 +247,65 @@ test("the Connect listener reads compressed JSON, by POST and by GET, and answer
   const query = `encoding=json&compression=gzip&base64=1&message=${json.toString("base64url")}`;
   const got = await http1(doors.connectAddress, `${GET_AGENT}?${query}`, { method: "GET" });
   expect([got.status, String(got.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
+  // The same name.
+  const spelled = query.replace("compression", "compressio%6e");
+  const alike = await http1(doors.connectAddress, `${GET_AGENT}?${spelled}`, { method: "GET" });
+  expect([alike.status, String(alike.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
   const damaged = await http1(
     doors.connectAddress,
     `${GET_AGENT}?encoding=json&compression=gzip&base64=1&message=${Buffer.from("no gzip").toString("base64url")}`,
     { method: "GET" },
   );
   expect(failureOf(errorIn(damaged)).code).toBe(Code.InvalidArgument);
+});
+
+test("the Connect listener gives back all that it counted of HTTP/1.1 and of Connect's streams, however they end", {
+  timeout: 60_000,
+}, async () => {
+  await using doors = await startDoors({ receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE } });
+  const random = new Random(11);
+  const packed = [
+    gzipSync(asking("a")),
+    gzipSync(asking("a".repeat(MEBIBYTE - 64))),
+    gzipSync(asking("a".repeat(2 * MEBIBYTE))),
+    Buffer.alloc(3_000, "no gzip"),
+    Buffer.alloc(0),
+  ];
+  const http1Call = async (): Promise<void> => {
+    const body = random.pick(packed);
+    const socket = await tcp(doors.connectAddress);
+    const declared = body.length + random.pick([0, 0, 10]);
+    const head = `POST ${GET_AGENT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nContent-Encoding: gzip\r\n`;
+    socket.write(`${head}Content-Length: ${declared}\r\n\r\n`);
+    socket.write(body);
+    if (random.chance(0.5)) {
+      socket.write(`${head}Content-Length: ${body.length}\r\n\r\n`);
+      socket.write(body);
+    }
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 60)));
+    if (random.chance(0.5)) socket.end();
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 20)));
+    socket.destroy();
+  };
+  const streamed = async (): Promise<void> => {
+    const session = await http2Connect(doors.connectAddress);
+    const { stream, response } = http2Call(session, HEARTBEAT, {
+      "content-type": "application/connect+proto",
+      "connect-content-encoding": "gzip",
+      ...random.pick([{}, { "connect-timeout-ms": "20" }]),
+    });
+    response.catch(() => undefined);
+    for (let n = 0; n < 3; n += 1) stream.write(envelope(random.pick(packed), random.pick([0, 1, 1, 2, 3])));
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 60)));
+    const end = random.pick(["end", "reset", "destroy"]);
+    if (end === "end") stream.end();
+    else if (end === "reset") stream.close(8);
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 20)));
+    session.destroy();
+  };
+  for (let round = 0; round < 8; round += 1) {
+    await Promise.all(Array.from({ length: 24 }, () => random.pick([http1Call, streamed])()));
+  }
+  const held = () => doors.budget.total + doors.queue.size + doors.sendBudget.total;
+  await eventually("all is given back", () => held() === 0);
 });

@@ -124,6 +124,36 @@ describe("a change whose deadline passes", () => {
     expect((await storage.agents.move(late.agentId, "claw-2", by(`move-${late.id}`))).clawIdentifier).toBe("claw-2");
   });
 
+  test("is measured by the clock of the server that it is sent to, where another one was primary before", async () => {
+    const [agent, blocked] = [await createAgent(), await createAgent()];
+    // As if the former primary's clock was ten seconds ahead, and its connections are gone.
+    storage.database.clock.observe(storage.database.clock.now() + 10_000_000, performance.now());
+    await storage
+      .query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND starts_with(application_name, 'harborforge-agents')`,
+      )
+      .catch(() => undefined);
+    await until("the database answers", () => storage.query("SELECT 1").catch(() => undefined));
+    await locks.takeCounter();
+    const call = called();
+    const created = `created-${agent.id}`;
+    const user = { username: created, email: null, displayName: "" };
+    const creation = expect(
+      storage.users.create(
+        { ...user, agent: { agentId: created, clawIdentifier: blocked.clawIdentifier } },
+        { ...by(), call },
+      ),
+    ).rejects.toMatchObject(UNAVAILABLE);
+    await locks.waiting("commit-changes");
+    await passed(call.deadline);
+    await locks.commit();
+    await creation;
+    await expect(storage.agents.get({ agentId: created })).rejects.toMatchObject(
+      refused("AGENT_NOT_FOUND", expect.anything()),
+    );
+  });
+
   test("while it waits for another change of its agent is dropped before it is judged", async () => {
     const agent = await createAgent();
     using hold = gate.hold("commit-changes", "before", 1);

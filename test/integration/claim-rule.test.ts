@@ -78,10 +78,17 @@ describe.each([
       last.outdated,
     );
     const before = await livenessOf(agentId);
-    expect(await claim(agentId, claimantOf(asked))).toBe(gets);
+    const [row] = await replica.query<{ epoch: bigint }>(
+      "SELECT l.epoch FROM agent_liveness l JOIN agents a ON a.id = l.agent WHERE a.agent_id = $1",
+      agentId,
+    );
+    const epoch = row?.epoch ?? 0n;
+    expect(await claim(agentId, { ...claimantOf(asked), heldUnder: epoch })).toBe(gets);
     const { instance, generation } = claimantOf(asked);
     const claimed = { instance, generation: generation.toString() };
     expect(await livenessOf(agentId)).toEqual(gets ? claimed : before);
+    // What a restore brought back is older than the session that asks.
+    if (!gets) expect(await claim(agentId, { ...claimantOf(asked), heldUnder: epoch + 1n })).toBe(true);
   });
 });
 

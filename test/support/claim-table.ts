@@ -44,6 +44,7 @@ export const EVERY: readonly Asked[] = [
 const FRESH: readonly Asked[] = ["does not say", "claims first", "claims anew"];
 const last = (fields: Partial<LastSession>): LastSession => ({
   held: false,
+  epoch: 7n,
   instance: OWN,
   generation: GENERATION - 1n,
   outdated: false,

@@ -68,6 +68,8 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
         heard = transition.revision;
       }
     },
+    onJump: () => void liveness.passedGap(),
+    onRestart: () => liveness.restarted(),
   });
   await watching.start();
   if (started) await liveness.start();

@@ -21,6 +21,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../..
 import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/doors/send-budget.ts";
 import { standardServices } from "../../src/rpc/doors/standard-services.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/doors/tls.ts";
+import { Turns } from "../../src/rpc/doors/turns.ts";
 import { createHealth, type Health } from "../../src/rpc/health.ts";
 import { createPipeline, type Pipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 
@@ -147,6 +148,7 @@ interface DoorOptions extends Partial<Omit<PipelineOptions, "log" | "metrics" | 
   readonly receiveLimits?: Partial<ReceiveLimits>;
   readonly sendLimits?: Partial<SendLimits>;
   readonly tls?: Omit<TlsOptions, "log">;
+  readonly turns?: Turns;
 }
 
 /** Starts both doors on free ports, before the same fake handlers. */
@@ -156,6 +158,7 @@ export async function startDoors({
   receiveLimits = {},
   sendLimits = {},
   tls: tlsSettings,
+  turns = new Turns(),
   ...pipelineOptions
 }: DoorOptions = {}): Promise<RunningDoors> {
   const seen: Seen = { openHandlers: 0, inputEnds: [], beats: [], signals: [], watchMessages: 0 };
@@ -179,7 +182,7 @@ export async function startDoors({
   });
   const queue = new MessageQueue(budget);
   const sendBudget = new SendBudget({ ...DEFAULT_SEND_LIMITS, ...sendLimits });
-  const common = { services, log, gate, tls, limits, budget, queue, sendBudget };
+  const common = { services, log, gate, tls, limits, budget, queue, sendBudget, turns };
   const grpcDoor = createGrpcDoor(common);
   const connectDoor = createConnectDoor({ ...common, metrics, ready: () => health.why });
   return {

@@ -127,6 +127,47 @@ describe("a report", () => {
     expect(agent).toMatchObject({ status: "on_call", presence: "beating" });
   });
 
+  it.each([false, true])("with a reason that does not exist is refused at once (worker: %s)", async (worker) => {
+    const unhandled = vi.fn();
+    process.on("unhandledRejection", unhandled);
+    onTestFinished(() => void process.off("unhandledRejection", unhandled));
+    const client = createHeartbeatClient({ address: "127.0.0.1:1", claw: "claw-1", worker });
+    const agent = client.agent("a");
+    for (const reason of ["unheard_of", () => "billing", Symbol("billing")]) {
+      // As a program without types does it.
+      const said: Promise<unknown> = Reflect.apply(agent.exhausted, agent, [{ reason }]);
+      await expect(said).rejects.toThrow("reason must be one of rate_limit, billing");
+    }
+    await client.close({ withinMs: 0 });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    false,
+    true,
+  ])("goes on when the function for the token throws what has no text (worker: %s)", async (worker) => {
+    const unhandled = vi.fn();
+    process.on("unhandledRejection", unhandled);
+    onTestFinished(() => void process.off("unhandledRejection", unhandled));
+    let asked = 0;
+    const token = (): string => {
+      asked += 1;
+      throw asked % 2 === 0
+        ? Object.create(null)
+        : Object.defineProperty(new Error(), "message", {
+            get() {
+              throw new Error("no message either");
+            },
+          });
+    };
+    const client = createHeartbeatClient({ address: "127.0.0.1:1", claw: "claw-1", worker, token });
+    client.agent("a");
+    await vi.waitUntil(() => asked >= 3, { timeout: 15_000 });
+    await client.close({ withinMs: 0 });
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
   it("that nobody waits for may be refused without harm", async () => {
     const { client, session, refuse } = start();
     const unhandled = vi.fn();

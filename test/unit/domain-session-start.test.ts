@@ -12,7 +12,7 @@ describe("a stream that asks for an agent", () => {
     for (const asked of EVERY) {
       for (const held of [true, false]) {
         const seen = (instance: string | null) =>
-          getsAgent(claimantOf(asked, false), { held, instance, generation: GENERATION, outdated: false });
+          getsAgent(claimantOf(asked, false), { epoch: 7n, held, instance, generation: GENERATION, outdated: false });
         expect(seen(null)).toBe(seen(OTHER));
       }
     }
@@ -20,10 +20,21 @@ describe("a stream that asks for an agent", () => {
 
   const instance = fc.constantFrom(OWN, OTHER, NO_INSTANCE, null);
   const session = fc.record({
+    epoch: fc.constant(7n),
     held: fc.boolean(),
     instance,
     generation: fc.constantFrom(GENERATION - 1n, GENERATION, GENERATION + 1n),
     outdated: fc.boolean(),
+  });
+
+  it("gets back from an older session what it holds under a newer epoch, and from no other", () => {
+    fc.assert(
+      fc.property(session, fc.constantFrom(...EVERY), (last, asked) => {
+        const withEpoch = (heldUnder: bigint) => getsAgent({ ...claimantOf(asked), heldUnder }, last);
+        expect(withEpoch(last.epoch + 1n)).toBe(true);
+        expect(withEpoch(last.epoch)).toBe(getsAgent(claimantOf(asked), last));
+      }),
+    );
   });
 
   it("gets by a resume nothing that a first claim would not get", () => {

@@ -78,3 +78,21 @@ test("passes on what a call throws", async () => {
     }),
   ).rejects.toThrow("broken");
 });
+
+test("keeps nothing of calls that ended while they waited", async () => {
+  const calls = new CostlyCalls();
+  const { promise: never } = Promise.withResolvers<void>();
+  const connection = {};
+  const signal = new AbortController().signal;
+  for (let n = 0; n < 2; n += 1) void calls.run("caller", {}, signal, () => never);
+  const ended = new AbortController();
+  let begun = 0;
+  const work = (): void => {
+    begun += 1;
+  };
+  for (let n = 0; n < 128; n += 1) void calls.run("caller", connection, ended.signal, work);
+  expect(() => calls.run("caller", connection, signal, work)).toThrow(/128 calls of this connection wait/);
+  ended.abort();
+  await calls.run("caller", connection, signal, work);
+  expect(begun).toBe(1);
+});

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { SendBudget } from "../../src/rpc/doors/send-budget.ts";
+import { until } from "../support/until.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -45,4 +46,24 @@ test("what a call held is given back when it is over, once", () => {
   sending.close();
   sending.sent(60);
   expect(budget.total).toBe(0);
+});
+
+test("streams that wait go on when all was sent, also behind one that has nothing to say", async () => {
+  const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
+  const [reader, other] = [{}, {}];
+  const first = budget.sending(reader);
+  first.add(1_000);
+  const went: string[] = [];
+  for (const name of ["one", "two", "three"]) budget.sending(reader).whenRoom(() => went.push(name));
+  first.sent(1_000);
+  await until("all have gone on", () => went.length === 3);
+  expect(budget.total).toBe(0);
+  const greedy = budget.sending(other);
+  greedy.add(1_000);
+  const writing = budget.sending(other);
+  writing.whenRoom(() => writing.add(1_000));
+  budget.sending(other).whenRoom(() => went.push("too early"));
+  greedy.sent(1_000);
+  for (let n = 0; n < 5; n += 1) await turn();
+  expect(went).not.toContain("too early");
 });

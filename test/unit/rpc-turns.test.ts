@@ -21,12 +21,12 @@ test("so many begin in a turn, one of each connection after the other, each conn
   bring(few, "few 0");
   bring(few, "few 1");
   await turn();
-  expect(begun).toEqual(["many 0", "few 0", "many 1", "few 1"]);
+  expect(begun).toEqual(["many 0", "few 0", "few 1", "many 1"]);
   bring(few, "few 2");
   await turn();
-  expect(begun.slice(4)).toEqual(["many 2", "few 2", "many 3", "many 4"]);
+  expect(begun.slice(4)).toEqual(["many 2", "many 3", "many 4", "many 5"]);
   await turn();
-  expect(begun.slice(8)).toEqual(["many 5"]);
+  expect(begun.slice(8)).toEqual(["few 2"]);
 });
 
 test("what nobody wants any more takes nobody's place", async () => {

@@ -14,7 +14,7 @@ import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../call-values.ts";
 import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
-import { isBinary, withReadMessages } from "./connect-input.ts";
+import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts";
 import { withExplainedInput } from "./explained-input.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
 import { explain } from "./library-errors.ts";
@@ -178,7 +178,7 @@ function decompressesElsewhere(): Promise<never> {
 }
 
 function isCompressed({ headers, method, url }: NodeRequest): boolean {
-  if (method === "GET") return url?.includes("compression=") === true;
+  if (method === "GET") return url !== undefined && mayBeCompressed(url);
   const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
   return encoding !== undefined && encoding !== "identity";
 }

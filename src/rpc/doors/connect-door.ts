@@ -116,6 +116,8 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
   const newStreams = new NewStreams(turns, sessions, options.gate);
   const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();
+  /** Connections of HTTP/1.1 that end behind a malformed request. */
+  const malformed = new WeakSet<object>();
   let draining = false;
 
   const serve = (req: NodeRequest, res: NodeResponse): void => {
@@ -125,11 +127,18 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
     // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
     if (draining && stream === undefined) res.setHeader("connection", "close");
+    if (stream === undefined && malformed.has(req.socket)) {
+      // Node reads on until the answer has left: what comes may be a part of the malformed request.
+      req.resume();
+      return;
+    }
     refuseAmbiguous(req.headers, req.rawHeaders);
     const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
     const stranger = ambiguous ?? options.hostCheck?.(req.headers);
-    if (ambiguous !== undefined && stream === undefined) calls.refuseAsMalformed(req, res, ambiguous);
-    else if (stranger !== undefined) calls.refuse(req, res, stranger);
+    if (ambiguous !== undefined && stream === undefined) {
+      malformed.add(req.socket);
+      calls.refuseAsMalformed(req, res, ambiguous);
+    } else if (stranger !== undefined) calls.refuse(req, res, stranger);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 
@@ -148,8 +157,11 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
         req.socket.destroy();
         return;
       }
-      // At once, by no turns: they are few by now.
-      serve(req, res);
+      turns.wait(req.socket, () => {
+        if (req.destroyed || res.destroyed) return false;
+        serve(req, res);
+        return true;
+      });
     },
   );
   http1.on("clientError", http1Errors.onClientError);

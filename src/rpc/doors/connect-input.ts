@@ -24,7 +24,7 @@ export function withReadMessages(
 ): Request | Promise<Request> {
   if (request.method === "GET") {
     // Most are not compressed, and need not be taken apart twice.
-    return request.url.includes("compression=") ? withReadQuery(request, makeInput) : request;
+    return mayBeCompressed(request.url) ? withReadQuery(request, makeInput) : request;
   }
   const contentType = request.header.get("content-type");
   const enveloped = /^application\/(grpc|connect\+)/i.test(contentType ?? "");
@@ -41,6 +41,11 @@ export function withReadMessages(
   }
   const format: MessageFormat = { desc: binary ? desc : undefined, enveloped, encoding: isGzip ? "gzip" : undefined };
   return { ...request, body: wholeMessages(request.body, makeInput(), format) };
+}
+
+/** Whether a URL may say that its message is compressed. A name may have percent signs, and means the same then. */
+export function mayBeCompressed(url: string): boolean {
+  return url.includes("compression=") || /[?&][^=&]*%[^=&]*=/.test(url);
 }
 
 /** A message by GET comes in the URL, and is no longer than headers may be: unless it is compressed. */

@@ -3,10 +3,10 @@ import type { ServerInterceptingCallInterface } from "@grpc/grpc-js";
 import { fromLibrary, toConnectError } from "../errors.ts";
 import type { Encoding } from "./inflate.ts";
 import { LARGE_BYTES, type MessageInput } from "./message-queue.ts";
+import { COMPRESSED } from "./whole-messages.ts";
 
 /** Before a message: a flag and its length. */
 const HEAD_BYTES = 5;
-const COMPRESSED = 1;
 
 /**
  * Has a call's input, which is made when it is needed, decompress its messages, and not grpc-js, which begins with all that come
@@ -26,10 +26,11 @@ export function takeOverMessages(
   let input: MessageInput | undefined;
   const read = (message: Buffer): Buffer | Promise<Buffer> => {
     const bytes = message.subarray(HEAD_BYTES);
-    const compressed = message[0] === COMPRESSED && encoding !== undefined && encoding !== "identity";
+    const compressed = ((message[0] ?? 0) & COMPRESSED) !== 0;
     if (!compressed && bytes.length < LARGE_BYTES) return bytes;
     input ??= makeInput();
     if (!compressed) return input.read(bytes, undefined);
+    if (encoding === undefined || encoding === "identity") throw undeclared();
     if (!isEncoding(encoding)) throw fromLibrary(Code.Unimplemented, `unknown compression "${encoding}"`);
     return input.read(bytes, encoding);
   };
@@ -61,6 +62,11 @@ export function takeOverMessages(
       .then(() => read(message))
       .catch(failed),
   );
+}
+
+/** In the words of Connect's library, which have their explanation. grpc-js would take the bytes as they are. */
+function undeclared(): ConnectError {
+  return fromLibrary(Code.Internal, "received compressed envelope, but do not know how to decompress");
 }
 
 function isEncoding(encoding: string): encoding is Encoding {

@@ -17,10 +17,11 @@ const SMALL_BYTES = 16_384;
  */
 export const LARGE_BYTES = 131_072;
 /**
- * The longest pause after a message for each of its bytes, in milliseconds: 24 ms after a megabyte. So at least 40 MiB a second
- * pass, however busy the process is with other things: claws that compress a thousand beats must not fall behind.
+ * The longest pause after a message for each of its bytes, in milliseconds: 100 ms after a megabyte. So at least 8 MiB a second
+ * pass, however busy the process is with other things: claws that compress a thousand beats, 60 KB, must not fall behind. A
+ * megabyte of JSON takes 20 ms of a processor, and on one that others use, too, several times that.
  */
-const LONGEST_PAUSE_MS_PER_BYTE = 24 / MAX_MESSAGE_BYTES;
+const LONGEST_PAUSE_MS_PER_BYTE = 100 / MAX_MESSAGE_BYTES;
 /** A pause that is shorter than a timer can be is one turn of the event loop. */
 const SHORTEST_PAUSE_MS = 1;
 
@@ -66,28 +67,30 @@ export class MessageQueue {
     return new MessageInput(this, connection, networkOf(address), streams);
   }
 
-  /** For `MessageInput`. */
-  wait(network: string, connection: object | undefined, waiting: Waiting): void {
-    this.#waiting.push(network, connection, waiting);
-    if (this.#busy) return;
-    this.#busy = true;
-    // Not within the reading of the network.
-    setImmediate(() => this.#turn());
+  /** For `MessageInput`. Returns what ends the waiting. */
+  wait(network: string, connection: object | undefined, waiting: Waiting): () => void {
+    const forget = this.#waiting.push(network, connection, waiting);
+    if (!this.#busy) {
+      this.#busy = true;
+      // Not within the reading of the network.
+      setImmediate(() => this.#turn());
+    }
+    return forget;
   }
 
   #turn(): void {
-    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
-      const { item, charge } = next;
-      if (item.input.closed) continue;
-      charge(item.declared);
-      const begun = performance.now();
-      void this.#handOver(item, charge).then((bytes) =>
-        // Whoever waited for the message has read it by then.
-        setImmediate(() => this.#pause(Math.min(performance.now() - begun, bytes * LONGEST_PAUSE_MS_PER_BYTE))),
-      );
+    const next = this.#waiting.shift();
+    if (next === undefined) {
+      this.#busy = false;
       return;
     }
-    this.#busy = false;
+    const { item, charge } = next;
+    charge(item.declared);
+    const begun = performance.now();
+    void this.#handOver(item, charge).then((bytes) =>
+      // Whoever waited for the message has read it by then.
+      setImmediate(() => this.#pause(Math.min(performance.now() - begun, bytes * LONGEST_PAUSE_MS_PER_BYTE))),
+    );
   }
 
   #pause(ms: number): void {
@@ -133,6 +136,7 @@ export class MessageInput {
   #held = 0;
   #closed = false;
   #reject: ((error: ConnectError) => void) | undefined;
+  #forget: (() => void) | undefined;
 
   constructor(queue: MessageQueue, connection: object | undefined, network: string, streams: boolean) {
     this.#queue = queue;
@@ -158,7 +162,8 @@ export class MessageInput {
       if (bytes.length === 0) return Buffer.alloc(0);
       declared = declaredBytes(bytes, encoding);
       if (declared > MAX_MESSAGE_BYTES) throw tooLarge();
-      if (declared <= SMALL_BYTES) {
+      // A megabyte may say that it becomes nothing, and take a tenth of a second.
+      if (Math.max(declared, bytes.length) <= SMALL_BYTES) {
         try {
           return inflateNow(bytes, encoding, declared);
         } catch (thrown) {
@@ -177,7 +182,7 @@ export class MessageInput {
     }
     return new Promise((resolve, reject) => {
       this.#reject = reject;
-      this.#queue.wait(this.#network, this.#connection, {
+      this.#forget = this.#queue.wait(this.#network, this.#connection, {
         bytes,
         encoding,
         declared,
@@ -196,11 +201,12 @@ export class MessageInput {
     return this.#queue.budget.hold(this.#connection, more);
   }
 
-  /** The call is over. What waits is not read any more. */
+  /** The call is over. What waits is not read any more, and is not kept: nobody counts it. */
   close(error?: ConnectError): void {
     if (this.#closed) return;
     this.hold(0);
     this.#closed = true;
+    this.#forget?.();
     if (error !== undefined) this.#reject?.(error);
   }
 }

@@ -1,6 +1,7 @@
 import { constants, type Http2Session, type ServerHttp2Stream } from "node:http2";
 import { networkOf } from "../network.ts";
 import { TokenBuckets } from "../token-buckets.ts";
+import { Backpressure } from "./backpressure.ts";
 import type { ConnectionGate } from "./connection-gate.ts";
 import type { Http2Sessions } from "./http2-sessions.ts";
 import type { Turns } from "./turns.ts";
@@ -25,6 +26,7 @@ export class NewStreams {
   readonly #turns: Turns;
   readonly #sessions: Pick<Http2Sessions, "retire">;
   readonly #gate: Pick<ConnectionGate, "charge">;
+  readonly #backpressure = new Backpressure();
   readonly #ofConnection = new WeakMap<Http2Session, TokenBuckets>();
   readonly #ofNetwork = new TokenBuckets(RESETS_OF_NETWORK);
 
@@ -34,7 +36,10 @@ export class NewStreams {
     this.#gate = gate;
   }
 
-  /** Has a stream served when its turn comes; one that is gone by then costs no more. */
+  /**
+   * Has a stream served when its turn comes; one that is gone by then costs no more. While many of a connection wait, no more is
+   * read from it.
+   */
   take(stream: ServerHttp2Stream, serve: () => void): void {
     stream.on("error", () => undefined);
     const { session } = stream;
@@ -44,7 +49,9 @@ export class NewStreams {
     stream.once("close", () => {
       if (waiting) this.#wasted(session);
     });
+    this.#backpressure.add(session);
     this.#turns.wait(session, () => {
+      this.#backpressure.remove(session);
       if (stream.closed || stream.destroyed) return false;
       waiting = false;
       // Node tells of a body that is empty at once, whether anybody listens already or not.

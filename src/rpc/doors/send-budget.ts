@@ -76,16 +76,22 @@ export class SendBudget {
     if (bytes < 0 && this.#waiting.size > 0) this.#letGo();
   }
 
-  /** One stream of each connection that has room: what it writes is counted before the next one is asked. */
   #letGo(): void {
-    for (const held of [...this.#waiting]) {
-      const [go] = held.waiting;
-      if (go === undefined || !this.#fits(held.bytes)) continue;
-      held.waiting.delete(go);
-      if (held.waiting.size === 0) this.#waiting.delete(held);
-      // Not within whatever was sent just now.
-      setImmediate(go);
-    }
+    for (const held of [...this.#waiting]) this.#letOneGo(held);
+  }
+
+  /** One stream after the other, while there is room: what it writes is counted before the next one is asked. */
+  #letOneGo(held: Held): void {
+    const [go] = held.waiting;
+    if (go === undefined || !this.#fits(held.bytes)) return;
+    held.waiting.delete(go);
+    if (held.waiting.size === 0) this.#waiting.delete(held);
+    // Not within whatever was sent just now.
+    setImmediate(() => {
+      go();
+      // It may have had nothing to write, which nobody would hear of.
+      this.#letOneGo(held);
+    });
   }
 
   #fits(bytes: number): boolean {

@@ -5,7 +5,8 @@ import { MAX_MESSAGE_BYTES } from "./limits.ts";
 import type { MessageInput } from "./message-queue.ts";
 
 const HEAD_BYTES = 5;
-const COMPRESSED = 1;
+/** The lowest bit of an envelope's flags. The others say something else. */
+export const COMPRESSED = 1;
 
 export interface MessageFormat {
   /** Of what the messages are, in binary; undefined for JSON, whose values are counted where it is read. */
@@ -47,9 +48,10 @@ export async function* wholeMessages(
       const end = HEAD_BYTES + new DataView(bytes.buffer, bytes.byteOffset).getUint32(1);
       wanted = end;
       if (end > most || bytes.length < end) break;
-      const compressed = bytes[0] === COMPRESSED;
+      const [flags = 0] = bytes;
+      const compressed = (flags & COMPRESSED) !== 0;
       const message = await read(bytes.subarray(HEAD_BYTES, end), compressed);
-      if (compressed && encoding !== undefined) yield* envelope(message);
+      if (compressed && encoding !== undefined) yield* envelope(message, flags & ~COMPRESSED);
       else yield bytes.subarray(0, end);
       bytes = bytes.subarray(end);
       wanted = HEAD_BYTES;
@@ -68,8 +70,9 @@ export async function* wholeMessages(
 }
 
 /** In two pieces, so that a megabyte is not copied for the sake of five bytes. */
-function* envelope(message: Uint8Array): Generator<Uint8Array> {
+function* envelope(message: Uint8Array, flags: number): Generator<Uint8Array> {
   const head = Buffer.alloc(HEAD_BYTES);
+  head[0] = flags;
   head.writeUInt32BE(message.length, 1);
   yield head;
   yield message;

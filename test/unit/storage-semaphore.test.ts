@@ -1,14 +1,14 @@
 import { expect, it } from "vitest";
-import { Turnstile } from "../../src/storage/turnstile.ts";
+import { Semaphore } from "../../src/storage/semaphore.ts";
 
 const LATER = (): number => performance.now() + 60_000;
 
 it("lets so many pass at once, and the others in the order they came", async () => {
-  const turnstile = new Turnstile(2);
+  const semaphore = new Semaphore(2);
   const passed: number[] = [];
   const places: Disposable[] = [];
   const entering = [1, 2, 3, 4].map(async (n) => {
-    const place = await turnstile.enter(LATER());
+    const place = await semaphore.enter(LATER());
     if (place !== undefined) places.push(place);
     passed.push(n);
   });
@@ -23,9 +23,9 @@ it("lets so many pass at once, and the others in the order they came", async () 
 });
 
 it("gives no place after the deadline, and keeps none for who waited in vain", async () => {
-  const turnstile = new Turnstile(1);
-  const first = await turnstile.enter(LATER());
-  expect(await turnstile.enter(performance.now())).toBeUndefined();
+  const semaphore = new Semaphore(1);
+  const first = await semaphore.enter(LATER());
+  expect(await semaphore.enter(performance.now())).toBeUndefined();
   first?.[Symbol.dispose]();
-  expect(await turnstile.enter(performance.now())).toBeDefined();
+  expect(await semaphore.enter(performance.now())).toBeDefined();
 });

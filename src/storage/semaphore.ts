@@ -6,7 +6,7 @@ interface Waiting {
 }
 
 /** Lets so many pass at once; the others wait in the order they came. A caller that gave up while it waited costs nothing. */
-export class Turnstile {
+export class Semaphore {
   readonly #waiting = new Queue<Waiting>();
   #free: number;
 

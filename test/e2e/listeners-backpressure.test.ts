@@ -1,0 +1,138 @@
+import { once } from "node:events";
+import type { ClientHttp2Session } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { describe, expect, test } from "vitest";
+import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type Begin, Turns } from "../../src/rpc/doors/turns.ts";
+import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { envelope, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
+
+const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
+const HEARTBEAT = "/harborforge.agents.v1.AgentService/Heartbeat";
+const GRPC = { "content-type": "application/grpc" };
+const CALLS = 600;
+/** So large that a read of 64 KiB brings sixteen calls, and all together are some forty reads. */
+const LONG = "x".repeat(4_000);
+/** As src/rpc/doors/backpressure.ts has it: calls that wait, and the pause after which one more read follows. */
+const MOST_WAITING = 64;
+const PAUSE_MS = 100;
+const PER_READ = 17;
+
+const asking = envelope(
+  toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key: { case: "agentId", value: "a" } })),
+);
+const beat = envelope(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, { sequence: 1n })));
+
+/** Turns that come when the test says so. */
+class HeldTurns extends Turns {
+  held = false;
+  /** When each call came that waits, in milliseconds. */
+  readonly came: number[] = [];
+  readonly #waiting: (readonly [object, Begin])[] = [];
+
+  override wait(connection: object, begin: Begin): void {
+    if (!this.held) return super.wait(connection, begin);
+    this.came.push(performance.now());
+    this.#waiting.push([connection, begin]);
+  }
+
+  release(): void {
+    this.held = false;
+    for (const [connection, begin] of this.#waiting.splice(0)) super.wait(connection, begin);
+  }
+}
+
+function flood(session: ClientHttp2Session): Promise<RawResponse[]> {
+  session.setMaxListeners(0);
+  const calls = Array.from({ length: CALLS }, (_, n) => {
+    const { response, stream } = http2Call(session, GET_AGENT, { ...GRPC, "x-long": `${n}${LONG}` });
+    stream.end(asking);
+    return response;
+  });
+  const all = Promise.all(calls);
+  all.catch(() => undefined);
+  return all;
+}
+
+describe.each([
+  ["the gRPC listener", (doors: RunningDoors) => doors.grpcAddress],
+  ["the Connect listener", (doors: RunningDoors) => doors.connectAddress],
+] as const)("%s", (_name, addressOf) => {
+  test("reads no further from a connection with many waiting calls, and answers all of them in the end", async () => {
+    const turns = new HeldTurns();
+    await using doors = await startDoors({ turns });
+    const session = await http2Connect(addressOf(doors));
+    turns.held = true;
+    const answered = flood(session);
+    await eventually("many wait, and a pause is over", () => {
+      const reached = turns.came[MOST_WAITING];
+      return reached !== undefined && performance.now() > reached + PAUSE_MS;
+    });
+    // What came before the first pause can have been over: the rest of the read that brought one too many.
+    const reached = turns.came[MOST_WAITING] ?? 0;
+    const within = turns.came.filter((at) => at < reached + 0.8 * PAUSE_MS).length;
+    expect(within).toBeLessThanOrEqual(MOST_WAITING + 1 + PER_READ);
+    turns.release();
+    const statuses = (await answered).map(({ trailers }) => trailers.get("grpc-status"));
+    expect(statuses).toEqual(Array.from({ length: CALLS }, () => "0"));
+    session.destroy();
+  });
+
+  test("reads pings, and messages of open streams, from a connection whose calls do not begin", async () => {
+    const turns = new HeldTurns();
+    await using doors = await startDoors({ turns });
+    const session = await http2Connect(addressOf(doors));
+    const { stream } = http2Call(session, HEARTBEAT, GRPC);
+    stream.on("error", () => undefined);
+    await once(stream, "response");
+    turns.held = true;
+    void flood(session);
+    await eventually("many wait", () => turns.came.length > MOST_WAITING);
+    const ponged = new Promise<Error | null>((resolve) => session.ping((error) => resolve(error)));
+    stream.write(beat);
+    expect(await ponged).toBeNull();
+    await eventually("the beat is read", () => doors.seen.beats.length === 1, 20_000);
+    session.destroy();
+    await eventually("nothing is left", () => doors.gate.open === 0 && doors.seen.openHandlers === 0);
+  }, 40_000);
+
+  test("forgets a paused connection whose client goes away", async () => {
+    const turns = new HeldTurns();
+    await using doors = await startDoors({ turns });
+    const session = await http2Connect(addressOf(doors));
+    turns.held = true;
+    void flood(session);
+    await eventually("many wait", () => turns.came.length > MOST_WAITING);
+    session.destroy();
+    // That it went away is behind all that it has sent.
+    await eventually("the connection is gone", () => doors.gate.open === 0, 20_000);
+    const began = doors.seen.signals.length;
+    turns.release();
+    const other = await http2Connect(addressOf(doors));
+    const { response, stream } = http2Call(other, GET_AGENT, GRPC);
+    stream.end(asking);
+    expect((await response).trailers.get("grpc-status")).toBe("0");
+    expect(doors.seen.signals.length).toBe(began + 1);
+    other.destroy();
+  }, 40_000);
+});
+
+test("requests of HTTP/1.1 that come in one piece take turns, and are answered in order", async () => {
+  const turns = new HeldTurns();
+  await using doors = await startDoors({ turns });
+  turns.held = true;
+  const socket = await tcp(doors.connectAddress);
+  let text = "";
+  socket.setEncoding("utf8").on("data", (more: string) => {
+    text += more;
+  });
+  const pages = Array.from({ length: 50 }, (_, n) => (n % 2 === 0 ? "/healthz" : "/elsewhere"));
+  socket.write(pages.map((path) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(""));
+  await eventually("all wait", () => turns.came.length === pages.length);
+  expect(text).toBe("");
+  turns.release();
+  const statuses = (): string[] => [...text.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status = ""]) => status);
+  await eventually("all are answered", () => statuses().length === pages.length);
+  expect(statuses()).toEqual(pages.map((path) => (path === "/healthz" ? "200" : "404")));
+  socket.destroy();
+});
