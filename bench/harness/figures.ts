@@ -20,9 +20,10 @@ export function ratio(values: readonly number[], others: readonly number[]): Fig
   return figure(values.map((value, round) => value / (others[round] ?? Number.NaN)));
 }
 
+/** Two digits, or a whole number from 100 up: never an exponent, also where rounding adds a digit (99.7 is "100"). */
 export function short(value: number): string {
   if (!Number.isFinite(value)) return "–";
-  if (Math.abs(value) >= 1_000) return Math.round(value).toLocaleString("en-US");
+  if (Math.abs(value) >= 99.5) return Math.round(value).toLocaleString("en-US");
   if (value === 0) return "0";
-  return value.toPrecision(Math.abs(value) >= 100 ? 3 : 2).replace(/\.0+$/, "");
+  return value.toPrecision(2).replace(/\.0+$/, "");
 }

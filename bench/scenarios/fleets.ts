@@ -157,8 +157,10 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
               ]),
           ...(lively.leaseEnd.count === 0
             ? []
-            : [informs(of("lease end of a silent claw → watcher, p99"), "ms", [lively.leaseEnd.p99Ms])]),
-          informs(of("ends of its leases that the watcher was told of"), "", [lively.leaseEnd.count]),
+            : [
+                informs(of("lease end of a silent claw → watcher, p99"), "ms", [lively.leaseEnd.p99Ms]),
+                informs(of("ends of its leases that the watcher was told of"), "", [lively.leaseEnd.count]),
+              ]),
           informs(of("GetFleet, p50"), "ms", [lively.getFleet.p50Ms]),
           informs(of("ListAgents, 1 000 a page, p50"), "ms", [lively.listAgents.p50Ms]),
         ]),

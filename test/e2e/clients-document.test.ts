@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
@@ -10,27 +10,27 @@ import { addressed, runBlock } from "../support/run-block.ts";
 
 const PAGE = await readFile(join(checkout, "docs/clients.md"), "utf8");
 
-test("docs/clients.md: TypeScript and buf curl work as they stand, one after the other", async () => {
-  await using stage = await openStage();
-  await using database = await createTestDatabase();
-  await using project = await openClientProject();
-  const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
-  await linkPackages(project.path, ["@connectrpc/connect-web"]);
-  const blocks = runnableBlocks(PAGE);
-  expect(blocks.map(({ language }) => language).sort()).toEqual([
-    "sh",
-    "sh",
-    "sh",
-    "sh",
-    "ts",
-    "ts",
-    "ts",
-    "ts",
-    "ts",
-    "ts",
-  ]);
-  for (const block of blocks) await runBlock(stage, block, serving, project.path);
-}, 180_000);
+test.each([
+  ["docs/clients.md", { sh: 4, ts: 3, js: 1 }],
+  ["docs/services.md", { sh: 10, ts: 4 }],
+])(
+  "%s: TypeScript and shell blocks work as they stand, one after the other",
+  async (name, languages) => {
+    await using stage = await openStage();
+    await using database = await createTestDatabase();
+    await using project = await openClientProject();
+    const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
+    await linkPackages(project.path, ["@connectrpc/connect-web"]);
+    const blocks = runnableBlocks(await readFile(join(checkout, name), "utf8"));
+    const counts = [...Map.groupBy(blocks, ({ language }) => language)].map(([language, all]) => [
+      language,
+      all.length,
+    ]);
+    expect(Object.fromEntries(counts)).toEqual(languages);
+    for (const block of blocks) await runBlock(stage, block, serving, { project: project.path });
+  },
+  180_000,
+);
 
 /** Why Python cannot be tried here; undefined where it can. */
 function missingForPython(): string | undefined {
@@ -67,9 +67,8 @@ test.runIf(missing === undefined)(
     if (create === undefined) throw new Error("nobody creates bob-1");
     await runBlock(stage, create, serving);
     const stubs = join(stage.path, "stubs");
-    await mkdir(stubs);
     const [, generate = ""] = /^<!-- python -->\n```sh\n([\s\S]*?)^```$/m.exec(PAGE) ?? [];
-    const generating = stage.run("sh", ["-e", "-c", generate.replaceAll("=stubs", `=${stubs}`)], { env: PYTHON_ENV });
+    const generating = stage.run("sh", ["-e", "-c", generate.replaceAll(/\bstubs\b/g, stubs)], { env: PYTHON_ENV });
     expect(await generating.ended).toMatchObject({ code: 0, stderr: "" });
     const blocks = [...PAGE.matchAll(/^<!-- python: (.+) -->\n```python\n([\s\S]*?)^```$/gm)];
     expect(blocks).toHaveLength(2);

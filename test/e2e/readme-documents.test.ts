@@ -4,17 +4,10 @@ import { dirname, join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { checkout } from "../support/program.ts";
 
-const top = [
-  "README.md",
-  "ARCHITECTURE.md",
-  "CONTRIBUTING.md",
-  "CHANGELOG.md",
-  "docs/operations.md",
-  "docs/authentication.md",
-  "docs/clients.md",
-  "docs/cli.md",
-  "docs/performance.md",
-];
+const pages = (await readdir(join(checkout, "docs")))
+  .filter((name) => name.endsWith(".md"))
+  .map((name) => `docs/${name}`);
+const top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ...pages];
 const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
 
 test("every invariant of ARCHITECTURE.md is held by tests that exist", async () => {
@@ -31,14 +24,38 @@ test("every invariant of ARCHITECTURE.md is held by tests that exist", async () 
   }
 });
 
+/** As GitHub names the headings of a page in links. */
+function anchorsOf(markdown: string): ReadonlySet<string> {
+  const headings = [...markdown.replace(/^```[\s\S]*?^```$/gm, "").matchAll(/^#+ (.+)$/gm)].map(
+    ([, text = ""]) => text,
+  );
+  return new Set(
+    headings.map((text) =>
+      text
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N} _-]/gu, "")
+        .replaceAll(" ", "-"),
+    ),
+  );
+}
+
 describe.each([...top, ...decisions])("%s", (name) => {
-  test("links to files that exist", async () => {
+  test("links to files and headings that exist", async () => {
     const text = await readFile(join(checkout, name), "utf8");
-    for (const [, target = ""] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+    for (const [link, target = "", anchor] of text.matchAll(/\]\(([^)#\s]*)(?:#([^)\s]*))?\)/g)) {
       if (/^https?:/.test(target)) continue;
-      expect(existsSync(resolve(checkout, dirname(name), target)), target).toBe(true);
+      const file = target === "" ? join(checkout, name) : resolve(checkout, dirname(name), target);
+      expect(existsSync(file), link).toBe(true);
+      if (anchor !== undefined && file.endsWith(".md"))
+        expect(anchorsOf(await readFile(file, "utf8")), link).toContain(anchor);
     }
   });
+});
+
+test("docs/README.md leads to every page", async () => {
+  const index = await readFile(join(checkout, "docs/README.md"), "utf8");
+  for (const page of pages.filter((name) => name !== "docs/README.md"))
+    expect(index, page).toContain(`](${page.slice("docs/".length)}`);
 });
 
 test("decisions are numbered without gaps and have their parts", async () => {

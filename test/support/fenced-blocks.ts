@@ -1,18 +1,18 @@
-/** A fenced block of a Markdown file that is to be run: `<!-- run: TEXT -->` or `<!-- run until: TEXT -->` precedes it. */
+/** A fenced block of a Markdown file that is to be run: `<!-- run: TEXT -->`, `run until` or `run beside` precedes it. */
 export interface RunnableBlock {
   readonly language: string;
   readonly code: string;
   /** What has to appear in its output. */
   readonly shows: string;
-  /** Whether it ends by itself; otherwise it is interrupted once it has shown that. */
-  readonly ends: boolean;
+  /** Ends by itself (`run`), is interrupted once it has shown that (`run until`), or runs beside the blocks after it. */
+  readonly runs: "to its end" | "until" | "beside";
 }
 
 export function runnableBlocks(markdown: string): RunnableBlock[] {
   const blocks: RunnableBlock[] = [];
-  for (const found of markdown.matchAll(/^<!-- run( until)?: (.+) -->\n```(\w+)\n([\s\S]*?)^```$/gm)) {
-    const [, until, shows = "", language = "", code = ""] = found;
-    blocks.push({ language, code, shows, ends: until === undefined });
+  for (const found of markdown.matchAll(/^<!-- run(?: (until|beside))?: (.+) -->\n```(\w+)\n([\s\S]*?)^```$/gm)) {
+    const [, how, shows = "", language = "", code = ""] = found;
+    blocks.push({ language, code, shows, runs: how === "until" || how === "beside" ? how : "to its end" });
   }
   return blocks;
 }

@@ -10,19 +10,38 @@ export function addressed(code: string, { grpc, http }: Serving): string {
   return code.replaceAll("127.0.0.1:50051", new URL(grpc).host).replaceAll("127.0.0.1:8080", new URL(http).host);
 }
 
-/** Runs a block as it stands. @param project the folder of one that has the client installed, for what imports it */
-export async function runBlock(stage: Stage, block: RunnableBlock, serving: Serving, project?: string): Promise<void> {
+export interface BlockSurroundings {
+  /** The folder of a project that has the client installed, for blocks that import it. */
+  readonly project?: string;
+  /** Ends what runs beside the blocks after it. */
+  readonly beside?: AsyncDisposableStack;
+}
+
+/** Runs a block as it stands. */
+export async function runBlock(
+  stage: Stage,
+  block: RunnableBlock,
+  serving: Serving,
+  { project, beside }: BlockSurroundings = {},
+): Promise<void> {
   const code = addressed(block.code, serving);
   const running = await start(stage, { ...block, code }, project);
-  if (block.ends) {
+  if (block.runs === "to its end") {
     const { code: exitCode, stdout, stderr } = await running.ended;
     expect({ exitCode, stderr }, block.code).toEqual({ exitCode: 0, stderr: "" });
     expect(stdout, block.code).toContain(block.shows);
-  } else {
-    await says(running, block.shows);
+    return;
+  }
+  const interrupt = async () => {
     running.killGroup("SIGINT");
     await running.ended;
+  };
+  if (block.runs === "beside") {
+    if (beside === undefined) throw new Error(`nothing would end a block that runs beside others: ${block.code}`);
+    beside.defer(interrupt);
   }
+  await says(running, block.shows);
+  if (block.runs === "until") await interrupt();
 }
 
 async function start(stage: Stage, { language, code }: RunnableBlock, project: string | undefined): Promise<Running> {

@@ -51,6 +51,19 @@ describe("figures of the bench", () => {
     ]);
   });
 
+  it("have no exponent where rounding adds a digit", () => {
+    expect([0.999, 9.97, 99.4, 99.5, 99.9, 100.4, 999.7, -99.9].map(short)).toEqual([
+      "1",
+      "10",
+      "99",
+      "100",
+      "100",
+      "100",
+      "1,000",
+      "-100",
+    ]);
+  });
+
   it("are judged by what they must reach and what they aim for, from either side", () => {
     const goals = { must: 10, aim: 5 };
     expect([4, 5, 7, 10, 11].map((median) => verdict(measure(median, goals)))).toEqual([
