@@ -202,7 +202,7 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     onTransitions: (transitions) => {
       for (const transition of transitions) liveness.changed(transition);
     },
-    onJump: () => void liveness.passedGap(),
+    onGap: () => void liveness.passedGap(),
     onRestart: () => liveness.restarted(),
   });
   const directory = {

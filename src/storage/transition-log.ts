@@ -23,21 +23,21 @@ export interface LogPage {
   readonly newest: bigint;
   /** Reading can begin after this revision, after none before it. */
   readonly oldest: bigint;
-  /** The jump ahead of the revision to read after, or around it; several in a row count as one. */
-  readonly jump: Jump | undefined;
+  /** The revision gaps ahead of the revision to read after, or around it. Ascending. */
+  readonly gaps: readonly RevisionGap[];
 }
 
 /**
  * A place where a history was lost (a restore, a failover to a standby that lagged). Revisions strictly between the two
  * may have been seen, and are nobody's any more.
  */
-export interface Jump {
+export interface RevisionGap {
   readonly from: bigint;
   readonly to: bigint;
 }
 
-export function isWithin(revision: bigint, jump: Jump | undefined): boolean {
-  return jump !== undefined && jump.from < revision && revision < jump.to;
+export function isWithin(revision: bigint, gaps: readonly RevisionGap[]): boolean {
+  return gaps.some(({ from, to }) => from < revision && revision < to);
 }
 
 /** Some agents in the order of ids, as of one revision. */
@@ -53,8 +53,8 @@ type OrNothing<Row, Key extends keyof Row> = Row | { readonly [K in Key]: null }
 type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly newest: bigint;
   readonly oldest: bigint;
-  readonly jump_from: bigint | null;
-  readonly jump_to: bigint | null;
+  /** From and to of each; null where there is none. */
+  readonly gaps: readonly (readonly [string, string])[] | null;
   /** Why this may be another history than the one that gave `newest`. */
   readonly history_break: string | null;
 };
@@ -133,20 +133,20 @@ export class TransitionLog {
 }
 
 function pageOf(rows: readonly LogRow[]): LogPage {
-  const { newest, oldest, jump_from: from, jump_to: to } = only(rows[0]);
+  const { newest, oldest, gaps } = only(rows[0]);
   return {
     transitions: rows.flatMap((row) => (row.revision === null ? [] : transitionFromRow(row))),
     newest,
     oldest,
-    jump: from === null || to === null ? undefined : { from, to },
+    gaps: (gaps ?? []).map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) })),
   };
 }
 
 /** Nothing is missing up to `newest`, unless the page is full. Where there is nothing to go on from nothing can be. */
-function isWhole({ transitions, newest, oldest, jump }: LogPage, after: bigint, limit: number): boolean {
+function isWhole({ transitions, newest, oldest, gaps }: LogPage, after: bigint, limit: number): boolean {
   if (transitions.length >= limit || after >= newest || after < oldest) return true;
-  // A jump by itself gives a revision to nobody.
-  return newest === jump?.to || newest === transitions.at(-1)?.revision;
+  // A gap by itself gives a revision to nobody.
+  return newest === gaps.at(-1)?.to || newest === transitions.at(-1)?.revision;
 }
 
 function orNull<Value>(values: readonly Value[]): readonly Value[] | null {

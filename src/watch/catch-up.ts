@@ -74,7 +74,7 @@ function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Gene
 }
 
 /** The database's word, since this replica may not have read that far. */
-export function check({ newest, oldest, jump }: LogPage, after: bigint): void {
+export function check({ newest, oldest, gaps }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
-  if (after < oldest || isWithin(after, jump)) throw revisionCompacted(oldest);
+  if (after < oldest || isWithin(after, gaps)) throw revisionCompacted(oldest);
 }

@@ -1,6 +1,6 @@
 import type { Transition } from "../domain/agent.ts";
 import { Backoff } from "../storage/backoff.ts";
-import { isWithin, type Jump, type LogPage, type TransitionLog } from "../storage/transition-log.ts";
+import { isWithin, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
 
 /** Transitions read at once; after a full page the next one is read without a pause. */
 const PAGE = 1_000;
@@ -32,8 +32,8 @@ export interface FeedListener {
   onRestart?(position: bigint): void;
   /** Transitions up to `oldest` are no longer kept. */
   onCompacted?(oldest: bigint): void;
-  /** The feed is about to pass a place where a history was lost, of which it has handed over nothing. */
-  onJump?(jump: Jump): void;
+  /** The feed is about to pass a revision gap, of which it has handed over nothing. */
+  onGap?(gap: RevisionGap): void;
 }
 
 export interface ChangeFeedOptions {
@@ -148,12 +148,12 @@ export class ChangeFeed {
   }
 
   #take(page: LogPage, position: bigint): void {
-    const { transitions, newest, oldest, jump } = page;
+    const { transitions, newest, oldest, gaps } = page;
     if (oldest !== this.#oldest) {
       this.#oldest = oldest;
       this.#tell((listener) => listener.onCompacted?.(oldest));
     }
-    const lost = isWithin(position, jump);
+    const lost = isWithin(position, gaps);
     // The counter never goes back by itself: the database is another one, or an older state of the same.
     if (lost || newest < position || oldest > position) {
       this.#log.warn(
@@ -169,9 +169,11 @@ export class ChangeFeed {
     this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
     if (reached === position) return;
     this.#position = reached;
-    if (jump !== undefined) {
-      this.#log.info({ from: jump.from.toString(), to: jump.to.toString() }, "passed a revision gap");
-      this.#tell((listener) => listener.onJump?.(jump));
+    for (const gap of gaps) {
+      // A full page may end before it.
+      if (gap.to > reached) break;
+      this.#log.info({ from: gap.from.toString(), to: gap.to.toString() }, "passed a revision gap");
+      this.#tell((listener) => listener.onGap?.(gap));
     }
     this.#tell((listener) => listener.onTransitions(transitions, reached));
   }

@@ -1,7 +1,7 @@
 import type { Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { revisionCompacted } from "../storage/refusals.ts";
-import { isWithin, type Jump } from "../storage/transition-log.ts";
+import { isWithin, type RevisionGap } from "../storage/transition-log.ts";
 import type { FeedListener } from "./change-feed.ts";
 import { draining, starting } from "./refusals.ts";
 import { Ring } from "./ring.ts";
@@ -23,8 +23,8 @@ export class Hub implements FeedListener {
   readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
-  /** The last one that the feed has passed. */
-  #jump: Jump | undefined;
+  /** Those that the feed has passed, while anybody may resume from before them. */
+  #gaps: readonly RevisionGap[] = [];
   /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
   #oldest = 0n;
   #draining = false;
@@ -57,14 +57,15 @@ export class Hub implements FeedListener {
     }
   }
 
-  onJump(jump: Jump): void {
-    this.#jump = jump;
+  onGap(gap: RevisionGap): void {
+    this.#gaps = [...this.#gaps, gap];
     // Of places before it, memory cannot tell which are lost: the database can.
-    this.#ring.reset(jump.to);
+    this.#ring.reset(gap.to);
   }
 
   onCompacted(oldest: bigint): void {
     this.#oldest = oldest;
+    this.#gaps = this.#gaps.filter(({ to }) => to > oldest);
   }
 
   onRestart(position: bigint): void {
@@ -97,7 +98,7 @@ export class Hub implements FeedListener {
    * @throws Refusal REVISION_COMPACTED when it was of a history that is lost
    */
   hasReached(revision: bigint): boolean {
-    if (isWithin(revision, this.#jump)) throw revisionCompacted(this.position);
+    if (isWithin(revision, this.#gaps)) throw revisionCompacted(this.position);
     return this.position >= revision;
   }
 

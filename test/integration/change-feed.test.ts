@@ -127,7 +127,7 @@ describe("the log of transitions", () => {
     const replica = stack.use(await startWatchingReplica(url));
     const log = new TransitionLog(replica.database.feed);
     const begin = await log.newest();
-    expect(await log.read(begin, 10)).toEqual({ transitions: [], newest: begin, oldest: begin, jump: undefined });
+    expect(await log.read(begin, 10)).toEqual({ transitions: [], newest: begin, oldest: begin, gaps: [] });
     await createAgents(replica, "agent", 5);
     const first = await log.read(begin, 3);
     expect(first.transitions.map(({ revision }) => revision - begin)).toEqual([1n, 2n, 3n]);
@@ -141,9 +141,9 @@ describe("the log of transitions", () => {
       toClaw: "claw-a",
     });
     await replica.query("INSERT INTO revision_jumps VALUES ($1, $2, now())", [begin + 9n, begin + 5n]);
-    expect((await log.read(begin, 1)).jump).toEqual({ from: begin + 5n, to: begin + 9n });
-    expect((await log.read(begin + 7n, 1)).jump).toEqual({ from: begin + 5n, to: begin + 9n });
-    expect((await log.read(begin + 9n, 1)).jump).toBeUndefined();
+    expect((await log.read(begin, 1)).gaps).toEqual([{ from: begin + 5n, to: begin + 9n }]);
+    expect((await log.read(begin + 7n, 1)).gaps).toEqual([{ from: begin + 5n, to: begin + 9n }]);
+    expect((await log.read(begin + 9n, 1)).gaps).toEqual([]);
   });
 
   test("is not even opened by a poll that finds nothing new", async () => {

@@ -70,6 +70,6 @@ test("a reading that was planned before a jump, and sees it, has what came right
 
   const page = await reading;
   expect(page.newest).toBe(agent?.revision);
-  expect(page.jump?.from).toBe(position);
+  expect(page.gaps[0]?.from).toBe(position);
   expect(page.transitions.map(({ revision }) => revision)).toEqual([agent?.revision]);
 });

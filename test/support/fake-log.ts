@@ -17,7 +17,7 @@ export function randomOf(seed: number): () => number {
 export class FakeLog {
   readonly agents = new Map<bigint, WatchedAgent>();
   readonly transitions: Transition[] = [];
-  readonly jumps: { from: bigint; to: bigint }[] = [];
+  readonly gaps: { from: bigint; to: bigint }[] = [];
   revision = 100n;
   oldest = 100n;
   /** Questions so far. */
@@ -39,14 +39,14 @@ export class FakeLog {
       transitions: this.transitions.filter(({ revision }) => revision > after).slice(0, limit),
       newest: this.revision,
       oldest: this.oldest,
-      jump: this.jumps.find(({ to }) => to > after),
+      gaps: this.gaps.filter(({ to }) => to > after),
     }));
   }
 
   async renounce(seen: bigint): Promise<void> {
     await this.#ask(() => {
       if (this.revision >= seen) return;
-      this.jumps.push({ from: this.revision, to: seen + 1n });
+      this.gaps.push({ from: this.revision, to: seen + 1n });
       this.revision = seen + 1n;
     });
   }

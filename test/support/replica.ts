@@ -68,7 +68,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
         heard = transition.revision;
       }
     },
-    onJump: () => void liveness.passedGap(),
+    onGap: () => void liveness.passedGap(),
     onRestart: () => liveness.restarted(),
   });
   await watching.start();

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { failureKind } from "../../src/storage/failures.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 
-const NOTHING = { revision: null, oldest: 0n, history_break: null, jump_from: null, jump_to: null };
+const NOTHING = { revision: null, oldest: 0n, history_break: null, gaps: null };
 
 /** Answers one statement after the other with these; the last one again and again. */
 function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => number } {
@@ -12,11 +12,11 @@ function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => nu
   return { pool: { query } as unknown as pg.Pool, asked: () => asked };
 }
 
-test("a page that lacks the last revision is read again, until the jump or the transition that has it is there", async () => {
+test("a page that lacks the last revision is read again, until the gap or the transition that has it is there", async () => {
   const lacking = { ...NOTHING, newest: 11n };
-  const jumped = { ...NOTHING, newest: 100n, jump_from: 10n, jump_to: 100n };
+  const jumped = { ...NOTHING, newest: 100n, gaps: [["10", "100"]] };
   const { pool, asked } = poolThatAnswers(lacking, lacking, jumped);
-  expect(await new TransitionLog(pool).read(10n, 100)).toMatchObject({ newest: 100n, jump: { from: 10n, to: 100n } });
+  expect(await new TransitionLog(pool).read(10n, 100)).toMatchObject({ newest: 100n, gaps: [{ from: 10n, to: 100n }] });
   expect(asked()).toBe(3);
 });
 

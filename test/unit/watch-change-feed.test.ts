@@ -111,7 +111,7 @@ describe("the change feed", () => {
   it("moves on over a jump that it has not been in", async () => {
     const source = new FakeLog();
     await using scene = await startFeed(source);
-    source.jumps.push({ from: 100n, to: 5_000n });
+    source.gaps.push({ from: 100n, to: 5_000n });
     source.revision = 5_000n;
     source.create("one");
     await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]));
@@ -121,7 +121,7 @@ describe("the change feed", () => {
     [
       "is behind it: another history went on from an earlier place",
       (source) => {
-        source.jumps.push({ from: 101n, to: 5_000n });
+        source.gaps.push({ from: 101n, to: 5_000n });
         source.revision = 5_000n;
       },
       "restart at 5000",

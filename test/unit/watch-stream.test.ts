@@ -229,7 +229,7 @@ describe("a watch that resumes", () => {
   it("is refused from a lost history also where memory reaches back before it", async () => {
     await using scene = await startScene();
     const { source } = scene;
-    source.jumps.push({ from: 100n, to: 5_000n });
+    source.gaps.push({ from: 100n, to: 5_000n });
     source.revision = 5_000n;
     source.create("one");
     await scene.settle();
@@ -253,10 +253,48 @@ describe("a watch that resumes", () => {
     await using begun = scene.read({ bookmarkMs: 10 });
     await begun.until(({ messages }) => messages.length > 0);
     await resumed.until(({ messages }) => messages.length > 0);
-    hub.onJump({ from: 101n, to: 9_000n });
+    hub.onGap({ from: 101n, to: 9_000n });
     hub.onTransitions(source.transitions.slice(0, 1), 9_000n);
     expect(await begun.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
     expect(await resumed.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+  });
+
+  it("ends when what it waits for is of a history before the last one that was lost", async () => {
+    await using scene = await startScene();
+    const { source, hub } = scene;
+    await scene.feed.close();
+    source.create("one");
+    source.create("two");
+    await using begun = scene.read({ bookmarkMs: 10 });
+    await begun.until(({ messages }) => messages.length > 0);
+    hub.onGap({ from: 101n, to: 9_000n });
+    hub.onGap({ from: 9_001n, to: 20_000n });
+    hub.onTransitions(source.transitions.slice(0, 1), 20_000n);
+    expect(await begun.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
+  });
+
+  it("goes on when what it waits for lies between two gaps that the feed passes at once", async () => {
+    await using scene = await startScene();
+    const { source } = scene;
+    source.gaps.push({ from: 100n, to: 5_000n });
+    const held = Promise.withResolvers<void>();
+    await scene.settle();
+    // The feed reads nothing until it is let go. Snapshots do not ask the same.
+    const { read } = source;
+    source.read = async (after, limit) => {
+      await held.promise;
+      return await read.call(source, after, limit);
+    };
+    source.revision = 5_000n;
+    source.create("one");
+    await using begun = scene.read({ bookmarkMs: 10 });
+    await begun.until(({ messages }) => messages.length > 0);
+    source.gaps.push({ from: 5_001n, to: 9_000n });
+    source.revision = 9_000n;
+    source.create("two");
+    held.resolve();
+    await begun.until(({ revision }) => revision === 9_001n);
+    expect(begun.set.size).toBe(2);
   });
 
   it.each<[string, bigint, object]>([
@@ -268,7 +306,7 @@ describe("a watch that resumes", () => {
     await using scene = await startScene();
     const { source } = scene;
     source.oldest = 50n;
-    source.jumps.push({ from: 60n, to: 90n });
+    source.gaps.push({ from: 60n, to: 90n });
     for (const name of ["one", "two", "three"]) source.create(name);
     await scene.settle();
     await using reader = scene.read({ afterRevision: after });
@@ -280,7 +318,7 @@ describe("a watch that resumes", () => {
     await using scene = await startScene();
     const { source } = scene;
     source.oldest = 50n;
-    source.jumps.push({ from: 60n, to: 90n });
+    source.gaps.push({ from: 60n, to: 90n });
     source.create("one");
     await using reader = scene.read({ afterRevision: after });
     await reader.until(({ revisions }) => revisions.length === 1);
@@ -431,7 +469,7 @@ describe("an open watch", () => {
     await using reader = scene.read();
     await reader.until(({ snapshot }) => snapshot !== undefined);
     source.transitions.length = 1;
-    source.jumps.push({ from: 101n, to: 9_000n });
+    source.gaps.push({ from: 101n, to: 9_000n });
     source.revision = 9_000n;
     source.create("two, again");
     expect(await reader.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
