@@ -160,7 +160,7 @@ export class AgentSeat implements AgentHandle {
     }
     // Nor may what no thread can be given: it would be thrown again each time that a worker starts.
     if (!REASONS.has(reason)) {
-      return quiet(Promise.reject(new RangeError(`reason must be one of ${[...REASONS].join(", ")}`)));
+      return quiet(Promise.reject(new RangeError(`reason is unknown. Use one of ${[...REASONS].join(", ")}.`)));
     }
     const exhausted = {
       reason,

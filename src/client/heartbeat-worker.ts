@@ -11,7 +11,7 @@ const TOKEN_TIMEOUT_MS = 1_000;
 
 function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
   let batch: FromWorker[] = [];
-  /** What happens in one turn is told in one message: whoever waits for a report is to see all that came with it. */
+  /** Sends the events of one turn of the event loop in one message, so that a report settles with all that came with it. */
   const tell = (news: FromWorker): void => {
     batch.push(news);
     if (batch.length > 1) return;

@@ -24,8 +24,8 @@ export class Listeners<Event> {
 }
 
 /**
- * Runs what somebody else wrote. Whatever it throws, now or as a promise that rejects, is reported; what the report
- * throws becomes a warning. Events come from timers and sockets: an exception that left them would end the process.
+ * Runs a listener of the host program. Reports what it throws, or what its promise rejects with. If the report itself
+ * throws, that becomes a warning. Events come from timers and sockets: an exception that left them would end the process.
  */
 function guard(task: () => unknown, onError: OnListenerError): void {
   const report = (error: unknown): void => {

@@ -166,7 +166,7 @@ class Session {
   /** @throws Error of Node's when the session has ended or the headers are not valid */
   request(headers: OutgoingHttpHeaders, options: Omit<ClientSessionRequestOptions, "signal">): ClientHttp2Stream {
     const stream = this.#session.request(headers, options);
-    // Whoever asked gets the stream a few turns of the microtask queue later, and an error may come before that.
+    // The caller gets the stream a few microtasks later, and an error may come before that.
     stream.on("error", ignore);
     this.#streams += 1;
     if (this.#streams === 1) {

@@ -21,7 +21,7 @@ export interface Taken<Item> {
 
 /**
  * Items in lines within lines (a network's connections): lines take turns by what their items cost, known before or after
- * they are taken (deficit round robin). Who brings ten thousand items, or dear ones, delays the others by one of them each.
+ * they are taken (deficit round robin). A line with ten thousand items, or with expensive ones, delays each other line by one item.
  */
 export class FairQueue<Item> {
   readonly #root: Branch<Item> = { debt: 0, lines: new Map() };

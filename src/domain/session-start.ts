@@ -46,7 +46,7 @@ export function claimOf(start: SessionStart | undefined, lost: boolean): Pick<Cl
 
 /** Whether a stream gets an agent that it asks for. The query `claim-agents` applies the same rule. */
 export function getsAgent(claimant: Claimant, last: LastSession): boolean {
-  // Epochs only increase, so the newest session is forgotten: it was the claimant's own, as far as anybody knows.
+  // Epochs only increase. A smaller one comes from a restored database, which lost the claimant's session and all later ones.
   if (claimant.heldUnder !== undefined && last.epoch < claimant.heldUnder) return true;
   const isOwn = claimant.instance !== undefined && claimant.instance === last.instance;
   if (last.held) {

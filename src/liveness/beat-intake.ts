@@ -57,8 +57,8 @@ export class BeatIntake {
   }
 
   /**
-   * A beat of an agent that this replica has an entry for. Beats of its stream go before unary ones, of which only so many
-   * may wait: somebody who sends very many of them holds up nobody but himself.
+   * A beat of an agent that this replica has an entry for. Beats of its stream go before unary ones. Only a
+   * limited number of unary beats may wait, so a caller that sends very many of them delays only itself.
    */
   accept(entry: AgentEntry, beat: PendingBeat): void {
     if (!entry.underway && entry.waiting.length === 0) {

@@ -98,8 +98,12 @@ export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallL
 }
 
 function tooManyValues(limit: string, most: number, whose: string): Refusal {
-  return new Refusal("LIMIT_EXCEEDED", `the filters ${whose} may hold ${most} values: watch by claw, or end some`, {
-    metadata: { limit, [limit]: String(most) },
-    retryAfterMs: STREAM_RETRY_MS,
-  });
+  return new Refusal(
+    "LIMIT_EXCEEDED",
+    `The filters ${whose} would hold more than ${most} values. Filter by claw, or end some watches.`,
+    {
+      metadata: { limit, [limit]: String(most) },
+      retryAfterMs: STREAM_RETRY_MS,
+    },
+  );
 }

@@ -195,8 +195,8 @@ export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): ty
   return class ServiceClient extends pg.Client {
     constructor(config?: string | pg.ClientConfig) {
       super(config);
-      // Of a connection that fails while nobody listens node-postgres would end the process: just after it was made, or
-      // while it is lent out and runs nothing. Whoever uses it is told by the next statement.
+      // Without a listener, node-postgres would end the process if the connection fails just after it was made, or while
+      // it is lent out and runs nothing. The next statement on it fails, which tells its user.
       this.on("error", () => undefined);
       endBrokenProtocol(this.connection);
     }

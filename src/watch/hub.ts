@@ -23,7 +23,7 @@ export class Hub implements FeedListener {
   readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
-  /** Those that the feed has passed, while anybody may resume from before them. */
+  /** The gaps that the feed has passed, as long as a watcher may resume from before them. */
   #gaps: readonly RevisionGap[] = [];
   /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
   #oldest = 0n;

@@ -136,7 +136,7 @@ describe("a report", () => {
     for (const reason of ["unheard_of", () => "billing", Symbol("billing")]) {
       // As a program without types does it.
       const said: Promise<unknown> = Reflect.apply(agent.exhausted, agent, [{ reason }]);
-      await expect(said).rejects.toThrow("reason must be one of rate_limit, billing");
+      await expect(said).rejects.toThrow("reason is unknown. Use one of rate_limit, billing.");
     }
     await client.close({ withinMs: 0 });
     await new Promise((resolve) => setImmediate(resolve));

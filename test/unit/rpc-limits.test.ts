@@ -58,11 +58,11 @@ test.each([
 test("the filters of a caller's watches hold so many values, and those of all together", () => {
   const limiter = createCallLimiter({ requestsPerSecond: 1, streamsPerCaller: 1 });
   const releases = [limiter.holdValues("one", 200_000), limiter.holdValues("one", 50_000)];
-  expect(() => limiter.holdValues("one", 1)).toThrow("may hold 250000 values");
+  expect(() => limiter.holdValues("one", 1)).toThrow("of a caller's open watches would hold more than 250000 values");
   releases[1]?.();
   releases.push(limiter.holdValues("one", 50_000));
   for (const caller of ["two", "three", "four"]) releases.push(limiter.holdValues(caller, 250_000));
-  expect(() => limiter.holdValues("five", 1)).toThrow("of all open watches may hold 1000000 values");
+  expect(() => limiter.holdValues("five", 1)).toThrow("of all open watches would hold more than 1000000 values");
   releases[0]?.();
   expect(() => limiter.holdValues("five", 1)).not.toThrow();
 });

@@ -63,7 +63,7 @@ async function withReadQuery(request: Request, makeInput: () => MessageInput): P
   return { ...request, url: url.toString() };
 }
 
-/** Who compresses and does not say what it takes is answered in the same way, as Connect would. */
+/** Compresses the response like the request if the request does not say what the client accepts, as Connect does. */
 function answerAlike({ header }: Request): void {
   if (!header.has("accept-encoding")) header.set("accept-encoding", "gzip");
 }

@@ -280,8 +280,8 @@ class StreamedCall {
   }
 
   /**
-   * Who answers has let the call in, and looks at its headers no more. They may be 16 KiB, of a few bytes on the network, and the
-   * stream may be open for days.
+   * The call is admitted, and nothing reads its headers any more. HPACK makes up to 16 KiB of a few bytes, and the stream may
+   * be open for days.
    */
   #forgetHeaders(): void {
     for (const name of Object.keys(this.#metadata?.getMap() ?? {})) this.#metadata?.remove(name);

@@ -88,7 +88,7 @@ export class MessageQueue {
     charge(item.declared);
     const begun = performance.now();
     void this.#handOver(item, charge).then((bytes) =>
-      // Whoever waited for the message has read it by then.
+      // The reader that waited for the message has read it by then.
       setImmediate(() => this.#pause(Math.min(performance.now() - begun, bytes * LONGEST_PAUSE_MS_PER_BYTE))),
     );
   }

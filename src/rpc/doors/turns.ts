@@ -87,7 +87,7 @@ export class Turns {
     return false;
   }
 
-  /** The next one of the connection whose turn it is. Who has many more is put last. */
+  /** The next one of the connection whose turn it is. A connection with many more is put last. */
   #shift(): Begin | undefined {
     for (const [connection, line] of this.#lines) {
       const begin = line.begins[line.next];
