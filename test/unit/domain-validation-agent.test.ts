@@ -64,7 +64,7 @@ describe("a beat", () => {
 
   it("does not report offline", () => {
     expect(refusalOf({ status: "offline" })).toEqual([
-      "beats[3].status must not be OFFLINE: an agent that goes says so by leaving",
+      "beats[3].status must not be OFFLINE: set leaving instead",
     ]);
   });
 
