@@ -328,7 +328,7 @@ export const DeleteUserRequestSchema: GenMessage<DeleteUserRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_user_service, 8);
 
 /**
- * The response of DeleteUser. It has no fields.
+ * The response of DeleteUser.
  *
  * @generated from message harborforge.agents.v1.DeleteUserResponse
  */
