@@ -2,7 +2,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["{test,packages}/**/*.test.ts"],
+    exclude: ["**/node_modules/**"],
     // Once for the whole run: one PostgreSQL, whose template every test file clones.
     globalSetup: ["test/support/global-setup.ts"],
     // Processes, not threads: a file that dies takes no other with it, and SIGTERM and uid are a process's own.

@@ -17,7 +17,7 @@ export type DatabaseChoice =
   /** `dataDir` undefined: the data folder of the embedded PostgreSQL by default. */
   | { readonly kind: "embedded"; readonly dataDir: string | undefined };
 
-/** TLS of both doors: paths of PEM files. */
+/** TLS of both listeners: paths of PEM files. */
 export interface TlsChoice {
   readonly certFile: string;
   readonly keyFile: string;
@@ -42,9 +42,9 @@ export interface Config {
   readonly transitionLimit: number;
   /** How old a watch stream gets, by and large. */
   readonly watchMaxAgeMs: number;
-  /** Undefined: the doors speak in cleartext. */
+  /** Undefined: the listeners speak in cleartext. */
   readonly tls: TlsChoice | undefined;
-  /** Connections of both doors together, and new ones a second from one address. */
+  /** Connections of both listeners together, and new ones a second from one address. */
   readonly maxConnections: number;
   readonly connectionsPerSecond: number;
   /** Calls that a caller may begin a second, and streams that it may have open. */
@@ -450,11 +450,11 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     drainGraceMs: read("drainGrace", SETTINGS.drainGrace),
   };
   if (problems.length === 0) {
-    const doors = [
+    const listeners = [
       { name: SETTINGS.grpcAddress.env, address: config.grpcAddress },
       { name: SETTINGS.httpAddress.env, address: config.httpAddress },
     ];
-    exposed(doors, config.access, config.tls !== undefined, wrong);
+    exposed(listeners, config.access, config.tls !== undefined, wrong);
     unasked(config.access, config.tls?.clientCert ?? "none", wrong);
   }
   if (problems.length > 0) throw new ConfigError(problems);

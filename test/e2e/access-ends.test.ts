@@ -92,7 +92,7 @@ interface OpenStreams extends AsyncDisposable {
   untilAllEnded(): Promise<void>;
 }
 
-/** A heartbeat stream and a watch on every replica, through both doors, all by one token. */
+/** A heartbeat stream and a watch on every replica, through both listeners, all by one token. */
 async function openStreams(
   { replicas }: Deployment,
   secret: string,
@@ -125,7 +125,7 @@ async function openStreams(
   };
 }
 
-test("a revoked token ends its streams on every replica, through both doors, and no others; and opens none", async () => {
+test("a revoked token ends its streams on every replica, through both listeners, and no others; and opens none", async () => {
   await using deployment = await deploy({ replicas: 2 });
   const { mint, admin } = deployment;
   const { agentId } = await newAgent(admin);

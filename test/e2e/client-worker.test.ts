@@ -1,9 +1,9 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/client/heartbeat-client.ts";
-import { createAgentCache } from "../../src/client/node-watch.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
-import type { HeartbeatWorkerNews } from "../../src/client/worker-beats.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../packages/client/src/heartbeat-client.ts";
+import { createAgentCache } from "../../packages/client/src/node-watch.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
+import type { HeartbeatWorkerNews } from "../../packages/client/src/worker-beats.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage } from "../support/program.ts";
 import { startService, unique, useService } from "../support/service.ts";
@@ -13,7 +13,7 @@ const WITHIN_MS = 20_000;
 
 /** Blocks its event loop for BLOCK_MS as soon as its agent is busy, and reports afterwards. */
 const BLOCKED = `
-import { createHeartbeatClient } from ${JSON.stringify(new URL("../../src/client/index.ts", import.meta.url))};
+import { createHeartbeatClient } from ${JSON.stringify(new URL("../../packages/client/src/index.ts", import.meta.url))};
 const { ADDRESS, AGENT, BLOCK_MS, WORKER } = process.env;
 const claw = createHeartbeatClient({ address: ADDRESS, claw: "claw-1", worker: JSON.parse(WORKER) });
 claw.on("worker", ({ state }) => console.log(state));
@@ -144,7 +144,7 @@ describe("a worker that beats", () => {
         const channel = new BroadcastChannel(${JSON.stringify(channel)});
         channel.onmessage = () => { throw new Error("crashed"); };
         channel.unref();
-        await import(${JSON.stringify(new URL("../../src/client/heartbeat-worker.ts", import.meta.url))});
+        await import(${JSON.stringify(new URL("../../packages/client/src/heartbeat-worker.ts", import.meta.url))});
       `)}`,
     );
     const started = await start({ address: proxy.address, worker: { url } });

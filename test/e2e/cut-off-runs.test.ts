@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { readPostmasterFile } from "../../packages/embedded-postgres/src/postmaster-file.ts";
 import { clustersIn, postgresIn, processesMarked } from "../support/left-behind.ts";
 import { spawn, temporaryFolder } from "../support/owned-process.ts";
 import { OWNER_VARIABLE } from "../support/process-owner-words.ts";
@@ -35,7 +35,7 @@ const PROGRAMS: readonly (readonly [
   ],
   [
     "the tests of the embedded PostgreSQL",
-    [...VITEST, "test/integration/embedded-postgres.test.ts"],
+    [...VITEST, "packages/embedded-postgres/test/embedded-postgres.test.ts"],
     async (run) => (await run.databasePorts()).length > 1,
   ],
   ["the tests of a file in test/e2e", [...VITEST, "test/e2e/process.test.ts"], serves],

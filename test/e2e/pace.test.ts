@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test as sequentially, vi } from "vitest";
-import { HeartbeatStream } from "../../src/client/heartbeat-stream.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
-import { millisOf } from "../../src/client/wire-words.ts";
+import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
+import { millisOf } from "../../src/contract/timestamps.ts";
 import { INTERVAL_JITTER, SHORTEST_FIRST_SHARE } from "../../src/domain/lease.ts";
 import { HeartbeatClient } from "../support/heartbeat-client.ts";
 import { type RunningService, startService } from "../support/service.ts";

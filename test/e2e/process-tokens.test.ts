@@ -79,7 +79,7 @@ test("what cannot be issued or revoked is said in a sentence", { timeout: 120_00
   ]);
 });
 
-test("a door that others can reach is not opened to everybody, nor to credentials in cleartext", async () => {
+test("a listener that others can reach is not opened to everybody, nor to credentials in cleartext", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const start = (env: Record<string, string>) =>

@@ -35,7 +35,7 @@ async function seedClaws(replica: Replica, claws: number, agentsEach: number): P
   return fleet;
 }
 
-/** All of them beat, each claw by a stream of its own; the census is as it is after some seconds. */
+/** All of them beat, each claw by a stream of its own; the statistics is as it is after some seconds. */
 async function beatOnce(
   replicas: readonly Replica[],
   fleet: readonly (readonly string[])[],
@@ -158,7 +158,7 @@ describe("when many claws fall silent at once", () => {
       expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
     await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
-    expect(replica.liveness.census().silentClaws).toBe(claws);
+    expect(replica.liveness.statistics().silentClaws).toBe(claws);
   });
 
   test("a claw stays one event, however slowly its agents go", async () => {
@@ -178,7 +178,7 @@ describe("when many claws fall silent at once", () => {
       expect(new Set(own.map(({ incident_id }) => incident_id)).size).toBe(1);
     }
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(3);
-    expect(replica.liveness.census().silentClaws).toBe(3);
+    expect(replica.liveness.statistics().silentClaws).toBe(3);
   });
 
   test("two replicas share one bucket", async () => {
@@ -278,7 +278,7 @@ describe("when many claws fall silent at once", () => {
       return row?.told;
     });
     await until("all have gone", async () => {
-      // Again and again: the census would undo it.
+      // Again and again: the statistics would undo it.
       await replica.query("UPDATE fleet_state SET claws = 1000");
       return (await expiries(replica)).length === 100;
     });

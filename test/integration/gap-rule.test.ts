@@ -24,7 +24,7 @@ import { alive, reports, type TestStream } from "../support/replica-stream.ts";
 import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
-/** A replica that says nothing for as long is deaf; after twice as long it is adopted. */
+/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
 /** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
@@ -58,18 +58,18 @@ function offlineAt(
   return expired.filter(({ agent_id }) => agentIds.includes(agent_id)).map(({ at }) => at);
 }
 
-describe("a replica that was deaf, while another one listened", () => {
+describe("a replica that was isolated, while another one listened", () => {
   test("gives its agents a whole lease from when it noticed; the others' end as usual", async () => {
     const log = new KeptLog();
-    const [hearing, deaf = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
-    const lost = await hearing.seedAgents(20, "of the deaf-");
+    const [hearing, isolated = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
+    const lost = await hearing.seedAgents(20, "of the isolated-");
     const usual = await hearing.seedAgents(20, "of the other-");
     const usualEnd = await heardOnce(hearing, usual);
     await untilThen(hearing, usualEnd - 600 * MS);
-    await heardOnce(deaf, lost);
-    // Deaf, and not for so long that it is adopted.
-    await backdate(deaf, hearing, 1.5 * INTERVAL_MS);
-    const guard = await until("it is noticed", async () => (await rowOf(deaf, hearing))?.until ?? undefined);
+    await heardOnce(isolated, lost);
+    // Isolated, and not for so long that it is adopted.
+    await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
+    const guard = await until("it is noticed", async () => (await rowOf(isolated, hearing))?.until ?? undefined);
     expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
 
     const expired = await untilExpired(hearing, 40, 20_000);
@@ -81,30 +81,30 @@ describe("a replica that was deaf, while another one listened", () => {
   });
 
   test("and has not noticed: nobody ends the leases of its agents meanwhile", async () => {
-    const [deaf, backstop = deaf] = await openReplicas(undo, PACE, PACE);
-    const agentIds = await deaf.seedAgents(5, "unheard-");
-    const ended = await heardOnce(deaf, agentIds);
+    const [isolated, backstop = isolated] = await openReplicas(undo, PACE, PACE);
+    const agentIds = await isolated.seedAgents(5, "unheard-");
+    const ended = await heardOnce(isolated, agentIds);
     // Frozen, both: also the one that would adopt. What they know they go on with: their wheels turn.
-    using frozen = deaf.gate.hold("refresh-replica");
+    using frozen = isolated.gate.hold("refresh-replica");
     using alsoFrozen = backstop.gate.hold("refresh-replica");
     await Promise.all([frozen.arrived(), alsoFrozen.arrived()]);
     using tried = backstop.gate.hold("commit-changes", "after", 3);
     for (const agentId of agentIds) await backstop.watchLease(agentId);
     await tried.arrived();
     tried.release();
-    await untilThen(deaf, ended + 2 * LEASE_MS * MS);
-    expect(await expiries(deaf)).toEqual([]);
-    for (const agentId of agentIds) expect(await deaf.agents.get({ agentId })).toMatchObject({ status: "idle" });
+    await untilThen(isolated, ended + 2 * LEASE_MS * MS);
+    expect(await expiries(isolated)).toEqual([]);
+    for (const agentId of agentIds) expect(await isolated.agents.get({ agentId })).toMatchObject({ status: "idle" });
 
     // Nobody has listened: the whole fleet is given the time.
     frozen.release();
     alsoFrozen.release();
-    const guard = await until("it is noticed", async () => (await fleetGuard(deaf)) ?? undefined);
+    const guard = await until("it is noticed", async () => (await fleetGuard(isolated)) ?? undefined);
     // The other replica may have noticed first.
-    await until("this replica takes streams again", () => !deaf.cutOff);
-    using stream = deaf.stream();
+    await until("this replica takes streams again", () => !isolated.cutOff);
+    using stream = isolated.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
-    const gone = await untilExpired(deaf, 3, 20_000);
+    const gone = await untilExpired(isolated, 3, 20_000);
     expect(Math.min(...gone.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
     expect(gone.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(2));
   });
@@ -127,7 +127,7 @@ describe("a replica that was deaf, while another one listened", () => {
       return row?.adopted_by === adopter.number && row;
     });
     expect(adopted.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
-    await until("the adopter watches", () => adopter.liveness.census().agents === 51);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents === 51);
 
     // The adopter freezes for longer than it may; the next one takes both.
     using frozen = adopter.gate.hold("refresh-replica");
@@ -141,7 +141,7 @@ describe("a replica that was deaf, while another one listened", () => {
     // The adopter's outage is given back, too: a whole lease from the adoption anew.
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until ?? Number.POSITIVE_INFINITY);
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
-    await until("the heir watches", () => heir.liveness.census().agents === 51);
+    await until("the heir watches", () => heir.liveness.statistics().agents === 51);
 
     // It wakes up: itself, not what it had adopted.
     frozen.release();
@@ -158,10 +158,10 @@ describe("a replica that was deaf, while another one listened", () => {
     using _beating = new Beating(() => stream, agentIds, 100);
     await until("they are held, by leases as they are here", () => stream.acknowledged > 1n);
     await backdate(sleeper, adopter, 60_000);
-    await until("they are watched", () => adopter.liveness.census().agents === 10);
+    await until("they are watched", () => adopter.liveness.statistics().agents === 10);
     await sleeper.liveness.start();
     await until("it is its own again", async () => (await rowOf(sleeper, adopter))?.adopted_by === null);
-    await until("they are watched no more", () => adopter.liveness.census().agents === 0, 20_000);
+    await until("they are watched no more", () => adopter.liveness.statistics().agents === 0, 20_000);
     expect(await expiries(adopter)).toEqual([]);
   });
 
@@ -228,7 +228,7 @@ describe("a replica that is cut off from the database, while another one is not"
     expect(log.saying("streams are asked to try other replicas")).toHaveLength(1);
   });
 
-  test("only with the connections of its heartbeats, is as deaf as any", async () => {
+  test("only with the connections of its heartbeats, is as isolated as any", async () => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const agentIds = await fine.seedAgents(10, "stuck-");
     using stream = stuck.stream();
@@ -286,7 +286,7 @@ describe("a replica that has adopted another one", () => {
     await heardOnce(dead, agentIds);
     await backdate(dead, dead, 60_000);
     const guard = await until("it is adopted", async () => (await rowOf(dead, dead))?.until ?? undefined);
-    await until("the adopter watches", () => adopter.liveness.census().agents >= 20);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents >= 20);
     proxy.cut();
     await untilThen(dead, guard + 2 * LEASE_MS * MS);
     // What it knew ends leases as soon as the database is back; that it was isolated it says later.
@@ -319,18 +319,18 @@ describe("a replica that has adopted another one", () => {
     await heardOnce(returning, before);
     await backdate(returning, adopter, 60_000);
     await until("it is adopted", async () => (await rowOf(returning, adopter))?.adopted_by === adopter.number);
-    await until("the adopter watches", () => adopter.liveness.census().agents === 2);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents === 2);
     using frozen = adopter.gate.hold("refresh-replica");
     await frozen.arrived();
     await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
     await heardOnce(returning, after);
     await backdate(returning, adopter, 60_000);
     frozen.release();
-    await until("the adopter watches all", () => adopter.liveness.census().agents === 5, 5_000);
+    await until("the adopter watches all", () => adopter.liveness.statistics().agents === 5, 5_000);
   });
 });
 
-describe("when all were deaf, the whole fleet is given the time", () => {
+describe("when all were isolated, the whole fleet is given the time", () => {
   test("where the database was away from all of them", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
@@ -394,7 +394,7 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
   });
 
-  test("where the next one starts before anybody could call the last one deaf", async () => {
+  test("where the next one starts before anybody could call the last one isolated", async () => {
     const { url } = undo.use(await createTestDatabase());
     const killed = undo.use(await openReplica(url, { ...PACE, started: false }));
     const agentIds = await killed.seedAgents(10, "at once-");

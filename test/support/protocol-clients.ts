@@ -62,7 +62,7 @@ const JSON_FORMAT = { useBinaryFormat: false };
 const BINARY_FORMAT = { useBinaryFormat: true };
 
 export const GRPC_JS: Protocol = {
-  name: "grpc-js at the gRPC door",
+  name: "grpc-js at the gRPC listener",
   bidi: true,
   open: ({ grpc }) => {
     const transport = createGrpcJsTransport(grpc, TIMEOUT_MS);
@@ -77,7 +77,7 @@ export const PROTOCOLS: readonly Protocol[] = [
   { name: "Connect binary over HTTP/1.1", bidi: false, open: overHttp1(createConnectTransport, BINARY_FORMAT) },
   { name: "Connect JSON over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, JSON_FORMAT) },
   { name: "Connect binary over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, BINARY_FORMAT) },
-  { name: "gRPC at the Connect door", bidi: true, open: overHttp2(createGrpcTransport, BINARY_FORMAT) },
+  { name: "gRPC at the Connect listener", bidi: true, open: overHttp2(createGrpcTransport, BINARY_FORMAT) },
   { name: "gRPC-Web over HTTP/1.1", bidi: false, open: overHttp1(createGrpcWebTransport, BINARY_FORMAT) },
   { name: "gRPC-Web over HTTP/2", bidi: true, open: overHttp2(createGrpcWebTransport, BINARY_FORMAT) },
 ];
