@@ -92,7 +92,7 @@ export type CreateAgentRequest = Message<"harborforge.agents.v1.CreateAgentReque
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
@@ -491,7 +491,7 @@ export type MoveAgentRequest = Message<"harborforge.agents.v1.MoveAgentRequest">
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 3;
@@ -565,7 +565,7 @@ export type UpdateAgentStatusRequest = Message<"harborforge.agents.v1.UpdateAgen
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 5;
@@ -626,7 +626,7 @@ export type DeleteAgentRequest = Message<"harborforge.agents.v1.DeleteAgentReque
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
@@ -1132,7 +1132,7 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
   reason: ErrorReason;
 
   /**
-   * A sentence for people, in English. It says what to do.
+   * A sentence for people, in English, with the remedy.
    *
    * @generated from field: string message = 3;
    */
@@ -1425,7 +1425,8 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
  * The server commits nothing for a call after its deadline, by the database's clock. It counts the deadline from the
  * arrival of the request; the default is 10 seconds. When the caller cancels or its connection ends, the server drops a
  * change that it has not sent to the database yet. After DEADLINE_EXCEEDED or CANCELLED the change may have been made
- * before. A retry with the same `request_id` tells: it gets the first response, or is judged anew.
+ * before. Retry with the same `request_id` to find out: if it was made, the retry gets the first response; if not, the
+ * server judges the retry.
  *
  * At most 64 changes of one agent wait, of all callers together, and as many unary heartbeats. The server rejects the
  * next one with RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` and `google.rpc.RetryInfo`. A report on a stream waits for at most
@@ -1571,8 +1572,8 @@ export const AgentService: GenService<{
   /**
    * Receives heartbeats of many agents on one stream and acknowledges them. The first response comes at once, before
    * any request, with the pace, the lease and the limits. The stream has a session for each agent that beats on it.
-   * When the agent beats on another stream, that stream takes it over at once. A stream that replaces a broken one says
-   * so in `AgentBeat.session_start`: it takes no agent that another process has held since.
+   * When the agent beats on another stream, that stream takes it over at once. A stream that replaces a broken one sets
+   * `AgentBeat.session_start` to RESUME: it takes no agent that another process has held since.
    *
    * The end of the stream is not a goodbye: leases continue, and the agents may come back on another stream. The server
    * judges beats one by one: an invalid beat gets a result with an error and does not affect others. Needs HTTP/2.

@@ -32,8 +32,8 @@ export const ErrorReason = {
   UNSPECIFIED: 0,
 
   /**
-   * INVALID_ARGUMENT: a field breaks a rule of the contract. `google.rpc.BadRequest` names these fields by their paths,
-   * in the order in which these files declare them, and says what each must be. `field` is the first of them.
+   * INVALID_ARGUMENT: a field breaks a rule of the contract. `google.rpc.BadRequest` lists these fields by their paths,
+   * in the order in which the contract declares them, each with its rule. `field` is the first of them.
    *
    * Example of an ErrorInfo:
    *
@@ -228,7 +228,7 @@ export const ErrorReason = {
 
   /**
    * RESOURCE_EXHAUSTED: a message, a stream or a caller exceeds a limit of the server, or too many changes of one agent
-   * wait (`limit` is `changesPerAgent`). `google.rpc.RetryInfo` says when to retry, if a retry helps.
+   * wait (`limit` is `changesPerAgent`). `google.rpc.RetryInfo` has the time to retry, if a retry helps.
    *
    * Example of an ErrorInfo:
    *
@@ -239,7 +239,7 @@ export const ErrorReason = {
   LIMIT_EXCEEDED: 18,
 
   /**
-   * UNAVAILABLE: this replica is stopping. `google.rpc.RetryInfo` says when to retry; another replica answers.
+   * UNAVAILABLE: this replica is stopping. `google.rpc.RetryInfo` has the time to retry; another replica answers.
    *
    * Example of an ErrorInfo:
    *
@@ -250,7 +250,7 @@ export const ErrorReason = {
   DRAINING: 19,
 
   /**
-   * UNAVAILABLE: the database is unavailable at the moment. `google.rpc.RetryInfo` says when to retry.
+   * UNAVAILABLE: the database is unavailable at the moment. `google.rpc.RetryInfo` has the time to retry.
    *
    * Example of an ErrorInfo:
    *

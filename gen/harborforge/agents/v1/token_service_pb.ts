@@ -187,7 +187,7 @@ export type RevokeTokenRequest = Message<"harborforge.agents.v1.RevokeTokenReque
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the same response; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The server
-   * does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;

@@ -64,7 +64,7 @@ export type CreateUserRequest = Message<"harborforge.agents.v1.CreateUserRequest
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 6;
@@ -260,7 +260,7 @@ export type UpdateUserRequest = Message<"harborforge.agents.v1.UpdateUserRequest
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
@@ -312,7 +312,7 @@ export type DeleteUserRequest = Message<"harborforge.agents.v1.DeleteUserRequest
   /**
    * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
    * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
-   * server does not keep a request that failed: it judges a retry anew. Other principals may use the same id; without
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
    * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
