@@ -30,15 +30,15 @@ const PROGRAMS: readonly (readonly [
 ])[] = [
   [
     "the tests of a file in test/integration",
-    [...VITEST, "test/integration/gap-rule.test.ts"],
+    [...VITEST, "test/integration/gap-rule.slow.test.ts"],
     async (run) => (await run.databasePorts()).length > 0,
   ],
   [
     "the tests of the embedded PostgreSQL",
-    [...VITEST, "test/integration/embedded-postgres.test.ts"],
+    [...VITEST, "test/integration/embedded-postgres.slow.test.ts"],
     async (run) => (await run.databasePorts()).length > 1,
   ],
-  ["the tests of a file in test/e2e", [...VITEST, "test/e2e/process.test.ts"], serves],
+  ["the tests of a file in test/e2e", [...VITEST, "test/e2e/process.slow.test.ts"], serves],
   [
     "the tests of a terminal",
     [...VITEST, "test/e2e/cli-terminal.test.ts"],
@@ -249,7 +249,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
   });
 
   test("a process of the tests of one file, killed alone, takes with it what it started", async () => {
-    await using run = await Run.start([...VITEST, "test/e2e/process.test.ts"]);
+    await using run = await Run.start([...VITEST, "test/e2e/process.slow.test.ts"]);
     await run.reaches("a service serves", () => serves(run));
     const isFork = (pid: number) => parentOf(pid) === run.pid && !commandLine(pid).includes("process-owner");
     const forks = run.processes().filter(isFork);
