@@ -1,14 +1,14 @@
 import { defineConfig } from "vitest/config";
 
-// The name of a file tells its project: unit tests need neither PostgreSQL nor sockets, `*.slow.test.ts` is for `npm run test:slow`,
-// and all others are fast. `npm test` runs unit and fast.
+// The name of a file says which project runs it. `npm test` runs unit and fast.
+/** No PostgreSQL, no sockets. */
 const UNIT = ["test/unit/**/*.test.ts", "packages/*/test/unit/**/*.test.ts"];
+/** All that takes longer than a few seconds. Every other file is fast. */
 const SLOW = ["{test,packages/*/test}/**/*.slow.test.ts"];
+/** Fast runs them with a sample of the protocols, slow with the others. */
+const PROTOCOLS = ["test/e2e/**/*.protocols.test.ts"];
 
-// Files of unit and fast share the modules that their worker has loaded (`isolate: false`): importing the service anew for each file
-// costs more than most of their tests.
-
-// Once for a project's run: one PostgreSQL, whose template every test file clones.
+// Once for the run of a project: one PostgreSQL, whose template every test file clones.
 const POSTGRES = ["test/support/global-setup.ts"];
 
 export default defineConfig({
@@ -28,6 +28,7 @@ export default defineConfig({
           include: UNIT,
           exclude: SLOW,
           pool: "threads",
+          // Files share the modules that their worker has loaded: loading the service costs more than most tests.
           isolate: false,
           sequence: { groupOrder: 1 },
         },
@@ -38,6 +39,7 @@ export default defineConfig({
           include: ["{test,packages/*/test}/**/*.test.ts"],
           exclude: [...UNIT, ...SLOW],
           globalSetup: POSTGRES,
+          provide: { protocols: "sample" },
           // Processes, not threads: SIGTERM and uid are a process's own.
           pool: "forks",
           isolate: false,
@@ -47,10 +49,11 @@ export default defineConfig({
       {
         test: {
           name: "slow",
-          include: SLOW,
+          include: [...SLOW, ...PROTOCOLS],
           globalSetup: POSTGRES,
+          provide: { protocols: "others" },
           pool: "forks",
-          // A file that dies takes no other with it.
+          // A file that ends its process ends no other.
           isolate: true,
           sequence: { groupOrder: 3 },
         },

@@ -6,7 +6,7 @@ import {
   createGrpcWebTransport,
   Http2SessionManager,
 } from "@connectrpc/connect-node";
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, inject } from "vitest";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -25,11 +25,20 @@ interface OpenTransport {
   close(): void;
 }
 
+declare module "vitest" {
+  interface ProvidedContext {
+    /** Which protocols the files `*.protocols.test.ts` test: a sample of them, or the others. */
+    protocols: "sample" | "others";
+  }
+}
+
 /** A way to call the service. */
 export interface Protocol {
   readonly name: string;
   /** Whether it carries streams in both directions. */
   readonly bidi: boolean;
+  /** Whether fast tests use it. The sample has each framing (gRPC, gRPC-Web, Connect), format (JSON, binary) and version of HTTP. */
+  readonly sample: boolean;
   open(addresses: Addresses): OpenTransport;
 }
 
@@ -64,6 +73,7 @@ const BINARY_FORMAT = { useBinaryFormat: true };
 export const GRPC_JS: Protocol = {
   name: "grpc-js at the gRPC door",
   bidi: true,
+  sample: true,
   open: ({ grpc }) => {
     const transport = createGrpcJsTransport(grpc, TIMEOUT_MS);
     return { transport, close: () => transport.close() };
@@ -73,28 +83,71 @@ export const GRPC_JS: Protocol = {
 /** Every way to call the service. */
 export const PROTOCOLS: readonly Protocol[] = [
   GRPC_JS,
-  { name: "Connect JSON over HTTP/1.1", bidi: false, open: overHttp1(createConnectTransport, JSON_FORMAT) },
-  { name: "Connect binary over HTTP/1.1", bidi: false, open: overHttp1(createConnectTransport, BINARY_FORMAT) },
-  { name: "Connect JSON over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, JSON_FORMAT) },
-  { name: "Connect binary over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, BINARY_FORMAT) },
-  { name: "gRPC at the Connect door", bidi: true, open: overHttp2(createGrpcTransport, BINARY_FORMAT) },
-  { name: "gRPC-Web over HTTP/1.1", bidi: false, open: overHttp1(createGrpcWebTransport, BINARY_FORMAT) },
-  { name: "gRPC-Web over HTTP/2", bidi: true, open: overHttp2(createGrpcWebTransport, BINARY_FORMAT) },
+  {
+    name: "Connect JSON over HTTP/1.1",
+    bidi: false,
+    sample: true,
+    open: overHttp1(createConnectTransport, JSON_FORMAT),
+  },
+  {
+    name: "Connect binary over HTTP/1.1",
+    bidi: false,
+    sample: false,
+    open: overHttp1(createConnectTransport, BINARY_FORMAT),
+  },
+  {
+    name: "Connect JSON over HTTP/2",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createConnectTransport, JSON_FORMAT),
+  },
+  {
+    name: "Connect binary over HTTP/2",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createConnectTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC at the Connect door",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createGrpcTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC-Web over HTTP/1.1",
+    bidi: false,
+    sample: false,
+    open: overHttp1(createGrpcWebTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC-Web over HTTP/2",
+    bidi: true,
+    sample: true,
+    open: overHttp2(createGrpcWebTransport, BINARY_FORMAT),
+  },
 ];
 
 /** Reads as GET requests; everything else as the same protocol by POST. */
-export const GET_PROTOCOLS: readonly Protocol[] = [
+const GET_PROTOCOLS: readonly Protocol[] = [
   {
     name: "Connect JSON by GET over HTTP/1.1",
     bidi: false,
+    sample: true,
     open: overHttp1(createConnectTransport, { ...JSON_FORMAT, useHttpGet: true }),
   },
   {
     name: "Connect binary by GET over HTTP/2",
     bidi: true,
+    sample: false,
     open: overHttp2(createConnectTransport, { ...BINARY_FORMAT, useHttpGet: true }),
   },
 ];
+
+const isTested = ({ sample }: Protocol): boolean => sample === (inject("protocols") === "sample");
+
+/** Those that this run tests: the sample in `npm test`, the others in `npm run test:slow`. */
+export const TESTED_PROTOCOLS = PROTOCOLS.filter(isTested);
+export const TESTED_GET_PROTOCOLS = GET_PROTOCOLS.filter(isTested);
 
 /** The same, with a credential on every call. */
 export function bearing(transport: Transport, token: string | undefined): Transport {
