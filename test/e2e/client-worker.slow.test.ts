@@ -1,5 +1,4 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/client/heartbeat-client.ts";
 import { createAgentCache } from "../../src/client/node-watch.ts";
 import { createServiceClients } from "../../src/client/transport.ts";
@@ -87,34 +86,6 @@ describe("a worker that beats", () => {
     return { client, agent: client.agent(agentId), agentId, news, statusOf };
   }
 
-  test("gives handles what they have without it: outcomes, statuses, refusals and events", async () => {
-    const { client, agent, agentId } = await start();
-    expect(await agent.busy()).toBe("applied");
-    expect(agent.status).toBe("busy");
-    const exhausted = agent.exhausted({ reason: "rate_limit", retryAfterMs: 60_000 });
-    expect(await exhausted).toBe("applied");
-    expect(agent).toMatchObject({ status: "exhausted", exhaustion: { reason: "rate_limit" } });
-    const words = [agent.idle(), agent.onCall(), agent.busy()];
-    expect((await Promise.all(words)).at(-1)).toBe("applied");
-    const heard: string[] = [];
-    agent.on("status", ({ status }) => heard.push(status));
-    using clients = createServiceClients({ address: service().addresses.grpc });
-    await clients.agents.updateAgentStatus({ agentId, status: AgentStatus.ON_CALL });
-    await until("the handle hears of it", () => heard.includes("on_call"));
-    const unknown = client.agent("nobody-knows-it");
-    await expect(unknown.busy()).rejects.toMatchObject({ name: "ReportError", reason: "AGENT_NOT_FOUND" });
-    expect(unknown.presence).toBe("refused");
-    await using other = createHeartbeatClient({ address: service().addresses.grpc, claw: "claw-1" });
-    await until("the other hears of it", () => other.agent(agentId).status === "on_call");
-    expect(await other.agent(agentId).idle()).toBe("applied");
-    await until("it is superseded", () => agent.presence === "superseded");
-    await expect(agent.busy()).rejects.toMatchObject({ reason: "SESSION_SUPERSEDED" });
-    agent.claim();
-    expect(await agent.busy()).toBe("applied");
-    expect(await agent.leave()).toBe("applied");
-    expect(agent).toMatchObject({ presence: "left", status: "offline" });
-  });
-
   test("is replaced when it ends by itself, and nothing that was reported is lost", async () => {
     const url = new URL(
       `data:text/javascript,${encodeURIComponent(`
@@ -190,50 +161,5 @@ describe("a worker that beats", () => {
     expect(await said).toBe("applied");
     await until("the other is told", () => other.agent(agentId).presence === "superseded");
     expect(agent.presence).toBe("beating");
-  });
-
-  test("that cannot be started is an event, and the client ends as ever", async () => {
-    const url = new URL("./there-is-no-such-file.js", import.meta.url);
-    const { client, agent, news } = await start({ worker: { url } });
-    const said = agent.busy();
-    await until("it is told", () => news.length >= 2);
-    expect(news[0]).toMatchObject({ state: "restarting" });
-    await client.close({ withinMs: 100 });
-    await expect(said).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
-  });
-
-  test("asks the main thread for tokens, and says what the function says", async () => {
-    let asked = 0;
-    const token = async (): Promise<string> => {
-      asked += 1;
-      if (asked === 1) throw new Error("the vault is closed");
-      return "secret";
-    };
-    const { client, agent } = await start({ token });
-    const errors: string[] = [];
-    client.on("connection", (connection) => {
-      if (connection.state === "waiting") errors.push(connection.error?.message ?? "");
-    });
-    expect(await agent.busy()).toBe("applied");
-    expect(errors).toEqual(["the vault is closed"]);
-    expect(asked).toBeGreaterThan(1);
-  });
-
-  test("ends with the client, whether agents say goodbye or not", async () => {
-    const { client, agent, statusOf } = await start();
-    await agent.busy();
-    await client.close({ goodbye: false });
-    expect(await statusOf()).toBe("busy");
-    await expect(agent.idle()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
-  });
-
-  test("refuses what it cannot do, where its author sees it", () => {
-    const options = { address: "127.0.0.1:1", claw: "claw-1" };
-    const late = { ...options, worker: { mainThreadTimeoutMs: 5 } };
-    expect(() => createHeartbeatClient(late)).toThrow(/worker\.mainThreadTimeoutMs: 5 is out of range/);
-    const transport = { unary: () => Promise.reject(), stream: () => Promise.reject() };
-    expect(() => createHeartbeatClient({ claw: "claw-1", transport, worker: true })).toThrow(
-      /transport cannot be used/,
-    );
   });
 });

@@ -108,22 +108,3 @@ describe("neither answers nor the log tell", () => {
     }
   });
 });
-
-test("reflection that is switched off is not there, and health is", async () => {
-  await using database = await createTestDatabase();
-  await using service = await startFuzzedService(database.url, { HARBORFORGE_REFLECTION: "off" });
-  for (const address of [service.doors.grpc, service.doors.http]) {
-    const session = await http2Connect(address);
-    const ask = async (path: string): Promise<string | null> => {
-      const { response, stream } = http2Call(session, path, { "content-type": "application/grpc" });
-      stream.end(envelope(""));
-      const { headers, trailers } = await response;
-      return trailers.get("grpc-status") ?? headers.get("grpc-status");
-    };
-    for (const version of ["v1", "v1alpha"]) {
-      expect(await ask(`/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`)).toBe("12");
-    }
-    expect(await ask("/grpc.health.v1.Health/Check")).toBe("0");
-    session.destroy();
-  }
-});

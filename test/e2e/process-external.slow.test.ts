@@ -1,36 +1,10 @@
-import { readdir } from "node:fs/promises";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
-import { openStage, says } from "../support/program.ts";
-
-test("DATABASE_URL is served instead of a database of its own, and its password is never shown", async () => {
-  await using stage = await openStage();
-  await using database = await createEmptyDatabase();
-  const url = new URL(database.url);
-  url.searchParams.set("sslmode", "disable");
-  const { host, pathname, password } = url;
-  const serving = await stage.serve({
-    env: { DATABASE_URL: url.href, HARBORFORGE_LOG_LEVEL: "trace" },
-  });
-  expect(serving.stdout.split("\n")[2]).toBe(`Data  The database ${host}${pathname}`);
-  await createClient(UserService, createGrpcTransport({ baseUrl: serving.grpc })).createUser({ username: "ada" });
-  expect(await readdir(stage.path)).not.toContain("data");
-
-  serving.kill("SIGTERM");
-  await says(serving, /"msg":"stopped"/);
-  const stoppedAt = performance.now();
-  const { code, stdout, stderr } = await serving.ended;
-  expect(code).toBe(0);
-  // Nothing is left open that would have to be waited for.
-  expect(performance.now() - stoppedAt).toBeLessThan(1_000);
-  expect(stdout + stderr).not.toContain(`:${password}@`);
-  // A short one could be part of any word.
-  if (password.length >= 8) expect(stdout + stderr).not.toContain(password);
-});
+import { openStage } from "../support/program.ts";
 
 test("two that share a database know of each other's changes", async () => {
   await using stage = await openStage();

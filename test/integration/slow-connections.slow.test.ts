@@ -1,47 +1,10 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { pino } from "pino";
 import { expect, test } from "vitest";
-import { type Database, openDatabase } from "../../src/storage/database.ts";
+import { openDatabase } from "../../src/storage/database.ts";
 import { NoConnectionInTime, refusalFor } from "../../src/storage/failures.ts";
-import { DatabaseProbe, type DatabaseState } from "../../src/storage/probe.ts";
-import { createTestDatabase } from "../support/cluster.ts";
-import { FaultProxy } from "../support/fault-proxy.ts";
+import { firstOf, openBehindProxies, watchState } from "../support/proxied-database.ts";
 import { until } from "../support/until.ts";
-
-interface Scene extends AsyncDisposable {
-  readonly proxies: readonly FaultProxy[];
-  readonly database: Database;
-}
-
-/** A database behind proxies, each of which is a host of its URL. */
-async function openBehindProxies(count = 1): Promise<Scene> {
-  await using undo = new AsyncDisposableStack();
-  const { url } = undo.use(await createTestDatabase());
-  const { port } = new URL(url);
-  const proxies: FaultProxy[] = [];
-  for (let n = 0; n < count; n += 1) proxies.push(undo.use(await FaultProxy.open(() => [Number(port)])));
-  const through = url.replace(/@[^/]+\//, `@${proxies.map(({ address }) => address).join(",")}/`);
-  const database = openDatabase({ url: through, onIdleError: () => undefined });
-  undo.defer(() => database.close());
-  const everything = undo.move();
-  return { proxies, database, [Symbol.asyncDispose]: () => everything.disposeAsync() };
-}
-
-function firstOf<T>(values: readonly T[]): T {
-  const [first] = values;
-  if (first === undefined) throw new Error("there is none");
-  return first;
-}
-
-/** A probe, and the states that it went through. */
-function watchState(database: Database) {
-  const states: DatabaseState[] = [];
-  const log = pino({ level: "silent" });
-  const probe = new DatabaseProbe({ database, onState: (state) => states.push(state), log });
-  probe.start();
-  return { states, [Symbol.asyncDispose]: () => probe.close() };
-}
 
 test("a connection that takes longer than its caller waits is there for the next caller", {
   timeout: 30_000,
@@ -89,17 +52,6 @@ test("a replica whose event loop is held up gets its connections", { timeout: 60
   });
 });
 
-test("a database that refuses connections is away at once", async () => {
-  await using scene = await openBehindProxies();
-  await scene.database.connect();
-  await using watched = watchState(scene.database);
-  firstOf(scene.proxies).cut();
-  await until("it is away", () => watched.states.at(-1) === "away", 3_000);
-  expect(watched.states).toEqual(["away"]);
-  firstOf(scene.proxies).mend();
-  await until("it is back", () => watched.states.at(-1) === "here", 5_000);
-});
-
 test("a database that says nothing is away as soon as a query has timed out", { timeout: 30_000 }, async () => {
   await using scene = await openBehindProxies();
   await scene.database.connect();
@@ -110,18 +62,6 @@ test("a database that says nothing is away as soon as a query has timed out", { 
   expect(watched.states).toEqual(["slow", "away"]);
 });
 
-test("a connection that was ended for reasons of its own makes no database away", async () => {
-  await using scene = await openBehindProxies();
-  await scene.database.connect();
-  await using watched = watchState(scene.database);
-  for (let n = 0; n < 3; n += 1) {
-    const before = scene.database.answeredAt;
-    firstOf(scene.proxies).drop();
-    await until("it answers again", () => scene.database.answeredAt > before, 5_000);
-  }
-  expect(watched.states).not.toContain("away");
-});
-
 test("of several hosts one that is slow to begin a session is found", { timeout: 30_000 }, async () => {
   await using scene = await openBehindProxies(2);
   const [first, second] = scene.proxies;
@@ -129,28 +69,6 @@ test("of several hosts one that is slow to begin a session is found", { timeout:
   if (second !== undefined) second.delayMs = 2_500;
   await scene.database.connect();
   expect((await scene.database.commits.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
-});
-
-test("a host that begins no session any more is left for another one within seconds", { timeout: 60_000 }, async () => {
-  await using scene = await openBehindProxies(2);
-  const [first, second] = scene.proxies;
-  second?.cut();
-  await scene.database.commits.query("SELECT 1");
-  first?.drop();
-  first?.swallow();
-  second?.mend();
-  const begun = performance.now();
-  await until(
-    "the other one is found",
-    () =>
-      scene.database.commits.query("SELECT 1").then(
-        () => true,
-        () => false,
-      ),
-    20_000,
-  );
-  // Less than the handshake's own limit by far.
-  expect(performance.now() - begun).toBeLessThan(15_000);
 });
 
 test.each([
@@ -176,16 +94,4 @@ test.each([
     );
     expect(refusalFor(thrown)).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
   }
-});
-
-test("a connection that the server ends before anybody listens to it ends no process", async () => {
-  await using scene = await openBehindProxies(1);
-  const client = scene.database.newClient("unheard");
-  await client.connect();
-  const { rows } = await client.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
-  // Not once() of node:events, which would listen for errors.
-  const ended = new Promise<void>((resolve) => client.once("end", resolve));
-  await scene.database.feed.query("SELECT pg_terminate_backend($1)", [rows[0]?.pid]);
-  await ended;
-  await expect(client.query("SELECT 1")).rejects.toThrow();
 });

@@ -1,0 +1,82 @@
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { openPair, tryStream, untilRefused } from "../support/cut-off-scene.ts";
+import { Beating, expiries, rowOf } from "../support/fleet-scene.ts";
+import { alive } from "../support/replica-stream.ts";
+import { until } from "../support/until.ts";
+
+const INTERVAL_MS = 1_000;
+const PACE = { intervalMs: INTERVAL_MS };
+const PROCESS = { instanceId: "claw process" };
+
+let undo = new AsyncDisposableStack();
+afterEach(async () => {
+  await undo.disposeAsync();
+  undo = new AsyncDisposableStack();
+});
+
+describe("a replica that knows that it is cut off from the database", () => {
+  test("refuses new streams, which go elsewhere soon; those that stand stay, and it takes streams when it is back", async () => {
+    const { fine, cut, proxy } = await openPair(undo, PACE);
+    const [held = "", comes = ""] = await fine.seedAgents(2, "refused-");
+    using standing = cut.stream();
+    using _beating = new Beating(() => standing, [held], 200);
+    await until("it is held", () => standing.acknowledged > 0n);
+    proxy.cut();
+    await untilRefused(cut);
+
+    expect(() => cut.stream(PROCESS)).toThrow(
+      expect.objectContaining({ reason: "DATABASE_UNAVAILABLE", retryAfterMs: INTERVAL_MS / 10 }),
+    );
+    using other = fine.stream(PROCESS);
+    expect(await other.say(alive(comes))).toMatchObject([{ status: "idle", refusal: null }]);
+    expect(standing.ended).toBe(false);
+
+    proxy.mend();
+    const again = await until("it takes streams again", () => tryStream(cut), 10_000);
+    using _again = again;
+    await again.say(alive(comes));
+    const acknowledged = standing.acknowledged;
+    await until("the stream that stood goes on", () => standing.acknowledged > acknowledged);
+    expect(await expiries(fine)).toEqual([]);
+  });
+
+  test("asks streams whose agents it could not claim to leave much sooner than those whose agents it holds", async () => {
+    const { fine, cut, proxy } = await openPair(undo, PACE);
+    const [held = "", comes = ""] = await fine.seedAgents(2, "asked-");
+    using standing = cut.stream();
+    using _beating = new Beating(() => standing, [held], 200);
+    await until("it is held", () => standing.acknowledged > 0n);
+    using former = fine.stream({ ...PROCESS, generation: 1n });
+    await former.say(alive(comes));
+    former.close();
+
+    proxy.cut();
+    const random = vi.spyOn(Math, "random").mockReturnValue(1);
+    using unclaimed = cut.stream({ ...PROCESS, generation: 2n });
+    unclaimed.send(alive(comes));
+    await until("both are asked", () => unclaimed.reconnectWithinMs ?? false);
+    await until("both are asked", () => standing.reconnectWithinMs ?? false);
+    random.mockRestore();
+    expect(unclaimed.reconnectWithinMs).toBe(INTERVAL_MS / 4);
+    expect(standing.reconnectWithinMs).toBe(INTERVAL_MS);
+    // The guard of the deaf one is not this agent's.
+    expect(await fine.agents.get({ agentId: comes })).toMatchObject({ replicaId: fine.number });
+  });
+});
+
+test("a process that did not run for a while is not cut off: it asks nobody to leave, and refuses nobody", async () => {
+  const { fine, cut } = await openPair(undo, PACE);
+  const [agentId = ""] = await fine.seedAgents(1, "blocked-");
+  using stream = cut.stream();
+  await stream.say(alive(agentId));
+  const asked = vi.spyOn(stream.session, "drain");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1.5 * INTERVAL_MS);
+  // The first timers after the block look whether it can write, before anything else could have happened.
+  for (let turn = 0; turn < 5; turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    using another = cut.stream();
+    await another.say(alive(agentId));
+  }
+  expect(asked).not.toHaveBeenCalled();
+  await until("it listens", async () => (await rowOf(cut, fine))?.adopted_by === null);
+});

@@ -1,0 +1,189 @@
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { createTestDatabase } from "../support/cluster.ts";
+import {
+  Beating,
+  backdate,
+  databaseNow,
+  expiries,
+  fleetGuard,
+  heardOnce,
+  KeptLog,
+  leaseEnd,
+  livenessVersions,
+  MS,
+  openReplicas,
+  rowOf,
+  untilExpired,
+  untilThen,
+} from "../support/fleet-scene.ts";
+import { DatabaseProxy } from "../support/gate-proxy.ts";
+import { openReplica } from "../support/replica.ts";
+import { alive } from "../support/replica-stream.ts";
+import { useStallMeter } from "../support/stall-meter.ts";
+import { until } from "../support/until.ts";
+
+/** A replica that says nothing for as long is deaf; after twice as long it is adopted. */
+const INTERVAL_MS = 400;
+const LEASE_MS = 3 * INTERVAL_MS;
+/** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
+const ALLOWANCE_MS = 2_500;
+
+const stalls = useStallMeter();
+
+let undo = new AsyncDisposableStack();
+afterEach(async () => {
+  await undo.disposeAsync();
+  undo = new AsyncDisposableStack();
+});
+
+const PACE = { intervalMs: INTERVAL_MS, firstLeaseMs: 60_000 };
+
+function offlineAt(
+  expired: readonly { readonly agent_id: string; readonly at: number }[],
+  agentIds: readonly string[],
+) {
+  return expired.filter(({ agent_id }) => agentIds.includes(agent_id)).map(({ at }) => at);
+}
+
+describe("a replica that was deaf, while another one listened", () => {
+  test("gives its agents a whole lease from when it noticed; the others' end as usual", async () => {
+    const log = new KeptLog();
+    const [hearing, deaf = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
+    const lost = await hearing.seedAgents(20, "of the deaf-");
+    const usual = await hearing.seedAgents(20, "of the other-");
+    const usualEnd = await heardOnce(hearing, usual);
+    await untilThen(hearing, usualEnd - 600 * MS);
+    await heardOnce(deaf, lost);
+    // Deaf, and not for so long that it is adopted.
+    await backdate(deaf, hearing, 1.5 * INTERVAL_MS);
+    const guard = await until("it is noticed", async () => (await rowOf(deaf, hearing))?.until ?? undefined);
+    expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
+
+    const expired = await untilExpired(hearing, 40, 20_000);
+    expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
+    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard + stalls.ms * MS);
+    expect(await fleetGuard(hearing)).toBeNull();
+    expect(log.saying("nobody listened here for a while")).toHaveLength(1);
+  });
+
+  test("its agents are adopted, and no row of an agent is written: by adoption, by adoption anew, by waking up", async () => {
+    // Ten seconds: no lease ends meanwhile.
+    const idle = { started: false };
+    const [watcher, dead = watcher, adopter = watcher] = await openReplicas(undo, idle, idle, {});
+    const agentIds = await watcher.seedAgents(50, "calm-");
+    const beat = dead.stream();
+    await beat.say(...agentIds.map(alive));
+    // One of the adopter's own, for whose sake it is not forgotten.
+    const [own = ""] = await watcher.seedAgents(1, "own-");
+    await adopter.stream().say(alive(own));
+    const before = await livenessVersions(watcher);
+
+    await backdate(dead, watcher, 60_000);
+    const adopted = await until("it is adopted", async () => {
+      const row = await rowOf(dead, watcher);
+      return row?.adopted_by === adopter.number && row;
+    });
+    expect(adopted.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
+    await until("the adopter watches", () => adopter.liveness.census().agents === 51);
+
+    // The adopter freezes for longer than it may; the next one takes both.
+    using frozen = adopter.gate.hold("refresh-replica");
+    await frozen.arrived();
+    await backdate(adopter, watcher, 60_000);
+    const heir = undo.use(await openReplica(watcher.url));
+    await until("both are adopted", async () => {
+      const rows = [await rowOf(dead, watcher), await rowOf(adopter, watcher)];
+      return rows.every((row) => row?.adopted_by === heir.number);
+    });
+    // The adopter's outage is given back, too: a whole lease from the adoption anew.
+    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until ?? Number.POSITIVE_INFINITY);
+    expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
+    await until("the heir watches", () => heir.liveness.census().agents === 51);
+
+    // It wakes up: itself, not what it had adopted.
+    frozen.release();
+    await until("it is its own again", async () => (await rowOf(adopter, watcher))?.adopted_by === null);
+    expect((await rowOf(dead, watcher))?.adopted_by).toBe(heir.number);
+    expect(await livenessVersions(watcher)).toEqual(before);
+    expect(await expiries(watcher)).toEqual([]);
+  });
+
+  test("its agents are not watched any more by who had adopted it, once it is awake", async () => {
+    const [adopter, sleeper = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
+    const agentIds = await adopter.seedAgents(10, "awakened-");
+    using stream = sleeper.stream();
+    using _beating = new Beating(() => stream, agentIds, 100);
+    await until("they are held, by leases as they are here", () => stream.acknowledged > 1n);
+    await backdate(sleeper, adopter, 60_000);
+    await until("they are watched", () => adopter.liveness.census().agents === 10);
+    await sleeper.liveness.start();
+    await until("it is its own again", async () => (await rowOf(sleeper, adopter))?.adopted_by === null);
+    await until("they are watched no more", () => adopter.liveness.census().agents === 0, 20_000);
+    expect(await expiries(adopter)).toEqual([]);
+  });
+
+  test("is adopted for good, also where the answer to that is lost", async () => {
+    const [adopter, dead = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
+    const agentIds = await adopter.seedAgents(10, "answer lost-");
+    await heardOnce(dead, agentIds);
+    using pages = adopter.gate.hold("adopted-leases", "before", 1);
+    adopter.gate.loseAnswer("adopt-replicas");
+    await backdate(dead, adopter, 60_000);
+    await pages.arrived();
+    adopter.gate.loseAnswer("adopted-leases");
+    pages.release();
+    const guard = await until("it is adopted", async () => (await rowOf(dead, adopter))?.until ?? undefined);
+    const expired = await untilExpired(adopter, 10, 20_000);
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    await until("it is forgotten", async () => (await rowOf(dead, adopter)) === undefined);
+  });
+});
+
+describe("a replica that is cut off from the database, while another one is not", () => {
+  test("only with the connections of its heartbeats, is as deaf as any", async () => {
+    const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
+    const agentIds = await fine.seedAgents(10, "stuck-");
+    using stream = stuck.stream();
+    const asked = vi.spyOn(stream.session, "drain");
+    using _beating = new Beating(() => stream, agentIds, 100);
+    await until("they are held", () => stream.acknowledged > 1n);
+    using held = stuck.gate.hold("renew-leases");
+    await held.arrived();
+    const end = Math.max(...(await Promise.all(agentIds.map((agentId) => leaseEnd(fine, agentId)))));
+    await until("its streams are asked to go elsewhere", () => asked.mock.calls.length === 1);
+    await untilThen(fine, end + 300 * MS);
+    expect(await expiries(fine)).toEqual([]);
+    held.release();
+    const acknowledged = stream.acknowledged;
+    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n);
+    await until("it is its own", async () => (await rowOf(stuck, fine))?.adopted_by === null);
+    expect(await expiries(fine)).toEqual([]);
+  });
+
+  test("is asked again the next time", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const proxy = undo.use(await DatabaseProxy.open(url));
+    const cut = undo.use(await openReplica(proxy.url, { intervalMs: 200 }));
+    using stream = cut.stream();
+    const asked = vi.spyOn(stream.session, "drain");
+    for (const time of [1, 2]) {
+      proxy.cut();
+      await until("it is asked", () => asked.mock.calls.length === time);
+      proxy.mend();
+      await until(
+        "it can write",
+        async () => (await cut.createAgent(`time ${time}`).catch(() => undefined)) !== undefined,
+      );
+      const [agent] = [`time ${time}`];
+      await stream.say(alive(agent));
+      await until("it says that it listens", async () => {
+        const [row] = await cut.query<{ heard: boolean }>(
+          "SELECT seen_at > clock_timestamp() - interval '150 milliseconds' AS heard FROM replicas",
+        );
+        return row?.heard;
+      });
+    }
+  });
+});
