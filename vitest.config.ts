@@ -5,8 +5,8 @@ import { defineConfig } from "vitest/config";
 const UNIT = ["test/unit/**/*.test.ts", "packages/*/test/unit/**/*.test.ts"];
 /** All that takes longer than a few seconds. Every other file is fast. */
 const SLOW = ["{test,packages/*/test}/**/*.slow.test.ts"];
-/** Fast runs them with a sample of the protocols, slow with the others. */
-const PROTOCOLS = ["test/e2e/**/*.protocols.test.ts"];
+/** Fast runs a sample of their cases (protocols, seeds), slow the others. */
+const SAMPLED = ["{test,packages/*/test}/**/*.sampled.test.ts"];
 
 // Once for the run of a project: one PostgreSQL, whose template every test file clones.
 const POSTGRES = ["test/support/global-setup.ts"];
@@ -39,7 +39,7 @@ export default defineConfig({
           include: ["{test,packages/*/test}/**/*.test.ts"],
           exclude: [...UNIT, ...SLOW],
           globalSetup: POSTGRES,
-          provide: { protocols: "sample" },
+          provide: { cases: "sample" },
           // Processes, not threads: SIGTERM and uid are a process's own.
           pool: "forks",
           isolate: false,
@@ -49,9 +49,9 @@ export default defineConfig({
       {
         test: {
           name: "slow",
-          include: [...SLOW, ...PROTOCOLS],
+          include: [...SLOW, ...SAMPLED],
           globalSetup: POSTGRES,
-          provide: { protocols: "others" },
+          provide: { cases: "others" },
           pool: "forks",
           // A file that ends its process ends no other.
           isolate: true,

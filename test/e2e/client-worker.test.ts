@@ -3,8 +3,11 @@ import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/client/heartbeat-client.ts";
 import { createServiceClients } from "../../src/client/transport.ts";
 import type { HeartbeatWorkerNews } from "../../src/client/worker-beats.ts";
+import { FaultProxy } from "../support/fault-proxy.ts";
 import { unique, useService } from "../support/service.ts";
 import { until } from "../support/until.ts";
+
+const WITHIN_MS = 20_000;
 
 describe("a worker that beats", () => {
   const service = useService();
@@ -55,6 +58,83 @@ describe("a worker that beats", () => {
     expect(await agent.busy()).toBe("applied");
     expect(await agent.leave()).toBe("applied");
     expect(agent).toMatchObject({ presence: "left", status: "offline" });
+  });
+
+  test("is replaced when it ends by itself, and nothing that was reported is lost", async () => {
+    const url = new URL(
+      `data:text/javascript,${encodeURIComponent(`
+        import { parentPort } from "node:worker_threads";
+        parentPort.on("message", ({ kind }) => { if (kind === "say") throw new Error("the worker is broken"); });
+      `)}`,
+    );
+    const worker: { mainThreadTimeoutMs: number; url?: URL } = { mainThreadTimeoutMs: 60_000, url };
+    const { agent, news, statusOf } = await start({ worker });
+    const said = agent.busy();
+    await until("it was replaced more than once", () => news.length >= 2);
+    delete worker.url;
+    expect(await said).toBe("applied");
+    expect(await statusOf()).toBe("busy");
+    expect(news[0]).toMatchObject({ state: "restarting", error: { message: "the worker is broken" } });
+    expect(news[0]?.state === "restarting" && news[0].retryInMs).toBeGreaterThan(100);
+  });
+
+  /** A client behind a proxy, whose worker ends by an exception when `crash` is called. */
+  async function startCrashing() {
+    const { grpc } = service().addresses;
+    const proxy = await FaultProxy.open(() => [Number(grpc.split(":").at(-1))]);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    const channel = unique("crash");
+    const url = new URL(
+      `data:text/javascript,${encodeURIComponent(`
+        const channel = new BroadcastChannel(${JSON.stringify(channel)});
+        channel.onmessage = () => { throw new Error("crashed"); };
+        channel.unref();
+        await import(${JSON.stringify(new URL("../../src/client/heartbeat-worker.ts", import.meta.url))});
+      `)}`,
+    );
+    const started = await start({ address: proxy.address, worker: { url } });
+    const crash = async (): Promise<void> => {
+      using sender = Object.assign(new BroadcastChannel(channel), {
+        [Symbol.dispose]: () => sender.close(),
+      });
+      sender.postMessage("now");
+      await until("the worker is gone", () => started.news.some(({ state }) => state === "restarting"));
+    };
+    const other = createHeartbeatClient({ address: grpc, claw: "claw-1" });
+    onTestFinished(() => other.close({ withinMs: 0 }));
+    return { ...started, proxy, crash, other };
+  }
+
+  test("that crashes leaves its agent to the process that claimed it meanwhile", { timeout: 60_000 }, async () => {
+    const { client, agent, agentId, proxy, crash, other } = await startCrashing();
+    await new Promise<void>((resolve) => client.on("connection", ({ state }) => state === "connected" && resolve()));
+    // The report is on its way before the first beat is answered.
+    proxy.stall();
+    const said = agent.busy();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    proxy.resume();
+    expect(await said).toBe("applied");
+    proxy.cut();
+    await crash();
+    expect(await other.agent(agentId).onCall()).toBe("applied");
+    proxy.mend();
+    await until("it is told", () => agent.presence === "superseded", WITHIN_MS);
+    expect(other.agent(agentId).presence).toBe("beating");
+  });
+
+  test("that restarts takes a claim along that was made meanwhile", { timeout: 60_000 }, async () => {
+    const { agent, agentId, proxy, crash, other } = await startCrashing();
+    expect(await agent.busy()).toBe("applied");
+    expect(await other.agent(agentId).idle()).toBe("applied");
+    await until("it is told", () => agent.presence === "superseded");
+    proxy.cut();
+    await crash();
+    agent.claim();
+    const said = agent.onCall();
+    proxy.mend();
+    expect(await said).toBe("applied");
+    await until("the other is told", () => other.agent(agentId).presence === "superseded");
+    expect(agent.presence).toBe("beating");
   });
 
   test("that cannot be started is an event, and the client ends as ever", async () => {

@@ -1,33 +1,6 @@
-import { createClient } from "@connectrpc/connect";
-import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, test } from "vitest";
-import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
+import { createEmptyDatabase } from "../support/cluster.ts";
 import { openStage } from "../support/program.ts";
-
-test("two that share a database know of each other's changes", async () => {
-  await using stage = await openStage();
-  await using database = await createTestDatabase();
-  const env = { DATABASE_URL: database.url };
-  const [one, other] = await Promise.all([stage.serve({ env }), stage.serve({ env })]);
-  const { agent } = await createClient(UserService, createGrpcTransport({ baseUrl: one.grpc })).createUser({
-    username: "ada",
-    agentId: "ada-1",
-    clawIdentifier: "claw-1",
-  });
-  const agents = createClient(AgentService, createConnectTransport({ baseUrl: other.http, httpVersion: "1.1" }));
-  const found = await agents.getAgent({ key: { case: "agentId", value: "ada-1" } });
-  expect(found.agent?.revision).toBe(agent?.revision);
-
-  // The one that is killed leaves what the other has untouched.
-  one.kill("SIGKILL");
-  await one.ended;
-  const { results } = await agents.sendHeartbeat({ beats: [{ agentId: "ada-1" }] });
-  expect(results[0]?.error).toBeUndefined();
-  other.kill("SIGINT");
-  expect(await other.ended).toMatchObject({ code: 0 });
-});
 
 test("migrate --new-history moves revisions on, refuses a database that is not migrated, and may be repeated", async () => {
   await using stage = await openStage();

@@ -1,9 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, test } from "vitest";
+import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { createEmptyDatabase } from "../support/cluster.ts";
+import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { openStage, says } from "../support/program.ts";
 
 test("DATABASE_URL is served instead of a database of its own, and its password is never shown", async () => {
@@ -29,4 +30,27 @@ test("DATABASE_URL is served instead of a database of its own, and its password 
   expect(stdout + stderr).not.toContain(`:${password}@`);
   // A short one could be part of any word.
   if (password.length >= 8) expect(stdout + stderr).not.toContain(password);
+});
+
+test("two that share a database know of each other's changes", async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  const env = { DATABASE_URL: database.url };
+  const [one, other] = await Promise.all([stage.serve({ env }), stage.serve({ env })]);
+  const { agent } = await createClient(UserService, createGrpcTransport({ baseUrl: one.grpc })).createUser({
+    username: "ada",
+    agentId: "ada-1",
+    clawIdentifier: "claw-1",
+  });
+  const agents = createClient(AgentService, createConnectTransport({ baseUrl: other.http, httpVersion: "1.1" }));
+  const found = await agents.getAgent({ key: { case: "agentId", value: "ada-1" } });
+  expect(found.agent?.revision).toBe(agent?.revision);
+
+  // The one that is killed leaves what the other has untouched.
+  one.kill("SIGKILL");
+  await one.ended;
+  const { results } = await agents.sendHeartbeat({ beats: [{ agentId: "ada-1" }] });
+  expect(results[0]?.error).toBeUndefined();
+  other.kill("SIGINT");
+  expect(await other.ended).toMatchObject({ code: 0 });
 });

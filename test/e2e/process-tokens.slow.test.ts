@@ -78,38 +78,3 @@ test("what cannot be issued or revoked is said in a sentence", { timeout: 120_00
     refused(4, /No token has this key_id/, "revoke", "nothing"),
   ]);
 });
-
-test("a door that others can reach is not opened to everybody, nor to credentials in cleartext", async () => {
-  await using stage = await openStage();
-  await using database = await createTestDatabase();
-  const start = (env: Record<string, string>) =>
-    stage.program(["serve"], { env: { DATABASE_URL: database.url, HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:0", ...env } });
-  const [open, cleartext, missing] = await Promise.all([
-    start({}).ended,
-    start({ HARBORFORGE_AUTH: "required" }).ended,
-    start({
-      HARBORFORGE_AUTH: "required",
-      HARBORFORGE_TLS_IN_FRONT: "yes",
-      HARBORFORGE_JWT_JWKS: "/nowhere.json",
-      HARBORFORGE_JWT_ISSUER: "https://id.example.org",
-      HARBORFORGE_JWT_AUDIENCE: "agents",
-    }).ended,
-  ]);
-  expect(open).toMatchObject({ code: 2, stdout: "" });
-  expect(open.stderr).toMatch(/^HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:0, .*set HARBORFORGE_AUTH=required.*\n$/);
-  expect(cleartext).toMatchObject({ code: 2, stdout: "" });
-  expect(cleartext.stderr).toMatch(/^HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:0, .*HARBORFORGE_TLS_CERT_FILE.*\n$/);
-  expect(missing).toMatchObject({ code: 2, stdout: "" });
-  expect(missing.stderr).toMatch(/^The file of HARBORFORGE_JWT_JWKS cannot be used: .*\/nowhere\.json.*\n$/);
-
-  const serving = await stage.serve({
-    env: {
-      DATABASE_URL: database.url,
-      HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:0",
-      HARBORFORGE_AUTH: "required",
-      HARBORFORGE_TLS_IN_FRONT: "yes",
-    },
-  });
-  const { port } = new URL(serving.http);
-  expect(await listAgents(`http://127.0.0.1:${port}`, "hf_nothing")).toBe(401);
-});

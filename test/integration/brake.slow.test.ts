@@ -1,86 +1,27 @@
 import { describe, expect, test as sequentially, vi } from "vitest";
 import {
-  Beating,
-  databaseNow,
-  type Expiry,
-  expiries,
-  KeptLog,
-  MS,
-  openReplicas,
-  untilExpired,
-} from "../support/fleet-scene.ts";
-import type { Replica } from "../support/replica.ts";
-import { alive, type TestStream } from "../support/replica-stream.ts";
+  ALL,
+  beatOnce,
+  engagedAt,
+  expectRateOfBrake,
+  expectSlowExpiry,
+  expectWithinSixLeases,
+  lastHeard,
+  MASS_SILENCE,
+  seedClaws,
+  WITHIN_MS,
+} from "../support/brake-scene.ts";
+import { Beating, databaseNow, expiries, KeptLog, MS, openReplicas, untilExpired } from "../support/fleet-scene.ts";
+import { alive } from "../support/replica-stream.ts";
 import { startService } from "../support/service.ts";
 import { StallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const INTERVAL_MS = 600;
 const LEASE_MS = 3 * INTERVAL_MS;
-const PACE = { intervalMs: INTERVAL_MS, leaseMs: LEASE_MS };
-/** Longer than six leases, however slow the machine is. */
-const WITHIN_MS = 100_000;
 vi.setConfig({ testTimeout: 120_000 });
-const ALL = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
-const MASS_SILENCE = "mass silence: many claws fell silent";
-
 /** They wait for leases mostly: side by side, each with a database of its own. */
 const test = sequentially.concurrent;
-
-/** The agents of one claw after the other. */
-async function seedClaws(replica: Replica, claws: number, agentsEach: number): Promise<string[][]> {
-  const fleet: string[][] = [];
-  for (let claw = 1; claw <= claws; claw++)
-    fleet.push(await replica.seedAgents(agentsEach, `c${claw}-`, 600_000, `claw-${claw}`));
-  return fleet;
-}
-
-/** All of them beat, each claw by a stream of its own; the census is as it is after some seconds. */
-async function beatOnce(
-  replicas: readonly Replica[],
-  fleet: readonly (readonly string[])[],
-  intervalMs = INTERVAL_MS,
-): Promise<TestStream[]> {
-  const streams = fleet.map((_, n) => {
-    const replica = replicas[n % replicas.length];
-    if (replica === undefined) throw new TypeError("there are replicas");
-    return replica.stream();
-  });
-  await Promise.all(fleet.map((agentIds, n) => streams[n]?.say(...agentIds.map(alive))));
-  await replicas[0]?.query(
-    "UPDATE fleet_state SET claws = $1, agents = $2, interval_ms = $3, lease_ms = $4",
-    fleet.length,
-    fleet.flat().length,
-    intervalMs,
-    3 * intervalMs,
-  );
-  return streams;
-}
-
-/** When each agent was last heard, and when its lease ended. */
-async function lastHeard(replica: Replica): Promise<Map<string, { heard: number; ends: number }>> {
-  const rows = await replica.query<{ agent_id: string; heard: number; ends: number }>(
-    "SELECT agent_id, last_heartbeat AS heard, lease_expires_at AS ends FROM agent_states WHERE last_heartbeat IS NOT NULL",
-  );
-  return new Map(rows.map(({ agent_id, heard, ends }) => [agent_id, { heard, ends }]));
-}
-
-async function engagedAt(replica: Replica): Promise<number | null> {
-  return (await replica.agents.fleet(ALL)).brake?.engagedAt ?? null;
-}
-
-/** None before its lease ended, and all within six leases of the last beat. */
-function expectWithinSixLeases(
-  expired: readonly Expiry[],
-  heard: Map<string, { heard: number; ends: number }>,
-  stalls: StallMeter,
-): void {
-  const last = Math.max(...[...heard.values()].map((agent) => agent.heard));
-  for (const { agent_id, at } of expired) {
-    expect(at).toBeGreaterThanOrEqual(heard.get(agent_id)?.ends ?? Number.POSITIVE_INFINITY);
-    expect(at).toBeLessThanOrEqual(last + (6 * LEASE_MS + stalls.lateMs(PACE)) * MS);
-  }
-}
 
 describe("when many claws fall silent at once", () => {
   test("leases end slowly, agents held back are suspect, an alarm is raised; and those that come back are not offline", async () => {
@@ -133,33 +74,11 @@ describe("when many claws fall silent at once", () => {
   });
 
   test.each([
-    [3, 1],
     [3, 7],
     [5, 40],
     [20, 100],
-  ])("and never come back (%i claws of %i agents), all are offline within six leases, never early", async (claws, each) => {
-    await using undo = new AsyncDisposableStack();
-    const log = new KeptLog();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
-    const stalls = undo.use(new StallMeter(replica));
-    const fleet = await seedClaws(replica, claws, each);
-    await beatOnce([replica], fleet);
-    const heard = await lastHeard(replica);
-    const expired = await untilExpired(replica, claws * each, WITHIN_MS);
-    expect(expired).toHaveLength(claws * each);
-    expectWithinSixLeases(expired, heard, stalls);
-    expect(log.saying(MASS_SILENCE)).toHaveLength(1);
-    // Slowly: by the rate at which all of them take four leases. As many claws as are no mass silence yet may go at once,
-    // where their leases end one after the other; and a second's worth may have been saved up.
-    const atOnce = Math.max(2, Math.floor(claws / 5)) * each;
-    const rate = (claws * each) / (4 * LEASE_MS);
-    const [first] = expired.slice(atOnce);
-    for (const [n, { at }] of expired.slice(atOnce).entries())
-      expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
-    await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
-    expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
-    expect(replica.liveness.census().silentClaws).toBe(claws);
-  });
+  ])("and never come back (%i claws of %i agents), all are offline within six leases, never early", (claws, each) =>
+    expectSlowExpiry(claws, each, INTERVAL_MS));
 
   test("a claw stays one event, however slowly its agents go", async () => {
     await using undo = new AsyncDisposableStack();
@@ -188,10 +107,10 @@ describe("when many claws fall silent at once", () => {
     const [one] = replicas;
     const stalls = undo.use(new StallMeter(one));
     const fleet = await seedClaws(one, 10, 40);
-    await beatOnce(replicas, fleet);
+    await beatOnce(replicas, fleet, INTERVAL_MS);
     const heard = await lastHeard(one);
     const expired = await untilExpired(one, 400, WITHIN_MS);
-    expectWithinSixLeases(expired, heard, stalls);
+    expectWithinSixLeases(expired, heard, stalls, INTERVAL_MS);
     const first = expired[0]?.at ?? 0;
     const rate = 400 / (4 * LEASE_MS);
     for (const [n, { at }] of expired.entries()) {
@@ -205,69 +124,14 @@ describe("when many claws fall silent at once", () => {
   test.each([
     [300, 2],
     [6_000, 1],
-  ])("%i agents that are held back are asked about at a rate that is the brake's, not theirs", async (agents, count) => {
-    await using undo = new AsyncDisposableStack();
-    const options = { intervalMs: INTERVAL_MS };
-    const replicas = await openReplicas(undo, ...Array.from({ length: count }, () => options));
-    const [one] = replicas;
-    const stalls = undo.use(new StallMeter(one));
-    const fleet = await seedClaws(one, 20, agents / 20);
-    // Once for each, when its lease has ended. Whatever is more is asked because the brake held it back.
-    let again = 0;
-    for (const { committer } of replicas) {
-      const asked = new Set<string>();
-      const submit = committer.submit.bind(committer);
-      committer.submit = (change) => {
-        if (change.actor === "server" && asked.has(change.agentId)) again += 1;
-        if (change.actor === "server") asked.add(change.agentId);
-        return submit(change);
-      };
-    }
-    await beatOnce(replicas, fleet);
-    const heard = await lastHeard(one);
-    const rate = await until("the brake engages", async () => {
-      const [row] = await one.query<{ at: number | null; rate: number }>(
-        "SELECT brake_engaged_at AS at, brake_rate AS rate FROM fleet_state",
-      );
-      return row?.at == null ? undefined : row.rate;
-    });
-    // All that are there, in four leases.
-    expect(rate).toBeLessThanOrEqual((agents / (4 * LEASE_MS)) * 1_000 * 1.000_001);
-    // Measured where the brake alone holds them back: what the gap rule guarded for a moment is asked about at its end.
-    let since: { readonly at: number; readonly again: number } | undefined;
-    let measured = 0;
-    await until(
-      "all have gone",
-      async () => {
-        const [state] = await one.query<{ at: number; guarded: boolean }>(
-          `SELECT clock_timestamp() AS at, coalesce(greatest(max(g.until), max(f.no_lease_ends_before)), '-infinity')
-             > clock_timestamp() - interval '1 second' AS guarded
-           FROM fleet_state f LEFT JOIN lease_guards g ON true`,
-        );
-        if (state === undefined) throw new TypeError("the fleet has a state");
-        if (state.guarded) since = undefined;
-        else if (since === undefined) since = { at: state.at, again };
-        else {
-          const seconds = (state.at - since.at) / 1_000_000;
-          // Two moments for each agent that the brake lets go, over all replicas. What was due while the machine stood still
-          // comes afterwards.
-          const late = 0.1 + stalls.stalledMs / 1_000;
-          expect(again - since.again).toBeLessThanOrEqual(2 * rate * (seconds + late) + 2);
-          measured = Math.max(measured, seconds);
-        }
-        return (await expiries(one)).length >= agents;
-      },
-      WITHIN_MS,
-    );
-    expect(measured).toBeGreaterThan(0);
-    expectWithinSixLeases(await expiries(one), heard, stalls);
-  });
+  ])("%i agents that are held back are asked about at a rate that is the brake's, not theirs", (agents, replicas) =>
+    expectRateOfBrake(agents, replicas, INTERVAL_MS));
 
   test("what is still held back when the brake lets go does not wait for the moment that it was given", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 5, 20);
-    await beatOnce([replica], fleet);
+    await beatOnce([replica], fleet, INTERVAL_MS);
     await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
     // Whoever asks from now on is told to come back in the next millennium.
     await replica.query("UPDATE fleet_state SET brake_next_ask = '3000-01-01'");
@@ -286,40 +150,14 @@ describe("when many claws fall silent at once", () => {
 });
 
 describe("the brake is not for", () => {
-  test.each([1, 2])("%i silent claws of ten: their agents go offline at once", async (claws) => {
-    await using undo = new AsyncDisposableStack();
-    const log = new KeptLog();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
-    const stalls = undo.use(new StallMeter(replica));
-    const fleet = await seedClaws(replica, 10, 20);
-    const streams = await beatOnce([replica], fleet);
-    for (const [n, agentIds] of fleet.entries())
-      if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
-    const heard = await lastHeard(replica);
-    const expired = await untilExpired(replica, claws * 20, WITHIN_MS);
-    const late = 1_000 + stalls.lateMs(PACE);
-    for (const { agent_id, at } of expired) expect(at).toBeLessThan((heard.get(agent_id)?.ends ?? 0) + late * MS);
-    expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
-    expect(await engagedAt(replica)).toBeNull();
-    expect(log.saying(MASS_SILENCE)).toEqual([]);
-  });
-
   test("three of twenty", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 20, 5);
-    const streams = await beatOnce([replica], fleet);
+    const streams = await beatOnce([replica], fleet, INTERVAL_MS);
     for (const [n, agentIds] of fleet.entries())
       if (n >= 3) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     await untilExpired(replica, 15, WITHIN_MS);
-    expect(await engagedAt(replica)).toBeNull();
-  });
-
-  test("a small fleet's last two", async () => {
-    await using undo = new AsyncDisposableStack();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    await beatOnce([replica], await seedClaws(replica, 2, 5));
-    await untilExpired(replica, 10, WITHIN_MS);
     expect(await engagedAt(replica)).toBeNull();
   });
 

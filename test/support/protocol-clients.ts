@@ -6,7 +6,7 @@ import {
   createGrpcWebTransport,
   Http2SessionManager,
 } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, inject } from "vitest";
+import { afterAll, beforeAll } from "vitest";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -15,6 +15,7 @@ import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts"
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Addresses } from "../../src/server.ts";
 import { createGrpcJsTransport } from "./grpc-js-transport.ts";
+import { casesOf } from "./sample.ts";
 import type { RunningService } from "./service.ts";
 
 /** No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a deadline. */
@@ -23,13 +24,6 @@ const TIMEOUT_MS = 20_000;
 interface OpenTransport {
   readonly transport: Transport;
   close(): void;
-}
-
-declare module "vitest" {
-  interface ProvidedContext {
-    /** Which protocols the files `*.protocols.test.ts` test: a sample of them, or the others. */
-    protocols: "sample" | "others";
-  }
 }
 
 /** A way to call the service. */
@@ -143,11 +137,16 @@ const GET_PROTOCOLS: readonly Protocol[] = [
   },
 ];
 
-const isTested = ({ sample }: Protocol): boolean => sample === (inject("protocols") === "sample");
+function tested(protocols: readonly Protocol[]): readonly Protocol[] {
+  return casesOf(
+    protocols.filter(({ sample }) => sample),
+    protocols.filter(({ sample }) => !sample),
+  );
+}
 
-/** Those that this run tests: the sample in `npm test`, the others in `npm run test:slow`. */
-export const TESTED_PROTOCOLS = PROTOCOLS.filter(isTested);
-export const TESTED_GET_PROTOCOLS = GET_PROTOCOLS.filter(isTested);
+/** Those that a `*.sampled.test.ts` tests in this run. */
+export const TESTED_PROTOCOLS = tested(PROTOCOLS);
+export const TESTED_GET_PROTOCOLS = tested(GET_PROTOCOLS);
 
 /** The same, with a credential on every call. */
 export function bearing(transport: Transport, token: string | undefined): Transport {
