@@ -42,10 +42,10 @@ const PROGRAMS: readonly (readonly [
 const isLinux = process.platform === "linux";
 
 describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout: START_MS + 2 * END_MS }, () => {
-  test.each([
-    ...PROGRAMS,
-    ["the unit tests", [...VITEST, "--project", "unit"]] as const,
-  ])("killed at its start: %s", async (_name, args) => {
+  const unit = { name: "the unit tests", args: [...VITEST, "--project", "unit"] };
+  test.each([...PROGRAMS.map(([name, args]) => ({ name, args })), unit])("killed at its start: $name", async ({
+    args,
+  }) => {
     await using run = await Run.start(args);
     const afterMs = Math.random() * 1_500;
     await delay(afterMs);
