@@ -34,7 +34,7 @@ interface Way {
 
 const WAYS: readonly Way[] = [
   {
-    name: "gRPC at the gRPC door",
+    name: "gRPC at the gRPC listener",
     overHttp2: true,
     transport: ({ grpc }, pair) => {
       const baseUrl = `https://${grpc}`;
@@ -44,7 +44,7 @@ const WAYS: readonly Way[] = [
     },
   },
   {
-    name: "Connect over HTTP/1.1 at the Connect door",
+    name: "Connect over HTTP/1.1 at the Connect listener",
     overHttp2: false,
     transport: ({ http }, pair) => {
       const agent = new HttpsAgent({ keepAlive: true, ca: servers.cert, ...pair });

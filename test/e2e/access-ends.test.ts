@@ -5,7 +5,7 @@ import { deploy, expectUnauthenticated, openStreams, SOON_MS } from "../support/
 import { newAgent } from "../support/contract-steps.ts";
 import { GRPC_JS, openClients, PROTOCOLS } from "../support/protocol-clients.ts";
 
-test("a revoked token ends its streams on every replica, through both doors, and no others; and opens none", async () => {
+test("a revoked token ends its streams on every replica, through both listeners, and no others; and opens none", async () => {
   await using deployment = await deploy({ replicas: 2 });
   const { mint, admin } = deployment;
   const { agentId } = await newAgent(admin);

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentHandle } from "../../src/client/agent-handle.ts";
-import { createHeartbeatClient } from "../../src/client/heartbeat-client.ts";
-import { createAgentCache } from "../../src/client/node-watch.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
-import { statusWord } from "../../src/client/wire-words.ts";
+import type { AgentHandle } from "../../packages/client/src/agent-handle.ts";
+import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
+import { createAgentCache } from "../../packages/client/src/node-watch.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
+import { statusWord } from "../../src/contract/enums.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Serving, type Stage } from "../support/program.ts";
@@ -136,7 +136,7 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
 });
 
 const SLEEPER = `
-import { createHeartbeatClient } from "${new URL("../../src/client/index.ts", import.meta.url)}";
+import { createHeartbeatClient } from "${new URL("../../packages/client/src/index.ts", import.meta.url)}";
 const claw = createHeartbeatClient({ address: process.env.ADDRESS, claw: "claw-1" });
 await claw.agent("sleeper").busy();
 console.log("beats");

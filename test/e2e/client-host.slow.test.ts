@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openStage, type RunOptions } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
-const CLIENT = new URL("../../src/client/index.ts", import.meta.url);
+const CLIENT = new URL("../../packages/client/src/index.ts", import.meta.url);
 
 /** Lets the program wrap each session that the library opens, whichever way it imports node:http2. */
 const WRAP_SESSIONS = `

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { createAgentCache } from "../../src/client/node-watch.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createAgentCache } from "../../packages/client/src/node-watch.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openStage } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 import { until } from "../support/until.ts";
@@ -9,7 +9,7 @@ const WITHIN_MS = 20_000;
 
 /** Blocks its event loop for BLOCK_MS as soon as its agent is busy, and reports afterwards. */
 const BLOCKED = `
-import { createHeartbeatClient } from ${JSON.stringify(new URL("../../src/client/index.ts", import.meta.url))};
+import { createHeartbeatClient } from ${JSON.stringify(new URL("../../packages/client/src/index.ts", import.meta.url))};
 const { ADDRESS, AGENT, BLOCK_MS, WORKER } = process.env;
 const claw = createHeartbeatClient({ address: ADDRESS, claw: "claw-1", worker: JSON.parse(WORKER) });
 claw.on("worker", ({ state }) => console.log(state));

@@ -1,8 +1,8 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/client/heartbeat-client.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
-import type { HeartbeatWorkerNews } from "../../src/client/worker-beats.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../packages/client/src/heartbeat-client.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
+import type { HeartbeatWorkerNews } from "../../packages/client/src/worker-beats.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { unique, useService } from "../support/service.ts";
 import { until } from "../support/until.ts";
@@ -89,7 +89,7 @@ describe("a worker that beats", () => {
         const channel = new BroadcastChannel(${JSON.stringify(channel)});
         channel.onmessage = () => { throw new Error("crashed"); };
         channel.unref();
-        await import(${JSON.stringify(new URL("../../src/client/heartbeat-worker.ts", import.meta.url))});
+        await import(${JSON.stringify(new URL("../../packages/client/src/heartbeat-worker.ts", import.meta.url))});
       `)}`,
     );
     const started = await start({ address: proxy.address, worker: { url } });

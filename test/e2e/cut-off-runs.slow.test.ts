@@ -16,7 +16,7 @@ const PROGRAMS: readonly (readonly [
   ],
   [
     "the tests of the embedded PostgreSQL",
-    [...VITEST, "test/integration/embedded-postgres.slow.test.ts"],
+    [...VITEST, "packages/embedded-postgres/test/embedded-postgres.slow.test.ts"],
     async (run) => (await run.databasePorts()).length > 1,
   ],
   ["the tests of a file in test/e2e", [...VITEST, "test/e2e/process.slow.test.ts"], serves],

@@ -13,7 +13,7 @@ test("hostile inputs get a proper status, and harm nobody", { timeout: 90_000 },
   process.stdout.write(`fuzz seed ${seed}: npm run fuzz -- --seed ${seed} makes the same inputs, and more\n`);
   await using database = await createTestDatabase();
   await using service = await startFuzzedService(database.url);
-  const result = await runFuzz({ seed, inputs: 3_000, forMs: 8_000, doors: service.doors, pid: service.pid });
+  const result = await runFuzz({ seed, inputs: 3_000, forMs: 8_000, listeners: service.listeners, pid: service.pid });
   expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
   expect(faultsIn(service.log)).toEqual([]);
   expect(result.sent).toBeGreaterThan(100);
@@ -27,8 +27,8 @@ test("nobody is let in by a hostile credential, none is told, and none is logged
   await using database = await createTestDatabase();
   const credentials = await createFuzzCredentials(database.url, folder);
   await using service = await startFuzzedService(database.url, credentials.env);
-  const { doors, pid } = service;
-  const result = await runFuzz({ seed, inputs: 3_000, forMs: 8_000, doors, pid, credentials });
+  const { listeners, pid } = service;
+  const result = await runFuzz({ seed, inputs: 3_000, forMs: 8_000, listeners, pid, credentials });
   expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
   expect([...faultsIn(service.log), ...secretsIn(service.log, credentials.secrets)]).toEqual([]);
   for (const kind of ["ok", "Unauthenticated", "PermissionDenied"]) {
@@ -44,8 +44,8 @@ test("hostile inputs get a named error while the database stalls, refuses, break
   await using cluster = await createTestDatabase();
   await using database = await TroubledDatabase.open(cluster.url);
   await using service = await startFuzzedService(database.url);
-  const { doors, pid } = service;
-  const result = await runFuzz({ seed, inputs: 20_000, forMs: 20_000, doors, pid, database });
+  const { listeners, pid } = service;
+  const result = await runFuzz({ seed, inputs: 20_000, forMs: 20_000, listeners, pid, database });
   expect(result.violations, fuzzReport(result).join("\n")).toEqual([]);
   expect(faultsIn(service.log)).toEqual([]);
   expect(result.answers.get("Unavailable") ?? 0, fuzzReport(result).join("\n")).toBeGreaterThan(0);

@@ -19,10 +19,10 @@ describe.each([
   ["grpc-js", "grpc"],
   ["grpc", "http"],
   ["connect", "http"],
-] as const)("a killed claw process with a %s client", (kind, door) => {
+] as const)("a killed claw process with a %s client", (kind, listener) => {
   async function startClaw(agentId: string): Promise<ChildProcess> {
     const program = fileURLToPath(new URL("../support/heartbeat-client-process.ts", import.meta.url));
-    const child = spawn(process.execPath, [program, kind, service().addresses[door], agentId], {
+    const child = spawn(process.execPath, [program, kind, service().addresses[listener], agentId], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     await Promise.race([

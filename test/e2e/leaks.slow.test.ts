@@ -45,16 +45,16 @@ describe("neither answers nor the log tell", () => {
     const answers: string[] = [];
     const codes = new Set<string>();
 
-    /** A call in JSON over HTTP/1.1, and the same without a message over gRPC at the other door. */
+    /** A call in JSON over HTTP/1.1, and the same without a message over gRPC at the other listener. */
     async function call(method: string, message: object): Promise<number> {
       const secret = { authorization: "Bearer sesame", cookie: "id=sesame", "x-api-key": "sesame" };
-      const json = await http1(service.doors.http, `${SERVICE}${method}`, {
+      const json = await http1(service.listeners.http, `${SERVICE}${method}`, {
         headers: { "content-type": "application/json", ...secret },
         body: JSON.stringify(message),
       });
       answers.push(textOf(json));
       codes.add(String(JSON.parse(json.body.toString()).code ?? "ok"));
-      const session = await http2Connect(service.doors.grpc);
+      const session = await http2Connect(service.listeners.grpc);
       const { response, stream } = http2Call(session, `${SERVICE}${method}`, {
         "content-type": "application/grpc",
         ...secret,

@@ -6,7 +6,7 @@ import { envelope, http2Call, http2Connect } from "../support/rpc-raw.ts";
 test("reflection that is switched off is not there, and health is", async () => {
   await using database = await createTestDatabase();
   await using service = await startFuzzedService(database.url, { HARBORFORGE_REFLECTION: "off" });
-  for (const address of [service.doors.grpc, service.doors.http]) {
+  for (const address of [service.listeners.grpc, service.listeners.http]) {
     const session = await http2Connect(address);
     const ask = async (path: string): Promise<string | null> => {
       const { response, stream } = http2Call(session, path, { "content-type": "application/grpc" });

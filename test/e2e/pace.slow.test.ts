@@ -1,6 +1,6 @@
 import { describe, expect, test as sequentially, vi } from "vitest";
-import { HeartbeatStream } from "../../src/client/heartbeat-stream.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { durationMs, seed } from "../support/pace-scene.ts";
 import { type RunningService, startService } from "../support/service.ts";
 import { until } from "../support/until.ts";

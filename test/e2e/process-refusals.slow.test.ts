@@ -58,7 +58,7 @@ test("a port that is taken is named, with the setting that changes it", async ()
   const address = taken.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;
   try {
-    for (const [name, door] of [
+    for (const [name, listener] of [
       ["HARBORFORGE_GRPC_ADDRESS", "gRPC"],
       ["HARBORFORGE_HTTP_ADDRESS", "Connect"],
     ] as const) {
@@ -66,7 +66,7 @@ test("a port that is taken is named, with the setting that changes it", async ()
         serveOn(stage, database.url, { [name]: `127.0.0.1:${port}` }),
         1,
         new RegExp(
-          `^The ${door} door cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there already\\. Set ${name} `,
+          `^The ${listener} listener cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there already\\. Set ${name} `,
         ),
       );
     }
@@ -75,7 +75,7 @@ test("a port that is taken is named, with the setting that changes it", async ()
       env: { HARBORFORGE_HTTP_ADDRESS: `127.0.0.1:${port}` },
     }).ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/"msg":"PostgreSQL stopped"[\s\S]*The Connect door cannot listen/);
+    expect(stderr).toMatch(/"msg":"PostgreSQL stopped"[\s\S]*The Connect listener cannot listen/);
   } finally {
     taken.close();
   }

@@ -5,7 +5,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openStage, type Stage } from "../support/program.ts";
@@ -31,7 +31,7 @@ async function settings(stage: Stage): Promise<Record<string, string>> {
 }
 
 describe("the program with TLS", () => {
-  test("says so, serves both doors to who has a certificate, and stops in good order", async () => {
+  test("says so, serves both listeners to who has a certificate, and stops in good order", async () => {
     await using database = await createTestDatabase();
     await using stage = await openStage();
     const serving = await stage.serve({ env: { DATABASE_URL: database.url, ...(await settings(stage)) } });

@@ -1,8 +1,8 @@
 import { pino } from "pino";
 import { expect, test } from "vitest";
-import { callErrorOf } from "../../src/client/call-error.ts";
-import { HeartbeatStream } from "../../src/client/heartbeat-stream.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { callErrorOf } from "../../packages/client/src/call-error.ts";
+import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { Server } from "../../src/server.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { DatabaseProxy } from "../support/gate-proxy.ts";
@@ -42,9 +42,9 @@ test.each([
   );
   undo.defer(() => toDatabase.mend());
   const portOf = ({ grpc }: { readonly grpc: string }): number => Number(grpc.split(":")[1]);
-  const [fine, deaf] = [portOf(service.addresses), portOf(cut.addresses)];
+  const [fine, isolated] = [portOf(service.addresses), portOf(cut.addresses)];
   // As a balancer without health checks: connections go to the one, the other, and so on.
-  const balancer = undo.use(await FaultProxy.open(() => [fine, deaf]));
+  const balancer = undo.use(await FaultProxy.open(() => [fine, isolated]));
 
   using direct = createServiceClients({ address: service.addresses.grpc });
   const agentId = `finds another one ${when}`;
@@ -73,7 +73,7 @@ test.each([
     });
   }
   const { now } = await seen(service, agentId);
-  // The next connection is the deaf one's.
+  // The next connection is the isolated one's.
   balancer.drop();
   const leaseMs = 3 * PACE.shortestIntervalMs;
   await until("it is heard, again and again", async () => (await seen(service, agentId)).heard > now + leaseMs, 15_000);

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { type AgentTransition, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient } from "../../src/client/heartbeat-client.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
-import { statusWord } from "../../src/client/wire-words.ts";
+import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
+import { statusWord } from "../../src/contract/enums.ts";
 import type { Server } from "../../src/server.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { AgentStatus, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Running, says } from "../support/program.ts";
@@ -12,7 +12,7 @@ const AGENTS = ["agent-1", "agent-2", "agent-3"];
 
 /** A claw process: its agents report WORD once. It prints what it is told, and claims its agents anew on SIGUSR2. */
 const CLAW = `
-import { createHeartbeatClient } from "${new URL("../../src/client/index.ts", import.meta.url)}";
+import { createHeartbeatClient } from "${new URL("../../packages/client/src/index.ts", import.meta.url)}";
 const claw = createHeartbeatClient({
   address: process.env.ADDRESS,
   claw: "claw-1",

@@ -97,7 +97,7 @@ describe("when many claws fall silent at once", () => {
       expect(new Set(own.map(({ incident_id }) => incident_id)).size).toBe(1);
     }
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(3);
-    expect(replica.liveness.census().silentClaws).toBe(3);
+    expect(replica.liveness.statistics().silentClaws).toBe(3);
   });
 
   test("two replicas share one bucket", async () => {
@@ -142,7 +142,7 @@ describe("when many claws fall silent at once", () => {
       return row?.told;
     });
     await until("all have gone", async () => {
-      // Again and again: the census would undo it.
+      // Again and again: the statistics would undo it.
       await replica.query("UPDATE fleet_state SET claws = 1000");
       return (await expiries(replica)).length === 100;
     });

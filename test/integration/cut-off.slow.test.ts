@@ -33,7 +33,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     expect(asked.mock.lastCall?.[0]).toBeLessThanOrEqual(INTERVAL_MS / 4);
   });
 
-  test("so an agent that goes wherever it is sent never goes offline, though it comes to the deaf one first", async () => {
+  test("so an agent that goes wherever it is sent never goes offline, though it comes to the isolated one first", async () => {
     const { fine, cut, proxy } = await openPair(undo, PACE);
     const [agentId = ""] = await fine.seedAgents(1, "sent around-");
     let generation = 0n;
@@ -49,7 +49,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     go(cut);
     const since = performance.now();
     let moved = 0;
-    // Two leases long; whenever it is sent away it tries the deaf one again, then the other.
+    // Two leases long; whenever it is sent away it tries the isolated one again, then the other.
     while (performance.now() - since < 6 * INTERVAL_MS) {
       if (now.reconnectWithinMs !== undefined || now.session.closed) {
         moved += 1;

@@ -59,7 +59,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     random.mockRestore();
     expect(unclaimed.reconnectWithinMs).toBe(INTERVAL_MS / 4);
     expect(standing.reconnectWithinMs).toBe(INTERVAL_MS);
-    // The guard of the deaf one is not this agent's.
+    // The guard of the isolated one is not this agent's.
     expect(await fine.agents.get({ agentId: comes })).toMatchObject({ replicaId: fine.number });
   });
 });

@@ -25,7 +25,7 @@ import { reports, type TestStream } from "../support/replica-stream.ts";
 import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
-/** A replica that says nothing for as long is deaf; after twice as long it is adopted. */
+/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
 /** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
@@ -41,32 +41,32 @@ afterEach(async () => {
 
 const PACE = { intervalMs: INTERVAL_MS, firstLeaseMs: 60_000 };
 
-describe("a replica that was deaf, while another one listened", () => {
+describe("a replica that was isolated, while another one listened", () => {
   test("and has not noticed: nobody ends the leases of its agents meanwhile", async () => {
-    const [deaf, backstop = deaf] = await openReplicas(undo, PACE, PACE);
-    const agentIds = await deaf.seedAgents(5, "unheard-");
-    const ended = await heardOnce(deaf, agentIds);
+    const [isolated, backstop = isolated] = await openReplicas(undo, PACE, PACE);
+    const agentIds = await isolated.seedAgents(5, "unheard-");
+    const ended = await heardOnce(isolated, agentIds);
     // Frozen, both: also the one that would adopt. What they know they go on with: their wheels turn.
-    using frozen = deaf.gate.hold("refresh-replica");
+    using frozen = isolated.gate.hold("refresh-replica");
     using alsoFrozen = backstop.gate.hold("refresh-replica");
     await Promise.all([frozen.arrived(), alsoFrozen.arrived()]);
     using tried = backstop.gate.hold("commit-changes", "after", 3);
     for (const agentId of agentIds) await backstop.watchLease(agentId);
     await tried.arrived();
     tried.release();
-    await untilThen(deaf, ended + 2 * LEASE_MS * MS);
-    expect(await expiries(deaf)).toEqual([]);
-    for (const agentId of agentIds) expect(await deaf.agents.get({ agentId })).toMatchObject({ status: "idle" });
+    await untilThen(isolated, ended + 2 * LEASE_MS * MS);
+    expect(await expiries(isolated)).toEqual([]);
+    for (const agentId of agentIds) expect(await isolated.agents.get({ agentId })).toMatchObject({ status: "idle" });
 
     // Nobody has listened: the whole fleet is given the time.
     frozen.release();
     alsoFrozen.release();
-    const guard = await until("it is noticed", async () => (await fleetGuard(deaf)) ?? undefined);
+    const guard = await until("it is noticed", async () => (await fleetGuard(isolated)) ?? undefined);
     // The other replica may have noticed first.
-    await until("this replica takes streams again", () => !deaf.cutOff);
-    using stream = deaf.stream();
+    await until("this replica takes streams again", () => !isolated.cutOff);
+    using stream = isolated.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
-    const gone = await untilExpired(deaf, 3, 20_000);
+    const gone = await untilExpired(isolated, 3, 20_000);
     expect(Math.min(...gone.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
     expect(gone.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(2));
   });
@@ -130,7 +130,7 @@ describe("a replica that has adopted another one", () => {
     await heardOnce(dead, agentIds);
     await backdate(dead, dead, 60_000);
     const guard = await until("it is adopted", async () => (await rowOf(dead, dead))?.until ?? undefined);
-    await until("the adopter watches", () => adopter.liveness.census().agents >= 20);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents >= 20);
     proxy.cut();
     await untilThen(dead, guard + 2 * LEASE_MS * MS);
     // What it knew ends leases as soon as the database is back; that it was isolated it says later.
@@ -163,18 +163,18 @@ describe("a replica that has adopted another one", () => {
     await heardOnce(returning, before);
     await backdate(returning, adopter, 60_000);
     await until("it is adopted", async () => (await rowOf(returning, adopter))?.adopted_by === adopter.number);
-    await until("the adopter watches", () => adopter.liveness.census().agents === 2);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents === 2);
     using frozen = adopter.gate.hold("refresh-replica");
     await frozen.arrived();
     await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
     await heardOnce(returning, after);
     await backdate(returning, adopter, 60_000);
     frozen.release();
-    await until("the adopter watches all", () => adopter.liveness.census().agents === 5, 5_000);
+    await until("the adopter watches all", () => adopter.liveness.statistics().agents === 5, 5_000);
   });
 });
 
-describe("when all were deaf, the whole fleet is given the time", () => {
+describe("when all were isolated, the whole fleet is given the time", () => {
   test("where the database was away from all of them", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
@@ -238,7 +238,7 @@ describe("when all were deaf, the whole fleet is given the time", () => {
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
   });
 
-  test("where the next one starts before anybody could call the last one deaf", async () => {
+  test("where the next one starts before anybody could call the last one isolated", async () => {
     const { url } = undo.use(await createTestDatabase());
     const killed = undo.use(await openReplica(url, { ...PACE, started: false }));
     const agentIds = await killed.seedAgents(10, "at once-");

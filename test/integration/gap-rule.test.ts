@@ -22,7 +22,7 @@ import { alive } from "../support/replica-stream.ts";
 import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
-/** A replica that says nothing for as long is deaf; after twice as long it is adopted. */
+/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
 /** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
@@ -45,18 +45,18 @@ function offlineAt(
   return expired.filter(({ agent_id }) => agentIds.includes(agent_id)).map(({ at }) => at);
 }
 
-describe("a replica that was deaf, while another one listened", () => {
+describe("a replica that was isolated, while another one listened", () => {
   test("gives its agents a whole lease from when it noticed; the others' end as usual", async () => {
     const log = new KeptLog();
-    const [hearing, deaf = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
-    const lost = await hearing.seedAgents(20, "of the deaf-");
+    const [hearing, isolated = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
+    const lost = await hearing.seedAgents(20, "of the isolated-");
     const usual = await hearing.seedAgents(20, "of the other-");
     const usualEnd = await heardOnce(hearing, usual);
     await untilThen(hearing, usualEnd - 600 * MS);
-    await heardOnce(deaf, lost);
-    // Deaf, and not for so long that it is adopted.
-    await backdate(deaf, hearing, 1.5 * INTERVAL_MS);
-    const guard = await until("it is noticed", async () => (await rowOf(deaf, hearing))?.until ?? undefined);
+    await heardOnce(isolated, lost);
+    // Isolated, and not for so long that it is adopted.
+    await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
+    const guard = await until("it is noticed", async () => (await rowOf(isolated, hearing))?.until ?? undefined);
     expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
 
     const expired = await untilExpired(hearing, 40, 20_000);
@@ -85,7 +85,7 @@ describe("a replica that was deaf, while another one listened", () => {
       return row?.adopted_by === adopter.number && row;
     });
     expect(adopted.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
-    await until("the adopter watches", () => adopter.liveness.census().agents === 51);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents === 51);
 
     // The adopter freezes for longer than it may; the next one takes both.
     using frozen = adopter.gate.hold("refresh-replica");
@@ -99,7 +99,7 @@ describe("a replica that was deaf, while another one listened", () => {
     // The adopter's outage is given back, too: a whole lease from the adoption anew.
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until ?? Number.POSITIVE_INFINITY);
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
-    await until("the heir watches", () => heir.liveness.census().agents === 51);
+    await until("the heir watches", () => heir.liveness.statistics().agents === 51);
 
     // It wakes up: itself, not what it had adopted.
     frozen.release();
@@ -116,10 +116,10 @@ describe("a replica that was deaf, while another one listened", () => {
     using _beating = new Beating(() => stream, agentIds, 100);
     await until("they are held, by leases as they are here", () => stream.acknowledged > 1n);
     await backdate(sleeper, adopter, 60_000);
-    await until("they are watched", () => adopter.liveness.census().agents === 10);
+    await until("they are watched", () => adopter.liveness.statistics().agents === 10);
     await sleeper.liveness.start();
     await until("it is its own again", async () => (await rowOf(sleeper, adopter))?.adopted_by === null);
-    await until("they are watched no more", () => adopter.liveness.census().agents === 0, 20_000);
+    await until("they are watched no more", () => adopter.liveness.statistics().agents === 0, 20_000);
     expect(await expiries(adopter)).toEqual([]);
   });
 
@@ -142,7 +142,7 @@ describe("a replica that was deaf, while another one listened", () => {
 });
 
 describe("a replica that is cut off from the database, while another one is not", () => {
-  test("only with the connections of its heartbeats, is as deaf as any", async () => {
+  test("only with the connections of its heartbeats, is as isolated as any", async () => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const agentIds = await fine.seedAgents(10, "stuck-");
     using stream = stuck.stream();

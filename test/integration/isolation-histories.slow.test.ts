@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { HEARING, PACE, SimulatedFleet } from "../support/simulated-fleet.ts";
 
 /** Half of what makes a replica isolated: a turn without its refresh does not. */
-const TURN_MS = HEARING.deafAfterMs / 2;
+const TURN_MS = HEARING.isolatedAfterMs / 2;
 const REPLICAS = 3;
 const { leaseMs, intervalMs } = PACE;
 /** A statement takes real time, on a busy machine seconds, which the simulation does not count. */
@@ -149,7 +149,7 @@ async function live({ turns, reconnectMs }: History): Promise<void> {
   if (first !== undefined && places.every(({ state }) => state === "dead")) await befall(first, "start");
   const back = now;
   // Until it is known who is gone, one lease of grace, and until the next time somebody asks.
-  const due = back + 2 * HEARING.deafAfterMs + leaseMs + HEARING.deafAfterMs + 2 * TURN_MS + REAL_MS;
+  const due = back + 2 * HEARING.isolatedAfterMs + leaseMs + HEARING.isolatedAfterMs + 2 * TURN_MS + REAL_MS;
   while (now < due) await takeTurn(true);
   expect(expired.toSorted()).toEqual(silent.toSorted());
 }

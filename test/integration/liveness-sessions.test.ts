@@ -148,26 +148,26 @@ describe("a goodbye", () => {
   ])("leaves nothing of the agent behind: the stream ends %s the log tells of it", async (when) => {
     const agentId = `gone for good ${when}`;
     await other.createAgent(agentId);
-    const before = one.liveness.census();
+    const before = one.liveness.statistics();
     const stream = one.stream();
     await stream.say(alive(agentId));
-    expect(one.liveness.census()).toMatchObject({ agents: before.agents + 1, sessions: before.sessions + 1 });
+    expect(one.liveness.statistics()).toMatchObject({ agents: before.agents + 1, sessions: before.sessions + 1 });
     await stream.say(goodbye(agentId));
     if (when === "after") await one.untilHeard();
     stream.close();
     await one.untilHeard();
-    expect(one.liveness.census()).toEqual(before);
+    expect(one.liveness.statistics()).toEqual(before);
   });
 
   test("by a unary heartbeat leaves nothing of the agent behind", async () => {
     const agentId = "passes by";
     await other.createAgent(agentId);
-    const before = one.liveness.census();
+    const before = one.liveness.statistics();
     for (const beat of [alive(agentId), goodbye(agentId), alive(agentId), reports(agentId, "busy"), goodbye(agentId)]) {
       await one.liveness.beat([beat], { clawIdentifier: undefined, leaseMs: 30_000 });
     }
     await one.untilHeard();
-    await until("it is forgotten", () => one.liveness.census().agents === before.agents);
+    await until("it is forgotten", () => one.liveness.statistics().agents === before.agents);
   });
 });
 

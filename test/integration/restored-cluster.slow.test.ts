@@ -1,8 +1,11 @@
 import { appendFile, chmod, chown, cp, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
+import { dataFolder } from "../../packages/embedded-postgres/src/data-folder.ts";
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { rowsOf } from "../support/database-swap.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";

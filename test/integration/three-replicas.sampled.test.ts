@@ -164,7 +164,7 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
   test("an agent that came back by a single heartbeat elsewhere is watched where its stream is, once that beats", async () => {
     const [one, two] = replicas;
     if (one === undefined || two === undefined) throw new TypeError("three replicas");
-    const agentId = "back by the other door";
+    const agentId = "back by the other listener";
     await one.createAgent(agentId);
     using stream = two.stream();
     await stream.say(goodbye(agentId));

@@ -83,7 +83,7 @@ export interface OpenStreams extends AsyncDisposable {
   untilAllEnded(): Promise<void>;
 }
 
-/** A heartbeat stream and a watch on every replica, through both doors, all by one token. */
+/** A heartbeat stream and a watch on every replica, through both listeners, all by one token. */
 export async function openStreams(
   { replicas }: Deployment,
   secret: string,

@@ -18,7 +18,7 @@ export async function seedClaws(replica: Replica, claws: number, agentsEach: num
   return fleet;
 }
 
-/** All of them beat, each claw by a stream of its own; the census is as it is after some seconds. */
+/** All of them beat, each claw by a stream of its own; the statistics is as it is after some seconds. */
 export async function beatOnce(
   replicas: readonly Replica[],
   fleet: readonly (readonly string[])[],
@@ -90,7 +90,7 @@ export async function expectSlowExpiry(claws: number, each: number, intervalMs: 
     expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
   await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
   expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
-  expect(replica.liveness.census().silentClaws).toBe(claws);
+  expect(replica.liveness.statistics().silentClaws).toBe(claws);
 }
 
 /** @param count replicas that share the brake */

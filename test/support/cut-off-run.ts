@@ -5,7 +5,7 @@ import { chmod, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
-import { readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { readPostmasterFile } from "../../packages/embedded-postgres/src/postmaster-file.ts";
 import { clustersIn, postgresIn, processesMarked } from "./left-behind.ts";
 import { spawn, temporaryFolder } from "./owned-process.ts";
 import { OWNER_VARIABLE } from "./process-owner-words.ts";

@@ -65,7 +65,7 @@ const JSON_FORMAT = { useBinaryFormat: false };
 const BINARY_FORMAT = { useBinaryFormat: true };
 
 export const GRPC_JS: Protocol = {
-  name: "grpc-js at the gRPC door",
+  name: "grpc-js at the gRPC listener",
   bidi: true,
   sample: true,
   open: ({ grpc }) => {
@@ -102,7 +102,7 @@ export const PROTOCOLS: readonly Protocol[] = [
     open: overHttp2(createConnectTransport, BINARY_FORMAT),
   },
   {
-    name: "gRPC at the Connect door",
+    name: "gRPC at the Connect listener",
     bidi: true,
     sample: false,
     open: overHttp2(createGrpcTransport, BINARY_FORMAT),
