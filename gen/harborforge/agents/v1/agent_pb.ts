@@ -117,8 +117,8 @@ export type Agent = Message<"harborforge.agents.v1.Agent"> & {
   statusChangedAt?: Timestamp | undefined;
 
   /**
-   * The end of the lease, while the brake (a rate limit on lease expiry) delays that the agent goes offline. Unset
-   * otherwise, and in the messages of WatchAgents.
+   * The end of the lease, while the brake (a rate limit on lease expiry) delays the expiry. Unset otherwise, and in the
+   * messages of WatchAgents.
    *
    * @generated from field: google.protobuf.Timestamp suspect_since = 14;
    */
