@@ -5,7 +5,6 @@ import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { reports, type TestStream } from "../support/replica-stream.ts";
 import { useStallMeter } from "../support/stall-meter.ts";
-import { until } from "../support/until.ts";
 
 const HOUR_MS = 3_600_000;
 const MS = 1_000;
@@ -44,10 +43,9 @@ async function exhausted(agentId: string, forMs: number): Promise<TestStream> {
   return stream;
 }
 
-/** Waits until another agent, exhausted from now on for so long, has recovered. */
-async function untilAnotherRecovers(agentId: string, afterMs: number): Promise<void> {
-  using _stream = await exhausted(agentId, afterMs);
-  await recovering.untilStatus(agentId, "idle");
+/** Changes of one agent are made in their order: a recovery that was asked for before is decided when this one is. */
+async function untilDecided(agentId: string): Promise<void> {
+  await recovering.committer.submit({ agentId, actor: "server", judge: () => ({ kind: "done", result: undefined }) });
 }
 
 const repeated = (agentId: string) => reports(agentId, rateLimit(HOUR_MS));
@@ -77,18 +75,24 @@ describe.each([
     await hold.arrived();
     for (const status of statuses) await says(agentId, status, HOUR_MS);
     hold.release();
-    await until("the recovery is decided", () => recovering.committer.waiting === 0);
+    await untilDecided(agentId);
     await expectHeld(agentId, stream);
   });
 });
 
 describe("a service that exhausts an agent", () => {
-  test("until later than the agent itself: it recovers at the service's moment, and its hold stands until then", async () => {
-    const agentId = "exhausted for longer";
-    using stream = await exhausted(agentId, 600);
+  test.each([
+    ["judged after it", "read-agents"],
+    ["judged before it", "commit-changes"],
+  ])("until a later moment is not overruled by a recovery that was due before and is %s", async (_, statement) => {
+    const agentId = `${statement}, then exhausted for longer`;
+    using hold = recovering.gate.hold(statement, "before", 1);
+    using stream = await exhausted(agentId, 300);
+    await hold.arrived();
     await says(agentId, { exhausted: { reason: "billing", retryAfterMs: HOUR_MS } }, HOUR_MS);
-    await untilAnotherRecovers(`later than ${agentId}`, 900);
-    expect(await stream.say(reports(agentId, "idle"))).toMatchObject([
+    hold.release();
+    await untilDecided(agentId);
+    expect(await stream.say(idle(agentId))).toMatchObject([
       { status: "exhausted", exhaustion: { reason: "billing" }, refusal: { reason: "REPORT_OUTDATED" } },
     ]);
     expect(await storyOf(other, agentId)).toEqual(["report: exhausted", "service: exhausted"]);
