@@ -2,8 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import type { Hold } from "../support/gate.ts";
 import { openReplica, type Replica } from "../support/replica.ts";
-import { alive } from "../support/replica-stream.ts";
-import { until } from "../support/until.ts";
+import { alive, reports } from "../support/replica-stream.ts";
 
 /** Batches of renewals that a replica has under way at most. */
 const BATCHES_UNDERWAY = 2;
@@ -11,13 +10,14 @@ const SUPERSEDED = { refusal: { reason: "SESSION_SUPERSEDED" }, status: null, re
 
 let testDatabase: TestDatabase;
 let replica: Replica;
+let other: Replica;
 
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
-  replica = await openReplica(testDatabase.url);
+  [replica, other] = await Promise.all([openReplica(testDatabase.url), openReplica(testDatabase.url)]);
 });
 afterAll(async () => {
-  await replica[Symbol.asyncDispose]();
+  await Promise.all([replica[Symbol.asyncDispose](), other[Symbol.asyncDispose]()]);
   await testDatabase.drop();
 });
 
@@ -36,24 +36,64 @@ async function occupyWriter(name: string): Promise<Hold> {
 }
 
 describe("a renewal that waits for its batch", () => {
-  test("is rejected once when a stream at the same replica takes the agent, and the next message is acknowledged", async () => {
+  test("is rejected when a stream at the same replica takes the agent, and is not settled by the taker's renewal", async () => {
     const agentId = "taken while its renewal waits";
     await replica.createAgent(agentId);
     using former = replica.stream();
     await former.say(alive(agentId));
-    using hold = await occupyWriter("occupies the writer");
+    using writer = await occupyWriter("occupies the writer");
     const late = former.send(alive(agentId));
     using taker = replica.stream();
+    using claiming = replica.gate.hold("claim-agents", "before", 1);
     const claim = taker.send(alive(agentId));
-    await until("the former stream is told", () => former.unasked(agentId).length > 0);
-    await former.acknowledgedUpTo(late);
-    expect(former.resultsOf(late)).toMatchObject([SUPERSEDED]);
-    expect(taker.acknowledged).toBe(0n);
-    hold.release();
+    await claiming.arrived();
+    claiming.release();
+    // The former stream asks whether it may have the agent back.
+    using reclaiming = replica.gate.hold("claim-agents", "before", 1);
+    await reclaiming.arrived();
+    expect(former.unasked(agentId)).toMatchObject([SUPERSEDED]);
 
+    // What the taker's heartbeat writes is not the former stream's.
+    writer.release();
     await taker.acknowledgedUpTo(claim);
     expect(taker.resultsOf(claim)).toMatchObject([{ status: "idle", refusal: null }]);
+    expect(former.acknowledged).toBeLessThan(late);
+    reclaiming.release();
+    await former.acknowledgedUpTo(late);
     expect(await former.say(alive(agentId))).toMatchObject([SUPERSEDED]);
     expect(former.resultsOf(late)).toMatchObject([SUPERSEDED]);
+  });
+});
+
+describe("a beat that changes nothing of an agent that a service has set, and that another stream claims before it is written", () => {
+  test.each([
+    ["that confirms the change", (agentId: string) => reports(agentId, "busy")],
+    ["that is outdated", (agentId: string) => reports(agentId, "idle")],
+    ["without a status", alive],
+  ])("%s: is rejected, renews no lease, and the hold stays", async (what, beat) => {
+    const agentId = `set, then claimed: ${what}`;
+    await replica.createAgent(agentId);
+    using former = replica.stream();
+    await former.say(alive(agentId));
+    const set = await other.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, other.by);
+    await replica.untilHeard();
+
+    using commit = replica.gate.hold("commit-changes", "before", 1);
+    const late = former.send(beat(agentId));
+    await commit.arrived();
+    using taker = other.stream();
+    await taker.say(alive(agentId));
+    const claimed = await other.agents.get({ agentId });
+    commit.release();
+
+    await former.acknowledgedUpTo(late);
+    expect(former.resultsOf(late)).toMatchObject([SUPERSEDED]);
+    const { lastHeartbeat, leaseExpiresAt, epoch, hold } = await other.agents.get({ agentId });
+    expect({ lastHeartbeat, leaseExpiresAt, epoch, hold }).toEqual({
+      lastHeartbeat: claimed.lastHeartbeat,
+      leaseExpiresAt: claimed.leaseExpiresAt,
+      epoch: claimed.epoch,
+      hold: set.hold,
+    });
   });
 });
