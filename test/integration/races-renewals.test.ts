@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import type { Hold } from "../support/gate.ts";
-import { openReplica, type Replica } from "../support/replica.ts";
+import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
 
 /** Batches of renewals that a replica has under way at most. */
@@ -95,5 +95,23 @@ describe("a beat that changes nothing of an agent that a service has set, and th
       epoch: claimed.epoch,
       hold: set.hold,
     });
+  });
+});
+
+describe("a renewal that a service's change overtakes", () => {
+  test("is judged again before the reports that the stream sent after it", async () => {
+    const agentId = "said idle, then busy";
+    await replica.createAgent(agentId);
+    using stream = replica.stream();
+    await stream.say(reports(agentId, "idle"));
+    using hold = replica.gate.hold("renew-leases", "before", 1);
+    stream.send(reports(agentId, "idle"));
+    await hold.arrived();
+    const last = stream.send(reports(agentId, "busy"));
+    await other.agents.updateStatus(agentId, { status: "on_call", holdMs: 0 }, undefined, other.by);
+    hold.release();
+
+    await stream.acknowledgedUpTo(last);
+    expect(await storyOf(replica, agentId)).toEqual(["service: on_call", "report: idle", "report: busy"]);
   });
 });
