@@ -3,6 +3,7 @@ import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import type { Hold } from "../support/gate.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
+import { until } from "../support/until.ts";
 
 /** Batches of renewals that a replica has under way at most. */
 const BATCHES_UNDERWAY = 2;
@@ -62,6 +63,26 @@ describe("a renewal that waits for its batch", () => {
     await former.acknowledgedUpTo(late);
     expect(await former.say(alive(agentId))).toMatchObject([SUPERSEDED]);
     expect(former.resultsOf(late)).toMatchObject([SUPERSEDED]);
+  });
+});
+
+describe("a renewal that is written together with a later report", () => {
+  test("is not rejected when the report is outdated", async () => {
+    const agentId = "alive, then outdated";
+    await replica.createAgent(agentId);
+    using stream = replica.stream();
+    await stream.say(reports(agentId, "idle"));
+    using writer = await occupyWriter("occupies it again");
+    const renewal = stream.send(alive(agentId));
+    await other.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, other.by);
+    await replica.untilHeard();
+    const report = stream.send(reports(agentId, "idle"));
+    await until("the report is rejected", () => stream.resultsOf(report).length > 0);
+    writer.release();
+
+    await stream.acknowledgedUpTo(report);
+    expect(stream.resultsOf(renewal).filter(({ refusal }) => refusal !== null)).toEqual([]);
+    expect(stream.resultsOf(report)).toMatchObject([{ status: "busy", refusal: { reason: "REPORT_OUTDATED" } }]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Hub } from "../../src/watch/hub.ts";
 import { Watcher } from "../../src/watch/watcher.ts";
 import { FakeLog } from "../support/fake-log.ts";
@@ -73,6 +73,26 @@ describe("the hub", () => {
     hub.onTransitions(log.transitions, log.revision);
     expect(left.hasNews).toBe(false);
     expect(hub.size).toBe(0);
+  });
+
+  it("wakes a watcher at the position that it awaits, and none that has left or awaits none", () => {
+    const { hub, position } = hubWith(0);
+    const woken: string[] = [];
+    const awaiting = (name: string, at: bigint): Watcher => {
+      const one = watcher();
+      vi.spyOn(one, "wake").mockImplementation(() => woken.push(name));
+      hub.join(one);
+      hub.awaitPosition(one, at);
+      return one;
+    };
+    awaiting("here", position + 5n);
+    awaiting("further", position + 6n);
+    hub.leave(awaiting("left", position + 5n));
+    hub.awaitPosition(awaiting("no longer", position + 5n), undefined);
+    hub.onTransitions([], position + 4n);
+    expect(woken).toEqual([]);
+    hub.onTransitions([], position + 5n);
+    expect(woken).toEqual(["here"]);
   });
 
   it("accepts no watcher before the feed has read its place, nor while the replica drains", () => {
