@@ -136,3 +136,16 @@ describe("a renewal that a service's change overtakes", () => {
     expect(await storyOf(replica, agentId)).toEqual(["service: on_call", "report: idle", "report: busy"]);
   });
 });
+
+test("a stream of another claw takes the agent from no stream, and gives it no new epoch", async () => {
+  const agentId = "another claw's";
+  await replica.createAgent(agentId, "claw-1");
+  using holder = replica.stream({ clawIdentifier: "claw-1" });
+  await holder.say(alive(agentId));
+  const { epoch, replicaId } = await replica.agents.get({ agentId });
+  using stranger = other.stream({ clawIdentifier: "claw-2" });
+  expect(await stranger.say(reports(agentId, "busy"))).toMatchObject([{ refusal: { reason: "WRONG_CLAW" } }]);
+  expect(await replica.agents.get({ agentId })).toMatchObject({ epoch, replicaId, held: true, status: "idle" });
+  expect(await holder.say(alive(agentId))).toEqual([]);
+  expect(holder.unasked(agentId)).toEqual([]);
+});
