@@ -1,9 +1,9 @@
 // A fleet that beats for a long time on one replica while claws come and go and others ask: does anything grow? See --help.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { callErrorOf } from "../src/client/call-error.ts";
-import { createServiceClients } from "../src/client/transport.ts";
-import { watchThrough } from "../src/client/watch-agents.ts";
+import { callErrorOf } from "../packages/client/src/call-error.ts";
+import { createServiceClients } from "../packages/client/src/transport.ts";
+import { watchThrough } from "../packages/client/src/watch-agents.ts";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 
-const folders = ["src", "gen", "migrations", "test", "bench", "scripts"];
+const folders = ["packages", "src", "gen", "migrations", "test", "bench", "scripts"];
 
 /** Says whether imports point one way, as `.dependency-cruiser.mjs` has it. */
 export async function checkImports(): Promise<ToolResult> {

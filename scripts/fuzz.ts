@@ -1,8 +1,8 @@
-// Sends random, mutated and hostile inputs to both doors of a real service, and judges the answers. See --help.
+// Sends random, mutated and hostile inputs to both listeners of a real service, and judges the answers. See --help.
 import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { startEmbeddedPostgres } from "../src/storage/embedded/embedded-postgres.ts";
+import { startEmbeddedPostgres } from "../packages/embedded-postgres/src/embedded-postgres.ts";
 import { migrate } from "../src/storage/migrate.ts";
 import { createFuzzCredentials } from "../test/fuzz/credentials.ts";
 import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";
@@ -62,7 +62,7 @@ async function main(): Promise<number> {
         seed,
         inputs: Number(values.inputs),
         forMs: Number(values.minutes) * 60_000,
-        doors: service.doors,
+        listeners: service.listeners,
         pid: service.pid,
         credentials,
         database,

@@ -4,37 +4,38 @@ import { type AccessControl, type AccessOptions, createAccessControl } from "./a
 import { mintToken } from "./access/token-text.ts";
 import { Refusal } from "./domain/errors.ts";
 import { type PaceLimits, paceFor } from "./domain/lease.ts";
-import { Chore } from "./liveness/chore.ts";
 import { Liveness } from "./liveness/liveness.ts";
 import { hearingFor } from "./liveness/membership.ts";
-import { accessRule, admitToMetrics } from "./rpc/access-rules.ts";
-import { createAudit } from "./rpc/audit.ts";
-import type { Backend } from "./rpc/backend.ts";
-import { type CallLimits, DEFAULT_CALL_LIMITS } from "./rpc/call-limits.ts";
-import type { TlsSettings } from "./rpc/doors/certificate-files.ts";
-import { createConnectDoor } from "./rpc/doors/connect-door.ts";
+import { type CallLimits, DEFAULT_CALL_LIMITS } from "./rpc/callers/call-limits.ts";
+import { createConnectListener } from "./rpc/connect/connect-listener.ts";
+import { createGrpcListener } from "./rpc/grpc/grpc-listener.ts";
+import type { Backend } from "./rpc/handlers/backend.ts";
+import { accessRule, admitToMetrics } from "./rpc/pipeline/access-rules.ts";
+import { createAudit } from "./rpc/pipeline/audit.ts";
+import { createPipeline, type Pipeline } from "./rpc/pipeline/pipeline.ts";
+import { brakeNotes, createHealth, databaseNotes, type Health } from "./rpc/services/health.ts";
+import { createServices } from "./rpc/services/services.ts";
 import {
   type ConnectionGate,
   type ConnectionLimits,
   createConnectionGate,
   DEFAULT_CONNECTION_LIMITS,
-} from "./rpc/doors/connection-gate.ts";
-import type { Door } from "./rpc/doors/door.ts";
-import { createGrpcDoor } from "./rpc/doors/grpc-door.ts";
-import { createHostCheck } from "./rpc/doors/host-check.ts";
-import { DEFAULT_DOOR_LIMITS } from "./rpc/doors/limits.ts";
-import { MessageQueue } from "./rpc/doors/message-queue.ts";
-import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/doors/receive-budget.ts";
-import { SendBudget } from "./rpc/doors/send-budget.ts";
-import { createServices } from "./rpc/doors/services.ts";
-import { createTls, type Tls } from "./rpc/doors/tls.ts";
-import { Turns } from "./rpc/doors/turns.ts";
-import { brakeNotes, createHealth, databaseNotes, type Health } from "./rpc/health.ts";
-import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
-import { createAgentDirectory } from "./storage/agents.ts";
+} from "./rpc/sockets/connection-gate.ts";
+import { createHostCheck } from "./rpc/sockets/host-check.ts";
+import { DEFAULT_LISTENER_LIMITS } from "./rpc/sockets/limits.ts";
+import type { Listener } from "./rpc/sockets/listener.ts";
+import { MessageQueue } from "./rpc/sockets/message-queue.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "./rpc/sockets/receive-budget.ts";
+import { SendBudget } from "./rpc/sockets/send-budget.ts";
+import { StreamScheduler } from "./rpc/sockets/stream-scheduler.ts";
+import type { TlsSettings } from "./rpc/tls/certificate-files.ts";
+import { createTls, type Tls } from "./rpc/tls/tls.ts";
+import { PeriodicTask } from "./scheduling/periodic-task.ts";
+import { createAgentDirectory } from "./storage/agent-directory.ts";
 import { createTokenDirectory, sweepTokens } from "./storage/api-tokens.ts";
 import { Committer } from "./storage/committer.ts";
 import { type Database, openDatabase } from "./storage/database.ts";
+import { isLost } from "./storage/failures.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
 import { registerReplica } from "./storage/replica-row.ts";
 import { sweepRequestIds } from "./storage/request-answers.ts";
@@ -45,7 +46,7 @@ import { createWatching, type Watching, type WatchingOptions } from "./watch/wat
 export interface ServerOptions {
   /** A migrated database. */
   readonly databaseUrl: string;
-  /** `host:port` of the two doors; port 0 takes a free one. */
+  /** `host:port` of the two listeners; port 0 takes a free one. */
   readonly grpcAddress: string;
   readonly httpAddress: string;
   readonly pace: PaceLimits;
@@ -59,7 +60,7 @@ export interface ServerOptions {
   readonly access?: AccessOptions;
   /** Other than the defaults for tests that mean to overrun them. */
   readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
-  /** The files of TLS; without them the doors speak in cleartext. */
+  /** The files of TLS; without them the listeners speak in cleartext. */
   readonly tls?: TlsSettings | undefined;
   readonly connectionLimits?: ConnectionLimits;
   readonly callLimits?: CallLimits;
@@ -100,7 +101,7 @@ export class Server {
     this.addresses = addresses;
   }
 
-  /** Serves when the promise resolves. Rejects, and leaves nothing behind, where a door or the database cannot be had. */
+  /** Serves when the promise resolves. Rejects, and leaves nothing behind, where a listener or the database cannot be had. */
   static async start(options: ServerOptions): Promise<Server> {
     const parts = await assemble(options);
     try {
@@ -111,8 +112,8 @@ export class Server {
       parts.sweep.start();
       parts.compaction.start();
       const [grpc, http] = await Promise.all([
-        opened("gRPC door", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, parts.grpcDoor),
-        opened("Connect door", "HARBORFORGE_HTTP_ADDRESS", options.httpAddress, parts.connectDoor),
+        opened("gRPC listener", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, parts.grpcListener),
+        opened("Connect listener", "HARBORFORGE_HTTP_ADDRESS", options.httpAddress, parts.connectListener),
       ]);
       return new Server(parts, { grpc, http });
     } catch (error) {
@@ -126,14 +127,14 @@ export class Server {
    * is written and acknowledged, or not acknowledged; then everything ends. May be called again.
    */
   async stop(graceMs: number): Promise<void> {
-    const { health, liveness, watching, pipeline, grpcDoor, connectDoor, stopping } = this.#parts;
+    const { health, liveness, watching, pipeline, grpcListener, connectListener, stopping } = this.#parts;
     if (!stopping.value) {
       stopping.value = true;
       health.suspend(DRAINING);
       liveness.drain(graceMs * RECONNECT_SHARE);
       watching.drain();
-      void grpcDoor.drain();
-      void connectDoor.drain();
+      void grpcListener.drain();
+      void connectListener.drain();
     }
     await quiet(pipeline, graceMs);
     await liveness.finish(Math.min(graceMs, FINISH_MS));
@@ -154,15 +155,15 @@ interface Parts {
   readonly watching: Watching;
   readonly liveness: Liveness;
   readonly probe: DatabaseProbe;
-  readonly sweep: Chore;
+  readonly sweep: PeriodicTask;
   readonly retention: TransitionRetention;
-  readonly compaction: Chore;
+  readonly compaction: PeriodicTask;
   readonly access: AccessControl;
   readonly health: Health;
   readonly pipeline: Pipeline;
   readonly tls: Tls | undefined;
-  readonly grpcDoor: Door;
-  readonly connectDoor: Door;
+  readonly grpcListener: Listener;
+  readonly connectListener: Listener;
   /** Set while the replica stops: no call is admitted any more. */
   readonly stopping: { value: boolean };
 }
@@ -234,10 +235,10 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     admission: () => (stopping.value ? drainingRefusal(1) : undefined),
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
-  const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_DOOR_LIMITS.requestMs });
+  const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
   const queue = new MessageQueue(budget);
   const sendBudget = new SendBudget();
-  const turns = new Turns();
+  const scheduler = new StreamScheduler();
   const choice = options.access ?? { kind: "open" };
   const hostCheck = choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined;
   const services = createServices(pipeline, health, backend, { reflection: options.reflection ?? true });
@@ -247,7 +248,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     watching,
     liveness,
     probe,
-    sweep: new Chore({
+    sweep: new PeriodicTask({
+      isLost,
       name: "sweep old request ids and tokens",
       everyMs: SWEEP_MS,
       log,
@@ -258,7 +260,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     }),
     retention,
     access,
-    compaction: new Chore({
+    compaction: new PeriodicTask({
+      isLost,
       name: "remove old transitions",
       everyMs: RETENTION_MS,
       log,
@@ -267,8 +270,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
     health,
     pipeline,
     tls,
-    grpcDoor: createGrpcDoor({ services, log, gate, tls, budget, sendBudget, queue, turns, hostCheck }),
-    connectDoor: createConnectDoor({
+    grpcListener: createGrpcListener({ services, log, gate, tls, budget, sendBudget, queue, scheduler, hostCheck }),
+    connectListener: createConnectListener({
       services,
       log,
       metrics,
@@ -280,16 +283,16 @@ async function assemble(options: ServerOptions): Promise<Parts> {
       budget,
       sendBudget,
       queue,
-      turns,
+      scheduler,
       hostCheck,
     }),
     stopping,
   };
 }
 
-/** In the order in which each still has what it needs: the doors, what they brought, the database. */
+/** In the order in which each still has what it needs: the listeners, what they brought, the database. */
 async function close(parts: Parts): Promise<void> {
-  await Promise.all([parts.grpcDoor.close(), parts.connectDoor.close()]);
+  await Promise.all([parts.grpcListener.close(), parts.connectListener.close()]);
   parts.tls?.close();
   await parts.liveness.close();
   await parts.committer.close();
@@ -314,17 +317,17 @@ function createMetrics(
     {
       name: "harborforge_heartbeat_streams",
       help: "Heartbeat streams that are open.",
-      read: () => liveness.census().sessions,
+      read: () => liveness.statistics().sessions,
     },
     {
       name: "harborforge_agents_in_sight",
       help: "Agents whose sessions or leases this replica looks after.",
-      read: () => liveness.census().agents,
+      read: () => liveness.statistics().agents,
     },
     {
       name: "harborforge_silent_claws",
       help: "Claws that fell silent since the start, as this replica found.",
-      read: () => liveness.census().silentClaws,
+      read: () => liveness.statistics().silentClaws,
     },
     {
       name: "harborforge_expiry_brake_engaged",
@@ -337,7 +340,7 @@ function createMetrics(
       read: () => Number(liveness.brake.heldBack),
     },
     { name: "harborforge_changes_waiting", help: "Changes that wait for the database.", read: () => committer.waiting },
-    { name: "harborforge_connections", help: "Connections that are open, at both doors.", read: () => gate.open },
+    { name: "harborforge_connections", help: "Connections that are open, at both listeners.", read: () => gate.open },
     {
       name: "harborforge_connections_refused",
       help: "Connections that were closed at once since the start, as too many.",
@@ -348,7 +351,7 @@ function createMetrics(
       : [
           {
             name: "harborforge_tls_certificate_expiry_timestamp_seconds",
-            help: "Until when the certificate that the doors show counts, in unix seconds.",
+            help: "Until when the certificate that the listeners show counts, in unix seconds.",
             read: () => tls.notAfterMs / 1_000,
           },
         ]),
@@ -378,9 +381,9 @@ export class AddressError extends Error {
   override readonly name = "AddressError";
 }
 
-async function opened(name: string, setting: string, address: string, door: Door): Promise<string> {
+async function opened(name: string, setting: string, address: string, listener: Listener): Promise<string> {
   try {
-    return await door.start(address);
+    return await listener.start(address);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     const why = {

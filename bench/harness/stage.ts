@@ -1,6 +1,9 @@
 import { join } from "node:path";
 import { Client } from "pg";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "./cpu.ts";
@@ -11,7 +14,7 @@ import { temporaryFolder } from "./run-folder.ts";
 export interface Replica extends AsyncDisposable {
   readonly pid: number;
   readonly started: Started;
-  /** `host:port` of the two doors. */
+  /** `host:port` of the two listeners. */
   readonly grpc: string;
   readonly http: string;
 }

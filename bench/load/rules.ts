@@ -1,4 +1,4 @@
-// What the rules of the contract cost a unary call: the same calls through two gRPC doors of one process, one of whose
+// What the rules of the contract cost a unary call: the same calls through two gRPC listeners of one process, one of whose
 // pipelines checks nothing, in turns. Handlers answer at once, so that this is the most that the rules can weigh.
 import { mock } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -7,13 +7,13 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { AgentStatus, ExhaustReason } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { createConnectionGate, DEFAULT_CONNECTION_LIMITS } from "../../src/rpc/doors/connection-gate.ts";
-import { createGrpcDoor } from "../../src/rpc/doors/grpc-door.ts";
+import { createGrpcListener } from "../../src/rpc/grpc/grpc-listener.ts";
+import { createConnectionGate, DEFAULT_CONNECTION_LIMITS } from "../../src/rpc/sockets/connection-gate.ts";
 import { compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
 import { doJobs } from "../harness/jobs.ts";
 import { callUnary, connect } from "./wire.ts";
 
-type PipelineModule = typeof import("../../src/rpc/pipeline.ts");
+type PipelineModule = typeof import("../../src/rpc/pipeline/pipeline.ts");
 
 /** Of which the median is a round's figure. */
 const CALLS = 400;
@@ -31,9 +31,11 @@ const unchecked = mock.module(new URL("../../src/rpc/validation/request-check.ts
   namedExports: { compileRequestCheck: () => undefined },
 });
 // A name of its own, or the second import would be the first.
-const without: PipelineModule = await import(new URL("../../src/rpc/pipeline.ts?without", import.meta.url).href);
+const without: PipelineModule = await import(
+  new URL("../../src/rpc/pipeline/pipeline.ts?without", import.meta.url).href
+);
 unchecked.restore();
-const withRules: PipelineModule = await import(new URL("../../src/rpc/pipeline.ts", import.meta.url).href);
+const withRules: PipelineModule = await import(new URL("../../src/rpc/pipeline/pipeline.ts", import.meta.url).href);
 
 async function start({ createPipeline }: PipelineModule) {
   const log = pino({ level: "silent" });
@@ -45,11 +47,15 @@ async function start({ createPipeline }: PipelineModule) {
     sendHeartbeat: () => ({}),
     batchGetAgents: () => ({}),
   });
-  const door = createGrpcDoor({ services: [agents], log, gate: createConnectionGate(DEFAULT_CONNECTION_LIMITS, log) });
-  return { door, session: connect(`http://${await door.start("127.0.0.1:0")}`) };
+  const listener = createGrpcListener({
+    services: [agents],
+    log,
+    gate: createConnectionGate(DEFAULT_CONNECTION_LIMITS, log),
+  });
+  return { listener, session: connect(`http://${await listener.start("127.0.0.1:0")}`) };
 }
 
-const doors = { without: await start(without), with: await start(withRules) };
+const listeners = { without: await start(without), with: await start(withRules) };
 
 function median(values: number[]): number {
   return values.sort((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
@@ -64,7 +70,7 @@ async function measure<Method extends DescMethod>(
   for (let index = 0; index < CALLS; index++) {
     for (const name of index % 2 === 0 ? (["without", "with"] as const) : (["with", "without"] as const)) {
       const begin = performance.now();
-      await callUnary(doors[name].session, method, request);
+      await callUnary(listeners[name].session, method, request);
       taken[name].push((performance.now() - begin) * 1_000);
     }
   }

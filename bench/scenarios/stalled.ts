@@ -7,7 +7,7 @@ import type { LatencyFigures } from "../load/latency.ts";
 const AGENTS = 20_000;
 const WATCHERS = 200;
 const QUIET_MS = 20_000;
-/** After a whole minute the door ends a stream that is not read. */
+/** After a whole minute the listener ends a stream that is not read. */
 const STALLED_MS = 55_000;
 const SAMPLE_MS = 100;
 

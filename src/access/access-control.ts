@@ -11,7 +11,7 @@ import { TokenCheck, type TokenCheckOptions } from "./token-check.ts";
 export type AccessOptions =
   | {
       readonly kind: "open";
-      /** Names by which the doors may be called, besides those of this machine itself. Default: none. */
+      /** Names by which the listeners may be called, besides those of this machine itself. Default: none. */
       readonly allowedHosts?: readonly string[];
     }
   | {

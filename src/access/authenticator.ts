@@ -1,5 +1,5 @@
+import type { Micros } from "../contract/time.ts";
 import { ANYONE, type Authenticate, type Caller, unauthenticated } from "../domain/principal.ts";
-import type { Micros } from "../domain/time.ts";
 import { type CertificatePrincipals, principalOfPeer } from "./certificate-principals.ts";
 import { onceExpired } from "./expiry.ts";
 import type { JwtCheck } from "./jwt-check.ts";
@@ -8,7 +8,7 @@ import { TOKEN_PREFIX } from "./token-text.ts";
 
 const EVERYBODY: Caller = { principal: ANYONE };
 
-/** Lets everybody in: nobody else than this machine can reach the doors. */
+/** Lets everybody in: nobody else than this machine can reach the listeners. */
 export const authenticateNobody: Authenticate = () => EVERYBODY;
 
 const NOTHING_SHOWN =

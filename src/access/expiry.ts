@@ -1,4 +1,4 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
 
 /** No longer, so that a clock that was corrected meanwhile is heeded; and timers bear no more than 24 days. */
 const LONGEST_WAIT_MS = 60_000;

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import type { Micros } from "../contract/time.ts";
 import { Refusal } from "../domain/errors.ts";
 import { type ClaimPaths, type JwtAlgorithm, principalOfClaims, type RoleNames } from "../domain/jwt-claims.ts";
 import { type Caller, type Principal, unauthenticated } from "../domain/principal.ts";
-import type { Micros } from "../domain/time.ts";
 import { onceExpired } from "./expiry.ts";
 
 export interface JwtCheckOptions {

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "../config/values.ts";
-import { MICROS_PER_MS, type Micros } from "../domain/time.ts";
+import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
 
 /** Reads a time such as `500ms`, `10s`, `1m30s`; in milliseconds. */
 export function durationArgument(leastMs: number, mostMs: number): (text: string) => number {

@@ -1,4 +1,4 @@
-import type { CallError } from "../client/call-error.ts";
+import type { CallError } from "../../packages/client/src/call-error.ts";
 import { EXIT_UNREACHABLE, exitCodeOf, exitCodeOfStrangers } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 
@@ -49,11 +49,11 @@ function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address:
   // Without a reason of the contract it was not the service that spoke.
   switch (code) {
     case "UNAVAILABLE":
-      return `No service can be reached at ${address} (${printable(message)}). Start one with "harborforge-agents serve", or name its gRPC door with --address.`;
+      return `No service can be reached at ${address} (${printable(message)}). Start one with "harborforge-agents serve", or name its gRPC listener with --address.`;
     case "DEADLINE_EXCEEDED":
       return `The service at ${address} did not answer in time. Try again, or wait longer with --timeout.`;
     default:
-      return `${code}: ${said} What answers at ${address} may not be the gRPC door of this service: name another with --address.`;
+      return `${code}: ${said} What answers at ${address} may not be the gRPC listener of this service: name another with --address.`;
   }
 }
 

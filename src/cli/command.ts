@@ -38,7 +38,7 @@ export async function runCommand(
   work: (context: CommandContext) => Promise<number>,
   whenInUse: WhenInUse = "refuse",
 ): Promise<number> {
-  survivesDeafEars(process);
+  survivesClosedOutput(process);
   const signals = stopSignals(process);
   let databaseName = "The database";
   let log: Logger | undefined;
@@ -77,6 +77,6 @@ export async function runCommand(
 }
 
 /** Whoever read what we say may be gone (`| head`, a closed terminal): that is no reason to stop serving. */
-function survivesDeafEars({ stdout, stderr }: NodeJS.Process): void {
+function survivesClosedOutput({ stdout, stderr }: NodeJS.Process): void {
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
 }

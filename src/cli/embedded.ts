@@ -1,8 +1,11 @@
+import { defaultDataDir } from "../../packages/embedded-postgres/src/data-folder.ts";
+import {
+  type EmbeddedPostgresLog,
+  startEmbeddedPostgres,
+} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
+import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
+import { runningPostgres } from "../../packages/embedded-postgres/src/running-postgres.ts";
 import type { DatabaseChoice } from "../config/config.ts";
-import { defaultDataDir } from "../storage/embedded/data-folder.ts";
-import { type EmbeddedPostgresLog, startEmbeddedPostgres } from "../storage/embedded/embedded-postgres.ts";
-import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
-import { runningPostgres } from "../storage/embedded/running-postgres.ts";
 
 export interface DatabaseInUse {
   readonly url: string;

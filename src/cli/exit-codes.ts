@@ -1,4 +1,4 @@
-import type { CallCode } from "../client/call-error.ts";
+import type { CallCode } from "../../packages/client/src/call-error.ts";
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;

@@ -1,8 +1,8 @@
+import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
 import { AccessError } from "../access/access-error.ts";
 import { ConfigError } from "../config/config.ts";
-import { TlsError } from "../rpc/doors/certificate-files.ts";
+import { TlsError } from "../rpc/tls/certificate-files.ts";
 import { AddressError } from "../server.ts";
-import { EmbeddedPostgresError } from "../storage/embedded/embedded-postgres-error.ts";
 import { isLostConnection } from "../storage/failures.ts";
 import { MigrationError } from "../storage/migrate.ts";
 import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";

@@ -2,6 +2,7 @@ import { userInfo } from "node:os";
 import type { Logger } from "pino";
 import { mintToken } from "../access/token-text.ts";
 import { parseDuration } from "../config/values.ts";
+import { toRfc3339 } from "../contract/time.ts";
 import type { ApiToken, TokenDirectory } from "../domain/api-token.ts";
 import {
   DEFAULT_TOKEN_LIFETIME_MS,
@@ -10,7 +11,6 @@ import {
 } from "../domain/api-token.ts";
 import { type Reason, Refusal } from "../domain/errors.ts";
 import { type Grant, ROLES } from "../domain/principal.ts";
-import { toRfc3339 } from "../domain/time.ts";
 import { readFields, readName, readOptionalName } from "../domain/validation.ts";
 import { createTokenDirectory } from "../storage/api-tokens.ts";
 import { openDatabase } from "../storage/database.ts";

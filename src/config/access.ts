@@ -18,12 +18,12 @@ import { type Address, formatAddress } from "./values.ts";
 export type AccessChoice =
   | {
       readonly kind: "open";
-      /** Names by which the doors may be called, besides those of this machine itself; in lower case. */
+      /** Names by which the listeners may be called, besides those of this machine itself; in lower case. */
       readonly allowedHosts: readonly string[];
     }
   | {
       readonly kind: "credentials";
-      /** TLS ends before the doors, which speak cleartext to whatever does it. */
+      /** TLS ends before the listeners, which speak cleartext to whatever does it. */
       readonly tlsInFront: boolean;
       /** Undefined: no JSON Web Tokens. */
       readonly jwt: JwtTrust | undefined;
@@ -117,7 +117,7 @@ export const ACCESS_SETTINGS = {
     flag: "allowed-hosts",
     placeholder: "<list>",
     description:
-      "where nobody shows a credential: names in Host and Origin by which the doors may be called, besides localhost",
+      "where nobody shows a credential: names in Host and Origin by which the listeners may be called, besides localhost",
     defaultText: "none",
     fallback: undefined,
     allowed: "a list of names, separated by commas, without ports and wildcards",
@@ -129,7 +129,7 @@ export const ACCESS_SETTINGS = {
       env: "HARBORFORGE_TLS_IN_FRONT",
       flag: "tls-in-front",
       placeholder: "<yes|no>",
-      description: "whether TLS ends in front of the doors, so that credentials may come to them in cleartext",
+      description: "whether TLS ends in front of the listeners, so that credentials may come to them in cleartext",
       defaultText: "no",
       fallback: "no",
     },
@@ -285,16 +285,16 @@ export function accessOf(values: AccessValues, wrong: Wrong): AccessChoice {
 }
 
 /**
- * Safe by default: where others than this machine can reach a door, nobody is let in without a credential, and no
+ * Safe by default: where others than this machine can reach a listener, nobody is let in without a credential, and no
  * credential travels in cleartext, unless somebody said that it does not.
  */
 export function exposed(
-  doors: readonly { readonly name: string; readonly address: Address }[],
+  listeners: readonly { readonly name: string; readonly address: Address }[],
   access: AccessChoice,
   tls: boolean,
   wrong: Wrong,
 ): void {
-  const open = doors.filter(({ address }) => !isLoopback(address.host));
+  const open = listeners.filter(({ address }) => !isLoopback(address.host));
   const [first] = open;
   if (first === undefined) return;
   const where = open.map(({ name, address }) => `${name} is ${formatAddress(address)}`).join(", and ");

@@ -17,7 +17,7 @@ export type DatabaseChoice =
   /** `dataDir` undefined: where the embedded PostgreSQL keeps its data by default. */
   | { readonly kind: "embedded"; readonly dataDir: string | undefined };
 
-/** TLS of both doors: paths of PEM files. */
+/** TLS of both listeners: paths of PEM files. */
 export interface TlsChoice {
   readonly certFile: string;
   readonly keyFile: string;
@@ -42,9 +42,9 @@ export interface Config {
   readonly transitionLimit: number;
   /** How old a watch stream gets, by and large. */
   readonly watchMaxAgeMs: number;
-  /** Undefined: the doors speak in cleartext. */
+  /** Undefined: the listeners speak in cleartext. */
   readonly tls: TlsChoice | undefined;
-  /** Connections of both doors together, and new ones a second from one address. */
+  /** Connections of both listeners together, and new ones a second from one address. */
   readonly maxConnections: number;
   readonly connectionsPerSecond: number;
   /** Calls that a caller may begin a second, and streams that it may have open. */
@@ -105,7 +105,7 @@ export const SETTINGS = {
     env: "HARBORFORGE_GRPC_ADDRESS",
     flag: "grpc-address",
     placeholder: "<host:port>",
-    description: "where the gRPC door listens",
+    description: "where the gRPC listener listens",
     defaultText: "127.0.0.1:50051",
     fallback: { host: "127.0.0.1", port: 50_051 },
   }),
@@ -113,7 +113,7 @@ export const SETTINGS = {
     env: "HARBORFORGE_HTTP_ADDRESS",
     flag: "http-address",
     placeholder: "<host:port>",
-    description: "where the Connect door listens: Connect, gRPC-Web, gRPC and plain HTTP",
+    description: "where the Connect listener listens: Connect, gRPC-Web, gRPC and plain HTTP",
     defaultText: "127.0.0.1:8080",
     fallback: { host: "127.0.0.1", port: 8_080 },
   }),
@@ -193,7 +193,8 @@ export const SETTINGS = {
   tlsCertFile: file({
     env: "HARBORFORGE_TLS_CERT_FILE",
     flag: "tls-cert-file",
-    description: "the certificate that both doors show, and those between it and its authority; with it they speak TLS",
+    description:
+      "the certificate that both listeners show, and those between it and its authority; with it they speak TLS",
   }),
   tlsKeyFile: file({
     env: "HARBORFORGE_TLS_KEY_FILE",
@@ -221,7 +222,7 @@ export const SETTINGS = {
       env: "HARBORFORGE_MAX_CONNECTIONS",
       flag: "max-connections",
       placeholder: "<number>",
-      description: "connections that both doors together bear; one more is closed at once",
+      description: "connections that both listeners together bear; one more is closed at once",
       defaultText: "50000",
       fallback: 50_000,
     },
@@ -270,7 +271,7 @@ export const SETTINGS = {
       env: "HARBORFORGE_REFLECTION",
       flag: "reflection",
       placeholder: "<on|off>",
-      description: "whether both doors tell by gRPC server reflection what they serve",
+      description: "whether both listeners tell by gRPC server reflection what they serve",
       defaultText: "on",
       fallback: "on",
     },
@@ -449,11 +450,11 @@ export function loadConfig({ env, flags = {}, isTerminal = false }: ConfigSource
     drainGraceMs: read("drainGrace", SETTINGS.drainGrace),
   };
   if (problems.length === 0) {
-    const doors = [
+    const listeners = [
       { name: SETTINGS.grpcAddress.env, address: config.grpcAddress },
       { name: SETTINGS.httpAddress.env, address: config.httpAddress },
     ];
-    exposed(doors, config.access, config.tls !== undefined, wrong);
+    exposed(listeners, config.access, config.tls !== undefined, wrong);
     unasked(config.access, config.tls?.clientCert ?? "none", wrong);
   }
   if (problems.length > 0) throw new ConfigError(problems);

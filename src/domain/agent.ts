@@ -1,39 +1,11 @@
-import type { Micros } from "./time.ts";
-
-export const AGENT_STATUSES = ["idle", "on_call", "busy", "exhausted", "offline"] as const;
-export type AgentStatus = (typeof AGENT_STATUSES)[number];
-
-/** The statuses in which an agent can take or do work; an agent in one of them has no exhaustion. */
-export type WorkingStatus = "idle" | "on_call" | "busy";
-
-export const EXHAUST_REASONS = ["rate_limit", "billing"] as const;
-export type ExhaustReason = (typeof EXHAUST_REASONS)[number];
-
-export const TRANSITION_CAUSES = [
-  "created",
-  "report",
-  "service",
-  "lease_expired",
-  "goodbye",
-  "recovery",
-  "moved",
-  "deleted",
-  "heartbeat",
-] as const;
-export type TransitionCause = (typeof TRANSITION_CAUSES)[number];
+import type { Micros } from "../contract/time.ts";
+import type { AgentStatus, ExhaustReason, TransitionCause } from "../contract/words.ts";
 
 /** Why an agent cannot work, since when, and until when: all three or none. */
 export interface Exhaustion {
   readonly reason: ExhaustReason;
   readonly exhaustedAt: Micros;
   readonly recoveryAt: Micros;
-}
-
-/** An exhaustion as somebody tells of it: the provider's deadline, the provider's delay, or neither. */
-export interface ExhaustionNews {
-  readonly reason: ExhaustReason;
-  readonly recoveryAt?: Micros;
-  readonly retryAfterMs?: number;
 }
 
 /** How often in a row the server had to choose how long an exhaustion lasts; when one last began, changed or ended. */

@@ -1,6 +1,6 @@
+import type { Micros } from "../contract/time.ts";
 import type { Mutation, Page, PageQuery } from "./directory.ts";
 import type { Grant } from "./principal.ts";
-import type { Micros } from "./time.ts";
 
 /** Two, so that a new one can be rolled out before the old one is revoked. */
 export const MOST_LIVE_TOKENS = 2;

@@ -1,8 +1,9 @@
-import type { Agent, AgentStatus, Transition, User } from "./agent.ts";
+import type { Micros } from "../contract/time.ts";
+import type { AgentStatus } from "../contract/words.ts";
+import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
 import type { AgentScope } from "./principal.ts";
 import type { ServiceWord } from "./status-machine.ts";
-import type { Micros } from "./time.ts";
 
 /** The call that asks for a change. Nothing is committed for a call that has ended. */
 export interface Call {

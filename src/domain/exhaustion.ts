@@ -1,5 +1,6 @@
-import type { AgentCondition, Backoff, ExhaustionNews, ExhaustReason } from "./agent.ts";
-import type { Micros } from "./time.ts";
+import type { Micros } from "../contract/time.ts";
+import type { ExhaustionNews, ExhaustReason } from "../contract/words.ts";
+import type { AgentCondition, Backoff } from "./agent.ts";
 
 /** What the server waits when nobody says how long: the first step for each reason. */
 export const FIRST_BACKOFF_MS: Readonly<Record<ExhaustReason, number>> = {
@@ -14,8 +15,6 @@ export const BACKOFF_SPREAD = 0.1;
 export const BACKOFF_FORGOTTEN_AFTER_MS = 24 * 3_600_000;
 /** More are not counted: so many doublings of any first step are beyond the longest, and the column is a smallint. */
 export const MOST_STEPS = 40;
-/** A deadline further ahead is a mistake of units rather than a provider's word. */
-export const FURTHEST_RECOVERY_MS = 366 * 24 * 3_600_000;
 
 /** When an exhaustion ends: at an instant that somebody named, or some time after the change is committed. */
 export type RecoveryTime = { readonly at: Micros } | { readonly afterMs: number };

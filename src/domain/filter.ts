@@ -1,4 +1,5 @@
-import type { Agent, AgentStatus, Transition } from "./agent.ts";
+import type { AgentStatus, ChangeType } from "../contract/words.ts";
+import type { Agent, Transition } from "./agent.ts";
 
 /** Which agents: within a field any, across fields all; an empty field asks for nothing. */
 export interface AgentFilter {
@@ -32,9 +33,6 @@ export function predicateOf(filter: AgentFilter): AgentPredicate {
     (claws.size === 0 || claws.has(agent.clawIdentifier)) &&
     (statuses.size === 0 || statuses.has(agent.status));
 }
-
-/** What a transition is to somebody who watches through a filter. */
-export type ChangeType = "entered" | "updated" | "left";
 
 /** Undefined: the transition passes outside the filter. */
 export function changeType(transition: Transition, passes: AgentPredicate): ChangeType | undefined {

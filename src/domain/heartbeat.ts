@@ -1,6 +1,6 @@
-import type { AgentStatus, Exhaustion } from "./agent.ts";
+import type { AgentStatus, SessionStart } from "../contract/words.ts";
+import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
-import type { SessionStart } from "./session-start.ts";
 import type { Beat } from "./status-machine.ts";
 
 /** Agents that one stream may carry: what bounds its memory, and what the stream announces. */

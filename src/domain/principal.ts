@@ -1,7 +1,7 @@
+import type { Micros } from "../contract/time.ts";
 import type { Transition } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import type { AgentFilter, Filterable } from "./filter.ts";
-import type { Micros } from "./time.ts";
 
 /** What a caller is, and so what it may do: the table of methods and roles is in the RPC layer. */
 export const ROLES = ["agent", "service", "admin", "viewer"] as const;

@@ -1,9 +1,4 @@
-/**
- * Why a stream beats for an agent that it does not hold: its program claims the agent for the first time, claims it anew
- * after it lost it, or the stream resumes a session of an earlier stream of its process.
- */
-export const SESSION_STARTS = ["first", "anew", "resume"] as const;
-export type SessionStart = (typeof SESSION_STARTS)[number];
+import type { SessionStart } from "../contract/words.ts";
 
 /** In place of a process (`agent_liveness.instance`): no process has held the agent since it was created or moved. */
 export const NO_INSTANCE = "00000000-0000-0000-0000-000000000000";

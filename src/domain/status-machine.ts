@@ -1,14 +1,8 @@
-import type {
-  AgentCondition,
-  AgentStatus,
-  Exhaustion,
-  ExhaustionNews,
-  TransitionCause,
-  WorkingStatus,
-} from "./agent.ts";
+import { type Micros, toRfc3339 } from "../contract/time.ts";
+import type { AgentStatus, ExhaustionNews, TransitionCause, WorkingStatus } from "../contract/words.ts";
+import type { AgentCondition, Exhaustion } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
-import { type Micros, toRfc3339 } from "./time.ts";
 
 /**
  * Which causes may take an agent from one status to another: the whole status machine at a glance. The functions

@@ -1,8 +1,7 @@
-import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "./agent.ts";
+import type { Micros } from "../contract/time.ts";
+import type { AgentStatus, ExhaustionNews, ExhaustReason, SessionStart, WorkingStatus } from "../contract/words.ts";
 import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
-import type { SessionStart } from "./session-start.ts";
-import type { Micros } from "./time.ts";
 import {
   LONGEST_NAME,
   type RecoveryFields,

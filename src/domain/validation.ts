@@ -1,7 +1,7 @@
-import type { ExhaustionNews, ExhaustReason } from "./agent.ts";
+import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
+import type { ExhaustionNews, ExhaustReason } from "../contract/words.ts";
+import { FURTHEST_RECOVERY_MS } from "../contract/words.ts";
 import { type FieldViolation, Refusal } from "./errors.ts";
-import { FURTHEST_RECOVERY_MS } from "./exhaustion.ts";
-import { MICROS_PER_MS, type Micros } from "./time.ts";
 
 // What a request must be, the annotations in the proto files say, and the pipeline enforces them. Here is what remains to
 // be done by hand: the rules of heartbeats, which come too often to be asked of a library, and the reading of values that

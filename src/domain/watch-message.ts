@@ -1,5 +1,6 @@
+import type { ChangeType } from "../contract/words.ts";
 import type { Transition } from "./agent.ts";
-import type { AgentFilter, ChangeType, WatchedAgent } from "./filter.ts";
+import type { AgentFilter, WatchedAgent } from "./filter.ts";
 
 /** What somebody wants to watch. */
 export interface WatchQuery {

@@ -1,5 +1,5 @@
+import type { Micros } from "../contract/time.ts";
 import type { Agent, Transition } from "../domain/agent.ts";
-import type { Micros } from "../domain/time.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Timed } from "./lease-wheel.ts";
 import type { PendingBeat } from "./pending-beat.ts";

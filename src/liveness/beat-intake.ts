@@ -1,7 +1,7 @@
+import type { Micros } from "../contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import { Refusal } from "../domain/errors.ts";
 import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
-import type { Micros } from "../domain/time.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer, Verdict } from "../storage/committer.ts";
 import { MOST_CHANGES_OF_AGENT } from "../storage/committer.ts";
@@ -12,8 +12,8 @@ import type { AgentEntry } from "./agent-entry.ts";
 import { BeatWriter } from "./beat-writer.ts";
 import type { Logger } from "./logger.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
-import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
+import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-errors.ts";
 
 /** Refusals of whoever speaks, not of what it says. */
 const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);

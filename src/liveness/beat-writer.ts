@@ -1,9 +1,9 @@
-import { Backoff } from "../storage/backoff.ts";
+import { Backoff } from "../scheduling/backoff.ts";
+import { Queue } from "../scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
 import { renewLeases } from "../storage/liveness.ts";
-import { Queue } from "../storage/queue.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { Logger } from "./logger.ts";
 import type { PendingBeat } from "./pending-beat.ts";

@@ -1,8 +1,9 @@
+import type { Micros } from "../contract/time.ts";
 import type { ExpiryBrake } from "../domain/directory.ts";
-import type { Micros } from "../domain/time.ts";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
 import { lookAtBrake } from "../storage/fleet-state.ts";
-import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -14,14 +15,15 @@ const LOOK_SHARE = 0.1;
  * fall silent within one lease. Raises the alarm, and releases the brake when the silence is over.
  */
 export class BrakeWatch {
-  readonly #look: Chore;
+  readonly #look: PeriodicTask;
   readonly #log: Logger;
   #brake: ExpiryBrake = { engagedAt: null, heldBack: 0n };
   #releasedAt: Micros | null = null;
 
   constructor(options: { database: Database; log: Logger; onReleased: () => void }) {
     this.#log = options.log;
-    this.#look = new Chore({
+    this.#look = new PeriodicTask({
+      isLost,
       name: "look at the brake",
       everyMs: LOOK_EVERY_MS,
       share: LOOK_SHARE,

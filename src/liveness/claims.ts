@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "../domain/agent.ts";
 import { claimOf } from "../domain/session-start.ts";
-import { Backoff } from "../storage/backoff.ts";
+import { Backoff } from "../scheduling/backoff.ts";
+import { Queue } from "../scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
 import { claimAgents } from "../storage/liveness.ts";
-import { Queue } from "../storage/queue.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
 

@@ -6,9 +6,10 @@ import {
   type PaceLimits,
   paceFor,
 } from "../domain/lease.ts";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
 import { countFleet, notePace } from "../storage/fleet-state.ts";
-import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
@@ -18,7 +19,7 @@ const COUNT_SHARE = 0.02;
 /** The pace of the fleet: follows its size, slowly enough that an agent that obeys an older pace is still in time. */
 export class FleetPace {
   readonly #limits: PaceLimits;
-  readonly #count: Chore;
+  readonly #count: PeriodicTask;
   #pace: Pace;
   #grownAt = Number.NEGATIVE_INFINITY;
   readonly #firstCount = Promise.withResolvers<void>();
@@ -27,7 +28,8 @@ export class FleetPace {
   constructor(options: { database: Database; limits: PaceLimits; log: Logger }) {
     this.#limits = options.limits;
     this.#pace = paceFor(0, options.limits);
-    this.#count = new Chore({
+    this.#count = new PeriodicTask({
+      isLost,
       name: "count the agents that beat",
       everyMs: COUNT_EVERY_MS,
       share: COUNT_SHARE,

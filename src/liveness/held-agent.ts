@@ -1,5 +1,5 @@
+import type { SessionStart } from "../contract/words.ts";
 import type { Transition } from "../domain/agent.ts";
-import type { SessionStart } from "../domain/session-start.ts";
 
 /** A heartbeat stream, as those see it who deal with its agents. */
 export interface AgentHolder {

@@ -1,4 +1,4 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
 
 /** How finely the wheel tells moments apart, in milliseconds: with the commit, this is how late an expiry can be. */
 export const TICK_MS = 25;

@@ -146,7 +146,7 @@ export class Liveness {
   }
 
   /** How many streams are open, and how many agents this replica keeps an eye on. */
-  census(): { readonly sessions: number; readonly agents: number; readonly silentClaws: number } {
+  statistics(): { readonly sessions: number; readonly agents: number; readonly silentClaws: number } {
     return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#reaper.silentClaws };
   }
 

@@ -1,5 +1,7 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
 import type { WatchedLease } from "../storage/liveness.ts";
 import {
   type AdoptedReplica,
@@ -10,7 +12,6 @@ import {
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
-import { Chore } from "./chore.ts";
 import type { Logger } from "./logger.ts";
 
 /** How often a replica says that it listens, where the heartbeat interval allows it to be so slow. */
@@ -22,21 +23,21 @@ const LOOK_MS = 100;
 const OVERSLEPT_MS = 500;
 /** How long it takes at most to see which streams have ended meanwhile. */
 const AWAKENING_MS = 100;
-/** A replica that is silent for longer is deaf, however long the interval is. */
+/** A replica that is silent for longer is isolated, however long the interval is. */
 const LONGEST_HEARING_MS = 5_000;
 const SHORTEST_HEARING_MS = 200;
-/** Beats that wait for so long, of the time after which a replica is deaf, are stuck. */
+/** Beats that wait for so long, of the time after which a replica is isolated, are stuck. */
 const MOST_STUCK_SHARE = 0.5;
 /** How much longer than one lease nobody needs to reconnect. */
 const LEASES_OF_GRACE = 1;
 
 /**
- * When a replica counts as deaf: after one interval of silence, since every lease that is kept has two more. Its agents
+ * When a replica counts as isolated: after one interval of silence, since every lease that is kept has two more. Its agents
  * then have a whole lease to be heard again.
  */
 export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): Hearing {
   return {
-    deafAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
+    isolatedAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
     graceMs: Math.round(pace.leaseMs * LEASES_OF_GRACE),
   };
 }
@@ -59,7 +60,7 @@ export interface MembershipOptions {
 /** This replica among the others: says that it listens, and watches over the agents of those that no longer do. */
 export class Membership {
   readonly #options: MembershipOptions;
-  readonly #refresh: Chore;
+  readonly #refresh: PeriodicTask;
   /** The replicas whose agents' leases this one watches, each with its guard as it was when their leases were read. */
   readonly #adopted = new Map<number, Micros>();
   #following: Promise<void> | undefined;
@@ -73,8 +74,9 @@ export class Membership {
 
   constructor(options: MembershipOptions) {
     this.#options = options;
-    const everyMs = options.hearing().deafAfterMs / 4;
-    this.#refresh = new Chore({
+    const everyMs = options.hearing().isolatedAfterMs / 4;
+    this.#refresh = new PeriodicTask({
+      isLost,
       name: "say that this replica listens",
       everyMs: Math.min(LONGEST_REFRESH_MS, Math.max(SHORTEST_REFRESH_MS, everyMs)),
       log: options.log,
@@ -88,7 +90,7 @@ export class Membership {
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
   }
 
-  /** Whether this replica has not been able to write for so long that it counts as deaf: who comes now is not heard. */
+  /** Whether this replica has not been able to write for so long that it counts as isolated: who comes now is not heard. */
   get cutOff(): boolean {
     return this.#cutOff;
   }
@@ -123,15 +125,15 @@ export class Membership {
 
   async #run(): Promise<void> {
     const { database, replica, log, hearing, stuckMs } = this.#options;
-    // What is heard and cannot be written helps no lease: as good as deaf, however well this connection does.
-    if (stuckMs() > hearing().deafAfterMs * MOST_STUCK_SHARE) return;
-    const deaf = await refreshReplica(database, replica, hearing());
+    // What is heard and cannot be written helps no lease: as good as isolated, however well this connection does.
+    if (stuckMs() > hearing().isolatedAfterMs * MOST_STUCK_SHARE) return;
+    const isolated = await refreshReplica(database, replica, hearing());
     this.#unheardMs = 0;
     if (this.#cutOff) {
       this.#cutOff = false;
       this.#options.onBack();
     }
-    if (deaf)
+    if (isolated)
       log.warn(
         { graceMs: hearing().graceMs },
         "nobody listened here for a while: no lease ends until agents could be heard again",
@@ -140,7 +142,7 @@ export class Membership {
     this.#follow();
   }
 
-  /** Beside the refreshing: whoever takes over a large fleet would be deaf meanwhile. */
+  /** Beside the refreshing: whoever takes over a large fleet would be isolated meanwhile. */
   #follow(): void {
     this.#following ??= this.#followAdopted()
       .catch((error: unknown) => {
@@ -167,7 +169,7 @@ export class Membership {
     this.#unheardMs += Math.min(now - this.#lookedAt, 2 * LOOK_MS);
     if (now - this.#lookedAt >= OVERSLEPT_MS) this.#awakeFrom = now + AWAKENING_MS;
     this.#lookedAt = now;
-    if (this.#cutOff || this.#unheardMs < this.#options.hearing().deafAfterMs) return;
+    if (this.#cutOff || this.#unheardMs < this.#options.hearing().isolatedAfterMs) return;
     this.#cutOff = true;
     this.#options.onCutOff();
   }

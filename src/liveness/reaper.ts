@@ -1,12 +1,13 @@
+import type { Micros } from "../contract/time.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
-import type { Micros } from "../domain/time.ts";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
 import { overdueLeases, type WatchedLease } from "../storage/liveness.ts";
 import type { AgentEntry } from "./agent-entry.ts";
-import { Chore } from "./chore.ts";
 import { TICK_MS } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
 import type { Registry } from "./registry.ts";
@@ -31,7 +32,7 @@ export class Reaper {
   readonly #watches: (replica: number | null) => boolean;
   readonly #hears: (entry: AgentEntry) => boolean;
   readonly #log: Logger;
-  readonly #backstop: Chore;
+  readonly #backstop: PeriodicTask;
   #timer: NodeJS.Timeout | undefined;
   /** In the order in which their leases ended, and how many of them are taken on. */
   #due: AgentEntry[] = [];
@@ -59,7 +60,8 @@ export class Reaper {
     this.#watches = (replica) => options.watches(replica);
     this.#hears = (entry) => options.hears(entry);
     this.#log = options.log;
-    this.#backstop = new Chore({
+    this.#backstop = new PeriodicTask({
+      isLost,
       name: "look for leases that nobody watches",
       everyMs: BACKSTOP_MS,
       share: BACKSTOP_SHARE,
@@ -118,7 +120,7 @@ export class Reaper {
     }
   }
 
-  /** Heard is heard, also where the database is slow. A replica that cannot write for long counts as deaf. */
+  /** Heard is heard, also where the database is slow. A replica that cannot write for long counts as isolated. */
   #putOff(entry: AgentEntry): boolean {
     if (!this.#hears(entry)) return false;
     this.#registry.expect(entry, this.#database.clock.now() + HEARD_AGAIN_MICROS);

@@ -1,12 +1,13 @@
+import type { Micros } from "../contract/time.ts";
 import type { Transition } from "../domain/agent.ts";
 import { recoveryDelayMs } from "../domain/recovery-spread.ts";
 import { judgeRecovery } from "../domain/status-machine.ts";
-import type { Micros } from "../domain/time.ts";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
 import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/liveness.ts";
-import { Chore } from "./chore.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
 
@@ -34,7 +35,7 @@ export class Recovery {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #log: Logger;
-  readonly #look: Chore;
+  readonly #look: PeriodicTask;
   readonly #planned = new Map<bigint, Planned>();
   readonly #wheel: LeaseWheel<Planned>;
   /** How many recover within a second, as planned first: later looks see fewer, since some have recovered. */
@@ -48,7 +49,8 @@ export class Recovery {
     this.#committer = options.committer;
     this.#log = options.log;
     this.#wheel = new LeaseWheel<Planned>(options.database.clock.now());
-    this.#look = new Chore({
+    this.#look = new PeriodicTask({
+      isLost,
       name: "look for recoveries",
       everyMs: LOOK_EVERY_MS,
       log: options.log,

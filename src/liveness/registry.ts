@@ -1,5 +1,5 @@
+import type { Micros } from "../contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
-import type { Micros } from "../domain/time.ts";
 import { AgentEntry } from "./agent-entry.ts";
 import { LeaseWheel } from "./lease-wheel.ts";
 

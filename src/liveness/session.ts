@@ -8,8 +8,8 @@ import type { BeatIntake } from "./beat-intake.ts";
 import { type ClaimResult, type Claims, instanceKey } from "./claims.ts";
 import type { AgentHolder, HeldAgent } from "./held-agent.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
-import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
+import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-errors.ts";
 
 /** Messages that one stream may have unacknowledged before it is read no further. */
 const MOST_UNACKNOWLEDGED = 64;
@@ -39,7 +39,7 @@ export interface SessionListener {
   /** There may be something to take, or the session is over, or failed. */
   onNews(): void;
   /** After a `submit` that returned false: the next message may come. */
-  onRoom(): void;
+  onCapacity(): void;
 }
 
 interface Message {
@@ -146,7 +146,7 @@ export class Session implements AgentHolder {
     this.#listener.onNews();
     if (!this.#heldUp || this.#full()) return;
     this.#heldUp = false;
-    this.#listener.onRoom();
+    this.#listener.onCapacity();
   }
 
   finish(): void {
@@ -280,7 +280,7 @@ export class Session implements AgentHolder {
         return;
       }
       // Offline, it came back by a single heartbeat at another replica, which watches its lease and would not know that
-      // this one is deaf: it is claimed again, if nobody else has.
+      // this one is isolated: it is claimed again, if nobody else has.
       holder.state = "superseded";
     }
     if (pending.claimsAnew) {

@@ -5,8 +5,8 @@ import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
-import { startsNoSession } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
+import { startsNoSession } from "./session-errors.ts";
 
 /** What a unary heartbeat says besides its beats. */
 export interface UnaryOptions {

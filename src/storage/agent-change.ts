@@ -1,8 +1,9 @@
-import type { Agent, TransitionCause, User } from "../domain/agent.ts";
+import { type Micros, toRfc3339 } from "../contract/time.ts";
+import type { TransitionCause } from "../contract/words.ts";
+import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
-import { type Micros, toRfc3339 } from "../domain/time.ts";
 
 /** What happens to the lease: nothing, it ends, or it runs for some time from the commit. */
 export type LeaseChange =

@@ -1,18 +1,14 @@
+import type { Micros } from "../contract/time.ts";
 import {
   AGENT_STATUSES,
-  type Agent,
   type AgentStatus,
-  type Backoff,
   EXHAUST_REASONS,
-  type Exhaustion,
   type ExhaustReason,
   TRANSITION_CAUSES,
-  type Transition,
   type TransitionCause,
-  type User,
-} from "../domain/agent.ts";
+} from "../contract/words.ts";
+import type { Agent, Backoff, Exhaustion, Transition, User } from "../domain/agent.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
-import type { Micros } from "../domain/time.ts";
 
 /** A row of the view `agent_states`. */
 export interface AgentRow extends ExhaustionColumns {

@@ -1,7 +1,7 @@
 import type pg from "pg";
+import type { Micros } from "../contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
-import type { Micros } from "../domain/time.ts";
 import { type AgentWrite, type Committed, memberOf } from "./agent-change.ts";
 import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
 import type { DatabaseClock } from "./clock.ts";

@@ -1,4 +1,4 @@
-import { Queue } from "./queue.ts";
+import { Queue } from "../scheduling/queue.ts";
 
 /** What waits: a change of one agent. */
 export interface Queued {

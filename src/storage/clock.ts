@@ -1,4 +1,4 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
 
 /** So much two clocks drift apart between two readings, at the very most. */
 const SLACK_MS = 20;

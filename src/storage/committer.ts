@@ -1,11 +1,12 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
+import type { Micros } from "../contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directory.ts";
-import type { Micros } from "../domain/time.ts";
+import { Backoff } from "../scheduling/backoff.ts";
+import { Semaphore } from "../scheduling/semaphore.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
-import { Backoff } from "./backoff.ts";
 import {
   commitGroup,
   type FirstAnswer,
@@ -25,7 +26,6 @@ import {
   refusalFor,
 } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
-import { Semaphore } from "./semaphore.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;

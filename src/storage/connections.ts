@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import pg from "pg";
+import { Queue } from "../scheduling/queue.ts";
 import { NoConnectionInTime } from "./failures.ts";
-import { Queue } from "./queue.ts";
 
 /**
  * How long TCP may take, in milliseconds. The kernel accepts, however loaded the server is: whoever has not by then does

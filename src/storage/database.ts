@@ -2,12 +2,12 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
+import { Semaphore } from "../scheduling/semaphore.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
-import { Semaphore } from "./semaphore.ts";
 
 /**
  * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
@@ -24,7 +24,7 @@ export interface Database {
   readonly knex: Knex;
   /** Where changes through Objection wait for a connection: they leave some of them to who only reads. */
   readonly changes: Semaphore;
-  /** The reader of the log, snapshots, and the chores of a replica. */
+  /** The reader of the log, snapshots, and the tasks of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
   /** When a statement last succeeded, of `performance.now()`. `-Infinity`: none has yet. */

@@ -59,7 +59,7 @@ const QUERY_TIMEOUT = "Query read timeout";
 const MISUSE =
   /^(Query values must be an array|A query must have either text or a name|Prepared statements must be unique|Client has already been connected|Undefined binding\(s\) detected|The query is empty|circular reference detected)/;
 
-/** A row for which there is no partition, as whoever knows of no new ones yet finds right after a jump of revisions. */
+/** A row for which there is no partition, as whoever knows of no new ones yet finds right after a revision gap. */
 const CHECK_VIOLATION = "23514";
 
 /** The counter is beyond what can be seen in the log: a moment later it no longer is. */
@@ -92,6 +92,11 @@ export function isLate(error: unknown): boolean {
 /** Total: a failure that nobody listed is `lost`, never a defect, since nobody knows what it left behind. */
 export function failureKind(error: unknown): FailureKind {
   return knownKind(error) ?? "lost";
+}
+
+/** Whether the connection, or the whole database, is away. */
+export function isLost(error: unknown): boolean {
+  return failureKind(error) === "lost";
 }
 
 /** Whether repeating the statement changes nothing, as far as its caller can wait. */

@@ -1,5 +1,5 @@
+import type { Micros } from "../contract/time.ts";
 import type { ExpiryBrake } from "../domain/directory.ts";
-import type { Micros } from "../domain/time.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 
@@ -7,12 +7,12 @@ const COUNT_FLEET = namedQuery("count-fleet");
 const NOTE_PACE = namedQuery("note-pace");
 const LOOK_AT_BRAKE = namedQuery("look-at-brake");
 
-/** Of pg_try_advisory_xact_lock: whose turn the census is. */
-const CENSUS_LOCK = 7_294_116_530_218_404n;
+/** Of pg_try_advisory_xact_lock: whose turn the statistics is. */
+const FLEET_STATISTICS_LOCK = 7_294_116_530_218_404n;
 
 /** Counts the agents that have a lease, or takes what another replica counted a moment ago. */
 export async function countFleet(database: Database): Promise<number> {
-  const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [CENSUS_LOCK] });
+  const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [FLEET_STATISTICS_LOCK] });
   return Number(rows[0]?.agents ?? 0n);
 }
 

@@ -1,7 +1,7 @@
+import type { Micros } from "../contract/time.ts";
+import { toRfc3339 } from "../contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Claimant } from "../domain/session-start.ts";
-import type { Micros } from "../domain/time.ts";
-import { toRfc3339 } from "../domain/time.ts";
 import { readAgents } from "./change-group.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";

@@ -1,4 +1,4 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
 import { HANDSHAKE_MS } from "./connections.ts";
 import type { Database } from "./database.ts";
 import { failureKind, isQueryTimeout, NoConnectionInTime } from "./failures.ts";

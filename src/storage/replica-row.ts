@@ -1,4 +1,4 @@
-import type { Micros } from "../domain/time.ts";
+import type { Micros } from "../contract/time.ts";
 import type { Database } from "./database.ts";
 import { type LeaseRow, type WatchedLease, watchedLease } from "./liveness.ts";
 import { namedQuery } from "./queries.ts";
@@ -11,9 +11,9 @@ const ADOPT_REPLICAS = namedQuery("adopt-replicas");
 const ADOPTED_LEASES = namedQuery("adopted-leases");
 const FORGET_REPLICAS = namedQuery("forget-replicas");
 
-/** When a replica counts as deaf, and how long its agents have after that to be heard again; milliseconds. */
+/** When a replica counts as isolated, and how long its agents have after that to be heard again; milliseconds. */
 export interface Hearing {
-  readonly deafAfterMs: number;
+  readonly isolatedAfterMs: number;
   readonly graceMs: number;
 }
 
@@ -24,7 +24,7 @@ export async function registerReplica(database: Database, hearing: Hearing): Pro
   const sentAt = performance.now();
   const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({
     ...REGISTER_REPLICA,
-    values: [hearing.deafAfterMs, hearing.graceMs],
+    values: [hearing.isolatedAfterMs, hearing.graceMs],
   });
   const [row] = rows;
   if (row === undefined) throw new TypeError("register-replica answers with one row");
@@ -35,11 +35,11 @@ export async function registerReplica(database: Database, hearing: Hearing): Pro
 
 /** Says that this replica listens. @returns whether it did not for a while, which its agents are given back */
 export async function refreshReplica(database: Database, replica: number, hearing: Hearing): Promise<boolean> {
-  const { rows } = await database.feed.query<{ deaf: boolean }>({
+  const { rows } = await database.feed.query<{ isolated: boolean }>({
     ...REFRESH_REPLICA,
-    values: [replica, hearing.deafAfterMs, hearing.graceMs],
+    values: [replica, hearing.isolatedAfterMs, hearing.graceMs],
   });
-  return rows[0]?.deaf ?? false;
+  return rows[0]?.isolated ?? false;
 }
 
 export async function retireReplica(database: Database, replica: number): Promise<void> {

@@ -1,8 +1,8 @@
 import type { Knex } from "knex";
+import type { Micros } from "../contract/time.ts";
+import { toRfc3339 } from "../contract/time.ts";
 import type { User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
-import type { Micros } from "../domain/time.ts";
-import { toRfc3339 } from "../domain/time.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";

@@ -1,5 +1,5 @@
+import type { Micros } from "../contract/time.ts";
 import type { Principal, Role } from "../domain/principal.ts";
-import type { Micros } from "../domain/time.ts";
 import type { Database } from "./database.ts";
 import { grantOf } from "./models/api-token.ts";
 import { namedQuery } from "./queries.ts";

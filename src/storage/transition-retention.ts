@@ -4,7 +4,7 @@ import { namedQuery } from "./queries.ts";
 
 const RAISE_FLOOR = namedQuery("raise-floor");
 const COMPACTED_PARTITIONS = namedQuery("compacted-partitions");
-const FORGET_JUMPS = namedQuery("forget-jumps");
+const FORGET_REVISION_GAPS = namedQuery("forget-revision-gaps");
 
 /** Of pg_try_advisory_lock: one replica at a time. Not the number of the migrations. */
 const RETENTION_LOCK = 7_294_116_530_218_403n;
@@ -105,7 +105,7 @@ export class TransitionRetention {
       await remove(client, partition);
       log.info({ partition: partition.name }, "removed a partition of the log of transitions");
     }
-    await client.query({ ...FORGET_JUMPS });
+    await client.query({ ...FORGET_REVISION_GAPS });
   }
 }
 

@@ -1,8 +1,8 @@
 import type { WatchMessage } from "../domain/watch-message.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
 import { isWithin, type LogPage } from "../storage/transition-log.ts";
+import type { WatchDependencies } from "./dependencies.ts";
 import { reading, untilReached } from "./patience.ts";
-import type { WatchSurroundings } from "./surroundings.ts";
 import type { Watcher } from "./watcher.ts";
 
 /**
@@ -14,11 +14,11 @@ import type { Watcher } from "./watcher.ts";
 export async function* tellSince(
   watcher: Watcher,
   after: bigint,
-  surroundings: WatchSurroundings,
+  dependencies: WatchDependencies,
 ): AsyncGenerator<WatchMessage, boolean> {
-  const { hub, source, turnstile } = surroundings;
+  const { hub, source, semaphore } = dependencies;
   // The last page from memory goes into the queue, and must fit.
-  const pageSize = Math.min(surroundings.pageSize, surroundings.queueLimit);
+  const pageSize = Math.min(dependencies.pageSize, dependencies.queueLimit);
   watcher.advance(after);
   watcher.rejoin();
   let revision = after;
@@ -35,10 +35,10 @@ export async function* tellSince(
     }
     if (transitions === undefined) {
       const from = revision;
-      const page = yield* reading(watcher, turnstile, () => source.read(from, pageSize));
+      const page = yield* reading(watcher, semaphore, () => source.read(from, pageSize));
       if (page === undefined) return false;
       check(page, from);
-      if (!(yield* untilReached(watcher, page.newest, surroundings))) return false;
+      if (!(yield* untilReached(watcher, page.newest, dependencies))) return false;
       transitions = page.transitions;
       revision = page.newest;
     }

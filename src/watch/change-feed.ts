@@ -1,5 +1,5 @@
 import type { Transition } from "../domain/agent.ts";
-import { Backoff } from "../storage/backoff.ts";
+import { Backoff } from "../scheduling/backoff.ts";
 import { isWithin, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
 
 /** Transitions read at once; after a full page the next one is read without a pause. */

@@ -3,8 +3,8 @@ import type { Refusal } from "../domain/errors.ts";
 import { revisionCompacted } from "../storage/refusals.ts";
 import { isWithin, type RevisionGap } from "../storage/transition-log.ts";
 import type { FeedListener } from "./change-feed.ts";
-import { draining, starting } from "./refusals.ts";
 import { Ring } from "./ring.ts";
+import { draining, starting } from "./watch-errors.ts";
 import type { Watcher } from "./watcher.ts";
 import { WatcherIndex } from "./watcher-index.ts";
 

@@ -1,4 +1,4 @@
-import type { ChangeType } from "../domain/filter.ts";
+import type { ChangeType } from "../contract/words.ts";
 import type { WatchedChange } from "../domain/watch-message.ts";
 import { type Telling, takeUpTo, type WaitingChanges } from "./waiting-changes.ts";
 

@@ -1,8 +1,8 @@
 import type { WatchMessage } from "../domain/watch-message.ts";
-import { Backoff } from "../storage/backoff.ts";
+import { Backoff } from "../scheduling/backoff.ts";
+import type { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import { failureKind, isPermanent, refusalFor } from "../storage/failures.ts";
-import type { WatchSurroundings } from "./surroundings.ts";
-import type { Turnstile } from "./turnstile.ts";
+import type { WatchDependencies } from "./dependencies.ts";
 import { FIRST_MESSAGE_MS, type Watcher } from "./watcher.ts";
 
 /** The first may only mean that a connection of the pool had died unnoticed. */
@@ -35,7 +35,7 @@ export async function* until(
 export async function* untilReached(
   watcher: Watcher,
   revision: bigint,
-  { hub, wakeFeed }: Pick<WatchSurroundings, "hub" | "wakeFeed">,
+  { hub, wakeFeed }: Pick<WatchDependencies, "hub" | "wakeFeed">,
 ): AsyncGenerator<WatchMessage, boolean> {
   if (!hub.hasReached(revision)) wakeFeed();
   hub.awaitPosition(watcher, revision);
@@ -54,7 +54,7 @@ export async function* untilReached(
  */
 export async function* reading<Result>(
   watcher: Watcher,
-  turnstile: Turnstile,
+  semaphore: FairSemaphore,
   read: () => Promise<Result>,
 ): AsyncGenerator<WatchMessage, Result | undefined> {
   const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
@@ -63,7 +63,7 @@ export async function* reading<Result>(
     if (failures > 0) watcher.greetLater(FIRST_MESSAGE_MS);
     let outcome: { readonly result: Result } | { readonly error: unknown } | undefined;
     // Whoever is gone by the time of its turn asks nothing.
-    const attempt = turnstile
+    const attempt = semaphore
       .pass(watcher.connection, async () => (watcher.goesOn() ? { result: await read() } : undefined))
       .then(
         (found) => {

@@ -1,9 +1,9 @@
 import type { WatchedChange, WatchMessage } from "../domain/watch-message.ts";
 import { check } from "./catch-up.ts";
+import type { WatchDependencies } from "./dependencies.ts";
 import { NewestChanges } from "./newest-changes.ts";
 import { reading, untilReached } from "./patience.ts";
 import { SnapshotFront } from "./snapshot-front.ts";
-import type { WatchSurroundings } from "./surroundings.ts";
 import { MESSAGE_CHANGES, type Watcher } from "./watcher.ts";
 
 /**
@@ -16,9 +16,9 @@ import { MESSAGE_CHANGES, type Watcher } from "./watcher.ts";
  */
 export async function* tellSnapshot(
   watcher: Watcher,
-  surroundings: WatchSurroundings,
+  dependencies: WatchDependencies,
 ): AsyncGenerator<WatchMessage, boolean> {
-  const { hub, source, turnstile, pageSize } = surroundings;
+  const { hub, source, semaphore, pageSize } = dependencies;
   const front = new SnapshotFront();
   watcher.beginSnapshot(front);
   for (;;) {
@@ -26,15 +26,15 @@ export async function* tellSnapshot(
     hub.follow(watcher);
     front.beginPage();
     watcher.beginPage();
-    const page = yield* reading(watcher, turnstile, () =>
+    const page = yield* reading(watcher, semaphore, () =>
       source.readSnapshotPage(watcher.query.filter, front.coveredTo, pageSize),
     );
     if (page === undefined) return false;
-    if (!(yield* untilReached(watcher, page.revision, surroundings))) return false;
+    if (!(yield* untilReached(watcher, page.revision, dependencies))) return false;
     const from = watcher.after;
     const news = watcher.takeNews(front, page.revision);
     if (missed || watcher.isBehind) {
-      if (!(yield* tellMissed(watcher, front, { from, upTo: page.revision }, surroundings))) return false;
+      if (!(yield* tellMissed(watcher, front, { from, upTo: page.revision }, dependencies))) return false;
     } else if (!(yield* tellNews(watcher, news))) return false;
     const last = page.agents.at(-1);
     if (last === undefined || page.agents.length < pageSize) {
@@ -64,7 +64,7 @@ async function* tellMissed(
   watcher: Watcher,
   front: SnapshotFront,
   { from, upTo }: { readonly from: bigint; readonly upTo: bigint },
-  { source, turnstile, pageSize, queueLimit }: WatchSurroundings,
+  { source, semaphore, pageSize, queueLimit }: WatchDependencies,
 ): AsyncGenerator<WatchMessage, boolean> {
   const limit = Math.min(pageSize, queueLimit);
   const missed = new NewestChanges(queueLimit);
@@ -72,7 +72,7 @@ async function* tellMissed(
   let revision = front.coveredTo === 0n ? upTo : from;
   while (revision < upTo) {
     const after = revision;
-    const page = yield* reading(watcher, turnstile, () => source.read(after, limit));
+    const page = yield* reading(watcher, semaphore, () => source.read(after, limit));
     if (page === undefined) return false;
     check(page, after);
     const last = page.transitions.at(-1);

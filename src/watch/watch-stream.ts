@@ -1,8 +1,8 @@
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import { tellSince } from "./catch-up.ts";
-import { watchedLongEnough } from "./refusals.ts";
+import type { WatchDependencies } from "./dependencies.ts";
 import { tellSnapshot } from "./snapshot.ts";
-import type { WatchSurroundings } from "./surroundings.ts";
+import { watchedLongEnough } from "./watch-errors.ts";
 import { Watcher } from "./watcher.ts";
 
 /**
@@ -12,24 +12,24 @@ import { Watcher } from "./watcher.ts";
 export async function* watchStream(
   query: WatchQuery,
   signal: AbortSignal,
-  surroundings: WatchSurroundings,
+  dependencies: WatchDependencies,
   connection?: object,
 ): AsyncGenerator<WatchMessage, void> {
-  const { hub, queueLimit, maxAgeMs } = surroundings;
+  const { hub, queueLimit, maxAgeMs } = dependencies;
   const watcher = new Watcher(query, signal, queueLimit, maxAgeMs, connection);
   try {
     hub.join(watcher);
     const { afterRevision } = query;
     let following = yield* afterRevision === undefined
-      ? tellSnapshot(watcher, surroundings)
-      : tellSince(watcher, afterRevision, surroundings);
+      ? tellSnapshot(watcher, dependencies)
+      : tellSince(watcher, afterRevision, dependencies);
     while (following && watcher.goesOn()) {
       if (watcher.mayEnd) {
         yield watcher.message({ bookmark: { snapshotComplete: false } });
         throw watchedLongEnough();
       }
       if (watcher.isBehind) {
-        following = yield* tellSince(watcher, watcher.after, surroundings);
+        following = yield* tellSince(watcher, watcher.after, dependencies);
         continue;
       }
       const message = watcher.next(hub.position);

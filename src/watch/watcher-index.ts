@@ -1,4 +1,5 @@
-import type { AgentStatus, Transition } from "../domain/agent.ts";
+import type { AgentStatus } from "../contract/words.ts";
+import type { Transition } from "../domain/agent.ts";
 import type { Watcher } from "./watcher.ts";
 
 /**

@@ -3,9 +3,9 @@ import type { Refusal } from "../domain/errors.ts";
 import { type AgentPredicate, changeType, predicateOf } from "../domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchMessageParts, WatchQuery } from "../domain/watch-message.ts";
 import { NewestChanges } from "./newest-changes.ts";
-import { watcherTooSlow } from "./refusals.ts";
 import type { SnapshotFront } from "./snapshot-front.ts";
 import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
+import { watcherTooSlow } from "./watch-errors.ts";
 
 /**
  * Changes that wait for one watcher at most. The transitions themselves are shared by all watchers and the ring, so a

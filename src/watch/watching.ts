@@ -1,12 +1,12 @@
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
+import { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
 import { ChangeFeed, type FeedLog } from "./change-feed.ts";
+import type { WatchDependencies } from "./dependencies.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
 import { SharedPages } from "./shared-pages.ts";
-import type { WatchSurroundings } from "./surroundings.ts";
-import { Turnstile } from "./turnstile.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 
@@ -64,11 +64,11 @@ export function createWatching(options: WatchingOptions): Watching {
   feed.subscribe(hub);
   const wakeFeed = () => feed.wake();
   const notifications = new Notifications({ database, log, onHint: wakeFeed });
-  const turnstile = new Turnstile(READERS);
-  const surroundings: WatchSurroundings = {
+  const semaphore = new FairSemaphore(READERS);
+  const dependencies: WatchDependencies = {
     hub,
     source: new SharedPages(source),
-    turnstile,
+    semaphore,
     wakeFeed,
     pageSize,
     queueLimit,
@@ -81,7 +81,7 @@ export function createWatching(options: WatchingOptions): Watching {
   return {
     feed,
     watches: {
-      watch: (query, signal, connection) => watchStream(query, signal, surroundings, connection),
+      watch: (query, signal, connection) => watchStream(query, signal, dependencies, connection),
       get size() {
         return hub.size;
       },

@@ -1,5 +1,8 @@
 import { readdir, readFile } from "node:fs/promises";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 
 /** A PostgreSQL that can be killed in earnest. Each start takes another port. */
 export class ChaosDatabase implements AsyncDisposable {

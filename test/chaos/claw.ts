@@ -1,6 +1,6 @@
-import { HeartbeatStream } from "../../src/client/heartbeat-stream.ts";
-import type { ConnectedClients } from "../../src/client/service-clients.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
+import type { ConnectedClients } from "../../packages/client/src/service-clients.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import type { FaultLog, Stop } from "./fault-log.ts";
 import type { Ledger } from "./ledger.ts";

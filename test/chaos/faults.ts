@@ -98,7 +98,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
   },
   /** Somebody misbehaves, on a connection of his own. */
   flood: ({ world, random, leaseMs }) => {
-    const kind = random.pick<FloodKind>(["reports", "deaf", "streams", "giants"]);
+    const kind = random.pick<FloodKind>(["reports", "isolated", "streams", "giants"]);
     const [hit] = random.sample(world.replicas, 1);
     const forMs = random.between(0.5, 1) * leaseMs;
     return {

@@ -10,7 +10,7 @@ const BEATS = 1_000;
 const MESSAGES_PER_SECOND = 40;
 const STREAMS = 300;
 
-export type FloodKind = "reports" | "deaf" | "streams" | "giants";
+export type FloodKind = "reports" | "isolated" | "streams" | "giants";
 
 /**
  * A client that behaves as badly as it can for a time, on a connection of its own: more reports than anybody needs, no
@@ -43,7 +43,7 @@ async function shout(
     call.on("status", () => {
       over = true;
     });
-    if (kind === "deaf") call.pause();
+    if (kind === "isolated") call.pause();
     else call.on("data", () => undefined);
     for (let sequence = 1n; !over && performance.now() < deadline; sequence += 1n) {
       const bytes = kind === "giants" ? Buffer.alloc(2 * 1_048_576) : message(sequence, agentIds);

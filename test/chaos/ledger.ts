@@ -1,4 +1,4 @@
-import type { ServiceClients } from "../../src/client/service-clients.ts";
+import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
 
 type Agents = ServiceClients["agents"];
 type Requests = Parameters<Agents["heartbeat"]>[0];

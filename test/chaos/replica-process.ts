@@ -35,7 +35,7 @@ export class ReplicaProcess implements AsyncDisposable {
     this.name = options.name;
   }
 
-  /** The gRPC door's; undefined while it does not serve. */
+  /** The gRPC listener's; undefined while it does not serve. */
   get port(): number | undefined {
     return this.#grpcPort;
   }

@@ -15,7 +15,7 @@ import {
   createServiceClients,
   type HeartbeatWorkerOptions,
   ReportError,
-} from "../../src/client/index.ts";
+} from "../../packages/client/src/index.ts";
 import type { News, Order, SocketFault } from "./messages.ts";
 
 interface HostOptions {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { accessRule } from "../../src/rpc/access-rules.ts";
+import { accessRule } from "../../src/rpc/pipeline/access-rules.ts";
 import { CREDENTIALS, openMint } from "../support/access.ts";
 import { bearing, GRPC_JS, PROTOCOLS } from "../support/protocol-clients.ts";
 import { unique, useService } from "../support/service.ts";

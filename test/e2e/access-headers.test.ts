@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { CREDENTIALS, openMint } from "../support/access.ts";
 import * as frames from "../support/http2-frames.ts";
 import { frame, grpcHeaders, headerBlock, rawHttp2 } from "../support/http2-frames.ts";
-import { eventually } from "../support/rpc-doors.ts";
+import { eventually } from "../support/rpc-listeners.ts";
 import { envelope } from "../support/rpc-raw.ts";
 import { useService } from "../support/service.ts";
 

@@ -25,9 +25,12 @@ async function grpc(address: string, headers: Readonly<Record<string, string>>):
 }
 
 const WAYS: readonly (readonly [string, Ask])[] = [
-  ["gRPC at the gRPC door", (more, authority) => grpc(service().addresses.grpc, { ...more, ":authority": authority })],
   [
-    "gRPC at the Connect door",
+    "gRPC at the gRPC listener",
+    (more, authority) => grpc(service().addresses.grpc, { ...more, ":authority": authority }),
+  ],
+  [
+    "gRPC at the Connect listener",
     (more, authority) => grpc(service().addresses.http, { ...more, ":authority": authority }),
   ],
   [

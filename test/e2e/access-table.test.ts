@@ -6,9 +6,9 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROLES, type Role } from "../../src/domain/principal.ts";
-import { createServices } from "../../src/rpc/doors/services.ts";
-import { createHealth } from "../../src/rpc/health.ts";
-import { createPipeline } from "../../src/rpc/pipeline.ts";
+import { createPipeline } from "../../src/rpc/pipeline/pipeline.ts";
+import { createHealth } from "../../src/rpc/services/health.ts";
+import { createServices } from "../../src/rpc/services/services.ts";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { section } from "../support/fenced-blocks.ts";
@@ -52,7 +52,7 @@ const EXPECTED: Readonly<Record<string, Callers>> = {
   "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": READERS,
 };
 
-/** Everything that both doors serve, by what they are given to serve. */
+/** Everything that both listeners serve, by what they are given to serve. */
 function served(): readonly DescService[] {
   const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
   return createServices(pipeline, createHealth(), createFakeBackend()).map(({ service }) => service);

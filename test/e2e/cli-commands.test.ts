@@ -266,7 +266,7 @@ describe("failures are one line with the reason, and an exit code", () => {
     });
   });
 
-  test("a service that is another door's or none of ours is told from one that is away", async () => {
+  test("a service that is another listener's or none of ours is told from one that is away", async () => {
     const http = await cli("fleet", "--address", service().addresses.http);
     expect(http.code).toBe(0);
     const database = new URL(service().databaseUrl);

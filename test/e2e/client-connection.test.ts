@@ -3,7 +3,7 @@ import { createServer as createHttp2Server } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { ConnectError } from "@connectrpc/connect";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { portOf } from "../support/fault-proxy.ts";
 import {
   ACK,

@@ -160,7 +160,7 @@ describe("the packed client, in an empty project", () => {
 
 test("nothing of Node is reachable from what browsers import", async () => {
   const reached = new Set<string>();
-  await reach("dist/src/client/watch.js", reached);
+  await reach("dist/packages/client/src/watch.js", reached);
   expect([...reached].filter((name) => !name.startsWith("dist/")).sort()).toEqual([
     "@bufbuild/protobuf",
     "@bufbuild/protobuf/codegenv2",
@@ -178,7 +178,11 @@ test("nothing of Node is reachable from what browsers import", async () => {
 });
 
 const PACKAGE = "node_modules/harborforge-agents";
-const ENTRIES = ["dist/src/client/index", "dist/src/client/watch", "dist/src/client/heartbeat-worker"];
+const ENTRIES = [
+  "dist/packages/client/src/index",
+  "dist/packages/client/src/watch",
+  "dist/packages/client/src/heartbeat-worker",
+];
 const IMPORT =
   /^(?:import\s+(?:[^"'();]*?\s+from\s+)?|export\s+(?:type\s+)?(?:\*|\{[^}]*\})\s+from\s+)["']([^"']+)["']/gm;
 

@@ -3,20 +3,21 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/health/v1/health_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { DIALECTS, failure } from "../support/rpc-clients.ts";
-import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
 
-let doors: RunningDoors;
+let listeners: RunningListeners;
 
 beforeAll(async () => {
-  doors = await startDoors();
+  listeners = await startListeners();
 });
 
 afterAll(async () => {
-  await doors[Symbol.asyncDispose]();
+  await listeners[Symbol.asyncDispose]();
 });
 
-describe.each(DIALECTS)("health through $name", ({ door, transport }) => {
-  const client = () => createClient(Health, transport(door === "grpc" ? doors.grpcAddress : doors.connectAddress));
+describe.each(DIALECTS)("health through $name", ({ listener, transport }) => {
+  const client = () =>
+    createClient(Health, transport(listener === "grpc" ? listeners.grpcAddress : listeners.connectAddress));
 
   test("Check knows the server, each service, and nothing else", async () => {
     for (const service of ["", "harborforge.agents.v1.AgentService", "harborforge.agents.v1.UserService"]) {
@@ -37,14 +38,14 @@ describe.each(DIALECTS)("health through $name", ({ door, transport }) => {
         statuses.push(status);
     })();
     await eventually("the first state came", () => statuses.length === 1);
-    doors.refuse = new Refusal("DRAINING", "this replica is stopping");
-    doors.health.suspend("draining");
-    doors.health.suspend("the database is away");
+    listeners.refuse = new Refusal("DRAINING", "this replica is stopping");
+    listeners.health.suspend("draining");
+    listeners.health.suspend("the database is away");
     await eventually("the change came", () => statuses.length === 2);
     expect((await client().check({})).status).toBe(Status.NOT_SERVING);
-    doors.health.resume("the database is away");
-    doors.health.resume("draining");
-    doors.refuse = undefined;
+    listeners.health.resume("the database is away");
+    listeners.health.resume("draining");
+    listeners.refuse = undefined;
     await eventually("the change back came", () => statuses.length === 3);
     expect(statuses).toEqual([Status.SERVING, Status.NOT_SERVING, Status.SERVING]);
     controller.abort();
@@ -52,7 +53,7 @@ describe.each(DIALECTS)("health through $name", ({ door, transport }) => {
   });
 
   test("Watch of an unknown service says so and stays open", async () => {
-    await eventually("no other stream is open", () => doors.pipeline.openStreams.size === 0);
+    await eventually("no other stream is open", () => listeners.pipeline.openStreams.size === 0);
     const controller = new AbortController();
     const statuses: Status[] = [];
     const watching = (async () => {
@@ -61,9 +62,9 @@ describe.each(DIALECTS)("health through $name", ({ door, transport }) => {
     })();
     await eventually("the state came", () => statuses.length === 1);
     expect(statuses).toEqual([Status.SERVICE_UNKNOWN]);
-    expect(doors.pipeline.openStreams.size).toBe(1);
+    expect(listeners.pipeline.openStreams.size).toBe(1);
     controller.abort();
     await expect(watching).rejects.toThrow();
-    await eventually("the stream ended", () => doors.pipeline.openStreams.size === 0);
+    await eventually("the stream ended", () => listeners.pipeline.openStreams.size === 0);
   });
 });

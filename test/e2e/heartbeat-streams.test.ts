@@ -10,8 +10,8 @@ import { INTERVAL_MS, unique, useService } from "../support/service.ts";
 import { createAgent, SessionWitness } from "../support/session-witness.ts";
 import { until } from "../support/until.ts";
 
-/** What other clients can send is the same stream behind the same door. */
-const NAMES = new Set(["grpc-js at the gRPC door", "Connect binary over HTTP/2", "gRPC at the Connect door"]);
+/** What other clients can send is the same stream behind the same listener. */
+const NAMES = new Set(["grpc-js at the gRPC listener", "Connect binary over HTTP/2", "gRPC at the Connect listener"]);
 
 const service = useService();
 const witness = new SessionWitness(service);

@@ -3,8 +3,8 @@ import type { ClientHttp2Session } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { type Begin, Turns } from "../../src/rpc/doors/turns.ts";
-import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { type Begin, StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
+import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
 import { envelope, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 
 const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
@@ -13,7 +13,7 @@ const GRPC = { "content-type": "application/grpc" };
 const CALLS = 600;
 /** So large that a read of 64 KiB brings sixteen calls, and all together are some forty reads. */
 const LONG = "x".repeat(4_000);
-/** As src/rpc/doors/backpressure.ts has it: calls that wait, and the pause after which one more read follows. */
+/** As src/rpc/sockets/backpressure.ts has it: calls that wait, and the pause after which one more read follows. */
 const MOST_WAITING = 64;
 const PAUSE_MS = 100;
 const PER_READ = 17;
@@ -23,8 +23,8 @@ const asking = envelope(
 );
 const beat = envelope(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, { sequence: 1n })));
 
-/** Turns that come when the test says so. */
-class HeldTurns extends Turns {
+/** StreamScheduler that come when the test says so. */
+class HeldTurns extends StreamScheduler {
   held = false;
   /** When each call came that waits, in milliseconds. */
   readonly came: number[] = [];
@@ -58,13 +58,13 @@ function flood(session: ClientHttp2Session): Promise<RawResponse[]> {
 }
 
 describe.each([
-  ["the gRPC listener", (doors: RunningDoors) => doors.grpcAddress],
-  ["the Connect listener", (doors: RunningDoors) => doors.connectAddress],
+  ["the gRPC listener", (listeners: RunningListeners) => listeners.grpcAddress],
+  ["the Connect listener", (listeners: RunningListeners) => listeners.connectAddress],
 ] as const)("%s", (_name, addressOf) => {
   test("reads no further from a connection with many waiting calls, and answers all of them in the end", async () => {
     const turns = new HeldTurns();
-    await using doors = await startDoors({ turns });
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners({ scheduler: turns });
+    const session = await http2Connect(addressOf(listeners));
     turns.held = true;
     const answered = flood(session);
     await eventually("many wait, and a pause is over", () => {
@@ -83,8 +83,8 @@ describe.each([
 
   test("reads pings, and messages of open streams, from a connection whose calls do not begin", async () => {
     const turns = new HeldTurns();
-    await using doors = await startDoors({ turns });
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners({ scheduler: turns });
+    const session = await http2Connect(addressOf(listeners));
     const { stream } = http2Call(session, HEARTBEAT, GRPC);
     stream.on("error", () => undefined);
     await once(stream, "response");
@@ -94,37 +94,37 @@ describe.each([
     const ponged = new Promise<Error | null>((resolve) => session.ping((error) => resolve(error)));
     stream.write(beat);
     expect(await ponged).toBeNull();
-    await eventually("the beat is read", () => doors.seen.beats.length === 1, 20_000);
+    await eventually("the beat is read", () => listeners.seen.beats.length === 1, 20_000);
     session.destroy();
-    await eventually("nothing is left", () => doors.gate.open === 0 && doors.seen.openHandlers === 0);
+    await eventually("nothing is left", () => listeners.gate.open === 0 && listeners.seen.openHandlers === 0);
   }, 40_000);
 
   test("forgets a paused connection whose client goes away", async () => {
     const turns = new HeldTurns();
-    await using doors = await startDoors({ turns });
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners({ scheduler: turns });
+    const session = await http2Connect(addressOf(listeners));
     turns.held = true;
     void flood(session);
     await eventually("many wait", () => turns.came.length > MOST_WAITING);
     session.destroy();
     // That it went away is behind all that it has sent.
-    await eventually("the connection is gone", () => doors.gate.open === 0, 20_000);
-    const began = doors.seen.signals.length;
+    await eventually("the connection is gone", () => listeners.gate.open === 0, 20_000);
+    const began = listeners.seen.signals.length;
     turns.release();
-    const other = await http2Connect(addressOf(doors));
+    const other = await http2Connect(addressOf(listeners));
     const { response, stream } = http2Call(other, GET_AGENT, GRPC);
     stream.end(asking);
     expect((await response).trailers.get("grpc-status")).toBe("0");
-    expect(doors.seen.signals.length).toBe(began + 1);
+    expect(listeners.seen.signals.length).toBe(began + 1);
     other.destroy();
   }, 40_000);
 });
 
 test("requests of HTTP/1.1 that come in one piece take turns, and are answered in order", async () => {
   const turns = new HeldTurns();
-  await using doors = await startDoors({ turns });
+  await using listeners = await startListeners({ scheduler: turns });
   turns.held = true;
-  const socket = await tcp(doors.connectAddress);
+  const socket = await tcp(listeners.connectAddress);
   let text = "";
   socket.setEncoding("utf8").on("data", (more: string) => {
     text += more;

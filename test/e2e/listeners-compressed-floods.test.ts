@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Random } from "../chaos/random.ts";
 import { failureOf } from "../support/rpc-clients.ts";
-import { eventually, type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
 import { envelope, errorIn, http1, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 
 const GET_AGENT = "/harborforge.agents.v1.AgentService/GetAgent";
@@ -21,8 +21,8 @@ const asking = (agentId: string): Uint8Array =>
 const BOMB = envelope(gzipSync(asking("a".repeat(MEBIBYTE - 64))), 1);
 
 const LISTENERS = [
-  ["the gRPC listener", (doors: RunningDoors) => doors.grpcAddress],
-  ["the Connect listener", (doors: RunningDoors) => doors.connectAddress],
+  ["the gRPC listener", (listeners: RunningListeners) => listeners.grpcAddress],
+  ["the Connect listener", (listeners: RunningListeners) => listeners.connectAddress],
 ] as const;
 
 function call(session: ClientHttp2Session, body: Uint8Array, headers: Record<string, string>): Promise<RawResponse> {
@@ -49,12 +49,12 @@ async function flooding(address: string, each: number): Promise<() => void> {
 
 describe.each(LISTENERS)("%s", (_name, addressOf) => {
   test("refuses compressed calls that will be more than a connection may hold, and gives back what it held", async () => {
-    await using doors = await startDoors({ receiveLimits: { connectionBytes: 4 * MEBIBYTE } });
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners({ receiveLimits: { connectionBytes: 4 * MEBIBYTE } });
+    const session = await http2Connect(addressOf(listeners));
     session.setMaxListeners(0);
     let most = 0;
     const watching = setInterval(() => {
-      most = Math.max(most, doors.budget.total);
+      most = Math.max(most, listeners.budget.total);
     }, 1);
     const responses = await Promise.all(Array.from({ length: 40 }, () => call(session, BOMB, GZIPPED)));
     clearInterval(watching);
@@ -72,32 +72,32 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     expect(refusals.filter(({ code }) => code === Code.InvalidArgument).length).toBe(40 - tooMuch.length);
     expect(most).toBeLessThanOrEqual(5 * MEBIBYTE);
     session.destroy();
-    await eventually("all is given back", () => doors.budget.total === 0);
+    await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
   test("answers another connection after one message of each that floods it", async () => {
-    await using doors = await startDoors();
-    const stop = await flooding(addressOf(doors), 60);
-    await eventually("messages wait", () => doors.queue.size > 20);
-    const neighbour = await http2Connect(addressOf(doors));
-    const before = doors.queue.handedOver;
+    await using listeners = await startListeners();
+    const stop = await flooding(addressOf(listeners), 60);
+    await eventually("messages wait", () => listeners.queue.size > 20);
+    const neighbour = await http2Connect(addressOf(listeners));
+    const before = listeners.queue.handedOver;
     const usual = await call(neighbour, envelope(asking("a")), GRPC);
-    const between = doors.queue.handedOver;
+    const between = listeners.queue.handedOver;
     expect(statusOf(usual)).toBe("0");
     // Without compression it waits for nobody.
     expect(between - before).toBeLessThanOrEqual(3);
     const large = await call(neighbour, envelope(gzipSync(asking("a".repeat(100_000))), 1), GZIPPED);
     expect(failureOf(errorIn(large)).code).toBe(Code.InvalidArgument);
     // One of each of three connections, the one in hand when it came, and what ends meanwhile.
-    expect(doors.queue.handedOver - between).toBeLessThanOrEqual(7);
+    expect(listeners.queue.handedOver - between).toBeLessThanOrEqual(7);
     stop();
     neighbour.destroy();
-    await eventually("all is given back", () => doors.budget.total === 0);
+    await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
   test("decompresses the next message of a stream when the last one was read", async () => {
-    await using doors = await startDoors();
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners();
+    const session = await http2Connect(addressOf(listeners));
     const { stream, response } = http2Call(session, HEARTBEAT, GZIPPED);
     response.catch(() => undefined);
     const beats = Array.from({ length: 900 }, () => ({ agentId: "b".repeat(1_000) }));
@@ -106,17 +106,17 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     stream.write(Buffer.concat(Array.from({ length: 5 }, () => envelope(gzipSync(body), 1))));
     let most = 0;
     await eventually("all are read", () => {
-      most = Math.max(most, doors.budget.total);
-      return doors.seen.beats.length === 5;
+      most = Math.max(most, listeners.budget.total);
+      return listeners.seen.beats.length === 5;
     });
     expect(most).toBeLessThan(2 * MEBIBYTE);
     session.destroy();
-    await eventually("all is given back", () => doors.budget.total === 0);
+    await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
   test("reads small messages, members one after the other, and messages that are not compressed beside others", async () => {
-    await using doors = await startDoors();
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners();
+    const session = await http2Connect(addressOf(listeners));
     const bytes = asking("a");
     const members = Buffer.concat([gzipSync(bytes.subarray(0, 1)), gzipSync(bytes.subarray(1))]);
     for (const body of [gzipSync(bytes), members]) {
@@ -127,8 +127,8 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
   });
 
   test("takes the lowest flag of a message for compressed, and refuses it where no compression was declared", async () => {
-    await using doors = await startDoors();
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners();
+    const session = await http2Connect(addressOf(listeners));
     const packed = gzipSync(asking("a"));
     for (const flags of [1, 3, 0x81]) {
       expect(statusOf(await call(session, envelope(packed, flags), GZIPPED))).toBe("0");
@@ -142,7 +142,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
   });
 
   test("gives back all that it counted, however calls end", { timeout: 60_000 }, async () => {
-    await using doors = await startDoors({
+    await using listeners = await startListeners({
       receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE },
     });
     const random = new Random(20_261_130);
@@ -160,7 +160,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
       Buffer.concat([BOMB, BOMB]),
     ];
     for (let round = 0; round < 12; round += 1) {
-      const sessions = await Promise.all([1, 2, 3].map(() => http2Connect(addressOf(doors))));
+      const sessions = await Promise.all([1, 2, 3].map(() => http2Connect(addressOf(listeners))));
       const calls = Array.from({ length: 30 }, async () => {
         const { stream, response } = http2Call(random.pick(sessions), random.pick([GET_AGENT, HEARTBEAT]), {
           ...random.pick([
@@ -183,76 +183,76 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
       await Promise.all(calls);
       for (const session of sessions) session.destroy();
     }
-    const held = () => doors.budget.total + doors.queue.size + doors.sendBudget.total;
+    const held = () => listeners.budget.total + listeners.queue.size + listeners.sendBudget.total;
     await eventually("all is given back", () => held() === 0);
-    const after = await http2Connect(addressOf(doors));
+    const after = await http2Connect(addressOf(listeners));
     expect(statusOf(await call(after, envelope(gzipSync(asking("a")), 1), GZIPPED))).toBe("0");
     after.destroy();
   });
 
   test("refuses what says that it is shorter than it is", async () => {
-    await using doors = await startDoors();
-    const session = await http2Connect(addressOf(doors));
+    await using listeners = await startListeners();
+    const session = await http2Connect(addressOf(listeners));
     const lies = gzipSync(asking("a".repeat(500_000)));
     lies.writeUInt32LE(10, lies.length - 4);
     expect(failureOf(errorIn(await call(session, envelope(lies, 1), GZIPPED))).code).toBe(Code.InvalidArgument);
     session.destroy();
-    await eventually("all is given back", () => doors.budget.total === 0);
+    await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
   test("takes no call on a connection whose answers nobody reads, and lets others call", async () => {
-    await using doors = await startDoors({ sendLimits: { connectionBytes: 200_000 } });
-    const address = addressOf(doors);
-    const deaf = await http2Connect(address);
-    const watch = http2Call(deaf, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
+    await using listeners = await startListeners({ sendLimits: { connectionBytes: 200_000 } });
+    const address = addressOf(listeners);
+    const isolated = await http2Connect(address);
+    const watch = http2Call(isolated, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
     watch.response.catch(() => undefined);
     // A watch whose fake never stops telling; its client reads nothing.
     watch.stream.end(envelope(Buffer.from([0x0a, 7, 0x0a, 5, ...Buffer.from("flood")])));
     watch.stream.pause();
     const further = Array.from({ length: 20 }, () => {
-      const one = http2Call(deaf, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
+      const one = http2Call(isolated, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
       one.response.catch(() => undefined);
       one.stream.end(envelope(Buffer.from([0x0a, 7, 0x0a, 5, ...Buffer.from("flood")])));
       one.stream.pause();
       return one;
     });
-    await eventually("the connection holds what it may", () => !(doors.sendBudget.total < 200_000));
+    await eventually("the connection holds what it may", () => !(listeners.sendBudget.total < 200_000));
     // And a message of each stream that was asked for it before.
-    expect(doors.sendBudget.total).toBeLessThan(1_100_000);
+    expect(listeners.sendBudget.total).toBeLessThan(1_100_000);
     const other = await http2Connect(address);
     expect(statusOf(await call(other, envelope(asking("a")), GRPC))).toBe("0");
     expect(further).toHaveLength(20);
-    deaf.destroy();
+    isolated.destroy();
     other.destroy();
-    await eventually("all is given back", () => doors.sendBudget.total === 0);
+    await eventually("all is given back", () => listeners.sendBudget.total === 0);
   });
 });
 
 test("the gRPC listener reads deflate, as gRPC's libraries write it", async () => {
-  await using doors = await startDoors();
-  const session = await http2Connect(doors.grpcAddress);
+  await using listeners = await startListeners();
+  const session = await http2Connect(listeners.grpcAddress);
   const body = envelope(deflateSync(asking("a")), 1);
   expect(statusOf(await call(session, body, { ...GRPC, "grpc-encoding": "deflate" }))).toBe("0");
   session.destroy();
 });
 
 test("the Connect listener reads compressed JSON, by POST and by GET, and answers alike", async () => {
-  await using doors = await startDoors();
+  await using listeners = await startListeners();
   const json = gzipSync(JSON.stringify({ agentId: "a" }));
-  const posted = await http1(doors.connectAddress, GET_AGENT, {
+  const posted = await http1(listeners.connectAddress, GET_AGENT, {
     headers: { "content-type": "application/json", "content-encoding": "gzip" },
     body: json,
   });
   expect([posted.status, String(posted.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
   const query = `encoding=json&compression=gzip&base64=1&message=${json.toString("base64url")}`;
-  const got = await http1(doors.connectAddress, `${GET_AGENT}?${query}`, { method: "GET" });
+  const got = await http1(listeners.connectAddress, `${GET_AGENT}?${query}`, { method: "GET" });
   expect([got.status, String(got.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
   // The same name.
   const spelled = query.replace("compression", "compressio%6e");
-  const alike = await http1(doors.connectAddress, `${GET_AGENT}?${spelled}`, { method: "GET" });
+  const alike = await http1(listeners.connectAddress, `${GET_AGENT}?${spelled}`, { method: "GET" });
   expect([alike.status, String(alike.body)]).toEqual([200, expect.stringContaining('"agentId":"a"')]);
   const damaged = await http1(
-    doors.connectAddress,
+    listeners.connectAddress,
     `${GET_AGENT}?encoding=json&compression=gzip&base64=1&message=${Buffer.from("no gzip").toString("base64url")}`,
     { method: "GET" },
   );
@@ -262,7 +262,9 @@ test("the Connect listener reads compressed JSON, by POST and by GET, and answer
 test("the Connect listener gives back all that it counted of HTTP/1.1 and of Connect's streams, however they end", {
   timeout: 60_000,
 }, async () => {
-  await using doors = await startDoors({ receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE } });
+  await using listeners = await startListeners({
+    receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE },
+  });
   const random = new Random(11);
   const packed = [
     gzipSync(asking("a")),
@@ -273,7 +275,7 @@ test("the Connect listener gives back all that it counted of HTTP/1.1 and of Con
   ];
   const http1Call = async (): Promise<void> => {
     const body = random.pick(packed);
-    const socket = await tcp(doors.connectAddress);
+    const socket = await tcp(listeners.connectAddress);
     const declared = body.length + random.pick([0, 0, 10]);
     const head = `POST ${GET_AGENT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nContent-Encoding: gzip\r\n`;
     socket.write(`${head}Content-Length: ${declared}\r\n\r\n`);
@@ -288,7 +290,7 @@ test("the Connect listener gives back all that it counted of HTTP/1.1 and of Con
     socket.destroy();
   };
   const streamed = async (): Promise<void> => {
-    const session = await http2Connect(doors.connectAddress);
+    const session = await http2Connect(listeners.connectAddress);
     const { stream, response } = http2Call(session, HEARTBEAT, {
       "content-type": "application/connect+proto",
       "connect-content-encoding": "gzip",
@@ -306,6 +308,6 @@ test("the Connect listener gives back all that it counted of HTTP/1.1 and of Con
   for (let round = 0; round < 8; round += 1) {
     await Promise.all(Array.from({ length: 24 }, () => random.pick([http1Call, streamed])()));
   }
-  const held = () => doors.budget.total + doors.queue.size + doors.sendBudget.total;
+  const held = () => listeners.budget.total + listeners.queue.size + listeners.sendBudget.total;
   await eventually("all is given back", () => held() === 0);
 });

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { UpdateAgentStatusRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { createServiceClients } from "../../src/client/transport.ts";
+import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openMint } from "../support/access.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { HOSTILE_CHARACTERS, RAW } from "../support/hostile-text.ts";
@@ -45,23 +45,4 @@ describe.each(["json", "pretty"])("the log of a service in the format %s", (form
     expect(stderr.match(/ada/g)?.length).toBeGreaterThanOrEqual(7);
     expect(stderr).toContain(format === "json" ? "\\u202e" : "\\u{202e}");
   });
-});
-
-test("commands that list and revoke tokens show hostile principals escaped", async () => {
-  await using database = await createTestDatabase();
-  await using mint = openMint(database.url);
-  const principal = `ada${ALLOWED.map(([, character]) => character).join("x")}\u202e`;
-  const { token } = await mint.tokens.issue(
-    { principal, grant: { role: "viewer" }, lifetimeMs: 3_600_000 },
-    { actor: "user:test", request: undefined },
-  );
-  await using stage = await openStage();
-  const env = { DATABASE_URL: database.url };
-  for (const args of [["list"], ["revoke", token.keyId]]) {
-    const { code, stdout, stderr } = await stage.program(["tokens", ...args], { env }).ended;
-    expect({ code, stderr: stderr.includes("\u202e") }).toEqual({ code: 0, stderr: false });
-    expect(stdout).toContain("ada");
-    expect(stdout.replaceAll("\t", " ")).not.toMatch(/[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff\u200b]/);
-    expect(stdout).toContain("\\u{202e}");
-  }
 });

@@ -11,17 +11,17 @@ import {
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { execFile } from "../support/owned-process.ts";
 import { grpcClient } from "../support/rpc-clients.ts";
-import { type RunningDoors, startDoors } from "../support/rpc-doors.ts";
+import { type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
 import { http1 } from "../support/rpc-raw.ts";
 
-let doors: RunningDoors;
+let listeners: RunningListeners;
 
 beforeAll(async () => {
-  doors = await startDoors();
+  listeners = await startListeners();
 });
 
 afterAll(async () => {
-  await doors[Symbol.asyncDispose]();
+  await listeners[Symbol.asyncDispose]();
 });
 
 const identity = (bytes: Buffer): Buffer => bytes;
@@ -57,11 +57,11 @@ function fileNames(answer: ServerReflectionResponse["messageResponse"] | undefin
 }
 
 describe.each([
-  ["gRPC door", "v1", () => doors.grpcAddress],
-  ["gRPC door", "v1alpha", () => doors.grpcAddress],
-  ["Connect door", "v1", () => doors.connectAddress],
-  ["Connect door", "v1alpha", () => doors.connectAddress],
-] as const)("reflection at the %s, %s", (_door, version, address) => {
+  ["gRPC listener", "v1", () => listeners.grpcAddress],
+  ["gRPC listener", "v1alpha", () => listeners.grpcAddress],
+  ["Connect listener", "v1", () => listeners.connectAddress],
+  ["Connect listener", "v1alpha", () => listeners.connectAddress],
+] as const)("reflection at the %s, %s", (_listener, version, address) => {
   test("lists all services", async () => {
     const [answer] = await ask(address(), version, { case: "listServices", value: "*" });
     expect(answer?.value).toMatchObject({
@@ -178,10 +178,10 @@ describe("buf curl", () => {
   const url = (address: string, method: string): string =>
     `http://${address}/harborforge.agents.v1.AgentService/${method}`;
   const PROTOCOLS = [
-    ["grpc", () => doors.grpcAddress],
-    ["grpc", () => doors.connectAddress],
-    ["grpcweb", () => doors.connectAddress],
-    ["connect", () => doors.connectAddress],
+    ["grpc", () => listeners.grpcAddress],
+    ["grpc", () => listeners.connectAddress],
+    ["grpcweb", () => listeners.connectAddress],
+    ["connect", () => listeners.connectAddress],
   ] as const;
 
   test.each(PROTOCOLS)("calls by reflection with --protocol %s", async (protocol, address) => {
@@ -196,12 +196,16 @@ describe("buf curl", () => {
 
   test("calls over HTTP/1.1 with a schema, and is told where HTTP/2 is needed", async () => {
     const schema = ["--schema", fileURLToPath(new URL("../../proto", import.meta.url))];
-    const unary = await bufCurl(...schema, "-d", '{"agentId":"scribe"}', url(doors.connectAddress, "GetAgent"));
+    const unary = await bufCurl(...schema, "-d", '{"agentId":"scribe"}', url(listeners.connectAddress, "GetAgent"));
     expect(unary).toEqual({ failed: false, out: expect.stringContaining('"AGENT_STATUS_IDLE"') });
-    const response = await http1(doors.connectAddress, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", {
-      headers: { "content-type": "application/connect+proto" },
-      body: "",
-    });
+    const response = await http1(
+      listeners.connectAddress,
+      "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+      {
+        headers: { "content-type": "application/connect+proto" },
+        body: "",
+      },
+    );
     expect(response.body.toString()).toContain("HTTP2_REQUIRED");
   });
 });

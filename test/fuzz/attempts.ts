@@ -10,7 +10,7 @@ import type { Attempt, Protocol } from "./callers.ts";
 import type { FuzzCredentials, Shown } from "./credentials.ts";
 import { hostileMessage, mutated, mutatedJson, randomBytes, withHalfPairs } from "./hostile-values.ts";
 
-export interface Doors {
+export interface Listeners {
   readonly grpc: string;
   readonly http: string;
 }
@@ -31,16 +31,16 @@ const STREAM_MS = 150;
 const ANSWER_MS = 20_000;
 
 /** What is sent next: a call with hostile values, or one whose bytes, framing or headers are broken. */
-export function nextAttempt(random: Random, doors: Doors, credentials?: FuzzCredentials): Attempt {
+export function nextAttempt(random: Random, listeners: Listeners, credentials?: FuzzCredentials): Attempt {
   const method = random.pick(METHODS);
   const path = `/${method.parent.typeName}/${method.name}`;
   const streams = method.methodKind !== "unary";
-  const atGrpcDoor = random.chance(0.45);
-  const [http, protocol]: [1 | 2, Protocol] = atGrpcDoor
+  const atGrpcListener = random.chance(0.45);
+  const [http, protocol]: [1 | 2, Protocol] = atGrpcListener
     ? [2, "grpc"]
     : [random.chance(0.5) ? 1 : 2, random.pick(streams ? STREAMING : UNARY)];
   const http2 = protocol === "grpc" ? 2 : http;
-  const json = !atGrpcDoor && random.chance(0.5);
+  const json = !atGrpcListener && random.chance(0.5);
   const broken = random.chance(0.45);
   const messages = Array.from({ length: clientStreams(method) ? Math.floor(random.between(0, 4)) : 1 }, () =>
     oneMessage(method, random, json, broken && random.chance(0.7)),
@@ -54,7 +54,7 @@ export function nextAttempt(random: Random, doors: Doors, credentials?: FuzzCred
   else body = Buffer.concat(messages.map((message) => enveloped(message, random, broken, headers)));
   if (broken && random.chance(0.15)) body = mutated(body, random);
   return {
-    address: atGrpcDoor ? doors.grpc : doors.http,
+    address: atGrpcListener ? listeners.grpc : listeners.http,
     http: http2,
     protocol,
     json,

@@ -50,7 +50,7 @@ interface Raw {
   readonly body: Buffer;
 }
 
-/** Connections to both doors, opened as they are needed, and again when one was ended. */
+/** Connections to both listeners, opened as they are needed, and again when one was ended. */
 export class Callers {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 32 });
   readonly #sessions = new Map<string, ClientHttp2Session>();

@@ -1,11 +1,11 @@
 import type { ChildProcess } from "node:child_process";
 import { resolve } from "node:path";
 import { spawn } from "../support/owned-process.ts";
-import type { Doors } from "./attempts.ts";
+import type { Listeners } from "./attempts.ts";
 
 /** A service in a process of its own, whose memory is its own and whose log is kept. */
 export interface FuzzedService extends AsyncDisposable {
-  readonly doors: Doors;
+  readonly listeners: Listeners;
   readonly pid: number;
   /** All it has logged so far. */
   readonly log: string;
@@ -36,9 +36,9 @@ export async function startFuzzedService(
   });
   const log: string[] = [];
   child.stderr.setEncoding("utf8").on("data", (text: string) => log.push(text));
-  const doors = await doorsOf(child, log);
+  const listeners = await listenersOf(child, log);
   return {
-    doors,
+    listeners,
     pid: child.pid ?? 0,
     get log() {
       return log.join("");
@@ -51,8 +51,8 @@ export async function startFuzzedService(
   };
 }
 
-function doorsOf(child: ChildProcess, log: readonly string[]): Promise<Doors> {
-  return new Promise((resolveDoors, reject) => {
+function listenersOf(child: ChildProcess, log: readonly string[]): Promise<Listeners> {
+  return new Promise((resolveListeners, reject) => {
     const fail = (why: string): void => {
       child.kill("SIGKILL");
       reject(new Error(`the service did not start, ${why}: ${log.join("")}`));
@@ -66,7 +66,7 @@ function doorsOf(child: ChildProcess, log: readonly string[]): Promise<Doors> {
       if (grpc === undefined || http === undefined) return;
       clearTimeout(timer);
       child.removeAllListeners("exit");
-      resolveDoors({ grpc, http });
+      resolveListeners({ grpc, http });
     });
   });
 }

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { Code } from "@connectrpc/connect";
-import { accessRule } from "../../src/rpc/access-rules.ts";
+import { accessRule } from "../../src/rpc/pipeline/access-rules.ts";
 import { Random } from "../chaos/random.ts";
-import { type Doors, nextAttempt } from "./attempts.ts";
+import { type Listeners, nextAttempt } from "./attempts.ts";
 import { type Answer, type Attempt, Callers, isServing } from "./callers.ts";
 import type { FuzzCredentials } from "./credentials.ts";
 import { NAMES } from "./hostile-values.ts";
@@ -14,7 +14,7 @@ export interface FuzzOptions {
   /** How many inputs; fewer when the time is over. */
   readonly inputs: number;
   readonly forMs: number;
-  readonly doors: Doors;
+  readonly listeners: Listeners;
   /** The process that serves: it has to be there at the end, and its memory is looked at. */
   readonly pid: number;
   /** Of the service's callers, where it asks for them. */
@@ -64,9 +64,9 @@ const HTTP_IN_TROUBLE: ReadonlySet<number> = new Set([503, 504]);
 /** How long it may take until all is well again, in milliseconds: the longest that a connection is waited for, and some. */
 const RECOVERY_MS = 40_000;
 
-/** Sends inputs that follow from the seed to both doors, and judges what comes back. */
+/** Sends inputs that follow from the seed to both listeners, and judges what comes back. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const { seed, inputs, doors, credentials, database } = options;
+  const { seed, inputs, listeners, credentials, database } = options;
   const asAdmin: { authorization?: string } =
     credentials === undefined ? {} : { authorization: `Bearer ${credentials.admin}` };
   const callers = new Callers();
@@ -92,7 +92,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     const random = new Random((seed * 1_000_003 + input) >>> 0);
     if (random.chance(WILD_SHARE)) {
       const bytes = wildBytes(random);
-      const answer = await sendWildBytes(random.pick([doors.grpc, doors.http]), bytes, WILD_MS);
+      const answer = await sendWildBytes(random.pick([listeners.grpc, listeners.http]), bytes, WILD_MS);
       const status = http1Status(answer);
       count(`bytes: ${status ?? (answer.length === 0 ? "nothing" : "frames")}`);
       if (status !== undefined && status >= 500 && status !== 501 && status !== 505 && !isTrouble(status)) {
@@ -100,7 +100,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       }
       return;
     }
-    const attempt = nextAttempt(random, doors, credentials);
+    const attempt = nextAttempt(random, listeners, credentials);
     judge(input, attempt, await callers.make(attempt));
   }
 
@@ -144,7 +144,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   async function populate(names: readonly string[]): Promise<void> {
     for (const name of names) {
       await callers.make({
-        address: doors.http,
+        address: listeners.http,
         http: 1,
         protocol: "connect",
         json: true,
@@ -165,7 +165,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
       if (early === 0) early = memory;
       most = Math.max(most, memory);
     }
-    for (const address of database === undefined ? [doors.grpc, doors.http] : []) {
+    for (const address of database === undefined ? [listeners.grpc, listeners.http] : []) {
       if (!(await isServing(address, asAdmin.authorization))) violation("the next call is not served", input, address);
     }
     options.onLine?.(
@@ -178,7 +178,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     if (database === undefined) return;
     await database.end();
     const deadline = performance.now() + RECOVERY_MS;
-    for (const address of [doors.grpc, doors.http]) {
+    for (const address of [listeners.grpc, listeners.http]) {
       while (!(await isServing(address, asAdmin.authorization))) {
         if (performance.now() < deadline) continue;
         violation("is not well again", next, address);

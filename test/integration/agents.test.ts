@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { toRfc3339 } from "../../src/contract/time.ts";
 import type { Agent } from "../../src/domain/agent.ts";
 import { EVERY_AGENT } from "../../src/domain/filter.ts";
-import { toRfc3339 } from "../../src/domain/time.ts";
 import { by, createTestStorage, FIRST_LEASE_MS, openStorage, refused } from "../support/storage.ts";
 
 let storage: Awaited<ReturnType<typeof createTestStorage>>;

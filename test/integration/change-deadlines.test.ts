@@ -1,9 +1,9 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mintToken } from "../../src/access/token-text.ts";
+import { toRfc3339 } from "../../src/contract/time.ts";
 import type { Agent } from "../../src/domain/agent.ts";
 import type { Call } from "../../src/domain/directory.ts";
-import { toRfc3339 } from "../../src/domain/time.ts";
 import { type AgentWrite, KEEP_LEASE } from "../../src/storage/agent-change.ts";
 import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
 import type { Change } from "../../src/storage/committer.ts";

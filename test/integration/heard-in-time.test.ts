@@ -88,7 +88,7 @@ describe("a replica that cannot write", () => {
   test.each([
     ["changes", "commit-changes"],
     ["claims", "claim-agents"],
-  ])("%s, though its other connections do well, is as deaf as any", async (what, statement) => {
+  ])("%s, though its other connections do well, is as isolated as any", async (what, statement) => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const [agentId = "", calm = "", comes = ""] = await fine.seedAgents(3, `stuck ${what}-`);
     using stream = stuck.stream();

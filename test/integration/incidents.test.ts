@@ -61,7 +61,7 @@ describe("a claw that falls silent", () => {
     expect(log.saying(FELL_SILENT)).toEqual([
       { level: "warn", facts: { clawIdentifier: "claw-1" }, message: expect.anything() },
     ]);
-    expect(replica.liveness.census().silentClaws).toBe(1);
+    expect(replica.liveness.statistics().silentClaws).toBe(1);
     const [transition] = await replica.history("silenced-1");
     expect(transition?.incidentId).toBe(expired[0]?.incident_id);
   });
@@ -83,7 +83,7 @@ describe("a claw that falls silent", () => {
     expect(log.saying(FELL_SILENT).map(({ facts }) => facts)).toEqual(
       expect.arrayContaining([{ clawIdentifier: "claw-1" }, { clawIdentifier: "claw-2" }]),
     );
-    expect(replica.liveness.census().silentClaws).toBe(2);
+    expect(replica.liveness.statistics().silentClaws).toBe(2);
   });
 
   test("is one event although its agents beat at different times, and although two replicas watch them", async () => {
@@ -107,7 +107,7 @@ describe("a claw that falls silent", () => {
     expect(expired.slice(-together.length)).toEqual(together);
     for (const { at, incident_id } of expired) if (at > last) expect(incident_id).not.toBeNull();
     expect(logs.flatMap((log) => log.saying(FELL_SILENT))).toHaveLength(1);
-    expect(one.liveness.census().silentClaws + two.liveness.census().silentClaws).toBe(1);
+    expect(one.liveness.statistics().silentClaws + two.liveness.statistics().silentClaws).toBe(1);
   });
 
   test("is another event when it falls silent again", async () => {
@@ -127,7 +127,7 @@ describe("a claw that falls silent", () => {
     expect([first?.size, second?.size]).toEqual([1, 1]);
     expect(first).not.toEqual(second);
     await until("it is said of it twice", () => log.saying(FELL_SILENT).length === 2);
-    expect(replica.liveness.census().silentClaws).toBe(2);
+    expect(replica.liveness.statistics().silentClaws).toBe(2);
   });
 
   test("is none where one of its agents is still heard", async () => {
@@ -140,7 +140,7 @@ describe("a claw that falls silent", () => {
     expect(await untilOffline(replica, lost)).toMatchObject({ incidentId: null });
     expect(await replica.query("SELECT FROM claw_incidents")).toEqual([]);
     expect(log.saying(FELL_SILENT)).toEqual([]);
-    expect(replica.liveness.census().silentClaws).toBe(0);
+    expect(replica.liveness.statistics().silentClaws).toBe(0);
   });
 });
 
@@ -150,10 +150,10 @@ test("a claw that fell silent is counted where operators look", async () => {
     firstLeaseMs: 300,
   });
   await service.query("INSERT INTO users (username) VALUES ('one'), ('two')");
-  const door = `http://${service.addresses.http}/harborforge.agents.v1.AgentService/CreateAgent`;
+  const listener = `http://${service.addresses.http}/harborforge.agents.v1.AgentService/CreateAgent`;
   for (const [n, agentId] of ["one", "two"].entries()) {
     const body = JSON.stringify({ userId: String(n + 1), agentId, clawIdentifier: "claw-9" });
-    const answer = await fetch(door, { method: "POST", body, headers: { "content-type": "application/json" } });
+    const answer = await fetch(listener, { method: "POST", body, headers: { "content-type": "application/json" } });
     expect(answer.status).toBe(200);
   }
   await until("it is counted", async () =>

@@ -3,7 +3,7 @@ import { HEARING, PACE, REFRESH_MS, SimulatedFleet } from "../support/simulated-
 
 const LEASE_MS = PACE.leaseMs;
 /** Silent for longer than this, a replica is adopted by the next one that refreshes. */
-const ADOPTED_MS = 2 * HEARING.deafAfterMs + REFRESH_MS;
+const ADOPTED_MS = 2 * HEARING.isolatedAfterMs + REFRESH_MS;
 /** A statement takes real time, on a busy machine seconds; all that is checked here lasts longer. */
 const REAL_MS = 4_000;
 
@@ -24,7 +24,7 @@ beforeEach(async () => {
 async function expectOneLeaseOfGrace(...listening: readonly number[]): Promise<void> {
   expect(await fleet.endLeases()).toEqual([]);
   expect(await fleet.listening(LEASE_MS - REAL_MS, ...listening)).toEqual([]);
-  expect((await fleet.listening(2 * REAL_MS + HEARING.deafAfterMs, ...listening)).toSorted()).toEqual(agentIds);
+  expect((await fleet.listening(2 * REAL_MS + HEARING.isolatedAfterMs, ...listening)).toSorted()).toEqual(agentIds);
 }
 
 /** A replica hears the agents and dies; another one adopts it. @returns the numbers of both */
@@ -51,7 +51,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     const other = await fleet.start();
     const { adopter } = await adopted();
     expect(await fleet.listening(LEASE_MS - REAL_MS, other, adopter)).toEqual([]);
-    expect(await fleet.listening(HEARING.deafAfterMs + REAL_MS, other)).toEqual([]);
+    expect(await fleet.listening(HEARING.isolatedAfterMs + REAL_MS, other)).toEqual([]);
     await fleet.listen(adopter);
     await expectOneLeaseOfGrace(other, adopter);
   });
@@ -170,7 +170,7 @@ describe("two replicas that are isolated one after the other", () => {
     expect(await fleet.listening(ADOPTED_MS, second)).toEqual([]);
     await fleet.listen(third);
     expect(await fleet.listening(LEASE_MS - REAL_MS, second, third)).toEqual([]);
-    expect(await fleet.listening(HEARING.deafAfterMs + REAL_MS, third)).toEqual([]);
+    expect(await fleet.listening(HEARING.isolatedAfterMs + REAL_MS, third)).toEqual([]);
     await fleet.listen(second);
     await expectOneLeaseOfGrace(second, third);
   });
@@ -179,7 +179,7 @@ describe("two replicas that are isolated one after the other", () => {
     const first = await fleet.start();
     const second = await fleet.start();
     await fleet.hear(first, agentIds);
-    await fleet.listening(HEARING.deafAfterMs + REFRESH_MS, second);
+    await fleet.listening(HEARING.isolatedAfterMs + REFRESH_MS, second);
     await fleet.hear(second, agentIds);
     await fleet.listen(first);
     // The second one is adopted by the first one, returns, and its agents have a lease from then on.
@@ -270,12 +270,12 @@ describe("an agent whose lease is longer than the fleet's", () => {
     await fleet.listen(replica);
     expect(await fleet.listening(2 * LEASE_MS, replica)).toEqual([]);
     // Most of it at once: no statement of a replica that listens is missing for longer than makes it isolated.
-    while ((await leaseLeft(LONG_MS)) > REAL_MS + HEARING.deafAfterMs) {
-      await fleet.pass(HEARING.deafAfterMs - REAL_MS);
+    while ((await leaseLeft(LONG_MS)) > REAL_MS + HEARING.isolatedAfterMs) {
+      await fleet.pass(HEARING.isolatedAfterMs - REAL_MS);
       await fleet.listen(replica);
       expect(await fleet.endLeases()).toEqual([]);
     }
-    expect((await fleet.listening(3 * REAL_MS + HEARING.deafAfterMs, replica)).toSorted()).toEqual(agentIds);
+    expect((await fleet.listening(3 * REAL_MS + HEARING.isolatedAfterMs, replica)).toSorted()).toEqual(agentIds);
   });
 
   /** Of a lease that is as long and began when the service was back: the guard of the fleet, and what is longer. */

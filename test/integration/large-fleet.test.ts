@@ -43,8 +43,8 @@ test("a replica says that it listens while it takes over the agents of another o
     const before = await seenAt();
     await until("it says so again", async () => (await seenAt()) > before);
   }
-  expect(adopter.liveness.census().agents).toBe(0);
+  expect(adopter.liveness.statistics().agents).toBe(0);
   reading.release();
-  await until("it watches their leases", () => adopter.liveness.census().agents === agentIds.length);
+  await until("it watches their leases", () => adopter.liveness.statistics().agents === agentIds.length);
   expect((await rowOf(gone, adopter))?.adopted_by).toBe(adopter.number);
 });

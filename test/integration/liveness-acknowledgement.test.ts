@@ -125,7 +125,7 @@ test("a stream that is not acknowledged is read no further than some messages ah
   await hold.arrived();
   const sequence = stream.send(alive(agentId));
   let taken = false;
-  stream.onRoom(() => {
+  stream.onCapacity(() => {
     taken = true;
   });
   expect(stream.session.submit(sequence + 1n, [alive(agentId)])).toBe(false);

@@ -4,7 +4,7 @@ import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Beat } from "../../src/domain/status-machine.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
 import type { Session, SessionListener, SessionOptions } from "../../src/liveness/session.ts";
-import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
 import { adoptReplicas, refreshReplica, registerReplica } from "../../src/storage/replica-row.ts";
@@ -14,7 +14,7 @@ import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { by } from "../support/storage.ts";
 
 const SILENT = { info() {}, warn() {}, error() {}, debug() {} };
-const HEARING = { deafAfterMs: 60_000, graceMs: 1_000 };
+const HEARING = { isolatedAfterMs: 60_000, graceMs: 1_000 };
 const PACE = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 10_000 };
 
 /** The storage and the liveness of one replica. Its log of transitions is read only when the test says so. */
@@ -128,7 +128,7 @@ class Stream {
   #sequence = 0n;
 
   constructor(open: (listener: SessionListener) => Session) {
-    this.session = open({ onNews: () => this.#read(), onRoom: () => undefined });
+    this.session = open({ onNews: () => this.#read(), onCapacity: () => undefined });
   }
 
   send(...beats: ParsedBeat[]): bigint {
@@ -301,7 +301,7 @@ describe("a stream whose agent was taken over by another one, which then ended",
 describe("a claim that ends after its stream did", () => {
   it("holds nothing, and its lease is watched", async () => {
     const agentId = await newAgent(two);
-    const before = one.liveness.census().agents;
+    const before = one.liveness.statistics().agents;
     const { epoch } = await stateOf(agentId);
     const stream = open(one);
     stream.send(says(agentId, "idle"));
@@ -311,7 +311,7 @@ describe("a claim that ends after its stream did", () => {
     await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch));
     await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
     expect((await stateOf(agentId)).replicaId).toBe(one.id);
-    await vi.waitFor(() => expect(one.liveness.census().agents).toBe(before + 1));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before + 1));
   });
 });
 
@@ -331,18 +331,18 @@ it("a stream keeps its agent from those that it superseded, also when its replic
 
 describe("nothing is left of an agent", () => {
   it("that said goodbye before its stream ended", async () => {
-    const before = one.liveness.census().agents;
+    const before = one.liveness.statistics().agents;
     const agentId = await newAgent();
     const stream = open(one);
     await stream.beat(says(agentId, "idle"));
     await stream.beat(leaves(agentId));
     await one.hear();
     stream.session.close();
-    await vi.waitFor(() => expect(one.liveness.census().agents).toBe(before));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before));
   });
 
   it("that a service put offline while a unary heartbeat was waiting, and that went for good", async () => {
-    const before = one.liveness.census().agents;
+    const before = one.liveness.statistics().agents;
     const agentId = await newAgent();
     const beat = one.liveness.beat([says(agentId)], { clawIdentifier: undefined, leaseMs: 30_000 });
     await two.agents.updateStatus(agentId, { status: "offline", holdMs: undefined }, undefined, by());
@@ -350,7 +350,7 @@ describe("nothing is left of an agent", () => {
     await beat;
     // It is back, and watched by whoever brought it back.
     expect((await stateOf(agentId)).status).toBe("idle");
-    expect(one.liveness.census().agents).toBe(before + 1);
+    expect(one.liveness.statistics().agents).toBe(before + 1);
   });
 });
 

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
-import type { Exhaustion, ExhaustReason, Transition } from "../../src/domain/agent.ts";
+import type { ExhaustReason } from "../../src/contract/words.ts";
+import type { Exhaustion, Transition } from "../../src/domain/agent.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";
 import { alive, goodbye, reports, type TestStream } from "../support/replica-stream.ts";

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { SessionStart } from "../../src/contract/words.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { SessionStart } from "../../src/domain/session-start.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";

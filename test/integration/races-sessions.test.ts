@@ -249,10 +249,10 @@ describe("a stream whose agent was deleted and made again", () => {
   });
 
   test("does not touch it either before it has heard of anything", async () => {
-    await using deaf = await openReplica(testDatabase.url, { listens: false });
+    await using isolated = await openReplica(testDatabase.url, { listens: false });
     const agentId = "unheard of";
     await one.createAgent(agentId);
-    using stream = deaf.stream();
+    using stream = isolated.stream();
     await stream.say(alive(agentId));
     const created = await recreate(agentId, other);
 

@@ -5,7 +5,7 @@ import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { unique } from "./service.ts";
 
-/** The doors ask for a credential. */
+/** The listeners ask for a credential. */
 export const CREDENTIALS = { kind: "credentials", jwt: undefined, certificatePrincipals: undefined } as const;
 
 export const forAgents = (...agentIds: string[]): Grant => ({

@@ -1,4 +1,5 @@
-import type { AgentCondition, ExhaustionNews } from "../../src/domain/agent.ts";
+import type { ExhaustionNews } from "../../src/contract/words.ts";
+import type { AgentCondition } from "../../src/domain/agent.ts";
 import {
   type Beat,
   type BeatVerdict,

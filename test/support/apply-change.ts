@@ -1,6 +1,6 @@
+import { type Micros, plusMs } from "../../src/contract/time.ts";
 import type { AgentCondition, Exhaustion, Hold } from "../../src/domain/agent.ts";
 import type { StatusChange } from "../../src/domain/status-machine.ts";
-import { type Micros, plusMs } from "../../src/domain/time.ts";
 
 /** An agent that has just been created, without a past. */
 export const NEW_AGENT: AgentCondition = {

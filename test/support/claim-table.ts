@@ -1,10 +1,5 @@
-import {
-  type Claimant,
-  claimOf,
-  type LastSession,
-  NO_INSTANCE,
-  type SessionStart,
-} from "../../src/domain/session-start.ts";
+import type { SessionStart } from "../../src/contract/words.ts";
+import { type Claimant, claimOf, type LastSession, NO_INSTANCE } from "../../src/domain/session-start.ts";
 
 /** The process that asks, and another one. */
 export const OWN = "11111111-1111-4111-8111-111111111111";

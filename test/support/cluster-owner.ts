@@ -3,8 +3,8 @@
  * lines of JSON on standard output, and stops when its standard input ends or at SIGTERM.
  */
 import { once } from "node:events";
-import { startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
-import { EmbeddedPostgresError } from "../../src/storage/embedded/embedded-postgres-error.ts";
+import { startEmbeddedPostgres } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
+import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
 
 function say(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);

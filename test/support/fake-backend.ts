@@ -1,4 +1,5 @@
-import type { Agent, Exhaustion, Transition, TransitionCause, User } from "../../src/domain/agent.ts";
+import type { TransitionCause } from "../../src/contract/words.ts";
+import type { Agent, Exhaustion, Transition, User } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { predicateOf } from "../../src/domain/filter.ts";
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
@@ -16,7 +17,7 @@ import type {
   UserKey,
   WatchMessage,
   WatchQuery,
-} from "../../src/rpc/backend.ts";
+} from "../../src/rpc/handlers/backend.ts";
 
 /** An instant to begin with: 2026-09-21T14:13:20.123457Z, finer than milliseconds so that rounding would show. */
 export const FAKE_NOW = 1_790_000_000_123_457;

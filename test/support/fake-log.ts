@@ -1,4 +1,5 @@
-import type { AgentStatus, Transition } from "../../src/domain/agent.ts";
+import type { AgentStatus } from "../../src/contract/words.ts";
+import type { Transition } from "../../src/domain/agent.ts";
 import { type AgentFilter, agentOf, predicateOf, type WatchedAgent } from "../../src/domain/filter.ts";
 import type { LogPage, SnapshotPage } from "../../src/storage/transition-log.ts";
 

@@ -6,10 +6,10 @@ import { Registry } from "prom-client";
 import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import type { Backend } from "../../src/rpc/backend.ts";
 import { createAgentService } from "../../src/rpc/handlers/agent-service.ts";
+import type { Backend } from "../../src/rpc/handlers/backend.ts";
 import { createUserService } from "../../src/rpc/handlers/user-service.ts";
-import { createPipeline, type Pipeline } from "../../src/rpc/pipeline.ts";
+import { createPipeline, type Pipeline } from "../../src/rpc/pipeline/pipeline.ts";
 
 export interface InMemoryClients {
   readonly agents: Client<typeof AgentService>;
@@ -18,7 +18,7 @@ export interface InMemoryClients {
   readonly transport: Transport;
 }
 
-/** Clients of the handlers behind the pipeline that both doors put around them, without a socket. */
+/** Clients of the handlers behind the pipeline that both listeners put around them, without a socket. */
 export function createInMemoryClients(backend: Backend, encoding: "binary" | "json" = "binary"): InMemoryClients {
   const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
   const services = [

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { isPostmaster, readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { isPostmaster, readPostmasterFile } from "../../packages/embedded-postgres/src/postmaster-file.ts";
 
 /** A process, by a number that may be given again and by when it began. */
 export interface KnownProcess {

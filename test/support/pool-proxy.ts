@@ -68,7 +68,7 @@ export class PoolProxy implements AsyncDisposable {
   }
 }
 
-interface Surroundings {
+interface Dependencies {
   isStalled(pool: string): boolean;
   onEnd(): void;
 }
@@ -78,7 +78,7 @@ class Connection {
   readonly #inner: Socket;
   readonly #outer: Socket;
 
-  constructor(inner: Socket, target: number, { isStalled, onEnd }: Surroundings) {
+  constructor(inner: Socket, target: number, { isStalled, onEnd }: Dependencies) {
     this.#inner = inner;
     this.#outer = connect(target, "127.0.0.1");
     for (const socket of [inner, this.#outer]) {

@@ -2,8 +2,11 @@ import { existsSync } from "node:fs";
 import { appendFile, chmod, chown, cp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
-import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/storage/embedded/embedded-postgres.ts";
+import { dataFolder } from "../../packages/embedded-postgres/src/data-folder.ts";
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrate.ts";
 import { temporaryFolder } from "./owned-process.ts";
 import { until } from "./until.ts";

@@ -1,4 +1,4 @@
-import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "../../src/domain/agent.ts";
+import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "../../src/contract/words.ts";
 
 /**
  * What the domain says of one agent, told a second time and in another way than the status machine does: state that

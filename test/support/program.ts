@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { delimiter, join, resolve } from "node:path";
 import { expect, vi } from "vitest";
-import { dataFolder } from "../../src/storage/embedded/data-folder.ts";
-import { livingPostmaster, stopPostmaster } from "../../src/storage/embedded/postmaster.ts";
-import { isPostmaster, readPostmasterFile } from "../../src/storage/embedded/postmaster-file.ts";
+import { dataFolder } from "../../packages/embedded-postgres/src/data-folder.ts";
+import { livingPostmaster, stopPostmaster } from "../../packages/embedded-postgres/src/postmaster.ts";
+import { isPostmaster, readPostmasterFile } from "../../packages/embedded-postgres/src/postmaster-file.ts";
 import { spawn, temporaryFolder } from "./owned-process.ts";
 
 /** The top of the checkout. */
@@ -35,7 +35,7 @@ export interface Running {
 }
 
 export interface Serving extends Running {
-  /** `http://host:port` of the two doors, `https` with TLS. */
+  /** `http://host:port` of the two listeners, `https` with TLS. */
   readonly grpc: string;
   readonly http: string;
 }

@@ -1,6 +1,5 @@
-import type { ExhaustionNews, WorkingStatus } from "../../src/domain/agent.ts";
+import type { ExhaustionNews, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { SessionStart } from "../../src/domain/session-start.ts";
 import type { Session, SessionListener } from "../../src/liveness/session.ts";
 import { until } from "./until.ts";
 
@@ -43,12 +42,12 @@ export class TestStream implements Disposable {
 
   /** @param open opens the session, which tells the listener what there is to take */
   constructor(open: (listener: SessionListener) => Session) {
-    this.session = open({ onNews: () => this.#read(), onRoom: () => this.#makeRoom?.() });
+    this.session = open({ onNews: () => this.#read(), onCapacity: () => this.#makeRoom?.() });
     this.#read();
   }
 
   /** Called whenever the session can take another message after it could not. */
-  onRoom(listener: () => void): void {
+  onCapacity(listener: () => void): void {
     this.#makeRoom = listener;
   }
 

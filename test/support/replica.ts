@@ -1,9 +1,10 @@
-import type { Agent, AgentStatus, Transition } from "../../src/domain/agent.ts";
+import type { AgentStatus } from "../../src/contract/words.ts";
+import type { Agent, Transition } from "../../src/domain/agent.ts";
 import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
 import type { Logger } from "../../src/liveness/logger.ts";
 import { hearingFor } from "../../src/liveness/membership.ts";
-import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
@@ -29,7 +30,7 @@ export interface ReplicaOptions {
 
 const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 
-/** What a replica is besides its doors: storage, liveness and the reader of the log, behind a gate. */
+/** What a replica is besides its listeners: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
   const { started = true, listens = true, log = LOG } = options;

@@ -78,44 +78,44 @@ export function rawUnary(client: Client, path: string, request: Uint8Array, time
 
 export interface Dialect {
   readonly name: string;
-  readonly door: "grpc" | "connect";
+  readonly listener: "grpc" | "connect";
   readonly bidi: boolean;
   transport(address: string): Transport;
 }
 
 const baseUrl = (address: string): string => `http://${address}`;
 
-/** Every way to call a door with Connect's transports. What answers alike to them, answers alike. */
+/** Every way to call a listener with Connect's transports. What answers alike to them, answers alike. */
 export const DIALECTS: readonly Dialect[] = [
   {
-    name: "gRPC at the gRPC door",
-    door: "grpc",
+    name: "gRPC at the gRPC listener",
+    listener: "grpc",
     bidi: true,
     transport: (address) => createGrpcTransport({ baseUrl: baseUrl(address) }),
   },
   {
-    name: "gRPC at the Connect door",
-    door: "connect",
+    name: "gRPC at the Connect listener",
+    listener: "connect",
     bidi: true,
     transport: (address) => createGrpcTransport({ baseUrl: baseUrl(address) }),
   },
   ...(["1.1", "2"] as const).flatMap((httpVersion): Dialect[] => [
     {
       name: `gRPC-Web over HTTP/${httpVersion}`,
-      door: "connect",
+      listener: "connect",
       bidi: httpVersion === "2",
       transport: (address) => createGrpcWebTransport({ baseUrl: baseUrl(address), httpVersion }),
     },
     {
       name: `Connect JSON over HTTP/${httpVersion}`,
-      door: "connect",
+      listener: "connect",
       bidi: httpVersion === "2",
       transport: (address) =>
         createConnectTransport({ baseUrl: baseUrl(address), httpVersion, useBinaryFormat: false }),
     },
     {
       name: `Connect binary over HTTP/${httpVersion}`,
-      door: "connect",
+      listener: "connect",
       bidi: httpVersion === "2",
       transport: (address) => createConnectTransport({ baseUrl: baseUrl(address), httpVersion, useBinaryFormat: true }),
     },

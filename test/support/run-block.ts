@@ -10,7 +10,7 @@ export function addressed(code: string, { grpc, http }: Serving): string {
   return code.replaceAll("127.0.0.1:50051", new URL(grpc).host).replaceAll("127.0.0.1:8080", new URL(http).host);
 }
 
-export interface BlockSurroundings {
+export interface BlockDependencies {
   /** The folder of a project that has the client installed, for blocks that import it. */
   readonly project?: string;
   /** Ends what runs beside the blocks after it. */
@@ -22,7 +22,7 @@ export async function runBlock(
   stage: Stage,
   block: RunnableBlock,
   serving: Serving,
-  { project, beside }: BlockSurroundings = {},
+  { project, beside }: BlockDependencies = {},
 ): Promise<void> {
   const code = addressed(block.code, serving);
   const running = await start(stage, { ...block, code }, project);

@@ -6,7 +6,7 @@ import { escapingLines } from "../../src/cli/log.ts";
 import { type Addresses, Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase } from "./cluster.ts";
 
-/** A service as a client meets it: both doors, and a database of its own behind them. */
+/** A service as a client meets it: both listeners, and a database of its own behind them. */
 export interface RunningService extends AsyncDisposable {
   readonly server: Server;
   readonly addresses: Addresses;

@@ -25,14 +25,14 @@ export class StallMeter implements AsyncDisposable {
     return this.#stalls.reduce((sum, each) => sum + each, 0);
   }
 
-  /** How often a replica may have been deaf by its own measure, which is an interval at least. */
-  deafTimes(pace: { readonly intervalMs: number }): number {
+  /** How often a replica may have been isolated by its own measure, which is an interval at least. */
+  isolatedTimes(pace: { readonly intervalMs: number }): number {
     return this.#stalls.filter((ms) => ms > pace.intervalMs / 3).length;
   }
 
-  /** How late the end of a lease may be, in milliseconds: who was deaf gives its agents a lease to be heard again. */
+  /** How late the end of a lease may be, in milliseconds: who was isolated gives its agents a lease to be heard again. */
   lateMs(pace: { readonly intervalMs: number; readonly leaseMs: number }): number {
-    return this.stalledMs + this.deafTimes(pace) * pace.leaseMs;
+    return this.stalledMs + this.isolatedTimes(pace) * pace.leaseMs;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

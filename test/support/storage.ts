@@ -1,6 +1,6 @@
 import type { Agent } from "../../src/domain/agent.ts";
 import type { Mutation } from "../../src/domain/directory.ts";
-import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
 import { createUserDirectory } from "../../src/storage/users.ts";

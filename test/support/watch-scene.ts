@@ -1,12 +1,12 @@
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { expect, vi } from "vitest";
-import type { AgentStatus } from "../../src/domain/agent.ts";
-import type { Watches } from "../../src/rpc/backend.ts";
+import type { AgentStatus } from "../../src/contract/words.ts";
+import type { Watches } from "../../src/rpc/handlers/backend.ts";
+import { FairSemaphore } from "../../src/scheduling/fair-semaphore.ts";
 import { ChangeFeed } from "../../src/watch/change-feed.ts";
+import type { WatchDependencies } from "../../src/watch/dependencies.ts";
 import { Hub } from "../../src/watch/hub.ts";
 import { SharedPages } from "../../src/watch/shared-pages.ts";
-import type { WatchSurroundings } from "../../src/watch/surroundings.ts";
-import { Turnstile } from "../../src/watch/turnstile.ts";
 import { watchStream } from "../../src/watch/watch-stream.ts";
 import { FakeLog } from "./fake-log.ts";
 import { WatchReader, type WatchReaderOptions } from "./watch-reader.ts";
@@ -28,16 +28,16 @@ export async function startScene(options: SceneOptions = {}) {
   const hub = new Hub(ringCapacity);
   feed.subscribe(hub);
   await feed.start();
-  const surroundings: WatchSurroundings = {
+  const dependencies: WatchDependencies = {
     hub,
     source: new SharedPages(source),
-    turnstile: new Turnstile(2),
+    semaphore: new FairSemaphore(2),
     wakeFeed: () => feed.wake(),
     pageSize,
     queueLimit,
     maxAgeMs,
   };
-  const watches: Watches = { watch: (query, signal) => watchStream(query, signal, surroundings) };
+  const watches: Watches = { watch: (query, signal) => watchStream(query, signal, dependencies) };
   return {
     source,
     feed,

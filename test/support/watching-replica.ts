@@ -1,4 +1,4 @@
-import { createAgentDirectory } from "../../src/storage/agents.ts";
+import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { createUserDirectory } from "../../src/storage/users.ts";

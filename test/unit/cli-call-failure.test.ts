@@ -1,8 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { CallError } from "../../packages/client/src/call-error.ts";
 import { callFailure } from "../../src/cli/call-failure.ts";
-import { CallError } from "../../src/client/call-error.ts";
 
 function exitCodeOf(code: Code, reason?: string): number {
   const details = reason === undefined ? [] : [{ desc: ErrorInfoSchema, value: { reason } }];

@@ -32,7 +32,7 @@ const two = {
 };
 
 describe("where the service is", () => {
-  test("is the gRPC door of this machine unless something else is said", () => {
+  test("is the gRPC listener of this machine unless something else is said", () => {
     expect(read()).toEqual({
       address: "http://127.0.0.1:50051",
       token: undefined,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
+import type { AgentRecord, ChangeRecord, TransitionRecord } from "../../src/cli/records/records.ts";
 import { plainPaint } from "../../src/cli/terminal/paint.ts";
 import { liveLines } from "../../src/cli/watch/live-table.ts";
 import { WatchedAgents } from "../../src/cli/watch/watched-agents.ts";
-import type { AgentRecord, ChangeRecord, TransitionRecord } from "../../src/client/records.ts";
 
 const NOW_MS = 1_790_000_000_000;
 

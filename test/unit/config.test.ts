@@ -386,7 +386,7 @@ describe("a wrong value", () => {
   });
 });
 
-describe("where others can reach a door", () => {
+describe("where others can reach a listener", () => {
   const everywhere = { HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:80", HARBORFORGE_GRPC_ADDRESS: "[::]:0" };
   const message = (env: ConfigSources["env"]): string => errorOf(() => load(env)).message;
 
@@ -416,7 +416,7 @@ describe("where others can reach a door", () => {
     expect(sentence.split("\n")).toHaveLength(1);
   });
 
-  it("one sentence names both doors", () => {
+  it("one sentence names both listeners", () => {
     const sentence = message(everywhere);
     expect(sentence).toMatch(
       /^HARBORFORGE_GRPC_ADDRESS is \[::\]:0, and HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:80, which/,

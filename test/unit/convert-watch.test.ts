@@ -6,9 +6,9 @@ import {
   WatchAgentsResponseSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Transition } from "../../src/domain/agent.ts";
-import type { WatchedChange, WatchMessage } from "../../src/rpc/backend.ts";
+import { asEncoded, encoded } from "../../src/rpc/codec/encoded.ts";
 import { createWatchEncoder, MAX_WATCH_MESSAGE_BYTES } from "../../src/rpc/convert/watch.ts";
-import { asEncoded, encoded } from "../../src/rpc/encoded.ts";
+import type { WatchedChange, WatchMessage } from "../../src/rpc/handlers/backend.ts";
 
 /** As large as the contract lets it be: the widest numbers, the longest texts, four bytes a character. */
 const LONGEST_NAME = "🛟".repeat(128);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews } from "../../src/domain/agent.ts";
+import type { ExhaustionNews } from "../../src/contract/words.ts";
 import {
   backoffMs,
   countedSteps,

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { AGENT_STATUSES, type Transition } from "../../src/domain/agent.ts";
+import { AGENT_STATUSES } from "../../src/contract/words.ts";
+import type { Transition } from "../../src/domain/agent.ts";
 import {
   type AgentFilter,
   agentOf,

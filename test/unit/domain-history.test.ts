@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { AgentCondition, ExhaustionNews, WorkingStatus } from "../../src/domain/agent.ts";
+import type { ExhaustionNews, WorkingStatus } from "../../src/contract/words.ts";
+import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {
   judgeBeat,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews } from "../../src/domain/agent.ts";
+import type { ExhaustionNews } from "../../src/contract/words.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
 describe("a beat without a status", () => {

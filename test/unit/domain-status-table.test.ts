@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { AGENT_STATUSES, type AgentCondition, type AgentStatus, type TransitionCause } from "../../src/domain/agent.ts";
+import { AGENT_STATUSES, type AgentStatus, type TransitionCause } from "../../src/contract/words.ts";
+import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {
   judgeBeat,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { plusMs, toRfc3339 } from "../../src/contract/time.ts";
 import { invalidField, Refusal } from "../../src/domain/errors.ts";
-import { plusMs, toRfc3339 } from "../../src/domain/time.ts";
 
 describe("an instant", () => {
   it.each([

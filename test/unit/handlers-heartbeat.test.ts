@@ -434,7 +434,7 @@ describe("the heartbeat handler by itself", () => {
     expect(backend.sessions[0]).toMatchObject({ closed: true, finished: false });
   });
 
-  it("acknowledges what is due when the door refuses the next message", async () => {
+  it("acknowledges what is due when the listener refuses the next message", async () => {
     const { backend, input, output } = open();
     backend.acknowledging = false;
     await output.next();
@@ -477,7 +477,7 @@ describe("the heartbeat handler by itself", () => {
     let makeRoom: (() => void) | undefined;
     const openSession = backend.heartbeats.openSession;
     const slow = vi.spyOn(backend.heartbeats, "openSession").mockImplementation((options, listener) => {
-      makeRoom = () => listener.onRoom();
+      makeRoom = () => listener.onCapacity();
       const session = openSession(options, listener);
       const submit = session.submit.bind(session);
       session.submit = (sequence, beats) => submit(sequence, beats) && false;

@@ -3,7 +3,7 @@ import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentChangeType, type WatchAgentsResponse } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { EVERY_AGENT } from "../../src/domain/filter.ts";
-import type { WatchMessage } from "../../src/rpc/backend.ts";
+import type { WatchMessage } from "../../src/rpc/handlers/backend.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
 

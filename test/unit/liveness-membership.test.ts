@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { INTERVALS_PER_LEASE, paceOf } from "../../src/domain/lease.ts";
 import { hearingFor } from "../../src/liveness/membership.ts";
 
-describe("when a replica counts as deaf", () => {
+describe("when a replica counts as isolated", () => {
   it.each([
     [100, 200, 300],
     [200, 200, 600],
@@ -11,8 +11,8 @@ describe("when a replica counts as deaf", () => {
     [5_000, 5_000, 15_000],
     [10_000, 5_000, 30_000],
     [3_600_000, 5_000, 10_800_000],
-  ])("with an interval of %i ms: after %i ms, and then %i ms are given back", (intervalMs, deafAfterMs, graceMs) => {
-    expect(hearingFor(paceOf(intervalMs))).toEqual({ deafAfterMs, graceMs });
+  ])("with an interval of %i ms: after %i ms, and then %i ms are given back", (intervalMs, isolatedAfterMs, graceMs) => {
+    expect(hearingFor(paceOf(intervalMs))).toEqual({ isolatedAfterMs, graceMs });
   });
 
   it("is before any lease can end whose agent beat in time, by a whole interval", () => {
@@ -21,7 +21,7 @@ describe("when a replica counts as deaf", () => {
         const pace = paceOf(intervalMs);
         // Heard an interval before the silence began, at the earliest: this is what is left of the lease then.
         const leftMs = pace.leaseMs - intervalMs;
-        expect(hearingFor(pace).deafAfterMs).toBeLessThanOrEqual(leftMs - intervalMs);
+        expect(hearingFor(pace).isolatedAfterMs).toBeLessThanOrEqual(leftMs - intervalMs);
       }),
     );
   });
@@ -36,7 +36,7 @@ describe("when a replica counts as deaf", () => {
   });
 
   it("is in whole milliseconds, as the database keeps them", () => {
-    const { deafAfterMs, graceMs } = hearingFor({ intervalMs: 333.3, leaseMs: 999.9 });
-    expect([deafAfterMs, graceMs]).toEqual([333, 1_000]);
+    const { isolatedAfterMs, graceMs } = hearingFor({ intervalMs: 333.3, leaseMs: 999.9 });
+    expect([isolatedAfterMs, graceMs]).toEqual([333, 1_000]);
   });
 });

@@ -11,10 +11,10 @@ import {
   SessionStart,
   WatchAgentsResponseSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { writeUsualAgents } from "../../src/rpc/codec/agents.ts";
+import { writeUsualAgents } from "../../src/rpc/codec/agent-encoder.ts";
+import { encoded } from "../../src/rpc/codec/encoded.ts";
 import { readUsualHeartbeat } from "../../src/rpc/codec/heartbeat-request.ts";
 import { writeUsualAcknowledgement } from "../../src/rpc/codec/heartbeat-response.ts";
-import { encoded } from "../../src/rpc/encoded.ts";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 

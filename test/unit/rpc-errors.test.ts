@@ -2,7 +2,14 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { ErrorReasonSchema } from "../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import { invalidField, type Reason, Refusal } from "../../src/domain/errors.ts";
-import { codeOf, errorReasonOf, fromLibrary, internalError, reasonText, toConnectError } from "../../src/rpc/errors.ts";
+import {
+  codeOf,
+  errorReasonOf,
+  fromLibrary,
+  internalError,
+  reasonText,
+  toConnectError,
+} from "../../src/rpc/errors/errors.ts";
 import { failureOf } from "../support/rpc-clients.ts";
 
 const reasons = ErrorReasonSchema.values

@@ -1,7 +1,7 @@
 import { deflateSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { declaredBytes, inflate, inflateNow, TooLong } from "../../src/rpc/doors/inflate.ts";
-import { MAX_MESSAGE_BYTES } from "../../src/rpc/doors/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../src/contract/limits.ts";
+import { declaredBytes, inflate, inflateNow, TooLong } from "../../src/rpc/sockets/inflate.ts";
 
 describe("what a compressed message says that it will be", () => {
   test("is its length when decompressed, in gzip", () => {

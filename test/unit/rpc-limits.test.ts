@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { createCallLimiter } from "../../src/rpc/call-limits.ts";
-import { networkOf } from "../../src/rpc/network.ts";
-import { TokenBuckets } from "../../src/rpc/token-buckets.ts";
+import { createCallLimiter } from "../../src/rpc/callers/call-limits.ts";
+import { networkOf } from "../../src/rpc/callers/network.ts";
+import { TokenBuckets } from "../../src/rpc/callers/token-buckets.ts";
 
 describe("token buckets", () => {
   test("give a burst, then so many a second, each key its own", () => {

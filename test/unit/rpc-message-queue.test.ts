@@ -3,9 +3,9 @@ import { deflateSync, gzipSync } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Encoding } from "../../src/rpc/doors/inflate.ts";
-import { type MessageInput, MessageQueue } from "../../src/rpc/doors/message-queue.ts";
-import { ReceiveBudget } from "../../src/rpc/doors/receive-budget.ts";
+import type { Encoding } from "../../src/rpc/sockets/inflate.ts";
+import { type MessageInput, MessageQueue } from "../../src/rpc/sockets/message-queue.ts";
+import { ReceiveBudget } from "../../src/rpc/sockets/receive-budget.ts";
 import { until } from "../support/until.ts";
 
 const MEBIBYTE = 1_048_576;

@@ -17,9 +17,9 @@ import {
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { ANYONE, type Authenticate, type Caller, type Principal, unauthenticated } from "../../src/domain/principal.ts";
-import { principalKey } from "../../src/rpc/call-values.ts";
-import { createHealth } from "../../src/rpc/health.ts";
-import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
+import { principalKey } from "../../src/rpc/callers/call-values.ts";
+import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline/pipeline.ts";
+import { createHealth } from "../../src/rpc/services/health.ts";
 
 function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial<PipelineOptions> = {}) {
   const logged: Record<string, unknown>[] = [];

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { SendBudget } from "../../src/rpc/doors/send-budget.ts";
+import { SendBudget } from "../../src/rpc/sockets/send-budget.ts";
 import { until } from "../support/until.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

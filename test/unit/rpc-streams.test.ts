@@ -1,11 +1,11 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
+import { type InputListener, listenTo } from "../../packages/connect-grpc-js/src/message-input.ts";
+import { MessageReader } from "../../packages/connect-grpc-js/src/message-reader.ts";
+import { SourceStream, sourceOf } from "../../packages/connect-grpc-js/src/message-source.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { fromLibrary, fromRefusal } from "../../src/rpc/errors.ts";
-import { GuardedStream } from "../../src/rpc/streams/guarded-stream.ts";
-import { type InputListener, listenTo } from "../../src/rpc/streams/message-input.ts";
-import { MessageReader } from "../../src/rpc/streams/message-reader.ts";
-import { SourceStream, sourceOf } from "../../src/rpc/streams/message-source.ts";
+import { fromLibrary, fromRefusal } from "../../src/rpc/errors/errors.ts";
+import { GuardedStream } from "../../src/rpc/pipeline/guarded-stream.ts";
 import { PushedInput } from "../support/pushed-input.ts";
 import { until } from "../support/until.ts";
 
@@ -14,7 +14,7 @@ const CANCELLED = fromLibrary(Code.Canceled, "");
 const ONE = { number: 1 };
 const TWO = { number: 2 };
 
-/** A handler's output behind its guard, as a door that iterates sees it. */
+/** A handler's output behind its guard, as a listener that iterates sees it. */
 function guarded<T extends object>(source: AsyncIterable<T>) {
   const overs: (ConnectError | undefined)[] = [];
   const guard = new GuardedStream<T>((error) => overs.push(error));

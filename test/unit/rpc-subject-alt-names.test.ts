@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { subjectAltNames } from "../../src/rpc/doors/subject-alt-names.ts";
+import { subjectAltNames } from "../../src/rpc/callers/subject-alt-names.ts";
 import { type CertificateOptions, createAuthority, der } from "../support/certificates.ts";
 
 const authority = createAuthority();

@@ -7,7 +7,7 @@ import {
   ListAgentsRequestSchema,
   SendHeartbeatRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { hasTooManyJsonValues, hasTooManyValues, MAX_VALUES } from "../../src/rpc/value-limit.ts";
+import { hasTooManyJsonValues, hasTooManyValues, MAX_VALUES } from "../../src/rpc/validation/value-limit.ts";
 
 const beats = (count: number, agentId: string) =>
   toBinary(

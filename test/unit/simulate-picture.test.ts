@@ -1,15 +1,15 @@
 import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, it } from "vitest";
-import { Fleet } from "../../src/cli/simulate/fleet.ts";
-import { createOutput } from "../../src/cli/simulate/output.ts";
-import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/cli/simulate/plain-lines.ts";
-import { tableLines } from "../../src/cli/simulate/table.ts";
-import type { SimulationView } from "../../src/cli/simulate/view.ts";
-import { clockOf, spanOf } from "../../src/cli/simulate/words.ts";
+import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
-import type { AgentView, TransitionView } from "../../src/client/views.ts";
+import { createOutput } from "../../src/simulate/output.ts";
+import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/simulate/plain-lines.ts";
+import { Fleet } from "../../src/simulate/simulated-fleet.ts";
+import { tableLines } from "../../src/simulate/table.ts";
+import type { SimulationView } from "../../src/simulate/view.ts";
+import { clockOf, spanOf } from "../../src/simulate/words.ts";
 
 const NOW_MS = 1_790_000_000_000;
 const SMALL = { columns: 80, rows: 24 };

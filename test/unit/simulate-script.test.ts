@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { AgentScript } from "../../src/cli/simulate/agent-script.ts";
-import { readClawNews, readClawOrder } from "../../src/cli/simulate/claw-messages.ts";
-import { planFleet } from "../../src/cli/simulate/enrolment.ts";
-import { createRandom, pick, seedFor } from "../../src/cli/simulate/random.ts";
-import type { Report } from "../../src/client/beat-book.ts";
+import type { Report } from "../../packages/client/src/beat-book.ts";
+import { AgentScript } from "../../src/simulate/agent-script.ts";
+import { readClawNews, readClawOrder } from "../../src/simulate/claw-messages.ts";
+import { planFleet } from "../../src/simulate/enrolment.ts";
+import { createRandom, pick, seedFor } from "../../src/simulate/random.ts";
 
 const script = (seed: number, emptyAccount = false) =>
   new AgentScript({ random: createRandom(seed), speed: 1, rateLimitShare: 0.2, emptyAccount });

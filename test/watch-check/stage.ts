@@ -1,4 +1,4 @@
-/** The processes of a run: one PostgreSQL behind a door that stays where it is, and replicas that are killed and come back. */
+/** The processes of a run: one PostgreSQL behind a listener that stays where it is, and replicas that are killed and come back. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmod, rm } from "node:fs/promises";
@@ -18,24 +18,24 @@ interface OwnedCluster {
 /** PostgreSQL in a process of its own, which can be taken away at any moment. */
 export class Cluster {
   readonly #folder: string;
-  readonly #door: net.Server;
+  readonly #listener: net.Server;
   readonly #sockets = new Set<net.Socket>();
   #owner: ChildProcess | undefined;
   #cluster: OwnedCluster | undefined;
 
-  private constructor(folder: string, door: net.Server) {
+  private constructor(folder: string, listener: net.Server) {
     this.#folder = folder;
-    this.#door = door;
+    this.#listener = listener;
   }
 
   static async start(): Promise<Cluster> {
     const folder = await temporaryFolder("watch-check");
     await chmod(folder, 0o711);
-    const door = net.createServer();
-    const cluster = new Cluster(folder, door);
-    door.on("connection", (socket) => cluster.#forward(socket));
-    door.listen(0, "127.0.0.1");
-    await once(door, "listening");
+    const listener = net.createServer();
+    const cluster = new Cluster(folder, listener);
+    listener.on("connection", (socket) => cluster.#forward(socket));
+    listener.listen(0, "127.0.0.1");
+    await once(listener, "listening");
     await cluster.#serve();
     return cluster;
   }
@@ -43,7 +43,7 @@ export class Cluster {
   /** Where it is, before and after a restart. `database` instead of the service's own. */
   url(database?: string): string {
     const url = new URL(this.#cluster?.connectionString ?? "");
-    const address = this.#door.address();
+    const address = this.#listener.address();
     url.port = typeof address === "object" && address !== null ? `${address.port}` : "";
     if (database !== undefined) url.pathname = `/${database}`;
     return url.href;
@@ -74,7 +74,7 @@ export class Cluster {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    this.#door.close();
+    this.#listener.close();
     await this.#endOwner();
     await rm(this.#folder, { recursive: true, force: true });
   }

@@ -1,4 +1,6 @@
 import type { Command } from "commander";
+import { idArgument } from "../arguments.ts";
+import { CommandFailure } from "../call-failure.ts";
 import {
   createAgent,
   deleteAgent,
@@ -6,14 +8,12 @@ import {
   listAgents,
   listTransitions,
   moveAgent,
-} from "../../client/directory-calls.ts";
-import type { AgentRecord } from "../../client/records.ts";
-import { idArgument } from "../arguments.ts";
-import { CommandFailure } from "../call-failure.ts";
+} from "../calls/directory-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentColumns, agentFacts, transitionColumns } from "../records/agent-words.ts";
 import { jsonText, type OutputFormat, printList, printOne } from "../records/output.ts";
 import { addPageOptions, type PageFlags, pagesOf } from "../records/pages.ts";
+import type { AgentRecord } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";

@@ -1,10 +1,10 @@
-import { getFleet } from "../../client/directory-calls.ts";
-import type { FleetRecord, StatusCounts } from "../../client/records.ts";
 import { formatDuration } from "../../config/values.ts";
-import { AGENT_STATUSES } from "../../domain/agent.ts";
+import { AGENT_STATUSES } from "../../contract/words.ts";
+import { getFleet } from "../calls/directory-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { styleOf } from "../records/agent-words.ts";
 import { jsonText } from "../records/output.ts";
+import type { FleetRecord, StatusCounts } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { type Column, Table } from "../terminal/table.ts";

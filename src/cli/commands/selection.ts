@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import type { AgentFilter } from "../../client/watch-agents.ts";
-import { AGENT_STATUSES, type AgentStatus } from "../../domain/agent.ts";
+import type { AgentFilter } from "../../../packages/client/src/watch-agents.ts";
+import { AGENT_STATUSES, type AgentStatus } from "../../contract/words.ts";
 import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
 
 /** Which agents a command is about. */

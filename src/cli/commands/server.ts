@@ -14,7 +14,7 @@ export function registerServe(process: NodeJS.Process): (shell: Shell) => void {
   return ({ program, ends }) => {
     const command = program
       .command("serve")
-      .description("serve both doors; every flag is also an environment variable");
+      .description("serve both listeners; every flag is also an environment variable");
     addSettings(command, Object.values(SETTINGS)).action(async (flags: Flags) => {
       const { serveCommand } = await import("../serve.ts");
       ends(await serveCommand(process, flags));

@@ -1,4 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
+import { createOutput } from "../../simulate/output.ts";
+import { runSimulation } from "../../simulate/run.ts";
 import { durationArgument, shareArgument, wholeArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { readSecretFile } from "../connection/profile.ts";
@@ -6,8 +8,6 @@ import { targetOf } from "../connection/session.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
 import { connectedCommand, type Shell } from "../shell.ts";
-import { createOutput } from "../simulate/output.ts";
-import { runSimulation } from "../simulate/run.ts";
 import { Progress } from "../terminal/progress.ts";
 
 interface Flags {

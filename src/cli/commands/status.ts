@@ -1,15 +1,15 @@
 import { Argument, type Command, Option } from "commander";
-import { updateAgentStatus } from "../../client/directory-calls.ts";
+import type { Micros } from "../../contract/time.ts";
 import {
   AGENT_STATUSES,
   type AgentStatus,
   EXHAUST_REASONS,
   type ExhaustionNews,
   type ExhaustReason,
-} from "../../domain/agent.ts";
-import type { Micros } from "../../domain/time.ts";
+} from "../../contract/words.ts";
 import { durationArgument, idArgument, instantArgument, wordArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
+import { updateAgentStatus } from "../calls/directory-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentFacts } from "../records/agent-words.ts";
 import { printOne } from "../records/output.ts";

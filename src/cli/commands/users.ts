@@ -1,13 +1,13 @@
 import { type Command, Option } from "commander";
-import { createUser, deleteUser, getUser, listUsers, type UserKey, updateUser } from "../../client/directory-calls.ts";
-import type { UserRecord } from "../../client/records.ts";
 import { wordArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
+import { createUser, deleteUser, getUser, listUsers, type UserKey, updateUser } from "../calls/directory-calls.ts";
 import type { Session } from "../connection/session.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentFacts } from "../records/agent-words.ts";
 import { type Fact, jsonText, printList, printOne } from "../records/output.ts";
 import { addPageOptions, type PageFlags, pagesOf } from "../records/pages.ts";
+import type { UserRecord } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Column } from "../terminal/table.ts";

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
-import { watchRecords } from "../../client/records.ts";
 import { durationArgument, idArgument } from "../arguments.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
+import { watchRecords } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { watchOutput } from "../watch/watch-output.ts";
 import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";

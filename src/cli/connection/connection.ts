@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "../../client/transport.ts";
+import { baseUrlOf } from "../../../packages/client/src/transport.ts";
 import { durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
@@ -19,7 +19,7 @@ export interface ConnectionFlags {
 
 /** How the service is called. */
 export interface Connection {
-  /** The URL of its gRPC door. */
+  /** The URL of its gRPC listener. */
   readonly address: string;
   readonly token: string | undefined;
   /** Certificates in PEM that vouch for the service, beside those that Node knows. */
@@ -39,7 +39,7 @@ export function addConnectionOptions(command: Command): Command {
     .addOption(
       new Option(
         "--address <url>",
-        `the service's gRPC door: http://host:port, https://host:port or host:port (default: ${DEFAULT_ADDRESS}; env: HARBORFORGE_ADDRESS)`,
+        `the service's gRPC listener: http://host:port, https://host:port or host:port (default: ${DEFAULT_ADDRESS}; env: HARBORFORGE_ADDRESS)`,
       ).argParser(readAddress),
     )
     .option("--token <token>", "who calls; others see it in the list of processes, so rather: (env: HARBORFORGE_TOKEN)")

@@ -1,9 +1,9 @@
 import { rootCertificates } from "node:tls";
-import { CallError } from "../../client/call-error.ts";
-import type { Caller } from "../../client/directory-calls.ts";
-import type { ConnectedClients } from "../../client/service-clients.ts";
-import { createServiceClients } from "../../client/transport.ts";
+import { CallError } from "../../../packages/client/src/call-error.ts";
+import type { ConnectedClients } from "../../../packages/client/src/service-clients.ts";
+import { createServiceClients } from "../../../packages/client/src/transport.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
+import type { Caller } from "../calls/directory-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { Host } from "../host.ts";
 import { printable } from "../terminal/printable.ts";

@@ -1,9 +1,9 @@
-import type { AgentRecord, TransitionRecord } from "../../client/records.ts";
-import type { AgentStatus, ExhaustReason } from "../../domain/agent.ts";
+import type { AgentStatus, ExhaustReason } from "../../contract/words.ts";
 import type { Style } from "../terminal/paint.ts";
 import type { Cell, Column } from "../terminal/table.ts";
 import { timeWords } from "../terminal/times.ts";
 import type { Fact } from "./output.ts";
+import type { AgentRecord, TransitionRecord } from "./records.ts";
 
 /** The contract's words, which are also those that commands take. */
 export function statusCell(status: AgentStatus | "unknown" | undefined, none = ""): Cell {

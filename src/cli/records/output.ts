@@ -1,10 +1,10 @@
 import { type Command, Option } from "commander";
-import type { Page } from "../../client/directory-calls.ts";
-import type { AsMessage } from "../../client/records.ts";
+import type { Page } from "../calls/directory-calls.ts";
 import { printable, printableJson } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { type Cell, type Column, Table } from "../terminal/table.ts";
 import { padEnd } from "../terminal/text-width.ts";
+import type { AsMessage } from "./records.ts";
 
 export const OUTPUTS = ["table", "json", "jsonl"] as const;
 /** `table` for people; `json`, one document, and `jsonl`, one line each, in the contract's own JSON. */

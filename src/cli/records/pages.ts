@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { Page, PageRequest } from "../../client/directory-calls.ts";
+import type { Page, PageRequest } from "../calls/directory-calls.ts";
 
 /** As many as the service gives at once. */
 const LARGEST_PAGE = 1_000;

@@ -1,6 +1,6 @@
-import type { TransitionRecord } from "../../client/records.ts";
-import { AGENT_STATUSES } from "../../domain/agent.ts";
+import { AGENT_STATUSES } from "../../contract/words.ts";
 import { agentColumns, statusCell, transitionDetails } from "../records/agent-words.ts";
+import type { TransitionRecord } from "../records/records.ts";
 import type { Paint } from "../terminal/paint.ts";
 import { printable } from "../terminal/printable.ts";
 import type { ScreenSize } from "../terminal/screen.ts";

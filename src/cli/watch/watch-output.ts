@@ -1,7 +1,7 @@
-import type { AgentRecord, ChangeRecord, TransitionRecord } from "../../client/records.ts";
-import type { WatchEvent } from "../../client/watch-agents.ts";
+import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
 import { transitionDetails } from "../records/agent-words.ts";
 import { jsonText, type OutputFormat } from "../records/output.ts";
+import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { Screen } from "../terminal/screen.ts";

@@ -1,6 +1,6 @@
-import type { AgentRecord, ChangeRecord, TransitionRecord } from "../../client/records.ts";
-import type { WatchEvent } from "../../client/watch-agents.ts";
-import type { AgentStatus } from "../../domain/agent.ts";
+import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
+import type { AgentStatus } from "../../contract/words.ts";
+import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 
 /** As many transitions as a large terminal shows. */
 const NEWEST_KEPT = 60;

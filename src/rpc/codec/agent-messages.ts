@@ -6,7 +6,7 @@ import {
   ListAgentsResponseSchema,
   WatchAgentsResponseSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { writeUsualAgents } from "./agents.ts";
+import { writeUsualAgents } from "./agent-encoder.ts";
 
 /** Messages that are mostly agents: by their names, where those stand, and what else there is, which is written apart. */
 const FIELDS = new Map<string, { readonly agents: DescField; readonly others: readonly DescField[] }>();

@@ -9,11 +9,11 @@ import {
   ExhaustReason,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "../../contract/enums.ts";
+import { timestampOf, timestampOrUnset } from "../../contract/timestamps.ts";
 import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
 import type { ExpiryBrake } from "../../domain/directory.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
-import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "./enum.ts";
-import { timestampOf, timestampOrUnset } from "./time.ts";
 
 /** The whole agent, for who asks for it. */
 export function agentMessage(agent: Agent): AgentMessage {

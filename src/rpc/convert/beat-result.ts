@@ -5,12 +5,12 @@ import {
   type AgentBeatResult,
   AgentBeatResultSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { statusValue } from "../../contract/enums.ts";
+import { durationOf } from "../../contract/timestamps.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { BeatResult } from "../../domain/heartbeat.ts";
-import { codeOf, errorReasonOf, shorten } from "../errors.ts";
+import { codeOf, errorReasonOf, shorten } from "../errors/errors.ts";
 import { exhaustionMessage } from "./agent.ts";
-import { statusValue } from "./enum.ts";
-import { durationOf } from "./time.ts";
 
 export function beatResultMessage(result: BeatResult): AgentBeatResult {
   return create(AgentBeatResultSchema, {

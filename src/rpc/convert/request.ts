@@ -1,18 +1,17 @@
 import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import { AgentStatus as StatusMessage } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentBeat,
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { ExhaustionNews } from "../../domain/agent.ts";
+import { reasonWord, sessionStartWord, statusWord, type Unknown } from "../../contract/enums.ts";
+import { MICROS_PER_MS, type Micros } from "../../contract/time.ts";
+import type { ExhaustionNews } from "../../contract/words.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { ServiceWord } from "../../domain/status-machine.ts";
-import { MICROS_PER_MS, type Micros } from "../../domain/time.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
 import { readBeat } from "../../domain/validation-agent.ts";
-import { exhaustReasonOf, sessionStartOf, statusOf } from "./enum.ts";
 
 /**
  * A value that a rule of the contract demands. Where it is missing all the same, the rule and the reading of it
@@ -21,6 +20,11 @@ import { exhaustReasonOf, sessionStartOf, statusOf } from "./enum.ts";
 export function demanded<T>(value: T | undefined, field: string): T {
   if (value === undefined) throw new TypeError(`${field} is missing, and no rule refused that`);
   return value;
+}
+
+/** Undefined for a number outside the contract, too. */
+function known<Word extends string>(word: Word | Unknown | undefined): Word | undefined {
+  return word === "unknown" ? undefined : word;
 }
 
 /** This process's clock. Good enough to tell a deadline from a mistake of units; leases go by the database's. */
@@ -36,13 +40,13 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
     agentIds,
     userIds,
     clawIdentifiers,
-    statuses: filter.statuses.map((status) => demanded(statusOf(status), "filter.statuses")),
+    statuses: filter.statuses.map((status) => demanded(known(statusWord(status)), "filter.statuses")),
   };
 }
 
 /** What a service asks for. */
 export function serviceWordOf(request: UpdateAgentStatusRequest): ServiceWord {
-  const status = demanded(statusOf(request.status), "status");
+  const status = demanded(known(statusWord(request.status)), "status");
   const holdMs = request.hold && durationMs(request.hold);
   if (status !== "exhausted") return { status, holdMs };
   return { status: { exhausted: exhaustionOf(demanded(request.exhaustion, "exhaustion")) }, holdMs };
@@ -51,7 +55,7 @@ export function serviceWordOf(request: UpdateAgentStatusRequest): ServiceWord {
 /** Read as those of beats are, which is where its rules are written by hand. */
 function exhaustionOf({ reason, recovery }: Exhaustion): ExhaustionNews {
   return readFields((violations) =>
-    readExhaustion(violations, "exhaustion", exhaustReasonOf(reason), recovery, roughlyNow()),
+    readExhaustion(violations, "exhaustion", known(reasonWord(reason)), recovery, roughlyNow()),
   );
 }
 
@@ -67,11 +71,11 @@ export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
 /** @param index the beat's place in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
-  const status = statusOf(beat.status) ?? (beat.status === StatusMessage.UNSPECIFIED ? undefined : "unknown");
+  const status = statusWord(beat.status);
   const exhaustion = beat.exhaustion && {
-    reason: exhaustReasonOf(beat.exhaustion.reason),
+    reason: known(reasonWord(beat.exhaustion.reason)),
     recovery: beat.exhaustion.recovery,
   };
-  const start = sessionStartOf(beat.sessionStart);
+  const start = sessionStartWord(beat.sessionStart);
   return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start }, now);
 }

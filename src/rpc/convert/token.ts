@@ -4,9 +4,9 @@ import {
   ApiTokenSchema,
   Role as RoleMessage,
 } from "../../../gen/harborforge/agents/v1/token_pb.ts";
+import { timestampOf, timestampOrUnset } from "../../contract/timestamps.ts";
 import type { ApiToken } from "../../domain/api-token.ts";
 import { ROLES, type Role } from "../../domain/principal.ts";
-import { timestampOf, timestampOrUnset } from "./time.ts";
 
 /** The contract's values for the domain's words: where one is missing, the compiler says so. */
 export const ROLE_VALUES: Readonly<Record<Role, RoleMessage>> = {

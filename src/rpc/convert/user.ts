@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/agents/v1/user_pb.ts";
+import { timestampOf } from "../../contract/timestamps.ts";
 import type { User } from "../../domain/agent.ts";
-import { timestampOf } from "./time.ts";
 
 /** An address or an agent that the user does not have is unset, never empty. */
 export function userMessage(user: User): UserMessage {

@@ -7,12 +7,13 @@ import {
   WatchAgentsResponseSchema,
   WatchBookmarkSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { CHANGE_TYPE_VALUES } from "../../contract/enums.ts";
+import type { ChangeType } from "../../contract/words.ts";
 import type { Transition } from "../../domain/agent.ts";
-import { agentOf, type ChangeType, type WatchedAgent } from "../../domain/filter.ts";
-import type { WatchedChange, WatchMessage, WatchQuery } from "../backend.ts";
-import { keepEncoding } from "../encoded.ts";
+import { agentOf, type WatchedAgent } from "../../domain/filter.ts";
+import type { WatchedChange, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
+import { keepEncoding } from "../codec/encoded.ts";
 import { transitionMessage, watchedAgentMessage } from "./agent.ts";
-import { CHANGE_TYPE_VALUES } from "./enum.ts";
 
 /** The greatest size of a message to a watcher in bytes; a single change may be larger. */
 export const MAX_WATCH_MESSAGE_BYTES = 65_536;

@@ -1,20 +1,20 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, type GetAgentRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { AGENT_STATUSES } from "../../domain/agent.ts";
+import { STATUS_VALUES } from "../../contract/enums.ts";
+import { durationOf } from "../../contract/timestamps.ts";
+import { AGENT_STATUSES } from "../../contract/words.ts";
 import { grantedLeaseMs } from "../../domain/lease.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
-import type { AgentKey, Backend, StatusTally } from "../backend.ts";
 import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
-import { STATUS_VALUES } from "../convert/enum.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
 import { beatsOf, demanded, filterOf, serviceWordOf } from "../convert/request.ts";
-import { durationOf } from "../convert/time.ts";
+import type { AgentKey, Backend, StatusTally } from "./backend.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { callOf, mutationOf } from "./mutation.ts";
+import { agentsFor, heartbeatsFor } from "./scoped-backend.ts";
 import { createWatchStream } from "./watch-stream.ts";
-import { agentsFor, heartbeatsFor } from "./within-scope.ts";
 
 const METHODS = AgentService.method;
 

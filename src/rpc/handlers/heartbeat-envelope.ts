@@ -1,6 +1,6 @@
 import type { HeartbeatRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { MAX_BEATS, readFields, readOptionalName } from "../../domain/validation.ts";
-import type { SessionOptions } from "../backend.ts";
+import type { SessionOptions } from "./backend.ts";
 
 /**
  * Judges the envelope of a message on a stream: with a wrong one the stream ends, since what the client means by its

@@ -7,18 +7,22 @@ import {
   type HeartbeatRequest,
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import {
+  type InputListener,
+  listenTo,
+  type MessageInput,
+} from "../../../packages/connect-grpc-js/src/message-input.ts";
+import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { durationOf } from "../../contract/timestamps.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
 import { MAX_BEATS } from "../../domain/validation.ts";
-import type { HeartbeatSession, Heartbeats, SessionListener, SessionOutput } from "../backend.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
 import { beatsOf } from "../convert/request.ts";
-import { durationOf } from "../convert/time.ts";
-import { MAX_MESSAGE_BYTES } from "../doors/limits.ts";
-import { type InputListener, listenTo, type MessageInput } from "../streams/message-input.ts";
-import { type MessageSource, SourceStream } from "../streams/message-source.ts";
+import type { HeartbeatSession, Heartbeats, SessionListener, SessionOutput } from "./backend.ts";
 import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
-import { heartbeatsFor } from "./within-scope.ts";
+import { heartbeatsFor } from "./scoped-backend.ts";
 
 /**
  * `Heartbeat`: says hello, then reads and answers side by side. What ends the stream never ends a lease: not the end
@@ -97,7 +101,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#onNews();
   }
 
-  onRoom(): void {
+  onCapacity(): void {
     this.#input?.resume();
   }
 

@@ -1,10 +1,10 @@
 import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
+import { isCallOver } from "../../../packages/connect-grpc-js/src/late-context.ts";
 import { actorOf, requesterOf } from "../../domain/principal.ts";
-import type { Call, Mutation } from "../backend.ts";
-import { principalKey } from "../call-values.ts";
+import { principalKey } from "../callers/call-values.ts";
 import { fingerprint } from "../convert/request-fingerprint.ts";
-import { isCallOver } from "../late-context.ts";
+import type { Call, Mutation } from "./backend.ts";
 
 /** Who asks for a change, and how its repetition is known: the same for every method that changes something. */
 export function mutationOf<Desc extends DescMessage>(

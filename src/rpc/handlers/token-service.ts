@@ -3,10 +3,10 @@ import { type IssueTokenRequest, TokenService } from "../../../gen/harborforge/a
 import { DEFAULT_TOKEN_LIFETIME_MS } from "../../domain/api-token.ts";
 import type { Grant } from "../../domain/principal.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
-import type { Backend } from "../backend.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
 import { demanded } from "../convert/request.ts";
 import { roleOf, tokenMessage } from "../convert/token.ts";
+import type { Backend } from "./backend.ts";
 import { mutationOf } from "./mutation.ts";
 
 const METHODS = TokenService.method;

@@ -7,11 +7,11 @@ import {
 } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
 import type { UserChange } from "../../domain/directory.ts";
 import { pageSizeOf } from "../../domain/validation.ts";
-import type { Backend, NewUser, UserKey } from "../backend.ts";
 import { agentMessage } from "../convert/agent.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
 import { demanded } from "../convert/request.ts";
 import { userMessage } from "../convert/user.ts";
+import type { Backend, NewUser, UserKey } from "./backend.ts";
 import { mutationOf } from "./mutation.ts";
 
 const METHODS = UserService.method;

@@ -1,11 +1,11 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { DEFAULT_BOOKMARK_MS, durationMs } from "../../domain/validation.ts";
-import type { Watches, WatchQuery } from "../backend.ts";
-import { peerKey } from "../call-values.ts";
+import { peerKey } from "../callers/call-values.ts";
 import { filterOf } from "../convert/request.ts";
 import { createWatchEncoder } from "../convert/watch.ts";
-import { watchesFor } from "./within-scope.ts";
+import type { Watches, WatchQuery } from "./backend.ts";
+import { watchesFor } from "./scoped-backend.ts";
 
 /** `WatchAgents`: what is told, and when, is the watch's business; this puts it into messages. */
 export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {

@@ -1,7 +1,7 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
 import { DurationSchema, hasCustomJsonRepresentation, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { readFields, type Violations } from "../../domain/validation.ts";
-import { noSuchValue } from "../doors/library-errors.ts";
+import { noSuchValue } from "../errors/library-errors.ts";
 import { durationFault, type JsonRule, scalarRule, timestampFault } from "./values.ts";
 
 /**

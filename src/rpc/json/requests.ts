@@ -2,8 +2,8 @@ import { TextDecoder } from "node:util";
 import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
-import { fromLibrary, fromRefusal } from "../errors.ts";
-import { hasTooManyJsonValues, tooManyValues } from "../value-limit.ts";
+import { fromLibrary, fromRefusal } from "../errors/errors.ts";
+import { hasTooManyJsonValues, tooManyValues } from "../validation/value-limit.ts";
 import { compileJsonCheck } from "./check.ts";
 
 interface TextDecoding {

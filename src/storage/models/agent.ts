@@ -1,6 +1,6 @@
 import { Model, type RelationMappings, snakeCaseMappers } from "objection";
+import type { Micros } from "../../contract/time.ts";
 import type { Agent as AgentValue } from "../../domain/agent.ts";
-import type { Micros } from "../../domain/time.ts";
 import { exhaustionOf, statusOf } from "../agent-row.ts";
 import { AgentTransition } from "./agent-transition.ts";
 import { User } from "./user.ts";

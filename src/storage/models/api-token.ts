@@ -1,7 +1,7 @@
 import { Model, snakeCaseMappers } from "objection";
+import type { Micros } from "../../contract/time.ts";
 import type { ApiToken as ApiTokenValue } from "../../domain/api-token.ts";
 import type { Grant, Role } from "../../domain/principal.ts";
-import type { Micros } from "../../domain/time.ts";
 
 /** The columns that say what a token gives. */
 export interface GrantColumns {

@@ -1,6 +1,6 @@
 import { Model, type RelationMappings, snakeCaseMappers } from "objection";
+import type { Micros } from "../../contract/time.ts";
 import type { User as UserValue } from "../../domain/agent.ts";
-import type { Micros } from "../../domain/time.ts";
 import { Agent } from "./agent.ts";
 
 /** A user. */

@@ -1,0 +1,338 @@
+import type { Unknown } from "../../../src/contract/enums.ts";
+import { MICROS_PER_MS } from "../../../src/contract/time.ts";
+import {
+  type AgentStatus,
+  EXHAUST_REASONS,
+  type ExhaustReason,
+  FURTHEST_RECOVERY_MS,
+  type WorkingStatus,
+} from "../../../src/contract/words.ts";
+import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
+import { Listeners, type OnListenerError } from "./listeners.ts";
+import { failureOf, ReportError, refusedReport } from "./report-error.ts";
+import type { BeatView, ExhaustionView } from "./views.ts";
+
+const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
+
+/** Why an agent cannot work, as it says itself. */
+export interface ExhaustionReport {
+  readonly reason: ExhaustReason;
+  /** The moment of recovery that the provider named. Prefer `retryAfterMs` where it named both, since clocks differ. */
+  readonly recoveryAt?: Date | undefined;
+  /** The time until recovery in milliseconds, at most 366 days. With neither, or with what is zero or past, the server chooses. */
+  readonly retryAfterMs?: number | undefined;
+}
+
+/** What an agent is to the service. */
+export interface AgentNews {
+  readonly agentId: string;
+  readonly status: AgentStatus | Unknown;
+  readonly exhaustion: ExhaustionView | undefined;
+  readonly revision: bigint;
+}
+
+export interface AgentEvents {
+  /** What the service says that this agent is, where that is not what it said itself: at first, and whenever it changes. */
+  readonly status: AgentNews;
+  /**
+   * Another process beats for the agent now, or has while this one was cut off or frozen. This one leaves the agent alone
+   * until `claim()`.
+   */
+  readonly superseded: ReportError;
+  /** A beat was not taken. Where the agent itself is refused, it is tried again each minute. */
+  readonly refused: ReportError;
+}
+
+/** `applied`: acknowledged. `overtaken`: the agent said something newer before that. */
+export type ReportOutcome = "applied" | "overtaken";
+
+export interface WaitOptions {
+  /** Ends the waiting with its reason. What was said stays said. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * How an agent stands with this client: it beats; it is on its way out or has gone; another process has it; or the
+ * service refuses it (unknown, of another claw, not permitted).
+ */
+export type Presence = "beating" | "leaving" | "left" | "superseded" | "refused";
+
+/**
+ * One agent of a claw. It beats from its making until `leave()`.
+ *
+ * Each report is sent at once, and again on another connection until it is acknowledged; the newest counts. The promises
+ * resolve when that has happened and reject with a ReportError when the report is refused. Nobody has to wait for them:
+ * a rejection that nobody takes is no fault of the process.
+ */
+export interface AgentHandle {
+  readonly agentId: string;
+  /** What the agent is, as far as both sides agree. Undefined until the service has answered. */
+  readonly status: AgentStatus | Unknown | undefined;
+  readonly exhaustion: ExhaustionView | undefined;
+  readonly presence: Presence;
+  /** Reports that it is free. */
+  idle(options?: WaitOptions): Promise<ReportOutcome>;
+  /** Reports that it takes a call. */
+  onCall(options?: WaitOptions): Promise<ReportOutcome>;
+  /** Reports that it works. */
+  busy(options?: WaitOptions): Promise<ReportOutcome>;
+  /** Reports that it is out of quota or of money, as `exhaustionFromError` makes it of what a provider answered. */
+  exhausted(report: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome>;
+  /** Says goodbye: it goes offline at once, after what it reported before. A later report brings it back. */
+  leave(options?: WaitOptions): Promise<ReportOutcome>;
+  /**
+   * Beats for it again although another process took it over, and takes it back from that one. Does nothing for an agent
+   * that beats.
+   */
+  claim(): void;
+  /** @returns what ends the listening */
+  on<Name extends keyof AgentEvents>(name: Name, listener: (event: AgentEvents[Name]) => void): () => void;
+}
+
+/** What a seat needs of its client. */
+export interface Stage {
+  readonly closed: boolean;
+  /** Lets the agent beat, on whichever stream has room. */
+  place(seat: AgentSeat): void;
+  /** Says something of an agent that beats. */
+  say(seat: AgentSeat, word: Report | "leaving", settle: Settle): void;
+  /** The agent is no longer this client's. */
+  forget(seat: AgentSeat): void;
+  /** Try it again later. */
+  retryLater(seat: AgentSeat): void;
+}
+
+type Waiter = (error: ReportError) => void;
+
+/** An agent's place in its client. */
+export class AgentSeat implements AgentHandle {
+  readonly agentId: string;
+  /** What this program has decided. Its streams say it, and note when the server has taken it in. */
+  readonly session: AgentClaim = { start: "first" };
+  readonly #stage: Stage;
+  readonly #events: { readonly [Name in keyof AgentEvents]: Listeners<AgentEvents[Name]> };
+  readonly #waiters = new Set<Waiter>();
+  #status: AgentStatus | Unknown | undefined;
+  #exhaustion: ExhaustionView | undefined;
+  /** What it said last, until that is settled: hearing of it is no news. */
+  #said: WorkingStatus | "exhausted" | undefined;
+  #presence: Presence = "left";
+  #goodbye: Promise<ReportOutcome> | undefined;
+  #refusal: ReportError | undefined;
+
+  constructor(agentId: string, stage: Stage, onListenerError: OnListenerError) {
+    this.agentId = agentId;
+    this.#stage = stage;
+    this.#events = {
+      status: new Listeners(onListenerError),
+      superseded: new Listeners(onListenerError),
+      refused: new Listeners(onListenerError),
+    };
+  }
+
+  get status(): AgentStatus | Unknown | undefined {
+    return this.#status;
+  }
+
+  get exhaustion(): ExhaustionView | undefined {
+    return this.#exhaustion;
+  }
+
+  get presence(): Presence {
+    return this.#presence;
+  }
+
+  idle(options?: WaitOptions): Promise<ReportOutcome> {
+    return this.#report("idle", options);
+  }
+
+  onCall(options?: WaitOptions): Promise<ReportOutcome> {
+    return this.#report("on_call", options);
+  }
+
+  busy(options?: WaitOptions): Promise<ReportOutcome> {
+    return this.#report("busy", options);
+  }
+
+  exhausted({ reason, recoveryAt, retryAfterMs }: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome> {
+    // What no message can carry would break the stream, with all agents that beat on it.
+    if (retryAfterMs !== undefined && !(Number.isFinite(retryAfterMs) && retryAfterMs <= FURTHEST_RECOVERY_MS)) {
+      const message = `retryAfterMs must be a number of milliseconds, at most 366 days, not ${retryAfterMs}`;
+      return quiet(Promise.reject(new RangeError(message)));
+    }
+    if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
+      return quiet(Promise.reject(new RangeError("recoveryAt must be a valid date")));
+    }
+    // Nor may what no thread can be given: it would be thrown again each time that a worker starts.
+    if (!REASONS.has(reason)) {
+      return quiet(Promise.reject(new RangeError(`reason is unknown. Use one of ${[...REASONS].join(", ")}.`)));
+    }
+    const exhausted = {
+      reason,
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs: Math.max(0, retryAfterMs) }),
+      ...(recoveryAt === undefined ? {} : { recoveryAt: recoveryAt.getTime() * MICROS_PER_MS }),
+    };
+    return this.#report({ exhausted }, options);
+  }
+
+  leave({ signal }: WaitOptions = {}): Promise<ReportOutcome> {
+    if (this.#goodbye !== undefined) return until(this.#goodbye, signal);
+    const beat = this.#presence === "beating";
+    if (!beat) {
+      this.#presence = "left";
+      this.#stage.forget(this);
+      return Promise.resolve("overtaken");
+    }
+    this.#presence = "leaving";
+    const goodbye = this.#ask("leaving").finally(() => {
+      this.#goodbye = undefined;
+    });
+    this.#goodbye = quiet(goodbye);
+    return until(goodbye, signal);
+  }
+
+  claim(): void {
+    if (this.#presence === "beating" || this.#presence === "leaving" || this.#stage.closed) return;
+    if (this.session.start === "resume") this.session.start = "anew";
+    this.#enter();
+  }
+
+  on<Name extends keyof AgentEvents>(name: Name, listener: (event: AgentEvents[Name]) => void): () => void {
+    return this.#events[name].add(listener);
+  }
+
+  /** Takes in what the server says. @param stays whether the agent still beats on its stream */
+  hear(beat: BeatView, stays: boolean): void {
+    const { status, exhaustion, revision, refusal } = beat;
+    if (refusal !== undefined) this.#refused(beat, refusedReport(beat, refusal), failureOf(refusal), stays);
+    else if (this.#presence === "refused") this.#presence = "beating";
+    if (refusal === undefined) this.#refusal = undefined;
+    if (status === undefined || this.#presence === "leaving") return;
+    const isNews = (status !== this.#status && status !== this.#said) || !isSame(exhaustion, this.#exhaustion);
+    this.#status = status;
+    this.#exhaustion = exhaustion;
+    if (isNews) this.#events.status.tell({ agentId: this.agentId, status, exhaustion, revision });
+  }
+
+  /** Nobody will answer those who wait, for now or for good. */
+  fail(reason: "STREAM_REFUSED" | "CLIENT_CLOSED", message: string, cause?: unknown): void {
+    for (const reject of [...this.#waiters]) reject(new ReportError(this.agentId, reason, message, { cause }));
+  }
+
+  /** The client says goodbye for all. */
+  depart(): void {
+    if (this.#presence === "beating") this.#presence = "leaving";
+  }
+
+  /** The client has ended, with goodbyes or without. */
+  end(): void {
+    this.fail("CLIENT_CLOSED", "The client was closed before this was acknowledged.");
+    this.#presence = "left";
+  }
+
+  #enter(): void {
+    this.#stage.place(this);
+    this.#presence = "beating";
+    this.#refusal = undefined;
+  }
+
+  #refused(beat: BeatView, error: ReportError, reason: ReportError["reason"], stays: boolean): void {
+    if (stays) {
+      this.#events.refused.tell(error);
+      return;
+    }
+    const told = this.#refusal?.reason === reason && this.#presence !== "beating";
+    this.#refusal = error;
+    this.#presence = reason === "SESSION_SUPERSEDED" ? "superseded" : "refused";
+    if (beat.status === undefined) this.#status = undefined;
+    if (this.#presence === "refused") this.#stage.retryLater(this);
+    if (told) return;
+    if (this.#presence === "superseded") this.#events.superseded.tell(error);
+    else this.#events.refused.tell(error);
+  }
+
+  #report(report: Report, { signal }: WaitOptions = {}): Promise<ReportOutcome> {
+    const { agentId } = this;
+    if (signal?.aborted === true) return quiet(Promise.reject(signal.reason));
+    if (this.#stage.closed) {
+      return quiet(Promise.reject(new ReportError(agentId, "CLIENT_CLOSED", "The client is closed.")));
+    }
+    if (this.#presence === "superseded") {
+      const { status, exhaustion } = this;
+      const message = "Another process beats for this agent: claim() takes it back.";
+      return quiet(Promise.reject(new ReportError(agentId, "SESSION_SUPERSEDED", message, { status, exhaustion })));
+    }
+    if (this.#goodbye !== undefined) {
+      const goneOrNot = this.#goodbye.catch(() => undefined);
+      return quiet(until(goneOrNot, signal).then(() => this.#report(report, signal === undefined ? {} : { signal })));
+    }
+    try {
+      // Of an agent that was refused it is no claim: another process may have it since.
+      if (this.#presence === "refused") this.#enter();
+      else this.claim();
+    } catch (error) {
+      return quiet(Promise.reject(error));
+    }
+    return until(this.#ask(report), signal);
+  }
+
+  #ask(word: Report | "leaving"): Promise<ReportOutcome> {
+    const { promise, resolve, reject } = Promise.withResolvers<ReportOutcome>();
+    const waiter: Waiter = (error) => {
+      this.#waiters.delete(waiter);
+      reject(error);
+    };
+    this.#waiters.add(waiter);
+    this.#said = statusOf(word);
+    this.#stage.say(this, word, (verdict) => {
+      // Before those who wait go on: they are to see what came of it.
+      this.#settled(word, verdict);
+      this.#waiters.delete(waiter);
+      if (verdict.kind === "refused") reject(refusedReport(verdict.beat, verdict.refusal));
+      else resolve(verdict.kind);
+    });
+    return promise;
+  }
+
+  #settled(word: Report | "leaving", verdict: Verdict): void {
+    if (verdict.kind === "overtaken") return;
+    this.#said = undefined;
+    // What it was told it has taken in already.
+    if (verdict.kind === "refused" || verdict.told !== undefined) return;
+    if (word === "leaving") {
+      this.#presence = "left";
+      this.#status = "offline";
+      this.#stage.forget(this);
+      return;
+    }
+    const status = statusOf(word);
+    if (this.#status === status) return;
+    this.#status = status;
+    this.#exhaustion = undefined;
+  }
+}
+
+function statusOf(word: Report | "leaving"): WorkingStatus | "exhausted" | undefined {
+  if (word === "leaving") return undefined;
+  return typeof word === "string" ? word : "exhausted";
+}
+
+function isSame(one: ExhaustionView | undefined, other: ExhaustionView | undefined): boolean {
+  return one?.reason === other?.reason && one?.recoveryAt === other?.recoveryAt;
+}
+
+/** A rejection that nobody takes is no fault of the process. */
+function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/** The same, unless the signal aborts before. */
+function until<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return quiet(promise);
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) abort();
+  return quiet(Promise.race([promise, aborted]).finally(() => signal.removeEventListener("abort", abort)));
+}

@@ -1,0 +1,156 @@
+import type {
+  Agent as AgentMessage,
+  AgentTransition as AgentTransitionMessage,
+  Exhaustion as ExhaustionMessage,
+} from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  type AgentBeatError,
+  type AgentBeatResult,
+  type AgentChange as AgentChangeMessage,
+  AgentChangeType,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
+import { causeWord, reasonWord, statusWord, type Unknown } from "../../../src/contract/enums.ts";
+import type { Micros } from "../../../src/contract/time.ts";
+import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
+import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
+
+/** Why an agent cannot work, and until when by the server's clock. */
+export interface ExhaustionView {
+  readonly reason: ExhaustReason | Unknown;
+  readonly recoveryAt: Micros | undefined;
+}
+
+/** An agent as its readers see it. */
+export interface AgentView {
+  readonly id: bigint;
+  readonly userId: bigint;
+  readonly agentId: string;
+  readonly clawIdentifier: string;
+  readonly status: AgentStatus | Unknown;
+  readonly exhaustion: ExhaustionView | undefined;
+  readonly revision: bigint;
+  readonly createdAt?: Micros | undefined;
+  /** When `status` last changed. */
+  readonly statusChangedAt?: Micros | undefined;
+  /** Since when it is exhausted. */
+  readonly exhaustedAt?: Micros | undefined;
+}
+
+/** A change of an agent as its readers see it. */
+export interface TransitionView {
+  readonly revision: bigint;
+  readonly agentId: string;
+  /** Undefined when the agent was created. */
+  readonly from: AgentStatus | Unknown | undefined;
+  /** Undefined when the agent was deleted. */
+  readonly to: AgentStatus | Unknown | undefined;
+  readonly cause: TransitionCause | Unknown;
+  readonly actor: string;
+  readonly occurredAt: Micros;
+  readonly exhaustion: ExhaustionView | undefined;
+  /** Undefined when the agent was deleted. */
+  readonly clawIdentifier: string | undefined;
+}
+
+/** A change as a watcher is told of it. */
+export interface ChangeView {
+  /** Whether the agent passes the watch's filter now. */
+  readonly passes: boolean;
+  readonly agent: AgentView;
+  readonly transition: TransitionView;
+}
+
+/** What became of a beat, or (`sequence` 0) what somebody else did to the agent. */
+export interface BeatView {
+  readonly agentId: string;
+  readonly sequence: bigint;
+  /** The server's view; undefined where it has none to give. */
+  readonly status: AgentStatus | Unknown | undefined;
+  readonly exhaustion: ExhaustionView | undefined;
+  /** 0 where the server has none to give. */
+  readonly revision: bigint;
+  readonly refusal: BeatRefusal | undefined;
+}
+
+export interface BeatRefusal {
+  /** A value of ErrorReason without its prefix; undefined where this client does not know it. */
+  readonly reason: string | undefined;
+  readonly message: string;
+  readonly retryAfterMs: number | undefined;
+}
+
+export function agentView(agent: AgentMessage): AgentView {
+  const { id, userId, agentId, clawIdentifier, revision } = agent;
+  const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
+  const reason = reasonWord(agent.exhaustReason);
+  return {
+    id,
+    userId,
+    agentId,
+    clawIdentifier,
+    status: statusWord(agent.status) ?? "unknown",
+    exhaustion: reason === undefined ? undefined : { reason, recoveryAt },
+    revision,
+    createdAt: instant(agent.createdAt),
+    statusChangedAt: instant(agent.statusChangedAt),
+    exhaustedAt,
+  };
+}
+
+function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros | undefined {
+  return timestamp === undefined ? undefined : microsOf(timestamp);
+}
+
+/** Undefined for what no server of this contract sends. */
+export function changeView({ type, agent, transition }: AgentChangeMessage): ChangeView | undefined {
+  if (agent === undefined || transition === undefined) return undefined;
+  return {
+    passes: type !== AgentChangeType.LEFT,
+    agent: agentView(agent),
+    transition: transitionView(transition),
+  };
+}
+
+export function transitionView(transition: AgentTransitionMessage): TransitionView {
+  const { revision, agentId, actor, occurredAt, toClawIdentifier } = transition;
+  return {
+    revision,
+    agentId,
+    from: statusWord(transition.fromStatus),
+    to: statusWord(transition.toStatus),
+    cause: causeWord(transition.cause) ?? "unknown",
+    actor,
+    occurredAt: occurredAt === undefined ? 0 : microsOf(occurredAt),
+    exhaustion: exhaustionView(transition.exhaustion),
+    clawIdentifier: toClawIdentifier === "" ? undefined : toClawIdentifier,
+  };
+}
+
+export function beatView({ agentId, sequence, status, exhaustion, revision, error }: AgentBeatResult): BeatView {
+  return {
+    agentId,
+    sequence,
+    status: statusWord(status),
+    exhaustion: exhaustionView(exhaustion),
+    revision,
+    refusal: error === undefined ? undefined : refusalView(error),
+  };
+}
+
+function refusalView({ reason, message, retryAfter }: AgentBeatError): BeatRefusal {
+  return {
+    reason: ErrorReasonSchema.value[reason]?.name.replace("ERROR_REASON_", ""),
+    message,
+    retryAfterMs: retryAfter === undefined ? undefined : millisOf(retryAfter),
+  };
+}
+
+function exhaustionView(exhaustion: ExhaustionMessage | undefined): ExhaustionView | undefined {
+  if (exhaustion === undefined) return undefined;
+  const { recovery } = exhaustion;
+  return {
+    reason: reasonWord(exhaustion.reason) ?? "unknown",
+    recoveryAt: recovery.case === "recoveryAt" ? microsOf(recovery.value) : undefined,
+  };
+}

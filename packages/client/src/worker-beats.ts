@@ -1,0 +1,418 @@
+import { Worker } from "node:worker_threads";
+import type { SessionStart } from "../../../src/contract/words.ts";
+import { LONGEST_TIMER_MS } from "../../../src/scheduling/timers.ts";
+import {
+  type AgentClaim,
+  type Agreed,
+  type Report,
+  type Settle,
+  type Verdict,
+  working,
+  workingWord,
+} from "./beat-book.ts";
+import { type CallErrorData, callErrorFrom, callErrorOf } from "./call-error.ts";
+import type { ClawBeats, ClawListener, EndOptions } from "./claw-streams.ts";
+import { createRetryPause } from "./retry-pause.ts";
+import type { Token } from "./token.ts";
+import type { ServiceTarget } from "./transport.ts";
+import type { BeatView } from "./views.ts";
+
+/** How heartbeats go on in a worker thread while the main thread is blocked. */
+export interface HeartbeatWorkerOptions {
+  /**
+   * How long the event loop of the main thread may stand still before the worker stops beating, in milliseconds, from
+   * 100 to 3,600,000. The agents go offline one lease after that. Default: 60,000, since event loops of gateways were
+   * seen to stand still for 35 to 40 s while they start.
+   */
+  readonly mainThreadTimeoutMs?: number;
+  /**
+   * Where the worker's program is, for those who bundle the library: built of `harborforge-agents/client/heartbeat-worker`.
+   * Default: the file beside the library's own.
+   */
+  readonly url?: URL;
+}
+
+/** What becomes of the worker thread that beats. */
+export type HeartbeatWorkerNews =
+  /** The main thread did not answer for so long that the worker stopped beating. Told when it answers again. */
+  | { readonly state: "suspended"; readonly unansweredMs: number }
+  /** The worker beats again. */
+  | { readonly state: "resumed" }
+  /** The worker ended by itself, or could not be started. Another one is started, with all that was reported. */
+  | { readonly state: "restarting"; readonly error: Error; readonly retryInMs: number };
+
+export interface WorkerBeatsOptions {
+  readonly target: ServiceTarget;
+  readonly claw: string;
+  readonly instanceId: string;
+  readonly worker: HeartbeatWorkerOptions;
+  readonly listener: ClawListener & {
+    onWorker(news: HeartbeatWorkerNews): void;
+  };
+}
+
+/** What the worker of a claw's heartbeats is started with. */
+export interface WorkerStart {
+  readonly target: Omit<ServiceTarget, "transport" | "token">;
+  /** `asked`: the main thread has a function for it. */
+  readonly token: { readonly fixed: string | undefined } | "asked";
+  readonly claw: string;
+  readonly instanceId: string;
+  readonly generation: bigint;
+  readonly mainThreadTimeoutMs: number;
+}
+
+/** Why an agent beats, as the main thread knows it. */
+export interface PlacedClaim {
+  readonly agentId: string;
+  readonly start: SessionStart;
+  /** The number of the claim: an answer to an earlier one says nothing of it. */
+  readonly claim: number;
+}
+
+/** What the main thread tells the worker. Each message shows that its event loop runs. */
+export type ToWorker =
+  | { readonly kind: "alive" }
+  | ({ readonly kind: "place" } & PlacedClaim & Agreed)
+  | {
+      readonly kind: "say";
+      readonly id: number;
+      readonly agentId: string;
+      readonly word: Report | "leaving";
+      readonly knownRevision: bigint;
+    }
+  | ({ readonly kind: "retry-later" } & PlacedClaim)
+  | { readonly kind: "forget"; readonly agentId: string }
+  | { readonly kind: "token"; readonly token: string }
+  | { readonly kind: "no-token"; readonly error: unknown }
+  | { readonly kind: "end"; readonly options: EndOptions };
+
+/** What the worker tells the main thread: a list of these in each message. */
+export type FromWorker =
+  /** To be answered with `alive`. */
+  | { readonly kind: "ping" }
+  | {
+      readonly kind: "beat";
+      readonly beat: BeatView;
+      readonly stays: boolean;
+      readonly knownRevision: bigint;
+    }
+  /** The service has taken the claim in. */
+  | { readonly kind: "taken"; readonly agentId: string; readonly claim: number }
+  | { readonly kind: "verdict"; readonly id: number; readonly verdict: Verdict; readonly knownRevision: bigint }
+  | {
+      readonly kind: "connected";
+      readonly intervalMs: number;
+      readonly leaseMs: number;
+    }
+  | { readonly kind: "waiting"; readonly error: CallErrorData | undefined; readonly retryInMs: number }
+  | { readonly kind: "stream-refused"; readonly agentIds: readonly string[]; readonly error: CallErrorData }
+  | { readonly kind: "token-wanted" }
+  | { readonly kind: "suspended"; readonly unansweredMs: number }
+  | { readonly kind: "resumed" }
+  | { readonly kind: "ended" };
+
+const MAIN_THREAD_TIMEOUT_MS = 60_000;
+const SHORTEST_TIMEOUT_MS = 100;
+const LONGEST_TIMEOUT_MS = 3_600_000;
+/** More generations than a worker uses for its streams. */
+const GENERATIONS_PER_WORKER = 1_000_000n;
+/** What the worker has to say about its end may take this longer than the end itself. */
+const END_GRACE_MS = 1_000;
+
+/** A word that is not settled yet. */
+interface Said {
+  readonly agentId: string;
+  readonly word: Report | "leaving";
+  readonly knownRevision: bigint;
+  readonly settle: Settle;
+}
+
+/** What another worker has to know of an agent. */
+interface Placed {
+  agreed: Agreed;
+  /** What its program decided, and the number of that decision. */
+  claim: AgentClaim;
+  claimNumber: number;
+  /** The service refused it: it is tried again later. */
+  isRefused: boolean;
+}
+
+const NOTHING_AGREED: Agreed = { standing: undefined, knownRevision: 0n };
+
+/**
+ * The heartbeats of a claw in a worker thread, which has its streams, its leases and what has to be sent again. What is
+ * said here is kept until the worker tells what became of it, so that a worker that ends takes nothing with it.
+ */
+export class WorkerBeats implements ClawBeats {
+  readonly #options: WorkerBeatsOptions;
+  readonly #start: Omit<WorkerStart, "generation">;
+  readonly #token: Token | undefined;
+  readonly #agents = new Map<string, Placed>();
+  /** By its number, in the order in which it was said. */
+  readonly #said = new Map<number, Said>();
+  readonly #retry = createRetryPause();
+  #worker: Worker | undefined;
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  /** By the clock, so that a process that was given the name of the one before it comes after that. */
+  #generation = BigInt(Date.now()) * 1_000n;
+  #nextId = 0;
+  /** How many claims there were. */
+  #claims = 0;
+  /** Resolved when the worker has ended because it was told to. */
+  #ending: PromiseWithResolvers<void> | undefined;
+
+  /** @throws RangeError for a transport, and for a timeout out of range; DataCloneError for what no thread can be given */
+  constructor(options: WorkerBeatsOptions) {
+    this.#options = options;
+    const { transport, token, ...target } = options.target;
+    const { mainThreadTimeoutMs = MAIN_THREAD_TIMEOUT_MS } = options.worker;
+    if (transport !== undefined) {
+      throw new RangeError("worker: a transport cannot be used in a worker thread. Give address or addresses instead.");
+    }
+    if (!(mainThreadTimeoutMs >= SHORTEST_TIMEOUT_MS && mainThreadTimeoutMs <= LONGEST_TIMEOUT_MS)) {
+      const range = `from ${SHORTEST_TIMEOUT_MS} to ${LONGEST_TIMEOUT_MS} milliseconds`;
+      throw new RangeError(
+        `worker.mainThreadTimeoutMs: ${mainThreadTimeoutMs} is out of range. Give a number ${range}.`,
+      );
+    }
+    const { address, addresses, tls } = target;
+    const { claw, instanceId } = options;
+    this.#token = token;
+    this.#start = structuredClone({
+      target: {
+        ...(address === undefined ? {} : { address }),
+        ...(addresses === undefined ? {} : { addresses }),
+        ...(tls === undefined ? {} : { tls }),
+      },
+      token: typeof token === "function" ? "asked" : { fixed: token },
+      claw,
+      instanceId,
+      mainThreadTimeoutMs,
+    });
+  }
+
+  place(agentId: string, claim: AgentClaim): void {
+    const agent = this.#agentOf(agentId);
+    agent.isRefused = false;
+    this.#claim(agent, claim);
+    this.#begin();
+    this.#post({ kind: "place", ...placed(agentId, agent), ...agent.agreed });
+  }
+
+  say(agentId: string, word: Report | "leaving", settle: Settle): void {
+    const { knownRevision } = this.#agentOf(agentId).agreed;
+    this.#nextId += 1;
+    this.#said.set(this.#nextId, { agentId, word, knownRevision, settle });
+    this.#post({ kind: "say", id: this.#nextId, agentId, word, knownRevision });
+  }
+
+  forget(agentId: string): void {
+    this.#agents.delete(agentId);
+    this.#post({ kind: "forget", agentId });
+  }
+
+  retryLater(agentId: string, claim: AgentClaim): void {
+    const agent = this.#agentOf(agentId);
+    agent.isRefused = true;
+    this.#claim(agent, claim);
+    this.#post({ kind: "retry-later", ...placed(agentId, agent) });
+  }
+
+  async end(options: EndOptions): Promise<void> {
+    const ending = Promise.withResolvers<void>();
+    this.#ending = ending;
+    const restarts = this.#restart !== undefined;
+    clearTimeout(this.#restart);
+    // What was said before the worker ended is still to be sent.
+    if (restarts) this.#launch();
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    this.#post({ kind: "end", options });
+    const tooLate = setTimeout(ending.resolve, Math.min(options.withinMs + END_GRACE_MS, LONGEST_TIMER_MS));
+    await ending.promise;
+    clearTimeout(tooLate);
+    this.#worker = undefined;
+    await worker.terminate();
+  }
+
+  #agentOf(agentId: string): Placed {
+    const present = this.#agents.get(agentId);
+    if (present !== undefined) return present;
+    const agent: Placed = { agreed: NOTHING_AGREED, claim: { start: "first" }, claimNumber: 0, isRefused: false };
+    this.#agents.set(agentId, agent);
+    return agent;
+  }
+
+  #claim(agent: Placed, claim: AgentClaim): void {
+    this.#claims += 1;
+    agent.claim = claim;
+    agent.claimNumber = this.#claims;
+  }
+
+  #begin(): void {
+    if (this.#worker === undefined && this.#restart === undefined && this.#ending === undefined) this.#launch();
+  }
+
+  /** Starts a worker, and tells it all that it has to know. Never throws. */
+  #launch(): void {
+    this.#restart = undefined;
+    let worker: Worker;
+    try {
+      worker = this.#create();
+    } catch (error) {
+      this.#fell(error instanceof Error ? error : new Error("the worker could not be started", { cause: error }));
+      return;
+    }
+    this.#worker = worker;
+    let failure = new Error("the worker ended by itself");
+    worker.on("message", (batch: readonly FromWorker[]) => {
+      for (const news of batch) if (this.#worker === worker) this.#hear(news);
+    });
+    worker.on("messageerror", (error) => {
+      failure = error;
+      void worker.terminate();
+    });
+    worker.on("error", (error) => {
+      failure = error instanceof Error ? error : new Error("the worker failed", { cause: error });
+    });
+    worker.on("exit", () => {
+      if (this.#worker === worker) this.#fell(failure);
+    });
+    for (const [agentId, agent] of this.#agents) {
+      const claim = placed(agentId, agent);
+      this.#post(agent.isRefused ? { kind: "retry-later", ...claim } : { kind: "place", ...claim, ...agent.agreed });
+    }
+    for (const [id, { agentId, word, knownRevision }] of this.#said) {
+      this.#post({ kind: "say", id, agentId, word, knownRevision });
+    }
+  }
+
+  #create(): Worker {
+    const now = BigInt(Date.now()) * 1_000n;
+    const next = this.#generation + GENERATIONS_PER_WORKER;
+    this.#generation = now > next ? now : next;
+    const workerData: WorkerStart = { ...this.#start, generation: this.#generation };
+    // In a checkout it is a source, in the package what was compiled of it.
+    const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+    const { url = new URL(`./heartbeat-worker.${extension}`, import.meta.url) } = this.#options.worker;
+    // A thread inherits the options of Node. This one, which goes with --eval, is for programs that are no files.
+    const isText = process.execArgv.some((option) => option.startsWith("--input-type"));
+    return new Worker(url, { workerData, name: "harborforge-heartbeats", ...(isText ? { execArgv: [] } : {}) });
+  }
+
+  /** The worker ended, or could not be started. */
+  #fell(error: Error): void {
+    this.#worker = undefined;
+    if (this.#ending !== undefined) {
+      this.#ending.resolve();
+      return;
+    }
+    const retryInMs = this.#retry.next();
+    this.#restart = setTimeout(() => this.#launch(), retryInMs);
+    this.#options.listener.onWorker({ state: "restarting", error, retryInMs });
+  }
+
+  #post(order: ToWorker): void {
+    this.#worker?.postMessage(order);
+  }
+
+  #hear(news: FromWorker): void {
+    const { listener } = this.#options;
+    switch (news.kind) {
+      case "ping":
+        this.#post({ kind: "alive" });
+        return;
+      case "beat":
+        this.#learn(news.beat, news.stays, news.knownRevision);
+        listener.onBeat(news.beat, news.stays);
+        return;
+      case "taken":
+        this.#noteTaken(news.agentId, news.claim);
+        return;
+      case "verdict":
+        this.#settle(news.id, news.verdict, news.knownRevision);
+        return;
+      case "connected": {
+        this.#retry.reset();
+        const { intervalMs, leaseMs } = news;
+        listener.onConnection({ state: "connected", intervalMs, leaseMs });
+        return;
+      }
+      case "waiting": {
+        const { error, retryInMs } = news;
+        const callError = error === undefined ? undefined : callErrorFrom(error);
+        listener.onConnection({ state: "waiting", error: callError, retryInMs });
+        return;
+      }
+      case "stream-refused":
+        listener.onStreamRefused(news.agentIds, callErrorFrom(news.error));
+        return;
+      case "token-wanted":
+        void this.#giveToken();
+        return;
+      case "suspended":
+        listener.onWorker({ state: "suspended", unansweredMs: news.unansweredMs });
+        return;
+      case "resumed":
+        listener.onWorker({ state: "resumed" });
+        return;
+      case "ended":
+        this.#ending?.resolve();
+    }
+  }
+
+  /** Another worker only goes on with the session. */
+  #noteTaken(agentId: string, taken: number): void {
+    const agent = this.#agents.get(agentId);
+    if (agent !== undefined && agent.claimNumber === taken) agent.claim.start = "resume";
+  }
+
+  /** As the book of beats in the worker learns it. */
+  #learn(beat: BeatView, stays: boolean, knownRevision: bigint): void {
+    const { agentId, status, refusal } = beat;
+    const said = [...this.#said].filter(([, one]) => one.agentId === agentId);
+    if (stays) {
+      const agent = this.#agentOf(agentId);
+      agent.isRefused = false;
+      const isAgreed = status !== undefined && status !== "offline" && said.length === 0;
+      agent.agreed = { standing: isAgreed ? working(status) : agent.agreed.standing, knownRevision };
+      return;
+    }
+    this.#agents.delete(agentId);
+    // The worker told what became of the words that it had. These reached it after that.
+    for (const [id, { settle }] of said) {
+      this.#said.delete(id);
+      if (refusal !== undefined) settle({ kind: "refused", beat, refusal });
+    }
+  }
+
+  #settle(id: number, verdict: Verdict, knownRevision: bigint): void {
+    const said = this.#said.get(id);
+    if (said === undefined) return;
+    this.#said.delete(id);
+    const { agentId, word, settle } = said;
+    const agent = this.#agents.get(agentId);
+    if (agent !== undefined && verdict.kind === "applied" && word !== "leaving") {
+      const standing = verdict.told === undefined ? workingWord(word) : working(verdict.told);
+      agent.agreed = { standing, knownRevision };
+    }
+    settle(verdict);
+  }
+
+  async #giveToken(): Promise<void> {
+    const worker = this.#worker;
+    let answer: ToWorker;
+    try {
+      const token = typeof this.#token === "function" ? await this.#token() : String(this.#token);
+      answer = { kind: "token", token: String(token) };
+    } catch (error) {
+      answer = { kind: "no-token", error: new Error(callErrorOf(error).message) };
+    }
+    worker?.postMessage(answer);
+  }
+}
+
+function placed(agentId: string, { claim, claimNumber }: Placed): PlacedClaim {
+  return { agentId, start: claim.start, claim: claimNumber };
+}

@@ -1,0 +1,113 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { PushedInput } from "../../../../test/support/pushed-input.ts";
+import { cacheOf } from "../../src/agent-cache.ts";
+import { CallError } from "../../src/call-error.ts";
+import type { AgentView, ChangeView } from "../../src/views.ts";
+import type { WatchEvent } from "../../src/watch-agents.ts";
+
+function start() {
+  const events = new PushedInput<WatchEvent>();
+  const cache = cacheOf((signal) => {
+    signal.addEventListener("abort", () => events.end());
+    return events;
+  });
+  onTestFinished(() => cache.close());
+  return { events, cache };
+}
+
+function agent(agentId: string, fields: Partial<AgentView> = {}): AgentView {
+  const named = { agentId, clawIdentifier: "claw-1", id: 1n, userId: 1n };
+  return { ...named, status: "idle", exhaustion: undefined, revision: 1n, ...fields };
+}
+
+function change(passes: boolean, changed: AgentView): ChangeView {
+  const { agentId, revision } = changed;
+  const transition = {
+    revision,
+    agentId,
+    from: undefined,
+    to: undefined,
+    cause: "report",
+    actor: "agent:a",
+    occurredAt: 0,
+    exhaustion: undefined,
+    clawIdentifier: undefined,
+  } as const;
+  return { passes, agent: changed, transition };
+}
+
+const snapshot = (revision: bigint, ...agents: AgentView[]): WatchEvent => ({
+  kind: "snapshot",
+  because: "started",
+  agents,
+  revision,
+});
+const changes = (revision: bigint, ...all: ChangeView[]): WatchEvent => ({ kind: "changes", changes: all, revision });
+
+describe("a cache of agents", () => {
+  it("is what the watch tells: a snapshot, changes, and a snapshot anew", async () => {
+    const { events, cache } = start();
+    expect([cache.revision, cache.isCurrent, cache.list()]).toEqual([undefined, false, []]);
+    events.send(snapshot(5n, agent("a"), agent("b", { id: 2n })));
+    await cache.ready;
+    expect([cache.revision, cache.isCurrent, cache.list().length]).toEqual([5n, true, 2]);
+    events.send(changes(7n, change(true, agent("a", { status: "busy" })), change(false, agent("b", { id: 2n }))));
+    await vi.waitUntil(() => cache.revision === 7n);
+    expect(cache.get("a")?.status).toBe("busy");
+    expect(cache.get("b")).toBeUndefined();
+    events.send({ kind: "interrupted", error: undefined, retryInMs: 1 });
+    await vi.waitUntil(() => !cache.isCurrent);
+    expect(cache.get("a")?.status).toBe("busy");
+    events.send(snapshot(9n, agent("c")));
+    await vi.waitUntil(() => cache.isCurrent);
+    expect(cache.list().map(({ agentId }) => agentId)).toEqual(["c"]);
+    expect(cache.list(({ status }) => status === "busy")).toEqual([]);
+  });
+
+  it("takes an agent that was created anew for another", async () => {
+    const { events, cache } = start();
+    events.send(snapshot(1n, agent("a", { id: 1n })));
+    events.send(changes(3n, change(true, agent("a", { id: 2n })), change(false, agent("a", { id: 1n }))));
+    await vi.waitUntil(() => cache.revision === 3n);
+    expect(cache.get("a")?.id).toBe(2n);
+  });
+
+  it("waits for what its watch will tell, and gives what was found", async () => {
+    const { events, cache } = start();
+    const found = cache.waitFor(({ list }) => list(({ status }) => status === "busy")[0]);
+    events.send(snapshot(1n, agent("a")));
+    events.send(changes(2n, change(true, agent("a", { status: "busy" }))));
+    expect(await found).toMatchObject({ agentId: "a", status: "busy" });
+    // At once, where it is so already.
+    expect(await cache.waitFor(({ get }) => get("a")?.revision)).toBe(1n);
+  });
+
+  it("tells those who wait when the service refuses the watch", async () => {
+    const error = new CallError(new ConnectError("no", Code.Unauthenticated));
+    const cache = cacheOf(async function* () {
+      yield await Promise.reject(error);
+    });
+    await expect(cache.ready).rejects.toBe(error);
+    await expect(cache.waitFor(() => true)).rejects.toBe(error);
+    await cache.close();
+  });
+
+  it("goes on when a listener throws", async () => {
+    const { events, cache } = start();
+    const warning = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
+    onTestFinished(() => warning.mockRestore());
+    const heard = vi.fn();
+    cache.subscribe(() => {
+      throw new Error("mine");
+    });
+    const unsubscribe = cache.subscribe(heard);
+    events.send(snapshot(1n));
+    await vi.waitUntil(() => heard.mock.calls.length === 1);
+    unsubscribe();
+    events.send({ kind: "bookmark", revision: 2n });
+    await vi.waitUntil(() => cache.revision === 2n);
+    expect(heard).toHaveBeenCalledTimes(1);
+    expect(warning).toHaveBeenCalledTimes(2);
+  });
+});

@@ -1,0 +1,72 @@
+import { Code, ConnectError, createRouterTransport, type Transport } from "@connectrpc/connect";
+import { describe, expect, it, vi } from "vitest";
+import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { Health } from "../../../../gen/health/v1/health_pb.ts";
+import { clientsOnWays } from "../../src/service-clients.ts";
+import { createServiceClients } from "../../src/transport.ts";
+
+/** A replica that answers with its own name, and remembers who called. */
+function replica(
+  name: string,
+  tokens: (string | null)[] = [],
+  check: () => object | Promise<object> = () => ({}),
+): Transport {
+  return createRouterTransport(({ service }) => {
+    service(AgentService, {
+      getAgent(_, { requestHeader }) {
+        tokens.push(requestHeader.get("authorization"));
+        return { agent: { agentId: name } };
+      },
+    });
+    service(Health, { check });
+  });
+}
+
+const ask = async ({ agents }: ReturnType<typeof clientsOnWays>): Promise<string | undefined> =>
+  (await agents.getAgent({ key: { case: "agentId", value: "a" } })).agent?.agentId;
+
+describe("service clients", () => {
+  it("stay with one way until they are told to take the next, and come round again", async () => {
+    const giveUp = vi.fn();
+    const clients = clientsOnWays(["a", "b", "c"].map((name) => ({ transport: replica(name), giveUp })));
+    const seen: (string | undefined)[] = [];
+    for (let turn = 0; turn < 4; turn += 1) {
+      seen.push(await ask(clients));
+      expect(await ask(clients)).toBe(seen.at(-1));
+      clients.reconnect();
+    }
+    expect(new Set(seen.slice(0, 3))).toEqual(new Set(["a", "b", "c"]));
+    expect(seen[3]).toBe(seen[0]);
+    expect(giveUp).toHaveBeenCalledTimes(4);
+    clients.close();
+    expect(giveUp).toHaveBeenCalledTimes(7);
+  });
+
+  it("show a token with every call, the one that there is by then", async () => {
+    const tokens: (string | null)[] = [];
+    let token = "first";
+    const clients = createServiceClients({ transport: replica("a", tokens), token: async () => token });
+    await ask(clients);
+    token = "second";
+    await ask(clients);
+    await ask(createServiceClients({ transport: replica("a", tokens), token: "fixed" }));
+    await ask(createServiceClients({ transport: replica("a", tokens) }));
+    expect(tokens).toEqual(["Bearer first", "Bearer second", "Bearer fixed", null]);
+  });
+
+  it("know whether anybody answers: a refusal is an answer, silence is none", async () => {
+    const refusing = (): never => {
+      throw new ConnectError("no", Code.PermissionDenied);
+    };
+    const answers = async (check: () => object | Promise<object>) =>
+      createServiceClients({ transport: replica("a", [], check) }).isAnswered(50);
+    expect(await answers(() => ({}))).toBe(true);
+    expect(await answers(refusing)).toBe(true);
+    expect(await answers(() => new Promise<never>(() => undefined))).toBe(false);
+  });
+
+  it("need a way", () => {
+    expect(() => createServiceClients({})).toThrow(RangeError);
+    expect(() => createServiceClients({ addresses: [] })).toThrow(RangeError);
+  });
+});

@@ -1,0 +1,232 @@
+import { randomUUID } from "node:crypto";
+import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
+import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { callErrorOf } from "../../../packages/client/src/call-error.ts";
+import type { ServiceClients } from "../../../packages/client/src/service-clients.ts";
+import { type AgentFilter, filterMessage } from "../../../packages/client/src/watch-agents.ts";
+import { REASON_VALUES, STATUS_VALUES } from "../../contract/enums.ts";
+import { durationOf, timestampOf } from "../../contract/timestamps.ts";
+import type { AgentStatus, ExhaustionNews } from "../../contract/words.ts";
+import { pause } from "../../scheduling/timers.ts";
+import {
+  type AgentRecord,
+  agentRecord,
+  type FleetRecord,
+  fleetRecord,
+  type TransitionRecord,
+  transitionRecord,
+  type UserRecord,
+  userRecord,
+} from "../records/records.ts";
+
+/** Who calls, and for how long it waits. */
+export interface Caller {
+  readonly clients: ServiceClients;
+  /** For one answer, repetitions included. In milliseconds. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/** One page of a list. */
+export interface Page<Item> {
+  readonly items: readonly Item[];
+  /** Empty on the last page. */
+  readonly nextPageToken: string;
+  /** Of a list of agents: the revision as of which it is complete. */
+  readonly revision: bigint | undefined;
+}
+
+export interface PageRequest {
+  /** 0 for the service's own choice. */
+  readonly pageSize: number;
+  /** Empty for the first page. */
+  readonly pageToken: string;
+}
+
+export interface NewUser {
+  readonly username: string;
+  readonly email?: string;
+  readonly displayName: string;
+  readonly agent?: { readonly agentId: string; readonly clawIdentifier: string };
+}
+
+export type UserKey = { readonly id: bigint } | { readonly username: string } | { readonly agentId: string };
+export type AgentKey = { readonly agentId: string } | { readonly userId: bigint };
+
+/** What a service makes of an agent. */
+export interface NewStatus {
+  readonly agentId: string;
+  readonly status: AgentStatus;
+  /** With `exhausted` only. */
+  readonly exhaustion?: ExhaustionNews;
+  /** Refused with `REVISION_MISMATCH` when the agent changed since. */
+  readonly expectedRevision?: bigint;
+  /** How long it stands against reports of an agent that does not know of it. */
+  readonly holdMs?: number;
+}
+
+/** @throws CallError, as everything here does */
+export async function createUser(
+  caller: Caller,
+  user: NewUser,
+): Promise<{ readonly user: UserRecord; readonly agent: AgentRecord | undefined; readonly json: JsonValue }> {
+  const { agent: bound, ...rest } = user;
+  const request = { ...rest, ...bound, requestId: randomUUID() };
+  const { user: made, agent } = await call(caller, (options) => caller.clients.users.createUser(request, options));
+  const record = present(made, userRecord);
+  const agentMade = agent === undefined ? undefined : agentRecord(agent);
+  const json = { user: record.json, ...(agentMade === undefined ? {} : { agent: agentMade.json }) };
+  return { user: record, agent: agentMade, json };
+}
+
+export async function getUser(caller: Caller, key: UserKey): Promise<UserRecord> {
+  const { user } = await call(caller, (options) => caller.clients.users.getUser({ key: userKey(key) }, options));
+  return present(user, userRecord);
+}
+
+export async function listUsers(caller: Caller, page: PageRequest): Promise<Page<UserRecord>> {
+  const answer = await call(caller, (options) => caller.clients.users.listUsers(page, options));
+  return { items: answer.users.map(userRecord), nextPageToken: answer.nextPageToken, revision: undefined };
+}
+
+/** What is undefined stays; an empty `email` removes it. */
+export async function updateUser(
+  caller: Caller,
+  id: bigint,
+  change: { readonly email?: string; readonly displayName?: string },
+): Promise<UserRecord> {
+  const request = { id, ...change, requestId: randomUUID() };
+  const { user } = await call(caller, (options) => caller.clients.users.updateUser(request, options));
+  return present(user, userRecord);
+}
+
+/** Its agent goes with it. */
+export async function deleteUser(caller: Caller, id: bigint): Promise<void> {
+  const request = { id, requestId: randomUUID() };
+  await call(caller, (options) => caller.clients.users.deleteUser(request, options));
+}
+
+export async function createAgent(
+  caller: Caller,
+  agent: { readonly userId: bigint; readonly agentId: string; readonly clawIdentifier: string },
+): Promise<AgentRecord> {
+  const request = { ...agent, requestId: randomUUID() };
+  const answer = await call(caller, (options) => caller.clients.agents.createAgent(request, options));
+  return present(answer.agent, agentRecord);
+}
+
+export async function getAgent(caller: Caller, key: AgentKey): Promise<AgentRecord> {
+  const { agent } = await call(caller, (options) => caller.clients.agents.getAgent({ key: agentKey(key) }, options));
+  return present(agent, agentRecord);
+}
+
+export async function listAgents(
+  caller: Caller,
+  { filter, ...page }: PageRequest & { readonly filter: AgentFilter },
+): Promise<Page<AgentRecord>> {
+  const request = { filter: filterMessage(filter), ...page };
+  const answer = await call(caller, (options) => caller.clients.agents.listAgents(request, options));
+  const { nextPageToken, revision } = answer;
+  return { items: answer.agents.map(agentRecord), nextPageToken, revision };
+}
+
+/** Ends its session; status and exhaustion stay. */
+export async function moveAgent(caller: Caller, agentId: string, clawIdentifier: string): Promise<AgentRecord> {
+  const request = { agentId, clawIdentifier, requestId: randomUUID() };
+  const { agent } = await call(caller, (options) => caller.clients.agents.moveAgent(request, options));
+  return present(agent, agentRecord);
+}
+
+export async function updateAgentStatus(caller: Caller, change: NewStatus): Promise<AgentRecord> {
+  const { agentId, status, exhaustion, expectedRevision, holdMs } = change;
+  const request = {
+    agentId,
+    status: STATUS_VALUES[status],
+    ...(exhaustion === undefined ? {} : { exhaustion: exhaustionOf(exhaustion) }),
+    ...(expectedRevision === undefined ? {} : { expectedRevision }),
+    ...(holdMs === undefined ? {} : { hold: durationOf(holdMs) }),
+    requestId: randomUUID(),
+  };
+  const { agent } = await call(caller, (options) => caller.clients.agents.updateAgentStatus(request, options));
+  return present(agent, agentRecord);
+}
+
+/** @returns the revision of the deletion */
+export async function deleteAgent(caller: Caller, agentId: string): Promise<bigint> {
+  const request = { agentId, requestId: randomUUID() };
+  const { revision } = await call(caller, (options) => caller.clients.agents.deleteAgent(request, options));
+  return revision;
+}
+
+export async function listTransitions(
+  caller: Caller,
+  request: PageRequest & {
+    /** Of one agent; without it of all. */
+    readonly agentId?: string;
+    readonly afterRevision: bigint;
+    readonly newestFirst: boolean;
+  },
+): Promise<Page<TransitionRecord>> {
+  const answer = await call(caller, (options) => caller.clients.agents.listAgentTransitions(request, options));
+  const { nextPageToken } = answer;
+  return { items: answer.transitions.map(transitionRecord), nextPageToken, revision: undefined };
+}
+
+export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promise<FleetRecord> {
+  const request = { filter: filterMessage(filter) };
+  return fleetRecord(await call(caller, (options) => caller.clients.agents.getFleet(request, options)));
+}
+
+function exhaustionOf({ reason, recoveryAt, retryAfterMs }: ExhaustionNews): MessageInitShape<typeof ExhaustionSchema> {
+  const exhaustion = { reason: REASON_VALUES[reason] };
+  if (retryAfterMs !== undefined) {
+    return { ...exhaustion, recovery: { case: "retryAfter", value: durationOf(retryAfterMs) } };
+  }
+  if (recoveryAt === undefined) return exhaustion;
+  return { ...exhaustion, recovery: { case: "recoveryAt", value: timestampOf(recoveryAt) } };
+}
+
+function userKey(key: UserKey) {
+  if ("id" in key) return { case: "id" as const, value: key.id };
+  if ("username" in key) return { case: "username" as const, value: key.username };
+  return { case: "agentId" as const, value: key.agentId };
+}
+
+function agentKey(key: AgentKey) {
+  if ("userId" in key) return { case: "userId" as const, value: key.userId };
+  return { case: "agentId" as const, value: key.agentId };
+}
+
+interface CallLimits {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Calls, and calls again where the server asks for that and the time allows it. Each change carries a `request_id`, so
+ * one whose answer was lost is not made twice.
+ */
+async function call<Answer>(
+  { timeoutMs, signal }: Caller,
+  ask: (limits: CallLimits) => Promise<Answer>,
+): Promise<Answer> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      // Whole milliseconds: what is finer makes a header that is refused.
+      const leftMs = Math.max(1, Math.ceil(deadline - performance.now()));
+      return await ask({ timeoutMs: leftMs, ...(signal === undefined ? {} : { signal }) });
+    } catch (thrown) {
+      const error = callErrorOf(thrown);
+      const { code, retryAfterMs } = error;
+      const late = retryAfterMs === undefined || performance.now() + retryAfterMs >= deadline;
+      if (late || code !== "UNAVAILABLE" || signal?.aborted === true) throw error;
+      await pause(retryAfterMs, signal ?? new AbortController().signal);
+    }
+  }
+}
+
+function present<Message, Record>(message: Message | undefined, read: (message: Message) => Record): Record {
+  if (message !== undefined) return read(message);
+  throw new TypeError("the service answered without what was asked for");
+}

@@ -1,0 +1,174 @@
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import {
+  type Agent as AgentMessage,
+  AgentSchema,
+  type AgentTransition as AgentTransitionMessage,
+  AgentTransitionSchema,
+} from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  type AgentChange,
+  AgentChangeSchema,
+  AgentChangeType,
+  type GetFleetResponse,
+  GetFleetResponseSchema,
+  type StatusCount,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/agents/v1/user_pb.ts";
+import { type AgentView, agentView, type TransitionView, transitionView } from "../../../packages/client/src/views.ts";
+import {
+  type WatchClients,
+  type WatchEvent,
+  type WatchOptions,
+  watchAs,
+} from "../../../packages/client/src/watch-agents.ts";
+import { statusWord, type Unknown } from "../../contract/enums.ts";
+import type { Micros } from "../../contract/time.ts";
+import { microsOf, millisOf } from "../../contract/timestamps.ts";
+import type { AgentStatus } from "../../contract/words.ts";
+
+/** Something of the contract, read out of a message for people, and the message itself for programs. */
+export interface AsMessage {
+  /** The message in the contract's own JSON, as every other client of the service gets it. */
+  readonly json: JsonValue;
+}
+
+export interface UserRecord extends AsMessage {
+  readonly id: bigint;
+  readonly username: string;
+  readonly email: string | undefined;
+  /** May be empty. */
+  readonly displayName: string;
+  /** Undefined when no agent is bound. */
+  readonly agentId: string | undefined;
+  readonly createdAt: Micros | undefined;
+}
+
+/** An agent with all that the service tells of it. Instants that do not apply are undefined. */
+export interface AgentRecord extends AgentView, AsMessage {
+  readonly lastHeartbeat: Micros | undefined;
+  readonly exhaustedAt: Micros | undefined;
+  readonly createdAt: Micros | undefined;
+  readonly leaseExpiresAt: Micros | undefined;
+  readonly statusChangedAt: Micros | undefined;
+  readonly suspectSince: Micros | undefined;
+}
+
+/** A change as a watcher is told of it. */
+export interface ChangeRecord extends AsMessage {
+  /** Whether the agent passes the watch's filter now. */
+  readonly passes: boolean;
+  readonly agent: AgentRecord;
+  readonly transition: TransitionRecord;
+}
+
+export interface TransitionRecord extends TransitionView, AsMessage {
+  /** Undefined when the agent was created. */
+  readonly fromClawIdentifier: string | undefined;
+  /** Undefined when it was no event of several agents. */
+  readonly incidentId: string | undefined;
+}
+
+/** How many agents are in each status. */
+export type StatusCounts = ReadonlyMap<AgentStatus | Unknown, number>;
+
+export interface FleetRecord extends AsMessage {
+  readonly counts: StatusCounts;
+  readonly claws: readonly { readonly clawIdentifier: string; readonly counts: StatusCounts }[];
+  /** Undefined while no brake holds leases back. */
+  readonly brake: { readonly engagedAt: Micros | undefined; readonly heldBack: number } | undefined;
+  readonly intervalMs: number;
+  readonly leaseMs: number;
+  readonly revision: bigint;
+}
+
+export function userRecord(user: UserMessage): UserRecord {
+  const { id, username, email, displayName, agentId, createdAt } = user;
+  return {
+    id,
+    username,
+    email,
+    displayName,
+    agentId,
+    createdAt: instant(createdAt),
+    get json() {
+      return toJson(UserSchema, user);
+    },
+  };
+}
+
+export function agentRecord(agent: AgentMessage): AgentRecord {
+  return {
+    ...agentView(agent),
+    lastHeartbeat: instant(agent.lastHeartbeat),
+    exhaustedAt: instant(agent.exhaustedAt),
+    createdAt: instant(agent.createdAt),
+    leaseExpiresAt: instant(agent.leaseExpiresAt),
+    statusChangedAt: instant(agent.statusChangedAt),
+    suspectSince: instant(agent.suspectSince),
+    get json() {
+      return toJson(AgentSchema, agent);
+    },
+  };
+}
+
+export function transitionRecord(transition: AgentTransitionMessage): TransitionRecord {
+  return {
+    ...transitionView(transition),
+    fromClawIdentifier: transition.fromClawIdentifier || undefined,
+    incidentId: transition.incidentId || undefined,
+    get json() {
+      return toJson(AgentTransitionSchema, transition);
+    },
+  };
+}
+
+/** Undefined for what no server of this contract sends. */
+export function changeRecord(change: AgentChange): ChangeRecord | undefined {
+  const { type, agent, transition } = change;
+  if (agent === undefined || transition === undefined) return undefined;
+  return {
+    passes: type !== AgentChangeType.LEFT,
+    agent: agentRecord(agent),
+    transition: transitionRecord(transition),
+    get json() {
+      return toJson(AgentChangeSchema, change);
+    },
+  };
+}
+
+export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
+  const { brake, nextHeartbeatIn, leaseTtl, revision } = fleet;
+  return {
+    counts: countsOf(fleet.statuses),
+    claws: fleet.claws.map(({ clawIdentifier, statuses }) => ({ clawIdentifier, counts: countsOf(statuses) })),
+    brake:
+      brake?.engaged === true ? { engagedAt: instant(brake.engagedAt), heldBack: Number(brake.heldBack) } : undefined,
+    intervalMs: nextHeartbeatIn === undefined ? 0 : millisOf(nextHeartbeatIn),
+    leaseMs: leaseTtl === undefined ? 0 : millisOf(leaseTtl),
+    revision,
+    get json() {
+      return toJson(GetFleetResponseSchema, fleet);
+    },
+  };
+}
+
+function countsOf(counts: readonly StatusCount[]): StatusCounts {
+  const sums = new Map<AgentStatus | Unknown, number>();
+  for (const { status, count } of counts) {
+    const word = statusWord(status) ?? "unknown";
+    sums.set(word, (sums.get(word) ?? 0) + Number(count));
+  }
+  return sums;
+}
+
+function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros | undefined {
+  return timestamp === undefined ? undefined : microsOf(timestamp);
+}
+
+/** Watches agents, with all that the service tells of each. @throws CallError as `watchThrough` does */
+export function watchRecords(
+  clients: WatchClients,
+  options: WatchOptions,
+): AsyncGenerator<WatchEvent<AgentRecord, ChangeRecord>, void> {
+  return watchAs<AgentRecord, ChangeRecord>({ agent: agentRecord, change: changeRecord }, clients, options);
+}

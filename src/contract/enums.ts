@@ -1,0 +1,73 @@
+import {
+  AgentStatus as AgentStatusMessage,
+  ExhaustReason as ExhaustReasonMessage,
+  TransitionCause as TransitionCauseMessage,
+} from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  AgentChangeType,
+  SessionStart as SessionStartMessage,
+} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { AgentStatus, ChangeType, ExhaustReason, SessionStart, TransitionCause } from "./words.ts";
+
+/** The number of a newer contract, for which this program has no word. An agent in such a status must not be woken. */
+export type Unknown = "unknown";
+
+// The contract's number of each word. Where one is missing, the compiler reports it.
+
+export const STATUS_VALUES: Readonly<Record<AgentStatus, AgentStatusMessage>> = {
+  idle: AgentStatusMessage.IDLE,
+  on_call: AgentStatusMessage.ON_CALL,
+  busy: AgentStatusMessage.BUSY,
+  exhausted: AgentStatusMessage.EXHAUSTED,
+  offline: AgentStatusMessage.OFFLINE,
+};
+
+export const REASON_VALUES: Readonly<Record<ExhaustReason, ExhaustReasonMessage>> = {
+  rate_limit: ExhaustReasonMessage.RATE_LIMIT,
+  billing: ExhaustReasonMessage.BILLING,
+};
+
+export const CAUSE_VALUES: Readonly<Record<TransitionCause, TransitionCauseMessage>> = {
+  created: TransitionCauseMessage.CREATED,
+  report: TransitionCauseMessage.REPORT,
+  service: TransitionCauseMessage.SERVICE,
+  lease_expired: TransitionCauseMessage.LEASE_EXPIRED,
+  goodbye: TransitionCauseMessage.GOODBYE,
+  recovery: TransitionCauseMessage.RECOVERY,
+  moved: TransitionCauseMessage.MOVED,
+  deleted: TransitionCauseMessage.DELETED,
+  heartbeat: TransitionCauseMessage.HEARTBEAT,
+};
+
+export const CHANGE_TYPE_VALUES: Readonly<Record<ChangeType, AgentChangeType>> = {
+  entered: AgentChangeType.ENTERED,
+  updated: AgentChangeType.UPDATED,
+  left: AgentChangeType.LEFT,
+};
+
+export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMessage>> = {
+  first: SessionStartMessage.FIRST,
+  anew: SessionStartMessage.ANEW,
+  resume: SessionStartMessage.RESUME,
+};
+
+// The word of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
+
+/** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
+export const statusWord = wordsOf(STATUS_VALUES);
+/** UNSPECIFIED: there is no exhaustion. */
+export const reasonWord = wordsOf(REASON_VALUES);
+export const causeWord = wordsOf(CAUSE_VALUES);
+export const changeTypeWord = wordsOf(CHANGE_TYPE_VALUES);
+export const sessionStartWord = wordsOf(SESSION_START_VALUES);
+
+function wordsOf<Word extends string>(values: Readonly<Record<Word, number>>) {
+  const words = new Map<number, Word>();
+  for (const word in values) words.set(values[word], word);
+  return (value: number): Word | Unknown | undefined => (value === 0 ? undefined : (words.get(value) ?? "unknown"));
+}
+
+/** UNSPECIFIED for null: before a creation, after a deletion, or of an agent outside the caller's scope. */
+export function statusValue(status: AgentStatus | null): AgentStatusMessage {
+  return status === null ? AgentStatusMessage.UNSPECIFIED : STATUS_VALUES[status];
+}

@@ -1,0 +1,235 @@
+import { Code, ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connectrpc/connect";
+import {
+  createUniversalServiceHandlers,
+  type ProtocolHandlerFactory,
+  type UniversalHandler,
+  type UniversalServerResponse,
+} from "@connectrpc/connect/protocol";
+import { createHandlerFactory as connectProtocol } from "@connectrpc/connect/protocol-connect";
+import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protocol-grpc";
+import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
+import { compressionGzip } from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { Refusal } from "../../domain/errors.ts";
+import { peerKey } from "../callers/call-values.ts";
+import type { Peers } from "../callers/peers.ts";
+import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors/errors.ts";
+import { explain } from "../errors/library-errors.ts";
+import { jsonRequestOptions } from "../json/requests.ts";
+import type { ListenerLimits } from "../sockets/limits.ts";
+import type { MessageInput, MessageQueue } from "../sockets/message-queue.ts";
+import { TOO_MUCH } from "../sockets/receive-budget.ts";
+import { type SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
+import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts";
+import { withExplainedInput } from "./explained-input.ts";
+import { withKeptEncodings } from "./kept-encodings.ts";
+import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
+import { sendResponse } from "./node-response.ts";
+import { refuseCall } from "./protocol-error.ts";
+
+/** The calls of the Connect listener. */
+export interface ConnectCalls {
+  /** Serves a request if it is a call. False for what is none, which is then still unanswered. */
+  serve(req: NodeRequest, res: NodeResponse): boolean;
+  /** Answers a request, whatever it asks for, with a refusal. */
+  refuse(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
+  /**
+   * Answers a request of HTTP/1.1 whose headers have two meanings with status 400, whatever the protocol, and ends the
+   * connection: where this request ends may be as ambiguous as the rest of it (RFC 9112, sections 3.2 and 11.2).
+   */
+  refuseAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
+}
+
+/** Smaller responses are sent as they are: compressing costs more than their bytes. */
+const COMPRESS_MIN_BYTES = 16_384;
+
+const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
+
+export function createConnectCalls(
+  services: readonly ServiceImplSpec[],
+  log: Logger,
+  limits: ListenerLimits,
+  peers: Peers,
+  queue: MessageQueue,
+  sendBudget: SendBudget,
+): ConnectCalls {
+  const protocolOptions = {
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    // Only gzip: brotli at Node's default quality takes a second of CPU for a response that gzip does in 20 ms.
+    acceptCompression: [{ ...compressionGzip, decompress: decompressesElsewhere }],
+    compressMinBytes: COMPRESS_MIN_BYTES,
+  };
+  const protocols = [grpcProtocol, grpcWebProtocol, connectProtocol].map((protocol): ProtocolHandlerFactory => {
+    // One factory for each method: JSON is read by what the method takes.
+    const forMethod: (spec: MethodImplSpec) => UniversalHandler = (spec) =>
+      protocol({ ...protocolOptions, jsonOptions: jsonRequestOptions(spec.method.input) })(spec);
+    return Object.assign(forMethod, { protocolName: protocol(protocolOptions).protocolName });
+  });
+  const handlers = new Map<string, UniversalHandler>();
+  for (const service of services) {
+    const served = withKeptEncodings(withExplainedInput(service), isBinary);
+    for (const handler of createUniversalServiceHandlers(served, protocols)) handlers.set(handler.requestPath, handler);
+  }
+
+  const sendOptions = {
+    writeStallMs: limits.writeStallMs,
+    onExplained: (error: ConnectError) => {
+      const { code } = explain(error.code, error.rawMessage);
+      // What the library says of a caller's fault quotes what the caller sent, which no log gets.
+      if (code === Code.Internal) log.warn({ err: error }, "call failed outside its handler");
+      else log.debug({ code: Code[code] }, "call refused before its handler");
+    },
+  };
+
+  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object, streams = false): void {
+    void sendResponse(response, res, { ...sendOptions, streams, sending: sendBudget.sending(connection) });
+  }
+
+  async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
+    const contentType = contentTypeOf(req);
+    const kind = handler.method.methodKind;
+    if (kind === "bidi_streaming" && req.httpVersionMajor < 2) {
+      // Clients that expect an answer while they still send would wait for ever on a connection that stays open.
+      res.setHeader("connection", "close");
+      return answer(res, refuseCall(contentType, fromRefusal(http2Required(handler))));
+    }
+    const streamsIn = kind === "client_streaming" || kind === "bidi_streaming";
+    const connection = connectionOf(req);
+    const peer = peers.valuesFor(connection);
+    const request = universalRequest(req, res, streamsIn ? undefined : limits.requestMs, peer, queue.budget);
+    const makeInput = (): MessageInput => {
+      const input = queue.input(connection, peer.get(peerKey).address, streamsIn);
+      const close = (): void => input.close(CANCELLED);
+      if (request.signal.aborted) close();
+      else request.signal.addEventListener("abort", close);
+      // A client may leave its side open after the answer.
+      (res.stream ?? res).once("finish", close);
+      return input;
+    };
+    const read = withReadMessages(request, handler.method.input, makeInput);
+    const response = await handler(read instanceof Promise ? await read : read);
+    // These two the library answers with nothing but a number.
+    if (response.status === 405 && response.body === undefined) {
+      res.setHeader("allow", handler.allowedMethods.join(", "));
+      return answer(res, refuseCall(contentType, badMethod(handler), 405));
+    }
+    if (response.status === 415 && response.body === undefined) {
+      return answer(res, refuseCall(contentType, badContentType(handler), 415));
+    }
+    return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
+  }
+
+  return {
+    refuse: (req, res, refusal) => {
+      req.resume();
+      answer(res, refuseCall(contentTypeOf(req), fromRefusal(refusal)));
+    },
+    refuseAsMalformed: (req, res, refusal) => {
+      // What still comes is read, or the end of the connection would take the answer back.
+      req.resume();
+      res.setHeader("connection", "close");
+      answer(res, refuseCall(null, fromRefusal(refusal)));
+    },
+    serve: (req, res) => {
+      const path = (req.url ?? "").split("?", 1)[0] ?? "";
+      const handler = handlers.get(path);
+      if (handler === undefined) {
+        if (req.method !== "POST" || !RPC_CONTENT_TYPE.test(contentTypeOf(req) ?? "")) return false;
+        req.resume();
+        answer(
+          res,
+          refuseCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, `there is no method ${path} here`), 404),
+        );
+        return true;
+      }
+      if (!hasUrl(req) || brokenQuery(req)) {
+        answer(
+          res,
+          refuseCall(
+            contentTypeOf(req),
+            fromLibrary(Code.InvalidArgument, "the URL, its host or its query is malformed"),
+          ),
+        );
+        return true;
+      }
+      const unread = handler.method.methodKind === "unary" && !sendBudget.hasRoom(connectionOf(req));
+      if (
+        unread ||
+        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasRoom(connectionOf(req)))
+      ) {
+        // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
+        req.resume();
+        answer(res, refuseCall(contentTypeOf(req), unread ? TOO_MUCH_UNREAD : TOO_MUCH));
+        return true;
+      }
+      call(handler, req, res).catch((thrown: unknown) => {
+        if (thrown instanceof ConnectError) return answer(res, refuseCall(contentTypeOf(req), thrown));
+        log.error({ err: thrown, method: path }, "call failed outside its handler");
+        answer(res, refuseCall(contentTypeOf(req), toConnectError(thrown)));
+      });
+      return true;
+    },
+  };
+}
+
+/** Requests are decompressed before Connect sees them, by turns. Here nobody would count them. */
+function decompressesElsewhere(): Promise<never> {
+  return Promise.reject(new Error("a compressed message came past the message queue"));
+}
+
+function isCompressed({ headers, method, url }: NodeRequest): boolean {
+  if (method === "GET") return url !== undefined && mayBeCompressed(url);
+  const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
+  return encoding !== undefined && encoding !== "identity";
+}
+
+function contentTypeOf(req: NodeRequest): string | null {
+  return req.headers["content-type"] ?? null;
+}
+
+function hasUrl(req: NodeRequest): boolean {
+  try {
+    requestUrl(req);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * A message by GET may be base64, and what is none the library would take for its own fault. What is no UTF-8 behind its
+ * percent signs, or without them, the URL's parser would turn into other text.
+ */
+function brokenQuery(req: NodeRequest): boolean {
+  if (req.method !== "GET") return false;
+  if (/[^\x21-\x7e]/.test(req.url ?? "")) return true;
+  const { search, searchParams: query } = requestUrl(req);
+  // Of two parameters of a name the first would count, and a proxy or its cache may take the other one.
+  if (new Set(query.keys()).size < query.size) return true;
+  try {
+    decodeURIComponent(search);
+  } catch {
+    return true;
+  }
+  return query.get("base64") === "1" && !/^[A-Za-z0-9+/_-]*={0,2}$/.test(query.get("message") ?? "");
+}
+
+function http2Required(handler: UniversalHandler): Refusal {
+  return new Refusal(
+    "HTTP2_REQUIRED",
+    `${handler.method.name} streams in both directions, which HTTP/1.1 cannot carry: use HTTP/2 on the same address`,
+  );
+}
+
+function badMethod(handler: UniversalHandler): ConnectError {
+  return fromLibrary(Code.Unimplemented, `${handler.method.name} takes ${handler.allowedMethods.join(" or ")}`);
+}
+
+function badContentType(handler: UniversalHandler): ConnectError {
+  const own = handler.method.methodKind === "unary" ? "" : "connect+";
+  return fromLibrary(
+    Code.InvalidArgument,
+    `the content type must be one of application/${own}json, application/${own}proto, application/grpc, application/grpc-web`,
+  );
+}

@@ -1,0 +1,234 @@
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import { createServer, type Socket } from "node:net";
+import type { ServiceImplSpec } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import type { Credentials } from "../../domain/principal.ts";
+import { peerKey } from "../callers/call-values.ts";
+import { Peers } from "../callers/peers.ts";
+import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import type { ConnectionGate } from "../sockets/connection-gate.ts";
+import type { HostCheck } from "../sockets/host-check.ts";
+import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
+import { DEFAULT_LISTENER_LIMITS, http2Options, type ListenerLimits } from "../sockets/limits.ts";
+import { lingerThenReset } from "../sockets/linger.ts";
+import { listen, SOCKET_OPTIONS } from "../sockets/listen.ts";
+import type { Listener } from "../sockets/listener.ts";
+import { MessageQueue } from "../sockets/message-queue.ts";
+import { NewStreams } from "../sockets/new-streams.ts";
+import { sniffProtocol } from "../sockets/preface.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../sockets/receive-budget.ts";
+import { SendBudget } from "../sockets/send-budget.ts";
+import { ambiguousHeaders } from "../sockets/single-headers.ts";
+import { StreamScheduler } from "../sockets/stream-scheduler.ts";
+import type { Tls } from "../tls/tls.ts";
+import { createConnectCalls } from "./connect-calls.ts";
+import { createHttp1Errors } from "./http1-errors.ts";
+import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
+import { createPlainPages } from "./plain-pages.ts";
+
+export interface ConnectListenerLimits extends ListenerLimits {
+  /** How long a new connection may keep silent before it shows its protocol, in milliseconds. Default 5 s. */
+  readonly sniffMs: number;
+  /** HTTP/1.1: how long the headers of a request may take, in milliseconds. Default 10 s. */
+  readonly headersMs: number;
+  /** HTTP/1.1: how long a whole request may take to arrive, in milliseconds. Default 30 s. */
+  readonly wholeRequestMs: number;
+  /**
+   * HTTP/1.1: how long a connection may idle between requests, in milliseconds. Longer than the 60 s of usual load
+   * balancers, so that they close first and no request runs into a closing connection. Default 65 s.
+   */
+  readonly keepAliveMs: number;
+}
+
+export interface ConnectListenerOptions {
+  /** As the pipeline wrapped them. */
+  readonly services: readonly ServiceImplSpec[];
+  readonly log: Logger;
+  /** What `GET /metrics` shows. */
+  readonly metrics: Registry;
+  /** Why the replica is not ready, in plain words for `GET /readyz`; undefined when it is. */
+  readonly ready: () => string | undefined;
+  /** Which connections come in. */
+  readonly gate: ConnectionGate;
+  /** Without it all is in cleartext. */
+  readonly tls?: Tls | undefined;
+  /** What `GET /readyz` tells besides, a line each. Default: nothing. */
+  readonly notes?: () => readonly string[];
+  /** Lets in who may read `GET /metrics`; throws, or rejects with, the refusal of anybody else. Default: everybody may. */
+  readonly mayReadMetrics?: (credentials: Credentials) => void | Promise<void>;
+  readonly limits?: Partial<ConnectListenerLimits>;
+  /** What is held of messages on their way; one of the listener's own unless given. */
+  readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
+  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  readonly queue?: MessageQueue;
+  /** In which calls begin; the listener's own unless given. */
+  readonly scheduler?: StreamScheduler;
+  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  readonly hostCheck?: HostCheck | undefined;
+}
+
+const DEFAULT_LIMITS: ConnectListenerLimits = {
+  ...DEFAULT_LISTENER_LIMITS,
+  sniffMs: 5_000,
+  headersMs: 10_000,
+  wholeRequestMs: 30_000,
+  keepAliveMs: 65_000,
+};
+
+/**
+ * Requests of HTTP/1.1 that one connection may have unanswered. Clients that send the next before the answer are rare, and send a few;
+ * Node reads on, however many wait.
+ */
+const MOST_PIPELINED = 100;
+
+/** What comes with the preface of HTTP/2 at most, usually: settings, and a call. More is taken one connection a turn. */
+const USUAL_GREETING_BYTES = 4_096;
+
+/**
+ * The Connect listener: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 on one port; and
+ * `/healthz`, `/readyz`, `/metrics`. Which of two servers gets a connection, of which neither listens by itself, is agreed
+ * upon in TLS (ALPN); in cleartext the connection's first bytes decide, since Node serves both on one port only under TLS.
+ */
+export function createConnectListener(options: ConnectListenerOptions): Listener {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const { log } = options;
+  const peers = new Peers();
+  const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
+  const mayReadMetrics = (req: NodeRequest): void | Promise<void> => {
+    const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
+    return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
+  };
+  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
+  const queue = options.queue ?? new MessageQueue(budget);
+  const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
+  const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const scheduler = options.scheduler ?? new StreamScheduler();
+  const newStreams = new NewStreams(scheduler, sessions, options.gate);
+  const http1Errors = createHttp1Errors(limits);
+  const sockets = new Set<Socket>();
+  /** Connections of HTTP/1.1 that end behind a malformed request. */
+  const malformed = new WeakSet<object>();
+  let draining = false;
+
+  const serve = (req: NodeRequest, res: NodeResponse): void => {
+    req.on("error", () => undefined);
+    res.on("error", () => undefined);
+    const stream = res.stream;
+    if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
+    // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
+    if (draining && stream === undefined) res.setHeader("connection", "close");
+    if (stream === undefined && malformed.has(req.socket)) {
+      // Node reads on until the answer has left: what comes may be a part of the malformed request.
+      req.resume();
+      return;
+    }
+    refuseAmbiguous(req.headers, req.rawHeaders);
+    const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
+    const stranger = ambiguous ?? options.hostCheck?.(req.headers);
+    if (ambiguous !== undefined && stream === undefined) {
+      malformed.add(req.socket);
+      calls.refuseAsMalformed(req, res, ambiguous);
+    } else if (stranger !== undefined) calls.refuse(req, res, stranger);
+    else if (!calls.serve(req, res)) pages.serve(req, res);
+  };
+
+  const http1 = createHttp1Server(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.wholeRequestMs,
+      keepAliveTimeout: limits.keepAliveMs,
+      connectionsCheckingInterval: Math.max(100, Math.min(limits.headersMs, limits.wholeRequestMs, 2_000) / 2),
+      noDelay: true,
+    },
+    (req: IncomingMessage, res: ServerResponse) => {
+      req.on("error", () => undefined);
+      if (http1Errors.answering(res) > MOST_PIPELINED) {
+        req.socket.destroy();
+        return;
+      }
+      scheduler.wait(req.socket, () => {
+        if (req.destroyed || res.destroyed) return false;
+        serve(req, res);
+        return true;
+      });
+    },
+  );
+  http1.on("clientError", http1Errors.onClientError);
+  // Node starts the clock of these timeouts when the server begins to listen, and this one gets its sockets from us.
+  http1.emit("listening");
+
+  const http2 = createHttp2Server(http2Options(limits), (req: Http2ServerRequest, res: Http2ServerResponse) =>
+    serve(req, res),
+  );
+  // Node makes a request of a stream, which costs, in its own listener: not before the stream's turn.
+  const serveStream = http2.listeners("stream");
+  http2.removeAllListeners("stream");
+  http2.on("stream", (stream: ServerHttp2Stream, ...rest: unknown[]) =>
+    newStreams.take(stream, () => {
+      for (const listener of serveStream) Reflect.apply(listener, http2, [stream, ...rest]);
+    }),
+  );
+  http2.on("session", (session: ServerHttp2Session) => {
+    peers.add(session, session.socket);
+    sessions.add(session);
+  });
+  http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
+
+  const serveHttp1 = (socket: Socket): void => {
+    peers.add(socket, socket);
+    http1.emit("connection", socket);
+  };
+  // Node reads all that came with the preface at once, and can be stopped only behind it.
+  const greetings = new StreamScheduler(1);
+  const serveHttp2 = (socket: Socket): void => {
+    // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
+    socket.allowHalfOpen = false;
+    if (socket.readableLength <= USUAL_GREETING_BYTES) http2.emit("connection", socket);
+    else greetings.wait(socket, () => !socket.destroyed && http2.emit("connection", socket));
+  };
+  const secure = options.tls?.acceptor({
+    alpn: ["h2", "http/1.1"],
+    handshakeMs: limits.handshakeMs,
+    onSecure: (socket) => (socket.alpnProtocol === "h2" ? serveHttp2(socket) : serveHttp1(socket)),
+  });
+
+  const listener = createServer({ allowHalfOpen: true, ...SOCKET_OPTIONS }, (socket) => {
+    if (!options.gate.admit(socket)) return;
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", () => undefined);
+    if (secure !== undefined) secure.accept(socket);
+    else sniffProtocol(socket, limits.sniffMs, (is) => (is === "http1" ? serveHttp1(socket) : serveHttp2(socket)));
+  });
+
+  return {
+    start: (address) => listen(listener, address, log),
+    drain: async () => {
+      draining = true;
+      listener.close();
+      http1.closeIdleConnections();
+      await sessions.drain();
+    },
+    close: async () => {
+      const closed = new Promise<void>((resolve) => {
+        if (listener.listening) listener.close(() => resolve());
+        else resolve();
+      });
+      sessions.close();
+      http1.close();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,125 @@
+import type { OutgoingHttpHeaders } from "node:http";
+import type { ConnectError } from "@connectrpc/connect";
+import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { Sending } from "../sockets/send-budget.ts";
+import type { NodeResponse } from "./node-request.ts";
+import {
+  type ErrorForm,
+  type Explained,
+  errorForm,
+  explainBody,
+  explainEnvelope,
+  explainTrailers,
+} from "./protocol-error.ts";
+
+export interface SendOptions {
+  /** How long a caller may read nothing while something waits to be sent, in milliseconds, before it is cut off. */
+  readonly writeStallMs: number;
+  /** Told of errors that the library made and that got their details here. */
+  readonly onExplained: (error: ConnectError) => void;
+  /** Whether it is asked for more only when the connection has room: an answer of one message is there already. */
+  readonly streams: boolean;
+  /** What the response has written and not sent. */
+  readonly sending: Sending;
+}
+
+/**
+ * Sends a response of Connect's handlers, and adds details on the way to errors that have none: what the library refuses
+ * before a handler is reached. Costs a look at the first byte of each message. Waits for the caller to read, within
+ * `writeStallMs`. Never rejects; the handler learns by its iterator that nobody listens.
+ */
+export async function sendResponse(response: UniversalServerResponse, res: NodeResponse, options: SendOptions) {
+  const { sending } = options;
+  res.once("close", () => sending.close());
+  const body = response.body?.[Symbol.asyncIterator]();
+  const form = errorForm(response.header?.get("content-type") ?? null);
+  let status = response.status;
+  try {
+    if (body !== undefined) {
+      for (;;) {
+        if (!sending.hasRoom && options.streams) await room(res, sending, options.writeStallMs);
+        const next = await body.next();
+        if (next.done === true) break;
+        if (isGone(res)) return;
+        const explained = explain(form, status, next.value);
+        if (explained.error !== undefined) options.onExplained(explained.error);
+        if (!res.headersSent) {
+          status = explained.httpStatus ?? status;
+          if (explained.httpStatus !== undefined)
+            response.header?.set("content-length", String(explained.chunk.length));
+          res.writeHead(status, nodeHeaders(response.header));
+        }
+        const { length } = explained.chunk;
+        sending.add(length);
+        if (!res.write(explained.chunk, () => sending.sent(length))) await drained(res, options.writeStallMs);
+        if (isGone(res)) return;
+      }
+    }
+    if (!res.headersSent) res.writeHead(status, nodeHeaders(response.header));
+    if (response.trailer !== undefined) {
+      const error = explainTrailers(response.trailer);
+      if (error !== undefined) options.onExplained(error);
+      res.addTrailers(nodeHeaders(response.trailer));
+    }
+    res.end();
+  } catch {
+    // The caller cancelled or its connection is lost: the handler was told by its signal, and nobody reads an answer.
+    destroy(res);
+  } finally {
+    body?.return?.().then(undefined, () => undefined);
+  }
+}
+
+function explain(form: ErrorForm, status: number, chunk: Uint8Array): Explained {
+  switch (form) {
+    case "trailers":
+      return { chunk };
+    case "body":
+      return status === 200 ? { chunk } : explainBody(chunk);
+    default:
+      return explainEnvelope(form, chunk);
+  }
+}
+
+function nodeHeaders(headers: Headers | undefined): OutgoingHttpHeaders {
+  const node: OutgoingHttpHeaders = {};
+  for (const [key, value] of headers ?? []) node[key] = value;
+  return node;
+}
+
+function isGone(res: NodeResponse): boolean {
+  return res.stream === undefined ? res.destroyed : res.stream.destroyed || res.stream.closed;
+}
+
+function destroy(res: NodeResponse): void {
+  if (!isGone(res)) res.destroy();
+}
+
+/** Resolves when the connection's other streams have less unread, or the caller is gone. */
+function room(res: NodeResponse, sending: Sending, writeStallMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => destroy(res), writeStallMs);
+    const onSettled = (): void => {
+      clearTimeout(timer);
+      res.off("close", onSettled);
+      resolve();
+    };
+    sending.whenRoom(onSettled);
+    res.once("close", onSettled);
+  });
+}
+
+/** Resolves when the caller has read enough, or is gone; cuts it off when it reads nothing. */
+function drained(res: NodeResponse, writeStallMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => destroy(res), writeStallMs);
+    const onSettled = (): void => {
+      clearTimeout(timer);
+      res.off("drain", onSettled);
+      res.off("close", onSettled);
+      resolve();
+    };
+    res.once("drain", onSettled);
+    res.once("close", onSettled);
+  });
+}

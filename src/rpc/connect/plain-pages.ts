@@ -1,0 +1,84 @@
+import type { Registry } from "prom-client";
+import { Refusal } from "../../domain/errors.ts";
+import type { NodeRequest, NodeResponse } from "./node-request.ts";
+
+/** The pages of the Connect listener that are no calls. */
+export interface PlainPages {
+  serve(req: NodeRequest, res: NodeResponse): void;
+}
+
+const PAGES: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
+
+const TEXT = "text/plain; charset=utf-8";
+
+/**
+ * `/healthz` says that the process lives: it answers. `/readyz` says whether it should get calls: 503 and why not while it
+ * drains or its database is away; and, a line each, what whoever looks should know though calls are welcome all the same.
+ * `/metrics` is for Prometheus. Anything else is 404, in plain words.
+ *
+ * @param mayReadMetrics throws, or rejects with, the refusal of who may not; probes of the other pages have no credentials
+ */
+export function createPlainPages(
+  metrics: Registry,
+  ready: () => string | undefined,
+  notes: () => readonly string[],
+  mayReadMetrics: (req: NodeRequest) => void | Promise<void>,
+): PlainPages {
+  async function page(path: string, req: NodeRequest): Promise<{ status: number; type: string; text: string }> {
+    switch (path) {
+      case "/healthz":
+        return { status: 200, type: TEXT, text: "alive\n" };
+      case "/readyz": {
+        const why = ready();
+        const verdict = why === undefined ? "ready" : `not ready: ${why}`;
+        const text = [verdict, ...notes(), ""].join("\n");
+        return { status: why === undefined ? 200 : 503, type: TEXT, text };
+      }
+      case "/metrics":
+        await mayReadMetrics(req);
+        return { status: 200, type: metrics.contentType, text: await metrics.metrics() };
+      default:
+        return {
+          status: 404,
+          type: TEXT,
+          text: "There is nothing at this path. Calls go to /package.Service/Method by POST; /healthz, /readyz and /metrics are pages.\n",
+        };
+    }
+  }
+
+  return {
+    serve: (req, res) => {
+      req.resume();
+      const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
+      const withBody = req.method !== "HEAD";
+      if (PAGES.has(path) && req.method !== "GET" && req.method !== "HEAD") {
+        reply(res, 405, TEXT, "This path takes GET and HEAD.\n", true);
+        return;
+      }
+      page(path, req).then(
+        ({ status, type, text }) => reply(res, status, type, text, withBody),
+        (thrown: unknown) => {
+          if (thrown instanceof Refusal) reply(res, statusOf(thrown), TEXT, `${thrown.message}\n`, withBody);
+          else reply(res, 500, TEXT, "internal error\n", withBody);
+        },
+      );
+    },
+  };
+}
+
+/** As Connect has them for calls. */
+function statusOf({ reason }: Refusal): number {
+  if (reason === "UNAUTHENTICATED") return 401;
+  return reason === "PERMISSION_DENIED" ? 403 : 503;
+}
+
+function reply(res: NodeResponse, status: number, type: string, text: string, withBody: boolean): void {
+  res.writeHead(status, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(text),
+    "cache-control": "no-store",
+    ...(status === 405 ? { allow: "GET, HEAD" } : {}),
+    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
+  });
+  res.end(withBody ? text : "");
+}

@@ -1,0 +1,194 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
+import { ErrorReason, ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
+import { type FieldViolation, type Reason, Refusal } from "../../domain/errors.ts";
+import { explain } from "./library-errors.ts";
+
+/** The `domain` of every `ErrorInfo` of this service. */
+export const ERROR_DOMAIN = "harborforge.agents";
+
+interface Row {
+  readonly code: Code;
+  readonly errorReason: ErrorReason;
+}
+
+/** The one table from reasons to status codes. The compiler refuses it while a reason is missing. */
+const ROWS: Readonly<Record<Reason, Row>> = {
+  INVALID_FIELD: { code: Code.InvalidArgument, errorReason: ErrorReason.INVALID_FIELD },
+  INVALID_PAGE_TOKEN: { code: Code.InvalidArgument, errorReason: ErrorReason.INVALID_PAGE_TOKEN },
+  USER_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.USER_NOT_FOUND },
+  AGENT_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.AGENT_NOT_FOUND },
+  USERNAME_TAKEN: { code: Code.AlreadyExists, errorReason: ErrorReason.USERNAME_TAKEN },
+  EMAIL_TAKEN: { code: Code.AlreadyExists, errorReason: ErrorReason.EMAIL_TAKEN },
+  AGENT_ID_TAKEN: { code: Code.AlreadyExists, errorReason: ErrorReason.AGENT_ID_TAKEN },
+  USER_HAS_AGENT: { code: Code.AlreadyExists, errorReason: ErrorReason.USER_HAS_AGENT },
+  REVISION_MISMATCH: { code: Code.Aborted, errorReason: ErrorReason.REVISION_MISMATCH },
+  AGENT_OFFLINE: { code: Code.FailedPrecondition, errorReason: ErrorReason.AGENT_OFFLINE },
+  AGENT_EXHAUSTED: { code: Code.FailedPrecondition, errorReason: ErrorReason.AGENT_EXHAUSTED },
+  SESSION_SUPERSEDED: { code: Code.Aborted, errorReason: ErrorReason.SESSION_SUPERSEDED },
+  WRONG_CLAW: { code: Code.FailedPrecondition, errorReason: ErrorReason.WRONG_CLAW },
+  REPORT_OUTDATED: { code: Code.Aborted, errorReason: ErrorReason.REPORT_OUTDATED },
+  REVISION_COMPACTED: { code: Code.OutOfRange, errorReason: ErrorReason.REVISION_COMPACTED },
+  REVISION_IN_FUTURE: { code: Code.OutOfRange, errorReason: ErrorReason.REVISION_IN_FUTURE },
+  WATCHER_TOO_SLOW: { code: Code.ResourceExhausted, errorReason: ErrorReason.WATCHER_TOO_SLOW },
+  LIMIT_EXCEEDED: { code: Code.ResourceExhausted, errorReason: ErrorReason.LIMIT_EXCEEDED },
+  DRAINING: { code: Code.Unavailable, errorReason: ErrorReason.DRAINING },
+  DATABASE_UNAVAILABLE: { code: Code.Unavailable, errorReason: ErrorReason.DATABASE_UNAVAILABLE },
+  PERMISSION_DENIED: { code: Code.PermissionDenied, errorReason: ErrorReason.PERMISSION_DENIED },
+  UNAUTHENTICATED: { code: Code.Unauthenticated, errorReason: ErrorReason.UNAUTHENTICATED },
+  HTTP2_REQUIRED: { code: Code.Unimplemented, errorReason: ErrorReason.HTTP2_REQUIRED },
+  REQUEST_ID_REUSED: { code: Code.InvalidArgument, errorReason: ErrorReason.REQUEST_ID_REUSED },
+  TOKEN_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.TOKEN_NOT_FOUND },
+};
+
+/**
+ * The status code of a reason. Connect numbers its codes as `google.rpc.Code` does, so this is also what
+ * `AgentBeatError.code` takes.
+ */
+export function codeOf(reason: Reason): Code {
+  return ROWS[reason].code;
+}
+
+/** The contract's enum value of a reason. */
+export function errorReasonOf(reason: Reason): ErrorReason {
+  return ROWS[reason].errorReason;
+}
+
+const REASON_PREFIX = "ERROR_REASON_";
+
+/** The text that `ErrorInfo.reason` carries: the enum value's name without its prefix. */
+export function reasonText(reason: Reason): string {
+  const value = ErrorReasonSchema.value[errorReasonOf(reason)];
+  return value === undefined ? reason : value.name.slice(REASON_PREFIX.length);
+}
+
+/** The longest message sent: a gRPC status travels in a header, and headers are limited. */
+const MAX_MESSAGE_LENGTH = 1_000;
+
+/**
+ * Cuts a text that may quote its caller to a length that fits a header. A cut through a surrogate pair, or half a pair
+ * from the caller, is mended: percent-encoding, as gRPC does with messages, throws on those.
+ */
+export function shorten(text: string, maxLength = MAX_MESSAGE_LENGTH): string {
+  return (text.length > maxLength ? `${text.slice(0, maxLength)}…` : text).toWellFormed();
+}
+
+interface ErrorParts {
+  readonly code: Code;
+  readonly reason: string;
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly violations?: readonly FieldViolation[];
+  readonly retryAfterMs?: number | undefined;
+  readonly headers?: Headers;
+  readonly cause?: unknown;
+}
+
+/** Makes the error that both listeners send: `ErrorInfo` always, `BadRequest` and `RetryInfo` where they say something. */
+function assemble(parts: ErrorParts): ConnectError {
+  const violations = parts.violations ?? [];
+  const details: ConstructorParameters<typeof ConnectError>[3] = [
+    {
+      desc: ErrorInfoSchema,
+      value: { reason: parts.reason, domain: ERROR_DOMAIN, metadata: { ...parts.metadata } },
+    },
+  ];
+  if (violations.length > 0) {
+    const fieldViolations = violations.map(({ field, description }) => ({
+      field: shorten(field, 200),
+      description: shorten(description),
+      reason: parts.reason,
+    }));
+    details.push({ desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations }) });
+  }
+  if (parts.retryAfterMs !== undefined) {
+    details.push({
+      desc: RetryInfoSchema,
+      value: create(RetryInfoSchema, { retryDelay: duration(parts.retryAfterMs) }),
+    });
+  }
+  return new ConnectError(shorten(parts.message), parts.code, parts.headers, details, parts.cause);
+}
+
+function duration(ms: number): { seconds: bigint; nanos: number } {
+  const whole = Math.max(0, Math.ceil(ms));
+  return { seconds: BigInt(Math.floor(whole / 1_000)), nanos: (whole % 1_000) * 1_000_000 };
+}
+
+/** Whether an error says its reason: ours do, those of the libraries do not. */
+export function hasErrorInfo(error: ConnectError): boolean {
+  return error.details.some(
+    (detail) => ("desc" in detail ? detail.desc.typeName : detail.type) === ErrorInfoSchema.typeName,
+  );
+}
+
+/** The `ErrorInfo.reason` of an error made here; undefined for one that came from elsewhere. */
+export function errorInfoReason(error: ConnectError): string | undefined {
+  return error.findDetails(ErrorInfoSchema)[0]?.reason;
+}
+
+/**
+ * The error for a refusal: code and reason by the table, details from the refusal. An invalid field's path is also in
+ * the metadata, as `field`, for callers that read nothing but `ErrorInfo`.
+ */
+export function fromRefusal(refusal: Refusal): ConnectError {
+  const [violation] = refusal.violations;
+  return assemble({
+    code: codeOf(refusal.reason),
+    reason: reasonText(refusal.reason),
+    message: refusal.message,
+    metadata:
+      violation === undefined ? refusal.metadata : { field: shorten(violation.field, 200), ...refusal.metadata },
+    violations: refusal.violations,
+    retryAfterMs: refusal.retryAfterMs,
+    cause: refusal.cause,
+  });
+}
+
+/**
+ * The error for what a library refused before a handler was reached, known by its code and text alone. Where the
+ * contract has a reason it is used, otherwise the code's own name (`DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `CANCELLED`,
+ * `INTERNAL`), so that no error is without one. What is not the caller's fault says nothing but "internal error".
+ */
+export function fromLibrary(code: Code, text: string, headers?: Headers): ConnectError {
+  const explained = explain(code, text);
+  return assemble({
+    ...explained,
+    reason: explained.reason === undefined ? codeName(explained.code) : reasonText(explained.reason),
+    ...(headers === undefined ? {} : { headers }),
+  });
+}
+
+function codeName(code: Code): string {
+  return CodeSchema.value[code]?.name ?? "UNKNOWN";
+}
+
+/**
+ * The caller cancelled or is gone, or the call is simply over: why the signals of ended calls are aborted. One for all,
+ * since a reason made for each call, with its stack, would cost more than the rest of the call's end.
+ */
+export const CANCELLED: ConnectError = fromLibrary(Code.Canceled, "");
+
+/** The call's deadline has passed. */
+export const DEADLINE_EXCEEDED: ConnectError = fromLibrary(Code.DeadlineExceeded, "");
+
+/** The answer to a fault of ours. Its cause goes to the log, never to the caller. */
+export function internalError(cause: unknown): ConnectError {
+  return assemble({ code: Code.Internal, reason: codeName(Code.Internal), message: "internal error", cause });
+}
+
+/**
+ * Turns whatever was thrown into the error that is sent. Refusals go by the table; errors of the libraries get details;
+ * anything else is ours, an internal error that tells its caller nothing. Never throws.
+ */
+export function toConnectError(thrown: unknown): ConnectError {
+  if (thrown instanceof Refusal) return fromRefusal(thrown);
+  if (thrown instanceof ConnectError) {
+    if (hasErrorInfo(thrown)) return thrown;
+    if (thrown.code === Code.Internal || thrown.code === Code.Unknown) return internalError(thrown);
+    return fromLibrary(thrown.code, thrown.rawMessage, thrown.metadata);
+  }
+  return internalError(thrown);
+}

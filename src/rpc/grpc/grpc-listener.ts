@@ -1,0 +1,285 @@
+import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Socket } from "node:net";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
+import type { ServerInterceptor } from "@grpc/grpc-js";
+import type { Logger } from "pino";
+import { createGrpcBridge } from "../../../packages/connect-grpc-js/src/bridge.ts";
+import { createGrpcJsServer } from "../../../packages/connect-grpc-js/src/grpc-js-server.ts";
+import { errorStatus, explainedStatus, type GrpcStatus } from "../../../packages/connect-grpc-js/src/status.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import type { Refusal } from "../../domain/errors.ts";
+import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
+import { peerKey } from "../callers/call-values.ts";
+import { Peers } from "../callers/peers.ts";
+import { fromLibrary, fromRefusal } from "../errors/errors.ts";
+import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import type { ConnectionGate } from "../sockets/connection-gate.ts";
+import type { HostCheck } from "../sockets/host-check.ts";
+import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
+import { DEFAULT_LISTENER_LIMITS, http2Options, type ListenerLimits } from "../sockets/limits.ts";
+import { lingerThenReset } from "../sockets/linger.ts";
+import { listen, SOCKET_OPTIONS } from "../sockets/listen.ts";
+import type { Listener } from "../sockets/listener.ts";
+import { type MessageInput, MessageQueue } from "../sockets/message-queue.ts";
+import { NewStreams } from "../sockets/new-streams.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, TOO_MUCH } from "../sockets/receive-budget.ts";
+import { SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
+import { ambiguousHeaders } from "../sockets/single-headers.ts";
+import { StreamScheduler } from "../sockets/stream-scheduler.ts";
+import type { Tls } from "../tls/tls.ts";
+import { takeOverMessages } from "./grpc-input.ts";
+
+export interface GrpcListenerOptions {
+  /** As the pipeline wrapped them. */
+  readonly services: readonly ServiceImplSpec[];
+  readonly log: Logger;
+  /** Which connections come in. */
+  readonly gate: ConnectionGate;
+  /** Without it all is in cleartext. */
+  readonly tls?: Tls | undefined;
+  readonly limits?: Partial<ListenerLimits>;
+  /** What is held of messages on their way; one of the listener's own unless given. */
+  readonly budget?: ReceiveBudget;
+  /** What is held of answers that are not read; the listener's own unless given. */
+  readonly sendBudget?: SendBudget;
+  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  readonly queue?: MessageQueue;
+  /** In which calls begin; the listener's own unless given. */
+  readonly scheduler?: StreamScheduler;
+  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  readonly hostCheck?: HostCheck | undefined;
+}
+
+/** How long a status has to leave before its stream is reset, in milliseconds. */
+const STATUS_MS = 100;
+
+/** The gRPC listener: HTTP/2, in cleartext or TLS, binary protobuf, on grpc-js. */
+export function createGrpcListener(options: GrpcListenerOptions): Listener {
+  const { services, log, gate, tls } = options;
+  const limits = { ...DEFAULT_LISTENER_LIMITS, ...options.limits };
+  const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
+  const sendBudget = options.sendBudget ?? new SendBudget();
+  const queue = options.queue ?? new MessageQueue(budget);
+  const bridge = createGrpcBridge(services, limits);
+  const paths = new Map(
+    services.flatMap(({ service }) =>
+      service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
+    ),
+  );
+  const peers = new Peers();
+  const sessions = createHttp2Sessions(limits.pingIntervalMs);
+  const newStreams = new NewStreams(options.scheduler ?? new StreamScheduler(), sessions, gate);
+  const sockets = new Set<Socket>();
+
+  // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
+  let openingStream: { readonly stream: ServerHttp2Stream; readonly encoding: string | undefined } | undefined;
+
+  /** Adds details to what grpc-js itself refuses, and resets streams whose clients do not read their end. */
+  const explain: ServerInterceptor = (method, call) => {
+    const stream = openingStream?.stream;
+    const sendStatus = call.sendStatus.bind(call);
+    call.sendStatus = (status) => {
+      sendStatus(explainedStatus(status));
+      if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
+    };
+    let refuse: ((error: ConnectError) => void) | undefined;
+    if (stream !== undefined) {
+      const input = (): MessageInput => inputOf(stream, paths.get(method.path));
+      takeOverMessages(call, openingStream?.encoding, input, (error) => refuse?.(error));
+    }
+    return bridge.serve(method, call, {
+      isReset: () => stream === undefined || stream.aborted || stream.destroyed,
+      contextValues: () => peers.valuesFor(stream?.session),
+      sending: () => sendBudget.sending(stream?.session),
+      onRefused: (listener) => {
+        refuse = listener;
+        if (stream !== undefined) receive(stream, listener);
+      },
+    });
+  };
+
+  function inputOf(stream: ServerHttp2Stream, method: DescMethod | undefined): MessageInput {
+    const input = queue.input(stream.session, peers.valuesFor(stream.session).get(peerKey).address, streamsIn(method));
+    if (stream.closed) input.close();
+    else stream.once("close", () => input.close());
+    return input;
+  }
+
+  /** Watches what a call holds of messages on their way. grpc-js has paused the stream already, and lets it flow. */
+  function receive(stream: ServerHttp2Stream, refuse: (error: ConnectError) => void): void {
+    const receiving = budget.request(stream.session, true, (error) => {
+      refuse(error);
+      // What still comes would be held, too; the status has had its turn.
+      setTimeout(() => stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), STATUS_MS).unref();
+    });
+    stream.on("data", (piece: Uint8Array) => receiving.add(piece));
+    stream.once("close", () => receiving.close());
+  }
+
+  const grpc = createGrpcJsServer(
+    {
+      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+      "grpc.max_send_message_length": -1,
+      // Its bookkeeping costs every message, and metrics are counted in the pipeline.
+      "grpc.enable_channelz": 0,
+      interceptors: [explain],
+    },
+    http2Options(limits),
+  );
+  bridge.register(grpc.server);
+
+  grpc.http2Server.on("session", (session: ServerHttp2Session) => {
+    peers.add(session, session.socket);
+    sessions.add(session);
+  });
+  grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
+  grpc.http2Server.on(
+    "stream",
+    (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>
+      newStreams.take(stream, () => {
+        refuseAmbiguous(headers, rawHeaders);
+        serve(stream, headers, flags, ambiguousHeaders(rawHeaders, 2));
+      }),
+  );
+
+  function serve(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    ambiguous: Refusal | undefined,
+  ): void {
+    if (!speaksGrpc(stream, headers["content-type"])) return;
+    const stranger = ambiguous ?? options.hostCheck?.(headers);
+    const refusal =
+      stranger === undefined
+        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
+        : fromRefusal(stranger);
+    if (refusal !== undefined) {
+      respondStatus(stream, statusOf(refusal));
+      return;
+    }
+    const encoding = headers["grpc-encoding"];
+    openingStream = { stream, encoding: encoding === undefined ? undefined : String(encoding) };
+    try {
+      grpc.serveStream(stream, headers, flags);
+    } finally {
+      openingStream = undefined;
+    }
+  }
+
+  /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
+  function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
+    const method = paths.get(headers[":path"] ?? "");
+    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return TOO_MUCH_UNREAD;
+    const encoding = headers["grpc-encoding"];
+    if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
+    return streamsIn(method) ? undefined : TOO_MUCH;
+  }
+
+  const secure = tls?.acceptor({
+    alpn: ["h2"],
+    handshakeMs: limits.handshakeMs,
+    onSecure: (socket) => {
+      // HTTP/2 in TLS is agreed upon, or it is not HTTP/2 (RFC 9113, 3.2).
+      if (socket.alpnProtocol === "h2") grpc.injector.injectConnection(socket);
+      else socket.destroy();
+    },
+  });
+  const listener = createServer(SOCKET_OPTIONS, (socket) => {
+    if (!gate.admit(socket)) return;
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", () => undefined);
+    if (secure === undefined) grpc.injector.injectConnection(socket);
+    else secure.accept(socket);
+  });
+
+  return {
+    start: (address) => listen(listener, address, log),
+    drain: async () => {
+      listener.close();
+      await sessions.drain();
+    },
+    close: async () => {
+      const closed = new Promise<void>((resolve) => {
+        if (listener.listening) listener.close(() => resolve());
+        else resolve();
+      });
+      sessions.close();
+      for (const socket of sockets) socket.destroy();
+      grpc.server.forceShutdown();
+      await closed;
+    },
+  };
+}
+
+/** Of refusals that are the same for all, made once. */
+const statuses = new WeakMap<ConnectError, GrpcStatus>();
+
+function statusOf(refusal: ConnectError): GrpcStatus {
+  const known = statuses.get(refusal);
+  if (known !== undefined) return known;
+  const status = errorStatus(refusal);
+  statuses.set(refusal, status);
+  return status;
+}
+
+function streamsIn(method: DescMethod | undefined): boolean {
+  return method?.methodKind === "bidi_streaming" || method?.methodKind === "client_streaming";
+}
+
+/**
+ * Whether a call's content type is one that grpc-js serves. grpc-js itself looks at the start alone, would take the bytes
+ * of gRPC-Web or of gRPC with JSON for binary gRPC, and fail in a way that tells nobody why.
+ */
+function speaksGrpc(stream: ServerHttp2Stream, contentType: string | undefined): boolean {
+  if (contentType !== undefined && /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType)) return true;
+  const text = `This port speaks gRPC with binary protobuf (content-type: application/grpc) and nothing else.\n`;
+  stream.respond({ ":status": 415, "content-type": "text/plain; charset=utf-8" });
+  stream.end(text);
+  return false;
+}
+
+function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
+  stream.respond(
+    {
+      ":status": 200,
+      "content-type": "application/grpc+proto",
+      ...status.metadata?.toHttp2Headers(),
+      "grpc-status": status.code ?? Code.Unknown,
+      "grpc-message": encodeURIComponent(status.details ?? ""),
+    },
+    { endStream: true },
+  );
+  // What the client still sends is thrown away, so that it cannot fill the connection's window.
+  stream.resume();
+}
+
+function unknownMethod(paths: ReadonlyMap<string, unknown>, path = ""): ConnectError | undefined {
+  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
+}
+
+const MS_PER_UNIT: Readonly<Record<string, number>> = {
+  H: 3_600_000,
+  M: 60_000,
+  S: 1_000,
+  m: 1,
+  u: 0.001,
+  n: 0.000_001,
+};
+
+/**
+ * grpc-js computes timeouts in 32 bits: one beyond 24.8 days, legal as it is, would fire at once. It also takes for a
+ * timeout what only contains one, so that is refused here.
+ */
+function clampTimeout(headers: IncomingHttpHeaders): ConnectError | undefined {
+  const header = headers["grpc-timeout"];
+  if (header === undefined) return undefined;
+  const match = /^(\d{1,8})([HMSmun])$/.exec(String(header));
+  const unit = MS_PER_UNIT[match?.[2] ?? ""];
+  if (unit === undefined) return fromLibrary(Code.Internal, "Invalid grpc-timeout value");
+  if (Number(match?.[1]) * unit > LONGEST_TIMER_MS)
+    headers["grpc-timeout"] = `${Math.floor(LONGEST_TIMER_MS / 1_000)}S`;
+  return undefined;
+}

@@ -1,0 +1,67 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { isMessage } from "@bufbuild/protobuf";
+import { reflect } from "@bufbuild/protobuf/reflect";
+import type { Logger } from "pino";
+import { actorOf, type Principal } from "../../domain/principal.ts";
+import { methodName } from "./call-record.ts";
+
+/** Fields that say what a change was about: names and numbers, nothing that anybody keeps secret. */
+const SUBJECTS = [
+  "id",
+  "user_id",
+  "username",
+  "agent_id",
+  "agent_ids",
+  "claw_identifier",
+  "status",
+  "principal",
+  "role",
+  "key_id",
+  "request_id",
+] as const;
+
+/** Writes a line for each change that somebody made. */
+export type Audit = (method: DescMethod, principal: Principal, request: object, response: object) => void;
+
+/**
+ * The audit log: lines of the log with `audit: true`, at level info whatever level the log has otherwise, unless it is
+ * silent. They say who (`actor` as in transitions, and which credential), what (`method`) and whereof.
+ */
+export function createAudit(log: Logger): Audit {
+  const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
+  return (method, principal, request, response) => {
+    lines.info(
+      {
+        actor: actorOf(principal),
+        credential: principal.credential,
+        method: methodName(method),
+        ...subjects(method, request),
+        ...made(response),
+      },
+      "audit",
+    );
+  };
+}
+
+function subjects(method: DescMethod, request: object): Record<string, unknown> {
+  if (!isMessage(request, method.input)) return {};
+  const fields = reflect(method.input, request);
+  const found: Record<string, unknown> = {};
+  for (const name of SUBJECTS) {
+    const field = method.input.fields.find((one) => one.name === name);
+    if (field === undefined || !fields.isSet(field)) continue;
+    if (field.fieldKind === "scalar") found[field.localName] = text(fields.get(field));
+    else if (field.fieldKind === "enum") found[field.localName] = field.enum.value[Number(fields.get(field))]?.name;
+    else if (field.fieldKind === "list") found[field.localName] = [...fields.get(field)].map(text);
+  }
+  return found;
+}
+
+const text = (value: unknown): string => String(value);
+
+/** What a request cannot name, since it made it: a token, by its public part. */
+function made(response: object): { readonly keyId?: string } {
+  const token: unknown = "token" in response ? response.token : undefined;
+  const named = typeof token === "object" && token !== null && "keyId" in token;
+  return named && typeof token.keyId === "string" ? { keyId: token.keyId } : {};
+}

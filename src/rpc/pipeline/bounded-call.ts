@@ -1,0 +1,92 @@
+import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { BoundedContext, onCallEnd } from "../../../packages/connect-grpc-js/src/late-context.ts";
+import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/errors.ts";
+import type { CallRecord } from "./call-record.ts";
+
+/**
+ * Runs a unary call, and answers when its deadline passes or its caller is gone, whether `handle` heeds its signal or not.
+ *
+ * @param deadlineMs how long it may take, in milliseconds; of the caller's own deadline what is left of it
+ */
+export function runBounded<T>(
+  context: HandlerContext,
+  record: CallRecord,
+  deadlineMs: number,
+  handle: (context: HandlerContext) => T | Promise<T>,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    new BoundedCall<T>(context, record, resolve, reject).run(deadlineMs, handle);
+  });
+}
+
+/** One object instead of a closure for each thing that may happen to the call. */
+class BoundedCall<T> {
+  readonly #outer: HandlerContext;
+  readonly #record: CallRecord;
+  readonly #resolve: (value: T) => void;
+  readonly #reject: (error: ConnectError) => void;
+  #context: BoundedContext | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #unhear: (() => void) | undefined;
+
+  constructor(
+    outer: HandlerContext,
+    record: CallRecord,
+    resolve: (value: T) => void,
+    reject: (error: ConnectError) => void,
+  ) {
+    this.#outer = outer;
+    this.#record = record;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  run(deadlineMs: number, handle: (context: HandlerContext) => T | Promise<T>): void {
+    const endsAt = performance.now() + deadlineMs;
+    const context = new BoundedContext(this.#outer, () => endsAt - performance.now());
+    this.#context = context;
+    const over = onCallEnd(this.#outer, (reason) => this.#stop(endReason(reason)));
+    if (over === undefined) return;
+    this.#unhear = over;
+    this.#timer = setTimeout(() => this.#stop(DEADLINE_EXCEEDED), Math.max(0, deadlineMs));
+    try {
+      const output = handle(context);
+      if (output instanceof Promise)
+        output.then(
+          (value) => this.#succeed(value),
+          (thrown) => this.#fail(thrown),
+        );
+      else this.#succeed(output);
+    } catch (thrown) {
+      this.#fail(thrown);
+    }
+  }
+
+  #succeed(value: T): void {
+    if (this.#settle(undefined)) this.#resolve(value);
+  }
+
+  #fail(thrown: unknown): void {
+    const error = toConnectError(thrown);
+    if (this.#settle(error)) this.#reject(error);
+  }
+
+  #stop(error: ConnectError): void {
+    this.#fail(error);
+    this.#context?.end.abort(error);
+  }
+
+  #settle(error: ConnectError | undefined): boolean {
+    if (this.#record.ended) return false;
+    clearTimeout(this.#timer);
+    this.#unhear?.();
+    this.#record.end(error);
+    return true;
+  }
+}
+
+/** Why a call is over: its deadline, or else its caller is gone. */
+export function endReason(reason: unknown): ConnectError {
+  const error = toConnectError(reason);
+  return error.code === Code.DeadlineExceeded ? error : CANCELLED;
+}

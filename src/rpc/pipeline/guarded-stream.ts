@@ -1,0 +1,104 @@
+import type { ConnectError } from "@connectrpc/connect";
+import type { MessageSource } from "../../../packages/connect-grpc-js/src/message-source.ts";
+import { toConnectError } from "../errors/errors.ts";
+import type { RequestCheck } from "../validation/request-check.ts";
+
+/**
+ * A handler's output that can be ended from outside, at once, even while the handler waits and heeds no signal: a signal
+ * alone ends nothing, and an idle stream would outlive its deadline.
+ */
+export class GuardedStream<T extends object> implements MessageSource<T> {
+  readonly #onOver: (error: ConnectError | undefined) => void;
+  #source: MessageSource<T> | undefined;
+  #ended = false;
+  #failure: ConnectError | undefined;
+  #onNews: () => void = () => undefined;
+
+  /** `onOver` is called once, with the error that ended the stream, if any. */
+  constructor(onOver: (error: ConnectError | undefined) => void) {
+    this.#onOver = onOver;
+  }
+
+  /** From now on there is something to take. Call once; not before is fine, too, for what begins late. */
+  start(source: MessageSource<T>): void {
+    if (this.#ended) {
+      source.leave();
+      return;
+    }
+    this.#source = source;
+    source.listen(() => this.#onNews());
+    this.#onNews();
+  }
+
+  /** Ends the stream with an error. Does nothing when it is over. */
+  stop(error: ConnectError): void {
+    if (this.#ended) return;
+    this.#finish(error);
+    this.#onNews();
+    this.#source?.leave();
+  }
+
+  take(): T | undefined {
+    if (this.#failure !== undefined) throw this.#failure;
+    const source = this.#source;
+    if (this.#ended || source === undefined) return undefined;
+    try {
+      const message = source.take();
+      if (message !== undefined) return message;
+      // Stopped within: its news came before anybody waited for them.
+      if (this.#failure !== undefined) throw this.#failure;
+      if (source.over) this.#finish(undefined);
+      return undefined;
+    } catch (thrown) {
+      // Stopped within: that is why it threw.
+      if (this.#failure !== undefined) throw this.#failure;
+      const error = toConnectError(thrown);
+      this.#finish(error);
+      source.leave();
+      throw error;
+    }
+  }
+
+  get over(): boolean {
+    return this.#ended && this.#failure === undefined;
+  }
+
+  listen(onNews: () => void): void {
+    this.#onNews = onNews;
+  }
+
+  /** The consumer wants no more: the caller is gone, or what it got could not be sent. */
+  leave(): void {
+    if (this.#ended) return;
+    this.#finish(undefined);
+    this.#source?.leave();
+  }
+
+  #finish(error: ConnectError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#failure = error;
+    this.#onOver(error);
+  }
+}
+
+/** Checks each message of a caller's stream on its way to the handler. Costs nothing when there is nothing to check. */
+export function checkedInput<T extends object>(
+  input: AsyncIterable<T>,
+  check: RequestCheck | undefined,
+): AsyncIterable<T> {
+  if (check === undefined) return input;
+  return {
+    [Symbol.asyncIterator]: () => {
+      const source = input[Symbol.asyncIterator]();
+      return {
+        next: async () => {
+          const result = await source.next();
+          if (result.done !== true) check(result.value);
+          return result;
+        },
+        return: () => source.return?.() ?? Promise.resolve({ done: true, value: undefined }),
+      };
+    },
+  };
+}

@@ -1,0 +1,84 @@
+import type { DescMessage } from "@bufbuild/protobuf";
+import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { hasTooManyValues, tooManyValues } from "../validation/value-limit.ts";
+import type { Encoding } from "./inflate.ts";
+import type { MessageInput } from "./message-queue.ts";
+
+const HEAD_BYTES = 5;
+/** The lowest bit of an envelope's flags. The others say something else. */
+export const COMPRESSED = 1;
+
+export interface MessageFormat {
+  /** Of what the messages are, in binary; undefined for JSON, whose values are counted where it is read. */
+  readonly desc: DescMessage | undefined;
+  /** Whether the body is frames of messages, and not one message. */
+  readonly enveloped: boolean;
+  /** How they are compressed: all of a body without envelopes, and in one the messages that say so. */
+  readonly encoding: Encoding | undefined;
+}
+
+/**
+ * The bytes of a request, a whole message at a time, decompressed by `input` when it is their turn and looked at before Connect
+ * reads them. What is too large as it came, breaks off, or is compressed in a way that nobody declared, passes for Connect to
+ * refuse.
+ *
+ * @throws ConnectError, from `next()`, for a message with too many values, and for what `input` refuses
+ */
+export async function* wholeMessages(
+  pieces: AsyncIterable<Uint8Array>,
+  input: MessageInput,
+  { desc, enveloped, encoding }: MessageFormat,
+): AsyncGenerator<Uint8Array> {
+  const read = async (message: Uint8Array, compressed: boolean): Promise<Uint8Array> => {
+    const bytes = await input.read(message, compressed ? encoding : undefined);
+    if (desc !== undefined && hasTooManyValues(desc, bytes)) throw tooManyValues();
+    return bytes;
+  };
+  const most = MAX_MESSAGE_BYTES + HEAD_BYTES;
+  let held: Uint8Array[] = [];
+  let length = 0;
+  let wanted = enveloped ? HEAD_BYTES : most + 1;
+  for await (const piece of pieces) {
+    held.push(piece);
+    length += piece.length;
+    if (length < wanted) continue;
+    let bytes = joined(held);
+    wanted = most + 1;
+    while (enveloped && bytes.length >= HEAD_BYTES) {
+      const end = HEAD_BYTES + new DataView(bytes.buffer, bytes.byteOffset).getUint32(1);
+      wanted = end;
+      if (end > most || bytes.length < end) break;
+      const [flags = 0] = bytes;
+      const compressed = (flags & COMPRESSED) !== 0;
+      const message = await read(bytes.subarray(HEAD_BYTES, end), compressed);
+      if (compressed && encoding !== undefined) yield* envelope(message, flags & ~COMPRESSED);
+      else yield bytes.subarray(0, end);
+      bytes = bytes.subarray(end);
+      wanted = HEAD_BYTES;
+    }
+    held = [bytes];
+    length = bytes.length;
+    if (wanted > most) {
+      yield bytes;
+      yield* pieces;
+      return;
+    }
+  }
+  if (length === 0) return;
+  const rest = joined(held);
+  yield enveloped ? rest : await read(rest, true);
+}
+
+/** In two pieces, so that a megabyte is not copied for the sake of five bytes. */
+function* envelope(message: Uint8Array, flags: number): Generator<Uint8Array> {
+  const head = Buffer.alloc(HEAD_BYTES);
+  head[0] = flags;
+  head.writeUInt32BE(message.length, 1);
+  yield head;
+  yield message;
+}
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const [first] = pieces;
+  return pieces.length === 1 && first !== undefined ? first : Buffer.concat(pieces);
+}

@@ -1,0 +1,133 @@
+import type { DescField, DescMessage } from "@bufbuild/protobuf";
+import type { ConnectError } from "@connectrpc/connect";
+import { Refusal } from "../../domain/errors.ts";
+import { fromRefusal } from "../errors/errors.ts";
+
+/**
+ * The most values in a message. An empty beat takes two bytes, and a hundred once it is read: a message of half a million
+ * would keep everybody waiting for a second before it is refused as too long. A thousand beats with all that may be in
+ * them are 20 000 values.
+ */
+export const MAX_VALUES = 32_768;
+
+export function tooManyValues(): ConnectError {
+  return fromRefusal(
+    new Refusal("LIMIT_EXCEEDED", `a message must not hold more than ${MAX_VALUES} values: send fewer items in each`, {
+      metadata: { limit: "maxMessageValues", maxMessageValues: String(MAX_VALUES) },
+    }),
+  );
+}
+
+/** What a field holds, as far as it matters for counting. */
+type Content = Fields | "numbers" | undefined;
+type Fields = Map<number, Content>;
+
+const compiled = new WeakMap<DescMessage, Fields>();
+
+function fieldsOf(desc: DescMessage): Fields {
+  const known = compiled.get(desc);
+  if (known !== undefined) return known;
+  const fields: Fields = new Map();
+  // Before its fields are looked at: a message may hold itself.
+  compiled.set(desc, fields);
+  for (const field of desc.fields) fields.set(field.number, contentOf(field));
+  return fields;
+}
+
+function contentOf(field: DescField): Content {
+  if (field.message !== undefined) return fieldsOf(field.message);
+  return field.fieldKind === "list" ? "numbers" : undefined;
+}
+
+/**
+ * Whether a message in binary holds too many values, without reading it: tags and lengths are passed over, down through
+ * the messages in it. What is no message passes, for whoever reads it to refuse.
+ */
+export function hasTooManyValues(desc: DescMessage, bytes: Uint8Array): boolean {
+  // Each takes two bytes at least.
+  if (bytes.length <= 2 * MAX_VALUES) return false;
+  return new Counter(bytes).tooMany(fieldsOf(desc));
+}
+
+/** Deeper than any message of the contract; what is deeper is refused when it is read. */
+const MAX_DEPTH = 50;
+
+class Counter {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+  #values = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  tooMany(fields: Fields): boolean {
+    this.#walk(fields, this.#bytes.length, 0);
+    return this.#values > MAX_VALUES;
+  }
+
+  #walk(fields: Fields | undefined, end: number, depth: number): void {
+    while (this.#at < end && this.#values <= MAX_VALUES) {
+      const tag = this.#varint();
+      this.#values += 1;
+      switch (tag % 8) {
+        case 0:
+          this.#varint();
+          break;
+        case 1:
+          this.#at += 8;
+          break;
+        case 2: {
+          const length = this.#varint();
+          const next = this.#at + length;
+          const content = fields?.get(Math.floor(tag / 8));
+          if (content === "numbers") this.#values += length > 2 * MAX_VALUES ? length : 0;
+          else if (content !== undefined && depth < MAX_DEPTH) this.#walk(content, Math.min(next, end), depth + 1);
+          this.#at = next;
+          break;
+        }
+        case 5:
+          this.#at += 4;
+          break;
+        default:
+      }
+    }
+  }
+
+  #varint(): number {
+    let value = 0;
+    for (let shift = 1; ; shift *= 128) {
+      const byte = this.#bytes[this.#at];
+      this.#at += 1;
+      if (byte === undefined) return value;
+      if (shift < 2 ** 35) value += (byte & 0x7f) * shift;
+      if (byte < 0x80) return value;
+    }
+  }
+}
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COMMA = 0x2c;
+const OBJECT = 0x7b;
+const LIST = 0x5b;
+
+/** The same of JSON as text in UTF-8: what begins and what is separated is counted, outside of strings. */
+export function hasTooManyJsonValues(bytes: Uint8Array): boolean {
+  if (bytes.length <= 2 * MAX_VALUES) return false;
+  let values = 0;
+  let inString = false;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    if (inString) {
+      if (byte === BACKSLASH) at += 1;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) {
+      inString = true;
+    } else if (byte === COMMA || byte === OBJECT || byte === LIST) {
+      values += 1;
+      if (values > MAX_VALUES) return true;
+    }
+  }
+  return false;
+}

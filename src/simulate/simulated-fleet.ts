@@ -1,0 +1,122 @@
+import type { AgentView, ChangeView, TransitionView } from "../../packages/client/src/views.ts";
+import type { WatchEvent } from "../../packages/client/src/watch-agents.ts";
+import { AGENT_STATUSES, type AgentStatus } from "../contract/words.ts";
+
+/** How many agents are in each status. */
+export type Tally = Readonly<Record<AgentStatus, number>>;
+
+/** What happened since the watch began. */
+export interface Totals {
+  readonly transitions: number;
+  /** How many of them there were of each cause. */
+  readonly causes: ReadonlyMap<TransitionView["cause"], number>;
+  /** Exhaustions that the server ended when their time was over. */
+  readonly recovered: number;
+  /** Agents that went offline because their leases ended. */
+  readonly lost: number;
+  /** Agents that came back from offline. */
+  readonly returned: number;
+}
+
+/** As many transitions as a large terminal shows. */
+const NEWEST_KEPT = 60;
+const NOBODY: Tally = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
+
+/** A simulation's agents as a watch tells of them. What is asked often is counted as it happens: they may be many. */
+export class Fleet {
+  readonly #isMember: (agentId: string) => boolean;
+  readonly #agents = new Map<string, AgentView>();
+  readonly #tallies = new Map<string, Record<AgentStatus, number>>();
+  readonly #all: Record<AgentStatus, number> = { ...NOBODY };
+  readonly #causes = new Map<TransitionView["cause"], number>();
+  /** The newest first. */
+  #newest: readonly TransitionView[] = [];
+  #totals: Omit<Totals, "causes"> = { transitions: 0, recovered: 0, lost: 0, returned: 0 };
+
+  /** @param members whom it counts: claws may have more agents, of an earlier run. Default: everybody. */
+  constructor(members?: ReadonlySet<string>) {
+    this.#isMember = members === undefined ? () => true : (agentId) => members.has(agentId);
+  }
+
+  get agents(): readonly AgentView[] {
+    return [...this.#agents.values()];
+  }
+
+  get(agentId: string): AgentView | undefined {
+    return this.#agents.get(agentId);
+  }
+
+  get newest(): readonly TransitionView[] {
+    return this.#newest;
+  }
+
+  get totals(): Totals {
+    return { ...this.#totals, causes: this.#causes };
+  }
+
+  /** Takes in what the watch tells. @returns the transitions that are new, in their order */
+  apply(event: WatchEvent): readonly TransitionView[] {
+    switch (event.kind) {
+      case "snapshot":
+        for (const agentId of [...this.#agents.keys()]) this.#forget(agentId);
+        for (const agent of event.agents) if (this.#isMember(agent.agentId)) this.#set(agent);
+        return [];
+      case "changes": {
+        const changes = event.changes.filter(({ agent }) => this.#isMember(agent.agentId));
+        for (const change of changes) this.#change(change);
+        return changes.map(({ transition }) => transition);
+      }
+      default:
+        return [];
+    }
+  }
+
+  /** All agents, or those of one claw. */
+  tally(clawIdentifier?: string): Tally {
+    return clawIdentifier === undefined ? this.#all : (this.#tallies.get(clawIdentifier) ?? NOBODY);
+  }
+
+  #set(agent: AgentView): void {
+    this.#forget(agent.agentId);
+    this.#agents.set(agent.agentId, agent);
+    this.#count(agent, 1);
+  }
+
+  #forget(agentId: string): void {
+    const agent = this.#agents.get(agentId);
+    if (agent === undefined) return;
+    this.#agents.delete(agentId);
+    this.#count(agent, -1);
+  }
+
+  #count({ status, clawIdentifier }: AgentView, by: 1 | -1): void {
+    if (status === "unknown") return;
+    let tally = this.#tallies.get(clawIdentifier);
+    if (tally === undefined) {
+      tally = { ...NOBODY };
+      this.#tallies.set(clawIdentifier, tally);
+    }
+    tally[status] += by;
+    this.#all[status] += by;
+  }
+
+  #change({ passes, agent, transition }: ChangeView): void {
+    if (passes && transition.cause !== "deleted") this.#set(agent);
+    else this.#forget(agent.agentId);
+    this.#newest = [transition, ...this.#newest.slice(0, NEWEST_KEPT - 1)];
+    const { cause, from, to } = transition;
+    const { transitions, recovered, lost, returned } = this.#totals;
+    this.#causes.set(cause, (this.#causes.get(cause) ?? 0) + 1);
+    this.#totals = {
+      transitions: transitions + 1,
+      recovered: recovered + (cause === "recovery" ? 1 : 0),
+      lost: lost + (cause === "lease_expired" ? 1 : 0),
+      returned: returned + (from === "offline" && to !== undefined && to !== "offline" ? 1 : 0),
+    };
+  }
+}
+
+/** How many agents a tally counts. */
+export function sizeOf(tally: Tally): number {
+  return AGENT_STATUSES.reduce((sum, status) => sum + tally[status], 0);
+}

@@ -1,0 +1,156 @@
+import type { Agent as AgentValue } from "../domain/agent.ts";
+import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts";
+import { judgeServiceWord } from "../domain/status-machine.ts";
+import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
+import { AgentReads } from "./agent-reads.ts";
+import { boundsOf } from "./attempts.ts";
+import type { FirstAnswer } from "./change-group.ts";
+import type { Verdict } from "./committer.ts";
+import { countFleet, listAgents } from "./fleet-statistics.ts";
+import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
+import { listTransitions } from "./transitions.ts";
+import type { DirectoryOptions } from "./users.ts";
+
+/** The agents of the database. */
+export function createAgentDirectory(options: DirectoryOptions): AgentDirectory {
+  const { database, committer, firstLeaseMs, onLease } = options;
+  const { knex } = database;
+  const reads = new AgentReads(database.reads);
+
+  /** Changes one agent; `judge` says how, by what it is at that moment. */
+  function change(
+    agentId: string,
+    { actor, request, call }: Mutation,
+    judge: (agent: AgentValue, now: number) => AgentWrite | "as it is",
+    after?: (agent: AgentValue) => void,
+  ): Promise<AgentValue> {
+    return committer.submit({
+      agentId,
+      actor,
+      request,
+      ...boundsOf(call),
+      repeat: keptAgent,
+      judge(agent, now): Verdict<AgentValue> {
+        if (agent === undefined) throw agentNotFound({ agentId });
+        const write = judge(agent, now);
+        if (write !== "as it is") {
+          return {
+            kind: "write",
+            write,
+            result(committed) {
+              after?.(committed.agent);
+              return committed.agent;
+            },
+          };
+        }
+        if (request === undefined) return { kind: "done", result: agent };
+        // Not a transition, but the answer is kept: repeated when the agent has changed, the request changes nothing.
+        return {
+          kind: "write",
+          write: { kind: "quiet", agent, lease: KEEP_LEASE },
+          result: (committed) => committed.agent,
+        };
+      },
+    });
+  }
+
+  return {
+    create({ userId, agentId, clawIdentifier }, { actor, request, call }) {
+      return committer.submit({
+        agentId,
+        actor,
+        request,
+        ...boundsOf(call),
+        repeat: keptAgent,
+        judge(existing) {
+          if (existing !== undefined) throw agentIdTaken(agentId);
+          return {
+            kind: "write",
+            write: { kind: "create", agentId, clawIdentifier, firstLeaseMs, user: { id: userId } },
+            result(committed) {
+              onLease?.(committed.agent);
+              return committed.agent;
+            },
+          };
+        },
+      });
+    },
+
+    async get(key: AgentKey) {
+      const agent = await reads.get(key);
+      if (agent === undefined) throw agentNotFound(key);
+      return agent;
+    },
+
+    async getAll(agentIds) {
+      const found = new Map((await reads.getAll(agentIds)).map((agent) => [agent.agentId, agent]));
+      const missing = [...new Set(agentIds)].filter((agentId) => !found.has(agentId));
+      const [first, ...others] = missing;
+      if (first !== undefined) throw agentsNotFound([first, ...others]);
+      return agentIds.flatMap((agentId) => found.get(agentId) ?? []);
+    },
+
+    list: (filter, page) => listAgents(knex, filter, page),
+
+    fleet: (filter) => countFleet(knex, filter),
+
+    move(agentId, clawIdentifier, mutation) {
+      return change(
+        agentId,
+        mutation,
+        (agent) => {
+          if (agent.clawIdentifier === clawIdentifier) return "as it is";
+          // The session that held it belongs to the claw that it left.
+          const lease = agent.status === "offline" ? KEEP_LEASE : ({ kind: "grant", ms: firstLeaseMs } as const);
+          return { kind: "update", agent, cause: "moved", clawIdentifier, lease, held: false, newEpoch: true };
+        },
+        (agent) => {
+          if (agent.leaseExpiresAt !== null) onLease?.(agent);
+        },
+      );
+    },
+
+    updateStatus(agentId, word, expectedRevision, mutation) {
+      return change(agentId, mutation, (agent, now) => {
+        if (expectedRevision !== undefined && agent.revision !== expectedRevision) {
+          throw revisionMismatch(agent.revision);
+        }
+        const status = judgeServiceWord(agent, word, now, Math.random());
+        if (status === undefined) return "as it is";
+        // Offline, the lease ends; the session keeps its hold, so that its next beat brings the agent back.
+        const lease = word.status === "offline" ? END_LEASE : KEEP_LEASE;
+        return { kind: "update", agent, cause: status.cause, status, lease };
+      });
+    },
+
+    delete(agentId, { actor, request, call }) {
+      return committer.submit({
+        agentId,
+        actor,
+        request,
+        ...boundsOf(call),
+        repeat: ({ revision }) => keptRevision(revision),
+        judge(agent): Verdict<bigint> {
+          if (agent === undefined) throw agentNotFound({ agentId });
+          return {
+            kind: "write",
+            write: { kind: "delete", agent, cause: "deleted", lease: KEEP_LEASE },
+            result: ({ revision }) => keptRevision(revision),
+          };
+        },
+      });
+    },
+
+    transitions: (query) => listTransitions(knex, query),
+  };
+}
+
+function keptAgent({ agent }: FirstAnswer): AgentValue {
+  if (agent === undefined) throw new TypeError("the kept answer holds no agent");
+  return agent;
+}
+
+function keptRevision(revision: bigint | null): bigint {
+  if (revision === null) throw new TypeError("a deletion without a revision");
+  return revision;
+}

@@ -1,0 +1,87 @@
+import type { Knex } from "knex";
+import type { QueryBuilder } from "objection";
+import type { Micros } from "../contract/time.ts";
+import type { AgentStatus } from "../contract/words.ts";
+import type { Agent as AgentValue } from "../domain/agent.ts";
+import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
+import type { AgentFilter } from "../domain/filter.ts";
+import { statusOf } from "./agent-row.ts";
+import { readingSnapshot } from "./attempts.ts";
+import { readLogPosition } from "./log-position.ts";
+import { Agent } from "./models/agent.ts";
+import { pageOf } from "./page.ts";
+
+/** A page of agents, ordered by `id`, and the revision as of which it is. */
+export async function listAgents(
+  knex: Knex,
+  filter: AgentFilter,
+  page: PageQuery,
+): Promise<Page<AgentValue> & { readonly revision: bigint }> {
+  return await readingSnapshot(knex, async (snapshot) => {
+    const { newest } = await readLogPosition(snapshot);
+    // The ids first: joined in one query, PostgreSQL reads all liveness up to the page, which grows with each page.
+    const query = passing(Agent.query(snapshot).table("agents"), filter)
+      .select("id")
+      .orderBy("id")
+      .limit(page.limit + 1);
+    if (page.after !== undefined) query.where("id", ">", page.after.toString());
+    const { rows: ids, next } = pageOf(await query, page.limit, ({ id }) => id);
+    const agents = await Agent.query(snapshot)
+      .whereRaw("id = ANY (?)", [ids.map(({ id }) => id)])
+      .orderBy("id");
+    return { rows: agents.map((agent) => agent.toDomain()), next, revision: newest };
+  });
+}
+
+interface CountRow {
+  readonly clawIdentifier: string;
+  readonly status: string;
+  readonly agents: bigint;
+}
+
+/** Counts agents by status and claw, as of one revision. */
+export async function countFleet(knex: Knex, filter: AgentFilter): Promise<Fleet> {
+  return await readingSnapshot(knex, async (snapshot) => {
+    const { newest } = await readLogPosition(snapshot);
+    // The table itself: counting has no use for the liveness that the view joins to each row.
+    const rows = await passing(Agent.query(snapshot).table("agents"), filter)
+      .select("claw_identifier", "status")
+      .count({ agents: "*" })
+      .groupBy("claw_identifier", "status")
+      .castTo<CountRow[]>();
+    const statuses = new Map<AgentStatus, bigint>();
+    const claws = new Map<string, { readonly statuses: Map<AgentStatus, bigint> }>();
+    for (const { clawIdentifier, status: text, agents } of rows) {
+      const status = statusOf(text);
+      statuses.set(status, (statuses.get(status) ?? 0n) + agents);
+      const claw = claws.get(clawIdentifier) ?? { statuses: new Map() };
+      claws.set(clawIdentifier, claw);
+      claw.statuses.set(status, agents);
+    }
+    return { statuses, claws, brake: await readBrake(snapshot), revision: newest };
+  });
+}
+
+async function readBrake(snapshot: Knex): Promise<ExpiryBrake> {
+  const { rows }: { rows: { engaged_at: Micros; held_back: bigint }[] } = await snapshot.raw(
+    `SELECT f.brake_engaged_at AS engaged_at,
+       (SELECT count(*) FROM agent_liveness l WHERE l.lease_expires_at <= clock_timestamp()) AS held_back
+     FROM fleet_state f WHERE f.brake_engaged_at IS NOT NULL`,
+  );
+  const [row] = rows;
+  return { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
+}
+
+/** Within a field any, across fields all. A list is one parameter, however long it is. */
+function passing(query: QueryBuilder<Agent, Agent[]>, filter: AgentFilter): QueryBuilder<Agent, Agent[]> {
+  const fields: [string, readonly unknown[]][] = [
+    ["agent_id = ANY (?)", filter.agentIds],
+    ["user_id = ANY (?)", filter.userIds],
+    ["claw_identifier = ANY (?)", filter.clawIdentifiers],
+    ["status = ANY (?)", filter.statuses],
+  ];
+  for (const [condition, values] of fields) {
+    if (values.length > 0) query.whereRaw(condition, [values]);
+  }
+  return query;
+}

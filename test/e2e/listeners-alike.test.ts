@@ -1,0 +1,199 @@
+import { type Client, Code, createClient } from "@connectrpc/connect";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { DIALECTS, type Dialect, failure } from "../support/rpc-clients.ts";
+import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
+
+let listeners: RunningListeners;
+
+beforeAll(async () => {
+  listeners = await startListeners({ defaultDeadlineMs: 400 });
+});
+
+afterAll(async () => {
+  await listeners[Symbol.asyncDispose]();
+});
+
+function connect({ listener, transport }: Dialect): Client<typeof AgentService> {
+  return createClient(AgentService, transport(listener === "grpc" ? listeners.grpcAddress : listeners.connectAddress));
+}
+
+describe.each(DIALECTS)("$name", (dialect) => {
+  const client = () => connect(dialect);
+  const get = (agentId: string, timeoutMs?: number) =>
+    client().getAgent({ key: { case: "agentId", value: agentId } }, timeoutMs === undefined ? {} : { timeoutMs });
+
+  test("answers with the message, headers and trailers", async () => {
+    const seen: string[] = [];
+    const { agent } = await client().getAgent(
+      { key: { case: "agentId", value: "scribe" } },
+      {
+        onHeader: (headers) => seen.push(headers.get("x-fake-header") ?? ""),
+        onTrailer: (trailers) => seen.push(trailers.get("x-fake-trailer") ?? ""),
+      },
+    );
+    expect(agent).toMatchObject({ id: 7n, agentId: "scribe", status: AgentStatus.IDLE });
+    expect(seen).toEqual(["header", "trailer"]);
+  });
+
+  test("refuses with code, reason and metadata", async () => {
+    expect(await failure(get("missing"))).toEqual({
+      code: Code.NotFound,
+      message: "there is no agent missing",
+      reason: "AGENT_NOT_FOUND",
+      domain: "harborforge.agents",
+      metadata: { agentId: "missing" },
+      fields: [],
+      retryMs: undefined,
+    });
+  });
+
+  test("names the invalid field", async () => {
+    const { code, reason, fields, metadata } = await failure(get("invalid"));
+    expect({ code, reason, fields, metadata }).toEqual({
+      code: Code.InvalidArgument,
+      reason: "INVALID_FIELD",
+      fields: ["agent_id"],
+      metadata: { field: "agent_id" },
+    });
+  });
+
+  test("says when to try again", async () => {
+    const { code, reason, retryMs } = await failure(get("busy"));
+    expect({ code, reason, retryMs }).toEqual({
+      code: Code.Unavailable,
+      reason: "DATABASE_UNAVAILABLE",
+      retryMs: 1_500,
+    });
+  });
+
+  test("tells nothing about its own faults", async () => {
+    expect(await failure(get("broken"))).toMatchObject({
+      code: Code.Internal,
+      message: "internal error",
+      reason: "INTERNAL",
+    });
+    expect(listeners.logged.join("\n")).toContain("the secret of the house");
+  });
+
+  test.each([
+    "never",
+    "late-throw",
+  ])("answers DEADLINE_EXCEEDED by itself when a handler does not (%s)", async (agentId) => {
+    expect(await failure(get(agentId))).toMatchObject({ code: Code.DeadlineExceeded, reason: "DEADLINE_EXCEEDED" });
+  });
+
+  test("refuses an enum number outside the contract", async () => {
+    // A number above all that are known is what a newer client would send.
+    const filter = { statuses: [AgentStatus.IDLE, 99 as AgentStatus] };
+    const failed = await failure(client().listAgents({ filter }));
+    expect(failed).toMatchObject({
+      code: Code.InvalidArgument,
+      reason: "INVALID_FIELD",
+      fields: ["filter.statuses[1]"],
+    });
+  });
+
+  test("leaves the enum numbers of beats to the handler", async () => {
+    const { results } = await client().sendHeartbeat({ beats: [{ agentId: "a", status: 99 as AgentStatus }] });
+    expect(results).toHaveLength(1);
+  });
+
+  test("refuses a message above 1 MiB", async () => {
+    const failed = await failure(client().listAgents({ pageToken: "x".repeat(1_048_600) }));
+    expect(failed).toMatchObject({
+      code: Code.ResourceExhausted,
+      reason: "LIMIT_EXCEEDED",
+      metadata: { limit: "maxMessageBytes", maxMessageBytes: "1048576" },
+    });
+  });
+
+  test("says that a method has no handler", async () => {
+    expect(await failure(client().getFleet({}))).toMatchObject({ code: Code.Unimplemented, reason: "UNIMPLEMENTED" });
+  });
+
+  test("streams to the caller at once, and stops the handler when the caller cancels", async () => {
+    const before = listeners.seen.openHandlers;
+    const controller = new AbortController();
+    for await (const message of cancellable(client().watchAgents({}, { signal: controller.signal }))) {
+      expect(message.bookmark?.snapshotComplete).toBe(true);
+      expect(listeners.seen.openHandlers).toBe(before + 1);
+      controller.abort();
+    }
+    await eventually("the handler ended", () => listeners.seen.openHandlers === before);
+    expect(listeners.seen.signals.at(-1)?.aborted).toBe(true);
+  });
+
+  test("ends a stream with the refusal of its handler", async () => {
+    const failed = await failure(drain(client().watchAgents({ filter: { agentIds: ["slow-watcher"] } })));
+    expect(failed).toMatchObject({
+      code: Code.ResourceExhausted,
+      reason: "WATCHER_TOO_SLOW",
+      metadata: { revision: "1" },
+    });
+  });
+
+  test("ends a stream at its deadline, also when its handler does not", async () => {
+    const stream = client().watchAgents({ filter: { agentIds: ["isolated"] } }, { timeoutMs: 150 });
+    expect(await failure(drain(stream))).toMatchObject({ code: Code.DeadlineExceeded });
+  });
+});
+
+describe.each(DIALECTS.filter(({ bidi }) => bidi))("$name, both ways", (dialect) => {
+  const client = () => connect(dialect);
+
+  test("streams both ways until the caller has said all", async () => {
+    const ends = listeners.seen.inputEnds.length;
+    const acknowledged: bigint[] = [];
+    for await (const response of client().heartbeat(beats(1n, 2n, 3n)))
+      acknowledged.push(response.acknowledgedSequence);
+    expect(acknowledged).toEqual([0n, 1n, 2n, 3n]);
+    expect(listeners.seen.inputEnds.slice(ends)).toEqual(["end"]);
+  });
+
+  test("refuses in the middle of a stream", async () => {
+    const failed = await failure(drain(client().heartbeat(beats(1n, 666n, 3n))));
+    expect(failed).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
+  });
+
+  test("stops the handler of a stream in both directions when the caller cancels", async () => {
+    const ends = listeners.seen.inputEnds.length;
+    const controller = new AbortController();
+    for await (const _ of cancellable(client().heartbeat(unending(), { signal: controller.signal })))
+      controller.abort();
+    await eventually("the input ended", () => listeners.seen.inputEnds.length > ends);
+    await eventually("the signal was aborted", () => listeners.seen.signals.at(-1)?.aborted === true);
+  });
+});
+
+describe.each(DIALECTS.filter(({ bidi }) => !bidi))("$name, both ways", (dialect) => {
+  const client = () => connect(dialect);
+
+  test("refuses a stream in both directions over HTTP/1.1", async () => {
+    // The client itself refuses what it knows to be impossible; the raw requests are in another test.
+    await expect(drain(client().heartbeat(beats(1n)))).rejects.toThrow();
+  });
+});
+
+async function* beats(...sequences: bigint[]) {
+  for (const sequence of sequences) yield { sequence, beats: [{ agentId: "a" }] };
+}
+
+async function* unending() {
+  yield { sequence: 1n };
+  await new Promise<never>(() => undefined);
+}
+
+async function drain(stream: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of stream);
+}
+
+/** A stream whose cancellation is no failure. */
+async function* cancellable<T>(stream: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* stream;
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === Code.Canceled)) throw error;
+  }
+}

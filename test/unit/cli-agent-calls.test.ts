@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
+import { baseUrlOf, createServiceClients } from "../../packages/client/src/transport.ts";
+import { ensureAgent, readPace, setAgentStatus } from "../../src/cli/calls/agent-calls.ts";
+import { statusWord } from "../../src/contract/enums.ts";
+import { durationOf, microsOf, millisOf, timestampOf } from "../../src/contract/timestamps.ts";
+import { createFakeBackend, FAKE_NOW, FAKE_PACE } from "../support/fake-backend.ts";
+import { createInMemoryClients } from "../support/in-memory-clients.ts";
+
+describe("baseUrlOf", () => {
+  it.each([
+    ["127.0.0.1:50051", "http://127.0.0.1:50051"],
+    ["http://localhost:50051/", "http://localhost:50051"],
+    ["https://agents.example:443", "https://agents.example"],
+    ["[::1]:50051", "http://[::1]:50051"],
+  ])("takes %s", (address, url) => {
+    expect(baseUrlOf(address)).toBe(url);
+  });
+
+  it.each([
+    "",
+    "a b",
+    "ftp://host:1",
+    "http://host/path",
+    "http://user@host",
+    "host:port",
+    "host:99999",
+  ])("refuses %j", (address) => {
+    expect(baseUrlOf(address)).toBeUndefined();
+    expect(() => createServiceClients({ address })).toThrow(RangeError);
+  });
+});
+
+describe("calls for agents", () => {
+  const registration = { username: "u", displayName: "U", agentId: "a", clawIdentifier: "claw-1" };
+
+  it("creates the user and its agent, and adopts them the next time", async () => {
+    const clients = createInMemoryClients(createFakeBackend());
+    const made = await ensureAgent(clients, registration);
+    expect(made).toMatchObject({ agentId: "a", clawIdentifier: "claw-1", status: "idle" });
+    expect(await ensureAgent(clients, registration)).toEqual(made);
+  });
+
+  it("moves an agent that is on another claw, and creates one for a user that has none", async () => {
+    const clients = createInMemoryClients(createFakeBackend());
+    const made = await ensureAgent(clients, registration);
+    const moved = await ensureAgent(clients, { ...registration, clawIdentifier: "claw-2" });
+    expect(moved).toMatchObject({ id: made.id, clawIdentifier: "claw-2" });
+    await clients.agents.deleteAgent({ agentId: "a" });
+    expect((await ensureAgent(clients, registration)).id).not.toBe(made.id);
+  });
+
+  it("reads the pace", async () => {
+    expect(await readPace(createInMemoryClients(createFakeBackend()))).toEqual(FAKE_PACE);
+  });
+
+  it("tells refusals by the contract's reasons", async () => {
+    const backend = createFakeBackend();
+    const clients = createInMemoryClients(backend);
+    const { revision } = backend.put("a");
+    const change = { agentId: "a", status: "on_call" } as const;
+    expect(await setAgentStatus(clients, { ...change, expectedRevision: revision })).toMatchObject({
+      status: "on_call",
+    });
+    const late = setAgentStatus(clients, { ...change, expectedRevision: revision });
+    await expect(late).rejects.toMatchObject({ code: "ABORTED", reason: "REVISION_MISMATCH" });
+  });
+});
+
+describe("words of the wire", () => {
+  it("keeps times exact", () => {
+    expect(microsOf(timestampOf(FAKE_NOW))).toBe(FAKE_NOW);
+    expect(millisOf(durationOf(1_234.567))).toBe(1_234.567);
+  });
+
+  it("has a word for what it does not know", () => {
+    expect(statusWord(0)).toBeUndefined();
+    expect(statusWord(3)).toBe("busy");
+    expect(statusWord(99)).toBe("unknown");
+  });
+});
+
+describe("createRetryPause", () => {
+  it("doubles up to ten seconds, below by half at random, and obeys the server", () => {
+    const pauses = createRetryPause(() => 1);
+    expect(Array.from({ length: 8 }, () => pauses.next())).toEqual([
+      250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000,
+    ]);
+    pauses.reset();
+    expect(pauses.next(3_000)).toBe(3_250);
+    expect(createRetryPause(() => 0).next()).toBe(125);
+  });
+});

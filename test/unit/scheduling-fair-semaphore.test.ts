@@ -1,0 +1,24 @@
+import { expect, test } from "vitest";
+import { FairSemaphore } from "../../src/scheduling/fair-semaphore.ts";
+
+test("lets one of each connection through after the other, however many one of them brings", async () => {
+  const semaphore = new FairSemaphore(1);
+  const passed: string[] = [];
+  const [many, few] = [{}, {}];
+  const pass = (connection: object, name: string): Promise<void> =>
+    semaphore.pass(connection, async () => {
+      passed.push(name);
+    });
+  const first = Array.from({ length: 20 }, (_, n) => pass(many, `many ${n}`));
+  await Promise.all([...first, pass(few, "few 0"), pass(few, "few 1")]);
+  expect(passed.slice(0, 5)).toEqual(["many 0", "many 1", "few 0", "many 2", "few 1"]);
+  expect(passed).toHaveLength(22);
+});
+
+test("goes on after one that fails", async () => {
+  const semaphore = new FairSemaphore(1);
+  const failing = semaphore.pass({}, () => Promise.reject(new Error("away")));
+  const next = semaphore.pass({}, () => Promise.resolve("read"));
+  await expect(failing).rejects.toThrow("away");
+  expect(await next).toBe("read");
+});

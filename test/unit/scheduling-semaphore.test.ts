@@ -1,0 +1,31 @@
+import { expect, it } from "vitest";
+import { Semaphore } from "../../src/scheduling/semaphore.ts";
+
+const LATER = (): number => performance.now() + 60_000;
+
+it("lets so many pass at once, and the others in the order they came", async () => {
+  const semaphore = new Semaphore(2);
+  const passed: number[] = [];
+  const places: Disposable[] = [];
+  const entering = [1, 2, 3, 4].map(async (n) => {
+    const place = await semaphore.enter(LATER());
+    if (place !== undefined) places.push(place);
+    passed.push(n);
+  });
+  await Promise.all(entering.slice(0, 2));
+  expect(passed).toEqual([1, 2]);
+  places.shift()?.[Symbol.dispose]();
+  await entering[2];
+  expect(passed).toEqual([1, 2, 3]);
+  places.shift()?.[Symbol.dispose]();
+  await entering[3];
+  expect(passed).toEqual([1, 2, 3, 4]);
+});
+
+it("gives no place after the deadline, and keeps none for who waited in vain", async () => {
+  const semaphore = new Semaphore(1);
+  const first = await semaphore.enter(LATER());
+  expect(await semaphore.enter(performance.now())).toBeUndefined();
+  first?.[Symbol.dispose]();
+  expect(await semaphore.enter(performance.now())).toBeDefined();
+});
