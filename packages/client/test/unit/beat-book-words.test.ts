@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { SessionStart } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { BeatBook, type Verdict } from "../../src/client/beat-book.ts";
-import type { BeatView } from "../../src/client/views.ts";
+import { AgentStatus } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { SessionStart } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { BeatBook, type Verdict } from "../../src/beat-book.ts";
+import type { BeatView } from "../../src/views.ts";
 
 const ALL = { beats: 1_000, bytes: 1_000_000 };
 

@@ -1,9 +1,9 @@
 import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { watchAgents } from "../../src/client/browser-watch.ts";
-import { createHeartbeatClient } from "../../src/client/heartbeat-client.ts";
-import { RetryPause } from "../../src/client/retry-pause.ts";
+import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { watchAgents } from "../../src/browser-watch.ts";
+import { createHeartbeatClient } from "../../src/heartbeat-client.ts";
+import { createRetryPause } from "../../src/retry-pause.ts";
 
 /** What becomes of one stream. `greets`: the server says something, and nothing that shows that the stream works. */
 type Fate = "fails" | "greets" | "works";
@@ -114,10 +114,10 @@ describe("a heartbeat stream that was greeted and acknowledged nothing", () => {
   });
 });
 
-describe("RetryPause", () => {
-  it("doubles from 250 ms to 10 s, takes up to half of it away, and begins anew when it is reset", () => {
+describe("the wait between two attempts", () => {
+  it("doubles from 250 ms to 10 s, is shortened by up to a half, and begins anew after a success", () => {
     let random = 0;
-    const retry = new RetryPause(() => random);
+    const retry = createRetryPause(() => random);
     expect(Array.from({ length: 8 }, () => retry.next())).toEqual([125, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
     random = 1;
     expect(retry.next()).toBe(10_000);
@@ -125,8 +125,8 @@ describe("RetryPause", () => {
     expect([retry.next(), retry.next()]).toEqual([250, 500]);
   });
 
-  it("waits as long as the server asks for, and its own time after that", () => {
-    const retry = new RetryPause(() => 1);
+  it("is added to the delay that the server asks for", () => {
+    const retry = createRetryPause(() => 1);
     expect([retry.next(60_000), retry.next()]).toEqual([60_250, 500]);
   });
 });
