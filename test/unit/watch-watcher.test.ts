@@ -54,3 +54,23 @@ describe("the place of a watcher", () => {
     expect(watcher.message({}).revision).toBe(10n);
   });
 });
+
+describe("a watcher that is behind", () => {
+  it("takes nothing for told that it has to read again from the log", () => {
+    const log = new FakeLog();
+    const watcher = new Watcher(
+      watchQuery({ conflate: true, bookmarkMs: BOOKMARK_MS }),
+      new AbortController().signal,
+      1,
+    );
+    watcher.advance(log.revision);
+    const start = log.revision;
+    for (const agentId of ["a", "b"]) log.create(agentId);
+    const offered = log.transitions.map((transition) => watcher.offer(transition, log.revision));
+    expect(offered).toEqual([true, false]);
+    expect(watcher.isBehind).toBe(true);
+    vi.advanceTimersByTime(2 * BOOKMARK_MS);
+    expect(watcher.next(log.revision)).toMatchObject({ revision: start, changes: [] });
+    expect(watcher.after).toBe(start);
+  });
+});
