@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { ExhaustionNews } from "../../src/domain/agent.ts";
+import type { ExhaustionNews } from "../../src/contract/words.ts";
 import type { ServiceWord } from "../../src/domain/status-machine.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
