@@ -201,16 +201,16 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   });
   watching.feed.subscribe({
     onTransitions: (transitions) => {
-      for (const transition of transitions) liveness.changed(transition);
+      for (const transition of transitions) liveness.onTransition(transition);
     },
-    onGap: () => void liveness.passedGap(),
-    onRestart: () => liveness.restarted(),
+    onGap: () => void liveness.onGap(),
+    onRestart: () => liveness.onRestart(),
   });
   const directory = {
     database,
     committer,
     firstLeaseMs: options.firstLeaseMs,
-    onLease: liveness.created.bind(liveness),
+    onLease: liveness.onCreated.bind(liveness),
   };
   const backend: Backend = {
     users: createUserDirectory(directory),
