@@ -2,25 +2,26 @@ import type { WatchMessage } from "../domain/watch-message.ts";
 import { Backoff } from "../scheduling/backoff.ts";
 import type { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import { failureKind, isPermanent, refusalFor } from "../storage/failures.ts";
+import { FIRST_MESSAGE_MS } from "./bookmark-timer.ts";
 import type { WatchDependencies } from "./dependencies.ts";
-import { FIRST_MESSAGE_MS, type Watcher } from "./watcher.ts";
+import type { Watcher } from "./watcher.ts";
 
-/** The first may only mean that a connection of the pool had died unnoticed. */
+/** Failed reads until a watch that has sent nothing is refused. The first may only mean that a pooled connection was dead. */
 const MOST_FAILURES_AT_FIRST = 2;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 2_000;
 
 /**
- * Waits until `ready`, with bookmarks meanwhile, also beyond the watch's age: it cannot end here. Returns false when the
- * caller is gone.
+ * Waits until `isReady`, and sends bookmarks meanwhile, also beyond the watch's maximum age: it cannot end here. Returns
+ * false when the caller is gone.
  */
-export async function* until(
+async function* until(
   watcher: Watcher,
-  ready: () => boolean,
+  isReady: () => boolean,
   deadline = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<WatchMessage, boolean> {
-  while (watcher.goesOn()) {
-    if (ready()) return true;
+  while (watcher.isOpen()) {
+    if (isReady()) return true;
     const bookmark = watcher.dueBookmark();
     if (bookmark === undefined) await watcher.wait(deadline);
     else yield bookmark;
@@ -29,8 +30,8 @@ export async function* until(
 }
 
 /**
- * Waits until the feed has come to a revision that was read past it. Watchers are told nothing that the feed has not
- * reached: so whatever they know, the feed knows whether its history is lost. Returns false when the caller is gone.
+ * Waits until the feed has reached a revision that was read ahead of it. Watchers receive nothing that the feed has not
+ * reached: so the feed detects when the history that a watcher knows is lost. Returns false when the caller is gone.
  */
 export async function* untilReached(
   watcher: Watcher,
@@ -47,12 +48,12 @@ export async function* untilReached(
 }
 
 /**
- * Reads something for a watcher, with bookmarks meanwhile. A stream that has begun outlives a database that is away: it
- * is read when it is back. Returns undefined when the caller is gone.
+ * Reads something for a watcher, and sends bookmarks meanwhile. A stream that has sent a message outlives a database outage:
+ * the read is retried until it succeeds. Returns undefined when the caller is gone.
  *
- * @throws Refusal DATABASE_UNAVAILABLE when the database is away before anything was said
+ * @throws Refusal DATABASE_UNAVAILABLE when the database is away before the first message
  */
-export async function* reading<Result>(
+export async function* readWithRetries<Result>(
   watcher: Watcher,
   semaphore: FairSemaphore,
   read: () => Promise<Result>,
@@ -60,11 +61,11 @@ export async function* reading<Result>(
   const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
   let failures = 0;
   for (;;) {
-    if (failures > 0) watcher.greetLater(FIRST_MESSAGE_MS);
+    if (failures > 0) watcher.scheduleFirstMessage(FIRST_MESSAGE_MS);
     let outcome: { readonly result: Result } | { readonly error: unknown } | undefined;
-    // Whoever is gone by the time of its turn asks nothing.
+    // A caller may be gone by the time that its read may start.
     const attempt = semaphore
-      .pass(watcher.connection, async () => (watcher.goesOn() ? { result: await read() } : undefined))
+      .pass(watcher.connection, async () => (watcher.isOpen() ? { result: await read() } : undefined))
       .then(
         (found) => {
           outcome = found;
@@ -77,10 +78,10 @@ export async function* reading<Result>(
     if (!(yield* until(watcher, () => outcome !== undefined)) || outcome === undefined) return undefined;
     if ("result" in outcome) return outcome.result;
     failures += 1;
-    const patient = watcher.spoken || failures < MOST_FAILURES_AT_FIRST;
-    if (!patient || isPermanent(failureKind(outcome.error))) throw refusalFor(outcome.error);
-    // Who was greeted meanwhile would never be refused.
-    watcher.greetLater(Number.POSITIVE_INFINITY);
+    const retries = watcher.hasSent || failures < MOST_FAILURES_AT_FIRST;
+    if (!retries || isPermanent(failureKind(outcome.error))) throw refusalFor(outcome.error);
+    // After a first message the watch could not be refused any more.
+    watcher.scheduleFirstMessage(Number.POSITIVE_INFINITY);
     const retryAt = performance.now() + backoff.next();
     if (!(yield* until(watcher, () => performance.now() >= retryAt, retryAt))) return undefined;
   }
