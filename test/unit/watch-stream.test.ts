@@ -388,18 +388,19 @@ describe("an open watch", () => {
 
   it("ends when it is old enough, with the revision to resume from, and not before its snapshot is whole", async () => {
     ownTime();
-    await using scene = await startScene({ maxAgeMs: 80, pageSize: 2 });
+    await using scene = await startScene({ maxAgeMs: 80_000, pageSize: 2 });
     for (let n = 0; n < 7; n += 1) scene.source.create(`agent-${n}`);
     const goesOn = Promise.withResolvers<void>();
     await using slow = scene.read({ conflate: true, pace: () => goesOn.promise });
     await using idle = scene.read({ afterRevision: 107n });
-    await slow.until(({ messages }) => messages.length > 0);
+    await vi.waitFor(() => expect(slow.messages).not.toEqual([]));
     // Ages differ by up to a quarter.
-    await vi.advanceTimersByTimeAsync(59);
+    await vi.advanceTimersByTimeAsync(55_000);
     expect([idle.ended, slow.ended]).toEqual([false, false]);
-    await vi.advanceTimersByTimeAsync(42);
+    await vi.advanceTimersByTimeAsync(46_000);
     for (const reader of [idle, slow]) {
-      expect(await reader.end()).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
+      await vi.waitFor(() => expect(reader.ended).toBe(true));
+      expect(reader.error).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
       expect(reader.messages.at(-1)).toMatchObject({ revision: 107n, bookmark: { snapshotComplete: false } });
       if (reader === idle) expect(slow.ended).toBe(false);
       goesOn.resolve();
