@@ -105,7 +105,7 @@ export class BeatIntake {
     while (!entry.underway) {
       const beat = entry.waiting.shift();
       if (beat === undefined) {
-        this.#registry.dismiss(entry);
+        this.#registry.prune(entry);
         return;
       }
       if (!beat.abandoned) this.#judge(entry, beat);
@@ -178,7 +178,7 @@ export class BeatIntake {
       });
       return outcome;
     } catch (error) {
-      if (entry !== undefined && seen !== undefined) this.#registry.learn(entry, seen);
+      if (entry !== undefined && seen !== undefined) this.#registry.update(entry, seen);
       if (error instanceof Refusal) {
         return error.reason === "DATABASE_UNAVAILABLE" ? { kind: "open", refusal: error } : refused(error, seen);
       }
@@ -199,8 +199,8 @@ export class BeatIntake {
     const learn = (after: Agent): void => {
       // An agent that came back by a unary heartbeat: nobody else may be watching its lease.
       const known = entry ?? this.#registry.open(after.id, after.agentId);
-      this.#registry.learn(known, after);
-      this.#registry.dismiss(known);
+      this.#registry.update(known, after);
+      this.#registry.prune(known);
     };
     if (pending.beat === "leaving") {
       const goodbye = judgeGoodbye(agent);
@@ -224,7 +224,7 @@ export class BeatIntake {
           },
           result: ({ agent: after }) => {
             learn(after);
-            return { kind: "applied", agent: pending.holder?.introduce === false ? undefined : after };
+            return { kind: "applied", agent: pending.holder?.needsSnapshot === false ? undefined : after };
           },
         };
       case "held_off":
@@ -276,7 +276,7 @@ export class BeatIntake {
     const { agent } = entry;
     if (agent === undefined) return RENEWED;
     if (pending.heldOff) return refused(reportOutdated(agent), agent);
-    return pending.holder?.introduce === false ? RENEWED : { kind: "applied", agent };
+    return pending.holder?.needsSnapshot === false ? RENEWED : { kind: "applied", agent };
   }
 }
 

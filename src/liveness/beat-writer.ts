@@ -209,7 +209,7 @@ export class BeatWriter {
         this.#onMissed(entry, beats);
         continue;
       }
-      this.#registry.expect(entry, appliedAt + renewal.leaseMs * 1_000);
+      this.#registry.renew(entry, appliedAt + renewal.leaseMs * 1_000);
       this.#onApplied(entry, beats);
     }
   }

@@ -84,23 +84,23 @@ export class Reaper {
   watch(leases: readonly WatchedLease[], noneBefore: Micros = 0): void {
     for (const { id, agentId, leaseExpiresAt } of leases) {
       if (leaseExpiresAt === null) continue;
-      this.#registry.expect(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
+      this.#registry.renew(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
     }
   }
 
   /** What held leases back is over: they need not wait for the moment that each of them was given. */
   released(): void {
     const now = this.#database.clock.now();
-    for (const entry of this.#registry.entries()) if (entry.heldBack) this.#registry.expect(entry, now);
+    for (const entry of this.#registry.entries()) if (entry.heldBack) this.#registry.renew(entry, now);
   }
 
   /** Somebody changed an agent: what is offline or gone has no lease to watch. */
-  changed(transition: Transition): void {
+  onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
     if (entry === undefined || entry.id !== transition.id) return;
-    if (transition.toStatus === null) this.#registry.forget(entry);
+    if (transition.toStatus === null) this.#registry.revoke(entry);
     else if (transition.toStatus === "offline" && entry.holder === undefined && !entry.busy)
-      this.#registry.forget(entry);
+      this.#registry.revoke(entry);
   }
 
   #tick(): void {
@@ -123,7 +123,7 @@ export class Reaper {
   /** Heard is heard, also where the database is slow. A replica that cannot write for long counts as isolated. */
   #putOff(entry: AgentEntry): boolean {
     if (!this.#hears(entry)) return false;
-    this.#registry.expect(entry, this.#database.clock.now() + HEARD_AGAIN_MICROS);
+    this.#registry.renew(entry, this.#database.clock.now() + HEARD_AGAIN_MICROS);
     return true;
   }
 
@@ -140,7 +140,7 @@ export class Reaper {
         judge: (agent, now) => {
           const done = { kind: "done", result: undefined } as const;
           if (agent === undefined) {
-            this.#registry.forget(entry);
+            this.#registry.revoke(entry);
             return done;
           }
           const change = judgeLeaseEnd(agent);
@@ -149,10 +149,10 @@ export class Reaper {
           if (change === undefined || !ended) {
             // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
             if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
-              this.#registry.forget(entry);
+              this.#registry.revoke(entry);
             else {
-              this.#registry.learn(entry, agent);
-              this.#registry.dismiss(entry);
+              this.#registry.update(entry, agent);
+              this.#registry.prune(entry);
             }
             return done;
           }
@@ -170,7 +170,7 @@ export class Reaper {
               leaseEnded: true,
             },
             result: ({ agent: after, silentClaw }) => {
-              this.#registry.learn(entry, after);
+              this.#registry.update(entry, after);
               if (silentClaw !== undefined) this.#silent(silentClaw, after.statusChangedAt);
             },
             guarded: (until) => this.#registry.holdBack(entry, until),
@@ -180,7 +180,7 @@ export class Reaper {
     } catch (error) {
       // Tried again: nobody else may be watching this lease.
       this.#log.warn({ err: error, agentId: entry.agentId }, "a lease that ended cannot be ended");
-      this.#registry.expect(entry, this.#database.clock.now() + 1_000_000);
+      this.#registry.renew(entry, this.#database.clock.now() + 1_000_000);
     }
   }
 

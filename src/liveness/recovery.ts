@@ -69,7 +69,7 @@ export class Recovery {
   }
 
   /** An exhaustion that ends before the place up to which the database was read would be found late. */
-  changed(transition: Transition): void {
+  onTransition(transition: Transition): void {
     const { id, agentId, exhaustion } = transition;
     const planned = this.#planned.get(id);
     if (planned !== undefined && planned.recoveryAt !== exhaustion?.recoveryAt) this.#drop(planned);

@@ -1,20 +1,13 @@
-import type { Call } from "../domain/directory.ts";
+import type { BeatResult } from "../domain/claw-message.ts";
+import type { UnaryOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
-import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { ParsedBeat } from "../domain/heartbeat.ts";
 import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import type { BeatIntake } from "./beat-intake.ts";
-import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
+import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 import { startsNoSession } from "./session-errors.ts";
-
-/** What a unary heartbeat says besides its beats. */
-export interface UnaryOptions {
-  readonly clawIdentifier: string | undefined;
-  readonly leaseMs: number;
-  /** Beats that are not applied when it ends are not applied at all. */
-  readonly call?: Call;
-}
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
 export class UnaryBeats {
@@ -44,7 +37,7 @@ export class UnaryBeats {
   ): Promise<BeatResult> {
     const { agentId } = parsed;
     const refuse = (refusal: Refusal): BeatResult =>
-      result(agentId, beatIndex, { kind: "refused", refusal, agent: undefined });
+      beatResult(agentId, { kind: "refused", refusal, agent: undefined }, 0n, beatIndex);
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
     const outcome = await new Promise<BeatOutcome>((resolve) => {
@@ -76,21 +69,6 @@ export class UnaryBeats {
     });
     // Nothing is acknowledged: the caller sends all of them again, which harms nothing.
     if (outcome.kind === "open") throw outcome.refusal;
-    return result(agentId, beatIndex, outcome);
+    return beatResult(agentId, outcome, 0n, beatIndex);
   }
-}
-
-function result(agentId: string, beatIndex: number, outcome: Exclude<BeatOutcome, { kind: "open" }>): BeatResult {
-  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
-  // Of an agent of another claw nothing is told.
-  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
-  return {
-    agentId,
-    status: view?.status ?? null,
-    exhaustion: view?.exhaustion ?? null,
-    revision: view?.revision ?? null,
-    refusal,
-    sequence: 0n,
-    beatIndex,
-  };
 }

@@ -1,11 +1,8 @@
-import { create } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import {
-  type AgentService,
-  DrainingSchema,
-  HeartbeatLimitsSchema,
-  type HeartbeatRequest,
-  type HeartbeatResponse,
+import type {
+  AgentService,
+  HeartbeatRequest,
+  HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import {
   type InputListener,
@@ -13,14 +10,10 @@ import {
   type MessageInput,
 } from "../../../packages/connect-grpc-js/src/message-input.ts";
 import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
-import { durationOf } from "../../contract/timestamps.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
-import { MAX_BEATS } from "../../domain/validation.ts";
-import { beatResultMessage } from "../convert/beat-result.ts";
+import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/claw-message.ts";
 import { beatsOf } from "../convert/request.ts";
-import type { HeartbeatSession, Heartbeats, SessionListener, SessionOutput } from "./backend.ts";
+import type { HeartbeatSession, Heartbeats, SessionListener } from "./backend.ts";
 import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
 import { heartbeatsFor } from "./scoped-backend.ts";
 
@@ -60,7 +53,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#heartbeats = heartbeats;
     this.#signal = signal;
     // Before any request: headers leave with the first message, and a client waits for the pace.
-    this.#responses = [hello(heartbeats)];
+    this.#responses = [helloResponse(heartbeats.pace())];
     signal.addEventListener("abort", this.#onAbort);
     if (signal.aborted) this.leave();
     else this.#input = listenTo(requests, this);
@@ -97,7 +90,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#onNews();
   }
 
-  onNews(): void {
+  onOutput(): void {
     this.#onNews();
   }
 
@@ -113,8 +106,9 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (output !== undefined) {
       const before = this.#acknowledged;
       this.#acknowledged = output.acknowledgedSequence;
-      if (output.results.length === 0) return lastResponse(this.#heartbeats, output);
-      this.#responses = [...responsesOf(this.#heartbeats, output, before)];
+      const pace = this.#heartbeats.pace();
+      if (output.messages.length === 0) return acknowledgementResponse(output, pace);
+      this.#responses = [...responsesOf(output, before, pace)];
       return this.#responses.shift();
     }
     // What was due is said; only now the client hears why its stream ends.
@@ -147,67 +141,4 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (this.#responses.length > 0) return false;
     return this.#session === undefined ? this.#inputEnded : this.#session.over;
   }
-}
-
-function hello(heartbeats: Heartbeats): HeartbeatResponse {
-  const message = response(heartbeats, 0n);
-  message.limits = create(HeartbeatLimitsSchema, {
-    maxBeats: MAX_BEATS,
-    maxMessageBytes: MAX_MESSAGE_BYTES,
-    maxAgents: MAX_AGENTS_PER_STREAM,
-  });
-  return message;
-}
-
-/**
- * One response, or several where the results would make one too large for its reader: a refused beat is answered with
- * its `agent_id` as it was sent, however long. Results may come before the acknowledgement, never after it.
- */
-function* responsesOf(
-  heartbeats: Heartbeats,
-  output: SessionOutput,
-  acknowledgedBefore: bigint,
-): Generator<HeartbeatResponse> {
-  let results: HeartbeatResponse["results"] = [];
-  let bytes = 0;
-  for (const result of output.results) {
-    const size = largestSize(result);
-    if (bytes > 0 && bytes + size > MAX_MESSAGE_BYTES) {
-      const part = response(heartbeats, acknowledgedBefore, output.firstIntervalMs);
-      part.results = results;
-      yield part;
-      results = [];
-      bytes = 0;
-    }
-    results.push(beatResultMessage(result));
-    bytes += size;
-  }
-  const last = lastResponse(heartbeats, output);
-  last.results = results;
-  yield last;
-}
-
-function lastResponse(heartbeats: Heartbeats, output: SessionOutput): HeartbeatResponse {
-  const last = response(heartbeats, output.acknowledgedSequence, output.firstIntervalMs);
-  if (output.reconnectWithinMs !== undefined) {
-    last.draining = create(DrainingSchema, { reconnectWithin: durationOf(output.reconnectWithinMs) });
-  }
-  return last;
-}
-
-/** An upper bound in bytes: at most three a UTF-16 unit, and what else a result and its error hold. */
-function largestSize({ agentId, refusal }: BeatResult): number {
-  return 200 + 3 * agentId.length + 3 * (refusal?.message.length ?? 0);
-}
-
-/** Every response tells the pace: it changes with the fleet. */
-function response(heartbeats: Heartbeats, acknowledgedSequence: bigint, firstIntervalMs?: number): HeartbeatResponse {
-  const pace = heartbeats.pace();
-  return {
-    $typeName: "harborforge.agents.v1.HeartbeatResponse",
-    acknowledgedSequence,
-    results: [],
-    nextHeartbeatIn: durationOf(firstIntervalMs ?? pace.intervalMs),
-    leaseTtl: durationOf(pace.leaseMs),
-  };
 }
