@@ -62,8 +62,8 @@ describe("recoveries of very many at one moment", () => {
       await replica.untilHeard();
       if ((await databaseNow(replica)) >= recoveryAt) continue;
       await replica.query(
-        "CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agent_transitions WHERE recovery_at = $1",
-        recoveryAt,
+        `CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agent_transitions
+         WHERE to_status = 'exhausted' AND starts_with(agent_id, 'short-${leadMs}-')`,
       );
       break;
     }
