@@ -65,9 +65,12 @@ describe("a stream whose results nobody reads", () => {
   ])("after $count results with names of $length characters: goes on is $goesOn", async ({ count, length, goesOn }) => {
     let calls = 0;
     const options = { clawIdentifier: undefined, instanceId: undefined, generation: 0n };
-    const session = replica.liveness.openSession(options, { onNews: () => undefined, onCapacity: () => (calls += 1) });
+    const session = replica.liveness.openSession(options, {
+      onOutput: () => undefined,
+      onCapacity: () => (calls += 1),
+    });
     expect(session.submit(1n, rejected(count, "x".repeat(length)))).toBe(goesOn);
-    expect(session.take()?.results).toHaveLength(count);
+    expect(session.take()?.messages).toHaveLength(count);
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(calls).toBe(goesOn ? 0 : 1);
     expect(session.submit(2n, rejected(1, "x"))).toBe(true);

@@ -64,14 +64,14 @@ describe("the hub", () => {
   it("offers a transition to no watcher that has left", () => {
     const { hub } = hubWith(0);
     const left = watcher();
-    hub.join(left);
+    hub.add(left);
     hub.follow(left);
-    hub.leave(left);
+    hub.remove(left);
     hub.follow(left);
     const log = new FakeLog();
     log.create("agent");
     hub.onTransitions(log.transitions, log.revision);
-    expect(left.hasNews).toBe(false);
+    expect(left.hasChanges).toBe(false);
     expect(hub.size).toBe(0);
   });
 
@@ -81,13 +81,13 @@ describe("the hub", () => {
     const awaiting = (name: string, at: bigint): Watcher => {
       const one = watcher();
       vi.spyOn(one, "wake").mockImplementation(() => woken.push(name));
-      hub.join(one);
+      hub.add(one);
       hub.awaitPosition(one, at);
       return one;
     };
     awaiting("here", position + 5n);
     awaiting("further", position + 6n);
-    hub.leave(awaiting("left", position + 5n));
+    hub.remove(awaiting("left", position + 5n));
     hub.awaitPosition(awaiting("no longer", position + 5n), undefined);
     hub.onTransitions([], position + 4n);
     expect(woken).toEqual([]);
@@ -97,22 +97,22 @@ describe("the hub", () => {
 
   it("accepts no watcher before the feed has read its place, nor while the replica drains", () => {
     const refusal = (reason: string) => expect.objectContaining({ reason });
-    expect(() => new Hub(100).join(watcher())).toThrow(refusal("DATABASE_UNAVAILABLE"));
+    expect(() => new Hub(100).add(watcher())).toThrow(refusal("DATABASE_UNAVAILABLE"));
     const { hub } = hubWith(0);
     const open = watcher();
-    hub.join(open);
+    hub.add(open);
     hub.drain();
-    expect(() => open.goesOn()).toThrow(refusal("DRAINING"));
-    expect(() => hub.join(watcher())).toThrow(refusal("DRAINING"));
+    expect(() => open.isOpen()).toThrow(refusal("DRAINING"));
+    expect(() => hub.add(watcher())).toThrow(refusal("DRAINING"));
   });
 
   it("ends all watches when the history restarts, and the first reason counts", () => {
     const { hub, position } = hubWith(0);
     const open = watcher();
-    hub.join(open);
+    hub.add(open);
     hub.onRestart(position + 100n);
     hub.drain();
-    expect(() => open.goesOn()).toThrow(expect.objectContaining({ reason: "REVISION_COMPACTED" }));
+    expect(() => open.isOpen()).toThrow(expect.objectContaining({ reason: "REVISION_COMPACTED" }));
     expect(hub.position).toBe(position + 100n);
   });
 });

@@ -14,7 +14,7 @@ function withTwoMessages(maxAgeMs: number) {
   const query = watchQuery({ conflate: true, afterRevision: 1n, bookmarkMs: BOOKMARK_MS });
   const watcher = new Watcher(query, new AbortController().signal, 10_000, maxAgeMs);
   const start = log.revision;
-  watcher.greet();
+  watcher.scheduleFirstMessage(0);
   expect(watcher.next(start)).toMatchObject({ revision: start, bookmark: { snapshotComplete: false } });
   for (let n = 0; n < MESSAGE_CHANGES + 1; n += 1) log.create(`agent-${n}`);
   for (const transition of log.transitions) watcher.offer(transition, log.revision);
@@ -50,7 +50,7 @@ describe("the place of a watcher", () => {
     const watcher = new Watcher(watchQuery(), new AbortController().signal);
     watcher.advance(10n);
     watcher.advance(5n);
-    expect(watcher.after).toBe(10n);
+    expect(watcher.position).toBe(10n);
     expect(watcher.message({}).revision).toBe(10n);
   });
 });
@@ -71,6 +71,6 @@ describe("a watcher that is behind", () => {
     expect(watcher.isBehind).toBe(true);
     vi.advanceTimersByTime(2 * BOOKMARK_MS);
     expect(watcher.next(log.revision)).toMatchObject({ revision: start, changes: [] });
-    expect(watcher.after).toBe(start);
+    expect(watcher.position).toBe(start);
   });
 });
