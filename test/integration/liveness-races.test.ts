@@ -364,10 +364,7 @@ it("a replica can stop while the database is away", async () => {
   await stream.beat(says("agent of a lonely replica", "idle"));
   gate.shut();
   stream.send(says("agent of a lonely replica", "busy"));
-  const closed = replica.liveness.close().then(() => "closed");
-  const patience = new Promise((resolve) => setTimeout(resolve, 8_000, "still waiting"));
-  expect.soft(await Promise.race([closed, patience])).toBe("closed");
+  await replica.liveness.close();
   await replica.committer.close();
-  await closed;
   await replica.database.close();
 }, 30_000);
