@@ -98,11 +98,11 @@ export class Liveness implements Heartbeats {
     this.#reaper = new Reaper({
       ...shared,
       watches: (other) => this.#membership.watches(other),
-      hears: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
+      hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
     this.#releases = new ReleaseQueue({ database, log });
-    this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.released() });
+    this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,

@@ -1,7 +1,7 @@
 import { CallError } from "../../packages/client/src/call-error.ts";
 import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { BeatView } from "../../packages/client/src/views.ts";
+import type { ClawMessageView } from "../../packages/client/src/views.ts";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawNews, ClawOrder } from "./claw-messages.ts";
@@ -38,7 +38,9 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
   );
 
   const silent = new Set(agentIds);
-  function onBeat({ agentId, status, exhaustion, refusal }: BeatView): void {
+  function onMessage(message: ClawMessageView): void {
+    if (message.kind !== "result") return;
+    const { agentId, status, exhaustion, refusal } = message;
     if (refusal !== undefined) tell({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
     if (silent.delete(agentId) && silent.size === 0) tell({ kind: "beating" });
     if (status === undefined || status === "unknown") return;
@@ -49,7 +51,7 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
     clients,
     clawIdentifier,
     instanceId,
-    onBeat,
+    onMessage,
     onConnection: (connection) =>
       tell(
         connection.state === "connected"
