@@ -32,15 +32,15 @@ import type { TlsSettings } from "./rpc/tls/certificate-files.ts";
 import { createTls, type Tls } from "./rpc/tls/tls.ts";
 import { PeriodicTask } from "./scheduling/periodic-task.ts";
 import { createAgentDirectory } from "./storage/agent-directory.ts";
-import { createTokenDirectory, sweepTokens } from "./storage/api-tokens.ts";
 import { Committer } from "./storage/committer.ts";
 import { type Database, openDatabase } from "./storage/database.ts";
 import { isLost } from "./storage/failures.ts";
 import { DatabaseProbe } from "./storage/probe.ts";
 import { registerReplica } from "./storage/replica-row.ts";
 import { sweepRequestIds } from "./storage/request-answers.ts";
+import { createTokenDirectory, sweepTokens } from "./storage/token-directory.ts";
 import { type RetentionLimits, TransitionRetention } from "./storage/transition-retention.ts";
-import { createUserDirectory } from "./storage/users.ts";
+import { createUserDirectory } from "./storage/user-directory.ts";
 import { createWatching, type Watching, type WatchingOptions } from "./watch/watching.ts";
 
 export interface ServerOptions {

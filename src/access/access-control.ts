@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { JwtTrust } from "../domain/jwt-claims.ts";
 import type { Authenticate } from "../domain/principal.ts";
 import { AccessError } from "./access-error.ts";
-import { authenticateNobody, createAuthenticator } from "./authenticator.ts";
+import { allowAnonymous, createAuthenticator } from "./authenticator.ts";
 import { readCertificatePrincipals } from "./certificate-principals.ts";
 import type { JwtCheck } from "./jwt-check.ts";
 import { TokenCheck, type TokenCheckOptions } from "./token-check.ts";
@@ -36,7 +36,7 @@ export async function createAccessControl(
   { database, log }: Pick<TokenCheckOptions, "database" | "log">,
 ): Promise<AccessControl> {
   if (options.kind === "open") {
-    return { authenticate: authenticateNobody, start: () => undefined, close: () => Promise.resolve() };
+    return { authenticate: allowAnonymous, start: () => undefined, close: () => Promise.resolve() };
   }
   const { jwt, certificatePrincipals, trustMs } = options;
   const certificates =

@@ -6,10 +6,10 @@ import type { JwtCheck } from "./jwt-check.ts";
 import type { TokenCheck } from "./token-check.ts";
 import { TOKEN_PREFIX } from "./token-text.ts";
 
-const EVERYBODY: Caller = { principal: ANYONE };
+const ANONYMOUS_CALLER: Caller = { principal: ANYONE };
 
 /** Lets everybody in: nobody else than this machine can reach the listeners. */
-export const authenticateNobody: Authenticate = () => EVERYBODY;
+export const allowAnonymous: Authenticate = () => ANONYMOUS_CALLER;
 
 const NOTHING_SHOWN =
   "This needs a credential: send a token as `authorization: Bearer …`, or a client certificate that is known here.";

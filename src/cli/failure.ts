@@ -4,7 +4,7 @@ import { ConfigError } from "../config/config.ts";
 import { TlsError } from "../rpc/tls/certificate-files.ts";
 import { AddressError } from "../server.ts";
 import { isLostConnection } from "../storage/failures.ts";
-import { MigrationError } from "../storage/migrate.ts";
+import { MigrationError } from "../storage/migrations.ts";
 import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 
 export interface Explanation {

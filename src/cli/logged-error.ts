@@ -53,7 +53,7 @@ const OWN_TYPES = new Set([
   "ConfigError",
   "MigrationError",
   "EmbeddedPostgresError",
-  "NoConnectionInTime",
+  "ConnectionTimeout",
 ]);
 
 /** Whether somebody else wrote the message. A plain `Error` may be anybody's: it is not ours when a package made it. */

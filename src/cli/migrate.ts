@@ -1,4 +1,4 @@
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
 import { declareNewHistory } from "../storage/new-history.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_OK } from "./exit-codes.ts";

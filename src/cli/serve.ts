@@ -1,6 +1,6 @@
 import { formatAddress } from "../config/values.ts";
 import { Server } from "../server.ts";
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";

@@ -12,9 +12,9 @@ import {
 import { type Reason, Refusal } from "../domain/errors.ts";
 import { type Grant, ROLES } from "../domain/principal.ts";
 import { readFields, readName, readOptionalName } from "../domain/validation.ts";
-import { createTokenDirectory } from "../storage/api-tokens.ts";
 import { openDatabase } from "../storage/database.ts";
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
+import { createTokenDirectory } from "../storage/token-directory.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";

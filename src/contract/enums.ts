@@ -54,12 +54,12 @@ export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMes
 // The word of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
 
 /** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
-export const statusWord = wordsOf(STATUS_VALUES);
+export const statusName = wordsOf(STATUS_VALUES);
 /** UNSPECIFIED: there is no exhaustion. */
-export const reasonWord = wordsOf(REASON_VALUES);
-export const causeWord = wordsOf(CAUSE_VALUES);
-export const changeTypeWord = wordsOf(CHANGE_TYPE_VALUES);
-export const sessionStartWord = wordsOf(SESSION_START_VALUES);
+export const reasonName = wordsOf(REASON_VALUES);
+export const causeName = wordsOf(CAUSE_VALUES);
+export const changeTypeName = wordsOf(CHANGE_TYPE_VALUES);
+export const sessionStartName = wordsOf(SESSION_START_VALUES);
 
 function wordsOf<Word extends string>(values: Readonly<Record<Word, number>>) {
   const words = new Map<number, Word>();

@@ -33,7 +33,7 @@ export const SESSION_STARTS = ["first", "anew", "resume"] as const;
 export type SessionStart = (typeof SESSION_STARTS)[number];
 
 /** A report of an exhaustion: with the provider's deadline, with the provider's delay, or with neither. */
-export interface ExhaustionNews {
+export interface ReportedExhaustion {
   readonly reason: ExhaustReason;
   /** The provider's deadline: an instant in microseconds since 1970, as `Micros`. */
   readonly recoveryAt?: number;

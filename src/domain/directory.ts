@@ -3,7 +3,7 @@ import type { AgentStatus } from "../contract/words.ts";
 import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
 import type { AgentScope } from "./principal.ts";
-import type { ServiceWord } from "./status-machine.ts";
+import type { StatusRequest } from "./status-machine.ts";
 
 /** The call that asks for a change. Nothing is committed for a call that has ended. */
 export interface Call {
@@ -118,7 +118,7 @@ export interface AgentDirectory {
   move(agentId: string, clawIdentifier: string, mutation: Mutation): Promise<Agent>;
   updateStatus(
     agentId: string,
-    word: ServiceWord,
+    word: StatusRequest,
     expectedRevision: bigint | undefined,
     mutation: Mutation,
   ): Promise<Agent>;

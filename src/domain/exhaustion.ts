@@ -1,5 +1,5 @@
 import type { Micros } from "../contract/time.ts";
-import type { ExhaustionNews, ExhaustReason } from "../contract/words.ts";
+import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
 import type { AgentCondition, Backoff } from "./agent.ts";
 
 /** What the server waits when nobody says how long: the first step for each reason. */
@@ -56,7 +56,7 @@ export function countedSteps(backoff: Backoff, now: Micros): number {
  */
 export function exhaustionAfter(
   agent: AgentCondition,
-  news: ExhaustionNews,
+  news: ReportedExhaustion,
   now: Micros,
   random: number,
 ): ExhaustionChange {

@@ -40,7 +40,7 @@ export function claimOf(start: SessionStart | undefined, lost: boolean): Pick<Cl
 }
 
 /** Whether a stream gets an agent that it asks for. The query `claim-agents` applies the same rule. */
-export function getsAgent(claimant: Claimant, last: LastSession): boolean {
+export function isClaimGranted(claimant: Claimant, last: LastSession): boolean {
   // Epochs only increase. A smaller one comes from a restored database, which lost the claimant's session and all later ones.
   if (claimant.heldUnder !== undefined && last.epoch < claimant.heldUnder) return true;
   const isOwn = claimant.instance !== undefined && claimant.instance === last.instance;

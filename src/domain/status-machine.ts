@@ -1,5 +1,5 @@
 import { type Micros, toRfc3339 } from "../contract/time.ts";
-import type { AgentStatus, ExhaustionNews, TransitionCause, WorkingStatus } from "../contract/words.ts";
+import type { AgentStatus, ReportedExhaustion, TransitionCause, WorkingStatus } from "../contract/words.ts";
 import type { AgentCondition, Exhaustion } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
@@ -83,7 +83,7 @@ export type BeatVerdict =
 /** What an agent says in a heartbeat that is not a goodbye. */
 export interface Beat {
   /** Undefined: the agent says only that it is alive. */
-  readonly report: WorkingStatus | { readonly exhausted: ExhaustionNews } | undefined;
+  readonly report: WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined;
   /** The newest revision of itself that the agent has heard of. */
   readonly knownRevision: bigint | undefined;
 }
@@ -120,7 +120,10 @@ export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random
 }
 
 /** Whether a report says what a service set, as far as an agent that has not heard of it can say so. */
-function agreesWith(agent: AgentCondition, report: WorkingStatus | { readonly exhausted: ExhaustionNews }): boolean {
+function agreesWith(
+  agent: AgentCondition,
+  report: WorkingStatus | { readonly exhausted: ReportedExhaustion },
+): boolean {
   // The same reason, that is: an agent that repeats its rate limit has not heard that its account is empty. Also
   // where it was marked exhausted while offline, so that its status differs.
   if (typeof report === "object") return agent.exhaustion?.reason === report.exhausted.reason;
@@ -144,15 +147,15 @@ function reportWorking(agent: AgentCondition, status: WorkingStatus): BeatVerdic
   return change(status, "report", exhaustion, CLEAR_HOLD, { forgetBackoff });
 }
 
-function reportExhausted(agent: AgentCondition, news: ExhaustionNews, now: Micros, random: number): BeatVerdict {
+function reportExhausted(agent: AgentCondition, news: ReportedExhaustion, now: Micros, random: number): BeatVerdict {
   const exhaustion = exhaustionAfter(agent, news, now, random);
   if (agent.status === "exhausted" && exhaustion.kind === "keep") return RENEW;
   return change("exhausted", "report", exhaustion, CLEAR_HOLD);
 }
 
 /** What a service asks for. */
-export interface ServiceWord {
-  readonly status: WorkingStatus | "offline" | { readonly exhausted: ExhaustionNews };
+export interface StatusRequest {
+  readonly status: WorkingStatus | "offline" | { readonly exhausted: ReportedExhaustion };
   /** Milliseconds, 0 to `LONGEST_HOLD_MS`; undefined: the default for what is set. */
   readonly holdMs: number | undefined;
 }
@@ -162,9 +165,9 @@ export interface ServiceWord {
  *
  * @throws Refusal `AGENT_OFFLINE`, `AGENT_EXHAUSTED` where a service may not decide.
  */
-export function judgeServiceWord(
+export function judgeStatusRequest(
   agent: AgentCondition,
-  word: ServiceWord,
+  word: StatusRequest,
   now: Micros,
   random: number,
 ): StatusChange | undefined {

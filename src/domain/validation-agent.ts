@@ -1,5 +1,5 @@
 import type { Micros } from "../contract/time.ts";
-import type { AgentStatus, ExhaustionNews, ExhaustReason, SessionStart, WorkingStatus } from "../contract/words.ts";
+import type { AgentStatus, ExhaustReason, ReportedExhaustion, SessionStart, WorkingStatus } from "../contract/words.ts";
 import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import {
@@ -75,7 +75,7 @@ function readReport(
   field: string,
   { status, exhaustion, leaving }: BeatFields,
   now: Micros,
-): WorkingStatus | { readonly exhausted: ExhaustionNews } | undefined {
+): WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined {
   const fault = statusFault(status, leaving);
   if (fault !== undefined) violations.add(`${field}.status`, fault);
   const exhaustionFault = exhaustionFaultOf(status, exhaustion !== undefined, leaving);

@@ -1,5 +1,5 @@
 import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
-import type { ExhaustionNews, ExhaustReason } from "../contract/words.ts";
+import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
 import { FURTHEST_RECOVERY_MS } from "../contract/words.ts";
 import { type FieldViolation, Refusal } from "./errors.ts";
 
@@ -115,7 +115,7 @@ export function readExhaustion(
   reason: ExhaustReason | undefined,
   recovery: RecoveryFields,
   now: Micros,
-): ExhaustionNews {
+): ReportedExhaustion {
   if (reason === undefined) violations.add(`${field}.reason`, "must be set: RATE_LIMIT or BILLING");
   // Where the reason is missing the news is never used: the violation refuses the request.
   const news = { reason: reason ?? "rate_limit" } as const;

@@ -9,7 +9,7 @@ import {
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { countFleet, notePace } from "../storage/fleet-state.ts";
+import { countOnlineAgents, recordPace } from "../storage/fleet-state.ts";
 import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
@@ -67,12 +67,12 @@ export class FleetPace {
     const isFirst = !this.#counted;
     this.#counted = true;
     try {
-      const agents = await countFleet(database);
+      const agents = await countOnlineAgents(database);
       // A replica that comes to a large fleet has told nobody anything yet: it need not feel its way there, while all of
       // them beat as if they were few.
       if (isFirst) this.#pace = paceFor(agents, this.#limits);
       else this.#adapt(agents);
-      await notePace(database, this.#pace);
+      await recordPace(database, this.#pace);
     } finally {
       this.#firstCount.resolve();
     }

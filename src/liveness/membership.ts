@@ -2,13 +2,13 @@ import type { Micros } from "../contract/time.ts";
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import type { WatchedLease } from "../storage/liveness.ts";
+import type { WatchedLease } from "../storage/lease-queries.ts";
 import {
   type AdoptedReplica,
   adoptedLeases,
   adoptedReplicas,
   adoptReplicas,
-  type Hearing,
+  type IsolationTimes,
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
@@ -35,7 +35,7 @@ const LEASES_OF_GRACE = 1;
  * When a replica counts as isolated: after one interval of silence, since every lease that is kept has two more. Its agents
  * then have a whole lease to be heard again.
  */
-export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): Hearing {
+export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): IsolationTimes {
   return {
     isolatedAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
     graceMs: Math.round(pace.leaseMs * LEASES_OF_GRACE),
@@ -46,7 +46,7 @@ export interface MembershipOptions {
   readonly database: Database;
   readonly replica: number;
   readonly log: Logger;
-  hearing(): Hearing;
+  hearing(): IsolationTimes;
   /** For how many milliseconds this replica has not been able to write what it heard, though it may write its own row. */
   stuckMs(): number;
   /** Leases that are this replica's to watch from now on; none ends before `noneBefore`. */

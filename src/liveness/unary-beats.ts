@@ -1,8 +1,8 @@
 import type { Call } from "../domain/directory.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
-import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
+import { boundsOf } from "../storage/retries.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";

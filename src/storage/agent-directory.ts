@@ -1,15 +1,15 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts";
-import { judgeServiceWord } from "../domain/status-machine.ts";
+import { judgeStatusRequest } from "../domain/status-machine.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
-import { boundsOf } from "./attempts.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
 import { countFleet, listAgents } from "./fleet-statistics.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
-import { listTransitions } from "./transitions.ts";
-import type { DirectoryOptions } from "./users.ts";
+import { boundsOf } from "./retries.ts";
+import { listTransitions } from "./transition-pages.ts";
+import type { DirectoryOptions } from "./user-directory.ts";
 
 /** The agents of the database. */
 export function createAgentDirectory(options: DirectoryOptions): AgentDirectory {
@@ -115,7 +115,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         if (expectedRevision !== undefined && agent.revision !== expectedRevision) {
           throw revisionMismatch(agent.revision);
         }
-        const status = judgeServiceWord(agent, word, now, Math.random());
+        const status = judgeStatusRequest(agent, word, now, Math.random());
         if (status === undefined) return "as it is";
         // Offline, the lease ends; the session keeps its hold, so that its next beat brings the agent back.
         const lease = word.status === "offline" ? END_LEASE : KEEP_LEASE;

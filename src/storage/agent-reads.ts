@@ -2,9 +2,9 @@ import type pg from "pg";
 import type { Agent } from "../domain/agent.ts";
 import type { AgentKey } from "../domain/directory.ts";
 import { type AgentRow, agentFromRow } from "./agent-row.ts";
-import { reading } from "./attempts.ts";
-import { GatheredReads } from "./gathered-reads.ts";
+import { BatchedReads } from "./batched-reads.ts";
 import { namedQuery } from "./queries.ts";
+import { retryRead } from "./retries.ts";
 
 const GET_AGENTS = namedQuery("get-agents");
 const GET_AGENTS_OF_USERS = namedQuery("get-agents-of-users");
@@ -18,16 +18,16 @@ const GIVE_UP_MS = 3_000;
 /** Reads of agents by their keys: the commonest call of all, from hundreds of programs at once. */
 export class AgentReads {
   readonly #pool: pg.Pool;
-  readonly #byAgentId: GatheredReads<string, AgentRow>;
-  readonly #byUserId: GatheredReads<bigint, AgentRow>;
+  readonly #byAgentId: BatchedReads<string, AgentRow>;
+  readonly #byUserId: BatchedReads<bigint, AgentRow>;
 
   constructor(pool: pg.Pool) {
     this.#pool = pool;
-    this.#byAgentId = new GatheredReads({
+    this.#byAgentId = new BatchedReads({
       read: (agentIds) => this.#read(GET_AGENTS, agentIds),
       keyOf: (row) => row.agent_id,
     });
-    this.#byUserId = new GatheredReads({
+    this.#byUserId = new BatchedReads({
       read: (userIds) => this.#read(GET_AGENTS_OF_USERS, userIds),
       keyOf: (row) => row.user_id,
     });
@@ -47,7 +47,7 @@ export class AgentReads {
   async #read(query: ReturnType<typeof namedQuery>, keys: readonly (string | bigint)[]): Promise<AgentRow[]> {
     // The driver takes a time of its own for a query, which its types do not know.
     const config = { ...query, values: [keys], query_timeout: GIVE_UP_MS };
-    return await reading(async () => {
+    return await retryRead(async () => {
       const { rows } = await this.#pool.query<AgentRow>(config);
       return rows;
     });

@@ -17,14 +17,7 @@ import {
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
 import type { Database } from "./database.ts";
-import {
-  databaseUnavailable,
-  failureKind,
-  isLockTimeout,
-  isPermanent,
-  mayBeOneMember,
-  refusalFor,
-} from "./failures.ts";
+import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
 
 /** Members of one group at most: what one round trip carries in some tens of milliseconds. */
@@ -416,7 +409,7 @@ export class Committer {
     if (!isPermanent(kind)) {
       for (const waiting of judged) {
         if (kind === "lost") waiting.inDoubt = true;
-        waiting.failures = mayBeOneMember(error) ? waiting.failures + 1 : 0;
+        waiting.failures = mayBeOneRow(error) ? waiting.failures + 1 : 0;
       }
       if (judged.every(({ failures }) => failures < MOST_FAILURES_OF_GROUP)) {
         await this.#later(judged.map(anew), error);

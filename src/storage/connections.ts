@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import pg from "pg";
 import { Queue } from "../scheduling/queue.ts";
-import { NoConnectionInTime } from "./failures.ts";
+import { ConnectionTimeout } from "./failures.ts";
 
 /**
  * How long TCP may take, in milliseconds. The kernel accepts, however loaded the server is: whoever has not by then does
@@ -119,7 +119,7 @@ export class PatientPool extends pg.Pool {
   #leave(waiter: Waiter): void {
     if (waiter.gone) return;
     this.#settled(waiter);
-    waiter.callback(new NoConnectionInTime(CONNECTION_WAIT_MS), undefined, () => undefined);
+    waiter.callback(new ConnectionTimeout(CONNECTION_WAIT_MS), undefined, () => undefined);
   }
 
   #settled(waiter: Waiter): void {

@@ -30,7 +30,7 @@ export interface Database {
   /** When a statement last succeeded, of `performance.now()`. `-Infinity`: none has yet. */
   readonly answeredAt: number;
   /** When a query was last given up, as it was not answered in time, of `performance.now()`. `-Infinity`: none yet. */
-  readonly gaveUpAt: number;
+  readonly lastTimeoutAt: number;
   /** Resolves when every pool has a connection, as at the start. Takes as long as the server takes. */
   connect(): Promise<void>;
   /** A connection that is nobody's to share (LISTEN), not yet connected; `config` beside what all connections have. */
@@ -83,7 +83,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const connecting = new Set<Duplex>();
   const Client = clientClassOf(hosts, connecting);
   let answeredAt = Number.NEGATIVE_INFINITY;
-  let gaveUpAt = Number.NEGATIVE_INFINITY;
+  let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
     answeredAt = performance.now();
   };
@@ -125,7 +125,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     created.on("connect", () => clock.forget());
     created.on("release", (error) => {
       if (!error) answered();
-      else if (isQueryTimeout(error)) gaveUpAt = performance.now();
+      else if (isQueryTimeout(error)) lastTimeoutAt = performance.now();
     });
     return created;
   };
@@ -170,8 +170,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     get answeredAt() {
       return answeredAt;
     },
-    get gaveUpAt() {
-      return gaveUpAt;
+    get lastTimeoutAt() {
+      return lastTimeoutAt;
     },
     async connect() {
       await Promise.all([beats, commits, feed, reads].map((pool) => pool.warm()));

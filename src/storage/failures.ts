@@ -63,8 +63,8 @@ const MISUSE =
 const CHECK_VIOLATION = "23514";
 
 /** The counter is beyond what can be seen in the log: a moment later it no longer is. */
-export class LogNotSeenWhole extends Error {
-  override readonly name = "LogNotSeenWhole";
+export class IncompleteLogRead extends Error {
+  override readonly name = "IncompleteLogRead";
 
   constructor() {
     super("the last revision that was given is not in the log of transitions yet");
@@ -72,8 +72,8 @@ export class LogNotSeenWhole extends Error {
 }
 
 /** No connection was free or ready in time. Nothing was sent. */
-export class NoConnectionInTime extends Error {
-  override readonly name = "NoConnectionInTime";
+export class ConnectionTimeout extends Error {
+  override readonly name = "ConnectionTimeout";
 
   /** @param ms how long it was waited for */
   constructor(ms: number) {
@@ -115,7 +115,7 @@ export function isLockTimeout(error: unknown): boolean {
  * Whether one row can be the reason, so that the other members of a group may succeed without it: a lock that somebody keeps,
  * a row that cannot be read, and what nobody listed. Not: a database that is away.
  */
-export function mayBeOneMember(error: unknown): boolean {
+export function mayBeOneRow(error: unknown): boolean {
   return knownKind(error) !== "lost";
 }
 
@@ -133,8 +133,8 @@ function knownKind(error: unknown): FailureKind | undefined {
   if (!(error instanceof Error)) return undefined;
   // A rule said no, which is not a failure of the database.
   if (error instanceof Refusal) return "defect";
-  if (error instanceof LogNotSeenWhole) return "contention";
-  if (error instanceof NoConnectionInTime) return "lost";
+  if (error instanceof IncompleteLogRead) return "contention";
+  if (error instanceof ConnectionTimeout) return "lost";
   // Objection wraps what the driver says, and leaves its code inside.
   if ("nativeError" in error) return knownKind(error.nativeError);
   if (error instanceof AggregateError) return kindOfAll(error.errors);

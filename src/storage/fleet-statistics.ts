@@ -6,10 +6,10 @@ import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
 import type { AgentFilter } from "../domain/filter.ts";
 import { statusOf } from "./agent-row.ts";
-import { readingSnapshot } from "./attempts.ts";
 import { readLogPosition } from "./log-position.ts";
 import { Agent } from "./models/agent.ts";
 import { pageOf } from "./page.ts";
+import { readSnapshot } from "./retries.ts";
 
 /** A page of agents, ordered by `id`, and the revision as of which it is. */
 export async function listAgents(
@@ -17,7 +17,7 @@ export async function listAgents(
   filter: AgentFilter,
   page: PageQuery,
 ): Promise<Page<AgentValue> & { readonly revision: bigint }> {
-  return await readingSnapshot(knex, async (snapshot) => {
+  return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
     // The ids first: joined in one query, PostgreSQL reads all liveness up to the page, which grows with each page.
     const query = passing(Agent.query(snapshot).table("agents"), filter)
@@ -41,7 +41,7 @@ interface CountRow {
 
 /** Counts agents by status and claw, as of one revision. */
 export async function countFleet(knex: Knex, filter: AgentFilter): Promise<Fleet> {
-  return await readingSnapshot(knex, async (snapshot) => {
+  return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
     // The table itself: counting has no use for the liveness that the view joins to each row.
     const rows = await passing(Agent.query(snapshot).table("agents"), filter)

@@ -24,7 +24,7 @@ export async function readLogPosition(knex: Knex): Promise<LogPosition> {
  * Whether the log can be seen up to its newest revision, which a jump by itself gives to nobody. Not for a moment where that is
  * in a partition that was made just now: the snapshot has the counter, and the partition is not known yet.
  */
-export async function isSeenWhole(knex: Knex, { newest, oldest }: LogPosition): Promise<boolean> {
+export async function isLogVisible(knex: Knex, { newest, oldest }: LogPosition): Promise<boolean> {
   if (newest <= oldest) return true;
   const revision = newest.toString();
   const [last] = await knex("agent_transitions")

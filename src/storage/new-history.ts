@@ -1,7 +1,7 @@
 import pg from "pg";
 import { columnTypes } from "./column-types.ts";
 import { writableUrl } from "./database-hosts.ts";
-import { assertMigrated } from "./migrate.ts";
+import { assertMigrated } from "./migrations.ts";
 
 /** The revisions strictly between the two belong to nobody: watchers there start again with a snapshot. */
 export interface RevisionGap {

@@ -1,7 +1,7 @@
 import type { Micros } from "../contract/time.ts";
 import { HANDSHAKE_MS } from "./connections.ts";
 import type { Database } from "./database.ts";
-import { failureKind, isQueryTimeout, NoConnectionInTime } from "./failures.ts";
+import { ConnectionTimeout, failureKind, isQueryTimeout } from "./failures.ts";
 
 const PROBE_MS = 1_000;
 /** A database that takes so long to say what time it is makes everybody wait. */
@@ -102,8 +102,8 @@ export class DatabaseProbe {
   }
 
   #isSilent(): boolean {
-    const { answeredAt, gaveUpAt } = this.#options.database;
-    return gaveUpAt > answeredAt && this.#silentMs >= SILENT_MS;
+    const { answeredAt, lastTimeoutAt } = this.#options.database;
+    return lastTimeoutAt > answeredAt && this.#silentMs >= SILENT_MS;
   }
 
   #turn(state: DatabaseState, error?: unknown): void {
@@ -124,5 +124,5 @@ export class DatabaseProbe {
  * not answered in time, and a server that refuses a statement do not say that.
  */
 function isAbsence(error: unknown): boolean {
-  return failureKind(error) === "lost" && !(error instanceof NoConnectionInTime) && !isQueryTimeout(error);
+  return failureKind(error) === "lost" && !(error instanceof ConnectionTimeout) && !isQueryTimeout(error);
 }

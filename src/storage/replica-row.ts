@@ -1,6 +1,6 @@
 import type { Micros } from "../contract/time.ts";
 import type { Database } from "./database.ts";
-import { type LeaseRow, type WatchedLease, watchedLease } from "./liveness.ts";
+import { type LeaseRow, type WatchedLease, watchedLease } from "./lease-queries.ts";
 import { namedQuery } from "./queries.ts";
 
 const TAKE_COUNTER = namedQuery("take-counter");
@@ -12,13 +12,13 @@ const ADOPTED_LEASES = namedQuery("adopted-leases");
 const FORGET_REPLICAS = namedQuery("forget-replicas");
 
 /** When a replica counts as isolated, and how long its agents have after that to be heard again; milliseconds. */
-export interface Hearing {
+export interface IsolationTimes {
   readonly isolatedAfterMs: number;
   readonly graceMs: number;
 }
 
 /** @returns the number of this replica, never used before */
-export async function registerReplica(database: Database, hearing: Hearing): Promise<number> {
+export async function registerReplica(database: Database, hearing: IsolationTimes): Promise<number> {
   // In a database that was restored, the next number may be that of a replica which is still there.
   await database.commits.query({ ...TAKE_COUNTER, values: [0n] });
   const sentAt = performance.now();
@@ -34,7 +34,7 @@ export async function registerReplica(database: Database, hearing: Hearing): Pro
 }
 
 /** Says that this replica listens. @returns whether it did not for a while, which its agents are given back */
-export async function refreshReplica(database: Database, replica: number, hearing: Hearing): Promise<boolean> {
+export async function refreshReplica(database: Database, replica: number, hearing: IsolationTimes): Promise<boolean> {
   const { rows } = await database.feed.query<{ isolated: boolean }>({
     ...REFRESH_REPLICA,
     values: [replica, hearing.isolatedAfterMs, hearing.graceMs],

@@ -3,7 +3,7 @@ import type pg from "pg";
 import type { Transition } from "../domain/agent.ts";
 import type { AgentFilter, WatchedAgent } from "../domain/filter.ts";
 import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAgentFromRow } from "./agent-row.ts";
-import { LogNotSeenWhole } from "./failures.ts";
+import { IncompleteLogRead } from "./failures.ts";
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
@@ -82,21 +82,21 @@ export class TransitionLog {
    * only right after the commit that made them. So in a new partition, which a jump begins and uses at once, a statement
    * may miss transitions although it sees the counter beyond them. The last revision shows it: it is in the log.
    *
-   * @throws LogNotSeenWhole when it stays so, as when whoever made the partition was frozen in the midst of its commit
+   * @throws IncompleteLogRead when it stays so, as when whoever made the partition was frozen in the midst of its commit
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
     for (let reads = 1; reads <= MOST_READS; reads += 1) {
       const rows = await this.#rows(after, limit);
       if (only(rows[0]).history_break !== null) {
         // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
-        await this.renounce(0n);
+        await this.beginNewHistory(0n);
         continue;
       }
       const page = pageOf(rows);
       if (isWhole(page, after, limit)) return page;
       await sleep(reads);
     }
-    throw new LogNotSeenWhole();
+    throw new IncompleteLogRead();
   }
 
   /**
@@ -104,7 +104,7 @@ export class TransitionLog {
    * `history_break` in migrations/0006_history.sql), or where `seen`, a revision that was read from the log, is beyond the
    * last one. What comes next has revisions beyond all that were given.
    */
-  async renounce(seen: bigint): Promise<void> {
+  async beginNewHistory(seen: bigint): Promise<void> {
     await this.#pool.query({ ...TAKE_COUNTER, values: [seen] });
   }
 

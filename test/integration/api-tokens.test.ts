@@ -3,8 +3,8 @@ import { TokenCheck } from "../../src/access/token-check.ts";
 import { checksumOf, mintToken } from "../../src/access/token-text.ts";
 import type { Refusal } from "../../src/domain/errors.ts";
 import type { Principal } from "../../src/domain/principal.ts";
-import { createTokenDirectory, sweepTokens } from "../../src/storage/api-tokens.ts";
 import { openDatabase } from "../../src/storage/database.ts";
+import { createTokenDirectory, sweepTokens } from "../../src/storage/token-directory.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { BeatResult } from "../../src/domain/heartbeat.ts";
-import type { ServiceWord } from "../../src/domain/status-machine.ts";
+import type { StatusRequest } from "../../src/domain/status-machine.ts";
 import { MOST_CHANGES_OF_AGENT } from "../../src/storage/committer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
@@ -20,7 +20,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-function word(place: number): ServiceWord {
+function word(place: number): StatusRequest {
   return { status: place % 2 === 0 ? "busy" : "on_call", holdMs: 0 };
 }
 

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
-import { NoConnectionInTime, refusalFor } from "../../src/storage/failures.ts";
+import { ConnectionTimeout, refusalFor } from "../../src/storage/failures.ts";
 import { DatabaseProbe, type DatabaseState } from "../../src/storage/probe.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
@@ -50,7 +50,7 @@ test("a connection that takes longer than its caller waits is there for the next
   const proxy = firstOf(scene.proxies);
   proxy.delayMs = 6_000;
   const { feed } = scene.database;
-  await expect(feed.query("SELECT 1")).rejects.toThrow(NoConnectionInTime);
+  await expect(feed.query("SELECT 1")).rejects.toThrow(ConnectionTimeout);
   expect((await feed.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
   expect(feed.idleCount).toBe(1);
 });

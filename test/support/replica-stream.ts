@@ -1,4 +1,4 @@
-import type { ExhaustionNews, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
+import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
 import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Session, SessionListener } from "../../src/liveness/session.ts";
 import { until } from "./until.ts";
@@ -10,7 +10,7 @@ export function alive(agentId: string): ParsedBeat {
 
 export function reports(
   agentId: string,
-  report: WorkingStatus | { readonly exhausted: ExhaustionNews },
+  report: WorkingStatus | { readonly exhausted: ReportedExhaustion },
   knownRevision?: bigint,
 ): ParsedBeat {
   return { agentId, leaving: false, beat: { report, knownRevision } };

@@ -6,7 +6,7 @@ import type { ServiceClients } from "../../../packages/client/src/service-client
 import { type AgentFilter, filterMessage } from "../../../packages/client/src/watch-agents.ts";
 import { REASON_VALUES, STATUS_VALUES } from "../../contract/enums.ts";
 import { durationOf, timestampOf } from "../../contract/timestamps.ts";
-import type { AgentStatus, ExhaustionNews } from "../../contract/words.ts";
+import type { AgentStatus, ReportedExhaustion } from "../../contract/words.ts";
 import { pause } from "../../scheduling/timers.ts";
 import {
   type AgentRecord,
@@ -58,7 +58,7 @@ export interface NewStatus {
   readonly agentId: string;
   readonly status: AgentStatus;
   /** With `exhausted` only. */
-  readonly exhaustion?: ExhaustionNews;
+  readonly exhaustion?: ReportedExhaustion;
   /** Refused with `REVISION_MISMATCH` when the agent changed since. */
   readonly expectedRevision?: bigint;
   /** How long it stands against reports of an agent that does not know of it. */
@@ -177,7 +177,11 @@ export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promis
   return fleetRecord(await call(caller, (options) => caller.clients.agents.getFleet(request, options)));
 }
 
-function exhaustionOf({ reason, recoveryAt, retryAfterMs }: ExhaustionNews): MessageInitShape<typeof ExhaustionSchema> {
+function exhaustionOf({
+  reason,
+  recoveryAt,
+  retryAfterMs,
+}: ReportedExhaustion): MessageInitShape<typeof ExhaustionSchema> {
   const exhaustion = { reason: REASON_VALUES[reason] };
   if (retryAfterMs !== undefined) {
     return { ...exhaustion, recovery: { case: "retryAfter", value: durationOf(retryAfterMs) } };

@@ -6,7 +6,7 @@ import { ReportError } from "../../../packages/client/src/report-error.ts";
 import type { ExhaustionView } from "../../../packages/client/src/views.ts";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { MICROS_PER_MS } from "../../contract/time.ts";
-import { EXHAUST_REASONS, type ExhaustionNews } from "../../contract/words.ts";
+import { EXHAUST_REASONS, type ReportedExhaustion } from "../../contract/words.ts";
 import { durationArgument, wordArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { getAgent } from "../calls/directory-calls.ts";
@@ -93,7 +93,7 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
   const fail = (reason: string, message: string): void => {
     ending.reject(new CommandFailure(`${reason}: ${printable(message)}`, EXIT_BY_REASON[reason] ?? EXIT_FAILED));
   };
-  const report = (word: ReportWord, news: ExhaustionNews | undefined): void => {
+  const report = (word: ReportWord, news: ReportedExhaustion | undefined): void => {
     said(agent, word, news).then(
       (outcome) => {
         // What was overtaken is not what it is.
@@ -136,7 +136,7 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
   }
 }
 
-function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undefined): Promise<ReportOutcome> {
+function said(agent: AgentHandle, word: ReportWord, news: ReportedExhaustion | undefined): Promise<ReportOutcome> {
   switch (word) {
     case "idle":
       return agent.idle();
@@ -153,7 +153,7 @@ function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undef
 }
 
 /** A line of standard input: a status, or `exhausted`, why, and for how long. Undefined for what is none. */
-function readLine(line: string): { word: ReportWord; news: ExhaustionNews | undefined } | "quit" | undefined {
+function readLine(line: string): { word: ReportWord; news: ReportedExhaustion | undefined } | "quit" | undefined {
   const [first = "", reason = "rate_limit", time] = line.trim().replaceAll("-", "_").split(/\s+/);
   if (first === "quit" || first === "leave") return "quit";
   const word = REPORTS.find((one) => one === first);

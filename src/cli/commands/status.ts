@@ -4,8 +4,8 @@ import {
   AGENT_STATUSES,
   type AgentStatus,
   EXHAUST_REASONS,
-  type ExhaustionNews,
   type ExhaustReason,
+  type ReportedExhaustion,
 } from "../../contract/words.ts";
 import { durationArgument, idArgument, instantArgument, wordArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
@@ -33,7 +33,7 @@ export function addExhaustionOptions(command: Command): Command {
 }
 
 /** What the flags say of an exhaustion. @throws CommandFailure where they do not fit the status */
-export function exhaustionFor(status: AgentStatus | undefined, flags: ExhaustionFlags): ExhaustionNews | undefined {
+export function exhaustionFor(status: AgentStatus | undefined, flags: ExhaustionFlags): ReportedExhaustion | undefined {
   const { reason, retryAfter, recoveryAt } = flags;
   if (status !== "exhausted") {
     if (reason === undefined && retryAfter === undefined && recoveryAt === undefined) return undefined;

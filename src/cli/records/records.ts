@@ -21,7 +21,7 @@ import {
   type WatchOptions,
   watchAs,
 } from "../../../packages/client/src/watch-agents.ts";
-import { statusWord, type Unknown } from "../../contract/enums.ts";
+import { statusName, type Unknown } from "../../contract/enums.ts";
 import type { Micros } from "../../contract/time.ts";
 import { microsOf, millisOf } from "../../contract/timestamps.ts";
 import type { AgentStatus } from "../../contract/words.ts";
@@ -155,7 +155,7 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
 function countsOf(counts: readonly StatusCount[]): StatusCounts {
   const sums = new Map<AgentStatus | Unknown, number>();
   for (const { status, count } of counts) {
-    const word = statusWord(status) ?? "unknown";
+    const word = statusName(status) ?? "unknown";
     sums.set(word, (sums.get(word) ?? 0) + Number(count));
   }
   return sums;

@@ -13,7 +13,7 @@ import {
   type MessageInput,
 } from "../../../packages/connect-grpc-js/src/message-input.ts";
 import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { durationOf } from "../../contract/timestamps.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";

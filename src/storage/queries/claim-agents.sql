@@ -1,4 +1,4 @@
--- Sessions take agents over, each with a new epoch, by the rule of getsAgent in src/domain/session-start.ts. A fresh claim
+-- Sessions take agents over, each with a new epoch, by the rule of isClaimGranted in src/domain/session-start.ts. A fresh claim
 -- wins over any session, except over a later stream (higher generation) of the same claw process; a session that was
 -- superseded waits until nobody holds the agent. A session that is resumed gets the agent only if no other process has
 -- held it since. A restore may bring back a session that is older than the one that the claiming stream still has.

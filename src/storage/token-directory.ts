@@ -10,13 +10,13 @@ import {
 } from "../domain/api-token.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import { Refusal } from "../domain/errors.ts";
-import { changing, reading } from "./attempts.ts";
 import type { Database } from "./database.ts";
 import { ApiToken } from "./models/api-token.ts";
 import { pageOf } from "./page.ts";
 import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";
 import { claimRequest } from "./request-answers.ts";
+import { retryChange, retryRead } from "./retries.ts";
 
 const SWEEP_TOKENS = namedQuery("sweep-tokens");
 /** One statement's share: some milliseconds, and no lock that anybody waits for. */
@@ -59,7 +59,7 @@ export function createTokenDirectory(
   return {
     async issue(token, { actor, request, call }): Promise<IssuedToken> {
       const minted = mint();
-      return await changing(database, call, request !== undefined, async (transaction): Promise<IssuedToken> => {
+      return await retryChange(database, call, request !== undefined, async (transaction): Promise<IssuedToken> => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           const former = await tokenOfAnswer(transaction, request);
           const issued = await existing(transaction, former);
@@ -73,7 +73,7 @@ export function createTokenDirectory(
     },
 
     async list(principal, { after, limit }) {
-      return await reading(async () => {
+      return await retryRead(async () => {
         const query = ApiToken.query(knex)
           .select(...ApiToken.shown)
           .orderBy("id")
@@ -90,7 +90,7 @@ export function createTokenDirectory(
     },
 
     async revoke(keyId, { actor, request, call }) {
-      return await changing(database, call, true, async (transaction) => {
+      return await retryChange(database, call, true, async (transaction) => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           return await existing(transaction, await tokenOfAnswer(transaction, request));
         }

@@ -20,7 +20,7 @@ const LONGEST_PAUSE_MS = 500;
  *
  * @throws Refusal `DATABASE_UNAVAILABLE` when that did not help; what `work` throws otherwise
  */
-export async function reading<Result>(work: () => Promise<Result>): Promise<Result> {
+export async function retryRead<Result>(work: () => Promise<Result>): Promise<Result> {
   const pauses = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   const patientUntil = performance.now() + READ_PATIENCE_MS;
   for (let attempt = 1; ; attempt++) {
@@ -35,11 +35,11 @@ export async function reading<Result>(work: () => Promise<Result>): Promise<Resu
 }
 
 /** One moment of the database for all that `work` reads: pages and counts fit the revision that they are told with. */
-export async function readingSnapshot<Result>(
+export async function readSnapshot<Result>(
   knex: Knex,
   work: (snapshot: Knex.Transaction) => Promise<Result>,
 ): Promise<Result> {
-  return await reading(() => knex.transaction(work, { isolationLevel: "repeatable read", readOnly: true }));
+  return await retryRead(() => knex.transaction(work, { isolationLevel: "repeatable read", readOnly: true }));
 }
 
 /** For how long a change that a call asks for is wanted: until the call ends, and no longer than a change may wait. */
@@ -59,7 +59,7 @@ const NO_CALL: Pick<Call, "over"> = { over: false };
  * @throws Refusal `DATABASE_UNAVAILABLE` when that did not help, which says whether it may have taken effect; what
  * `work` throws otherwise
  */
-export async function changing<Result>(
+export async function retryChange<Result>(
   { knex, clock, changes }: Pick<Database, "knex" | "clock" | "changes">,
   asked: Call | undefined,
   repeatable: boolean,

@@ -1,4 +1,4 @@
-export interface GatheredReadsOptions<Key, Row> {
+export interface BatchedReadsOptions<Key, Row> {
   /** Reads what there is of these keys, each once, in any order. */
   readonly read: (keys: readonly Key[]) => Promise<readonly Row[]>;
   readonly keyOf: (row: Row) => Key;
@@ -21,13 +21,13 @@ interface Reader<Row> {
  * Reads of single rows, of which those that come together share a statement. A read only ever joins a statement that is
  * not sent yet, so it sees all that was committed before it began, as a statement of its own would.
  */
-export class GatheredReads<Key, Row> {
-  readonly #options: GatheredReadsOptions<Key, Row>;
+export class BatchedReads<Key, Row> {
+  readonly #options: BatchedReadsOptions<Key, Row>;
   #waiting = new Map<Key, Reader<Row>[]>();
   #planned = false;
   #underway = 0;
 
-  constructor(options: GatheredReadsOptions<Key, Row>) {
+  constructor(options: BatchedReadsOptions<Key, Row>) {
     this.#options = options;
   }
 

@@ -2,7 +2,6 @@ import type { Knex } from "knex";
 import type { Agent, User as UserValue } from "../domain/agent.ts";
 import type { Mutation, NewUser, PageQuery, UserChange, UserDirectory, UserKey } from "../domain/directory.ts";
 import { KEEP_LEASE } from "./agent-change.ts";
-import { boundsOf, changing, reading } from "./attempts.ts";
 import type { Committer } from "./committer.ts";
 import type { Database } from "./database.ts";
 import { violatedConstraint } from "./failures.ts";
@@ -10,6 +9,7 @@ import { User } from "./models/user.ts";
 import { pageOf } from "./page.ts";
 import { agentIdTaken, conflictRefusal, userKeepsChanging, userNotFound, type Wanted } from "./refusals.ts";
 import { claimRequest, firstAnswer, keepAnswer } from "./request-answers.ts";
+import { boundsOf, retryChange, retryRead } from "./retries.ts";
 
 export interface DirectoryOptions {
   readonly database: Database;
@@ -29,7 +29,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
   const { knex } = database;
 
   async function get(key: UserKey): Promise<UserValue> {
-    const user = await reading(() => findUser(knex, key));
+    const user = await retryRead(() => findUser(knex, key));
     if (user === undefined) throw userNotFound(key);
     return user;
   }
@@ -68,7 +68,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
     work: (transaction: Knex.Transaction) => Promise<Answer>,
   ): Promise<UserValue | undefined> {
     try {
-      return await changing(database, call, request !== undefined, async (transaction) => {
+      return await retryChange(database, call, request !== undefined, async (transaction) => {
         if (request === undefined) return await work(transaction);
         if (!(await claimRequest(transaction, request))) return (await firstAnswer(transaction, request))?.user;
         const answer = await work(transaction);
@@ -82,7 +82,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
 
   async function deleteOnce(id: bigint, mutation: Mutation): Promise<"deleted" | "again"> {
     const { actor, request, call } = mutation;
-    const user = await reading(() => findUser(knex, { id }));
+    const user = await retryRead(() => findUser(knex, { id }));
     // Without a user, too: the request may be a repetition of the one that deleted it.
     if (user === undefined || user.agentId === null) return await deleteAlone(id, mutation);
     return await committer.submit<"deleted" | "again">({
@@ -128,7 +128,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
     get,
 
     async list(page: PageQuery) {
-      const users = await reading(async () => {
+      const users = await retryRead(async () => {
         const query = usersWithAgentId(knex)
           .orderBy("users.id")
           .limit(page.limit + 1);

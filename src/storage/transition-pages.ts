@@ -3,11 +3,11 @@ import type { QueryBuilder } from "objection";
 import type { Transition } from "../domain/agent.ts";
 import type { Page, TransitionQuery } from "../domain/directory.ts";
 import type { AgentScope } from "../domain/principal.ts";
-import { readingSnapshot } from "./attempts.ts";
-import { LogNotSeenWhole } from "./failures.ts";
-import { checkRevision, isSeenWhole, readLogPosition } from "./log-position.ts";
+import { IncompleteLogRead } from "./failures.ts";
+import { checkRevision, isLogVisible, readLogPosition } from "./log-position.ts";
 import { AgentTransition } from "./models/agent-transition.ts";
 import { pageOf } from "./page.ts";
+import { readSnapshot } from "./retries.ts";
 
 /**
  * A page of the log, of one `agentId` or of all.
@@ -20,9 +20,9 @@ export async function listTransitions(
   query: TransitionQuery,
 ): Promise<Page<Transition> & { readonly upTo: bigint }> {
   const { agentId, scope, afterRevision, newestFirst, after, limit } = query;
-  return await readingSnapshot(knex, async (snapshot) => {
+  return await readSnapshot(knex, async (snapshot) => {
     const position = await readLogPosition(snapshot);
-    if (query.upTo === undefined && !(await isSeenWhole(snapshot, position))) throw new LogNotSeenWhole();
+    if (query.upTo === undefined && !(await isLogVisible(snapshot, position))) throw new IncompleteLogRead();
     const upTo = query.upTo ?? position.newest;
     const from = newestFirst ? afterRevision : (after ?? afterRevision);
     if (from > 0n) await checkRevision(snapshot, from, position);
