@@ -3,30 +3,30 @@ import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
 import type { Beat } from "./status-machine.ts";
 
-/** Agents that one stream may carry: what bounds its memory, and what the stream announces. */
+/** The largest number of agents on one stream. It limits the stream's memory, and the stream announces it. */
 export const MAX_AGENTS_PER_STREAM = 10_000;
 
-/** One beat of a message, parsed: fit to be judged, or refused by itself without harm to its neighbours. */
+/** A parsed beat of a message. An invalid beat is a refusal of its own and does not affect other beats. */
 export type ParsedBeat =
   | {
       readonly agentId: string;
       readonly leaving: boolean;
       readonly beat: Beat;
-      /** Why its stream beats for the agent; undefined: it does not say. */
+      /** Why its stream sends beats for the agent. Undefined: the beat does not say. */
       readonly start?: SessionStart | undefined;
     }
   | { readonly agentId: string; readonly refusal: Refusal };
 
-/** What became of a beat, or what somebody else did to an agent of the stream (`sequence` 0). */
+/** The result of a beat, or a change of an agent of the stream by others (`sequence` 0). */
 export interface BeatResult {
   readonly agentId: string;
-  /** The server's view after it; null where the server has none to give (the agent does not exist, or is not the stream's). */
+  /** The agent's status after it. Null: the agent does not exist, or the stream does not hold it. */
   readonly status: AgentStatus | null;
   readonly exhaustion: Exhaustion | null;
   readonly revision: bigint | null;
   readonly refusal: Refusal | null;
-  /** The message that carried the beat; 0 when unasked. */
+  /** The sequence of the message with the beat; 0 for a change by others. */
   readonly sequence: bigint;
-  /** The beat's place in its message, from 0. */
+  /** The index of the beat in its message, from 0. */
   readonly beatIndex: number;
 }

@@ -2,8 +2,8 @@ import type { Knex } from "knex";
 import {
   type ApiToken as ApiTokenValue,
   type IssuedToken,
+  MAX_VALID_TOKENS,
   type MintedToken,
-  MOST_LIVE_TOKENS,
   type NewToken,
   TOKEN_RETENTION_MS,
   type TokenDirectory,
@@ -36,7 +36,7 @@ export function createTokenDirectory(
       .whereNull("revoked_at")
       .whereRaw("expires_at > clock_timestamp()")
       .resultSize();
-    if (live >= MOST_LIVE_TOKENS) throw tooManyTokens(token.principal);
+    if (live >= MAX_VALID_TOKENS) throw tooManyTokens(token.principal);
     const { grant, lifetimeMs, principal } = token;
     const { scope } = grant;
     const { rows } = await transaction.raw<{ rows: { key_id: string }[] }>(
@@ -161,7 +161,7 @@ function tokenNotFound(keyId: string): Refusal {
 function tooManyTokens(principal: string): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `This principal has ${MOST_LIVE_TOKENS} tokens that live. Revoke one of them, or wait until it expires.`,
+    `This principal has ${MAX_VALID_TOKENS} tokens that live. Revoke one of them, or wait until it expires.`,
     { metadata: { limit: "maxLiveTokens", principal } },
   );
 }
