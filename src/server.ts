@@ -86,7 +86,7 @@ const SWEEP_MS = 3_600_000;
 const RETENTION_MS = 60_000;
 const RETENTION: RetentionLimits = { ms: 7 * 24 * 3_600_000, transitions: 10_000_000 };
 
-const DATABASE_AWAY = "the database is away";
+const DATABASE_UNAVAILABLE = "the database is unavailable";
 const CUT_OFF = "cannot write to the database";
 const DRAINING = "draining";
 
@@ -221,7 +221,8 @@ async function assemble(options: ServerOptions): Promise<Parts> {
   };
   const probe = new DatabaseProbe({
     database,
-    onState: (state) => (state === "away" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
+    onState: (state) =>
+      state === "unavailable" ? health.suspend(DATABASE_UNAVAILABLE) : health.resume(DATABASE_UNAVAILABLE),
     log,
   });
   const retention = new TransitionRetention({ database, limits: options.retention ?? RETENTION, log });

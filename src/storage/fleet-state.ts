@@ -7,16 +7,16 @@ const COUNT_FLEET = namedQuery("count-fleet");
 const RECORD_PACE = namedQuery("record-pace");
 const CHECK_BRAKE = namedQuery("check-brake");
 
-/** Of pg_try_advisory_xact_lock: whose turn the statistics is. */
+/** The key of pg_try_advisory_xact_lock: one replica computes the statistics at a time. */
 const FLEET_STATISTICS_LOCK = 7_294_116_530_218_404n;
 
-/** Counts the agents that have a lease, or takes what another replica counted a moment ago. */
+/** The number of agents with a lease: counted now, or by another replica a moment ago. */
 export async function countOnlineAgents(database: Database): Promise<number> {
   const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [FLEET_STATISTICS_LOCK] });
   return Number(rows[0]?.agents ?? 0n);
 }
 
-/** Notes the pace in force; durations in milliseconds. */
+/** Records the current pace; durations in milliseconds. */
 export async function recordPace(
   database: Database,
   pace: { readonly intervalMs: number; readonly leaseMs: number },
@@ -24,7 +24,7 @@ export async function recordPace(
   await database.feed.query({ ...RECORD_PACE, values: [pace.intervalMs, pace.leaseMs] });
 }
 
-/** The brake as it is, released if the mass silence is over; and when it was released last, if ever. */
+/** The state of the brake. Releases it if the mass silence is over. `releasedAt`: its last release; null: never. */
 export async function checkBrake(
   database: Database,
 ): Promise<{ readonly brake: ExpiryBrake; readonly releasedAt: Micros | null }> {

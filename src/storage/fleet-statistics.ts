@@ -11,7 +11,7 @@ import { Agent } from "./models/agent.ts";
 import { pageOf } from "./page.ts";
 import { readSnapshot } from "./retries.ts";
 
-/** A page of agents, ordered by `id`, and the revision as of which it is. */
+/** A page of agents, ordered by `id`, and the revision that it shows. */
 export async function listAgents(
   knex: Knex,
   filter: AgentFilter,
@@ -19,7 +19,8 @@ export async function listAgents(
 ): Promise<Page<AgentValue> & { readonly revision: bigint }> {
   return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
-    // The ids first: joined in one query, PostgreSQL reads all liveness up to the page, which grows with each page.
+    // Select the ids first. In a joined query, PostgreSQL reads all liveness rows up to the page, so each page is
+    // slower than the one before.
     const query = passing(Agent.query(snapshot).table("agents"), filter)
       .select("id")
       .orderBy("id")
@@ -43,7 +44,7 @@ interface CountRow {
 export async function countFleet(knex: Knex, filter: AgentFilter): Promise<Fleet> {
   return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
-    // The table itself: counting has no use for the liveness that the view joins to each row.
+    // Use the table: the count needs no liveness columns, which the view would join.
     const rows = await passing(Agent.query(snapshot).table("agents"), filter)
       .select("claw_identifier", "status")
       .count({ agents: "*" })
@@ -72,7 +73,7 @@ async function readBrake(snapshot: Knex): Promise<ExpiryBrake> {
   return { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
 }
 
-/** Within a field any, across fields all. A list is one parameter, however long it is. */
+/** Applies a filter: OR within a field, AND across fields. A list is one parameter, however long it is. */
 function passing(query: QueryBuilder<Agent, Agent[]>, filter: AgentFilter): QueryBuilder<Agent, Agent[]> {
   const fields: [string, readonly unknown[]][] = [
     ["agent_id = ANY (?)", filter.agentIds],

@@ -63,7 +63,7 @@ test("migrate --new-history moves revisions on, refuses a database that is not m
   const refused = await declare();
   expect(refused).toMatchObject({ code: 1, stdout: "" });
   expect(refused.stderr).toMatch(
-    /not migrated: it has no schema of this service\. Run "harborforge-agents migrate" first\.\n$/,
+    /not migrated: the schema of this service is missing\. Run "harborforge-agents migrate" first\.\n$/,
   );
   await stage.program(["migrate"], { env }).ended;
   const revisions: bigint[] = [];

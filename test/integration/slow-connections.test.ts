@@ -70,8 +70,8 @@ test("a database whose connections are slow to be made is slow, and never away",
   await until("it answers", () => scene.database.clock.now() > 0);
   proxy.drop();
   await until("it is slow", () => watched.states.includes("slow"), 15_000);
-  await until("it answers in time again", () => watched.states.at(-1) === "here", 20_000);
-  expect(watched.states).not.toContain("away");
+  await until("it answers in time again", () => watched.states.at(-1) === "available", 20_000);
+  expect(watched.states).not.toContain("unavailable");
 });
 
 test("a replica whose event loop is held up gets its connections", { timeout: 60_000 }, async () => {
@@ -94,10 +94,10 @@ test("a database that refuses connections is away at once", async () => {
   await scene.database.connect();
   await using watched = watchState(scene.database);
   firstOf(scene.proxies).cut();
-  await until("it is away", () => watched.states.at(-1) === "away", 3_000);
-  expect(watched.states).toEqual(["away"]);
+  await until("it is away", () => watched.states.at(-1) === "unavailable", 3_000);
+  expect(watched.states).toEqual(["unavailable"]);
   firstOf(scene.proxies).mend();
-  await until("it is back", () => watched.states.at(-1) === "here", 5_000);
+  await until("it is back", () => watched.states.at(-1) === "available", 5_000);
 });
 
 test("a database that says nothing is away as soon as a query has timed out", { timeout: 30_000 }, async () => {
@@ -106,8 +106,8 @@ test("a database that says nothing is away as soon as a query has timed out", { 
   await using watched = watchState(scene.database);
   await until("it was asked", () => scene.database.feed.idleCount > 0);
   firstOf(scene.proxies).swallow();
-  await until("it is away", () => watched.states.at(-1) === "away", 12_000);
-  expect(watched.states).toEqual(["slow", "away"]);
+  await until("it is away", () => watched.states.at(-1) === "unavailable", 12_000);
+  expect(watched.states).toEqual(["slow", "unavailable"]);
 });
 
 test("a connection that was ended for reasons of its own makes no database away", async () => {
@@ -119,7 +119,7 @@ test("a connection that was ended for reasons of its own makes no database away"
     firstOf(scene.proxies).drop();
     await until("it answers again", () => scene.database.answeredAt > before, 5_000);
   }
-  expect(watched.states).not.toContain("away");
+  expect(watched.states).not.toContain("unavailable");
 });
 
 test("of several hosts one that is slow to begin a session is found", { timeout: 30_000 }, async () => {
