@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { isOverheard, readConnection } from "../../src/cli/connection/connection.ts";
+import { sendsTokenInCleartext, readConnection } from "../../src/cli/connection/connection.ts";
 import { profileFile } from "../../src/cli/connection/profile.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 
@@ -98,12 +98,12 @@ describe("a token", () => {
 
   test("travels openly only to this machine, or with a warning", () => {
     const connection = (address: string) => ({ address, token: "x", ca: undefined, identity: undefined, timeoutMs: 1 });
-    expect(isOverheard(connection("http://10.0.0.1:50051"))).toBe(true);
-    expect(isOverheard(connection("https://10.0.0.1:50051"))).toBe(false);
+    expect(sendsTokenInCleartext(connection("http://10.0.0.1:50051"))).toBe(true);
+    expect(sendsTokenInCleartext(connection("https://10.0.0.1:50051"))).toBe(false);
     for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"]) {
-      expect(isOverheard(connection(`http://${host}:50051`))).toBe(false);
+      expect(sendsTokenInCleartext(connection(`http://${host}:50051`))).toBe(false);
     }
-    expect(isOverheard({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
+    expect(sendsTokenInCleartext({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
   });
 });
 
