@@ -71,7 +71,7 @@ test("migrate --new-history moves revisions on, refuses a database that is not m
     const { code, stdout, stderr } = await declare();
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const [, from = "", to = ""] =
-      / begins a new history: the last revision was (\d+), the next ones are greater than (\d+)\. /.exec(stdout) ?? [];
+      / begins a new history: the last revision was (\d+), new revisions are larger than (\d+)\. /.exec(stdout) ?? [];
     revisions.push(BigInt(from), BigInt(to));
   }
   expect(revisions[2]).toBe(revisions[1]);
