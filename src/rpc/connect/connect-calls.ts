@@ -10,7 +10,7 @@ import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protoc
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";

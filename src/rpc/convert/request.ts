@@ -4,12 +4,12 @@ import type {
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { reasonWord, sessionStartWord, statusWord, type Unknown } from "../../contract/enums.ts";
+import { reasonName, sessionStartName, statusName, type Unknown } from "../../contract/enums.ts";
 import { MICROS_PER_MS, type Micros } from "../../contract/time.ts";
-import type { ExhaustionNews } from "../../contract/words.ts";
+import type { ReportedExhaustion } from "../../contract/words.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
-import type { ServiceWord } from "../../domain/status-machine.ts";
+import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
 import { readBeat } from "../../domain/validation-agent.ts";
 
@@ -40,22 +40,22 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
     agentIds,
     userIds,
     clawIdentifiers,
-    statuses: filter.statuses.map((status) => demanded(known(statusWord(status)), "filter.statuses")),
+    statuses: filter.statuses.map((status) => demanded(known(statusName(status)), "filter.statuses")),
   };
 }
 
 /** What a service asks for. */
-export function serviceWordOf(request: UpdateAgentStatusRequest): ServiceWord {
-  const status = demanded(known(statusWord(request.status)), "status");
+export function statusRequestOf(request: UpdateAgentStatusRequest): StatusRequest {
+  const status = demanded(known(statusName(request.status)), "status");
   const holdMs = request.hold && durationMs(request.hold);
   if (status !== "exhausted") return { status, holdMs };
   return { status: { exhausted: exhaustionOf(demanded(request.exhaustion, "exhaustion")) }, holdMs };
 }
 
 /** Read as those of beats are, which is where its rules are written by hand. */
-function exhaustionOf({ reason, recovery }: Exhaustion): ExhaustionNews {
+function exhaustionOf({ reason, recovery }: Exhaustion): ReportedExhaustion {
   return readFields((violations) =>
-    readExhaustion(violations, "exhaustion", known(reasonWord(reason)), recovery, roughlyNow()),
+    readExhaustion(violations, "exhaustion", known(reasonName(reason)), recovery, roughlyNow()),
   );
 }
 
@@ -71,11 +71,11 @@ export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
 /** @param index the beat's place in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
-  const status = statusWord(beat.status);
+  const status = statusName(beat.status);
   const exhaustion = beat.exhaustion && {
-    reason: known(reasonWord(beat.exhaustion.reason)),
+    reason: known(reasonName(beat.exhaustion.reason)),
     recovery: beat.exhaustion.recovery,
   };
-  const start = sessionStartWord(beat.sessionStart);
+  const start = sessionStartName(beat.sessionStart);
   return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start }, now);
 }

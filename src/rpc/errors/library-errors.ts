@@ -1,6 +1,6 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import type { FieldViolation, Reason } from "../../domain/errors.ts";
 
 /** What a library's refusal means in the words of the contract. */

@@ -9,7 +9,7 @@ import { durationMs, pageSizeOf } from "../../domain/validation.ts";
 import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
-import { beatsOf, demanded, filterOf, serviceWordOf } from "../convert/request.ts";
+import { beatsOf, demanded, filterOf, statusRequestOf } from "../convert/request.ts";
 import type { AgentKey, Backend, StatusTally } from "./backend.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { callOf, mutationOf } from "./mutation.ts";
@@ -84,7 +84,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       const agents = agentsFor(backend.agents, context);
       const { agentId, expectedRevision } = request;
       const mutation = mutationOf(context, METHODS.updateAgentStatus, request);
-      const agent = await agents.updateStatus(agentId, serviceWordOf(request), expectedRevision, mutation);
+      const agent = await agents.updateStatus(agentId, statusRequestOf(request), expectedRevision, mutation);
       return { agent: agentMessage(agent) };
     },
 

@@ -6,7 +6,7 @@ import {
   oneof as oneofRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { MOST_VIOLATIONS, readFields } from "../../domain/validation.ts";
+import { MAX_VIOLATIONS, readFields } from "../../domain/validation.ts";
 import { compileShapeCheck } from "./shape-check.ts";
 import { faultyFields } from "./violation-words.ts";
 
@@ -67,7 +67,7 @@ export function compileRuleCheck(desc: DescMessage): RequestCheck | undefined {
           const faulty = faultyFields(desc, result.violations);
           // The rest is counted, not told: a list of a thousand bad values must not cost a thousand sentences.
           for (const [index, { field, describe }] of faulty.entries()) {
-            violations.add(field, index < MOST_VIOLATIONS ? describe() : "");
+            violations.add(field, index < MAX_VIOLATIONS ? describe() : "");
           }
         });
     }
