@@ -56,7 +56,7 @@ export function createWatchEncoder(
     const cut = (): WatchAgentsResponse => {
       const full = part;
       full.revision = told;
-      if (changes.length > 0 && full.snapshotAgents.length === 0) keepEncoding(full, [envelopeOf(full), ...changes]);
+      if (changes.length > 0) keepEncoding(full, [encodedWithoutChanges(full), ...changes]);
       part = create(WatchAgentsResponseSchema);
       changes = [];
       room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
@@ -88,9 +88,8 @@ export function createWatchEncoder(
   };
 }
 
-/** What a message says besides its changes. */
-function envelopeOf({ revision, bookmark }: WatchAgentsResponse): Uint8Array {
-  return toBinary(WatchAgentsResponseSchema, create(WatchAgentsResponseSchema, { revision, bookmark }));
+function encodedWithoutChanges(message: WatchAgentsResponse): Uint8Array {
+  return toBinary(WatchAgentsResponseSchema, { ...message, changes: [] });
 }
 
 function encodedChange({ type, transition, conflated }: WatchedChange): EncodedChange {
