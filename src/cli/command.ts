@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
-import { type Config, loadConfig, type SettingKey } from "../config/config.ts";
+import { type Config, loadConfig } from "../config/config.ts";
+import type { SettingKey } from "../config/settings.ts";
 import { databaseLabel } from "../config/values.ts";
 import { type DatabaseInUse, type WhenInUse, withEmbeddedPostgres } from "./embedded.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";

@@ -5,7 +5,7 @@ import {
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
 import { runningPostgres } from "../../packages/embedded-postgres/src/running-postgres.ts";
-import type { DatabaseChoice } from "../config/config.ts";
+import type { DatabaseChoice } from "../config/database.ts";
 
 export interface DatabaseInUse {
   readonly url: string;

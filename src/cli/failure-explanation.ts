@@ -1,6 +1,6 @@
 import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
 import { AccessError } from "../access/access-error.ts";
-import { ConfigError } from "../config/config.ts";
+import { ConfigError } from "../config/problems.ts";
 import { TlsError } from "../rpc/tls/certificate-files.ts";
 import { AddressError } from "../server/listen-on.ts";
 import { isLostConnection } from "../storage/failures.ts";

@@ -2,7 +2,7 @@ import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { SETTINGS } from "../../src/config/config.ts";
+import { SETTINGS } from "../../src/config/settings.ts";
 import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { startOldPostgres } from "../support/old-postgres.ts";
 import { openStage, type Running, type Stage } from "../support/program.ts";

@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
-import { SETTINGS, type Setting } from "../../config/config.ts";
+import type { Setting } from "../../config/setting.ts";
+import { SETTINGS } from "../../config/settings.ts";
 import { ROLES } from "../../domain/principal.ts";
 import { repeatedText } from "../arguments.ts";
 import type { Flags } from "../command.ts";

@@ -14,25 +14,25 @@ import { durationMs, readExhaustion, readFields } from "../../domain/validation.
 import { readBeat } from "../../domain/validation-agent.ts";
 
 /**
- * A value that a rule of the contract demands. Where it is missing all the same, the rule and the reading of it
- * disagree, which is a fault of ours.
+ * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
+ * a defect of this program.
  */
-export function demanded<T>(value: T | undefined, field: string): T {
-  if (value === undefined) throw new TypeError(`${field} is missing, and no rule refused that`);
+export function required<T>(value: T | undefined, field: string): T {
+  if (value === undefined) throw new TypeError(`${field} is missing, but no rule rejected the request`);
   return value;
 }
 
-/** Undefined for a number outside the contract, too. */
+/** Undefined also for a number outside of the contract. */
 function known<Word extends string>(word: Word | Unknown | undefined): Word | undefined {
   return word === "unknown" ? undefined : word;
 }
 
-/** This process's clock. Good enough to tell a deadline from a mistake of units; leases go by the database's. */
+/** The clock of this process. It is precise enough to detect wrong units; leases use the database's clock. */
 function roughlyNow(): Micros {
   return Date.now() * MICROS_PER_MS;
 }
 
-/** An unset filter asks for every agent. */
+/** An unset filter matches every agent. */
 export function filterOf(filter: FilterMessage | undefined): AgentFilter {
   if (filter === undefined) return EVERY_AGENT;
   const { agentIds, userIds, clawIdentifiers } = filter;
@@ -40,19 +40,19 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
     agentIds,
     userIds,
     clawIdentifiers,
-    statuses: filter.statuses.map((status) => demanded(known(statusName(status)), "filter.statuses")),
+    statuses: filter.statuses.map((status) => required(known(statusName(status)), "filter.statuses")),
   };
 }
 
-/** What a service asks for. */
+/** A change of status by a service. */
 export function statusRequestOf(request: UpdateAgentStatusRequest): StatusRequest {
-  const status = demanded(known(statusName(request.status)), "status");
+  const status = required(known(statusName(request.status)), "status");
   const holdMs = request.hold && durationMs(request.hold);
   if (status !== "exhausted") return { status, holdMs };
-  return { status: { exhausted: exhaustionOf(demanded(request.exhaustion, "exhaustion")) }, holdMs };
+  return { status: { exhausted: exhaustionOf(required(request.exhaustion, "exhaustion")) }, holdMs };
 }
 
-/** Read as those of beats are, which is where its rules are written by hand. */
+/** Read like those of beats, whose rules are checked without the library. */
 function exhaustionOf({ reason, recovery }: Exhaustion): ReportedExhaustion {
   return readFields((violations) =>
     readExhaustion(violations, "exhaustion", known(reasonName(reason)), recovery, roughlyNow()),
@@ -60,15 +60,15 @@ function exhaustionOf({ reason, recovery }: Exhaustion): ReportedExhaustion {
 }
 
 /**
- * Reads the beats of a message, each for itself. Left out, a status changes nothing; a number outside the contract is
- * something else and refused, or an agent that is newer than this server would be taken to say nothing.
+ * Reads the beats of a message, each by itself. An absent status changes nothing. A number outside of the contract is
+ * rejected: otherwise a client that is newer than this server would silently report nothing.
  */
 export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
   const now = roughlyNow();
   return beats.map((beat, index) => beatOf(beat, index, now));
 }
 
-/** @param index the beat's place in its message */
+/** @param index the position of the beat in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
   const status = statusName(beat.status);
