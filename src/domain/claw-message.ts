@@ -45,7 +45,7 @@ export interface DrainRequest {
 
 export type ClawMessage = BeatResult | AgentUpdate | AgentLoss | DrainRequest;
 
-/** What a session sends at one moment. */
+/** One output of a session: the acknowledgement, and the messages that waited. */
 export interface SessionOutput {
   /** All messages up to it are applied or rejected. Cumulative; 0 before the first. */
   readonly acknowledgedSequence: bigint;

@@ -3,7 +3,7 @@ import type { Call } from "./directory.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import type { Pace } from "./lease.ts";
 
-/** What the first message of a stream says of the claw behind it; all of it optional. */
+/** The first message of a stream describes the claw behind it. All of it is optional. */
 export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
   readonly instanceId: string | undefined;
@@ -40,7 +40,7 @@ export interface HeartbeatSession {
   close(): void;
 }
 
-/** What a unary heartbeat says besides its beats. */
+/** A unary heartbeat, besides its beats. */
 export interface UnaryOptions {
   readonly clawIdentifier: string | undefined;
   readonly leaseMs: number;

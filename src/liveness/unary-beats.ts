@@ -2,14 +2,14 @@ import type { BeatResult } from "../domain/claw-message.ts";
 import type { UnaryOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
-import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
+import { boundsOf } from "../storage/retries.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 import { startsNoSession } from "./session-errors.ts";
 
-/** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
+/** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {
   readonly #registry: Registry;
   readonly #intake: BeatIntake;
@@ -22,7 +22,7 @@ export class UnaryBeats {
   /**
    * One result a beat, in order.
    *
-   * @throws Refusal `DATABASE_UNAVAILABLE` where the database was away too long to say what became of a beat
+   * @throws Refusal `DATABASE_UNAVAILABLE` where a beat was not settled before the call's deadline
    */
   beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
     const bounds = boundsOf(options.call);
@@ -67,7 +67,7 @@ export class UnaryBeats {
       if (entry === undefined) this.#intake.acceptElsewhere(pending);
       else this.#intake.accept(entry, pending);
     });
-    // Nothing is acknowledged: the caller sends all of them again, which harms nothing.
+    // Nothing is acknowledged. The caller may send all beats again: that is harmless.
     if (outcome.kind === "open") throw outcome.refusal;
     return beatResult(agentId, outcome, 0n, beatIndex);
   }

@@ -4,7 +4,7 @@ import type { AgentHandle } from "../../packages/client/src/agent-handle.ts";
 import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
 import { createAgentCache } from "../../packages/client/src/node-watch.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
-import { statusWord } from "../../src/contract/enums.ts";
+import { statusName } from "../../src/contract/enums.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Serving, type Stage } from "../support/program.ts";
@@ -124,7 +124,7 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
     const { transitions } = await service.agents.listAgentTransitions({ agentId, pageSize: 1_000 });
     const reported = transitions.filter(({ cause }) => cause === TransitionCause.REPORT);
     expect(
-      reported.map(({ toStatus }) => statusWord(toStatus)),
+      reported.map(({ toStatus }) => statusName(toStatus)),
       agentId,
     ).toEqual(acknowledged[index]);
     const others = transitions.filter(({ cause }) => cause !== TransitionCause.REPORT).map(({ cause }) => cause);

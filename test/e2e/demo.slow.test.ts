@@ -156,7 +156,7 @@ describe("npm run demo", () => {
     const program = demo("--address", "127.0.0.1:1");
     expect(await program.exitCode()).toBe(3);
     expect(program.errors).toMatch(
-      /^error: No service can be reached at http:\/\/127\.0\.0\.1:1 \(.+\)\. Start one with "harborforge-agents serve", .+\n$/,
+      /^error: The service at http:\/\/127\.0\.0\.1:1 is unreachable \(.+\)\. Start it with "harborforge-agents serve", .+\n$/,
     );
     expect(program.output).toBe("");
   });
@@ -164,6 +164,6 @@ describe("npm run demo", () => {
   it("refuses a wrong command line", async () => {
     const program = demo("--duration", "soon");
     expect(await program.exitCode()).toBe(2);
-    expect(program.errors).toContain("It must be a time from 1s to 24h");
+    expect(program.errors).toContain("It must be a duration from 1s to 24h");
   });
 });

@@ -172,7 +172,7 @@ describe("the program", () => {
     process.kill(await stage.postmaster(), "SIGKILL");
     const { code, stderr } = await serving.ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/the embedded PostgreSQL ended by itself/);
+    expect(stderr).toMatch(/embedded PostgreSQL ended by itself/);
   });
 
   test("stops its PostgreSQL also when a defect ends it", async () => {

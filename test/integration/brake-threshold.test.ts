@@ -110,7 +110,7 @@ describe("the threshold of the brake", () => {
 });
 
 describe("the brake is released", () => {
-  const lookAtBrake = () => fleet.query(namedQuery("look-at-brake").text);
+  const checkBrake = () => fleet.query(namedQuery("look-at-brake").text);
 
   test.each([
     { held: 21, released: false },
@@ -119,11 +119,11 @@ describe("the brake is released", () => {
   ])("with $held claws of 100 held back, one lease after they fell silent: $released", async ({ held, released }) => {
     const agentIds = await heardClaws(100, 21);
     expect(await fallSilent(agentIds)).toEqual([]);
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(true);
     await fleet.pass(PACE.leaseMs);
     await fleet.hear(replica, agentIds.slice(held));
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(!released);
   });
 
@@ -131,7 +131,7 @@ describe("the brake is released", () => {
     const agentIds = await heardClaws(100, 21);
     await fallSilent(agentIds);
     await fleet.hear(replica, agentIds);
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(true);
   });
 });

@@ -51,7 +51,7 @@ describe("a unary heartbeat", () => {
   });
 });
 
-describe("a stream whose results nobody reads", () => {
+describe("a stream that reads no results", () => {
   /** A message whose beats are all rejected. */
   function rejected(count: number, agentId: string): ParsedBeat[] {
     return Array.from({ length: count }, () => ({ agentId, refusal: new Refusal("INVALID_FIELD", "no name") }));
@@ -62,7 +62,11 @@ describe("a stream whose results nobody reads", () => {
     { count: 1_000, length: 10, goesOn: false },
     { count: 262, length: 1_000, goesOn: true },
     { count: 263, length: 1_000, goesOn: false },
-  ])("after $count results with names of $length characters: goes on is $goesOn", async ({ count, length, goesOn }) => {
+  ])("after $count results with names of $length characters: accepts another message is $goesOn", async ({
+    count,
+    length,
+    goesOn,
+  }) => {
     let calls = 0;
     const options = { clawIdentifier: undefined, instanceId: undefined, generation: 0n };
     const session = replica.liveness.openSession(options, {

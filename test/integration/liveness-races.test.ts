@@ -10,7 +10,7 @@ import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
 import { adoptReplicas, refreshReplica, registerReplica } from "../../src/storage/replica-row.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { type ReceivedResult, resultsIn } from "../support/replica-stream.ts";
 import { by } from "../support/storage.ts";

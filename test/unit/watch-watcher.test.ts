@@ -56,7 +56,7 @@ describe("the place of a watcher", () => {
 });
 
 describe("a watcher that is behind", () => {
-  it("takes nothing for told that it has to read again from the log", () => {
+  it("keeps its place until it has read the log again", () => {
     const log = new FakeLog();
     const watcher = new Watcher(
       watchQuery({ conflate: true, bookmarkMs: BOOKMARK_MS }),

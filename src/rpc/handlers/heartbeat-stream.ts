@@ -18,8 +18,8 @@ import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
 import { heartbeatsFor } from "./scoped-backend.ts";
 
 /**
- * `Heartbeat`: says hello, then reads and answers side by side. What ends the stream never ends a lease: not the end
- * of the input (which a cancelled call looks like), nor an error, nor the signal.
+ * `Heartbeat`: sends a first response, then reads and responds concurrently. The end of the stream never ends a lease: neither
+ * the end of the input (a cancelled call looks like it), nor an error, nor the signal.
  */
 export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
   return (requests, context) =>
@@ -27,8 +27,8 @@ export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof Agent
 }
 
 /**
- * One stream: judges envelopes, opens the session with the first message and feeds it, and tells what the session has to
- * say. All of it is calls, and no promises: thousands of messages a second pass through here.
+ * One stream: checks envelopes, opens the session with the first message, feeds it, and encodes its output. It uses calls and
+ * no promises: thousands of messages a second pass through here.
  */
 class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener<HeartbeatRequest>, SessionListener {
   readonly #heartbeats: Heartbeats;
@@ -38,7 +38,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   /** The last message's sequence; 0 before the first. */
   #previous = 0n;
   #acknowledged = 0n;
-  /** Said before anything that the session has to say. */
+  /** Responses that are sent before the session's next output. */
   #responses: HeartbeatResponse[];
   #inputEnded = false;
   #failure: { readonly reason: unknown } | undefined;
@@ -72,7 +72,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     }
   }
 
-  /** The client, or a wrong message, ended the input: what is due is still said. */
+  /** The client ended the input. The session's output is still sent. */
   end(): void {
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
@@ -84,7 +84,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
     this.#failure = { reason };
-    // Else a broken connection or a fault of ours: there is nobody to tell, or nothing to rely on.
+    // Otherwise the connection is broken, or the server has a fault: the session's output cannot be sent, or not be trusted.
     if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
     else this.#session?.close();
     this.#onNews();
@@ -99,8 +99,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   }
 
   take(): HeartbeatResponse | undefined {
-    const said = this.#responses.shift();
-    if (said !== undefined) return said;
+    const waiting = this.#responses.shift();
+    if (waiting !== undefined) return waiting;
     this.#signal.throwIfAborted();
     const output = this.#session?.take();
     if (output !== undefined) {
@@ -111,8 +111,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
       this.#responses = [...responsesOf(output, before, pace)];
       return this.#responses.shift();
     }
-    // What was due is said; only now the client hears why its stream ends.
-    if (this.#failure !== undefined && this.#said()) {
+    // All output is sent. Only now the client receives the reason for the end of its stream.
+    if (this.#failure !== undefined && this.#isSent()) {
       this.leave();
       throw this.#failure.reason;
     }
@@ -120,7 +120,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   }
 
   get over(): boolean {
-    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#said();
+    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#isSent();
   }
 
   listen(onNews: () => void): void {
@@ -136,8 +136,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#session?.close();
   }
 
-  /** Whether there is nothing left to say, now and later. */
-  #said(): boolean {
+  /** Whether all output is sent, and no more will come. */
+  #isSent(): boolean {
     if (this.#responses.length > 0) return false;
     return this.#session === undefined ? this.#inputEnded : this.#session.over;
   }

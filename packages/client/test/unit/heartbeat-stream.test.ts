@@ -18,7 +18,7 @@ function start(agentIds: string[] = ["a"]) {
     clients: { ...clients, reconnect },
     clawIdentifier: "claw-1",
     instanceId: "instance-1",
-    onBeat: (beat) => beats.push(beat),
+    onMessage: (message) => message.kind === "result" && beats.push(message),
     onConnection: (connection) => connections.push(connection),
   });
   onTestFinished(() => stream.close());
