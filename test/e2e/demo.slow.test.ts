@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "v
 import packageJson from "../../package.json" with { type: "json" };
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { spawn } from "../support/owned-process.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -148,7 +149,7 @@ describe("npm run demo", () => {
     const program = demo("--address", address, "--agents", "3");
     await vi.waitUntil(() => clawsOf(program).length === 3, { timeout: 20_000 });
     await program.kill();
-    await vi.waitUntil(() => !clawsOf(program).some(isAlive), { timeout: 10_000 });
+    await vi.waitUntil(() => !clawsOf(program).some(isAlive), PATIENCE);
   });
 
   it("says in one sentence that there is no service", async () => {
