@@ -197,7 +197,7 @@ export class Liveness implements Heartbeats {
     for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));
   }
 
-  /** Takes no more beats, and waits until those it took are written and acknowledged, for `withinMs` at most. Ends all streams. */
+  /** Takes no more beats. Waits until earlier ones are written and acknowledged and the streams end, `withinMs` at most. */
   async finish(withinMs: number): Promise<void> {
     for (const session of this.#sessions) session.finish();
     const deadline = performance.now() + withinMs;
