@@ -222,7 +222,7 @@ export class Liveness implements Heartbeats {
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
   #cutOff(): void {
-    this.#log.warn({ streams: this.#sessions.size }, "cannot write to the database; draining streams");
+    this.#log.warn({ streams: this.#sessions.size }, "cannot write: streams are asked to try other replicas");
     for (const session of this.#sessions) this.#sendElsewhere(session);
   }
 

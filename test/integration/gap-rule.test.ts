@@ -225,7 +225,7 @@ describe("a replica that is cut off from the database, while another one is not"
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
     expect(await fine.agents.get({ agentId: leaves })).toMatchObject({ status: "idle", replicaId: fine.number });
     expect(asked).toHaveBeenCalledTimes(1);
-    expect(log.saying("draining streams")).toHaveLength(1);
+    expect(log.saying("streams are asked to try other replicas")).toHaveLength(1);
   });
 
   test("only with the connections of its heartbeats, is as isolated as any", async () => {
