@@ -206,6 +206,9 @@ export class AgentSeat implements AgentHandle {
     switch (message.kind) {
       case "result":
         this.#takeResult(message, stays);
+        return;
+      default:
+        message.kind satisfies never;
     }
   }
 
