@@ -225,7 +225,11 @@ describe("failures are one line with the reason, and an exit code", () => {
     [["users", "get", "ada", "--timeout", "soon"], 2, /^error: option '--timeout <time>' .+\n$/],
     [["users", "create"], 2, /^error: missing required argument 'username' \(Try --help\.\)\n$/],
     [["users", "create", "x", "--claw", "y"], 2, /^error: --agent-id and --claw must be used together\.\n$/],
-    [["fleet", "--profile", "prod"], 2, /^error: The profile "prod" does not exist, because the file \S+profiles\.json does not exist\.\n$/],
+    [
+      ["fleet", "--profile", "prod"],
+      2,
+      /^error: The profile "prod" does not exist, because the file \S+profiles\.json does not exist\.\n$/,
+    ],
     [
       ["fleet", "--address", "127.0.0.1:1"],
       3,

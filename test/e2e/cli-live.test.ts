@@ -67,7 +67,11 @@ describe("agents watch", () => {
 
   test("of what cannot be watched ends in one line", async () => {
     const away = await runCli(["agents", "watch", "--address", "127.0.0.1:1"]);
-    expect(away).toMatchObject({ code: 3, stdout: "", stderr: expect.stringMatching(/^error: The service at .+ is unreachable .+\n$/) });
+    expect(away).toMatchObject({
+      code: 3,
+      stdout: "",
+      stderr: expect.stringMatching(/^error: The service at .+ is unreachable .+\n$/),
+    });
     const future = await runCli(["agents", "watch", "--from", "9223372036854775807"], env());
     expect(future).toMatchObject({ code: 5, stdout: "" });
     expect(future.stderr).toMatch(/^error: REVISION_IN_FUTURE: .+\n$/);
@@ -171,8 +175,8 @@ describe("simulate", () => {
       "1s",
       "--clean-up",
     );
-    expect(text).toMatch(/^It ran for 0:0\d with 20 agents on 2 claws and saw \d+ transitions: .+\.$/m);
-    expect(text).toMatch(/^Claws killed: 0\. No lease ended of an agent that was beating\.$/m);
+    expect(text).toMatch(/^Duration 0:0\d: 20 agents on 2 claws, \d+ transitions: .+\.$/m);
+    expect(text).toMatch(/^Claws killed: 0\. No agent that sent heartbeats lost its lease\.$/m);
     expect(await said("agents", "list", "--claw", `${names}-claw-a`, "-o", "jsonl")).toBe("");
   });
 

@@ -55,8 +55,16 @@ test.each<[string, unknown, string]>([
   ["no role", [{ uri: "a:b", principal: "x" }], "role must be one of"],
   ["no principal", [{ uri: "a:b", role: "admin" }], "principal must be text"],
   ["an agent of nothing", [{ uri: "a:b", principal: "x", role: "agent" }], "either agent_ids or claw_identifier"],
-  ["an admin of a claw", [{ uri: "a:b", principal: "x", role: "admin", claw_identifier: "c" }], "only for the role agent"],
-  ["a field that there is not", [{ uri: "a:b", principal: "x", role: "admin", claw: "c" }], 'the field "claw" is unknown'],
+  [
+    "an admin of a claw",
+    [{ uri: "a:b", principal: "x", role: "admin", claw_identifier: "c" }],
+    "only for the role agent",
+  ],
+  [
+    "a field that there is not",
+    [{ uri: "a:b", principal: "x", role: "admin", claw: "c" }],
+    'the field "claw" is unknown',
+  ],
   [
     "one name twice",
     [ENTRIES[1], { ...ENTRIES[1], dns_name: "billing.INTERNAL" }],

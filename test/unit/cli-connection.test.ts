@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sendsTokenInCleartext, readConnection } from "../../src/cli/connection/connection.ts";
+import { readConnection, sendsTokenInCleartext } from "../../src/cli/connection/connection.ts";
 import { profileFile } from "../../src/cli/connection/profile.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 
@@ -83,7 +83,9 @@ describe("a token", () => {
   test("that others may read is refused, with what to do", async () => {
     await profiles(two, 0o640);
     const path = join(folder, "harborforge-agents", "profiles.json");
-    expect(() => read()).toThrow(`${path} contains a token and is readable by others (mode 640). Run "chmod 600 ${path}"`);
+    expect(() => read()).toThrow(
+      `${path} contains a token and is readable by others (mode 640). Run "chmod 600 ${path}"`,
+    );
     const tokenFile = join(folder, "token");
     await writeFile(tokenFile, "x", { mode: 0o600 });
     await chmod(tokenFile, 0o604);

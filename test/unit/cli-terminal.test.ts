@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { colourPaint, paintFor, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { printable, printableJson } from "../../src/cli/terminal/printable.ts";
-import { Printer, OutputClosed } from "../../src/cli/terminal/printer.ts";
+import { OutputClosed, Printer } from "../../src/cli/terminal/printer.ts";
 import { Progress } from "../../src/cli/terminal/progress.ts";
 import { Table } from "../../src/cli/terminal/table.ts";
 import { clip, padEnd, padStart, widthOf } from "../../src/cli/terminal/text-width.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Report } from "../../packages/client/src/beat-book.ts";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
-import { readClawEvent, readClawCommand } from "../../src/simulate/claw-messages.ts";
+import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
 import { planFleet } from "../../src/simulate/registration.ts";
 import { createRandom, pick, seedFor } from "../../src/simulate/seeded-random.ts";
 
