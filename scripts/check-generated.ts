@@ -5,8 +5,8 @@ import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Says whether `gen` is what `buf generate` makes now, and `validate.proto` what its package publishes. Generates
- * elsewhere, so that neither git nor `gen` matters.
+ * Checks that `gen` equals the output of `buf generate`, and `validate.proto` the published package. Generates into a
+ * temporary folder, so it depends neither on git nor on `gen`.
  */
 export async function checkGenerated(): Promise<ToolResult> {
   if ((await readFile(VALIDATE_PROTO, "utf8").catch(() => "")) !== (await printValidateProto())) {

@@ -1,4 +1,4 @@
-// Prints how many tests of a report of vitest's JSON reporter passed, failed and were skipped, and fails where any failed.
+// Prints the numbers of passed, failed and skipped tests of a vitest JSON report. Fails if a test failed.
 import { readFile } from "node:fs/promises";
 
 interface Report {
@@ -15,7 +15,7 @@ const [path] = process.argv.slice(2);
 if (path === undefined) throw new Error("usage: count-tests.ts <report.json>");
 const report: Report = JSON.parse(await readFile(path, "utf8"));
 
-// A file that could not even be loaded has no tests to fail: it counts as one, or it would not be seen.
+// A file that failed to load has no tests, so it counts as one failure.
 const failed = report.testResults
   .map(({ status, assertionResults }) => {
     const tests = assertionResults.filter((test) => test.status === "failed").length;

@@ -1,4 +1,5 @@
-// Many watchers, each counting what it is told. A round changes agents by one heartbeat, and ends when all were told.
+// Many watchers, each of which counts its events. A round changes agents by one heartbeat, and ends when all watchers
+// have the changes.
 import type http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -15,7 +16,7 @@ export interface FanOutJob {
   readonly prefix: string;
   readonly agents: number;
   readonly watchers: number;
-  /** Of the whole fleet each, or the n-th of the n-th agent. */
+  /** Each watches the whole fleet, or the n-th watcher watches the n-th agent. */
   readonly what: "everything" | "one agent each";
 }
 
@@ -35,7 +36,7 @@ let reached = (): void => undefined;
 let arrivals: number[] = [];
 
 doJobs({
-  /** Resolves when each watcher has its snapshot. */
+  /** Resolves when all watchers have their snapshots. */
   open: async (asked: FanOutJob) => {
     job = asked;
     sessions = Array.from({ length: CONNECTIONS }, () => connect(`http://${asked.address}`));

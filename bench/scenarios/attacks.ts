@@ -7,12 +7,15 @@ import type { NeighbourFigures } from "../load/neighbour.ts";
 
 const AGENTS = 2_000;
 const ATTACK_MS = 15_000;
-/** What was there before the attack has its effect, and after it has ended. */
+/** The times before and after the attack, in milliseconds. */
 const AROUND_MS = 1_000;
 const SAMPLE_MS = 50;
 const GOAL_MS = 250;
 
-/** Every way to make the service hold or do much for little: what it costs a client that behaves well, and in memory. */
+/**
+ * Each attack that makes the service store or compute much for little input: its effect on a well-behaved client and on
+ * memory.
+ */
 export const attacks: Scenario = {
   name: "attacks",
   title: "A client beside callers that mean ill",
@@ -24,7 +27,7 @@ export const attacks: Scenario = {
     const wanted = process.env.ATTACKS?.split(";");
     for (const attack of ["nothing", ...Object.keys(ATTACKS)]) {
       if (wanted !== undefined && !wanted.some((part) => attack.includes(part))) continue;
-      // Each on a replica that has seen no other.
+      // Each attack has a new replica.
       await using undo = new AsyncDisposableStack();
       const replica = undo.use(await stage.replica(url));
       const hostile = undo.use(new Worker("load/attacks.ts", "load"));

@@ -7,7 +7,7 @@ import type { CallFigures } from "../load/calls.ts";
 
 const UNDERWAY = 64;
 const AGENTS = 1_000;
-/** Tens of thousands of calls, so that what is compiled for speed is compiled. */
+/** The warm-up: tens of thousands of calls, so that V8 has optimised the code. */
 const WARM_UP_MS = 3_000;
 
 interface Round extends CallFigures {

@@ -7,10 +7,10 @@ import { seedAgents } from "../harness/stage.ts";
 import type { FanOutFigures, FanOutJob } from "../load/fan-out.ts";
 
 const WATCHERS = 1_000;
-/** Agents that change at once. The more news there is, the less each costs; a hundred is what is judged. */
+/** Agents that change at once. Events are cheaper in larger groups; the requirement is for a hundred. */
 const SIZES = [10, 100, 1_000];
 const JUDGED = 100;
-/** A round of one size is as many changes as come to this many events. */
+/** A round has as many changes as make this many events. */
 const EVENTS = 200_000;
 const SETTLE_MS = 1_000;
 const PAUSE_MS = 100;
@@ -19,7 +19,7 @@ interface Round extends FanOutFigures {
   readonly serverUs: number;
 }
 
-/** Watchers of everything: how many events a second reach them. */
+/** Events in a second that reach watchers of all agents. */
 export const fanOut: Scenario = {
   name: "fan-out",
   title: "How many watchers are told",

@@ -14,23 +14,23 @@ import { Latency, type LatencyFigures } from "../load/latency.ts";
 interface FleetSize {
   readonly agents: number;
   readonly agentsPerStream: number;
-  /** How long it is watched, once all agents beat, in how many rounds (default one). */
+  /** How long the fleet is measured once all agents beat, and in how many rounds (default one). */
   readonly seconds: number;
   readonly rounds?: number;
   readonly env?: Readonly<Record<string, string>>;
-  /** Others watch it, ask for it and change it meanwhile, and one of its claws falls silent; on all cores. */
+  /** Meanwhile, others watch, list and change the fleet, and one of its claws falls silent; on all cores. */
   readonly lively?: boolean;
 }
 
 interface Outcome {
-  /** Until each stream had been acknowledged once. */
+  /** Until each stream had an acknowledged message. */
   readonly openedS: number;
-  /** Offline though they beat. */
+  /** Agents that went offline although they sent heartbeats. */
   readonly lost: number;
   readonly refused: number;
   readonly ended: number;
   readonly beatsPerSecond: number;
-  /** Microseconds a beat, of each round. */
+  /** Microseconds for each beat, by round. */
   readonly serverUs: readonly number[];
   readonly storageUs: readonly number[];
   readonly serverShare: number;
@@ -46,24 +46,24 @@ interface Lively {
   readonly answer: LatencyFigures;
   readonly getFleet: LatencyFigures;
   readonly listAgents: LatencyFigures;
-  /** From the end of each lease of the silent claw until the watcher knew, and how many of them it was told of. */
+  /** From the expiry of each lease of the silent claw until the watcher got it, and how many it got. */
   readonly leaseEnd: LatencyFigures;
 }
 
-/** Of the fleets that are compared: longer than the interval at which agents beat. */
+/** The round of compared fleets: longer than the heartbeat interval. */
 const WINDOW_S = 12;
 const PREFIX = "fleet-";
 const SEEDED_AT_ONCE = 100_000;
-/** Agents whose status others change. They need not beat. */
+/** Agents whose status others change. They send no heartbeats. */
 const CHANGED = Array.from({ length: 10 }, (_, n) => `changed-${n + 1}`);
 const AGENTS_OPENED_A_SECOND = 10_000;
-/** Of `HARBORFORGE_STREAMS_PER_CALLER`. */
+/** The value of `HARBORFORGE_STREAMS_PER_CALLER`. */
 const DEFAULT_STREAMS_PER_CALLER = 100_000;
 const STREAMS_OPENED_A_SECOND = 2_000;
-/** How long after the window the leases of the silent claw may still end. */
+/** How long after the measurement the leases of the silent claw may still expire. */
 const LAST_END_MS = 60_000;
 
-/** How the cost of a beat grows with the fleet, at the same number of beats a second. */
+/** The growth of the cost of a beat with the fleet, at the same number of beats in a second. */
 export const growth: Scenario = {
   name: "growth",
   title: "How the cost of a beat grows with the fleet",
@@ -95,7 +95,7 @@ export const growth: Scenario = {
   },
 };
 
-/** The largest fleets: only where they are asked for. */
+/** The largest fleets: only with `--scale full`. */
 export const fleets: Scenario = {
   name: "fleets",
   title: "The fleet that fits",
@@ -116,7 +116,7 @@ export const fleets: Scenario = {
     ];
     const measures: Measure[] = [];
     for (const { name, must, aim, ...size } of sizes) {
-      // The largest of these that nobody is lost in.
+      // The largest of these without a lost agent.
       let outcome: Outcome | undefined;
       let agents = size.agents;
       for (; agents >= size.agents / 16; agents /= 2) {
@@ -148,7 +148,7 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
     ...(lively === undefined
       ? []
       : [
-          // Where the watch did not last there is nothing to tell of it; a note says so.
+          // If the watch ended early there is only a note.
           ...(lively.news.count === 0
             ? []
             : [
@@ -182,7 +182,7 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
   const replica = undo.use(await stage.replica(url, { ...envFor(streams), ...size.env }));
   const load = undo.use(new Worker("load/fleet.ts", "load"));
   const watcher = undo.use(new Worker("load/fleet-news.ts", "load"));
-  // Service and PostgreSQL have both cores, which they share with the load.
+  // Service and PostgreSQL use both cores, which they share with the load.
   if (size.lively === true) await onAllCores(questions, [replica.pid, load.pid, watcher.pid]);
   const fleet: FleetJob = {
     address: replica.grpc,
@@ -218,7 +218,7 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
   const refused = seen.reduce((sum, figures) => sum + figures.refused, 0);
   const ended = seen.at(-1)?.ended ?? 0;
   const slowestMs = Math.max(...seen.map((figures) => figures.slowestMs));
-  /** Microseconds a beat, round by round. */
+  /** Microseconds for each beat, by round. */
   const costs = (which: "server" | "storage") =>
     seen.map((figures, round) => {
       const used = (marks[round + 1]?.[which] ?? Number.NaN) - (marks[round]?.[which] ?? Number.NaN);
@@ -251,10 +251,12 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
   };
 }
 
-/** Cuts the streams of the first claw off. When the lease of each of its agents ends, in microseconds since 1970. */
+/**
+ * Cuts off the streams of the first claw. Returns the lease expiry of each of its agents, in microseconds since 1970.
+ */
 async function silenceOne(load: Worker, questions: Questions, size: FleetSize): Promise<Map<string, number>> {
   await load.do("silence", { streams: Math.max(1, AGENTS_PER_CLAW / size.agentsPerStream) });
-  // What was on its way is written.
+  // Wait until pending beats are written.
   await sleep(3_000);
   const rows = await questions.ask<{ agent_id: string; ends: string }>(
     `SELECT agent_id, (extract(epoch FROM lease_expires_at) * 1000000)::bigint AS ends
@@ -315,7 +317,7 @@ async function onAllCores(questions: Questions, pids: readonly number[]): Promis
     spawnSync("taskset", ["-a", "-c", "-p", cores, String(pid)]);
 }
 
-/** One program stands for many callers here: with its watcher beside it, it may have more streams than one caller. */
+/** This program simulates many callers: with its watcher it needs more streams than one caller may have. */
 function envFor(streams: number): Readonly<Record<string, string>> {
   return streams < DEFAULT_STREAMS_PER_CALLER ? {} : { HARBORFORGE_STREAMS_PER_CALLER: String(2 * streams) };
 }

@@ -16,7 +16,7 @@ export interface Etcd extends AsyncDisposable {
   readonly address: string;
 }
 
-/** A single etcd with its defaults, and as many leases as streams. Undefined where the program is not installed. */
+/** A single etcd with its defaults, and as many leases as streams. Undefined if etcd is not installed. */
 export async function openEtcd(asked: Asked, leases: number): Promise<Etcd | undefined> {
   if (spawnSync("etcd", ["--version"]).status !== 0) {
     asked.note("etcd was not found, and left out (Debian: apt-get install etcd-server)");
@@ -53,7 +53,7 @@ export interface FastApi extends AsyncDisposable {
   readonly subject: Subject;
 }
 
-/** One uvicorn worker on the same PostgreSQL. Undefined where its programs are not installed. */
+/** One uvicorn worker on the same PostgreSQL. Undefined if its programs are not installed. */
 export async function openFastApi(
   stage: Stage,
   asked: Asked,

@@ -9,7 +9,10 @@ import { openEtcd, openFastApi } from "./heartbeat-peers.ts";
 
 const CONNECTIONS = 20;
 const STREAMS = 1_000;
-/** With it 1 000 streams send 10 000 messages a second: what one core bears beside PostgreSQL, and every peer but one. */
+/**
+ * With it, 1 000 streams send 10 000 messages in a second, which one core can handle beside PostgreSQL; so can all
+ * peers except one.
+ */
 const EVERY_MS = 100;
 const MANY = 100;
 const MANY_STREAMS = 100;

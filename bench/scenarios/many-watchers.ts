@@ -10,7 +10,7 @@ const CHANGED = 1_000;
 const SETTLE_MS = 2_000;
 const PAUSE_MS = 200;
 
-/** Watchers of one agent each: news for one of them is nothing to all others. */
+/** Watchers of one agent each: a change concerns only one of them. */
 export const manyWatchers: Scenario = {
   name: "many-watchers",
   title: "Ten thousand watchers of one agent each",

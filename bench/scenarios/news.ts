@@ -6,12 +6,12 @@ import type { NewsFigures } from "../load/news.ts";
 
 const AGENT = "news-1";
 const WARM_UP = 150;
-/** Of each round. */
+/** Changes of each round. */
 const CHANGES = 150;
 
 /**
- * How soon watchers at two replicas know of a status that was set at one of them. The time begins when PostgreSQL stamped
- * the transition, so that the commit itself is part of it: a little more than is promised.
+ * The time until watchers at two replicas get a status that was set at one of them. It begins at PostgreSQL's timestamp
+ * of the transition, so it includes the commit: slightly more than the promise covers.
  */
 export const news: Scenario = {
   name: "news",

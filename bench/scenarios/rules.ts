@@ -3,7 +3,7 @@ import { Worker } from "../harness/processes.ts";
 import { informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import type { RuleFigures } from "../load/rules.ts";
 
-/** What it costs that requests are checked by the rules of the contract. */
+/** The cost of validating requests by the rules of the contract. */
 export const rules: Scenario = {
   name: "rules",
   title: "What the rules of the contract cost a call",
@@ -13,7 +13,7 @@ export const rules: Scenario = {
     const all: RuleFigures[] = [];
     for (let round = -1; round < asked.rounds; round += 1) {
       const { rounds } = await load.do<{ rounds: RuleFigures[] }>("round");
-      // The first one warms up.
+      // The first one is a warm-up.
       if (round >= 0) all.push(...rounds);
     }
     const names = [...new Set(all.map(({ what }) => what))];

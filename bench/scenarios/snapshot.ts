@@ -17,7 +17,7 @@ interface Round extends SnapshotFigures {
   readonly storageUs: number;
 }
 
-/** What a new watcher of a silent fleet waits for. */
+/** The time until a new watcher of a fleet without changes has its snapshot. */
 export const snapshot: Scenario = {
   name: "snapshot",
   title: "A new watcher of 100 000 agents",

@@ -7,11 +7,11 @@ import type { LatencyFigures } from "../load/latency.ts";
 const AGENTS = 20_000;
 const WATCHERS = 200;
 const QUIET_MS = 20_000;
-/** After a whole minute the listener ends a stream that is not read. */
+/** The listener ends a stream that is not read for a minute. */
 const STALLED_MS = 55_000;
 const SAMPLE_MS = 100;
 
-/** Watchers of everything that stop reading: what each costs, and what that does to one that reads. */
+/** Watchers of all agents that stop reading: the memory of each, and the effect on a watcher that reads. */
 export const stalled: Scenario = {
   name: "stalled",
   title: "Two hundred watchers that stop reading",

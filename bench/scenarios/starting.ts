@@ -47,7 +47,10 @@ async function timed(folder: string): Promise<number> {
   return seconds;
 }
 
-/** From within: npm, told to end, leaves the service behind, whose processor time would be taken for that of others. */
+/**
+ * Stop the service itself: a signal to npm would leave the service running, and its processor time would be attributed
+ * to others.
+ */
 async function stop(program: Started): Promise<void> {
   const closed = once(program.child, "close", { signal: AbortSignal.timeout(STOP_MS) });
   const services: number[] = [];

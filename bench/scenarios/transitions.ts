@@ -17,7 +17,7 @@ interface Round extends TransitionFigures {
   readonly committed: number;
 }
 
-/** Reports of another status from many streams at once, as fast as they are acknowledged. */
+/** Status reports from many streams at once, as fast as they are acknowledged. */
 export const transitions: Scenario = {
   name: "transitions",
   title: "How many transitions are committed",
@@ -43,7 +43,7 @@ export const transitions: Scenario = {
       await load.do("work");
       const figures = await load.do<TransitionFigures>("count", { ms });
       await load.do("rest");
-      // All that was begun is committed and acknowledged.
+      // Wait until all reports are committed and acknowledged.
       await sleep(REST_MS);
       const after = await cpu();
       const now = await counted();
