@@ -1,6 +1,6 @@
 import type { Micros } from "../contract/time.ts";
 import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
-import type { AgentCondition, Backoff } from "./agent.ts";
+import type { AgentCondition, ExhaustionBackoff } from "./agent.ts";
 
 /** The first step of the server's backoff for each reason, when the provider names no time. */
 export const FIRST_BACKOFF_MS: Readonly<Record<ExhaustReason, number>> = {
@@ -47,7 +47,7 @@ export function backoffMs(reason: ExhaustReason, steps: number, random: number):
 }
 
 /** The steps that still count at `now`. */
-export function countedSteps(backoff: Backoff, now: Micros): number {
+export function countedSteps(backoff: ExhaustionBackoff, now: Micros): number {
   if (backoff.lastAt === null) return 0;
   return now - backoff.lastAt > BACKOFF_FORGOTTEN_AFTER_MS * 1_000 ? 0 : backoff.steps;
 }

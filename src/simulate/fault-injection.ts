@@ -1,7 +1,7 @@
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 import type { ClawSeat } from "./claw-seat.ts";
-import type { Fleet } from "./fleet-tally.ts";
+import type { FleetTally } from "./fleet-tally.ts";
 import { sizeOf } from "./fleet-tally.ts";
 import { processText, spanOf } from "./format.ts";
 
@@ -12,7 +12,7 @@ const CHECK_EVERY_MS = 50;
 
 export interface FaultInjectionOptions {
   readonly seats: readonly ClawSeat[];
-  readonly fleet: Fleet;
+  readonly fleet: FleetTally;
   readonly pace: FleetPace;
   readonly speed: number;
   /** Called before a claw is killed: its expired leases are expected from now on. */

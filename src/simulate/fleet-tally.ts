@@ -26,7 +26,7 @@ const EMPTY_TALLY: Tally = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline
  * The agents of a simulation as a watch reports them. Counts are updated with each change, because a fleet may be
  * large.
  */
-export class Fleet {
+export class FleetTally {
   readonly #isMember: (agentId: string) => boolean;
   readonly #agents = new Map<string, AgentView>();
   readonly #tallies = new Map<string, Record<AgentStatus, number>>();

@@ -10,7 +10,7 @@ import { runCalendar } from "./calendar.ts";
 import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
 import { runFaultInjection } from "./fault-injection.ts";
-import { Fleet, sizeOf } from "./fleet-tally.ts";
+import { FleetTally, sizeOf } from "./fleet-tally.ts";
 import { processText } from "./format.ts";
 import { type ClawPlan, deleteAgents, planFleet, registerAgents } from "./registration.ts";
 import { createRandom, type Random, seedFor } from "./seeded-random.ts";
@@ -101,7 +101,7 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
 class Simulation {
   readonly #run: SimulationRun;
   readonly #pace: FleetPace;
-  readonly #fleet: Fleet;
+  readonly #fleet: FleetTally;
   readonly #seats: readonly ClawSeat[];
   readonly #startedAt = performance.now();
   /** Stops the calendar and the fault injection. */
@@ -132,7 +132,7 @@ class Simulation {
     this.#run = run;
     this.#pace = pace;
     this.#down = new Set(plans.map(({ name }) => name));
-    this.#fleet = new Fleet(new Set(plans.flatMap(({ agentIds }) => agentIds)));
+    this.#fleet = new FleetTally(new Set(plans.flatMap(({ agentIds }) => agentIds)));
     // The last agents of the first claws, so that the first agents of the list are usual ones.
     const emptyIds = new Set(plans.flatMap(({ agentIds }) => agentIds.slice(-1)).slice(0, emptyAccounts));
     this.#seats = plans.map(

@@ -1,6 +1,6 @@
 import type { WatchMessage } from "../domain/watch-message.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
-import { isWithin, type LogPage } from "../storage/transition-log.ts";
+import { isInGap, type LogPage } from "../storage/transition-log.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { reading, untilReached } from "./patience.ts";
 import type { Watcher } from "./watcher.ts";
@@ -76,5 +76,5 @@ function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Gene
 /** The database's word, since this replica may not have read that far. */
 export function check({ newest, oldest, gaps }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
-  if (after < oldest || isWithin(after, gaps)) throw revisionCompacted(oldest);
+  if (after < oldest || isInGap(after, gaps)) throw revisionCompacted(oldest);
 }

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
-import { Fleet } from "../../src/simulate/fleet-tally.ts";
+import { FleetTally } from "../../src/simulate/fleet-tally.ts";
 import { clockOf, spanOf } from "../../src/simulate/format.ts";
 import { tableLines } from "../../src/simulate/live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/simulate/plain-lines.ts";
@@ -254,7 +254,7 @@ describe("the fleet", () => {
     ({ kind: "snapshot", because: "started", agents, revision: 1n }) as const;
 
   it("is what the watch tells, and counts what happens", () => {
-    const fleet = new Fleet();
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })));
     const change = (to: AgentView["status"], fields: Partial<TransitionView>) => ({
       passes: true,
@@ -277,7 +277,7 @@ describe("the fleet", () => {
   });
 
   it("forgets an agent that was deleted", () => {
-    const fleet = new Fleet();
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01")));
     const deleted = transition({ to: undefined, cause: "deleted" });
     fleet.apply({
