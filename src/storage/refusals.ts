@@ -94,13 +94,13 @@ export function reusedRequestId(requestId: string): Refusal {
 /** The delay before a retry, in milliseconds: by then some of the waiting changes are committed. */
 const CHANGES_RETRY_MS = 250;
 
-/** @param most the limit of waiting changes */
-export function tooManyChanges(agentId: string, most: number): Refusal {
+/** @param limit the maximum number of waiting changes */
+export function tooManyChanges(agentId: string, limit: number): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `${most} changes of this agent are waiting already. Retry when some of them are answered.`,
+    `${limit} changes of this agent are waiting already. Retry when some of them are answered.`,
     {
-      metadata: { limit: "changesPerAgent", changesPerAgent: most.toString(), agentId },
+      metadata: { limit: "changesPerAgent", changesPerAgent: limit.toString(), agentId },
       // Jitter spreads the retries of callers that were rejected together.
       retryAfterMs: Math.ceil(CHANGES_RETRY_MS * (1 + Math.random())),
     },
