@@ -40,7 +40,7 @@ function clawSuffix(place: number, claws: number): string {
  * @param onProgress called with the number of existing agents
  * @throws CallError
  */
-export async function registerAgents(
+export async function ensureFleet(
   caller: Caller,
   plans: readonly ClawPlan[],
   onProgress: (done: number) => void,
@@ -54,7 +54,7 @@ export async function registerAgents(
   }
   onProgress(all - missing.size);
   await forEachConcurrently([...missing.values()], async (plan) => {
-    await withRetries(() => registerOne(caller, plan), caller.signal);
+    await withRetries(() => ensureOne(caller, plan), caller.signal);
     missing.delete(plan.agentId);
     onProgress(all - missing.size);
   });
@@ -69,7 +69,7 @@ async function deleteOne(caller: Caller, userId: bigint): Promise<void> {
   }
 }
 
-async function registerOne(
+async function ensureOne(
   caller: Caller,
   agent: { readonly agentId: string; readonly clawIdentifier: string },
 ): Promise<void> {
@@ -102,7 +102,7 @@ async function withRetries(work: () => Promise<void>, signal: AbortSignal | unde
  *
  * @throws CallError
  */
-export async function deleteAgents(
+export async function deleteFleet(
   caller: Caller,
   agents: readonly AgentView[],
   onProgress: (done: number) => void,

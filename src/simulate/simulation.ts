@@ -12,7 +12,7 @@ import { ClawSeat } from "./claw-seat.ts";
 import { runFaultInjection } from "./fault-injection.ts";
 import { FleetTally, sizeOf } from "./fleet-tally.ts";
 import { processText } from "./format.ts";
-import { type ClawPlan, deleteAgents, planFleet, registerAgents } from "./registration.ts";
+import { type ClawPlan, deleteFleet, ensureFleet, planFleet } from "./registration.ts";
 import { createRandom, type Random, seedFor } from "./seeded-random.ts";
 import type { SimulationOutput } from "./simulation-output.ts";
 import type { SimulationView } from "./view.ts";
@@ -77,7 +77,7 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
   let pace: FleetPace;
   try {
     pace = await readPace(caller.clients, stop);
-    await registerAgents(caller, plans, (done) => onProgress("Creating users and agents", done, options.agents));
+    await ensureFleet(caller, plans, (done) => onProgress("Creating users and agents", done, options.agents));
   } catch (error) {
     if (stop.aborted) return undefined;
     throw error;
@@ -91,7 +91,7 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
   }
   if (options.cleanUp) {
     const remaining = simulation.agents;
-    await deleteAgents({ ...run.caller, signal: run.hurry }, remaining, (done) =>
+    await deleteFleet({ ...run.caller, signal: run.hurry }, remaining, (done) =>
       onProgress("Deleting users and agents", done, remaining.length),
     );
   }
