@@ -108,14 +108,14 @@ async function run({ name, title, run }: Scenario, options: Options, commit: str
   const before = await usage();
   try {
     const { rounds, roundMs, peers, full } = options;
-    const tell = (line: string) => console.error(line);
+    const log = (line: string) => console.error(line);
     const note = (line: string) => {
       notes.push(line);
       console.error(`  ${line}`);
     };
-    const asked = { rounds, roundMs, peers, full, tell, note };
+    const bench = { rounds, roundMs, peers, full, log, note };
     // A stopped scenario fails as soon as its processes end. This failure is not reported.
-    const measures = await Promise.race([run(stage, asked), stopped.promise]);
+    const measures = await Promise.race([run(stage, bench), stopped.promise]);
     const after = await usage();
     const others = after.busy - before.busy - (after.own - before.own);
     const elsewhere = Math.max(0, others / ((after.at - before.at) * after.cores));

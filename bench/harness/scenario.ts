@@ -2,7 +2,7 @@ import { type Figure, figure } from "./figures.ts";
 import type { Stage } from "./stage.ts";
 
 /** The options of the command line. */
-export interface Asked {
+export interface BenchRun {
   /** The number of rounds; the median counts. */
   readonly rounds: number;
   /** The duration of a round, in milliseconds. */
@@ -12,7 +12,7 @@ export interface Asked {
   /** Whether to measure the large fleets, which take many minutes. */
   readonly full: boolean;
   /** Reports progress. */
-  tell(line: string): void;
+  log(line: string): void;
   /** Adds a note to the result, on omissions or problems. */
   note(line: string): void;
 }
@@ -37,7 +37,7 @@ export interface Scenario {
   /** Runs only with `--only`. */
   readonly named?: boolean;
   /** Returns the measures. Their names are unique, because charts find them by name. */
-  run(stage: Stage, asked: Asked): Promise<readonly Measure[]>;
+  run(stage: Stage, bench: BenchRun): Promise<readonly Measure[]>;
 }
 
 export type Verdict = "aim" | "must" | "missed" | "–";
@@ -53,7 +53,7 @@ export function verdict({ figure, must, aim, more = false }: Measure): Verdict {
 /** The number of rounds of long scenarios with little variance, on the small scale. */
 const FEW_ROUNDS = 3;
 
-export function fewRounds({ rounds, full }: Asked): number {
+export function fewRounds({ rounds, full }: BenchRun): number {
   return full ? rounds : Math.min(rounds, FEW_ROUNDS);
 }
 
@@ -66,10 +66,10 @@ export function informs(name: string, unit: string, values: readonly number[]): 
 const LOAD_LIMIT = 0.9;
 
 /** The largest share of the load generator's core for each subject. Adds a note if it was the limit. */
-export function loadShare(asked: Asked, shares: Readonly<Record<string, readonly number[]>>): Measure {
+export function loadShare(bench: BenchRun, shares: Readonly<Record<string, readonly number[]>>): Measure {
   for (const [name, values] of Object.entries(shares)) {
     const share = figure(values).median;
-    if (share > LOAD_LIMIT) asked.note(`the load generator was the limit of "${name}" (${Math.round(share * 100)} %)`);
+    if (share > LOAD_LIMIT) bench.note(`the load generator was the limit of "${name}" (${Math.round(share * 100)} %)`);
   }
   return informs("load generator: share of its core", "%", Object.values(shares).flatMap(percents));
 }

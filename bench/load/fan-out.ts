@@ -30,7 +30,7 @@ let job: FanOutJob | undefined;
 let sessions: http2.ClientHttp2Session[] = [];
 let writer: http2.ClientHttp2Session | undefined;
 const busy: boolean[] = [];
-let told = 0;
+let delivered = 0;
 let goal = Number.POSITIVE_INFINITY;
 let reached = (): void => undefined;
 let arrivals: number[] = [];
@@ -49,10 +49,10 @@ doJobs({
       const filter = asked.what === "everything" ? {} : { filter: { agentIds: [`${asked.prefix}${n + 1}`] } };
       return openCountingWatch(session, filter, ({ changes }) => {
         if (changes === known) return;
-        told += changes - known;
+        delivered += changes - known;
         known = changes;
         if (asked.what !== "everything") arrivals.push(performance.now());
-        if (told >= goal) reached();
+        if (delivered >= goal) reached();
       });
     });
     const snapshot = asked.what === "everything" ? asked.agents : 1;
@@ -69,9 +69,12 @@ doJobs({
     });
     const events = what === "everything" ? size * watchers : size;
     const done = Promise.withResolvers<void>();
-    const late = setTimeout(() => done.reject(new Error(`${goal - told} of ${events} events did not come`)), ROUND_MS);
+    const late = setTimeout(
+      () => done.reject(new Error(`${goal - delivered} of ${events} events did not come`)),
+      ROUND_MS,
+    );
     reached = done.resolve;
-    goal = told + events;
+    goal = delivered + events;
     arrivals = [];
     const latency = new Latency();
     const cpu = process.cpuUsage();

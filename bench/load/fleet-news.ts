@@ -35,7 +35,7 @@ export interface FleetNews {
 }
 
 const ends: KnownEnd[] = [];
-const heard = new Map<bigint, number>();
+const received = new Map<bigint, number>();
 const sessions: http2.ClientHttp2Session[] = [];
 let latencies = newLatencies();
 let failure: string | undefined;
@@ -70,7 +70,7 @@ function watch(address: string, afterRevision: bigint): void {
       for (const { transition } of fromBinary(WatchAgentsResponseSchema, bytes).changes) {
         if (transition?.cause === TransitionCause.LEASE_EXPIRED)
           ends.push({ agentId: transition.agentId, knownAt: (performance.timeOrigin + at) * 1_000 });
-        else if (transition !== undefined) heard.set(transition.revision, at);
+        else if (transition !== undefined) received.set(transition.revision, at);
       }
       wake();
     }),
@@ -87,14 +87,14 @@ async function changeStatuses(address: string, agentIds: readonly string[]): Pro
     const { agent } = await callUnary(writer, AgentService.method.updateAgentStatus, { agentId, status });
     const answered = performance.now();
     const revision = agent?.revision ?? 0n;
-    while (!heard.has(revision) && !stopped) {
+    while (!received.has(revision) && !stopped) {
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
     }
     latencies.answer.record(answered - begun);
-    latencies.news.record(Math.max(0, (heard.get(revision) ?? Number.NaN) - answered));
-    heard.clear();
+    latencies.news.record(Math.max(0, (received.get(revision) ?? Number.NaN) - answered));
+    received.clear();
     await sleep(PAUSE_MS * (0.5 + Math.random()));
   }
 }

@@ -84,13 +84,13 @@ doJobs({
       );
     }
     const begin = performance.now();
-    const heard = new Set<number>();
+    const received = new Set<number>();
     for (let n = 0; n < fleet.streams; n += 1) {
-      open(fleet, n, () => heard.add(n));
+      open(fleet, n, () => received.add(n));
       const due = begin + (n / fleet.perSecond) * 1_000;
       if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
     }
-    while (heard.size < fleet.streams) {
+    while (received.size < fleet.streams) {
       if (figures.ended > 0) throw new Error("a stream ended");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }

@@ -42,7 +42,7 @@ async function watch(address: string, agentId: string): Promise<Watcher> {
   const session = connect(`http://${address}`);
   const stream = openStream(session, AgentService.method.watchAgents);
   const complete = Promise.withResolvers<void>();
-  let heard = Promise.withResolvers<{ occurredAtMs: number; at: number }>();
+  let received = Promise.withResolvers<{ occurredAtMs: number; at: number }>();
   stream.on("error", complete.reject);
   stream.on(
     "data",
@@ -52,7 +52,7 @@ async function watch(address: string, agentId: string): Promise<Watcher> {
       if (message.bookmark?.snapshotComplete === true) complete.resolve();
       const occurredAt = message.changes[0]?.transition?.occurredAt;
       if (occurredAt === undefined) return;
-      heard.resolve({ occurredAtMs: Number(occurredAt.seconds) * 1_000 + occurredAt.nanos / 1_000_000, at });
+      received.resolve({ occurredAtMs: Number(occurredAt.seconds) * 1_000 + occurredAt.nanos / 1_000_000, at });
     }),
   );
   stream.end(
@@ -62,8 +62,8 @@ async function watch(address: string, agentId: string): Promise<Watcher> {
   return {
     session,
     next: async () => {
-      const news = await heard.promise;
-      heard = Promise.withResolvers();
+      const news = await received.promise;
+      received = Promise.withResolvers();
       return news;
     },
   };

@@ -44,11 +44,11 @@ doJobs({
       const beats = Array.from({ length: CHANGED }, (_, n) => ({ agentId: `${prefix}${first + n + 1}`, status }));
       round += 1;
       goal = transitions + CHANGED;
-      const heard = Promise.withResolvers<number>();
-      reached = () => heard.resolve(performance.now());
+      const received = Promise.withResolvers<number>();
+      reached = () => received.resolve(performance.now());
       await callUnary(writer, AgentService.method.sendHeartbeat, { beats, leaseTtl: { seconds: 600n } });
       const answered = performance.now();
-      latency.record(Math.max(0, (await heard.promise) - answered));
+      latency.record(Math.max(0, (await received.promise) - answered));
       transitions += CHANGED;
       await sleep(PAUSE_MS);
     }

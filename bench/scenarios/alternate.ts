@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Asked } from "../harness/scenario.ts";
+import type { BenchRun } from "../harness/scenario.ts";
 import type { HeartbeatFigures } from "../load/heartbeats.ts";
 
 /**
@@ -38,13 +38,13 @@ export interface Round {
 }
 
 /** Measures each subject once in each round, so that a disturbance of the machine affects all. */
-export async function alternate(subjects: readonly Subject[], asked: Asked): Promise<Map<string, Round[]>> {
+export async function alternate(subjects: readonly Subject[], bench: BenchRun): Promise<Map<string, Round[]>> {
   const rounds = new Map<string, Round[]>(subjects.map(({ name }) => [name, []]));
   for (const subject of subjects) await oneRound(subject, WARM_UP_MS);
-  for (let round = 0; round < asked.rounds; round += 1) {
+  for (let round = 0; round < bench.rounds; round += 1) {
     // Vary the order.
     const order = round % 2 === 0 ? subjects : subjects.toReversed();
-    for (const subject of order) rounds.get(subject.name)?.push(await oneRound(subject, asked.roundMs));
+    for (const subject of order) rounds.get(subject.name)?.push(await oneRound(subject, bench.roundMs));
   }
   return rounds;
 }

@@ -20,7 +20,7 @@ export const attacks: Scenario = {
   name: "attacks",
   title: "A client beside callers that mean ill",
   named: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_attacks");
     await seedAgents(stage, url, { prefix: "single-", count: AGENTS });
     const measures: Measure[] = [];
@@ -45,7 +45,7 @@ export const attacks: Scenario = {
       });
       const sent = await attacking;
       const mostMib = peak.most / 1_048_576;
-      asked.note(
+      bench.note(
         `${attack}: ${Math.round((sent?.sent ?? 0) / ((sent?.ms ?? 1) / 1_000))} /s of ${Math.round((sent?.sentBytes ?? 0) / Math.max(1, sent?.sent ?? 1))} bytes, ` +
           `${sent?.refused ?? 0} refused (${sent?.exhausted ?? 0} as too much${sent?.otherRefusal === undefined ? "" : `; else ${sent.otherRefusal}`}); neighbour: ${disturbed.count} calls, ` +
           `${disturbed.failures} failed ${disturbed.firstFailure}, p50 ${disturbed.p50Ms.toFixed(1)}, p99 ${disturbed.p99Ms.toFixed(1)} ms; ` +

@@ -23,7 +23,7 @@ interface Round extends FanOutFigures {
 export const fanOut: Scenario = {
   name: "fan-out",
   title: "How many watchers are told",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const agents = Math.max(...SIZES);
     const url = await stage.database("bench_fan_out");
     await seedAgents(stage, url, { prefix: "watched-", count: agents });
@@ -51,7 +51,7 @@ export const fanOut: Scenario = {
     };
     const rounds = new Map(SIZES.map((size): [number, Round[]] => [size, []]));
     for (const size of SIZES) await oneRound(size);
-    for (let round = 0; round < asked.rounds; round += 1)
+    for (let round = 0; round < bench.rounds; round += 1)
       for (const [size, some] of rounds) some.push(await oneRound(size));
     await load.do("close");
     const share = ({ loadCpuMs, ms }: Round) => loadCpuMs / ms;
@@ -69,7 +69,7 @@ export const fanOut: Scenario = {
           some.map(({ serverUs }) => serverUs),
         ),
       ),
-      loadShare(asked, Object.fromEntries([...rounds].map(([size, some]) => [`${size} at once`, some.map(share)]))),
+      loadShare(bench, Object.fromEntries([...rounds].map(([size, some]) => [`${size} at once`, some.map(share)]))),
     ];
   },
 };

@@ -5,7 +5,7 @@ import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family, residentBytes } from "../harness/cpu.ts";
 import { figure, ratio } from "../harness/figures.ts";
 import { CORES, Worker } from "../harness/processes.ts";
-import { type Asked, informs, type Measure, type Scenario } from "../harness/scenario.ts";
+import { type BenchRun, informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import { AGENTS_PER_CLAW, type Questions, type Stage, seedAgents } from "../harness/stage.ts";
 import type { FleetFigures, FleetJob } from "../load/fleet.ts";
 import type { FleetNews } from "../load/fleet-news.ts";
@@ -67,24 +67,24 @@ const LAST_END_MS = 60_000;
 export const growth: Scenario = {
   name: "growth",
   title: "How the cost of a beat grows with the fleet",
-  async run(stage, asked) {
-    const small = await watch(stage, asked, {
+  async run(stage, bench) {
+    const small = await watch(stage, bench, {
       agents: 1_000,
       agentsPerStream: 100,
       seconds: WINDOW_S,
-      rounds: asked.rounds,
+      rounds: bench.rounds,
       env: { HARBORFORGE_HEARTBEAT_INTERVAL: "100ms", HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
-    const large = await watch(stage, asked, {
-      agents: asked.full ? 200_000 : 100_000,
+    const large = await watch(stage, bench, {
+      agents: bench.full ? 200_000 : 100_000,
       agentsPerStream: 100,
-      seconds: asked.full ? 2 * WINDOW_S : WINDOW_S,
-      rounds: asked.rounds,
+      seconds: bench.full ? 2 * WINDOW_S : WINDOW_S,
+      rounds: bench.rounds,
       env: { HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
     const costs = ({ serverUs, storageUs }: Outcome) =>
       serverUs.map((us, round) => us + (storageUs[round] ?? Number.NaN));
-    const name = `${asked.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
+    const name = `${bench.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
     return [
       informs("1 k agents: CPU a beat, service", "µs", small.serverUs),
       informs("1 k agents: CPU a beat, PostgreSQL", "µs", small.storageUs),
@@ -100,7 +100,7 @@ export const fleets: Scenario = {
   name: "fleets",
   title: "The fleet that fits",
   full: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const sizes: (FleetSize & { name: string; must: number; aim: number })[] = [
       { name: "at the default pace", agents: 1_000_000, agentsPerStream: 1_000, seconds: 300, must: 500, aim: 1_000 },
       {
@@ -120,9 +120,9 @@ export const fleets: Scenario = {
       let outcome: Outcome | undefined;
       let agents = size.agents;
       for (; agents >= size.agents / 16; agents /= 2) {
-        asked.tell(`  ${agents} agents ${name}`);
-        outcome = await watch(stage, asked, { ...size, agents, lively: true });
-        asked.tell(`  ${JSON.stringify(outcome)}`);
+        bench.log(`  ${agents} agents ${name}`);
+        outcome = await watch(stage, bench, { ...size, agents, lively: true });
+        bench.log(`  ${JSON.stringify(outcome)}`);
         if (outcome.lost === 0 && outcome.ended === 0) break;
       }
       measures.push({ name: `agents ${name}`, unit: "k", figure: figure([agents / 1_000]), must, aim, more: true });
@@ -167,15 +167,15 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
   ];
 }
 
-async function watch(stage: Stage, asked: Asked, size: FleetSize): Promise<Outcome> {
+async function watch(stage: Stage, bench: BenchRun, size: FleetSize): Promise<Outcome> {
   const url = await stage.database("bench_fleet");
   await seedFleet(stage, url, size.agents);
-  const outcome = await watchOn(stage, asked, url, size);
+  const outcome = await watchOn(stage, bench, url, size);
   await stage.drop("bench_fleet");
   return outcome;
 }
 
-async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize): Promise<Outcome> {
+async function watchOn(stage: Stage, bench: BenchRun, url: string, size: FleetSize): Promise<Outcome> {
   await using undo = new AsyncDisposableStack();
   const questions = undo.use(await stage.questions(url));
   const streams = size.agents / size.agentsPerStream;
@@ -193,7 +193,7 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
     perSecond: Math.min(STREAMS_OPENED_A_SECOND, Math.max(10, AGENTS_OPENED_A_SECOND / size.agentsPerStream)),
   };
   const { ms } = await load.do<{ ms: number }>("open", { fleet });
-  asked.tell(`  ${size.agents} agents on ${streams} streams were there after ${(ms / 1_000).toFixed(1)} s`);
+  bench.log(`  ${size.agents} agents on ${streams} streams were there after ${(ms / 1_000).toFixed(1)} s`);
   await sleep(2_000);
   if (size.lively === true) await watcher.do("open", { address: replica.grpc, agentIds: CHANGED });
   const ends = size.lively === true ? await silenceOne(load, questions, size) : new Map<string, number>();
@@ -225,7 +225,7 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
       return (used * 1_000) / (figures.acknowledged * size.agentsPerStream);
     });
   const residentMiB = (await residentBytes(replica.pid)) / 2 ** 20;
-  const lively = size.lively === true ? await livelyFigures(asked, watcher, ends) : undefined;
+  const lively = size.lively === true ? await livelyFigures(bench, watcher, ends) : undefined;
   const [row] = await questions.ask<{ lost: number }>(
     "SELECT count(*)::integer AS lost FROM agent_transitions WHERE cause = 'lease_expired' AND agent_id <> ALL ($1::text[])",
     [[...ends.keys()]],
@@ -266,14 +266,14 @@ async function silenceOne(load: Worker, questions: Questions, size: FleetSize): 
   return new Map(rows.map(({ agent_id, ends }) => [agent_id, Number(ends)]));
 }
 
-async function livelyFigures(asked: Asked, watcher: Worker, ends: ReadonlyMap<string, number>): Promise<Lively> {
+async function livelyFigures(bench: BenchRun, watcher: Worker, ends: ReadonlyMap<string, number>): Promise<Lively> {
   const figures = await watcher.do<FleetNews>("figures");
   let known = figures.ends;
   const deadline = performance.now() + LAST_END_MS;
   for (; known.length < ends.size && performance.now() < deadline; await sleep(1_000))
     known = (await watcher.do<FleetNews>("figures")).ends;
-  if (figures.failure !== undefined) asked.note(figures.failure);
-  if (known.length < ends.size) asked.note(`of ${ends.size} ends of leases the watcher was told ${known.length}`);
+  if (figures.failure !== undefined) bench.note(figures.failure);
+  if (known.length < ends.size) bench.note(`the watcher got ${known.length} of ${ends.size} expired leases`);
   const leaseEnd = new Latency();
   for (const { agentId, knownAt } of known) {
     const end = ends.get(agentId);

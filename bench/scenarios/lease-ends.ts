@@ -28,7 +28,7 @@ const LOOK_MS = 400;
 export const leaseEnds: Scenario = {
   name: "lease-ends",
   title: "How soon a silent agent is known to be gone",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_lease_ends");
     const streams = await seedFleet(stage, url);
     await using undo = new AsyncDisposableStack();
@@ -61,12 +61,12 @@ export const leaseEnds: Scenario = {
     await ends.stop();
     const { ends: seen } = await watching.do<{ ends: SeenEnd[] }>("take");
     await load.do("close");
-    const told = new Set(seen.map(({ agentId }) => agentId));
-    const strangers = [...told].filter((agentId) => !silent.has(agentId)).length;
-    if (strangers > 0) asked.note(`${strangers} agents went offline that kept beating`);
-    const missing = silent.size * WATCHERS - (seen.length - strangers * WATCHERS);
-    if (missing > 0) asked.note(`${missing} of ${silent.size * WATCHERS} ends were not told in time`);
-    const rounds = asked.rounds;
+    const reported = new Set(seen.map(({ agentId }) => agentId));
+    const others = [...reported].filter((agentId) => !silent.has(agentId)).length;
+    if (others > 0) bench.note(`${others} agents went offline although they sent heartbeats`);
+    const missing = silent.size * WATCHERS - (seen.length - others * WATCHERS);
+    if (missing > 0) bench.note(`${missing} of ${silent.size * WATCHERS} expiries were not reported in time`);
+    const rounds = bench.rounds;
     const some = seen.filter(({ agentId }) => silent.has(agentId) && !agentId.startsWith("large-"));
     const large = seen.filter(({ agentId }) => agentId.startsWith("large-"));
     return [
@@ -82,7 +82,7 @@ export const leaseEnds: Scenario = {
         true,
       ),
       informs("leases that ended", "", [silent.size]),
-      loadShare(asked, { "lease ends": [(after.load - before.load) / (after.at - before.at)] }),
+      loadShare(bench, { "lease ends": [(after.load - before.load) / (after.at - before.at)] }),
     ];
   },
 };

@@ -32,10 +32,10 @@ interface Growth {
 export const memory: Scenario = {
   name: "memory",
   title: "What an agent costs in memory",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const own: Growth[] = [];
     const shared: Growth[] = [];
-    for (let round = 0; round < fewRounds(asked); round += 1) {
+    for (let round = 0; round < fewRounds(bench); round += 1) {
       // In parallel, because time is not measured here.
       const [ownGrowth, sharedGrowth] = await Promise.all([growth(stage, "own", OWN), growth(stage, "shared", SHARED)]);
       own.push(ownGrowth);

@@ -16,7 +16,7 @@ const CHANGES = 150;
 export const news: Scenario = {
   name: "news",
   title: "How fast news travels",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_news");
     await seedAgents(stage, url, { prefix: "news-", count: 1_000 });
     await using undo = new AsyncDisposableStack();
@@ -26,7 +26,7 @@ export const news: Scenario = {
     await load.do("open", { same: same.grpc, other: other.grpc, agentId: AGENT });
     await load.do("count", { agentId: AGENT, count: WARM_UP });
     const rounds: NewsFigures[] = [];
-    for (let round = 0; round < asked.rounds; round += 1)
+    for (let round = 0; round < bench.rounds; round += 1)
       rounds.push(await load.do<NewsFigures>("count", { agentId: AGENT, count: CHANGES }));
     await load.do("close");
     const each = (value: (round: NewsFigures) => number) => rounds.map(value);

@@ -8,10 +8,10 @@ export const rules: Scenario = {
   name: "rules",
   title: "What the rules of the contract cost a call",
   named: true,
-  async run(_stage, asked) {
+  async run(_stage, bench) {
     await using load = new Worker("load/rules.ts", "service", ["--experimental-test-module-mocks"]);
     const all: RuleFigures[] = [];
-    for (let round = -1; round < asked.rounds; round += 1) {
+    for (let round = -1; round < bench.rounds; round += 1) {
       const { rounds } = await load.do<{ rounds: RuleFigures[] }>("round");
       // The first one is a warm-up.
       if (round >= 0) all.push(...rounds);

@@ -25,7 +25,7 @@ export const sizing: Scenario = {
   name: "sizing",
   title: "What a fleet needs",
   full: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_sizing");
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
@@ -62,7 +62,7 @@ export const sizing: Scenario = {
     const rounds: { server: number; storage: number; wal: number; commits: number; perSecond: number }[] = [];
     const start = await counted();
     const loadBefore = { cpu: await cpuMs([load.pid]), at: performance.now() };
-    for (let round = 0; round < asked.rounds; round += 1) {
+    for (let round = 0; round < bench.rounds; round += 1) {
       const known = await counted();
       const before = await cpu();
       await sleep(ROUND_MS);
@@ -114,7 +114,7 @@ export const sizing: Scenario = {
         "/s",
         rounds.map(({ commits }) => commits),
       ),
-      loadShare(asked, { fleet: [share] }),
+      loadShare(bench, { fleet: [share] }),
     ];
   },
 };

@@ -12,10 +12,10 @@ const STOP_MS = 60_000;
 export const starting: Scenario = {
   name: "starting",
   title: "From `npm start` to serving",
-  async run(_stage, asked) {
+  async run(_stage, bench) {
     const first: number[] = [];
     const again: number[] = [];
-    for (let round = 0; round < fewRounds(asked); round += 1) {
+    for (let round = 0; round < fewRounds(bench); round += 1) {
       const folder = await temporaryFolder("start");
       try {
         first.push(await timed(folder));

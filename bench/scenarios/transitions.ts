@@ -21,7 +21,7 @@ interface Round extends TransitionFigures {
 export const transitions: Scenario = {
   name: "transitions",
   title: "How many transitions are committed",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_transitions");
     await seedAgents(stage, url, { prefix: "reporting-", count: STREAMS });
     await stage.checkpoint();
@@ -59,7 +59,7 @@ export const transitions: Scenario = {
     };
     await oneRound(WARM_UP_MS);
     const rounds: Round[] = [];
-    for (let round = 0; round < asked.rounds; round += 1) rounds.push(await oneRound(asked.roundMs));
+    for (let round = 0; round < bench.rounds; round += 1) rounds.push(await oneRound(bench.roundMs));
     const each = (value: (round: Round) => number) => rounds.map(value);
     return [
       {
@@ -95,7 +95,7 @@ export const transitions: Scenario = {
         "ms",
         each(({ p99Ms }) => p99Ms),
       ),
-      loadShare(asked, { transitions: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
+      loadShare(bench, { transitions: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
     ];
   },
 };
