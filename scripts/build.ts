@@ -1,5 +1,5 @@
-// Builds the client library to dist/, or to the folder that is named, from nothing: what a former build left would be
-// packed, too.
+// Builds the client library into dist/, or into the given folder. Deletes the folder first, because files of an earlier
+// build would be packed.
 import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import { root, runTool } from "./run-tool.ts";

@@ -32,6 +32,7 @@ export function paceFor(agents: number, limits: PaceLimits): Pace {
   return paceOf(Math.min(LONGEST_INTERVAL_MS, Math.max(limits.shortestIntervalMs, targetMs)));
 }
 
+/** The pace of an interval in milliseconds. */
 export function paceOf(intervalMs: number): Pace {
   return { intervalMs, leaseMs: intervalMs * INTERVALS_PER_LEASE };
 }

@@ -146,7 +146,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    new RegExp(`^The database ${host}/\\w+ refuses the login \\(password authentication failed.* DATABASE_URL\\.\n$`),
+    new RegExp(`^The database ${host}/\\w+ rejects the login \\(password authentication failed.* DATABASE_URL\\.\n$`),
   );
   await isRefused(
     serveOn(
@@ -156,7 +156,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /asks for a password, and the one in DATABASE_URL is missing/,
+    /requires a password, and the one in DATABASE_URL is missing/,
   );
   await isRefused(
     serveOn(
@@ -176,7 +176,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /^The database 127\.0\.0\.1:1\/\w+ cannot be reached \(connect ECONNREFUSED 127\.0\.0\.1:1\)\. Check DATABASE_URL\.\n$/,
+    /^The database 127\.0\.0\.1:1\/\w+ is unreachable \(connect ECONNREFUSED 127\.0\.0\.1:1\)\. Check DATABASE_URL\.\n$/,
   );
   await isRefused(
     serveOn(
@@ -186,7 +186,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /cannot be reached with the encryption that DATABASE_URL asks for \(.*\)\. Check its sslmode\.\n$/,
+    /is unreachable with the encryption of DATABASE_URL \(.*\)\. Check its sslmode\.\n$/,
   );
 });
 
@@ -208,7 +208,7 @@ test("a database whose user may not create tables is refused", async () => {
     await isRefused(
       serveOn(stage, url.href),
       1,
-      /does not let this user work \(.*permission denied for schema public\)/,
+      /denies this user permission \(.*permission denied for schema public\)/,
     );
   } finally {
     await administer(database.url, `DROP ROLE ${role}`);

@@ -57,7 +57,7 @@ export async function ensureAgent(
   return viewOf(created.agent);
 }
 
-export interface StatusChange {
+export interface AgentStatusRequest {
   readonly agentId: string;
   readonly status: Exclude<AgentStatus, "exhausted">;
   /**
@@ -74,7 +74,7 @@ export interface StatusChange {
  */
 export async function setAgentStatus(
   { agents }: ServiceClients,
-  { agentId, status, expectedRevision }: StatusChange,
+  { agentId, status, expectedRevision }: AgentStatusRequest,
   signal?: AbortSignal,
 ): Promise<AgentView> {
   const request = { agentId, status: STATUS_VALUES[status], expectedRevision };
