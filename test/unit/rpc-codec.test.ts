@@ -22,7 +22,7 @@ function written(request: Request): Buffer {
   return Buffer.from(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, request)));
 }
 
-/** What handlers look at: the rest of a message (its prototype, fields that it does not know) is the library's own. */
+/** The fields that handlers read: the prototype and unknown fields of a message belong to the library. */
 function seen(bytes: Buffer) {
   const { sequence, beats, clawIdentifier, instanceId, generation } = fromBinary(HeartbeatRequestSchema, bytes);
   return {
@@ -41,7 +41,7 @@ function seen(bytes: Buffer) {
   };
 }
 
-/** Reads by hand, and holds what came out, if anything did, against the library. */
+/** Reads on the fast path, and compares the result, if there is one, with the library. */
 function read(bytes: Buffer) {
   const message = readUsualHeartbeat(bytes);
   if (message === undefined) return undefined;
@@ -95,8 +95,8 @@ const UNUSUAL: readonly { readonly what: string; readonly bytes: Buffer }[] = [
   { what: "a name that is no UTF-8", bytes: Buffer.from([0x12, 3, 0x0a, 1, 0xff]) },
 ];
 
-describe("a heartbeat that is read by hand", () => {
-  test.each(USUAL.map((request) => ({ request })))("is what the library reads: $request", ({ request }) => {
+describe("a heartbeat that the fast path reads", () => {
+  test.each(USUAL.map((request) => ({ request })))("equals the library's message: $request", ({ request }) => {
     expect(read(written(request))).toBeDefined();
   });
 
@@ -104,7 +104,7 @@ describe("a heartbeat that is read by hand", () => {
     expect(readUsualHeartbeat(bytes)).toBeUndefined();
   });
 
-  test("is what the library reads whatever becomes of its bytes, or is left to it", () => {
+  test("equals the library's message for any bytes, or is left to it", () => {
     const some = USUAL.filter(({ beats = [] }) => beats.length < 100).map(written);
     const change = fc.record({ place: fc.nat(400), byte: fc.nat(255) });
     let usual = 0;
@@ -120,7 +120,7 @@ describe("a heartbeat that is read by hand", () => {
   });
 });
 
-/** A varint in so many bytes more than it takes. */
+/** A varint with so many more bytes than needed. */
 function varint(value: number, longer: number): number[] {
   const bytes: number[] = [];
   let rest = value;
@@ -129,7 +129,7 @@ function varint(value: number, longer: number): number[] {
   return [...bytes, rest + 0x80, ...Array.from({ length: longer - 1 }, () => 0x80), 0];
 }
 
-describe("a heartbeat that nobody's library would write", () => {
+describe("a heartbeat that no library would write", () => {
   const value = fc.constantFrom(0, 1, 5, 6, 127, 128, 2 ** 31, 2 ** 32, 2 ** 32 + 1, 2 ** 48, 2 ** 49 - 1, 2 ** 49);
   const longer = fc.oneof({ weight: 8, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(7) });
   const text = fc.oneof(fc.constantFrom<number[][]>([], [97], [97, 98]), fc.array(fc.nat(255), { maxLength: 3 }));
@@ -150,7 +150,7 @@ describe("a heartbeat that nobody's library would write", () => {
     .array(fc.oneof(number(1, 5), bytes(text, 3, 4), bytes(beat, 2)), { maxLength: 6 })
     .map((fields) => Buffer.from(fields.flat()));
 
-  test("is what the library reads, in any order, several times, and longer than it need be, or is left to it", () => {
+  test("equals the library's message in any order, repeated, and overlong, or is left to it", () => {
     let usual = 0;
     fc.assert(
       fc.property(request, (some) => {
@@ -162,7 +162,7 @@ describe("a heartbeat that nobody's library would write", () => {
   });
 });
 
-describe("an acknowledgement that is written by hand", () => {
+describe("an acknowledgement that the fast path writes", () => {
   const pace = { nextHeartbeatIn: { seconds: 9n, nanos: 500_000_000 }, leaseTtl: { seconds: 30n, nanos: 0 } };
 
   test.each([
@@ -173,7 +173,7 @@ describe("an acknowledgement that is written by hand", () => {
     300n,
     2n ** 32n,
     2n ** 53n - 1n,
-  ])("is what the library writes, up to sequence %s", (acknowledgedSequence) => {
+  ])("equals the library's bytes, up to sequence %s", (acknowledgedSequence) => {
     for (const nextHeartbeatIn of [
       { seconds: 0n, nanos: 0 },
       { seconds: 0n, nanos: 1 },
@@ -185,7 +185,7 @@ describe("an acknowledgement that is written by hand", () => {
     }
   });
 
-  test("leaves everything else to the library", () => {
+  test("leaves all other responses to the library", () => {
     const usual = create(HeartbeatResponseSchema, pace);
     for (const other of [
       create(HeartbeatResponseSchema),
@@ -210,7 +210,7 @@ function expectReadAlike<Desc extends DescMessage>(desc: Desc, init: MessageInit
   expect(fromBinary(desc, encoded(desc, message))).toEqual(wanted);
 }
 
-describe("agents that are written by hand", () => {
+describe("agents that the fast path writes", () => {
   const whole = fc.bigInt({ min: 0n, max: BigInt(Number.MAX_SAFE_INTEGER) });
   const time = fc.option(
     fc.record({ seconds: fc.bigInt({ min: 0n, max: 253_402_300_799n }), nanos: fc.nat(999_999_999) }),
@@ -236,7 +236,7 @@ describe("agents that are written by hand", () => {
     })
     .map((init): Agent => create(AgentSchema, init));
 
-  test("are what the library writes", () => {
+  test("equal the library's bytes", () => {
     fc.assert(
       fc.property(usual, (agent) => {
         const bytes = Buffer.from(toBinary(GetAgentResponseSchema, create(GetAgentResponseSchema, { agent })));
@@ -244,7 +244,7 @@ describe("agents that are written by hand", () => {
       }),
       { numRuns: 2_000 },
     );
-    // Else a field of later would be left out.
+    // Otherwise the fast path would omit a new field of the contract.
     expect(AgentSchema.fields.map(({ number }) => number)).toEqual(Array.from({ length: 14 }, (_, index) => index + 1));
   });
 
@@ -255,7 +255,7 @@ describe("agents that are written by hand", () => {
     { what: "a great number", init: { revision: 2n ** 63n - 1n } },
     { what: "a time before 1970", init: { createdAt: { seconds: -1n } } },
     { what: "a negative status", init: { status: -1 as AgentStatus } },
-  ])("leave $what to the library, with all that is in the message", ({ init }) => {
+  ])("leave $what to the library, with the whole message", ({ init }) => {
     const plain = create(AgentSchema, { agentId: "plain" });
     const agents = [plain, create(AgentSchema, init), plain];
     expect(writeUsualAgents(1, agents)).toBeUndefined();
@@ -265,7 +265,7 @@ describe("agents that are written by hand", () => {
     );
   });
 
-  test("make messages that are read as if the library had written them", () => {
+  test("make messages that decode as if the library had written them", () => {
     fc.assert(
       fc.property(fc.array(usual, { maxLength: 4 }), whole, (agents, revision) => {
         const [agent] = agents;

@@ -16,7 +16,7 @@ const beats = (count: number, agentId: string) =>
   );
 
 describe("the values of a message", () => {
-  test("are counted without reading it, in lists and in what is in them", () => {
+  test("are counted without decoding it, in lists and nested messages", () => {
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(1_000, "x".repeat(900)))).toBe(false);
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(MAX_VALUES + 1, ""))).toBe(true);
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(MAX_VALUES - 1, ""))).toBe(false);
@@ -37,7 +37,7 @@ describe("the values of a message", () => {
     ).toBe(true);
   });
 
-  test("are counted in packed numbers, and in fields that nobody knows", () => {
+  test("are counted in packed numbers, and in unknown fields", () => {
     const statuses = Array.from({ length: 100_000 }, () => AgentStatus.IDLE);
     const packed = toBinary(ListAgentsRequestSchema, create(ListAgentsRequestSchema, { filter: { statuses } }));
     expect(hasTooManyValues(ListAgentsRequestSchema, packed)).toBe(true);
