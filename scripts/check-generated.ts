@@ -2,12 +2,14 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
 import { CONTRACT_PAGE, printContractPage } from "./contract-page.ts";
+import { FAST_PATH_FILE, FAST_PATH_MESSAGES, fastPathSource } from "./fast-path.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Compares the generated files with what the generators print now: `gen`, the page of the contract, and the
- * `validate.proto` that its package publishes. Generates elsewhere, so that neither git nor `gen` matters.
+ * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, and the
+ * `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
+ * generated from the descriptors in `gen`, which are compared as well.
  */
 export async function checkGenerated(): Promise<ToolResult> {
   const texts: readonly [string, () => Promise<string>][] = [
@@ -24,6 +26,7 @@ export async function checkGenerated(): Promise<ToolResult> {
     if (!generated.ok) return generated;
 
     const fresh = await readTree(join(folder, "gen"));
+    fresh.set(FAST_PATH_FILE, fastPathSource(FAST_PATH_MESSAGES));
     const kept = await readTree(join(root, "gen"));
     const stale = [...new Set([...fresh.keys(), ...kept.keys()])].filter((name) => fresh.get(name) !== kept.get(name));
     if (stale.length === 0) return { ok: true, output: `${fresh.size} files are up to date\n` };

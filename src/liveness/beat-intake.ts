@@ -4,7 +4,7 @@ import { Refusal } from "../domain/errors.ts";
 import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer, Verdict } from "../storage/committer.ts";
-import { MOST_CHANGES_OF_AGENT } from "../storage/committer.ts";
+import { MAX_CHANGES_OF_AGENT } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import { tooManyChanges } from "../storage/refusals.ts";
@@ -70,10 +70,10 @@ export class BeatIntake {
       entry.waiting.splice(afterStreams, 0, beat);
       return;
     }
-    if (entry.waiting.length - afterStreams >= MOST_CHANGES_OF_AGENT) {
+    if (entry.waiting.length - afterStreams >= MAX_CHANGES_OF_AGENT) {
       entry.waiting = entry.waiting.filter(({ abandoned }) => !abandoned);
-      if (entry.waiting.filter(isUnary).length >= MOST_CHANGES_OF_AGENT) {
-        beat.settle(refused(tooManyChanges(beat.agentId, MOST_CHANGES_OF_AGENT)));
+      if (entry.waiting.filter(isUnary).length >= MAX_CHANGES_OF_AGENT) {
+        beat.settle(refused(tooManyChanges(beat.agentId, MAX_CHANGES_OF_AGENT)));
         return;
       }
     }

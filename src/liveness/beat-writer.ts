@@ -2,8 +2,8 @@ import { Backoff } from "../scheduling/backoff.ts";
 import { Queue } from "../scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
-import { renewLeases } from "../storage/liveness.ts";
+import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";
+import { renewLeases } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { Logger } from "./logger.ts";
 import type { PendingBeat } from "./pending-beat.ts";
@@ -170,7 +170,7 @@ export class BeatWriter {
             return;
           }
         }
-        failures = mayBeOneMember(error) ? failures + 1 : 0;
+        failures = mayBeOneRow(error) ? failures + 1 : 0;
         if (failures >= MOST_FAILURES_OF_BATCH) {
           await this.#divide(batch);
           return;

@@ -3,7 +3,7 @@ import type { ExpiryBrake } from "../domain/directory.ts";
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { lookAtBrake } from "../storage/fleet-state.ts";
+import { checkBrake } from "../storage/fleet-state.ts";
 import type { Logger } from "./logger.ts";
 
 const LOOK_EVERY_MS = 1_000;
@@ -29,7 +29,7 @@ export class BrakeWatch {
       share: LOOK_SHARE,
       log: options.log,
       run: async () => {
-        const { brake, releasedAt } = await lookAtBrake(options.database);
+        const { brake, releasedAt } = await checkBrake(options.database);
         this.#observe(brake);
         // By its time: between two reads, a brake may be released and engaged again.
         if (releasedAt === this.#releasedAt) return;

@@ -6,8 +6,8 @@ import { Backoff } from "../scheduling/backoff.ts";
 import { Queue } from "../scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
-import { failureKind, isLockTimeout, isPermanent, mayBeOneMember } from "../storage/failures.ts";
-import { claimAgents } from "../storage/liveness.ts";
+import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";
+import { claimAgents } from "../storage/lease-queries.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
 
@@ -141,7 +141,7 @@ export class Claims {
           only.resolve(undefined);
           continue;
         }
-        const isOne = mayBeOneMember(error);
+        const isOne = mayBeOneRow(error);
         if (isApart) this.#putBackApart(batch);
         else {
           const locked = await this.#lockedOf(batch, error);

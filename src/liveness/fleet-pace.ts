@@ -9,7 +9,7 @@ import {
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { countFleet, notePace } from "../storage/fleet-state.ts";
+import { countOnlineAgents, recordPace } from "../storage/fleet-state.ts";
 import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
@@ -67,11 +67,11 @@ export class FleetPace {
     const isFirst = !this.#counted;
     this.#counted = true;
     try {
-      const agents = await countFleet(database);
+      const agents = await countOnlineAgents(database);
       // A new replica has not announced a pace yet, so it may take the pace of a large fleet at once.
       if (isFirst) this.#pace = paceFor(agents, this.#limits);
       else this.#adapt(agents);
-      await notePace(database, this.#pace);
+      await recordPace(database, this.#pace);
     } finally {
       this.#firstCount.resolve();
     }

@@ -5,11 +5,11 @@ import type { Heartbeats, SessionListener, SessionOptions, UnaryOptions } from "
 import type { ExpiryBrake } from "../domain/directory.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
-import { reading } from "../storage/attempts.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
-import { releaseForgotten } from "../storage/liveness.ts";
+import { releaseForgotten } from "../storage/lease-queries.ts";
+import { retryRead } from "../storage/retries.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
@@ -186,7 +186,7 @@ export class Liveness implements Heartbeats {
     for (const { id, holder } of this.#registry.entries())
       if (holder?.state === "held") held.push({ id, epoch: holder.epoch });
     try {
-      await reading(() => releaseForgotten(this.#database, this.#replica, held));
+      await retryRead(() => releaseForgotten(this.#database, this.#replica, held));
     } catch (error) {
       this.#log.warn({ err: error }, "failed to end sessions that a restore brought back");
     }

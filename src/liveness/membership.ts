@@ -2,13 +2,13 @@ import type { Micros } from "../contract/time.ts";
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import type { WatchedLease } from "../storage/liveness.ts";
+import type { WatchedLease } from "../storage/lease-queries.ts";
 import {
   type AdoptedReplica,
   adoptedLeases,
   adoptedReplicas,
   adoptReplicas,
-  type Hearing,
+  type IsolationTimes,
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
@@ -35,7 +35,7 @@ const LEASES_OF_GRACE = 1;
  * A replica counts as isolated after one interval of silence: every lease that is renewed in time lasts two more. Its agents
  * then have a whole lease to send a heartbeat.
  */
-export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): Hearing {
+export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): IsolationTimes {
   return {
     isolatedAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
     graceMs: Math.round(pace.leaseMs * LEASES_OF_GRACE),
@@ -46,7 +46,7 @@ export interface MembershipOptions {
   readonly database: Database;
   readonly replica: number;
   readonly log: Logger;
-  hearing(): Hearing;
+  hearing(): IsolationTimes;
   /** For how many milliseconds this replica could not write heartbeats, although it may be able to write its own row. */
   stuckMs(): number;
   /** This replica watches these leases from now on. None expires before `noneBefore`. */

@@ -6,7 +6,7 @@ import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { overdueLeases, type WatchedLease } from "../storage/liveness.ts";
+import { overdueLeases, type WatchedLease } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { TICK_MS } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";

@@ -7,7 +7,7 @@ import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/liveness.ts";
+import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/lease-queries.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
 

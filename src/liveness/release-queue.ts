@@ -1,5 +1,5 @@
 import type { Database } from "../storage/database.ts";
-import { releaseAgents } from "../storage/liveness.ts";
+import { releaseAgents } from "../storage/lease-queries.ts";
 import type { Logger } from "./logger.ts";
 
 /** Releases of streams that end together share a statement. */

@@ -1,9 +1,9 @@
 import type { Logger } from "pino";
 import { PeriodicTask } from "../scheduling/periodic-task.ts";
-import { sweepTokens } from "../storage/api-tokens.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";
+import { sweepTokens } from "../storage/token-directory.ts";
 import { type RetentionLimits, TransitionRetention } from "../storage/transition-retention.ts";
 
 /** Request ids are kept for 24 h, and tokens for 90 days after their end. They may be removed up to an hour later. */

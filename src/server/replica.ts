@@ -7,12 +7,12 @@ import type { Backend } from "../rpc/handlers/backend.ts";
 import { createHealth, type Health } from "../rpc/services/health.ts";
 import { createTls, type Tls } from "../rpc/tls/tls.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
-import { createTokenDirectory } from "../storage/api-tokens.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";
 import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
-import { createUserDirectory } from "../storage/users.ts";
+import { createTokenDirectory } from "../storage/token-directory.ts";
+import { createUserDirectory } from "../storage/user-directory.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
@@ -63,7 +63,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   });
   const probe = new DatabaseProbe({
     database,
-    onState: (state) => (state === "away" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
+    onState: (state) => (state === "unavailable" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
     log,
   });
   const drain = new Drain();

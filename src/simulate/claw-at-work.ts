@@ -4,8 +4,8 @@ import { createServiceClients } from "../../packages/client/src/transport.ts";
 import type { ClawMessageView } from "../../packages/client/src/views.ts";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
-import type { ClawNews, ClawOrder } from "./claw-messages.ts";
-import { createRandom, seedFor } from "./random.ts";
+import type { ClawCommand, ClawEvent } from "./claw-messages.ts";
+import { createRandom, seedFor } from "./seeded-random.ts";
 
 const TICK_MS = 50;
 /** How long goodbyes may take: so much, and more where there are many. */
@@ -26,7 +26,10 @@ export interface ClawAtWork {
 }
 
 /** Lets a claw's agents beat and do what their scripts say. */
-export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (news: ClawNews) => void): ClawAtWork {
+export function startClaw(
+  order: ClawCommand & { readonly kind: "start" },
+  tell: (news: ClawEvent) => void,
+): ClawAtWork {
   const { target, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = order;
   const clients = createServiceClients(target);
   const dry = new Set(emptyAccounts);
@@ -44,7 +47,7 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
     if (refusal !== undefined) tell({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
     if (silent.delete(agentId) && silent.size === 0) tell({ kind: "beating" });
     if (status === undefined || status === "unknown") return;
-    scripts.get(agentId)?.told(status, exhaustion?.reason, performance.now());
+    scripts.get(agentId)?.observe(status, exhaustion?.reason, performance.now());
   }
 
   const stream = new HeartbeatStream({

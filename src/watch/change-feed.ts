@@ -37,7 +37,7 @@ export interface FeedListener {
 }
 
 export interface ChangeFeedOptions {
-  readonly source: Pick<TransitionLog, "newest" | "read" | "renounce">;
+  readonly source: Pick<TransitionLog, "newest" | "read" | "beginNewHistory">;
   readonly log: FeedLog;
 }
 
@@ -46,7 +46,7 @@ export interface ChangeFeedOptions {
  * notification costs a quarter of a second, and never a transition.
  */
 export class ChangeFeed {
-  readonly #source: Pick<TransitionLog, "newest" | "read" | "renounce">;
+  readonly #source: Pick<TransitionLog, "newest" | "read" | "beginNewHistory">;
   readonly #log: FeedLog;
   readonly #listeners = new Set<FeedListener>();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
@@ -128,7 +128,7 @@ export class ChangeFeed {
       let page = await this.#source.read(position, PAGE);
       if (page.newest < position) {
         // An older state of the same server, such as a snapshot of a disk. Only this position shows it.
-        await this.#source.renounce(position);
+        await this.#source.beginNewHistory(position);
         page = await this.#source.read(position, PAGE);
       }
       this.#worked();

@@ -103,6 +103,6 @@ test("over TLS the service is known by --ca, and who calls by --cert and --key",
   for (const less of [identity, ["--ca", ca]]) {
     const refused = await runCli(["fleet", ...address, ...less]);
     expect(refused, refused.stderr).toMatchObject({ code: 3, stdout: "" });
-    expect(refused.stderr).toMatch(/^error: No (safe connection to|service can be reached at) https:.+\n$/);
+    expect(refused.stderr).toMatch(/^error: The (TLS connection to|service at) https:.+\n$/);
   }
 }, 60_000);

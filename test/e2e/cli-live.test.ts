@@ -67,7 +67,11 @@ describe("agents watch", () => {
 
   test("of what cannot be watched ends in one line", async () => {
     const away = await runCli(["agents", "watch", "--address", "127.0.0.1:1"]);
-    expect(away).toMatchObject({ code: 3, stdout: "", stderr: expect.stringMatching(/^error: No service .+\n$/) });
+    expect(away).toMatchObject({
+      code: 3,
+      stdout: "",
+      stderr: expect.stringMatching(/^error: The service at .+ is unreachable .+\n$/),
+    });
     const future = await runCli(["agents", "watch", "--from", "9223372036854775807"], env());
     expect(future).toMatchObject({ code: 5, stdout: "" });
     expect(future.stderr).toMatch(/^error: REVISION_IN_FUTURE: .+\n$/);
@@ -79,7 +83,7 @@ describe("beat", () => {
     const { agentId, claw } = await newAgent();
     const beat = startCli(["beat", agentId, "--status", "on_call", "--interactive"], env());
     await vi.waitFor(() => expect(beat.stdout).toContain(`${agentId} is on_call\n`), soon);
-    expect(beat.stdout).toMatch(new RegExp(`${agentId} beats for ${claw}: every \\S+, leases of 1s500ms\n`));
+    expect(beat.stdout).toMatch(new RegExp(`${agentId} sends heartbeats on ${claw}: every \\S+, leases of 1s500ms\n`));
     beat.stdin.write("exhausted billing 10m\n");
     await vi.waitFor(() => expect(beat.stdout).toMatch(/ is exhausted/), soon);
     beat.stdin.write("idle\n");
@@ -116,7 +120,7 @@ describe("beat", () => {
     const stranger = await runCli(["beat", agentId, "--claw", unique("claw")], env());
     expect(stranger).toMatchObject({ code: 5, stderr: expect.stringMatching(/^error: WRONG_CLAW: .+\n$/) });
     const first = startCli(["beat", agentId], env());
-    await vi.waitFor(() => expect(first.stdout).toContain("beats for"), soon);
+    await vi.waitFor(() => expect(first.stdout).toContain("sends heartbeats on"), soon);
     const second = startCli(["beat", agentId], env());
     expect(await first.done).toMatchObject({
       code: 5,

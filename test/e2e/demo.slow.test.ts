@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "v
 import packageJson from "../../package.json" with { type: "json" };
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { spawn } from "../support/owned-process.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -148,14 +149,14 @@ describe("npm run demo", () => {
     const program = demo("--address", address, "--agents", "3");
     await vi.waitUntil(() => clawsOf(program).length === 3, { timeout: 20_000 });
     await program.kill();
-    await vi.waitUntil(() => !clawsOf(program).some(isAlive), { timeout: 10_000 });
+    await vi.waitUntil(() => !clawsOf(program).some(isAlive), PATIENCE);
   });
 
   it("says in one sentence that there is no service", async () => {
     const program = demo("--address", "127.0.0.1:1");
     expect(await program.exitCode()).toBe(3);
     expect(program.errors).toMatch(
-      /^error: No service can be reached at http:\/\/127\.0\.0\.1:1 \(.+\)\. Start one with "harborforge-agents serve", .+\n$/,
+      /^error: The service at http:\/\/127\.0\.0\.1:1 is unreachable \(.+\)\. Start it with "harborforge-agents serve", .+\n$/,
     );
     expect(program.output).toBe("");
   });
@@ -163,6 +164,6 @@ describe("npm run demo", () => {
   it("refuses a wrong command line", async () => {
     const program = demo("--duration", "soon");
     expect(await program.exitCode()).toBe(2);
-    expect(program.errors).toContain("It must be a time from 1s to 24h");
+    expect(program.errors).toContain("It must be a duration from 1s to 24h");
   });
 });

@@ -214,7 +214,7 @@ describe("the one port of the Connect listener", () => {
     expect((await page("/healthz")).status).toBe(200);
     expect((await page("/metrics")).body.toString()).toContain("harborforge_rpc_calls_total");
     const nothing = await page("/nothing");
-    expect([nothing.status, nothing.body.toString()]).toEqual([404, expect.stringContaining("nothing at this path")]);
+    expect([nothing.status, nothing.body.toString()]).toEqual([404, expect.stringContaining("Not found")]);
     session.destroy();
   });
 });

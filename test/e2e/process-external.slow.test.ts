@@ -10,7 +10,7 @@ test("migrate --new-history moves revisions on, refuses a database that is not m
   const refused = await declare();
   expect(refused).toMatchObject({ code: 1, stdout: "" });
   expect(refused.stderr).toMatch(
-    /not migrated: it has no schema of this service\. Run "harborforge-agents migrate" first\.\n$/,
+    /not migrated: the schema of this service is missing\. Run "harborforge-agents migrate" first\.\n$/,
   );
   await stage.program(["migrate"], { env }).ended;
   const revisions: bigint[] = [];
@@ -18,7 +18,7 @@ test("migrate --new-history moves revisions on, refuses a database that is not m
     const { code, stdout, stderr } = await declare();
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const [, from = "", to = ""] =
-      / begins a new history: the last revision was (\d+), the next ones are greater than (\d+)\. /.exec(stdout) ?? [];
+      / begins a new history: the last revision was (\d+), new revisions are larger than (\d+)\. /.exec(stdout) ?? [];
     revisions.push(BigInt(from), BigInt(to));
   }
   expect(revisions[2]).toBe(revisions[1]);

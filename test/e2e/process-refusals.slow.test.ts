@@ -2,7 +2,7 @@ import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { SETTINGS } from "../../src/config/config.ts";
+import { SETTINGS } from "../../src/config/settings.ts";
 import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { startOldPostgres } from "../support/old-postgres.ts";
 import { openStage, type Running, type Stage } from "../support/program.ts";
@@ -193,7 +193,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
 test("a PostgreSQL that is too old is refused", async () => {
   await using stage = await openStage();
   await using old = await startOldPostgres("140019");
-  await isRefused(serveOn(stage, old.url), 1, /^PostgreSQL 14 is too old: use 15 or newer/);
+  await isRefused(serveOn(stage, old.url), 1, /^PostgreSQL 14 is too old\. Use 15 or newer/);
 });
 
 test("a database whose user may not create tables is refused", async () => {

@@ -75,6 +75,6 @@ test("what cannot be issued or revoked is said in a sentence", { timeout: 120_00
     refused(2, /either --agent-id or --claw/, "issue", "--role", "agent", "--principal", "x"),
     refused(2, /must be agent for --agent-id or --claw/, "issue", "--role", "admin", "--principal", "x", "--claw", "c"),
     refused(2, /--lifetime must be a duration/, "issue", "--role", "admin", "--principal", "x", "--lifetime", "367d"),
-    refused(4, /No token has this key_id/, "revoke", "nothing"),
+    refused(4, /key_id: no token has this key id/, "revoke", "nothing"),
   ]);
 });

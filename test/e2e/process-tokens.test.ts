@@ -33,7 +33,7 @@ test("a listener that others can reach is not opened to everybody, nor to creden
   expect(cleartext).toMatchObject({ code: 2, stdout: "" });
   expect(cleartext.stderr).toMatch(/^HARBORFORGE_HTTP_ADDRESS is 0\.0\.0\.0:0, .*HARBORFORGE_TLS_CERT_FILE.*\n$/);
   expect(missing).toMatchObject({ code: 2, stdout: "" });
-  expect(missing.stderr).toMatch(/^The file of HARBORFORGE_JWT_JWKS cannot be used: .*\/nowhere\.json.*\n$/);
+  expect(missing.stderr).toMatch(/^HARBORFORGE_JWT_JWKS: the file is not usable: .*\/nowhere\.json.*\n$/);
 
   const serving = await stage.serve({
     env: {

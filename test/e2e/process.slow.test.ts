@@ -6,6 +6,7 @@ import { describe, expect, test, vi } from "vitest";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { gone, openStage, type Running, type Serving, says, serves } from "../support/program.ts";
 import { grpcClient } from "../support/rpc-clients.ts";
+import { PATIENCE } from "../support/until.ts";
 
 function users({ grpc }: Serving) {
   return createClient(UserService, createGrpcTransport({ baseUrl: grpc }));
@@ -134,13 +135,10 @@ describe("the program", () => {
     serving.kill("SIGTERM");
     await says(serving, /draining; a second signal ends it at once/);
     expect(serving.stderr).not.toMatch(/stopping at once/);
-    await vi.waitFor(
-      () => {
-        if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
-        expect(serving.stderr).toMatch(/stopping at once/);
-      },
-      { timeout: 10_000, interval: 100 },
-    );
+    await vi.waitFor(() => {
+      if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
+      expect(serving.stderr).toMatch(/stopping at once/);
+    }, PATIENCE);
     expect(await serving.ended).toMatchObject({ code: 0, signal: null });
     await gone(stage.dataDir, postmaster);
   });
@@ -174,7 +172,7 @@ describe("the program", () => {
     process.kill(await stage.postmaster(), "SIGKILL");
     const { code, stderr } = await serving.ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/the embedded PostgreSQL ended by itself/);
+    expect(stderr).toMatch(/embedded PostgreSQL ended by itself/);
   });
 
   test("stops its PostgreSQL also when a defect ends it", async () => {

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type AgentTransition, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
-import { statusWord } from "../../src/contract/enums.ts";
+import { statusName } from "../../src/contract/enums.ts";
 import type { Server } from "../../src/server.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
@@ -76,7 +76,7 @@ test("a fleet stays online while its replicas restart one after the other, and t
     }
     const reports = transitions.filter(({ cause }) => cause === TransitionCause.REPORT);
     expect(
-      reports.map(({ toStatus }) => statusWord(toStatus)),
+      reports.map(({ toStatus }) => statusName(toStatus)),
       agentId,
     ).toEqual(words);
     expect(transitions.some(({ cause }) => cause === TransitionCause.LEASE_EXPIRED)).toBe(false);

@@ -119,7 +119,7 @@ describe("a batch read of agents", () => {
   test("rejects a request with missing agents and names them", async () => {
     const agent = await createAgent();
     await expect(storage.agents.getAll(["gone, too", agent.agentId, "gone", "gone"])).rejects.toMatchObject({
-      message: 'There are no such agents, or no longer: "gone, too", "gone".',
+      message: 'These agents do not exist: "gone, too", "gone".',
       ...refused("AGENT_NOT_FOUND", { agentId: "gone, too", agentIds: '["gone, too","gone"]', missing: "2" }),
     });
   });

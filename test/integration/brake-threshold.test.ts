@@ -113,7 +113,7 @@ describe("the threshold of the brake", () => {
 });
 
 describe("the release of the brake", () => {
-  const lookAtBrake = () => fleet.query(namedQuery("look-at-brake").text);
+  const checkBrake = () => fleet.query(namedQuery("look-at-brake").text);
 
   test.each([
     { held: 21, released: false },
@@ -122,11 +122,11 @@ describe("the release of the brake", () => {
   ])("with $held claws of 100 held back, one lease after they fell silent: $released", async ({ held, released }) => {
     const agentIds = await heardClaws(100, 21);
     expect(await fallSilent(agentIds)).toEqual([]);
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(true);
     await fleet.pass(PACE.leaseMs);
     await fleet.hear(replica, agentIds.slice(held));
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(!released);
   });
 
@@ -134,7 +134,7 @@ describe("the release of the brake", () => {
     const agentIds = await heardClaws(100, 21);
     await fallSilent(agentIds);
     await fleet.hear(replica, agentIds);
-    await lookAtBrake();
+    await checkBrake();
     expect(await isEngaged()).toBe(true);
   });
 });

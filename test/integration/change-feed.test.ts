@@ -5,9 +5,8 @@ import { Notifications } from "../../src/storage/notifications.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { by } from "../support/storage.ts";
+import { PATIENCE } from "../support/until.ts";
 import { startWatchingReplica, type WatchingReplica } from "../support/watching-replica.ts";
-
-const PATIENCE = { timeout: 10_000, interval: 1 };
 
 /** Collects the transitions of a replica's feed. */
 function follow(replica: WatchingReplica): bigint[] {
@@ -54,7 +53,7 @@ describe("the change feed", () => {
     const logged = await loggedRevisions(one);
     expect(logged).toHaveLength(8 * 160);
     for (const revisions of seen) {
-      await vi.waitFor(() => expect(revisions).toHaveLength(logged.length), { timeout: 5_000 });
+      await vi.waitFor(() => expect(revisions).toHaveLength(logged.length), PATIENCE);
       expect(revisions).toEqual(logged);
     }
   });
@@ -88,7 +87,7 @@ describe("the change feed", () => {
     await later;
     const logged = (await loggedRevisions(replica)).slice(1);
     expect(logged).toHaveLength(4);
-    await vi.waitFor(() => expect(seen).toEqual(logged), { timeout: 5_000 });
+    await vi.waitFor(() => expect(seen).toEqual(logged), PATIENCE);
   });
 
   test("needs no notification: all transitions arrive soon although every notification is lost", async () => {
@@ -116,7 +115,7 @@ describe("the change feed", () => {
          AND application_name IN ('harborforge-agents feed', 'harborforge-agents listen')`,
       );
     }
-    await vi.waitFor(() => expect(seen).toHaveLength(100), { timeout: 10_000 });
+    await vi.waitFor(() => expect(seen).toHaveLength(100), PATIENCE);
     expect(seen).toEqual(await loggedRevisions(replica));
   });
 });
@@ -220,14 +219,14 @@ describe("notifications", () => {
     stack.defer(() => notifications.close());
     notifications.start();
     for (let round = 1; round <= 2; round += 1) {
-      await vi.waitFor(() => expect(hints).toBe(round), { timeout: 5_000 });
+      await vi.waitFor(() => expect(hints).toBe(round), PATIENCE);
       await administer(
         url,
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
          AND application_name = 'harborforge-agents listen'`,
       );
     }
-    await vi.waitFor(() => expect(hints).toBe(3), { timeout: 5_000 });
+    await vi.waitFor(() => expect(hints).toBe(3), PATIENCE);
     expect(lines).toHaveLength(4);
   });
 

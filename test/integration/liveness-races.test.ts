@@ -10,10 +10,11 @@ import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
 import { adoptReplicas, refreshReplica, registerReplica } from "../../src/storage/replica-row.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { type ReceivedResult, resultsIn } from "../support/replica-stream.ts";
 import { by } from "../support/storage.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const SILENT = { info() {}, warn() {}, error() {}, debug() {} };
 const HEARING = { isolatedAfterMs: 60_000, graceMs: 1_000 };
@@ -142,7 +143,7 @@ class Stream {
   /** Sends, and waits for the acknowledgement. @returns the results of this message */
   async beat(...beats: ParsedBeat[]): Promise<ReceivedResult[]> {
     const sequence = this.send(...beats);
-    await vi.waitFor(() => expect(this.acknowledged).toBeGreaterThanOrEqual(sequence), { timeout: 10_000 });
+    await vi.waitFor(() => expect(this.acknowledged).toBeGreaterThanOrEqual(sequence), PATIENCE);
     return this.results.filter((result) => result.sequence === sequence);
   }
 
@@ -226,7 +227,10 @@ describe("a change by a service", () => {
     const { revision } = await two.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, by());
     await stream.beat(says(agentId));
     await one.hear();
-    await vi.waitFor(() => expect(stream.results.at(-1)).toMatchObject({ agentId, status: "busy", revision }));
+    await vi.waitFor(
+      () => expect(stream.results.at(-1)).toMatchObject({ agentId, status: "busy", revision }),
+      PATIENCE,
+    );
   });
 
   it("is sent to the stream when the same replica moved the agent", async () => {
@@ -235,7 +239,7 @@ describe("a change by a service", () => {
     await stream.beat(says(agentId, "idle"));
     await one.agents.move(agentId, "another claw", by());
     await one.hear();
-    await vi.waitFor(() => expect(stream.reasons()).toContain("WRONG_CLAW"));
+    await vi.waitFor(() => expect(stream.reasons()).toContain("WRONG_CLAW"), PATIENCE);
   });
 });
 
@@ -246,7 +250,7 @@ it("a pending beat is not applied to an agent that was moved meanwhile", async (
   // It waits 100 ms for other beats.
   const sequence = stream.send(says(agentId, "idle"));
   const moved = await one.agents.move(agentId, "another claw", by());
-  await vi.waitFor(() => expect(stream.acknowledged).toBe(sequence));
+  await vi.waitFor(() => expect(stream.acknowledged).toBe(sequence), PATIENCE);
   expect(stream.results.filter((result) => result.sequence === sequence)).toMatchObject([
     { refusal: { reason: "WRONG_CLAW" } },
   ]);
@@ -262,7 +266,7 @@ describe("a stream whose agent was taken over by another stream, which then ende
     const other = open(two);
     await other.beat(says(agentId, "idle"));
     other.session.close();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false), PATIENCE);
     return { agentId, stream };
   }
 
@@ -288,11 +292,11 @@ describe("a stream whose agent was taken over by another stream, which then ende
     const unlockSecond = await lock(second);
     stream.send(says(agentId, "on_call"), says(agentId, "busy"), says(first, "busy"));
     // The group with both beats is under way, and waits for the first lock; the next one waits for the second.
-    await vi.waitFor(() => expect(one.committer.waiting).toBe(0));
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(0), PATIENCE);
     stream.send(says(second, "busy"));
-    await vi.waitFor(() => expect(one.committer.waiting).toBe(1));
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(1), PATIENCE);
     await unlockFirst();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(true));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(true), PATIENCE);
     await unlockSecond();
     await stream.beat(says(agentId, "busy"));
     expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
@@ -310,10 +314,10 @@ describe("a claim that completes after its stream ended", () => {
     // The claim is under way by then.
     await new Promise((resolve) => setImmediate(resolve));
     stream.session.close();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch));
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch), PATIENCE);
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false), PATIENCE);
     expect((await stateOf(agentId)).replicaId).toBe(one.id);
-    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before + 1));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before + 1), PATIENCE);
   });
 });
 
@@ -340,7 +344,7 @@ describe("a replica keeps no state of an agent", () => {
     await stream.beat(leaves(agentId));
     await one.hear();
     stream.session.close();
-    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before), PATIENCE);
   });
 
   it("that a service put offline during a unary heartbeat, and that stopped", async () => {

@@ -65,7 +65,7 @@ test("a read that was planned before a revision jump, and sees it, includes the 
     return rows.length === 1;
   });
   // Beyond the existing partitions.
-  await new TransitionLog(storage.database.feed).renounce(position + 10_000_000n);
+  await new TransitionLog(storage.database.feed).beginNewHistory(position + 10_000_000n);
   const { agent } = await create("after");
   await gatekeeper.query("SELECT pg_advisory_unlock($1)", [GATE]);
 

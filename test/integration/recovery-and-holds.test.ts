@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { ExhaustionNews } from "../../src/contract/words.ts";
-import type { ServiceWord } from "../../src/domain/status-machine.ts";
+import type { ReportedExhaustion } from "../../src/contract/words.ts";
+import type { StatusRequest } from "../../src/domain/status-machine.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { reports, type TestStream } from "../support/replica-stream.ts";
@@ -27,11 +27,11 @@ afterAll(async () => {
   await database.drop();
 });
 
-function rateLimit(retryAfterMs: number): { readonly exhausted: ExhaustionNews } {
+function rateLimit(retryAfterMs: number): { readonly exhausted: ReportedExhaustion } {
   return { exhausted: { reason: "rate_limit", retryAfterMs } };
 }
 
-async function says(agentId: string, status: ServiceWord["status"], holdMs: number): Promise<void> {
+async function says(agentId: string, status: StatusRequest["status"], holdMs: number): Promise<void> {
   await other.agents.updateStatus(agentId, { status, holdMs }, undefined, other.by);
 }
 

@@ -6,7 +6,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { rowsOf } from "../support/database-swap.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { temporaryFolder } from "../support/owned-process.ts";

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { expect, test } from "vitest";
 import { openDatabase } from "../../src/storage/database.ts";
-import { NoConnectionInTime, refusalFor } from "../../src/storage/failures.ts";
+import { ConnectionTimeout, refusalFor } from "../../src/storage/failures.ts";
 import { firstOf, openBehindProxies, watchState } from "../support/proxied-database.ts";
 import { until } from "../support/until.ts";
 
@@ -13,7 +13,7 @@ test("a connection that takes longer than its caller waits serves the next calle
   const proxy = firstOf(scene.proxies);
   proxy.delayMs = 6_000;
   const { feed } = scene.database;
-  await expect(feed.query("SELECT 1")).rejects.toThrow(NoConnectionInTime);
+  await expect(feed.query("SELECT 1")).rejects.toThrow(ConnectionTimeout);
   expect((await feed.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
   expect(feed.idleCount).toBe(1);
 });
@@ -35,8 +35,8 @@ test("a database with slow connection setup is reported as slow, and never as ab
   await until("it answers", () => scene.database.clock.now() > 0);
   proxy.drop();
   await until("it is slow", () => watched.states.includes("slow"), 15_000);
-  await until("it answers in time again", () => watched.states.at(-1) === "here", 20_000);
-  expect(watched.states).not.toContain("away");
+  await until("it answers in time again", () => watched.states.at(-1) === "available", 20_000);
+  expect(watched.states).not.toContain("unavailable");
 });
 
 test("a replica with a blocked event loop gets its connections", { timeout: 60_000 }, async () => {
@@ -60,8 +60,8 @@ test("a database that does not respond is absent as soon as a query has timed ou
   await using watched = watchState(scene.database);
   await until("it was asked", () => scene.database.feed.idleCount > 0);
   firstOf(scene.proxies).swallow();
-  await until("it is away", () => watched.states.at(-1) === "away", 12_000);
-  expect(watched.states).toEqual(["slow", "away"]);
+  await until("it is away", () => watched.states.at(-1) === "unavailable", 12_000);
+  expect(watched.states).toEqual(["slow", "unavailable"]);
 });
 
 test("a host of the list that is slow to begin a session is found", { timeout: 30_000 }, async () => {

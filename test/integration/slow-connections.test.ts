@@ -7,10 +7,10 @@ test("a database that refuses connections is absent at once", async () => {
   await scene.database.connect();
   await using watched = watchState(scene.database);
   firstOf(scene.proxies).cut();
-  await until("it is away", () => watched.states.at(-1) === "away", 3_000);
-  expect(watched.states).toEqual(["away"]);
+  await until("it is away", () => watched.states.at(-1) === "unavailable", 3_000);
+  expect(watched.states).toEqual(["unavailable"]);
   firstOf(scene.proxies).mend();
-  await until("it is back", () => watched.states.at(-1) === "here", 5_000);
+  await until("it is back", () => watched.states.at(-1) === "available", 5_000);
 });
 
 test("a connection closed for an unrelated reason does not make the database absent", async () => {
@@ -22,7 +22,7 @@ test("a connection closed for an unrelated reason does not make the database abs
     firstOf(scene.proxies).drop();
     await until("it answers again", () => scene.database.answeredAt > before, 5_000);
   }
-  expect(watched.states).not.toContain("away");
+  expect(watched.states).not.toContain("unavailable");
 });
 
 test("the pool leaves a host that begins no more sessions within seconds for another host", {

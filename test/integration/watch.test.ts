@@ -6,7 +6,7 @@ import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
 import { by } from "../support/storage.ts";
-import { until } from "../support/until.ts";
+import { PATIENCE, until } from "../support/until.ts";
 import { seen, WatchReader, type WatchReaderOptions, watchQuery } from "../support/watch-reader.ts";
 import {
   startWatchingReplica,
@@ -151,7 +151,7 @@ describe("a watch that resumes", () => {
     const transitions = await scene.history(begin);
     const newest = await scene.log.newest();
     for (const replica of [first, second]) {
-      await vi.waitFor(() => expect(replica.watching.feed.position).toBe(newest), { timeout: 5_000 });
+      await vi.waitFor(() => expect(replica.watching.feed.position).toBe(newest), PATIENCE);
       for (const [place, after] of [begin, ...transitions.map(({ revision }) => revision)].entries()) {
         const filter = { ...EVERY_AGENT, ...FILTERS[place % FILTERS.length] };
         await using reader = new WatchReader(replica.watches, { afterRevision: after, filter, bookmarkMs: 5 });

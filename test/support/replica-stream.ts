@@ -1,4 +1,4 @@
-import type { ExhaustionNews, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
+import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
 import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import type { SessionListener } from "../../src/domain/claw-session.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
@@ -12,7 +12,7 @@ export function alive(agentId: string): ParsedBeat {
 
 export function reports(
   agentId: string,
-  report: WorkingStatus | { readonly exhausted: ExhaustionNews },
+  report: WorkingStatus | { readonly exhausted: ReportedExhaustion },
   knownRevision?: bigint,
 ): ParsedBeat {
   return { agentId, leaving: false, beat: { report, knownRevision } };

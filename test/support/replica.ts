@@ -8,7 +8,7 @@ import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";

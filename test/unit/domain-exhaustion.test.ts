@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../src/contract/words.ts";
 import {
   backoffMs,
   countedSteps,
@@ -39,7 +39,7 @@ describe("the length of an exhaustion", () => {
 
   it("counts a delay once: repeated with every beat it neither moves the recovery nor makes a transition", () => {
     const story = new Story();
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 30_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 30_000 };
     story.exhaust(news);
     const { exhaustion } = story.agent;
     for (let beats = 0; beats < 5; beats++) expect(story.after(5 * SECOND).exhaust(news)).toEqual({ kind: "renew" });
@@ -50,7 +50,7 @@ describe("the length of an exhaustion", () => {
 
   it("counts a delay once also over an absence", () => {
     const story = new Story();
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 60_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 60_000 };
     story.exhaust(news);
     const { exhaustion } = story.agent;
     story.after(10 * SECOND).leaseEnd();

@@ -14,6 +14,7 @@ import { createAgentService } from "../../src/rpc/handlers/agent-service.ts";
 import { createFakeBackend, FAKE_NOW } from "../support/fake-backend.ts";
 import { collect, createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
 import { PushedInput } from "../support/pushed-input.ts";
+import { PATIENCE } from "../support/until.ts";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 type Beat = MessageInitShape<typeof AgentBeatSchema>;
@@ -202,7 +203,7 @@ describe("Heartbeat", () => {
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 1n }, { sequence: 2n }, { sequence: 7n });
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(3));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(3), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 2n });
     session?.say({ acknowledgedSequence: 7n, messages: [{ kind: "draining", reconnectWithinMs: 2_500 }] });
@@ -244,7 +245,7 @@ describe("Heartbeat", () => {
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 1n });
-    await vi.waitFor(() => expect(backend.sessions).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions).toHaveLength(1), PATIENCE);
     const exhaustion = { reason: "rate_limit", exhaustedAt: FAKE_NOW, recoveryAt: FAKE_NOW } as const;
     const agent = { agentId: "a", status: "exhausted", exhaustion, revision: 9n } as const;
     const refusal = new Refusal("REPORT_OUTDATED", "A service set it meanwhile.", { retryAfterMs: 1_500 });
@@ -302,7 +303,7 @@ describe("Heartbeat", () => {
     await next();
     input.send({ sequence: 1n });
     input.end();
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 1n });
     expect(await rest()).toMatchObject([{ acknowledgedSequence: 1n }]);
@@ -323,7 +324,7 @@ describe("Heartbeat", () => {
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 2n }, bad, { sequence: 9n });
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 2n });
     expect(await next()).toMatchObject({ acknowledgedSequence: 2n });
@@ -357,8 +358,8 @@ describe("Heartbeat", () => {
       if (messages.length > 0) await next();
       controller.abort();
       expect((await refusalOf(next())).code).toBe("Canceled");
-      await vi.waitFor(() => expect(backend.sessions.every(({ closed }) => closed)).toBe(true));
-      await vi.waitFor(() => expect(pipeline.openStreams.size).toBe(0));
+      await vi.waitFor(() => expect(backend.sessions.every(({ closed }) => closed)).toBe(true), PATIENCE);
+      await vi.waitFor(() => expect(pipeline.openStreams.size).toBe(0), PATIENCE);
     }
   });
 
@@ -401,9 +402,9 @@ describe("the heartbeat handler alone", () => {
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.end();
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     context.abort(new ConnectError("gone", Code.Canceled));
     await expect(pending).rejects.toThrow("gone");
     expect(backend.sessions[0]?.closed).toBe(true);
@@ -418,7 +419,7 @@ describe("the heartbeat handler alone", () => {
     expect(backend.sessions[0]?.closed).toBe(true);
     // Later events of the input have no effect: no rejection goes unhandled.
     input.fail(new Error("reset"));
-    await vi.waitFor(() => expect(input.failed).toBe(true));
+    await vi.waitFor(() => expect(input.failed).toBe(true), PATIENCE);
     expect(await output.next()).toMatchObject({ done: true });
   });
 
@@ -428,7 +429,7 @@ describe("the heartbeat handler alone", () => {
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.fail(new Error("premature close"));
     await expect(pending).rejects.toThrow("premature close");
     expect(backend.sessions[0]).toMatchObject({ closed: true, finished: false });
@@ -440,9 +441,9 @@ describe("the heartbeat handler alone", () => {
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.fail(new ConnectError("too large", Code.ResourceExhausted));
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     backend.sessions[0]?.say({ acknowledgedSequence: 1n });
     expect(await pending).toMatchObject({ done: false, value: { acknowledgedSequence: 1n } });
     await expect(output.next()).rejects.toThrow("too large");

@@ -6,6 +6,7 @@ import { EVERY_AGENT } from "../../src/domain/filter.ts";
 import type { WatchMessage } from "../../src/rpc/handlers/backend.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
+import { PATIENCE } from "../support/until.ts";
 
 function start() {
   const backend = createFakeBackend();
@@ -105,10 +106,10 @@ describe("WatchAgents", () => {
       expect(clockless?.leaseExpiresAt).toBeUndefined();
     }
     const pending = stream.next();
-    await vi.waitFor(() => expect(backend.watching).toBe(1));
+    await vi.waitFor(() => expect(backend.watching).toBe(1), PATIENCE);
     controller.abort();
     expect((await refusalOf(pending)).code).toBe("Canceled");
-    await vi.waitFor(() => expect(backend.watching).toBe(0));
+    await vi.waitFor(() => expect(backend.watching).toBe(0), PATIENCE);
     expect(pipeline.openStreams.size).toBe(0);
   });
 
@@ -131,6 +132,6 @@ describe("WatchAgents", () => {
     const { agents, backend } = start();
     const stream = agents.watchAgents({}, { timeoutMs: 100 })[Symbol.asyncIterator]();
     expect((await refusalOf(stream.next())).code).toBe("DeadlineExceeded");
-    await vi.waitFor(() => expect(backend.watching).toBe(0));
+    await vi.waitFor(() => expect(backend.watching).toBe(0), PATIENCE);
   });
 });

@@ -6,15 +6,15 @@ import {
   ListAgentsRequestSchema,
   MoveAgentRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { fingerprint, type Overlooked } from "../../src/rpc/convert/request-fingerprint.ts";
+import { fingerprint, type Ignored } from "../../src/rpc/convert/request-fingerprint.ts";
 
 const { moveAgent, deleteAgent, listAgents } = AgentService.method;
 
 const MOVE = create(MoveAgentRequestSchema, { agentId: "a", clawIdentifier: "claw-1", requestId: "one" });
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
-const moved = (request = MOVE, overlooked: readonly Overlooked[] = ["requestId"]): string =>
-  hexOf(fingerprint(moveAgent, request, overlooked));
+const moved = (request = MOVE, ignored: readonly Ignored[] = ["requestId"]): string =>
+  hexOf(fingerprint(moveAgent, request, ignored));
 
 describe("the fingerprint of a request", () => {
   it("is the same in every encoding", () => {
@@ -55,7 +55,7 @@ describe("the fingerprint of a request", () => {
   it("accepts excluded fields that a request does not have", () => {
     const list = create(ListAgentsRequestSchema, { pageSize: 5, pageToken: "token" });
     const whole = create(ListAgentsRequestSchema, {});
-    const overlooked: Overlooked[] = ["requestId", "pageSize", "pageToken"];
-    expect(hexOf(fingerprint(listAgents, list, overlooked))).toBe(hexOf(fingerprint(listAgents, whole, overlooked)));
+    const ignored: Ignored[] = ["requestId", "pageSize", "pageToken"];
+    expect(hexOf(fingerprint(listAgents, list, ignored))).toBe(hexOf(fingerprint(listAgents, whole, ignored)));
   });
 });

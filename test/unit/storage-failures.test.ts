@@ -2,10 +2,10 @@ import { wrapError } from "db-errors";
 import { describe, expect, it } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
 import {
+  ConnectionTimeout,
   databaseUnavailable,
   failureKind,
   isLostConnection,
-  NoConnectionInTime,
   refusalFor,
   violatedConstraint,
 } from "../../src/storage/failures.ts";
@@ -46,7 +46,7 @@ describe("a failure of a statement", () => {
   });
 
   it("by a timeout of the connection counts as a lost connection", () => {
-    expect(failureKind(new NoConnectionInTime(5_000))).toBe("lost");
+    expect(failureKind(new ConnectionTimeout(5_000))).toBe("lost");
   });
 
   it("by a database that is being replaced by another one is a lost connection", () => {

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Transition } from "../../src/domain/agent.ts";
 import { ChangeFeed, type FeedLog } from "../../src/watch/change-feed.ts";
 import { FakeLog } from "../support/fake-log.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const quiet: FeedLog = { info: () => undefined, warn: () => undefined };
 
@@ -27,7 +28,7 @@ describe("the change feed", () => {
     expect(scene.feed.position).toBe(101n);
     source.create("one");
     source.create("two");
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]), PATIENCE);
   });
 
   describe("on the clock of the test", () => {
@@ -87,7 +88,7 @@ describe("the change feed", () => {
     await using scene = await startFeed(source);
     for (let n = 0; n < 3_500; n += 1) source.create(`agent-${n}`);
     scene.feed.wake();
-    await vi.waitFor(() => expect(scene.feed.position).toBe(3_600n), { interval: 1 });
+    await vi.waitFor(() => expect(scene.feed.position).toBe(3_600n), PATIENCE);
     expect(scene.events.slice(1).map((event) => event.replace(/.* to/, "to"))).toEqual([
       "to 1100",
       "to 2100",
@@ -106,10 +107,10 @@ describe("the change feed", () => {
     source.failure = new Error("Connection terminated");
     source.create("one");
     const before = source.reads;
-    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(before + 2));
+    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(before + 2), PATIENCE);
     expect(scene.feed.position).toBe(100n);
     source.failure = undefined;
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "101 to 101"]), { timeout: 5_000 });
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "101 to 101"]), PATIENCE);
     expect(lines).toEqual([
       "the log of transitions cannot be read; watchers wait",
       "the log of transitions is read again",
@@ -121,7 +122,7 @@ describe("the change feed", () => {
     source.failure = new Error("Connection terminated");
     const feed = new ChangeFeed({ source, log: quiet });
     const started = feed.start();
-    await vi.waitFor(() => expect(feed.position).toBeUndefined());
+    await vi.waitFor(() => expect(feed.position).toBeUndefined(), PATIENCE);
     source.failure = undefined;
     await started;
     expect(feed.position).toBe(100n);
@@ -134,7 +135,7 @@ describe("the change feed", () => {
     source.gaps.push({ from: 100n, to: 5_000n });
     source.revision = 5_000n;
     source.create("one");
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]), PATIENCE);
   });
 
   it.each<[string, (source: FakeLog) => void, string]>([
@@ -168,9 +169,9 @@ describe("the change feed", () => {
     await using scene = await startFeed(source);
     source.transitions.length = 0;
     happen(source);
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 102", event]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 102", event]), PATIENCE);
     source.create("three");
-    await vi.waitFor(() => expect(scene.feed.position).toBe(source.revision));
+    await vi.waitFor(() => expect(scene.feed.position).toBe(source.revision), PATIENCE);
     expect(scene.events.at(-1)).toBe(`${source.revision} to ${source.revision}`);
   });
 
@@ -187,7 +188,7 @@ describe("the change feed", () => {
     scene.feed.onTransitions((transitions) => heard.push(...transitions));
     scene.feed.onTransitions((transitions) => left.push(...transitions))();
     source.create("one");
-    await vi.waitFor(() => expect(heard).toHaveLength(1));
+    await vi.waitFor(() => expect(heard).toHaveLength(1), PATIENCE);
     await scene.feed.close();
     source.create("two");
     scene.feed.wake();

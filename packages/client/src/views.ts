@@ -11,7 +11,7 @@ import {
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
-import { causeWord, reasonWord, statusWord, type Unknown } from "../../../src/contract/enums.ts";
+import { causeName, reasonName, statusName, type Unknown } from "../../../src/contract/enums.ts";
 import type { Micros } from "../../../src/contract/time.ts";
 import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
@@ -91,13 +91,13 @@ export interface BeatRefusal {
 export function agentView(agent: AgentMessage): AgentView {
   const { id, userId, agentId, clawIdentifier, revision } = agent;
   const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
-  const reason = reasonWord(agent.exhaustReason);
+  const reason = reasonName(agent.exhaustReason);
   return {
     id,
     userId,
     agentId,
     clawIdentifier,
-    status: statusWord(agent.status) ?? "unknown",
+    status: statusName(agent.status) ?? "unknown",
     exhaustion: reason === undefined ? undefined : { reason, recoveryAt },
     revision,
     createdAt: instant(agent.createdAt),
@@ -125,9 +125,9 @@ export function transitionView(transition: AgentTransitionMessage): TransitionVi
   return {
     revision,
     agentId,
-    from: statusWord(transition.fromStatus),
-    to: statusWord(transition.toStatus),
-    cause: causeWord(transition.cause) ?? "unknown",
+    from: statusName(transition.fromStatus),
+    to: statusName(transition.toStatus),
+    cause: causeName(transition.cause) ?? "unknown",
     actor,
     occurredAt: occurredAt === undefined ? 0 : microsOf(occurredAt),
     exhaustion: exhaustionView(transition.exhaustion),
@@ -145,7 +145,7 @@ function beatView({ agentId, sequence, status, exhaustion, revision, error }: Ag
     kind: "result",
     agentId,
     sequence,
-    status: statusWord(status),
+    status: statusName(status),
     exhaustion: exhaustionView(exhaustion),
     revision,
     refusal: error === undefined ? undefined : refusalView(error),
@@ -164,7 +164,7 @@ function exhaustionView(exhaustion: ExhaustionMessage | undefined): ExhaustionVi
   if (exhaustion === undefined) return undefined;
   const { recovery } = exhaustion;
   return {
-    reason: reasonWord(exhaustion.reason) ?? "unknown",
+    reason: reasonName(exhaustion.reason) ?? "unknown",
     recoveryAt: recovery.case === "recoveryAt" ? microsOf(recovery.value) : undefined,
   };
 }

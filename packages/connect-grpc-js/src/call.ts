@@ -1,4 +1,4 @@
-import { type DescMessage, fromBinary, isMessage, type MessageShape } from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -7,8 +7,7 @@ import {
   type MethodImplSpec,
 } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { readUsualHeartbeat } from "../../../src/rpc/codec/heartbeat-request.ts";
+import { readFast } from "../../../src/rpc/codec/fast-path.ts";
 import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary } from "../../../src/rpc/errors/errors.ts";
 import type { Sending } from "../../../src/rpc/sockets/send-budget.ts";
 import { hasTooManyValues, tooManyValues } from "../../../src/rpc/validation/value-limit.ts";
@@ -54,10 +53,8 @@ export function callContext(
 /** Reads a message. @throws ConnectError for too many values in it, and for what is no message */
 export function readMessage<Desc extends DescMessage>(desc: Desc, bytes: Buffer): MessageShape<Desc> {
   if (hasTooManyValues(desc, bytes)) throw tooManyValues();
-  if (desc.typeName === HeartbeatRequestSchema.typeName) {
-    const usual = readUsualHeartbeat(bytes);
-    if (isMessage(usual, desc)) return usual;
-  }
+  const fast = readFast(desc, bytes);
+  if (fast !== undefined) return fast;
   try {
     return fromBinary(desc, bytes);
   } catch (thrown) {

@@ -12,6 +12,7 @@ import {
   thisInstallation,
 } from "../../../test/support/cluster-owner-process.ts";
 import { execFile, spawn, temporaryFolder } from "../../../test/support/owned-process.ts";
+import { PATIENCE } from "../../../test/support/until.ts";
 import { livingPostmaster, stopPostmaster } from "../src/postmaster.ts";
 import { isAlive, isPostmaster } from "../src/postmaster-file.ts";
 
@@ -104,7 +105,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await first.stop();
     await first.says("stopped");
     // It has ended; its parent, which has other things to do, collects it a moment later.
-    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), { timeout: 5_000 });
+    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), PATIENCE);
     expect(await readdir(here.dataDir)).not.toContainEqual(expect.stringMatching(/^unfinished-/));
 
     const second = here.start();

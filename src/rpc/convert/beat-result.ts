@@ -24,7 +24,7 @@ export function beatResultMessage(result: Omit<BeatResult, "kind">): AgentBeatRe
   });
 }
 
-/** The same code and reason that the refusal would have as the end of a call. */
+/** The same code and reason that the refusal would have as the error of a call. */
 function beatErrorMessage(refusal: Refusal): AgentBeatError {
   return create(AgentBeatErrorSchema, {
     code: codeOf(refusal.reason),

@@ -4,7 +4,7 @@ import {
   HeartbeatLimitsSchema,
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { durationOf } from "../../contract/timestamps.ts";
 import type { BeatResult, ClawMessage, SessionOutput } from "../../domain/claw-message.ts";
 import { MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";

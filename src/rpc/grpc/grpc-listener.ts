@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { createGrpcBridge } from "../../../packages/connect-grpc-js/src/bridge.ts";
 import { createGrpcJsServer } from "../../../packages/connect-grpc-js/src/grpc-js-server.ts";
 import { errorStatus, explainedStatus, type GrpcStatus } from "../../../packages/connect-grpc-js/src/status.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
 import { peerKey } from "../callers/call-values.ts";

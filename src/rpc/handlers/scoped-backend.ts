@@ -24,10 +24,10 @@ import type {
   Watches,
 } from "./backend.ts";
 
-// What is asked of the rest of the program on behalf of an agent goes through here: it is answered as if there were no
-// agents but those within the caller's scope. That an agent is outside of it, and that there is none, look the same.
+// Calls on behalf of an agent's credential go through here. They get the same responses as if only the agents within the
+// scope of the credential existed. An agent outside of the scope and a missing agent cannot be told apart.
 
-/** The agents as this caller may read them. */
+/** The agents that this caller may read. */
 export function agentsFor(agents: AgentDirectory, context: HandlerContext): AgentDirectory {
   const { scope } = context.values.get(principalKey);
   return scope === undefined ? agents : scopedAgents(agents, scope);
@@ -39,7 +39,7 @@ export function heartbeatsFor(heartbeats: Heartbeats, context: HandlerContext): 
   return scope === undefined ? heartbeats : scopedHeartbeats(heartbeats, scope);
 }
 
-/** What this caller may watch. */
+/** The changes that this caller may watch. */
 export function watchesFor(watches: Watches, context: HandlerContext): Watches {
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
@@ -65,7 +65,7 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
     if (scope.kind === "agents" && !scope.agentIds.has(agentId)) throw agentDenied(agentId);
   };
   return {
-    // Nothing below a role that has no scope may change agents: the table of methods and roles has said so already.
+    // The table of methods and roles already denies changes of agents to roles with a scope.
     create: () => Promise.reject(changesNothing()),
     move: () => Promise.reject(changesNothing()),
     updateStatus: () => Promise.reject(changesNothing()),
@@ -85,7 +85,7 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
     async getAll(agentIds) {
       for (const agentId of agentIds) mustCover(agentId);
       if (scope.kind === "agents") return await agents.getAll(agentIds);
-      // Asked for together with the claw: who lives elsewhere is missing as those are who do not exist.
+      // The filter includes the claw, so agents of other claws are missing like agents that do not exist.
       const distinct = [...new Set(agentIds)];
       const filter = narrowFilter(scope, { ...EVERY_AGENT, agentIds: distinct });
       const page = await agents.list(filter, { after: undefined, limit: distinct.length });
@@ -158,10 +158,10 @@ function scopedSession(
 }
 
 /**
- * Whom a claw's credential speaks for is held by naming the claw to whoever knows where agents live: it judges each beat
- * by where its agent lives then, so that an agent that is moved away while the stream lives is out of reach at once.
+ * The session checks each beat against the claw of its agent at that time. So an agent that is moved away during the
+ * stream is out of scope at once.
  *
- * @throws Refusal `PERMISSION_DENIED` for who says to be another claw
+ * @throws Refusal `PERMISSION_DENIED` if the caller names another claw
  */
 function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): SessionOptions["clawIdentifier"] {
   if (scope.kind === "agents") return named;
@@ -185,7 +185,7 @@ function messageWithinClaw(message: ClawMessage): ClawMessage {
   }
 }
 
-/** Hides where an agent of another claw lives, and whether it exists. */
+/** Hides in which claw an agent is, and whether it exists, if it is outside of the scope. */
 function resultWithinClaw(result: BeatResult): BeatResult {
   const reason = result.refusal?.reason;
   if (reason !== "WRONG_CLAW" && reason !== "AGENT_NOT_FOUND") return result;
@@ -197,5 +197,5 @@ function denied(key: AgentKey): Refusal {
 }
 
 function changesNothing(): Refusal {
-  return new Refusal("PERMISSION_DENIED", "This credential changes nothing but what heartbeats say.");
+  return new Refusal("PERMISSION_DENIED", "This credential may only send heartbeats.");
 }

@@ -43,7 +43,7 @@ export function createHealth(): Health {
 }
 
 /** What health says of a database that is there and slow: calls are answered, late. */
-export function databaseNotes(state: "here" | "slow" | "away"): readonly string[] {
+export function databaseNotes(state: "available" | "slow" | "unavailable"): readonly string[] {
   return state === "slow" ? ["the database is slow to answer"] : [];
 }
 

@@ -8,7 +8,7 @@ const ALL = { beats: 1_000, bytes: 1_000_000 };
 
 function result(fields: Partial<BeatView>): BeatView {
   const nothing = { sequence: 0n, status: undefined, exhaustion: undefined, revision: 0n, refusal: undefined };
-  return { agentId: "a", ...nothing, ...fields };
+  return { kind: "result", agentId: "a", ...nothing, ...fields };
 }
 
 /** A book in which the agent has reported `busy`, and message 1 carries that. */

@@ -1,14 +1,14 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { type ClawAtWork, goodbyePatienceMs, startClaw } from "./claw-at-work.ts";
-import { type ClawNews, type ClawOrder, readClawNews } from "./claw-messages.ts";
+import { type ClawCommand, type ClawEvent, readClawEvent } from "./claw-messages.ts";
 
 const PROGRAM = fileURLToPath(new URL("./claw-process.ts", import.meta.url));
 /** How long a claw may take to end, beyond its goodbyes. */
 const STOP_PATIENCE_MS = 2_000;
 
-export interface ClawEvents {
-  onNews(news: ClawNews): void;
+export interface ClawListener {
+  onEvent(news: ClawEvent): void;
   /** It ended, and nobody here asked for that. `words` is the last that it wrote on its standard error. */
   onEnded(words: string): void;
 }
@@ -29,9 +29,9 @@ export class LocalClaw implements Claw {
   readonly #claw: ClawAtWork;
   #wanted = true;
 
-  constructor(order: ClawOrder & { readonly kind: "start" }, { onNews }: ClawEvents) {
+  constructor(order: ClawCommand & { readonly kind: "start" }, { onEvent }: ClawListener) {
     this.#claw = startClaw(order, (news) => {
-      if (this.#wanted) onNews(news);
+      if (this.#wanted) onEvent(news);
     });
   }
 
@@ -55,7 +55,7 @@ export class ForkedClaw implements Claw {
   #wanted = true;
   #words = "";
 
-  constructor(order: ClawOrder & { readonly kind: "start" }, events: ClawEvents) {
+  constructor(order: ClawCommand & { readonly kind: "start" }, events: ClawListener) {
     const child = fork(PROGRAM, [], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
     this.#child = child;
     this.#patienceMs = goodbyePatienceMs(order.agentIds.length) + STOP_PATIENCE_MS;
@@ -68,8 +68,8 @@ export class ForkedClaw implements Claw {
       this.#words = `${this.#words}${text}`.slice(-500);
     });
     child.on("message", (message) => {
-      const news = readClawNews(message);
-      if (news !== undefined && this.#wanted) events.onNews(news);
+      const news = readClawEvent(message);
+      if (news !== undefined && this.#wanted) events.onEvent(news);
     });
     void this.#ended.then(() => {
       if (this.#wanted) events.onEnded(this.#words.trim());
@@ -92,7 +92,7 @@ export class ForkedClaw implements Claw {
     clearTimeout(tooLate);
   }
 
-  #send(order: ClawOrder): void {
+  #send(order: ClawCommand): void {
     // What cannot be sent goes to a process that is gone, which is noticed by its end.
     if (this.#child.connected) this.#child.send(order, () => undefined);
   }

@@ -12,61 +12,62 @@ import {
 import { peerKey, principalKey } from "../callers/call-values.ts";
 import { methodName } from "./call-record.ts";
 
-/** Who may call a method: the named roles, everybody who is known, or everybody, without even being asked who. */
+/** The callers that may call a method: some roles, every authenticated caller, or everyone without authentication. */
 export interface AccessRule {
-  readonly who: ReadonlySet<Role> | "known" | "everybody";
-  /** Whether each call that went well is a line of the audit log. */
+  readonly callers: ReadonlySet<Role> | "authenticated" | "public";
+  /** Whether successful calls are written to the audit log. */
   readonly audited?: boolean;
 }
 
-/** How the pipeline lets callers in. */
+/** How the pipeline authenticates and authorizes calls. */
 export interface Access {
   readonly authenticate: Authenticate;
-  /** Undefined: nobody thought of the method, and nobody may call it. */
+  /** Undefined: the method is in no table. Access is denied by default. */
   rule(method: DescMethod): AccessRule | undefined;
-  /** A call of an audited method went well. */
+  /** Called after each successful call of an audited method. */
   audit(method: DescMethod, principal: Principal, request: object, response: object): void;
 }
 
-const EVERYBODY: Caller = { principal: ANYONE };
+const UNAUTHENTICATED: Caller = { principal: ANYONE };
 
-/** What a method asks of its callers, made ready once for all calls of it. */
-export class Gatekeeper {
+/** Authenticates and authorizes the calls of one method. */
+export class MethodAccess {
   readonly #method: DescMethod;
   readonly #access: Access | undefined;
   readonly #rule: AccessRule | undefined;
 
-  /** `access` undefined: everybody may do everything. */
+  /** `access` undefined: every caller may call every method. */
   constructor(method: DescMethod, access: Access | undefined) {
     this.#method = method;
     this.#access = access;
     this.#rule = access?.rule(method);
   }
 
-  /** Who calls. @throws Refusal, or rejects with one, as `Authenticate` does */
-  identify(context: HandlerContext): Caller | Promise<Caller> {
-    if (this.#access === undefined || this.#rule?.who === "everybody") return EVERYBODY;
+  /** @throws Refusal, or rejects with one, as `Authenticate` does */
+  authenticate(context: HandlerContext): Caller | Promise<Caller> {
+    if (this.#access === undefined || this.#rule?.callers === "public") return UNAUTHENTICATED;
     return this.#access.authenticate({
       authorization: requestHeaderOf(context, "authorization"),
       peer: context.values.get(peerKey).identity,
     });
   }
 
-  /** Lets a caller in: from here on the context says who it is. @throws Refusal `PERMISSION_DENIED` */
-  admit({ principal }: Caller, context: HandlerContext): void {
+  /** Checks the role of the caller, and makes its principal known to the handler. @throws Refusal `PERMISSION_DENIED` */
+  authorize({ principal }: Caller, context: HandlerContext): void {
     context.values.set(principalKey, principal);
     if (this.#access === undefined || principal.role === "anyone") return;
-    const who = this.#rule?.who;
-    if (who === "known" || who === "everybody") return;
-    if (who === undefined || !who.has(principal.role)) throw roleDenied(principal.role, methodName(this.#method));
+    const callers = this.#rule?.callers;
+    if (callers === "authenticated" || callers === "public") return;
+    if (callers === undefined || !callers.has(principal.role))
+      throw roleDenied(principal.role, methodName(this.#method));
   }
 
-  /** Whether calls that went well are noted. */
+  /** Whether successful calls are written to the audit log. */
   get audits(): boolean {
     return this.#rule?.audited === true;
   }
 
-  /** The call went well. */
+  /** Writes a successful call to the audit log, if the method is audited. */
   succeeded(context: HandlerContext, request: object, response: object): void {
     if (this.audits) this.#access?.audit(this.#method, context.values.get(principalKey), request, response);
   }

@@ -7,30 +7,29 @@ import type { Caller } from "../calls/directory-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { Host } from "../host.ts";
 import { printable } from "../terminal/printable.ts";
-import { Printer, ReaderGone } from "../terminal/printer.ts";
-import { type Connection, type ConnectionFlags, isOverheard, readConnection } from "./connection.ts";
+import { OutputClosed, Printer } from "../terminal/printer.ts";
+import { type Connection, type ConnectionFlags, readConnection, sendsTokenInCleartext } from "./connection.ts";
 
-/** What a command that calls the service works with. */
-export interface Session {
+/** The environment of a command that calls the service. */
+export interface ServiceContext {
   readonly host: Host;
   readonly connection: Connection;
   readonly clients: ConnectedClients;
-  /** For `src/client`'s calls: these clients, with the patience that was asked for. */
+  /** The clients with the timeout of `--timeout`. */
   readonly caller: Caller;
   readonly out: Printer;
   readonly err: Printer;
 }
 
 /**
- * Does the work of a command that calls the service. What fails is one line on standard error; that nobody reads the
- * output any more is no failure.
+ * Runs a command that calls the service. A failure is one line on standard error. A closed output is not a failure.
  *
  * @returns the exit code
  */
 export async function withService(
   host: Host,
   flags: ConnectionFlags,
-  work: (session: Session) => Promise<number>,
+  work: (context: ServiceContext) => Promise<number>,
 ): Promise<number> {
   const out = new Printer(host.stdout, host.env);
   const err = new Printer(host.stderr, host.env);
@@ -38,18 +37,18 @@ export async function withService(
   try {
     const connection = readConnection(flags, host.env);
     ({ address } = connection);
-    if (isOverheard(connection)) {
-      await err.print(`warning: the token travels to ${address} unencrypted; use https:// where others can listen.\n`);
+    if (sendsTokenInCleartext(connection)) {
+      await err.print(`warning: the token is sent to ${address} unencrypted. Use https://.\n`);
     }
     using clients = createServiceClients(targetOf(connection));
     const caller = { clients, timeoutMs: connection.timeoutMs };
     const exitCode = await work({ host, connection, clients, caller, out, err });
-    if (out.failure !== undefined) throw new ReaderGone();
+    if (out.failure !== undefined) throw new OutputClosed();
     return exitCode;
   } catch (error) {
-    if (error instanceof ReaderGone) {
+    if (error instanceof OutputClosed) {
       if (out.failure === undefined) return EXIT_OK;
-      err.put(`error: The output cannot be written: ${printable(out.failure.message)}. Make room, and try again.\n`);
+      err.put(`error: Writing the output failed: ${printable(out.failure.message)}. Free some space, and try again.\n`);
       return EXIT_FAILED;
     }
     const { message, exitCode } = failureOf(error, address);
@@ -58,7 +57,7 @@ export async function withService(
   }
 }
 
-/** What `src/client` takes. */
+/** The target of the client library. */
 export function targetOf({ address, token, ca, identity }: Connection) {
   const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }), ...identity };
   return { address, ...(token === undefined ? {} : { token }), tls };
@@ -67,5 +66,5 @@ export function targetOf({ address, token, ca, identity }: Connection) {
 function failureOf(error: unknown, address: string): CommandFailure {
   if (error instanceof CommandFailure) return error;
   if (error instanceof CallError) return callFailure(error, address);
-  return new CommandFailure(`It failed: ${printable(String(error))}`, EXIT_FAILED);
+  return new CommandFailure(`Unexpected error: ${printable(String(error))}`, EXIT_FAILED);
 }

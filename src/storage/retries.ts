@@ -7,59 +7,60 @@ import type { DatabaseClock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLate, isPermanent, refusalFor } from "./failures.ts";
 
-/** A read that failed later than this is not tried again: its caller has waited long enough. */
-const READ_PATIENCE_MS = 3_000;
-const MOST_READS = 3;
-/** How long a caller waits at most for a change while the database is away or busy, in milliseconds. */
-const CHANGE_PATIENCE_MS = 6_000;
+/** After this time a failed read is not retried, in milliseconds: the caller has waited long enough. */
+const READ_RETRY_MS = 3_000;
+const MAX_READS = 3;
+/** How long a change may wait while the database is unavailable or busy, in milliseconds. */
+const CHANGE_TIMEOUT_MS = 6_000;
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 500;
 
 /**
- * Reads, again where the connection was lost or the database busy.
+ * Runs a read, and retries it after a lost connection or a busy database.
  *
- * @throws Refusal `DATABASE_UNAVAILABLE` when that did not help; what `work` throws otherwise
+ * @throws Refusal `DATABASE_UNAVAILABLE` if retries did not help; other errors of `work` unchanged
  */
-export async function reading<Result>(work: () => Promise<Result>): Promise<Result> {
+export async function retryRead<Result>(work: () => Promise<Result>): Promise<Result> {
   const pauses = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-  const patientUntil = performance.now() + READ_PATIENCE_MS;
+  const patientUntil = performance.now() + READ_RETRY_MS;
   for (let attempt = 1; ; attempt++) {
     try {
       return await work();
     } catch (error) {
       if (isPermanent(failureKind(error))) throw refusalFor(error);
-      if (attempt === MOST_READS || performance.now() > patientUntil) throw databaseUnavailable(error);
+      if (attempt === MAX_READS || performance.now() > patientUntil) throw databaseUnavailable(error);
       await sleep(pauses.next());
     }
   }
 }
 
-/** One moment of the database for all that `work` reads: pages and counts fit the revision that they are told with. */
-export async function readingSnapshot<Result>(
+/** Runs `work` in one snapshot of the database, so that pages and counts match their revision. */
+export async function readSnapshot<Result>(
   knex: Knex,
   work: (snapshot: Knex.Transaction) => Promise<Result>,
 ): Promise<Result> {
-  return await reading(() => knex.transaction(work, { isolationLevel: "repeatable read", readOnly: true }));
+  return await retryRead(() => knex.transaction(work, { isolationLevel: "repeatable read", readOnly: true }));
 }
 
-/** For how long a change that a call asks for is wanted: until the call ends, and no longer than a change may wait. */
+/**
+ * The limits of a change: the end of its call, and at most `CHANGE_TIMEOUT_MS`. The deadline is of `performance.now()`.
+ */
 export function boundsOf(call: Call | undefined): { readonly deadline: number; readonly call: Pick<Call, "over"> } {
-  const patience = performance.now() + CHANGE_PATIENCE_MS;
-  return call === undefined
-    ? { deadline: patience, call: NO_CALL }
-    : { deadline: Math.min(patience, call.deadline), call };
+  const latest = performance.now() + CHANGE_TIMEOUT_MS;
+  return call === undefined ? { deadline: latest, call: NO_CALL } : { deadline: Math.min(latest, call.deadline), call };
 }
 
 const NO_CALL: Pick<Call, "over"> = { over: false };
 
 /**
- * Changes something in one transaction, again where it certainly took no effect, or where `repeatable` says that a
- * repetition finds its first answer. It is not begun, and not committed, once the call has ended.
+ * Runs a change in one transaction. It retries if the attempt certainly took no effect, or if `repeatable`. It neither
+ * starts nor commits after the call has ended.
  *
- * @throws Refusal `DATABASE_UNAVAILABLE` when that did not help, which says whether it may have taken effect; what
- * `work` throws otherwise
+ * @param repeatable a repetition finds the stored response of a first attempt
+ * @throws Refusal `DATABASE_UNAVAILABLE`, with whether the change may have taken effect; other errors of `work`
+ * unchanged
  */
-export async function changing<Result>(
+export async function retryChange<Result>(
   { knex, clock, changes }: Pick<Database, "knex" | "clock" | "changes">,
   asked: Call | undefined,
   repeatable: boolean,
@@ -79,13 +80,13 @@ export async function changing<Result>(
         if (wasLate || !clock.isRead) await readClock(transaction, clock);
         const result = await work(transaction);
         if (!isWanted()) throw databaseUnavailable(undefined, inDoubt);
-        // The database itself ends a transaction whose COMMIT does not arrive before the deadline (see migration 0007).
+        // The database ends the transaction itself if the COMMIT arrives after the deadline (migration 0007).
         await transaction.raw("SELECT commit_before(?::timestamptz)", [toRfc3339(clock.atLeast(deadline))]);
         committing = true;
         return result;
       });
     } catch (error) {
-      // If the caller still waits, the deadline was measured by an old reading of the clock, which may lag behind.
+      // The caller still waits, so an old clock reading made the deadline too early: read the clock again.
       wasLate = isLate(error);
       if (wasLate && isWanted()) continue;
       if (wasLate) throw databaseUnavailable(error, inDoubt);

@@ -11,7 +11,7 @@ const STATUS_WORDS: Readonly<Record<AgentStatus | "unknown", string>> = {
   unknown: "unknown",
 };
 
-export function statusWords(status: AgentStatus | "unknown" | undefined, none: string): string {
+export function statusText(status: AgentStatus | "unknown" | undefined, none: string): string {
   return status === undefined ? none : STATUS_WORDS[status];
 }
 
@@ -25,7 +25,7 @@ export function clockOf(ms: number): string {
 }
 
 /** ` (process 4711)`, for a claw that has one of its own. */
-export function processWords(pid: number | undefined): string {
+export function processText(pid: number | undefined): string {
   return pid === undefined ? "" : ` (process ${pid})`;
 }
 
@@ -64,7 +64,7 @@ const CAUSE_WORDS: Readonly<Record<TransitionView["cause"], string>> = {
 export function reasonOf({ cause, to, exhaustion, occurredAt }: TransitionView): string {
   if (to !== "exhausted" || exhaustion === undefined || exhaustion.recoveryAt === undefined) return CAUSE_WORDS[cause];
   const left = (exhaustion.recoveryAt - occurredAt) / MICROS_PER_MS;
-  return `${exhaustReasonWords(exhaustion.reason)}, for ${spanOf(left)}`;
+  return `${exhaustReasonText(exhaustion.reason)}, for ${spanOf(left)}`;
 }
 
 /** Who is exhausted and for how long still, the soonest first. */
@@ -80,12 +80,12 @@ export function recoveriesOf(exhausted: readonly AgentView[], nowMs: number): st
     });
 }
 
-function exhaustReasonWords(reason: string): string {
+function exhaustReasonText(reason: string): string {
   return reason === "rate_limit" ? "rate limit" : reason;
 }
 
 /** `AGENT_EXHAUSTED 4, REVISION_MISMATCH 2`, the most frequent first. */
-export function countsWords(counts: ReadonlyMap<string, number>): string {
+export function countsText(counts: ReadonlyMap<string, number>): string {
   return [...counts]
     .sort(([, one], [, other]) => other - one)
     .map(([reason, count]) => `${reason} ${count}`)

@@ -1,5 +1,5 @@
--- Counts whom the brake holds back, and releases it where the mass silence is over: few claws fell silent within the last
--- lease, and few are held back.
+-- Counts the agents that the brake holds back. Releases the brake if the mass silence is over: few claws fell silent
+-- within the last lease, and few are held back.
 WITH measure AS MATERIALIZED (
   SELECT o.agents, is_mass_silence(
     (SELECT count(*) FROM claw_incidents i WHERE i.began_at > clock_timestamp() - f.lease_ms * interval '1 millisecond'), f.claws

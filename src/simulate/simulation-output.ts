@@ -3,12 +3,12 @@ import { jsonText } from "../cli/records/output.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { Printer } from "../cli/terminal/printer.ts";
 import { Screen } from "../cli/terminal/screen.ts";
+import { tableLines } from "./live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "./plain-lines.ts";
-import { tableLines } from "./table.ts";
 import type { SimulationView } from "./view.ts";
 
 /** Where a simulation shows itself. */
-export interface Output {
+export interface SimulationOutput {
   /** Something happened that is worth a line of its own. */
   note(sentence: string): void;
   transition(transition: TransitionView): void;
@@ -18,7 +18,7 @@ export interface Output {
   close(view: SimulationView | undefined): void;
 }
 
-export interface OutputOptions {
+export interface SimulationOutputOptions {
   /** Only the summary, as a document for programs. */
   readonly json: boolean;
   /** Whether each transition is a line, where there is no screen. */
@@ -26,14 +26,14 @@ export interface OutputOptions {
 }
 
 /** A live table on a terminal, plain lines everywhere else. */
-export function createOutput(out: Printer, options: OutputOptions): Output {
+export function createOutput(out: Printer, options: SimulationOutputOptions): SimulationOutput {
   if (options.json) return documentOutput(out);
   return out.isScreen ? screenOutput(out) : plainOutput(out, options.transitions);
 }
 
 const SUMMARY_EVERY_MS = 10_000;
 
-function plainOutput(out: Printer, transitions: boolean): Output {
+function plainOutput(out: Printer, transitions: boolean): SimulationOutput {
   const print = (line: string): void => out.put(`${line}\n`);
   let summedUpAt = 0;
   return {
@@ -52,7 +52,7 @@ function plainOutput(out: Printer, transitions: boolean): Output {
   };
 }
 
-function screenOutput(out: Printer): Output {
+function screenOutput(out: Printer): SimulationOutput {
   const screen = new Screen(out);
   return {
     note: () => undefined,
@@ -70,7 +70,7 @@ function screenOutput(out: Printer): Output {
   };
 }
 
-function documentOutput(out: Printer): Output {
+function documentOutput(out: Printer): SimulationOutput {
   return {
     note: () => undefined,
     transition: () => undefined,

@@ -7,15 +7,15 @@ import { EXIT_CONFLICT } from "../cli/exit-codes.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import { pause } from "../scheduling/timers.ts";
 import { runCalendar } from "./calendar.ts";
-import type { ClawNews, ClawTarget } from "./claw-messages.ts";
+import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
-import { runDrill } from "./drill.ts";
-import { type ClawPlan, dismiss, enrol, planFleet } from "./enrolment.ts";
-import type { Output } from "./output.ts";
-import { createRandom, type Random, seedFor } from "./random.ts";
-import { Fleet, sizeOf } from "./simulated-fleet.ts";
+import { runFaultInjection } from "./fault-injection.ts";
+import { Fleet, sizeOf } from "./fleet-tally.ts";
+import { processText } from "./format.ts";
+import { type ClawPlan, dismiss, enrol, planFleet } from "./registration.ts";
+import { createRandom, type Random, seedFor } from "./seeded-random.ts";
+import type { SimulationOutput } from "./simulation-output.ts";
 import type { SimulationView } from "./view.ts";
-import { processWords } from "./words.ts";
 
 export interface SimulationOptions {
   /** What the names of claws, agents and users begin with. */
@@ -49,7 +49,7 @@ export interface SimulationRun {
   readonly target: ClawTarget;
   /** Where claws show other tokens than whoever watches them: by their names. */
   readonly clawTokens: ReadonlyMap<string, string>;
-  readonly output: Output;
+  readonly output: SimulationOutput;
   /** How far something has come that takes its time. */
   onProgress(what: string, done: number, of: number): void;
   /** Ends the simulation, with goodbyes. */
@@ -146,7 +146,7 @@ class Simulation {
           speed,
           rateLimitShare,
           emptyAccounts: agentIds.filter((agentId) => dry.has(agentId)),
-          onNews: (seat, news) => this.#onNews(seat, news),
+          onEvent: (seat, news) => this.#onEvent(seat, news),
           onEnded: (seat, words) => void this.#onEnded(seat, words),
         }),
     );
@@ -168,7 +168,7 @@ class Simulation {
     if (stop.aborted) return;
 
     for (const seat of this.#seats) {
-      this.#note(`${seat.name} starts with ${seat.agentIds.length} agents${processWords(seat.start())}`);
+      this.#note(`${seat.name} starts with ${seat.agentIds.length} agents${processText(seat.start())}`);
     }
     const work: Promise<void>[] = [];
     if (calendar) work.push(this.#claim(createRandom(seedFor(seed, "calendar")), speed));
@@ -208,7 +208,7 @@ class Simulation {
         this.#notice = now;
       },
     };
-    return runDrill(options, this.#work.signal);
+    return runFaultInjection(options, this.#work.signal);
   }
 
   /** Ends everything, with goodbyes where there is time for them. */
@@ -293,7 +293,7 @@ class Simulation {
     if (seat?.runs === true && seat.beats && this.#fleet.tally(name).offline === 0) this.#down.delete(name);
   }
 
-  #onNews(seat: ClawSeat, news: ClawNews): void {
+  #onEvent(seat: ClawSeat, news: ClawEvent): void {
     if (news.kind === "failed")
       this.#fail(new CommandFailure(`${seat.name} cannot go on: ${printable(news.reason)}`, news.exitCode));
     if (news.kind !== "refused") return;

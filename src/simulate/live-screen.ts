@@ -5,9 +5,9 @@ import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";
 import { clip, padEnd, padStart, widthOf } from "../cli/terminal/text-width.ts";
 import { AGENT_STATUSES } from "../contract/words.ts";
-import { sizeOf, type Tally } from "./simulated-fleet.ts";
+import { sizeOf, type Tally } from "./fleet-tally.ts";
+import { clockOf, countsText, reasonOf, recoveriesOf, spanOf, statusText, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";
-import { clockOf, countsWords, reasonOf, recoveriesOf, spanOf, statusWords, sumOf, timeOf } from "./words.ts";
 
 const FEWEST_CLAWS = 3;
 const COLUMNS = [9, 9, 7, 11, 9];
@@ -28,7 +28,7 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
   const top = [
     `${paint("heading", title)}${clockOf(view.elapsedMs).padStart(Math.max(2, columns - title.length))}`,
     "",
-    paint("dim", rowOf("claw", [...AGENT_STATUSES.map((status) => statusWords(status, "")), "process"])),
+    paint("dim", rowOf("claw", [...AGENT_STATUSES.map((status) => statusText(status, "")), "process"])),
     ...shown.map(({ name, tally, doing }) => rowOf(name, [...countsOf(tally, paint), doing])),
     ...(hidden > 0 ? [paint("dim", `and ${hidden} more claws`)] : []),
     rowOf("all", [...countsOf(view.all, paint), `${sizeOf(view.all)} agents`]),
@@ -36,7 +36,7 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
     `Heartbeat every ${spanOf(pace.intervalMs)}, lease ${spanOf(pace.leaseMs)}. ` +
       `Recovered ${totals.recovered}, lost ${totals.lost}, came back ${totals.returned}.`,
     `Calendar: ${view.claimed} claimed, ${sumOf(view.refused)} refused${
-      view.refused.size === 0 ? "" : `: ${countsWords(view.refused)}`
+      view.refused.size === 0 ? "" : `: ${countsText(view.refused)}`
     }`,
     listed("Exhausted, back in: ", recoveriesOf(view.exhausted, view.now), columns),
     view.notice === undefined ? "" : paint("alarm", printable(view.notice)),
@@ -44,7 +44,7 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
   ];
   const bottom = [paint("dim", printable(view.note)), paint("dim", "Ctrl-C ends it; the agents say goodbye.")];
   const room = rows - top.length - bottom.length;
-  const newest = view.newest.slice(0, Math.max(0, room)).map((transition) => newsLine(transition, paint));
+  const newest = view.newest.slice(0, Math.max(0, room)).map((transition) => changeLine(transition, paint));
   const blank = Array.from({ length: Math.max(0, room - newest.length) }, () => "");
   return [...top, ...newest, ...blank, ...bottom].slice(0, rows).map((line) => clipped(line, columns));
 }
@@ -62,7 +62,7 @@ function countsOf(tally: Tally, paint: Paint): string[] {
   return AGENT_STATUSES.map((status) => (tally[status] === 0 ? paint("dim", "0") : paint(status, `${tally[status]}`)));
 }
 
-function newsLine(transition: TransitionView, paint: Paint): string {
+function changeLine(transition: TransitionView, paint: Paint): string {
   const { occurredAt, agentId, from, to } = transition;
   const before = padEnd(styled(from, "new", paint), 9);
   const after = padEnd(styled(to, "deleted", paint), 9);
@@ -70,7 +70,7 @@ function newsLine(transition: TransitionView, paint: Paint): string {
 }
 
 function styled(status: TransitionView["from"], none: string, paint: Paint): string {
-  const words = statusWords(status, none);
+  const words = statusText(status, none);
   return status === undefined || status === "unknown" ? words : paint(status, words);
 }
 

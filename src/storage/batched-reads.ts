@@ -1,16 +1,16 @@
-export interface GatheredReadsOptions<Key, Row> {
-  /** Reads what there is of these keys, each once, in any order. */
+export interface BatchedReadsOptions<Key, Row> {
+  /** Reads the existing rows of these keys, in any order. Each key occurs once. */
   readonly read: (keys: readonly Key[]) => Promise<readonly Row[]>;
   readonly keyOf: (row: Row) => Key;
 }
 
 /**
- * Two: a statement that hangs on a lost connection must not hold up all others. More would only make each smaller, and
- * what a statement costs is mostly the same however many rows it reads.
+ * Statements at the same time. With two, one that hangs on a dead connection does not block all reads. More would only
+ * make the batches smaller, and the cost of a statement hardly depends on the number of rows.
  */
-const MOST_UNDERWAY = 2;
-/** A row takes some 10 µs to read: longer, and whoever else is served by this process waits for it. */
-const MOST_KEYS = 500;
+const MAX_STATEMENTS = 2;
+/** Keys in one statement. A row takes about 10 µs to read, so a larger batch would block the event loop. */
+const MAX_KEYS = 500;
 
 interface Reader<Row> {
   readonly resolve: (row: Row | undefined) => void;
@@ -18,20 +18,20 @@ interface Reader<Row> {
 }
 
 /**
- * Reads of single rows, of which those that come together share a statement. A read only ever joins a statement that is
- * not sent yet, so it sees all that was committed before it began, as a statement of its own would.
+ * Batches reads of single rows that arrive together into one statement. A read joins only a statement that is not sent
+ * yet, so it sees all earlier commits.
  */
-export class GatheredReads<Key, Row> {
-  readonly #options: GatheredReadsOptions<Key, Row>;
+export class BatchedReads<Key, Row> {
+  readonly #options: BatchedReadsOptions<Key, Row>;
   #waiting = new Map<Key, Reader<Row>[]>();
   #planned = false;
   #underway = 0;
 
-  constructor(options: GatheredReadsOptions<Key, Row>) {
+  constructor(options: BatchedReadsOptions<Key, Row>) {
     this.#options = options;
   }
 
-  /** The row of a key, undefined where there is none. Rejects as `read` does. */
+  /** The row of a key; undefined if it does not exist. Rejects with the error of `read`. */
   get(key: Key): Promise<Row | undefined> {
     return new Promise((resolve, reject) => {
       const readers = this.#waiting.get(key);
@@ -41,9 +41,12 @@ export class GatheredReads<Key, Row> {
     });
   }
 
-  /** After what is there to be received now: the calls of one packet, and of one turn of the event loop, come together. */
+  /**
+   * Waits until the pending input is received: the calls of one packet, and of one turn of the event loop, share a
+   * statement.
+   */
   #plan(): void {
-    if (this.#planned || this.#underway >= MOST_UNDERWAY || this.#waiting.size === 0) return;
+    if (this.#planned || this.#underway >= MAX_STATEMENTS || this.#waiting.size === 0) return;
     this.#planned = true;
     setImmediate(() => {
       this.#planned = false;
@@ -58,7 +61,7 @@ export class GatheredReads<Key, Row> {
     let place = 0;
     for (const [key, readers] of taken) {
       place += 1;
-      if (place <= MOST_KEYS) continue;
+      if (place <= MAX_KEYS) continue;
       taken.delete(key);
       this.#waiting.set(key, readers);
     }

@@ -13,7 +13,7 @@ const RELEASE_AGENTS = namedQuery("release-agents");
 const OVERDUE_LEASES = namedQuery("overdue-leases");
 const DUE_RECOVERIES = namedQuery("due-recoveries");
 
-/** Of pg_try_advisory_xact_lock: whose turn the backstop is. */
+/** The key of pg_try_advisory_xact_lock: one replica runs the backstop at a time. */
 const BACKSTOP_LOCK = 7_294_116_530_218_403n;
 
 export interface Renewal {
@@ -21,22 +21,23 @@ export interface Renewal {
   readonly epoch: bigint;
   readonly revision: bigint;
   readonly leaseMs: number;
-  /** A session holds the agent, whatever those thought who took its replica for dead. */
+  /** Whether a session holds the agent, even if other replicas took this one for dead. */
   readonly held: boolean;
 }
 
 /**
- * Renews leases. Not durable at once: a crash of the database may lose the last second of it.
+ * Renews leases. Not durable at once: a crash of the database may lose the last second of renewals.
  *
  * @param renewals at most one for each agent
- * @returns the ids of those that did not apply: another session, another revision, or no such agent any more
+ * @returns the ids of renewals that did not apply (another session, another revision, or a deleted agent), and the time
+ * of the statement
  */
 export async function renewLeases(
   database: Database,
   renewals: readonly Renewal[],
 ): Promise<{ readonly missed: ReadonlySet<bigint>; readonly appliedAt: Micros }> {
   const sorted = [...renewals].sort((a, b) => (a.id < b.id ? -1 : 1));
-  // As PostgreSQL reads arrays: the driver would look at each value what it is, and how to quote it.
+  // PostgreSQL's text format of arrays: the driver's own conversion inspects each value, which is slower.
   const values = [
     `{${sorted.map(({ id }) => id).join()}}`,
     `{${sorted.map(({ epoch }) => epoch).join()}}`,
@@ -47,7 +48,7 @@ export async function renewLeases(
   const sentAt = performance.now();
   const { rows } = await database.beats.query<{ missed: string[]; read_at: Micros }>({ ...RENEW_LEASES, values });
   const [row] = rows;
-  if (row === undefined) throw new TypeError("renew-leases answers with one row");
+  if (row === undefined) throw new TypeError("renew-leases returned no row");
   database.clock.observe(row.read_at, sentAt);
   return { missed: new Set(row.missed.map(BigInt)), appliedAt: row.read_at };
 }
@@ -58,11 +59,12 @@ export interface Claim extends Claimant {
 }
 
 /**
- * Claims agents for sessions of this replica. Renews the lease of an agent where less than two thirds of `leaseMs` are left.
+ * Claims agents for sessions of this replica. Renews the lease of an agent that has less than two thirds of `leaseMs`
+ * left.
  *
  * @param claims at most one for each agent
  * @param leaseMs milliseconds
- * @returns the agents as they are afterwards (those that exist), and the epochs of those that were claimed
+ * @returns the agents that exist, as they are afterwards, and the epochs of the claimed ones
  */
 export async function claimAgents(
   database: Database,
@@ -91,14 +93,16 @@ export async function claimAgents(
   };
 }
 
-/** By the very strings that the session has: of a large fleet's names one copy is kept, and they are compared at a glance. */
+/**
+ * Uses the string objects of the session: this saves memory for a large fleet, and comparing identical objects is fast.
+ */
 function withNamesOf(claim: Claim | undefined, agent: Agent): Agent {
   if (claim === undefined) return agent;
   const clawIdentifier = claim.clawIdentifier === agent.clawIdentifier ? claim.clawIdentifier : agent.clawIdentifier;
   return { ...agent, agentId: claim.agentId, clawIdentifier };
 }
 
-/** Ends the hold of sessions whose streams are gone. */
+/** Marks agents as not held by these sessions, whose streams have ended. */
 export async function releaseAgents(
   database: Database,
   releases: readonly { readonly id: bigint; readonly epoch: bigint }[],
@@ -108,11 +112,11 @@ export async function releaseAgents(
   await database.beats.query({ ...RELEASE_AGENTS, values });
 }
 
-/** An agent whose lease somebody has to watch. */
+/** An agent whose lease a replica watches. */
 export interface WatchedLease {
   readonly id: bigint;
   readonly agentId: string;
-  /** Null: it is offline. */
+  /** Null: the agent is offline. */
   readonly leaseExpiresAt: Micros | null;
 }
 
@@ -126,7 +130,7 @@ export function watchedLease(row: LeaseRow): WatchedLease {
   return { id: row.id, agentId: row.agent_id, leaseExpiresAt: row.lease_expires_at };
 }
 
-/** Leases that ended and that no replica noticed; none where another replica is looking at this moment. */
+/** Expired leases that no replica noticed. Empty while another replica searches. */
 export async function overdueLeases(database: Database): Promise<WatchedLease[]> {
   const { rows } = await database.feed.query<LeaseRow>({ ...OVERDUE_LEASES, values: [BACKSTOP_LOCK] });
   return rows.map(watchedLease);
@@ -138,10 +142,13 @@ export interface DueRecovery {
   readonly recoveryAt: Micros;
 }
 
-/** Rows of one page of `dueRecoveries`; the query says the same. */
+/** Rows of one page of `dueRecoveries`. The query has the same number. */
 export const DUE_PAGE = 5_000;
 
-/** Exhaustions that end before `beforeSecond` (unix seconds), after a place in the order of their ends; a page of 5 000. */
+/**
+ * Exhaustions that end before `beforeSecond` (Unix seconds), in order of their ends, after a position. One page has at
+ * most 5,000.
+ */
 export async function dueRecoveries(
   database: Database,
   beforeSecond: number,
@@ -158,7 +165,9 @@ export async function dueRecoveries(
   return rows.map((row) => ({ id: row.id, agentId: row.agent_id, recoveryAt: row.recovery_at }));
 }
 
-/** Ends sessions of this replica that a restore brought back, and that are not among those that it has. */
+/**
+ * Marks agents as not held that a restored database attributes to this replica, and that this replica does not hold.
+ */
 export async function releaseForgotten(
   database: Database,
   replica: number,

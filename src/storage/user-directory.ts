@@ -2,7 +2,6 @@ import type { Knex } from "knex";
 import type { Agent, User as UserValue } from "../domain/agent.ts";
 import type { Mutation, NewUser, PageQuery, UserChange, UserDirectory, UserKey } from "../domain/directory.ts";
 import { KEEP_LEASE } from "./agent-change.ts";
-import { boundsOf, changing, reading } from "./attempts.ts";
 import type { Committer } from "./committer.ts";
 import type { Database } from "./database.ts";
 import { violatedConstraint } from "./failures.ts";
@@ -10,26 +9,27 @@ import { User } from "./models/user.ts";
 import { pageOf } from "./page.ts";
 import { agentIdTaken, conflictRefusal, userKeepsChanging, userNotFound, type Wanted } from "./refusals.ts";
 import { claimRequest, firstAnswer, keepAnswer } from "./request-answers.ts";
+import { boundsOf, retryChange, retryRead } from "./retries.ts";
 
 export interface DirectoryOptions {
   readonly database: Database;
   readonly committer: Committer;
-  /** How long a new or moved agent may wait with its first heartbeat, in milliseconds. */
+  /** The lease of a new or moved agent until its first heartbeat, in milliseconds. */
   readonly firstLeaseMs: number;
-  /** An agent whose lease this replica watches from now on: it was created or moved here. */
+  /** Called with an agent whose lease this replica watches from now on: it was created or moved here. */
   readonly onLease?: (agent: Agent) => void;
 }
 
-/** Somebody bound an agent to the user, or took one away, whenever the other way of deleting was tried. */
-const MOST_DELETE_ATTEMPTS = 5;
+/** Attempts to delete a user whose agent another caller creates or deletes at the same time. */
+const MAX_DELETE_ATTEMPTS = 5;
 
-/** The users of the database. */
+/** The directory of users in the database. */
 export function createUserDirectory(options: DirectoryOptions): UserDirectory {
   const { database, committer, firstLeaseMs, onLease } = options;
   const { knex } = database;
 
   async function get(key: UserKey): Promise<UserValue> {
-    const user = await reading(() => findUser(knex, key));
+    const user = await retryRead(() => findUser(knex, key));
     if (user === undefined) throw userNotFound(key);
     return user;
   }
@@ -42,7 +42,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
       actor,
       request,
       ...boundsOf(call),
-      repeat: (answer) => ({ user: kept(answer.user), agent: answer.agent }),
+      repeat: (answer) => ({ user: storedUser(answer.user), agent: answer.agent }),
       judge(existing) {
         if (existing !== undefined) throw agentIdTaken(agentId);
         return {
@@ -50,7 +50,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
           write: { kind: "create", agentId, clawIdentifier, firstLeaseMs, user: { username, email, displayName } },
           result(committed) {
             onLease?.(committed.agent);
-            return { user: kept(committed.user), agent: committed.agent };
+            return { user: storedUser(committed.user), agent: committed.agent };
           },
         };
       },
@@ -58,9 +58,9 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
   }
 
   /**
-   * Changes users alone. What `work` returns is the answer, also for repetitions of the request.
+   * Changes a user without its agent. The result of `work` is stored as the response for repetitions of the request.
    *
-   * @param wanted what a constraint can be against; where it is undefined a violated one is left to the caller
+   * @param wanted the values that a constraint may reject; undefined: the caller handles violations
    */
   async function change<Answer extends UserValue | undefined>(
     { request, call }: Mutation,
@@ -68,7 +68,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
     work: (transaction: Knex.Transaction) => Promise<Answer>,
   ): Promise<UserValue | undefined> {
     try {
-      return await changing(database, call, request !== undefined, async (transaction) => {
+      return await retryChange(database, call, request !== undefined, async (transaction) => {
         if (request === undefined) return await work(transaction);
         if (!(await claimRequest(transaction, request))) return (await firstAnswer(transaction, request))?.user;
         const answer = await work(transaction);
@@ -82,8 +82,8 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
 
   async function deleteOnce(id: bigint, mutation: Mutation): Promise<"deleted" | "again"> {
     const { actor, request, call } = mutation;
-    const user = await reading(() => findUser(knex, { id }));
-    // Without a user, too: the request may be a repetition of the one that deleted it.
+    const user = await retryRead(() => findUser(knex, { id }));
+    // Also if the user does not exist: the request may repeat the one that deleted it.
     if (user === undefined || user.agentId === null) return await deleteAlone(id, mutation);
     return await committer.submit<"deleted" | "again">({
       agentId: user.agentId,
@@ -108,7 +108,7 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
       });
       return "deleted";
     } catch (error) {
-      // An agent was bound to the user in between: it has to go first, as a transition.
+      // The user got an agent in between. Delete that first, as a transition.
       if (violatedConstraint(error) === "agents_user_id_fkey") return "again";
       throw error;
     }
@@ -122,13 +122,13 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
         const created = await User.query(transaction).insert({ username, email, displayName }).returning("*");
         return created.toDomain();
       });
-      return { user: kept(answer), agent: undefined };
+      return { user: storedUser(answer), agent: undefined };
     },
 
     get,
 
     async list(page: PageQuery) {
-      const users = await reading(async () => {
+      const users = await retryRead(async () => {
         const query = usersWithAgentId(knex)
           .orderBy("users.id")
           .limit(page.limit + 1);
@@ -153,13 +153,13 @@ export function createUserDirectory(options: DirectoryOptions): UserDirectory {
         if (user === undefined) throw userNotFound({ id });
         return user;
       });
-      return kept(answer);
+      return storedUser(answer);
     },
 
     async delete(id, mutation) {
       for (let attempt = 1; ; attempt++) {
         if ((await deleteOnce(id, mutation)) === "deleted") return;
-        if (attempt === MOST_DELETE_ATTEMPTS) throw userKeepsChanging(id);
+        if (attempt === MAX_DELETE_ATTEMPTS) throw userKeepsChanging(id);
       }
     },
   };
@@ -178,8 +178,8 @@ async function findUser(knex: Knex, key: UserKey): Promise<UserValue | undefined
   return user?.toDomain();
 }
 
-/** What answers a creation or an update always has, also when it is read from the kept answers. */
-function kept(user: UserValue | undefined): UserValue {
-  if (user === undefined) throw new TypeError("the answer holds no user");
+/** The user of a response: creations and updates always have one, also stored ones. */
+function storedUser(user: UserValue | undefined): UserValue {
+  if (user === undefined) throw new TypeError("the stored response has no user");
   return user;
 }

@@ -2,27 +2,31 @@ import type { Knex } from "knex";
 import {
   type ApiToken as ApiTokenValue,
   type IssuedToken,
+  MAX_VALID_TOKENS,
   type MintedToken,
-  MOST_LIVE_TOKENS,
   type NewToken,
   TOKEN_RETENTION_MS,
   type TokenDirectory,
 } from "../domain/api-token.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import { Refusal } from "../domain/errors.ts";
-import { changing, reading } from "./attempts.ts";
 import type { Database } from "./database.ts";
 import { ApiToken } from "./models/api-token.ts";
 import { pageOf } from "./page.ts";
 import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";
 import { claimRequest } from "./request-answers.ts";
+import { retryChange, retryRead } from "./retries.ts";
 
 const SWEEP_TOKENS = namedQuery("sweep-tokens");
-/** One statement's share: some milliseconds, and no lock that anybody waits for. */
+/** Rows in one statement: it takes some milliseconds, and other transactions do not wait for its locks. */
 const SWEEP_BATCH = 1_000;
 
-/** The tokens of the database. `mint` makes new ones. */
+/**
+ * The directory of API tokens in the database.
+ *
+ * @param mint makes new tokens
+ */
 export function createTokenDirectory(
   database: Pick<Database, "knex" | "clock" | "changes">,
   mint: () => MintedToken,
@@ -31,12 +35,12 @@ export function createTokenDirectory(
 
   async function issueWith(minted: MintedToken, token: NewToken, actor: string, transaction: Knex.Transaction) {
     await takeCounter(transaction);
-    const live = await ApiToken.query(transaction)
+    const valid = await ApiToken.query(transaction)
       .where({ principal: token.principal })
       .whereNull("revoked_at")
       .whereRaw("expires_at > clock_timestamp()")
       .resultSize();
-    if (live >= MOST_LIVE_TOKENS) throw tooManyTokens(token.principal);
+    if (valid >= MAX_VALID_TOKENS) throw tooManyTokens(token.principal);
     const { grant, lifetimeMs, principal } = token;
     const { scope } = grant;
     const { rows } = await transaction.raw<{ rows: { key_id: string }[] }>(
@@ -59,11 +63,11 @@ export function createTokenDirectory(
   return {
     async issue(token, { actor, request, call }): Promise<IssuedToken> {
       const minted = mint();
-      return await changing(database, call, request !== undefined, async (transaction): Promise<IssuedToken> => {
+      return await retryChange(database, call, request !== undefined, async (transaction): Promise<IssuedToken> => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           const former = await tokenOfAnswer(transaction, request);
           const issued = await existing(transaction, former);
-          // After a lost answer this very attempt may be the one that was committed: then its secret is the right one.
+          // After a lost connection, this attempt may be the one that was committed. Then its secret is the right one.
           return { token: issued, secret: former === minted.keyId ? minted.secret : undefined };
         }
         const issued = await issueWith(minted, token, actor, transaction);
@@ -73,7 +77,7 @@ export function createTokenDirectory(
     },
 
     async list(principal, { after, limit }) {
-      return await reading(async () => {
+      return await retryRead(async () => {
         const query = ApiToken.query(knex)
           .select(...ApiToken.shown)
           .orderBy("id")
@@ -90,7 +94,7 @@ export function createTokenDirectory(
     },
 
     async revoke(keyId, { actor, request, call }) {
-      return await changing(database, call, true, async (transaction) => {
+      return await retryChange(database, call, true, async (transaction) => {
         if (request !== undefined && !(await claimRequest(transaction, request))) {
           return await existing(transaction, await tokenOfAnswer(transaction, request));
         }
@@ -110,7 +114,11 @@ export function createTokenDirectory(
   };
 }
 
-/** Forgets the tokens that ended longer ago than they are listed, in small batches. Returns how many they were. */
+/**
+ * Deletes tokens that ended before the retention time, in batches.
+ *
+ * @returns the number of deleted tokens
+ */
 export async function sweepTokens(database: Pick<Database, "feed">): Promise<number> {
   let swept = 0;
   for (;;) {
@@ -120,7 +128,7 @@ export async function sweepTokens(database: Pick<Database, "feed">): Promise<num
   }
 }
 
-/** Held until the commit. */
+/** Serialises changes of tokens: the lock is held until the commit. */
 async function takeCounter(transaction: Knex.Transaction): Promise<void> {
   await transaction.raw("SELECT revocation FROM api_token_counter FOR UPDATE");
 }
@@ -155,13 +163,13 @@ async function tokenOfAnswer(transaction: Knex.Transaction, request: RequestKey)
 }
 
 function tokenNotFound(keyId: string): Refusal {
-  return new Refusal("TOKEN_NOT_FOUND", "No token has this key_id.", { metadata: { keyId } });
+  return new Refusal("TOKEN_NOT_FOUND", "key_id: no token has this key id.", { metadata: { keyId } });
 }
 
 function tooManyTokens(principal: string): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `This principal has ${MOST_LIVE_TOKENS} tokens that live. Revoke one of them, or wait until it expires.`,
+    `The principal has ${MAX_VALID_TOKENS} valid tokens already. Revoke one, or wait until it expires.`,
     { metadata: { limit: "maxLiveTokens", principal } },
   );
 }

@@ -1,16 +1,16 @@
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 import type { ClawSeat } from "./claw-seat.ts";
-import type { Fleet } from "./simulated-fleet.ts";
-import { sizeOf } from "./simulated-fleet.ts";
-import { processWords, spanOf } from "./words.ts";
+import type { Fleet } from "./fleet-tally.ts";
+import { sizeOf } from "./fleet-tally.ts";
+import { processText, spanOf } from "./format.ts";
 
 const FIRST_LOSS_AFTER_MS = 15_000;
 const NEXT_LOSS_AFTER_MS = 45_000;
 const AWAY_MS = 5_000;
 const LOOK_EVERY_MS = 50;
 
-export interface DrillOptions {
+export interface FaultInjectionOptions {
   readonly seats: readonly ClawSeat[];
   readonly fleet: Fleet;
   readonly pace: FleetPace;
@@ -23,7 +23,7 @@ export interface DrillOptions {
 }
 
 /** Loses one claw after the other, and lets each come back. Goes on until the signal aborts. */
-export async function runDrill(options: DrillOptions, signal: AbortSignal): Promise<void> {
+export async function runFaultInjection(options: FaultInjectionOptions, signal: AbortSignal): Promise<void> {
   const { seats, speed } = options;
   let waitMs = FIRST_LOSS_AFTER_MS;
   for (let turn = 1; ; turn += 1) {
@@ -38,7 +38,7 @@ export async function runDrill(options: DrillOptions, signal: AbortSignal): Prom
   }
 }
 
-async function loseOnce(seat: ClawSeat, options: DrillOptions, signal: AbortSignal): Promise<void> {
+async function loseOnce(seat: ClawSeat, options: FaultInjectionOptions, signal: AbortSignal): Promise<void> {
   const { fleet, pace, speed, note, notice } = options;
   const { name } = seat;
   const awayMs = AWAY_MS / speed;
@@ -46,7 +46,7 @@ async function loseOnce(seat: ClawSeat, options: DrillOptions, signal: AbortSign
   const pid = await seat.kill();
   const killedAt = performance.now();
   const sinceMs = (): number => performance.now() - killedAt;
-  note(`${name} was killed${processWords(pid)}, no goodbye: its leases end within ${spanOf(pace.leaseMs)}`);
+  note(`${name} was killed${processText(pid)}, no goodbye: its leases end within ${spanOf(pace.leaseMs)}`);
   notice(() => {
     const leftMs = pace.leaseMs - sinceMs();
     const when = leftMs > 0 ? `within ${spanOf(leftMs)}` : "at any moment now";
@@ -62,7 +62,7 @@ async function loseOnce(seat: ClawSeat, options: DrillOptions, signal: AbortSign
   notice(() => `All of ${name} is offline. It starts again in ${spanOf(startsAt - performance.now())}.`);
   await pause(awayMs, signal);
   if (signal.aborted) return;
-  note(`${name} starts again${processWords(seat.start())}`);
+  note(`${name} starts again${processText(seat.start())}`);
   notice(undefined);
   const restartedAt = performance.now();
   await until(() => fleet.tally(name).offline === 0 || performance.now() - restartedAt > patienceMs, signal);

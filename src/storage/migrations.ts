@@ -6,10 +6,10 @@ import { SILENT_LOG } from "./database.ts";
 import { writableUrl } from "./database-hosts.ts";
 
 const FOLDER = new URL("../../migrations/", import.meta.url);
-/** Of pg_advisory_lock; any number that nobody else on the same database uses. */
+/** The key of pg_advisory_lock; other programs on the same database must not use it. */
 const MIGRATION_LOCK = 7_294_116_530_218_402n;
 const SESSION_OPTIONS = "-c timezone=UTC";
-/** The oldest PostgreSQL that the service is run on. */
+/** The oldest supported version of PostgreSQL: 15. */
 const OLDEST_SERVER = 150_000;
 
 export class MigrationError extends Error {
@@ -17,11 +17,11 @@ export class MigrationError extends Error {
 }
 
 /**
- * Brings a database to the newest schema; safe when several start at once, and when one is killed half-way (each
- * migration is a transaction, and the lock dies with its connection).
+ * Migrates a database to the newest schema. It is safe when several processes start at the same time, or one is killed:
+ * each migration is a transaction, and the lock ends with its connection.
  *
- * @returns the names of the migrations that were applied now
- * @throws MigrationError when the server is too old, or the database was migrated by a newer version of the service
+ * @returns the names of the applied migrations
+ * @throws MigrationError if the server is too old, or a newer version of the service migrated the database
  */
 export async function migrate(databaseUrl: string): Promise<readonly string[]> {
   return await migrateOn(await writableUrl(databaseUrl));
@@ -31,12 +31,12 @@ async function migrateOn(databaseUrl: string): Promise<readonly string[]> {
   const guard = new pg.Client({
     connectionString: databaseUrl,
     application_name: "harborforge-agents migrate",
-    // Whatever PGOPTIONS says: a search path of the user's would put the tables elsewhere.
+    // Overrides PGOPTIONS: a search path there would put the tables elsewhere.
     options: SESSION_OPTIONS,
     connectionTimeoutMillis: HANDSHAKE_MS,
     stream: newSocket,
   });
-  // Without a listener a connection that breaks while it only holds the lock would end the process.
+  // Without a listener, a broken connection would end the process while it only holds the lock.
   guard.on("error", () => undefined);
   try {
     await guard.connect();
@@ -44,7 +44,7 @@ async function migrateOn(databaseUrl: string): Promise<readonly string[]> {
     const version = Number(rows[0]?.server_version_num);
     if (version < OLDEST_SERVER) {
       throw new MigrationError(
-        `PostgreSQL ${Math.floor(version / 10_000)} is too old: use 15 or newer (tested up to 18).`,
+        `PostgreSQL ${Math.floor(version / 10_000)} is too old. Use 15 or newer (tested up to 18).`,
       );
     }
     await guard.query("SELECT pg_advisory_lock($1)", [MIGRATION_LOCK]);
@@ -65,7 +65,7 @@ async function applyMigrations(databaseUrl: string): Promise<readonly string[]> 
     const source = new SqlMigrations();
     refuseNewer(await appliedMigrations(knex), source.names);
     const settings: Knex.MigratorConfig = { migrationSource: source, tableName: "schema_migrations" };
-    // The advisory lock is ours, so whatever Knex's own lock says is left from a process that was killed.
+    // This process has the advisory lock, so a lock of Knex is left from a killed process.
     await knex.migrate.forceFreeMigrationsLock(settings);
     const [, names]: [number, string[]] = await knex.migrate.latest(settings);
     return names;
@@ -75,9 +75,9 @@ async function applyMigrations(databaseUrl: string): Promise<readonly string[]> 
 }
 
 /**
- * Checks that a database has all migrations of this program, and no others.
+ * Checks that a database has exactly the migrations of this program.
  *
- * @throws MigrationError which says what is missing, or that a newer version migrated it
+ * @throws MigrationError with the missing migrations, or if a newer version migrated the database
  */
 export async function assertMigrated(client: pg.Client): Promise<void> {
   const { names } = new SqlMigrations();
@@ -92,7 +92,7 @@ export async function assertMigrated(client: pg.Client): Promise<void> {
   if (missing.length === 0) return;
   const what =
     applied.length === 0
-      ? "not migrated: it has no schema of this service"
+      ? "not migrated: the schema of this service is missing"
       : `not migrated: it lacks ${missing.join(", ")}`;
   throw new MigrationError(`The database is ${what}. Run "harborforge-agents migrate" first.`);
 }
@@ -111,7 +111,7 @@ async function appliedMigrations(knex: Knex): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
-/** The numbered SQL files, named without their ending: a packed build may hold them under another one. */
+/** The numbered SQL files, named without their extension, which a packed build may change. */
 class SqlMigrations implements Knex.MigrationSource<string> {
   readonly names: readonly string[] = readdirSync(FOLDER)
     .filter((file) => file.endsWith(".sql"))
@@ -131,10 +131,10 @@ class SqlMigrations implements Knex.MigrationSource<string> {
     return Promise.resolve({
       up: async (knex: Knex) => {
         try {
-          // Knex takes a question mark, which is an operator of jsonb, for the place of a value.
+          // Knex would replace a question mark, an operator of jsonb, by a value.
           await knex.raw(sql.replaceAll("?", "\\?"));
         } catch (error) {
-          // Knex puts the whole migration before what is wrong with it.
+          // Knex prepends the whole SQL text to the message.
           const message = error instanceof Error ? (error.message.split(" - ").at(-1) ?? "") : String(error);
           throw new MigrationError(`The migration ${name} failed and changed nothing: ${message}`, { cause: error });
         }
