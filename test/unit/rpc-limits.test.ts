@@ -4,7 +4,7 @@ import { networkOf } from "../../src/rpc/callers/network.ts";
 import { TokenBuckets } from "../../src/rpc/callers/token-buckets.ts";
 
 describe("token buckets", () => {
-  test("give a burst, then so many a second, each key its own", () => {
+  test("give a burst, then a rate per second, separately for each key", () => {
     let now = 0;
     const buckets = new TokenBuckets({ perSecond: 10, burst: 3, now: () => now });
     expect([1, 2, 3, 4].map(() => buckets.take("a"))).toEqual([0, 0, 0, 100]);
@@ -29,7 +29,7 @@ describe("token buckets", () => {
     expect(buckets.take("a")).toBe(0);
   });
 
-  test("forget who came least lately, and so stay few", () => {
+  test("drop the least recently used keys, and so stay few", () => {
     const buckets = new TokenBuckets({ perSecond: 1, burst: 1, maxKeys: 2, now: () => 0 });
     buckets.take("a");
     buckets.take("b");
@@ -55,7 +55,7 @@ test.each([
   expect(networkOf(address)).toBe(network);
 });
 
-test("the filters of a caller's watches hold so many values, and those of all together", () => {
+test("the filters of a caller's watches have a limit of values, and the filters of all callers another one", () => {
   const limiter = createCallLimiter({ requestsPerSecond: 1, streamsPerCaller: 1 });
   const releases = [limiter.holdValues("one", 200_000), limiter.holdValues("one", 50_000)];
   expect(() => limiter.holdValues("one", 1)).toThrow("of a caller's open watches would hold more than 250000 values");

@@ -3,7 +3,7 @@ import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test("nothing begins as it comes; what comes alone begins in the same turn", async () => {
+test("no call starts on arrival; a single call starts in the same turn", async () => {
   const begun: string[] = [];
   const scheduler = new StreamScheduler();
   scheduler.wait({}, () => begun.push("one") > 0);
@@ -12,7 +12,7 @@ test("nothing begins as it comes; what comes alone begins in the same turn", asy
   expect(begun).toEqual(["one"]);
 });
 
-test("so many begin in a turn, one of each connection after the other, each connection's in order", async () => {
+test("a limited number starts in a turn, one of each connection after the other, in each connection's order", async () => {
   const begun: string[] = [];
   const scheduler = new StreamScheduler(4);
   const [many, few] = [{}, {}];
@@ -29,7 +29,7 @@ test("so many begin in a turn, one of each connection after the other, each conn
   expect(begun.slice(8)).toEqual(["few 2"]);
 });
 
-test("what nobody wants any more takes nobody's place", async () => {
+test("a cancelled call takes no place", async () => {
   const begun: string[] = [];
   const scheduler = new StreamScheduler(2);
   const who = {};

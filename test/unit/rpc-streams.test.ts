@@ -14,7 +14,7 @@ const CANCELLED = fromLibrary(Code.Canceled, "");
 const ONE = { number: 1 };
 const TWO = { number: 2 };
 
-/** A handler's output behind its guard, as a listener that iterates sees it. */
+/** A handler's output behind its guard, as an iterating listener reads it. */
 function guarded<T extends object>(source: AsyncIterable<T>) {
   const overs: (ConnectError | undefined)[] = [];
   const guard = new GuardedStream<T>((error) => overs.push(error));
@@ -29,7 +29,7 @@ async function* twoThen(end: () => Promise<void>) {
 }
 
 describe("a guarded stream", () => {
-  test("passes everything and is over once", async () => {
+  test("passes on every message and ends once", async () => {
     const { stream, overs } = guarded(twoThen(async () => undefined));
     const got: object[] = [];
     for await (const value of stream) got.push(value);
@@ -38,7 +38,7 @@ describe("a guarded stream", () => {
     expect(overs).toEqual([undefined]);
   });
 
-  test("turns what its handler throws into an error with details", async () => {
+  test("maps an exception of its handler to an error with details", async () => {
     const { stream, overs } = guarded(twoThen(() => Promise.reject(new Refusal("WATCHER_TOO_SLOW", "read faster"))));
     await stream.next();
     await stream.next();
@@ -58,7 +58,7 @@ describe("a guarded stream", () => {
     expect(overs).toEqual([CANCELLED]);
   });
 
-  test("ends when stopped while its handler is asked for more, and has nothing", async () => {
+  test("ends when it is stopped while its handler waits for input", async () => {
     const guard = new GuardedStream<object>(() => undefined);
     guard.start({
       take: () => {
@@ -72,7 +72,7 @@ describe("a guarded stream", () => {
     await expect(new SourceStream(guard).next()).rejects.toBe(CANCELLED);
   });
 
-  test("lets its handler clean up when nobody wants more", async () => {
+  test("lets its handler clean up when its reader closes it", async () => {
     let cleaned = false;
     async function* source() {
       try {
@@ -90,7 +90,7 @@ describe("a guarded stream", () => {
 });
 
 describe("a message reader", () => {
-  test("asks for one message at a time", async () => {
+  test("requests one message at a time", async () => {
     let asked = 0;
     const reader = new MessageReader<number>(() => {
       asked += 1;
@@ -107,7 +107,7 @@ describe("a message reader", () => {
     expect(asked).toBe(2);
   });
 
-  test("takes a message that is there already", async () => {
+  test("accepts a message that is there already", async () => {
     const reader: MessageReader<number> = new MessageReader<number>(() => reader.push(1));
     await expect(reader.next()).resolves.toEqual({ done: false, value: 1 });
   });
@@ -128,7 +128,7 @@ describe("a message reader", () => {
   });
 });
 
-/** Notes what it hears, and takes `room` messages before it wants no more. */
+/** Records events, and accepts `room` messages before it pauses the sender. */
 class Ear implements InputListener<number> {
   readonly heard: unknown[] = [];
   room: number;
@@ -152,8 +152,8 @@ class Ear implements InputListener<number> {
   }
 }
 
-describe("a message reader that is listened to", () => {
-  test("asks for the next message as long as there is room", () => {
+describe("a message reader with a subscriber", () => {
+  test("requests the next message while there is capacity", () => {
     let asked = 0;
     const reader = new MessageReader<number>(() => {
       asked += 1;
@@ -174,7 +174,7 @@ describe("a message reader that is listened to", () => {
     expect(ear.heard).toEqual([1, 2, "end"]);
   });
 
-  test("takes a hundred thousand messages that are there already, and no stack for each", () => {
+  test("delivers a hundred thousand available messages without growing the stack", () => {
     let left = 100_000;
     const reader: MessageReader<number> = new MessageReader<number>(() => {
       left -= 1;
@@ -187,7 +187,7 @@ describe("a message reader that is listened to", () => {
     expect(ear.heard.at(-1)).toBe("end");
   });
 
-  test("says that the call broke off, once, also to who comes late; and nothing to who has left", () => {
+  test("reports a broken call once, also to late subscribers, and nothing to former ones", () => {
     const early = new Ear();
     const late = new Ear();
     const gone = new Ear();
@@ -204,8 +204,8 @@ describe("a message reader that is listened to", () => {
   });
 });
 
-describe("an iterable that is listened to", () => {
-  test("gives its messages one by one, as there is room, and how it ends", async () => {
+describe("an iterable with a subscriber", () => {
+  test("delivers its messages one by one, up to the capacity, and its end", async () => {
     const input = new PushedInput<number>();
     const ear = new Ear(2);
     const listening = listenTo(input, ear);
@@ -221,7 +221,7 @@ describe("an iterable that is listened to", () => {
     expect(ear.heard).toEqual([1, 2, 3, CANCELLED]);
   });
 
-  test("is not given up by who hears no more of it", async () => {
+  test("stays open when its subscriber leaves", async () => {
     const input = new PushedInput<number>();
     const ear = new Ear();
     listenTo(input, ear).leave();

@@ -12,7 +12,7 @@ function namesOf(options: CertificateOptions) {
 }
 
 describe("the names in a certificate", () => {
-  test("are read as they stand, other kinds passed over", () => {
+  test("are read unchanged, and other kinds are skipped", () => {
     expect(
       namesOf({
         names: {
@@ -25,11 +25,11 @@ describe("the names in a certificate", () => {
     ).toEqual({ uris: ["spiffe://example.org/claw/7"], dnsNames: ["claw-7.example.org", "*.example.org"] });
   });
 
-  test("are none where there is no such extension", () => {
+  test("are empty without such an extension", () => {
     expect(namesOf({})).toEqual({ uris: [], dnsNames: [] });
   });
 
-  test("do not become two where one holds what looks like another", () => {
+  test("stay one name when it contains the text of another", () => {
     const one = "spiffe://example.org/a,URI:spiffe://example.org/admin";
     const rawNames = der(0x30, der(0x86, one));
     expect(namesOf({ rawNames })).toEqual({ uris: [one], dnsNames: [] });
@@ -43,11 +43,11 @@ describe("the names in a certificate", () => {
     ["a length beyond the end", Buffer.from([0x30, 0x05, 0x86, 0x7f, 0x61, 0x62, 0x63])],
     ["a length longer than it need be", Buffer.from([0x30, 0x81, 0x03, 0x86, 0x01, 0x61])],
     ["bytes behind the list", Buffer.concat([der(0x30, der(0x86, "a")), Buffer.from([0x05, 0x00])])],
-  ])("are not believed where one holds %s", (_what, rawNames) => {
+  ])("are rejected with %s", (_what, rawNames) => {
     expect(namesOf({ rawNames })).toBeUndefined();
   });
 
-  test("are undefined, or names of visible ASCII, whatever is in the bytes", () => {
+  test("are undefined, or names of visible ASCII, whatever the bytes are", () => {
     const { cert } = authority.issue({ names: { uris: ["spiffe://example.org/claw/7"] } });
     const bytes = new X509Certificate(cert).raw;
     fc.assert(

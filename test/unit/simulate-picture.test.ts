@@ -125,7 +125,7 @@ describe("the table", () => {
     }
   });
 
-  it("says how many exhausted agents there are beyond those that fit", () => {
+  it("shows the number of exhausted agents beyond those that fit", () => {
     const exhausted = Array.from({ length: 30 }, (_, index) =>
       agent(`demo-claw-a-${index}`, { exhaustion: rateLimit }),
     );
@@ -133,7 +133,7 @@ describe("the table", () => {
     expect(line).toMatch(/^Exhausted, back in: (a-\d+ 5 s, )+a-\d+ 5 s and \d+ more$/);
   });
 
-  it("says the same with colours as without", () => {
+  it("has the same text with colours as without", () => {
     const coloured = tableLines(view(), SMALL, colourPaint);
     expect(coloured.map(stripVTControlCharacters)).toEqual(tableLines(view(), SMALL, plainPaint));
     expect(coloured.join()).toContain("\u001b[");
@@ -141,7 +141,7 @@ describe("the table", () => {
 });
 
 describe("plain lines", () => {
-  it("tell a transition in the contract's words", () => {
+  it("describe a transition in the contract's words", () => {
     const exhausted = transition({ from: "busy", to: "exhausted", cause: "report", exhaustion: rateLimit });
     expect(transitionLine(exhausted)).toMatch(/^\S+ demo-claw-a-01 busy -> exhausted \[report\] rate limit, for 5 s$/);
     expect(transitionLine(transition({ to: "offline", cause: "lease_expired" }))).toMatch(
@@ -150,7 +150,7 @@ describe("plain lines", () => {
     expect(transitionLine(transition({ from: undefined, to: "idle", cause: "created" }))).toContain("none -> idle");
   });
 
-  it("sum up", () => {
+  it("summarize", () => {
     expect(summaryLines(view())).toEqual([
       "summary 0:42 demo-claw-a idle=7 on_call=1 busy=3 exhausted=1 offline=0 (beating)",
       "summary 0:42 demo-claw-b idle=0 on_call=0 busy=0 exhausted=0 offline=12 (killed 31 s ago)",
@@ -175,7 +175,7 @@ describe("plain lines", () => {
     });
   });
 
-  it("tell times as people do", () => {
+  it("print times for people", () => {
     expect([0, 59_999, 3_600_000].map(clockOf)).toEqual(["0:00", "0:59", "1:00:00"]);
     expect([-5, 40, 949, 12_400, 60_000, 598_000, 7_260_000].map(spanOf)).toEqual([
       "0.0 s",
@@ -203,7 +203,7 @@ describe("the output", () => {
     return { written, out: new Printer(Object.assign(stream, { isTTY, columns: 80, rows: 24 }), env) };
   }
 
-  it("draws in place on a screen of its own, and leaves the terminal as it was", () => {
+  it("draws in place on the alternate screen, and restores the terminal", () => {
     const { written, out } = terminal(true);
     const output = createOutput(out, quiet);
     output.note("nothing of this is a line");
@@ -223,7 +223,7 @@ describe("the output", () => {
   it.each([
     [false, {}],
     [true, { TERM: "dumb" }],
-  ])("writes plain lines where there is no screen (%j, %j)", (isTTY, env) => {
+  ])("writes plain lines without a terminal (%j, %j)", (isTTY, env) => {
     const { written, out } = terminal(isTTY, env);
     const output = createOutput(out, quiet);
     output.note("demo-claw-a starts");
@@ -238,7 +238,7 @@ describe("the output", () => {
     expect(written.filter((line) => line.startsWith("summary 0:10 all"))).toHaveLength(1);
   });
 
-  it("is one document where programs read it", () => {
+  it("is one document for programs", () => {
     const { written, out } = terminal(true);
     const output = createOutput(out, { json: true, transitions: true });
     output.note("nothing of this is said");
@@ -253,7 +253,7 @@ describe("the fleet", () => {
   const snapshot = (...agents: AgentView[]) =>
     ({ kind: "snapshot", because: "started", agents, revision: 1n }) as const;
 
-  it("is what the watch tells, and counts what happens", () => {
+  it("follows the watch, and counts transitions", () => {
     const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })));
     const change = (to: AgentView["status"], fields: Partial<TransitionView>) => ({
@@ -276,7 +276,7 @@ describe("the fleet", () => {
     expect(fleet.agents).toEqual([]);
   });
 
-  it("forgets an agent that was deleted", () => {
+  it("drops a deleted agent", () => {
     const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01")));
     const deleted = transition({ to: undefined, cause: "deleted" });
