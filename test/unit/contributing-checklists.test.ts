@@ -38,7 +38,7 @@ describe("the checklist of an RPC", () => {
     "src/rpc/pipeline/access-rules.ts",
     "docs/authentication.md",
     "test/e2e/access-table.test.ts",
-    "test/e2e/database-errors.test.ts",
+    "test/e2e/database-errors.slow.test.ts",
   ];
   const methods = [AgentService, UserService, TokenService].flatMap((service) => service.methods);
 
