@@ -9,10 +9,10 @@ test("a connection that holds what it may gets no more until some of it is sent"
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);
   first.add(1_000);
-  expect([budget.hasRoom(reader), budget.hasRoom(other)]).toEqual([false, true]);
+  expect([budget.hasCapacity(reader), budget.hasCapacity(other)]).toEqual([false, true]);
   const second = budget.sending(reader);
   let went = 0;
-  second.whenRoom(() => {
+  second.onCapacity(() => {
     went += 1;
   });
   await turn();
@@ -30,11 +30,11 @@ test("connections that hold much leave a quarter of all to those that hold littl
   const [greedy, modest] = [{}, {}];
   const held = budget.sending(greedy);
   held.add(29_000_000);
-  expect(budget.hasRoom(greedy)).toBe(true);
+  expect(budget.hasCapacity(greedy)).toBe(true);
   held.add(1_000_000);
-  expect([budget.hasRoom(greedy), budget.hasRoom(modest)]).toEqual([false, true]);
+  expect([budget.hasCapacity(greedy), budget.hasCapacity(modest)]).toEqual([false, true]);
   budget.sending(modest).add(300_000);
-  expect(budget.hasRoom(modest)).toBe(false);
+  expect(budget.hasCapacity(modest)).toBe(false);
 });
 
 test("what a call held is given back when it is over, once", () => {
@@ -54,15 +54,15 @@ test("streams that wait go on when all was sent, also behind one that has nothin
   const first = budget.sending(reader);
   first.add(1_000);
   const went: string[] = [];
-  for (const name of ["one", "two", "three"]) budget.sending(reader).whenRoom(() => went.push(name));
+  for (const name of ["one", "two", "three"]) budget.sending(reader).onCapacity(() => went.push(name));
   first.sent(1_000);
   await until("all have gone on", () => went.length === 3);
   expect(budget.total).toBe(0);
   const greedy = budget.sending(other);
   greedy.add(1_000);
   const writing = budget.sending(other);
-  writing.whenRoom(() => writing.add(1_000));
-  budget.sending(other).whenRoom(() => went.push("too early"));
+  writing.onCapacity(() => writing.add(1_000));
+  budget.sending(other).onCapacity(() => went.push("too early"));
   greedy.sent(1_000);
   for (let n = 0; n < 5; n += 1) await turn();
   expect(went).not.toContain("too early");

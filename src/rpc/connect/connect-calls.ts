@@ -153,10 +153,10 @@ export function createConnectCalls(
         );
         return true;
       }
-      const unread = handler.method.methodKind === "unary" && !sendBudget.hasRoom(connectionOf(req));
+      const unread = handler.method.methodKind === "unary" && !sendBudget.hasCapacity(connectionOf(req));
       if (
         unread ||
-        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasRoom(connectionOf(req)))
+        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasCapacity(connectionOf(req)))
       ) {
         // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
         req.resume();

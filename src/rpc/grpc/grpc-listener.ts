@@ -3,16 +3,20 @@ import { createServer, type Socket } from "node:net";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import {
+  createGrpcBridge,
+  createGrpcJsServer,
+  errorStatus,
+  explainedStatus,
+  type GrpcStatus,
+} from "@harborforge/connect-grpc-js";
 import type { Logger } from "pino";
-import { createGrpcBridge } from "../../../packages/connect-grpc-js/src/bridge.ts";
-import { createGrpcJsServer } from "../../../packages/connect-grpc-js/src/grpc-js-server.ts";
-import { errorStatus, explainedStatus, type GrpcStatus } from "../../../packages/connect-grpc-js/src/status.ts";
 import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
-import { fromLibrary, fromRefusal } from "../errors/errors.ts";
+import { fromLibrary, fromRefusal, toConnectError } from "../errors/errors.ts";
 import { refuseAmbiguous } from "../sockets/authorization-header.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
@@ -29,6 +33,7 @@ import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
 import type { Tls } from "../tls/tls.ts";
 import { takeOverMessages } from "./grpc-input.ts";
+import { messageCodec } from "./message-codec.ts";
 
 export interface GrpcListenerOptions {
   /** As the pipeline wrapped them. */
@@ -61,7 +66,13 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
   const sendBudget = options.sendBudget ?? new SendBudget();
   const queue = options.queue ?? new MessageQueue(budget);
-  const bridge = createGrpcBridge(services, limits);
+  const bridge = createGrpcBridge(services, {
+    codec: messageCodec,
+    toError: toConnectError,
+    requestTimeoutMs: limits.requestMs,
+    writeTimeoutMs: limits.writeStallMs,
+    freeHeaders: true,
+  });
   const paths = new Map(
     services.flatMap(({ service }) =>
       service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
@@ -80,7 +91,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     const stream = openingStream?.stream;
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
-      sendStatus(explainedStatus(status));
+      sendStatus(explainedStatus(status, fromLibrary));
       if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
     let refuse: ((error: ConnectError) => void) | undefined;
@@ -92,7 +103,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
       sending: () => sendBudget.sending(stream?.session),
-      onRefused: (listener) => {
+      onRejected: (listener) => {
         refuse = listener;
         if (stream !== undefined) receive(stream, listener);
       },
@@ -171,9 +182,9 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
   function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
     const method = paths.get(headers[":path"] ?? "");
-    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return TOO_MUCH_UNREAD;
+    if (method?.methodKind === "unary" && !sendBudget.hasCapacity(stream.session)) return TOO_MUCH_UNREAD;
     const encoding = headers["grpc-encoding"];
-    if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
+    if (encoding === undefined || encoding === "identity" || queue.budget.hasCapacity(stream.session)) return undefined;
     return streamsIn(method) ? undefined : TOO_MUCH;
   }
 

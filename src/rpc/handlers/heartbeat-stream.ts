@@ -1,18 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import {
+  type MessageListener,
+  type MessageSource,
+  type MessageSubscription,
+  SourceStream,
+  subscribe,
+} from "@harborforge/connect-grpc-js";
+import {
   type AgentService,
   DrainingSchema,
   HeartbeatLimitsSchema,
   type HeartbeatRequest,
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import {
-  type InputListener,
-  listenTo,
-  type MessageInput,
-} from "../../../packages/connect-grpc-js/src/message-input.ts";
-import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
 import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
 import { durationOf } from "../../contract/timestamps.ts";
 import { Refusal } from "../../domain/errors.ts";
@@ -37,10 +38,10 @@ export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof Agent
  * One stream: judges envelopes, opens the session with the first message and feeds it, and tells what the session has to
  * say. All of it is calls, and no promises: thousands of messages a second pass through here.
  */
-class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener<HeartbeatRequest>, SessionListener {
+class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListener<HeartbeatRequest>, SessionListener {
   readonly #heartbeats: Heartbeats;
   readonly #signal: AbortSignal;
-  readonly #input: MessageInput | undefined;
+  readonly #input: MessageSubscription | undefined;
   #session: HeartbeatSession | undefined;
   /** The last message's sequence; 0 before the first. */
   #previous = 0n;
@@ -50,10 +51,10 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   #inputEnded = false;
   #failure: { readonly reason: unknown } | undefined;
   #left = false;
-  #onNews: () => void = () => undefined;
+  #onReadable: () => void = () => undefined;
   readonly #onAbort = (): void => {
-    this.leave();
-    this.#onNews();
+    this.close();
+    this.#onReadable();
   };
 
   constructor(heartbeats: Heartbeats, requests: AsyncIterable<HeartbeatRequest>, signal: AbortSignal) {
@@ -62,8 +63,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     // Before any request: headers leave with the first message, and a client waits for the pace.
     this.#responses = [hello(heartbeats)];
     signal.addEventListener("abort", this.#onAbort);
-    if (signal.aborted) this.leave();
-    else this.#input = listenTo(requests, this);
+    if (signal.aborted) this.close();
+    else this.#input = subscribe(requests, this);
   }
 
   message(request: HeartbeatRequest): boolean {
@@ -84,7 +85,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
     this.#session?.finish();
-    this.#onNews();
+    this.#onReadable();
   }
 
   fail(reason: unknown): void {
@@ -94,11 +95,11 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     // Else a broken connection or a fault of ours: there is nobody to tell, or nothing to rely on.
     if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
     else this.#session?.close();
-    this.#onNews();
+    this.#onReadable();
   }
 
   onNews(): void {
-    this.#onNews();
+    this.#onReadable();
   }
 
   onCapacity(): void {
@@ -119,26 +120,26 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     }
     // What was due is said; only now the client hears why its stream ends.
     if (this.#failure !== undefined && this.#said()) {
-      this.leave();
+      this.close();
       throw this.#failure.reason;
     }
     return undefined;
   }
 
-  get over(): boolean {
+  get done(): boolean {
     return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#said();
   }
 
-  listen(onNews: () => void): void {
-    this.#onNews = onNews;
+  onReadable(listener: () => void): void {
+    this.#onReadable = listener;
   }
 
   /** Closes the session, in every way that a stream can end. Leases run on. */
-  leave(): void {
+  close(): void {
     if (this.#left) return;
     this.#left = true;
     this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#input?.leave();
+    this.#input?.unsubscribe();
     this.#session?.close();
   }
 

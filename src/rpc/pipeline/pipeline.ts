@@ -6,9 +6,9 @@ import {
   type ServiceImpl,
   type ServiceImplSpec,
 } from "@connectrpc/connect";
+import { SourceStream, sourceOf } from "@harborforge/connect-grpc-js";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import { SourceStream, sourceOf } from "../../../packages/connect-grpc-js/src/message-source.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller, Principal } from "../../domain/principal.ts";
 import { type CallLimits, createCallLimiter } from "../callers/call-limits.ts";

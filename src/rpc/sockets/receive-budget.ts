@@ -62,7 +62,7 @@ export class ReceiveBudget {
   }
 
   /** Whether a connection may hold one message more, of any size. */
-  hasRoom(connection: object | undefined): boolean {
+  hasCapacity(connection: object | undefined): boolean {
     const after = (connection === undefined ? 0 : (this.#connections.get(connection)?.bytes ?? 0)) + MAX_MESSAGE_BYTES;
     return after <= this.limits.connectionBytes && this.#total + MAX_MESSAGE_BYTES <= this.#mostFor(after);
   }
