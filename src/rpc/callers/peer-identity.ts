@@ -21,6 +21,6 @@ export function peerIdentityOf(socket: Duplex): PeerIdentity | undefined {
   // `authorized` alone says nothing: it is the verdict on a certificate only where one was asked for and shown.
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
   const certificate = socket.getPeerX509Certificate();
-  const names = certificate && subjectAltNames(certificate.raw);
+  const names = certificate && subjectAltNames(certificate);
   return names && { ...names, expiresAt: certificate.validToDate.getTime() * 1_000 };
 }
