@@ -157,7 +157,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
         req.socket.destroy();
         return;
       }
-      scheduler.wait(req.socket, () => {
+      scheduler.add(req.socket, () => {
         if (req.destroyed || res.destroyed) return false;
         serve(req, res);
         return true;
@@ -190,12 +190,12 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     http1.emit("connection", socket);
   };
   // Node reads all that came with the preface at once, and can be stopped only behind it.
-  const greetings = new StreamScheduler(1);
+  const newConnections = new StreamScheduler(1);
   const serveHttp2 = (socket: Socket): void => {
     // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
     socket.allowHalfOpen = false;
     if (socket.readableLength <= USUAL_GREETING_BYTES) http2.emit("connection", socket);
-    else greetings.wait(socket, () => !socket.destroyed && http2.emit("connection", socket));
+    else newConnections.add(socket, () => !socket.destroyed && http2.emit("connection", socket));
   };
   const secure = options.tls?.acceptor({
     alpn: ["h2", "http/1.1"],
