@@ -1,18 +1,19 @@
--- Whether nothing that happens to a replica's agents is known at this moment: it has not renewed its row for longer than
--- deaf_after_ms, or another replica has adopted it.
+-- Whether a replica is isolated: it has not refreshed its row for longer than deaf_after_ms, or another replica has
+-- adopted it.
 CREATE FUNCTION is_isolated(r replicas) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN r.adopted_by IS NOT NULL OR r.seen_at < clock_timestamp() - r.deaf_after_ms * interval '1 millisecond';
 
--- Before which moment no lease of a replica's agents ends, whatever its own end. The watcher of a replica is the replica
--- itself or, once it is adopted, its adopter. A guard has given its time back only if the watcher listened until it was over.
--- A watcher that has not said so since then is asked about again: it may be isolated, and its next refresh, or its own
--- adoption, sets another guard. So is a watcher that is isolated, or that has no row.
+-- The guard of each replica: no lease of its agents expires before it. The watcher of a replica is the replica itself
+-- or, once it is adopted, its adopter. A guard counts only if the watcher was not isolated until the guard ended. If
+-- the watcher has not refreshed its row since, it may be isolated: ask again after its next refresh, which may set
+-- another guard. The same holds for a watcher that is isolated or has no row.
 CREATE OR REPLACE VIEW lease_guards AS
 SELECT
   r.id AS replica_id,
   CASE
     WHEN w.id IS NULL OR is_isolated(w) THEN greatest(g.until, clock_timestamp() + r.deaf_after_ms * interval '1 millisecond')
-    -- Its refreshes come four times as often as it may be silent, and each second at least: when the next one is due.
+    -- A replica refreshes its row four times in deaf_after_ms, and at least each second: ask again when the next
+    -- refresh is due.
     WHEN w.seen_at < g.until AND g.until <= clock_timestamp() THEN greatest(
       w.seen_at + least(w.deaf_after_ms / 4, 1000) * interval '1 millisecond',
       clock_timestamp() + w.deaf_after_ms / 20 * interval '1 millisecond'
@@ -24,23 +25,25 @@ FROM replicas r
   CROSS JOIN fleet_state f
   CROSS JOIN LATERAL (SELECT greatest(r.no_lease_ends_before, w.no_lease_ends_before, f.no_lease_ends_before) AS until) g;
 
--- The same for agents whose replica has no row: when to ask again, while every replica is isolated. Null: one listens.
+-- The guard of agents whose replica has no row: when to ask again while all replicas are isolated. Null: at least one
+-- is not isolated.
 CREATE FUNCTION unnoticed_fleet_guard() RETURNS timestamptz LANGUAGE sql VOLATILE
 RETURN CASE WHEN NOT EXISTS (SELECT FROM replicas r WHERE NOT is_isolated(r)) THEN
   clock_timestamp() + (SELECT coalesce(max(r.deaf_after_ms), 1000) FROM replicas r) * interval '1 millisecond'
 END;
 
--- How much longer the lease of this agent is than a lease of the fleet, which is what a guard gives back. It was granted with
--- the last heartbeat, or with a later move or creation, which grant a first lease. No lease is longer than an hour: that bounds
--- it where another transition has followed the move.
+-- How much longer the lease of this agent is than the fleet's, which a guard adds. The last heartbeat granted the
+-- lease, or a later move or creation, which grant a first lease. The limit of an hour, the longest lease, applies if
+-- another transition followed the move.
 CREATE FUNCTION longer_lease(l agent_liveness, fleet_lease interval) RETURNS interval LANGUAGE sql VOLATILE
 RETURN greatest(interval '0', least(interval '1 hour', l.lease_expires_at - greatest(
   l.last_heartbeat,
   (SELECT t.occurred_at FROM agent_transitions t WHERE t.revision = l.revision AND t.cause IN ('created', 'moved'))
 )) - fleet_lease);
 
--- Judges leases that have ended, their rows locked: which must not end yet, until when (microseconds since 1970, by n),
--- and which end with a claw that is silent as a whole (its incident, and whether this group is the first to say so).
+-- Judges expired leases, whose rows are locked. `guarded`: the leases that must not expire yet, and until when
+-- (microseconds since 1970, by n). `incidents`: the leases that expire with a silent claw, with its incident, and
+-- whether this group is the first to report it.
 CREATE OR REPLACE FUNCTION judge_lease_ends(members agent_change[], ending integer[], moment timestamptz, OUT guarded jsonb, OUT incidents jsonb)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -56,16 +59,17 @@ DECLARE
 BEGIN
   guarded := '{}';
   incidents := '{}';
-  -- Whoever ends leases does so one after the other: they share one measure and one bucket.
+  -- Serialises the expiry of all replicas: they share one measurement and one token bucket.
   SELECT * INTO fleet FROM fleet_state FOR UPDATE;
   fleet_lease := fleet.lease_ms * interval '1 millisecond';
 
   SELECT coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}') INTO guarded
   FROM (
-    -- An agent whose replica has no row may have tried any replica: it is guarded by what is true of all.
+    -- An agent whose replica has no row may have tried any replica, so the fleet's guard applies.
     SELECT c.n, CASE WHEN g.replica_id IS NULL THEN greatest(fleet.no_lease_ends_before, unnoticed_fleet_guard()) ELSE g.until END
-      -- A lease that a unary heartbeat asked for may be longer than the fleet's, and its agent beats less often: it gets all of
-      -- its own lease to be heard again. Most are a microsecond longer, since their row read the clock twice.
+      -- A lease that a unary heartbeat requested may be longer than the fleet's, and its agent beats less often. A
+      -- guard gives it a whole lease of its own length. Most leases are a microsecond longer, because their row read
+      -- the clock twice.
       + CASE WHEN l.lease_expires_at - l.last_heartbeat > fleet_lease + interval '1 millisecond' THEN longer_lease(l, fleet_lease)
         ELSE interval '0' END AS until
     FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id LEFT JOIN lease_guards g ON g.replica_id = l.replica_id
@@ -75,8 +79,8 @@ BEGIN
   SELECT coalesce(array_agg(e.n), '{}') INTO free FROM unnest(ending) e (n) WHERE NOT guarded ? e.n::text;
   IF free = '{}' THEN RETURN; END IF;
 
-  -- Silent is a claw of which no agent has been heard for two intervals: all its leases end within the third.
-  -- Each claw is looked at once, however many of its agents are in the group.
+  -- A claw is silent if none of its agents sent a heartbeat for two intervals: then all its leases expire within the
+  -- third. Each claw is checked once, however many of its agents are in the group.
   WITH ended AS MATERIALIZED (
     SELECT a.claw_identifier, max(e.lease_expires_at) AS ends
     FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN agent_liveness e ON e.agent = c.id
@@ -91,8 +95,8 @@ BEGIN
   ), noted AS (
     INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at, ended_at)
     SELECT s.claw_identifier, coalesce(k.incident_id, gen_random_uuid()::text), coalesce(k.began_at, moment), moment, k.ended_at
-    -- What was heard after the last end has a lease that ends a lease after that, or later: else the same event goes on,
-    -- also where a brake or a guard has held it back for long.
+    -- A heartbeat after the last expiry gives a lease that ends at least one lease later. Otherwise the same incident
+    -- continues, even if a brake or a guard delayed it for long.
     FROM silent s LEFT JOIN claw_incidents k ON k.claw_identifier = s.claw_identifier
       AND k.last_at >= s.ends - fleet.lease_ms * interval '1 millisecond'
     ON CONFLICT (claw_identifier) DO UPDATE SET incident_id = excluded.incident_id, began_at = excluded.began_at,
@@ -105,7 +109,8 @@ BEGIN
   SELECT count(*) INTO recent FROM claw_incidents i WHERE i.began_at > moment - fleet.lease_ms * interval '1 millisecond';
   IF fleet.brake_engaged_at IS NULL AND is_mass_silence(recent, fleet.claws) THEN
     fleet.brake_engaged_at := moment;
-    -- Counted now: the census is some seconds old, and by a rate that is too low the first of them would wait for too long.
+    -- Count now: the fleet statistics are some seconds old, and a rate that is too low would delay the first agents for
+    -- too long.
     SELECT count(*) / (4 * fleet.lease_ms / 1000.0) INTO fleet.brake_rate FROM agent_liveness l WHERE l.lease_expires_at IS NOT NULL;
     fleet.brake_tokens := 0;
     fleet.brake_filled_at := moment;
@@ -114,13 +119,13 @@ BEGIN
   END IF;
 
   IF fleet.brake_engaged_at IS NOT NULL THEN
-    -- All that is there, gone, takes four leases; with the lease that had to end first, that is within six. Of a fleet
-    -- that grows meanwhile, too.
+    -- At this rate the whole fleet expires within four leases. With the lease that has to expire first, that is within
+    -- six. This also holds for a fleet that grows meanwhile.
     fleet.brake_rate := greatest(fleet.brake_rate, greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0));
-    -- Each that is held back is told its own moment to ask again, one after the other over all replicas: so all of them
-    -- together ask twice as often as the bucket lets go, however many they are. Less would leave tokens unused.
+    -- Each delayed lease gets its own moment to ask again, in sequence over all replicas. So all of them together ask
+    -- at twice the rate of the bucket, however many they are. A lower rate would leave tokens unused.
     ask_every := interval '1 second' / (2 * fleet.brake_rate);
-    -- A second's worth at most is saved up; two where that is less, or one would be lost whenever somebody asks late.
+    -- The bucket holds the tokens of one second, and at least two. Otherwise a late request would lose a token.
     tokens := least(greatest(2, fleet.brake_rate), fleet.brake_tokens
       + fleet.brake_rate * extract(epoch FROM moment - fleet.brake_filled_at)::double precision);
     first_ask := greatest(fleet.brake_next_ask, moment + interval '250 milliseconds');

@@ -1,26 +1,29 @@
--- Which history of the database the revisions belong to, told by where the database is and who wrote this row. Each way to
--- bring an older state back changes at least one of the columns' counterparts; a restart of the server changes one, too. The
--- revision gap that follows costs nothing where nothing was lost: nobody's position lies strictly within it.
+-- Identifies the history that the revisions belong to, by the place of the database and the writer of this row. Each
+-- way to bring an older state back changes at least one of the values that these columns are compared with. A restart
+-- of the server changes one as well. If nothing was lost, the revision gap that follows costs nothing: no watcher's
+-- position is strictly within it.
 CREATE TABLE revision_history (
   singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-  -- The transaction that wrote this row. A row that was dumped and restored, or copied, has another one in its xmin.
+  -- The transaction that wrote this row. After a dump and restore, or a copy, xmin has another value.
   written_by xid8,
-  -- Which database of the server: a copy of it (CREATE DATABASE ... TEMPLATE) has another oid.
+  -- The database. A copy (CREATE DATABASE ... TEMPLATE) has another oid.
   database_oid oid,
-  -- The transaction that last created, renamed or altered the database: oids can be chosen, and databases swapped by renaming.
+  -- The transaction that last created, renamed or altered the database. An oid can be chosen, and databases can be
+  -- swapped by renaming.
   database_written_by xid,
-  -- The start of the server. No disk, data folder or backup is put back, and no standby promoted, under a running primary.
+  -- The start of the server. Restoring a disk, data folder or backup, and promoting a standby, needs a start.
   server_started_at timestamptz
 ) WITH (fillfactor = 10);
 
--- All null: the database may have been restored before this migration. A gap follows.
+-- All null: the database may have been restored before this migration. A revision gap follows.
 INSERT INTO revision_history DEFAULT VALUES;
 
--- Why the gap is there, as history_break() says; or 'revision_seen' (a replica saw a higher revision) or 'declared' (by an
--- operator). Null: from before this migration.
+-- The cause of the gap: a result of history_break(), 'revision_seen' (a replica saw a larger revision) or 'declared'
+-- (by an operator). Null: from before this migration.
 ALTER TABLE revision_jumps ADD COLUMN reason text COLLATE "C";
 
--- Whether the server is another one than that of the last gap, or was promoted since. Where the provider lets nobody ask: no.
+-- Whether the server is another one than at the last gap, or was promoted since. False if the provider denies the
+-- query.
 CREATE FUNCTION is_another_server() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
   RETURN (
@@ -32,8 +35,8 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- Why the database is not certain to be in the history that gave the last revision. Null: it is. 'server_started' alone means
--- a restart in nearly all cases, which lost nothing; a disk or data folder that was put back looks the same.
+-- Why the database may have lost the history of the newest revision. Null: it has not. 'server_started' alone nearly
+-- always means a restart, which lost nothing; a restored disk or data folder looks the same.
 CREATE FUNCTION history_break() RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
   reason text;
@@ -52,13 +55,13 @@ BEGIN
 END
 $$;
 
--- A name for the history, for whoever keeps in memory what was read from the database: under another name it is read anew.
+-- A name of the history, for processes that cache rows of the database: if it changes, they read the rows again.
 CREATE FUNCTION history_name() RETURNS text LANGUAGE sql STABLE AS $$
   SELECT concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), d.oid, d.xmin, h.xmin)
   FROM pg_database d LEFT JOIN revision_history h ON true WHERE d.datname = current_database()
 $$;
 
--- Notes that the database, as it is now, is in the history that gives the next revision.
+-- Records the current state of the database as that of the history of the next revision.
 CREATE FUNCTION note_history() RETURNS void LANGUAGE sql VOLATILE AS $$
   INSERT INTO revision_history (written_by, database_oid, database_written_by, server_started_at)
   SELECT pg_current_xact_id(), d.oid, d.xmin, pg_postmaster_start_time() FROM pg_database d WHERE d.datname = current_database()
@@ -66,13 +69,13 @@ CREATE FUNCTION note_history() RETURNS void LANGUAGE sql VOLATILE AS $$
     database_written_by = excluded.database_written_by, server_started_at = excluded.server_started_at
 $$;
 
--- A distance at random, up to 2^36 (some 19 hours of revision_of_this_moment).
+-- A random distance, up to 2^36 (about 19 hours of revision_of_this_moment).
 CREATE FUNCTION random_revision_distance() RETURNS bigint LANGUAGE sql VOLATILE
 RETURN 1 + floor(random() * 68719476736)::bigint;
 
--- A revision beyond `last`, and beyond what another history that began in the same state can have given. The clock says so,
--- where it is ahead of `last`. Where it is behind (a clock that was wrong, then or now), two histories go apart by chance: a
--- fixed distance would lead both of them to the same revision.
+-- A revision larger than `last`, and larger than all that another history from the same state can have assigned. If the
+-- clock is ahead of `last`, the clock gives it. Otherwise (the clock is or was wrong) a random distance separates the
+-- two histories: a fixed one would lead both to the same revision.
 CREATE FUNCTION revision_beyond(last bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   now_revision CONSTANT bigint := revision_of_this_moment();
@@ -81,52 +84,54 @@ BEGIN
 END
 $$;
 
--- Ends the history up to `counter`, whose row is locked, and begins one beyond `seen`. Returns the counter as it is then.
+-- Ends the history at `counter`, whose row is locked, and begins one beyond `seen`. Returns the new counter.
 CREATE FUNCTION begin_history(counter revision_counter, seen bigint, reason text) RETURNS revision_counter
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  jump_to CONSTANT bigint := revision_beyond(greatest(counter.revision, seen));
-  -- Seconds since 2024: more replicas than one a second do not start for long. The column is an integer, until 2092.
+  gap_end CONSTANT bigint := revision_beyond(greatest(counter.revision, seen));
+  -- Seconds since 2024: fewer than one replica starts in a second on average. The column is an integer, which is enough
+  -- until 2092.
   replicas_from CONSTANT bigint := least(2147000000,
     greatest((SELECT last_value FROM replicas_id_seq) + 1000, extract(epoch FROM clock_timestamp())::bigint - 1704067200));
 BEGIN
   INSERT INTO revision_jumps (from_revision, to_revision, occurred_at, reason)
-  VALUES (counter.revision, jump_to, clock_timestamp(), reason);
-  -- The release before compares these two. Some providers let nobody ask for them.
+  VALUES (counter.revision, gap_end, clock_timestamp(), reason);
+  -- The previous release compares these two. Some providers deny the query.
   BEGIN
     counter.timeline := current_timeline();
     counter.system_identifier := (SELECT s.system_identifier FROM pg_control_system() s);
   EXCEPTION WHEN OTHERS THEN
     NULL;
   END;
-  UPDATE revision_counter SET revision = jump_to, partitioned_until = add_transition_partitions(jump_to + 1),
+  UPDATE revision_counter SET revision = gap_end, partitioned_until = add_transition_partitions(gap_end + 1),
     timeline = counter.timeline, system_identifier = counter.system_identifier
   RETURNING * INTO counter;
   PERFORM note_history();
-  -- The lost history gave epochs and numbers of replicas, too, and there may still be streams and replicas that have them.
-  IF nextval('agent_epochs') < jump_to THEN PERFORM setval('agent_epochs', jump_to); END IF;
+  -- The lost history also assigned epochs and numbers of replicas, which streams and replicas may still use.
+  IF nextval('agent_epochs') < gap_end THEN PERFORM setval('agent_epochs', gap_end); END IF;
   IF (SELECT last_value FROM replicas_id_seq) < replicas_from THEN PERFORM setval('replicas_id_seq', replicas_from); END IF;
   RETURN counter;
 END
 $$;
 
--- Locks the counter until the commit. Where the history that gave the last revision may have been lost, it first moves on
--- beyond whatever that one can have given, and beyond `seen`, which somebody has seen of it; the gap is recorded.
+-- Locks the counter until the commit. If the history of the newest revision may be lost, it first begins a new history,
+-- beyond all revisions that the lost one can have assigned, and beyond `seen`, a revision that a replica saw. It
+-- records the gap.
 CREATE OR REPLACE FUNCTION take_counter(seen bigint DEFAULT 0) RETURNS revision_counter LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   counter revision_counter;
   reason text;
 BEGIN
   SELECT * INTO counter FROM revision_counter FOR UPDATE;
-  -- After the lock: whoever had it may have noted the history.
+  -- Check it after the lock, because the former holder may have recorded the history.
   reason := coalesce(history_break(), CASE WHEN counter.revision < seen THEN 'revision_seen' END);
   IF reason IS NULL THEN RETURN counter; END IF;
   RETURN begin_history(counter, seen, reason);
 END
 $$;
 
--- For what history_break cannot see: whoever knows that an older state was brought back says so. A day beyond the clock, since
--- that of the lost history may have been ahead.
+-- For operators, if they brought back an older state that history_break cannot detect. The new history begins a day
+-- ahead of the clock, because the clock of the lost history may have been ahead.
 CREATE FUNCTION declare_new_history() RETURNS revision_jumps LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   counter revision_counter;

@@ -1,20 +1,19 @@
 -- A change ends with its caller's deadline, and a request_id belongs to the principal that sent it.
 
--- The index of the answers is built anew: that takes about a second for a million of them, and a table that is in use for
--- longer than this is tried again at the next start.
+-- The primary key is built again, which takes about a second for a million rows. If the table stays in use for longer
+-- than this timeout, the next start tries again.
 SET LOCAL lock_timeout = '5s';
 
 ALTER TYPE agent_change ADD ATTRIBUTE not_after timestamptz, ADD ATTRIBUTE principal text;
 
--- The role and the name of the principal that sent the request (`service:calendar`). Empty: release 0.1 kept the answer and
--- did not say whose it is. Such an answer is given to every principal, as 0.1 did, until its 24 hours are over.
+-- The role and name of the principal that sent the request (`service:calendar`). Empty: release 0.1 stored the response
+-- without a principal. Each principal gets such a response for 24 hours, as in 0.1.
 ALTER TABLE request_ids ADD COLUMN principal text COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE request_ids DROP CONSTRAINT request_ids_pkey;
 ALTER TABLE request_ids ADD CONSTRAINT request_ids_pkey PRIMARY KEY (request_id, principal);
 
--- Takes a principal's request_id for this transaction; an expired one like a new one. False: the principal used it before.
--- Waits for another transaction that is taking it. The empty principal is release 0.1: it asks for all principals, and what
--- it took is taken for all of them.
+-- Claims a principal's request_id for this transaction; an expired one counts as new. False: it was used before. Waits
+-- for a concurrent claim. The empty principal is release 0.1: its claims apply to all principals.
 CREATE FUNCTION claim_request_id(caller text, id text, content text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   INSERT INTO request_ids (principal, request_id, fingerprint)
@@ -31,18 +30,18 @@ BEGIN
 END
 $$;
 
--- Release 0.1 calls this one while it is being replaced.
+-- Release 0.1 calls this function during the upgrade.
 CREATE OR REPLACE FUNCTION claim_request_id(id text, content text) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN claim_request_id('', id, content);
 
--- For a transaction of several round trips, as its last statement. Refuses when the deadline has passed. Otherwise the
--- server itself ends the transaction if the COMMIT does not arrive before the deadline.
+-- The last statement of a transaction with several round trips. Raises an exception if the deadline has passed.
+-- Otherwise the server ends the transaction if the COMMIT does not arrive before the deadline.
 CREATE FUNCTION commit_before(deadline timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   left_ms bigint := floor(extract(epoch FROM deadline - clock_timestamp()) * 1000);
 BEGIN
   IF left_ms <= 0 THEN
-    -- A class of its own, so that nobody takes it for another failure.
+    -- An SQLSTATE class of its own, so that no other error is mistaken for it.
     RAISE EXCEPTION 'the deadline of this change has passed' USING ERRCODE = 'HF001';
   END IF;
   PERFORM set_config('idle_in_transaction_session_timeout',
@@ -51,8 +50,8 @@ BEGIN
 END
 $$;
 
--- Takes back what a group did for members that are dropped after all: their request_ids and the rows of what they created.
-CREATE FUNCTION forget_members(members agent_change[], dropped integer[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+-- Undoes the writes for dropped members: their request_ids and the rows that they created.
+CREATE FUNCTION undo_members(members agent_change[], dropped integer[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
   DELETE FROM request_ids r USING unnest(members) c
   WHERE c.n = ANY (dropped) AND r.request_id = c.request_id AND r.principal = coalesce(c.principal, '');
@@ -63,13 +62,16 @@ BEGIN
 END
 $$;
 
--- Commits a group of changes of different agents, in one round trip: whoever held the counter between two of them
--- would stop every replica if it froze. VOLATILE, so that each statement sees what was committed before its locks.
--- Locks are taken in the one order there is: liveness rows by id, agent rows by id, the fleet, request ids, names, the
--- counter. Where two groups meet all the same (a name of one is the agent_id of the other), one is repeated.
--- Outcomes: 'committed' (detail names a claw that fell silent by it); 'stale' (judge again); 'late' (its caller waits no
--- longer: not_after has passed); 'conflict' (detail names the constraint); 'guarded' (the lease must not end yet; detail
--- says when to ask again, in microseconds since 1970).
+-- Commits a group of changes of different agents in one round trip. With several round trips, a replica that freezes
+-- with the lock of the counter would stop all others. VOLATILE, so that each statement sees what was committed before
+-- its locks.
+--
+-- Locks are always taken in this order: liveness rows by id, agent rows by id, the fleet, request ids, names, the
+-- counter. If two groups still deadlock (a name of one is the agent_id of the other), one is repeated.
+--
+-- Outcomes: 'committed' (detail names a claw that fell silent by it); 'stale' (judge again); 'late' (not_after has
+-- passed, so the caller no longer waits); 'conflict' (detail names the constraint); 'guarded' (the lease must not
+-- expire yet; detail is when to ask again, in microseconds since 1970).
 CREATE OR REPLACE FUNCTION commit_changes(replica integer, changes jsonb)
 RETURNS TABLE (n integer, outcome text, detail text, given_revision bigint, state agent_states, usr user_states)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -106,14 +108,15 @@ BEGIN
     AND (c.not_before IS NULL OR c.not_before <= moment)
     AND (c.not_after IS NULL OR c.not_after > moment);
 
-  -- Leases that have ended by themselves: not while nobody listened, and not all at once in a mass silence.
+  -- Judges expired leases: guards and the brake may delay them.
   SELECT array_agg(c.n) INTO ending FROM unnest(members) c WHERE c.n = ANY (fit) AND c.lease_ended;
   IF ending IS NOT NULL THEN
     SELECT j.guarded, j.incidents INTO guarded, incidents FROM judge_lease_ends(members, ending, moment) j;
     SELECT coalesce(array_agg(f.n), '{}') INTO fit FROM unnest(fit) f (n) WHERE NOT guarded ? f.n::text;
   END IF;
 
-  -- A request that another replica, or another member, is answering at this moment: judged again, it will find that answer.
+  -- A request that another replica or member is committing at this moment is stale: judged again, it finds the stored
+  -- response.
   WITH asked AS MATERIALIZED (
     SELECT c.n, c.principal, c.request_id, c.fingerprint FROM unnest(members) c WHERE c.n = ANY (fit)
     ORDER BY c.request_id, c.principal, c.n
@@ -122,7 +125,7 @@ BEGIN
   WHERE a.request_id IS NULL OR claim_request_id(coalesce(a.principal, ''), a.request_id, a.fingerprint);
 
   FOR place IN
-    -- By names: two groups that make the same users would wait for each other in a circle.
+    -- Ordered by names: otherwise two groups that create the same users could deadlock.
     SELECT p FROM generate_subscripts(members, 1) p WHERE members[p].kind = 'create' ORDER BY members[p].username, members[p].agent_id
   LOOP
     DECLARE
@@ -150,18 +153,18 @@ BEGIN
   IF transitions > 0 THEN
     counter := take_counter();
     IF counter.revision + transitions + revisions_per_partition() >= counter.partitioned_until THEN
-      -- From the first revision that is given now: a group may begin in one partition and end in the next.
+      -- Starting at the next revision: a group may begin in one partition and end in the next.
       counter.partitioned_until := add_transition_partitions(counter.revision + 1);
     END IF;
-    -- After the counter, so that times ascend with revisions.
+    -- Read the clock after the counter is locked, so that times ascend with revisions.
     moment := clock_timestamp();
   END IF;
 
-  -- The group holds all its locks now, and may have waited for each of them: nothing waits between here and the commit. Only
-  -- the late members are dropped. If they failed the group, callers with short deadlines could fail all others.
+  -- The group holds all its locks now, and nothing waits before the commit. Only late members are dropped: otherwise
+  -- callers with short deadlines could fail the whole group.
   IF first_deadline <= clock_timestamp() THEN
     SELECT coalesce(array_agg(c.n), '{}') INTO late FROM unnest(members) c WHERE c.not_after <= clock_timestamp();
-    PERFORM forget_members(members, (SELECT array_agg(f.n) FROM unnest(fit) f (n) WHERE f.n = ANY (late)));
+    PERFORM undo_members(members, (SELECT array_agg(f.n) FROM unnest(fit) f (n) WHERE f.n = ANY (late)));
     SELECT coalesce(array_agg(f.n), '{}') INTO fit FROM unnest(fit) f (n) WHERE f.n <> ALL (late);
     SELECT count(*) INTO transitions FROM unnest(members) c WHERE c.n = ANY (fit) AND NOT c.quiet;
   END IF;
@@ -214,7 +217,7 @@ BEGIN
         WHEN 'grant' THEN moment + a.lease_ms * interval '1 millisecond' END,
       held = coalesce(a.held, l.held),
       epoch = CASE WHEN a.new_epoch THEN nextval('agent_epochs') ELSE l.epoch END,
-      -- Whoever ends a session or brings an agent back watches its lease.
+      -- The replica that ends a session or brings an agent back watches its lease.
       replica_id = CASE WHEN a.lease = 'end' THEN NULL WHEN a.new_epoch OR a.lease = 'grant' AND a.from_status = 'offline' THEN replica ELSE l.replica_id END
     FROM after a WHERE l.agent = a.id AND a.kind <> 'delete'
     RETURNING l.*
@@ -236,7 +239,7 @@ BEGIN
   UNION ALL
   SELECT g.key::integer, 'guarded', g.value, NULL, NULL::agent_states, NULL::user_states FROM jsonb_each_text(guarded) g;
 
-  -- Most groups have none: comparing each member with all that fit would take a tenth of the group's time.
+  -- Most groups have no such members, and the comparison takes a tenth of the group's time.
   IF cardinality(fit) < cardinality(members) THEN
     RETURN QUERY
     SELECT c.n, CASE WHEN c.n = ANY (late) OR c.not_after <= moment THEN 'late' ELSE 'stale' END, NULL::text, NULL::bigint, NULL::agent_states, NULL::user_states

@@ -1,19 +1,24 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
+import { CONTRACT_PAGE, printContractPage } from "./contract-page.ts";
+import { FAST_PATH_FILE, FAST_PATH_MESSAGES, fastPathSource } from "./fast-path.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Says whether `gen` is what `buf generate` makes now, and `validate.proto` what its package publishes. Generates
- * elsewhere, so that neither git nor `gen` matters.
+ * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, and the
+ * `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
+ * generated from the descriptors in `gen`, which are compared as well.
  */
 export async function checkGenerated(): Promise<ToolResult> {
-  if ((await readFile(VALIDATE_PROTO, "utf8").catch(() => "")) !== (await printValidateProto())) {
-    return {
-      ok: false,
-      output: `${relative(root, VALIDATE_PROTO)} is not what its package publishes: npm run generate\n`,
-    };
+  const texts: readonly [string, () => Promise<string>][] = [
+    [VALIDATE_PROTO, printValidateProto],
+    [CONTRACT_PAGE, printContractPage],
+  ];
+  for (const [file, print] of texts) {
+    if ((await readFile(file, "utf8").catch(() => "")) === (await print())) continue;
+    return { ok: false, output: `${relative(root, file)} is not as generated now. Run "npm run generate".\n` };
   }
   const folder = await temporaryFolder("generated");
   try {
@@ -21,6 +26,7 @@ export async function checkGenerated(): Promise<ToolResult> {
     if (!generated.ok) return generated;
 
     const fresh = await readTree(join(folder, "gen"));
+    fresh.set(FAST_PATH_FILE, fastPathSource(FAST_PATH_MESSAGES));
     const kept = await readTree(join(root, "gen"));
     const stale = [...new Set([...fresh.keys(), ...kept.keys()])].filter((name) => fresh.get(name) !== kept.get(name));
     if (stale.length === 0) return { ok: true, output: `${fresh.size} files are up to date\n` };

@@ -4,7 +4,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "./cpu.ts";
 import { CORES, type Started, start, untilSaid } from "./processes.ts";

@@ -1,4 +1,4 @@
-/** What callers are to be checked by cannot be had. Its message is for the person who started the service. */
+/** A configured source of credentials is not usable. Its message is for the operator. */
 export class AccessError extends Error {
   override readonly name = "AccessError";
 }

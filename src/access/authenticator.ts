@@ -6,18 +6,19 @@ import type { JwtCheck } from "./jwt-check.ts";
 import type { TokenCheck } from "./token-check.ts";
 import { TOKEN_PREFIX } from "./token-text.ts";
 
-const EVERYBODY: Caller = { principal: ANYONE };
+const ANONYMOUS_CALLER: Caller = { principal: ANYONE };
 
-/** Lets everybody in: nobody else than this machine can reach the listeners. */
-export const authenticateNobody: Authenticate = () => EVERYBODY;
+/** Authenticates each caller as anonymous. Only for listeners that are reachable from this machine alone. */
+export const allowAnonymous: Authenticate = () => ANONYMOUS_CALLER;
 
-const NOTHING_SHOWN =
-  "This needs a credential: send a token as `authorization: Bearer …`, or a client certificate that is known here.";
-const NOT_BEARER = "The authorization header must be `Bearer` and one token.";
-const CERTIFICATE_EXPIRED = "This client certificate has expired. Connect with a new one.";
-const NO_JWT = "This is no token of this service, and other tokens are not taken here.";
+const NO_CREDENTIAL =
+  "No credential. Send a token as `authorization: Bearer …`, or connect with a client certificate that this service knows.";
+const NOT_BEARER = "authorization: must be `Bearer` and one token.";
+const CERTIFICATE_EXPIRED = "The client certificate has expired. Connect with a new one.";
+const JWT_NOT_CONFIGURED =
+  "The token is not an API token of this service, and JSON Web Tokens are not configured. Use an API token.";
 
-/** Finds out who calls by what a call shows. A token that is sent counts, whatever certificate the connection has. */
+/** Authenticates a call by its credentials. A token takes precedence over the certificate of the connection. */
 export function createAuthenticator(means: {
   readonly tokens: Pick<TokenCheck, "check">;
   readonly jwt: Pick<JwtCheck, "check"> | undefined;
@@ -29,12 +30,12 @@ export function createAuthenticator(means: {
       const [, token] = /^Bearer +([^\s,]+)$/i.exec(authorization) ?? [];
       if (token === undefined) throw unauthenticated(NOT_BEARER);
       if (token.startsWith(TOKEN_PREFIX)) return tokens.check(token);
-      if (jwt === undefined) throw unauthenticated(NO_JWT);
+      if (jwt === undefined) throw unauthenticated(JWT_NOT_CONFIGURED);
       return jwt.check(token);
     }
     const principal = principalOfPeer(certificates, peer);
-    if (peer === undefined || principal === undefined) throw unauthenticated(NOTHING_SHOWN);
-    // It was good when the connection was made, which may be long ago.
+    if (peer === undefined || principal === undefined) throw unauthenticated(NO_CREDENTIAL);
+    // It was valid when the connection was made, which may be long ago.
     const { expiresAt } = peer;
     if (expiresAt <= now()) throw unauthenticated(CERTIFICATE_EXPIRED);
     return {
@@ -44,7 +45,7 @@ export function createAuthenticator(means: {
   };
 }
 
-/** As certificates were verified: by this machine's clock. */
+/** This machine's clock, which TLS also verifies certificates by. */
 function now(): Micros {
   return Date.now() * 1_000;
 }

@@ -2,16 +2,16 @@ import { readFile } from "node:fs/promises";
 import { type Credentials, type Grant, type Principal, ROLES, type Role } from "../domain/principal.ts";
 import { AccessError } from "./access-error.ts";
 
-/** Whom a certificate stands for, by a name in it: `uri:spiffe://…`, `dns:billing.internal`. */
+/** Principals by a name in the certificate: `uri:spiffe://…`, `dns:billing.internal`. */
 export type CertificatePrincipals = ReadonlyMap<string, Principal>;
 
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Reads the file that says whom certificates stand for: a list of `{"uri": …}` or `{"dns_name": …}` with `principal`,
+ * Reads the file that maps certificates to principals: a list of `{"uri": …}` or `{"dns_name": …}` with `principal`,
  * `role`, and for agents `agent_ids` or `claw_identifier`.
  *
- * @throws AccessError that says what is wrong with which entry
+ * @throws AccessError with the entry at fault and the reason
  */
 export async function readCertificatePrincipals(path: string): Promise<CertificatePrincipals> {
   let entries: unknown;
@@ -19,7 +19,7 @@ export async function readCertificatePrincipals(path: string): Promise<Certifica
     entries = JSON.parse(await readFile(path, "utf8"));
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new AccessError(`The file ${path} of HARBORFORGE_CERTIFICATE_PRINCIPALS cannot be read: ${why}.`, {
+    throw new AccessError(`HARBORFORGE_CERTIFICATE_PRINCIPALS: the file ${path} is not readable: ${why}.`, {
       cause: error,
     });
   }
@@ -28,7 +28,7 @@ export async function readCertificatePrincipals(path: string): Promise<Certifica
   for (const [index, entry] of entries.entries()) {
     if (typeof entry !== "object" || entry === null) throw fault(path, `entry ${index + 1} must be an object`);
     const [key, principal] = parseEntry(entry, (why) => fault(path, `entry ${index + 1}: ${why}`));
-    if (principals.has(key)) throw fault(path, `entry ${index + 1} is about ${key}, as another one is`);
+    if (principals.has(key)) throw fault(path, `entry ${index + 1} repeats ${key}`);
     principals.set(key, principal);
   }
   return principals;
@@ -36,37 +36,37 @@ export async function readCertificatePrincipals(path: string): Promise<Certifica
 
 const KNOWN = new Set(["uri", "dns_name", "principal", "role", "agent_ids", "claw_identifier"]);
 
-function parseEntry(entry: Fields, refused: (why: string) => AccessError): [string, Principal] {
-  const stranger = Object.keys(entry).find((key) => !KNOWN.has(key));
-  if (stranger !== undefined) throw refused(`there is no field ${JSON.stringify(stranger)}`);
+function parseEntry(entry: Fields, faultOf: (why: string) => AccessError): [string, Principal] {
+  const unknownField = Object.keys(entry).find((key) => !KNOWN.has(key));
+  if (unknownField !== undefined) throw faultOf(`the field ${JSON.stringify(unknownField)} is unknown`);
   const { uri, dns_name: dnsName, principal: name, role } = entry;
-  if ((uri === undefined) === (dnsName === undefined)) throw refused("it must have either uri or dns_name");
+  if ((uri === undefined) === (dnsName === undefined)) throw faultOf("it must have either uri or dns_name");
   const key = uri === undefined ? dnsName : uri;
-  if (typeof key !== "string" || key === "") throw refused("uri or dns_name must be text");
-  if (uri === undefined && key.includes("*")) throw refused("dns_name must be one name: a wildcard stands for nobody");
-  if (!isName(name)) throw refused("principal must be text of 1 to 128 characters");
+  if (typeof key !== "string" || key === "") throw faultOf("uri or dns_name must be text");
+  if (uri === undefined && key.includes("*")) throw faultOf("dns_name must be one name, without a wildcard");
+  if (!isName(name)) throw faultOf("principal must be text of 1 to 128 characters");
   const known = ROLES.find((one) => one === role);
-  if (known === undefined) throw refused(`role must be one of ${ROLES.join(", ")}`);
+  if (known === undefined) throw faultOf(`role must be one of ${ROLES.join(", ")}`);
   const credential = uri === undefined ? `dns:${key.toLowerCase()}` : `uri:${key}`;
-  return [credential, { ...parseGrant(known, entry, refused), name, credential, expiresAt: undefined }];
+  return [credential, { ...parseGrant(known, entry, faultOf), name, credential, expiresAt: undefined }];
 }
 
-function parseGrant(role: Role, entry: Fields, refused: (why: string) => AccessError): Grant {
+function parseGrant(role: Role, entry: Fields, faultOf: (why: string) => AccessError): Grant {
   const { agent_ids: agentIds, claw_identifier: claw } = entry;
   if (role !== "agent") {
     if (agentIds !== undefined || claw !== undefined)
-      throw refused("agent_ids and claw_identifier are for agents alone");
+      throw faultOf("agent_ids and claw_identifier are only for the role agent");
     return { role };
   }
   if ((agentIds === undefined) === (claw === undefined)) {
-    throw refused("an agent must have either agent_ids or claw_identifier");
+    throw faultOf("an agent must have either agent_ids or claw_identifier");
   }
   if (claw !== undefined) {
-    if (!isName(claw)) throw refused("claw_identifier must be text of 1 to 128 characters");
+    if (!isName(claw)) throw faultOf("claw_identifier must be text of 1 to 128 characters");
     return { role, scope: { kind: "claw", clawIdentifier: claw } };
   }
   if (!Array.isArray(agentIds) || agentIds.length === 0 || agentIds.length > 1_000 || !agentIds.every(isName)) {
-    throw refused("agent_ids must be a list of 1 to 1000 texts of 1 to 128 characters");
+    throw faultOf("agent_ids must be a list of 1 to 1000 names of 1 to 128 characters");
   }
   return { role, scope: { kind: "agents", agentIds: new Set(agentIds) } };
 }
@@ -78,8 +78,8 @@ function isName(value: unknown): value is string {
 const SPIFFE = /^spiffe:/i;
 
 /**
- * Whom the other end of a connection is; URI names, which are workloads' own, come before names of hosts. Nobody, where a workload
- * has more URIs than its own: SPIFFE allows exactly one in a certificate (X.509-SVID, 2), so that nobody can be two.
+ * The principal of the peer. URI names identify workloads, so they come before DNS names. A certificate with a SPIFFE
+ * URI and another URI has no principal: SPIFFE allows exactly one URI in a certificate (X.509-SVID, 2).
  */
 export function principalOfPeer(
   principals: CertificatePrincipals,
@@ -99,5 +99,5 @@ export function principalOfPeer(
 }
 
 function fault(path: string, why: string): AccessError {
-  return new AccessError(`The file ${path} of HARBORFORGE_CERTIFICATE_PRINCIPALS cannot be used: ${why}.`);
+  return new AccessError(`HARBORFORGE_CERTIFICATE_PRINCIPALS: the file ${path} is not usable: ${why}.`);
 }

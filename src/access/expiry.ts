@@ -1,9 +1,13 @@
 import type { Micros } from "../contract/time.ts";
 
-/** No longer, so that a clock that was corrected meanwhile is heeded; and timers bear no more than 24 days. */
+/** Short enough to notice that the clock was corrected. A timer takes at most 24.8 days. */
 const LONGEST_WAIT_MS = 60_000;
 
-/** Calls `end` once when `now` has come to `expiresAt`, never before. Returns what stops that. */
+/**
+ * Calls `end` once `now` reaches `expiresAt`, never before.
+ *
+ * @returns a function that cancels it
+ */
 export function onceExpired(expiresAt: Micros, now: () => Micros, end: () => void): () => void {
   let timer: NodeJS.Timeout | undefined;
   const look = (): void => {

@@ -1,15 +1,15 @@
 import { readFile, stat } from "node:fs/promises";
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
 
-/** How long keys that were fetched are used before they are fetched again. */
+/** How long fetched keys are used before they are fetched again, in milliseconds. */
 const FRESH_MS = 10 * 60_000;
-/** How long after a fetch a token with an unknown key causes no other one. */
+/** After a fetch, a token with an unknown key causes no other fetch for this long, in milliseconds. */
 const COOLDOWN_MS = 10_000;
 const TIMEOUT_MS = 3_000;
-/** A key is a kilobyte at most. */
+/** A key takes at most a kilobyte, so this holds about a thousand keys. */
 const MAX_BYTES = 1_048_576;
 
-/** The keys at a place: a URL, fetched when they are needed and kept for a while; or a file, read again when it changed. */
+/** The keys of a URL, which are fetched on demand and cached, or of a file, which is read again when it changes. */
 export function keysAt(place: URL): JWTVerifyGetKey {
   if (place.protocol === "file:") return keysInFile(place);
   return createRemoteJWKSet(place, {
@@ -20,14 +20,14 @@ export function keysAt(place: URL): JWTVerifyGetKey {
   });
 }
 
-/** An answer without end would be held until the time is over. */
+/** Limits the size of a response: an endless one would fill the memory until the timeout. */
 async function fetchBounded(url: string, options: RequestInit): Promise<Response> {
   const response = await fetch(url, options);
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   for await (const piece of response.body ?? []) {
     bytes += piece.byteLength;
-    if (bytes > MAX_BYTES) throw new RangeError("the key set is too large");
+    if (bytes > MAX_BYTES) throw new RangeError(`the key set is larger than ${MAX_BYTES} bytes`);
     pieces.push(piece);
   }
   return new Response(Buffer.concat(pieces), { status: response.status, headers: response.headers });
@@ -46,10 +46,10 @@ function keysInFile(place: URL): JWTVerifyGetKey {
   };
 }
 
-/** @throws Error for text that is no set of keys */
+/** @throws Error if the text is not a JSON Web Key Set */
 export function parseKeys(text: string): JSONWebKeySet {
   const parsed: unknown = JSON.parse(text);
-  if (!isKeySet(parsed)) throw new TypeError("this is no JSON Web Key Set");
+  if (!isKeySet(parsed)) throw new TypeError("not a JSON Web Key Set");
   return parsed;
 }
 

@@ -7,26 +7,26 @@ import { type KnownToken, readTokens, type TokenReading } from "../storage/token
 import { onceExpired } from "./expiry.ts";
 import { hashOf, keyIdOf } from "./token-text.ts";
 
-/** How often revocations are asked for: with it, and what the statement takes, all replicas heed one within a second. */
+/** The interval of polling revocations, in milliseconds. All replicas apply a revocation within a second. */
 const POLL_MS = 250;
 /**
- * How long a replica that cannot ask trusts what it knows. Longer than a failover takes; after that no call is let in by a
- * token: it may have been revoked.
+ * How long a replica that cannot poll trusts cached tokens, in milliseconds. It is longer than a failover. After it the
+ * replica rejects calls with a token, because the token may have been revoked.
  */
 const TRUST_MS = 60_000;
 /**
- * Streams that stand are trusted so many times as long: a replica without its database writes nothing for them and has no
- * news, and all of them at once on their way to replicas that are no better off would only be there when it is back.
+ * Open streams are trusted this many times longer. A replica without its database writes nothing for them and sends
+ * them no changes. If it ended all of them at once, they would only reconnect to replicas without a database.
  */
 const STREAM_TRUST = 5;
-/** Tokens in memory: some 20 MB. The one that was used longest ago makes room. */
+/** Cached tokens: about 20 MB. The least recently used one makes room. */
 const CAPACITY = 50_000;
-/** Tokens read by one statement. */
+/** Tokens in one statement. */
 const BATCH = 1_000;
 
-const UNKNOWN = "This token is not known here. Check that it is whole, and of this deployment.";
-const EXPIRED = "This token has expired. Ask for a new one.";
-const REVOKED = "This token was revoked. Ask for a new one.";
+const UNKNOWN = "The token is unknown. Check that it is complete and belongs to this deployment.";
+const EXPIRED = "The token has expired. Ask for a new one.";
+const REVOKED = "The token was revoked. Ask for a new one.";
 
 export interface TokenCheckOptions {
   readonly database: Pick<Database, "feed" | "clock">;
@@ -44,9 +44,10 @@ interface Waiting {
 type End = (refusal: Refusal) => void;
 
 /**
- * Checks tokens. Those that were shown before are known by heart; what is not is read, many in one statement, and only
- * one such statement runs at a time, which also asks for revocations: so nothing that was read can be older than a
- * revocation that was heeded already, and strangers who try tokens cost the database one statement after the other.
+ * Checks API tokens. Known tokens are cached, unknown ones are read in batches.
+ *
+ * One statement runs at a time, which reads tokens and polls revocations. So no token in the cache is older than a
+ * revocation that was already applied, and callers that guess tokens cost the database one statement after the other.
  */
 export class TokenCheck {
   readonly #database: TokenCheckOptions["database"];
@@ -54,17 +55,17 @@ export class TokenCheck {
   readonly #pollMs: number;
   readonly #trustMs: number;
   readonly #capacity: number;
-  /** The one that was used longest ago first. */
+  /** Least recently used first. */
   readonly #known = new Map<string, KnownToken>();
   readonly #waiting = new Map<string, Waiting[]>();
-  /** Streams that were opened by a token. */
-  readonly #held = new Map<string, Set<End>>();
-  /** Tokens of streams that have to be read again. */
-  readonly #doubted = new Set<string>();
-  #reached = 0n;
+  /** The ends of streams that a token opened. */
+  readonly #streams = new Map<string, Set<End>>();
+  /** Tokens of open streams that have to be read again. */
+  readonly #unverified = new Set<string>();
+  #position = 0n;
   #lineage: string | undefined;
-  /** Of `performance.now()`: when what is known was last known to be true. */
-  #trueAt = Number.NEGATIVE_INFINITY;
+  /** When the cache was last known to be up to date, of `performance.now()`. */
+  #freshAt = Number.NEGATIVE_INFINITY;
   #failing = false;
   #closed = false;
   #running: Promise<void> | undefined;
@@ -86,36 +87,36 @@ export class TokenCheck {
     this.#closed = true;
     this.#wake();
     await this.#running;
-    this.#refuseWaiting(undefined);
+    this.#rejectWaiting(undefined);
   }
 
-  /** @throws Refusal `UNAUTHENTICATED`; rejects with `DATABASE_UNAVAILABLE` where it cannot be read */
+  /** @throws Refusal `UNAUTHENTICATED`; rejects with `DATABASE_UNAVAILABLE` if the token cannot be read */
   check(text: string): Caller | Promise<Caller> {
     const keyId = keyIdOf(text);
     if (keyId === undefined) throw unauthenticated(UNKNOWN);
     const known = this.#isTrusted() ? this.#known.get(keyId) : undefined;
     if (known === undefined) return this.#read(keyId).then((token) => this.#judge(text, token));
-    // The newest is last.
+    // Most recently used last.
     this.#known.delete(keyId);
     this.#known.set(keyId, known);
     return this.#judge(text, known);
   }
 
   #judge(text: string, token: KnownToken | undefined): Caller {
-    // Of fixed length, both of them.
+    // Both hashes have the same fixed length.
     if (token === undefined || !timingSafeEqual(hashOf(text), token.secretHash)) throw unauthenticated(UNKNOWN);
-    // Only who knows the secret is told what became of the token.
+    // Only a caller that knows the secret learns that the token was revoked.
     if (token.revoked) throw unauthenticated(REVOKED);
     if (token.expiresAt <= this.#database.clock.now()) throw unauthenticated(EXPIRED);
     return { principal: token.principal, whileValid: (end) => this.#whileValid(token, end) };
   }
 
   #whileValid({ keyId, expiresAt }: KnownToken, end: End): () => void {
-    const held = this.#held.get(keyId) ?? new Set<End>();
-    this.#held.set(keyId, held.add(end));
+    const held = this.#streams.get(keyId) ?? new Set<End>();
+    this.#streams.set(keyId, held.add(end));
     const forget = (): void => {
       held.delete(end);
-      if (held.size === 0 && this.#held.get(keyId) === held) this.#held.delete(keyId);
+      if (held.size === 0 && this.#streams.get(keyId) === held) this.#streams.delete(keyId);
     };
     const stopClock = onceExpired(
       expiresAt,
@@ -132,7 +133,7 @@ export class TokenCheck {
   }
 
   #isTrusted(times = 1): boolean {
-    return performance.now() - this.#trueAt < this.#trustMs * times;
+    return performance.now() - this.#freshAt < this.#trustMs * times;
   }
 
   #read(keyId: string): Promise<KnownToken | undefined> {
@@ -147,39 +148,43 @@ export class TokenCheck {
 
   async #run(): Promise<void> {
     while (!this.#closed) {
-      const more = await this.#turn();
+      const more = await this.#poll();
       if (!this.#closed && !more) await this.#pause();
     }
   }
 
-  /** One statement. Returns whether there is more to read at once. */
-  async #turn(): Promise<boolean> {
+  /**
+   * Runs one statement.
+   *
+   * @returns whether there is more to read at once
+   */
+  async #poll(): Promise<boolean> {
     const keyIds = this.#nextBatch();
     const sentAt = performance.now();
     let reading: TokenReading;
     try {
-      reading = await readTokens(this.#database, this.#reached, keyIds);
+      reading = await readTokens(this.#database, this.#position, keyIds);
     } catch (error) {
-      this.#failed(error, keyIds);
+      this.#onFailure(error, keyIds);
       return false;
     }
-    if (this.#failing) this.#log.info({}, "tokens are checked with the database again");
+    if (this.#failing) this.#log.info({}, "token checks reach the database again");
     this.#failing = false;
-    if (this.#lineage !== undefined && (reading.lineage !== this.#lineage || reading.newest < this.#reached)) {
-      this.#doubtEverything();
+    if (this.#lineage !== undefined && (reading.lineage !== this.#lineage || reading.newest < this.#position)) {
+      this.#recheckAll();
     }
     this.#lineage = reading.lineage;
-    this.#reached = reading.reached;
+    this.#position = reading.reached;
     for (const keyId of reading.revoked) this.#revoke(keyId, REVOKED);
     for (const keyId of keyIds) this.#learn(keyId, reading.tokens.get(keyId));
     const behind = reading.reached < reading.newest;
-    if (!behind) this.#trueAt = sentAt;
-    return behind || this.#waiting.size > 0 || this.#doubted.size > 0;
+    if (!behind) this.#freshAt = sentAt;
+    return behind || this.#waiting.size > 0 || this.#unverified.size > 0;
   }
 
   #nextBatch(): string[] {
     const keyIds: string[] = [];
-    for (const source of [this.#doubted, this.#waiting.keys()]) {
+    for (const source of [this.#unverified, this.#waiting.keys()]) {
       for (const keyId of source) {
         if (keyIds.length >= BATCH) return keyIds;
         keyIds.push(keyId);
@@ -189,7 +194,7 @@ export class TokenCheck {
   }
 
   #learn(keyId: string, token: KnownToken | undefined): void {
-    if (this.#doubted.delete(keyId) && (token === undefined || token.revoked)) this.#revoke(keyId, REVOKED);
+    if (this.#unverified.delete(keyId) && (token === undefined || token.revoked)) this.#revoke(keyId, REVOKED);
     const waiting = this.#waiting.get(keyId);
     this.#waiting.delete(keyId);
     if (waiting !== undefined && token !== undefined) this.#remember(token);
@@ -206,31 +211,31 @@ export class TokenCheck {
 
   #revoke(keyId: string, why: string): void {
     this.#known.delete(keyId);
-    const held = this.#held.get(keyId);
-    this.#held.delete(keyId);
+    const held = this.#streams.get(keyId);
+    this.#streams.delete(keyId);
     for (const end of [...(held ?? [])]) end(unauthenticated(why));
   }
 
-  /** The database is of another history: what was revoked there, nobody here can tell by numbers. */
-  #doubtEverything(): void {
-    this.#log.warn({ streams: this.#held.size }, "the database is of another history: all tokens are read again");
+  /** The database has another history, so its revocation numbers do not continue the former ones. */
+  #recheckAll(): void {
+    this.#log.warn({ streams: this.#streams.size }, "the database history changed, reading all tokens again");
     this.#known.clear();
-    for (const keyId of this.#held.keys()) this.#doubted.add(keyId);
+    for (const keyId of this.#streams.keys()) this.#unverified.add(keyId);
   }
 
-  #failed(error: unknown, keyIds: readonly string[]): void {
-    if (!this.#failing && !this.#closed) this.#log.warn({ err: error }, "tokens cannot be checked with the database");
+  #onFailure(error: unknown, keyIds: readonly string[]): void {
+    if (!this.#failing && !this.#closed) this.#log.warn({ err: error }, "failed to read tokens, using cached ones");
     this.#failing = true;
     const asked = new Set(keyIds);
-    this.#refuseWaiting(error, asked);
+    this.#rejectWaiting(error, asked);
     if (this.#isTrusted(STREAM_TRUST)) return;
-    for (const [keyId, held] of this.#held) {
-      this.#held.delete(keyId);
+    for (const [keyId, held] of this.#streams) {
+      this.#streams.delete(keyId);
       for (const end of [...held]) end(databaseUnavailable(error));
     }
   }
 
-  #refuseWaiting(error: unknown, only?: ReadonlySet<string>): void {
+  #rejectWaiting(error: unknown, only?: ReadonlySet<string>): void {
     for (const [keyId, waiting] of this.#waiting) {
       if (only !== undefined && !only.has(keyId)) continue;
       this.#waiting.delete(keyId);

@@ -3,10 +3,11 @@ import { crc32 } from "node:zlib";
 import type { MintedToken } from "../domain/api-token.ts";
 
 /**
- * What every token begins with: scanners for leaked secrets find it, and it tells a token of ours from a JWT.
+ * The prefix of each token. Secret scanners find it, and it tells an API token from a JWT.
  *
- * A token is `hf_<key id>_<secret>_<checksum>`, of letters and digits: 12 that find it, 43 that nobody can guess (256
- * bits), and 6 by which a typing error, or text that only looks like a token, is known without the database.
+ * A token is `hf_<key id>_<secret>_<checksum>`, of letters and digits. The key id has 12 characters, and finds the
+ * token. The secret has 43 characters (256 bits). The checksum has 6 characters, and detects typing errors without the
+ * database.
  */
 export const TOKEN_PREFIX = "hf_";
 
@@ -18,10 +19,12 @@ const TOKEN = new RegExp(
 );
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/** The greatest multiple of 62 that a byte holds: bytes above it would make some letters likelier than others. */
+/**
+ * The largest multiple of 62 that fits into a byte. Without this limit some letters would be more likely than others.
+ */
 const FAIR_BYTES = 248;
 
-/** Makes a token that nobody has. */
+/** Makes a new random token. */
 export function mintToken(): MintedToken {
   const keyId = randomText(KEY_ID_LENGTH);
   const body = `${TOKEN_PREFIX}${keyId}_${randomText(SECRET_LENGTH)}`;
@@ -29,18 +32,18 @@ export function mintToken(): MintedToken {
   return { secret, keyId, secretHash: hashOf(secret) };
 }
 
-/** The key id of a token; undefined for text that is none, whoever wrote it. */
+/** The key id of a token; undefined for text that is not a well-formed token. */
 export function keyIdOf(token: string): string | undefined {
   const [, keyId, , check] = TOKEN.exec(token) ?? [];
   return check === checksumOf(token.slice(0, -CHECKSUM_LENGTH - 1)) ? keyId : undefined;
 }
 
-/** What is kept of a token. */
+/** SHA-256 of a token: the service stores the hash, not the token. */
 export function hashOf(token: string): Uint8Array {
   return createHash("sha256").update(token).digest();
 }
 
-/** Damage, not forgery: anybody can compute it. */
+/** Detects damage, not forgery: anyone can compute it. */
 export function checksumOf(body: string): string {
   let rest = crc32(body);
   let text = "";

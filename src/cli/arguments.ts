@@ -2,13 +2,13 @@ import { InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "../config/values.ts";
 import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
 
-/** Reads a time such as `500ms`, `10s`, `1m30s`; in milliseconds. */
+/** A parser of durations such as `500ms`, `10s`, `1m30s`, within a range in milliseconds. */
 export function durationArgument(leastMs: number, mostMs: number): (text: string) => number {
   return (text) => {
     const ms = parseDuration(text);
     if (ms !== undefined && ms >= leastMs && ms <= mostMs) return ms;
     throw new InvalidArgumentError(
-      `It must be a time from ${spell(leastMs)} to ${spell(mostMs)}, such as 90s or 1m30s.`,
+      `It must be a duration from ${spell(leastMs)} to ${spell(mostMs)}, such as 90s or 1m30s.`,
     );
   };
 }
@@ -18,7 +18,7 @@ function spell(ms: number): string {
   return ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
 }
 
-/** Reads a whole number. */
+/** A parser of whole numbers within a range. */
 export function wholeArgument(least: number, most: number): (text: string) => number {
   return (text) => {
     const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
@@ -27,7 +27,7 @@ export function wholeArgument(least: number, most: number): (text: string) => nu
   };
 }
 
-/** Reads a share, from 0 to 1. */
+/** Parses a share from 0 to 1. */
 export function shareArgument(text: string): number {
   const share = /^\d?(\.\d{1,9})?$|^1\.0*$/.test(text) && text !== "" ? Number(text) : Number.NaN;
   if (share >= 0 && share <= 1) return share;
@@ -36,22 +36,22 @@ export function shareArgument(text: string): number {
 
 const LARGEST_ID = 2n ** 63n - 1n;
 
-/** Reads the number of a user or a revision. */
+/** Parses the id of a user, or a revision: 0 to 2^63 - 1. */
 export function idArgument(text: string): bigint {
   const id = /^\d{1,19}$/.test(text) ? BigInt(text) : -1n;
   if (id >= 0n && id <= LARGEST_ID) return id;
-  throw new InvalidArgumentError("It must be a whole number, not negative.");
+  throw new InvalidArgumentError("It must be a whole number from 0.");
 }
 
-/** Reads an instant of RFC 3339 with a time zone, such as `2026-11-22T22:30:00Z`. */
+/** Parses an RFC 3339 instant with a time zone, such as `2026-11-22T22:30:00Z`. */
 export function instantArgument(text: string): Micros {
   const isWhole = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})$/.test(text);
   const ms = isWhole ? Date.parse(text.replace(" ", "T")) : Number.NaN;
   if (!Number.isNaN(ms)) return ms * MICROS_PER_MS;
-  throw new InvalidArgumentError("It must be an instant with its time zone, such as 2026-11-22T22:30:00Z.");
+  throw new InvalidArgumentError("It must be a time with a time zone, such as 2026-11-22T22:30:00Z.");
 }
 
-/** An option that may be repeated, of words that there are. */
+/** A repeatable option with fixed choices. Hyphens count as underscores. */
 export function repeatedChoice<Word extends string>(
   flags: string,
   description: string,
@@ -66,7 +66,7 @@ export function repeatedChoice<Word extends string>(
     });
 }
 
-/** An option that may be repeated, of any texts. */
+/** A repeatable option for any text. */
 export function repeatedText(flags: string, description: string): Option {
   return new Option(flags, description).argParser((text: string, before: readonly string[] | undefined) => [
     ...(before ?? []),
@@ -74,7 +74,7 @@ export function repeatedText(flags: string, description: string): Option {
   ]);
 }
 
-/** An option that may be repeated, of ids. */
+/** A repeatable option for ids. */
 export function repeatedId(flags: string, description: string): Option {
   return new Option(flags, description).argParser((text: string, before: readonly bigint[] | undefined) => [
     ...(before ?? []),
@@ -82,8 +82,8 @@ export function repeatedId(flags: string, description: string): Option {
   ]);
 }
 
-/** Reads one of some words. */
-export function wordArgument<Word extends string>(words: readonly Word[]): (text: string) => Word {
+/** A parser of fixed choices. Hyphens count as underscores. */
+export function choiceArgument<Word extends string>(words: readonly Word[]): (text: string) => Word {
   return (text) => {
     const word = words.find((one) => one === text.replaceAll("-", "_"));
     if (word === undefined) throw new InvalidArgumentError(`It must be one of ${words.join(", ")}.`);

@@ -1,8 +1,8 @@
 import type { CallError } from "../../packages/client/src/call-error.ts";
-import { EXIT_UNREACHABLE, exitCodeOf, exitCodeOfStrangers } from "./exit-codes.ts";
+import { EXIT_UNREACHABLE, exitCodeOf, exitCodeWithoutReason } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 
-/** A command that cannot go on: one line for people, and the exit code. */
+/** A command that failed: a message of one line, and the exit code. */
 export class CommandFailure extends Error {
   override readonly name = "CommandFailure";
   readonly exitCode: number;
@@ -13,29 +13,29 @@ export class CommandFailure extends Error {
   }
 }
 
-/** Where this program can say more on what to do than the service, which knows no commands and no flags. */
+/** Advice by reason of the contract. The service does not know this program's commands and flags. */
 const ADVICE: Readonly<Record<string, string>> = {
-  INVALID_PAGE_TOKEN: "Use a --page-token with the filters it came with, or begin without one.",
+  INVALID_PAGE_TOKEN: "Use --page-token with the filters of the first page, or omit it.",
   USER_NOT_FOUND: 'See "harborforge-agents users list".',
   AGENT_NOT_FOUND: 'See "harborforge-agents agents list".',
-  AGENT_ID_TAKEN: 'See whose it is with "harborforge-agents agents get".',
-  WRONG_CLAW: 'Name its own claw, or move it with "harborforge-agents agents move".',
-  UNAUTHENTICATED: "Give a token: --token-file, HARBORFORGE_TOKEN or the profile file.",
+  AGENT_ID_TAKEN: 'Find its user with "harborforge-agents agents get".',
+  WRONG_CLAW: 'Use the claw of the agent, or move the agent with "harborforge-agents agents move".',
+  UNAUTHENTICATED: "Set a token with --token-file, HARBORFORGE_TOKEN or the profile file.",
 };
 
-/** What Node says when the two ends of TLS do not trust each other. */
+/** Messages of Node for a failed TLS handshake. */
 const CERTIFICATE = /certificate|\b(TLS|SSL)\b/i;
 
-/** A refused call as one line: what failed, why, what to do; and the exit code. */
+/** Explains a failed call in one line: what failed, why, and what to do. */
 export function callFailure(error: CallError, address: string): CommandFailure {
   if (error.reason === undefined && CERTIFICATE.test(error.message)) {
-    const said = `No safe connection to ${address} (${printable(error.message)}).`;
+    const said = `The TLS connection to ${address} failed (${printable(error.message)}).`;
     return new CommandFailure(
-      `${said} Name who vouches for the service with --ca, and who calls with --cert and --key.`,
+      `${said} Set the certificate authority with --ca, and a client certificate with --cert and --key.`,
       EXIT_UNREACHABLE,
     );
   }
-  const exitCode = error.reason === undefined ? exitCodeOfStrangers(error.code) : exitCodeOf(error.code);
+  const exitCode = error.reason === undefined ? exitCodeWithoutReason(error.code) : exitCodeOf(error.code);
   return new CommandFailure(sentenceOf(error, address), exitCode);
 }
 
@@ -46,14 +46,14 @@ function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address:
     const later = advice === undefined && retryAfterMs !== undefined ? "Try again later." : advice;
     return [`${printable(reason)}: ${said}`, ...(later === undefined ? [] : [later])].join(" ");
   }
-  // Without a reason of the contract it was not the service that spoke.
+  // Without a reason of the contract, the error does not come from the service.
   switch (code) {
     case "UNAVAILABLE":
-      return `No service can be reached at ${address} (${printable(message)}). Start one with "harborforge-agents serve", or name its gRPC listener with --address.`;
+      return `The service at ${address} is unreachable (${printable(message)}). Start it with "harborforge-agents serve", or set the address of its gRPC listener with --address.`;
     case "DEADLINE_EXCEEDED":
-      return `The service at ${address} did not answer in time. Try again, or wait longer with --timeout.`;
+      return `The service at ${address} did not respond in time. Try again, or set a longer --timeout.`;
     default:
-      return `${code}: ${said} What answers at ${address} may not be the gRPC listener of this service: name another with --address.`;
+      return `${code}: ${said} The server at ${address} may not be the gRPC listener of this service: check --address.`;
   }
 }
 

@@ -5,20 +5,20 @@ import {
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
 import { runningPostgres } from "../../packages/embedded-postgres/src/running-postgres.ts";
-import type { DatabaseChoice } from "../config/config.ts";
+import type { DatabaseChoice } from "../config/database.ts";
 
 export interface DatabaseInUse {
   readonly url: string;
-  /** Where its data is, where the database is the embedded one. */
+  /** The data folder of the embedded database. Undefined: another database. */
   readonly dataDir: string | undefined;
-  /** Fulfilled if the embedded server ends by itself. */
+  /** Resolves if the embedded server stops by itself. */
   readonly ended: Promise<void>;
 }
 
-/** What a command does where a service has the embedded database already: give way, or work beside it. */
+/** What a command does if a service uses the embedded database already: fail, or work beside it. */
 export type WhenInUse = "refuse" | "share";
 
-/** Does some work with the database that was chosen; the embedded one runs as long as the work does. */
+/** Runs `work` with the configured database. The embedded one runs as long as the work. */
 export async function withEmbeddedPostgres<Result>(
   choice: DatabaseChoice,
   env: Readonly<Record<string, string | undefined>>,

@@ -10,16 +10,13 @@ export const EXIT_NOT_ALLOWED = 6;
 
 /** The table of `--help` and of docs/cli.md. */
 export const EXIT_CODES: readonly (readonly [code: number, meaning: string])[] = [
-  [EXIT_OK, "all went well; also: ended by Ctrl-C where that is how it ends, or nobody reads the output any more"],
-  [EXIT_FAILED, "it failed for a reason that none of the others is"],
-  [
-    EXIT_WRONG_SETTING,
-    "the command line, a setting or the profile file is wrong, or the service calls a value invalid",
-  ],
-  [EXIT_UNREACHABLE, "the service cannot be reached, or cannot answer now: trying again later may help"],
-  [EXIT_NOT_FOUND, "there is no such user or agent"],
-  [EXIT_CONFLICT, "refused as things stand: taken already, changed since, offline, exhausted"],
-  [EXIT_NOT_ALLOWED, "the token is missing, wrong, or does not allow it"],
+  [EXIT_OK, "success; also after Ctrl-C where that is the normal end, or when the output was closed"],
+  [EXIT_FAILED, "another failure"],
+  [EXIT_WRONG_SETTING, "the command line, a setting, the profile file or a value of the request is invalid"],
+  [EXIT_UNREACHABLE, "the service is unreachable or unavailable: a later retry may help"],
+  [EXIT_NOT_FOUND, "the user, agent or token does not exist"],
+  [EXIT_CONFLICT, "a conflict with the current state: name taken, changed since, offline, exhausted"],
+  [EXIT_NOT_ALLOWED, "the token is missing or invalid, or does not allow the call"],
 ];
 
 const BY_CODE: Readonly<Partial<Record<CallCode, number>>> = {
@@ -37,16 +34,16 @@ const BY_CODE: Readonly<Partial<Record<CallCode, number>>> = {
 };
 
 /**
- * The exit code for a call that failed without a reason of the contract: it was not the service that refused it, so that
- * nothing follows for users and agents. A connection that is reset on the way is told as `ABORTED`.
+ * The exit code of a call that failed without a reason of the contract: another server rejected it, so it says nothing
+ * about users and agents. gRPC reports a reset connection as `ABORTED`.
  */
-export function exitCodeOfStrangers(code: CallCode): number {
+export function exitCodeWithoutReason(code: CallCode): number {
   const exitCode = exitCodeOf(code);
   if (code === "ABORTED") return EXIT_UNREACHABLE;
   return exitCode === EXIT_UNREACHABLE || exitCode === EXIT_NOT_ALLOWED ? exitCode : EXIT_FAILED;
 }
 
-/** The exit code for a call that was refused. */
+/** The exit code of a rejected call. */
 export function exitCodeOf(code: CallCode): number {
   return BY_CODE[code] ?? EXIT_FAILED;
 }

@@ -7,7 +7,7 @@ export type OutputStream = NodeJS.WritableStream & {
 
 export type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 
-/** What commands need of the process that they run in; a process is one. */
+/** The part of `process` that commands use. */
 export interface Host {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdin: NodeJS.ReadableStream;

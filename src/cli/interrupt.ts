@@ -1,16 +1,19 @@
 import type { Host, StopSignal } from "./host.ts";
 
-/** npm passes on a Ctrl-C that the terminal has already given to everybody: what comes so soon is the same one. */
+/**
+ * npm forwards a Ctrl-C that the terminal has already sent to all processes. A signal within this time, in
+ * milliseconds, is the same one.
+ */
 const SAME_SIGNAL_MS = 1_000;
 const SIGNALS: readonly StopSignal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
-/** Ctrl-C and its like, of a command that ends in good order. */
+/** The signals of a command that stops in good order. */
 export interface Interrupt extends Disposable {
-  /** Aborted by the first one, or by `stop`. */
+  /** Aborted by the first signal, or by `stop`. */
   readonly stopping: AbortSignal;
-  /** Aborted by a second one: the person does not want to wait. */
+  /** Aborted by the second signal: stop at once. */
   readonly hurrying: AbortSignal;
-  /** Does what the first one does. */
+  /** Has the effect of the first signal. */
   stop(): void;
 }
 

@@ -4,7 +4,7 @@ import type { Config } from "../config/config.ts";
 import { loggedError } from "./logged-error.ts";
 import { unambiguous, unambiguousJson } from "./terminal/printable.ts";
 
-/** Nothing of ours logs these; if something does one day, it stays out of the log. */
+/** This program does not log these fields. If it ever does, they stay out of the log. */
 const SECRETS = [
   "password",
   "token",
@@ -18,9 +18,9 @@ const SECRETS = [
 ];
 
 /**
- * The log goes to standard error: standard output is for what the program was asked to say. Names and messages in it came from
- * outside: in every line, control, bidirectional and invisible characters are escaped. In JSON that is another spelling of the
- * same text; in lines for people it is visible.
+ * Writes the log to standard error: standard output is for results. Names and messages may come from outside, so
+ * control, bidirectional and invisible characters are escaped in each line. In JSON this is the same text; in lines for
+ * people the escape is visible.
  */
 export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr: NodeJS.WriteStream): Logger {
   const destination =
@@ -30,7 +30,7 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
   return pino(
     {
       level: config.logLevel,
-      // Which process of which machine it was, whoever collects the lines knows already.
+      // The collector of the log knows the process and the machine.
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
@@ -41,12 +41,12 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
   );
 }
 
-/** Escapes in lines of JSON, before they are written. */
+/** Escapes characters in lines of JSON. */
 export function escapingLines(destination: DestinationStream): DestinationStream {
   return { write: (line) => void destination.write(unambiguousJson(line)) };
 }
 
-/** Escapes the texts and keys in lines of JSON that somebody reads and prints as they are. */
+/** Escapes texts and keys of JSON lines for a reader that prints them decoded. */
 function escapingValues(destination: DestinationStream): DestinationStream {
   return { write: (line) => void destination.write(`${JSON.stringify(readable(JSON.parse(line)))}\n`) };
 }

@@ -1,16 +1,16 @@
 import { fileURLToPath } from "node:url";
 
-/** What the log has of an error. */
+/** The fields of an error in the log. */
 export interface LoggedError {
   /** The class of the error, such as `TypeError`. */
   readonly type: string;
-  /** What a machine calls it: an SQLSTATE, or Node's `ECONNREFUSED`. */
+  /** Its code: an SQLSTATE, or one of Node's, such as `ECONNREFUSED`. */
   readonly code?: string;
   readonly message?: string;
-  /** What of the database it was about, by name. */
+  /** The table and constraint of a database error. */
   readonly table?: string;
   readonly constraint?: string;
-  /** Where in our own code it passed, the innermost first: file and line, and nothing else of the stack. */
+  /** The frames in this program's code, innermost first: file and line, without the rest of the stack. */
   readonly at?: readonly string[];
   readonly cause?: LoggedError;
 }
@@ -20,9 +20,9 @@ const MAX_PLACES = 6;
 const MAX_CAUSES = 3;
 
 /**
- * What may be logged of an error. What a driver or a library says quotes what it was given: statements with what is in
- * them, keys that exist already, addresses with passwords. So of theirs there is the code alone, which names the fault as
- * well; and of a stack what leads into our files.
+ * The loggable part of an error. Messages of drivers and libraries quote their input: statements with values, existing
+ * keys, addresses with passwords. So the log has only their code, which names the fault as well, and only the stack
+ * frames of this program.
  */
 export function loggedError(error: unknown, causes = MAX_CAUSES): LoggedError {
   if (!(error instanceof Error)) return { type: typeof error };
@@ -41,7 +41,7 @@ export function loggedError(error: unknown, causes = MAX_CAUSES): LoggedError {
   };
 }
 
-/** Names of errors that the language itself makes, of what the code did; and of what our own code throws. */
+/** Classes of errors of the language, and of this program. */
 const OWN_TYPES = new Set([
   "TypeError",
   "RangeError",
@@ -53,10 +53,10 @@ const OWN_TYPES = new Set([
   "ConfigError",
   "MigrationError",
   "EmbeddedPostgresError",
-  "NoConnectionInTime",
+  "ConnectionTimeout",
 ]);
 
-/** Whether somebody else wrote the message. A plain `Error` may be anybody's: it is not ours when a package made it. */
+/** Whether a library wrote the message. A plain `Error` counts as foreign if a package created it. */
 function isForeign(error: Error): boolean {
   if (textOf(error, "code") !== undefined || textOf(error, "severity") !== undefined) return true;
   const type = error.constructor.name;
@@ -68,7 +68,10 @@ function firstFrame({ stack = "" }: Error): string {
   return stack.split("\n").find((line) => /^\s+at /.test(line)) ?? "";
 }
 
-/** What looks like a statement, an address with a password, or a credential is left out also of what we say ourselves. */
+/**
+ * Patterns of statements, addresses with passwords, and credentials. They are removed from this program's messages as
+ * well.
+ */
 const SECRETS: readonly [RegExp, string][] = [
   [/\b([a-z][a-z0-9+.-]*:\/\/)[^/\s@]*@/gi, "$1"],
   [/\b(bearer|basic)\s+\S+/gi, "$1 …"],
@@ -85,7 +88,7 @@ function textOf(error: Error, property: string): string | undefined {
   const value: unknown = Reflect.get(error, property);
   if (typeof value !== "string" && typeof value !== "number") return undefined;
   const text = String(value);
-  // Codes and names are single words; what is none is somebody's sentence.
+  // Codes and names are single words. Other text may be a message.
   return /^[\w.-]{1,63}$/.test(text) ? text : undefined;
 }
 

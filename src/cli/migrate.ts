@@ -1,11 +1,11 @@
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
 import { declareNewHistory } from "../storage/new-history.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_OK } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";
 
 /**
- * `migrate`: brings the database to the newest schema, the embedded one where no other is named.
+ * `migrate`: migrates the database to the newest schema; the embedded one if no other is configured.
  *
  * @returns the exit code
  */
@@ -19,8 +19,8 @@ export function migrateCommand(process: NodeJS.Process, flags: Flags): Promise<n
 }
 
 /**
- * `migrate --new-history`: an operator brought the database back to an older state, in a way that the service cannot see.
- * Works beside a service that is running, too.
+ * `migrate --new-history`: an operator brought the database back to an older state in a way that the service cannot
+ * detect. Also works while a service is running.
  *
  * @returns the exit code
  */
@@ -31,7 +31,7 @@ export function newHistoryCommand(process: NodeJS.Process, flags: Flags): Promis
     async ({ database, databaseName, signals }) => {
       const { from, to } = await unlessAborted(declareNewHistory(database.url), signals.stopping);
       process.stdout.write(
-        `${databaseName} begins a new history: the last revision was ${from}, the next ones are greater than ${to}. Watchers whose position lies in between get REVISION_COMPACTED and start again with a snapshot.\n`,
+        `${databaseName} begins a new history: the last revision was ${from}, new revisions are larger than ${to}. Watchers with a position between these get REVISION_COMPACTED and start again with a snapshot.\n`,
       );
       return EXIT_OK;
     },

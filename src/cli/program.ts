@@ -5,15 +5,15 @@ import type { Host } from "./host.ts";
 import type { Shell } from "./shell.ts";
 import { printable } from "./terminal/printable.ts";
 
-/** Adds a command, or several, to the program. */
+/** Adds one or more commands to the program. */
 export type Registration = (shell: Shell) => void;
 
 const WIDEST_HELP = 120;
 
 const HELP = `
-Where the service is, and who asks: flags first, then the environment (HARBORFORGE_ADDRESS, HARBORFORGE_TOKEN,
+Address and credentials: flags first, then the environment (HARBORFORGE_ADDRESS, HARBORFORGE_TOKEN,
 HARBORFORGE_TOKEN_FILE, HARBORFORGE_CA, HARBORFORGE_CERT, HARBORFORGE_KEY, HARBORFORGE_PROFILE), then the profile file,
-which others may not read when it holds a token: ~/.config/harborforge-agents/profiles.json, or below $XDG_CONFIG_HOME.
+~/.config/harborforge-agents/profiles.json or below $XDG_CONFIG_HOME; with a token it must not be readable by others.
 
   {"default": "local", "profiles": {"local": {"address": "http://127.0.0.1:50051"},
    "prod": {"address": "https://agents.example.com", "tokenFile": "prod.token", "ca": "ca.pem"}}}
@@ -43,7 +43,7 @@ export async function runProgram(
     await program.parseAsync([...args], { from: "user" });
     return exitCode;
   } catch (error) {
-    // Commander has said what is wrong, or shown its help.
+    // Commander has printed the error or the help already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_WRONG_SETTING;
     throw error;
   }
@@ -51,7 +51,7 @@ export async function runProgram(
 
 function createProgram({ stdout, stderr }: Host): Command {
   const width = (columns: number | undefined): number => Math.min(columns || 100, WIDEST_HELP);
-  // What cannot be written has no reader.
+  // A closed output has no reader, so the error needs no handling.
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   return new Command("harborforge-agents")
     .description("Knows which AI agents are there, what each is doing, and when an exhausted one will be back.")
@@ -60,7 +60,7 @@ function createProgram({ stdout, stderr }: Host): Command {
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
       writeErr: (text) => void stderr.write(text),
-      // One line, whatever was on the command line.
+      // Always one line, whatever the command line contains.
       outputError: (text, write) => write(`${printable(text.trim().replaceAll(/\s*\n\s*/g, " "))} (Try --help.)\n`),
       getOutHelpWidth: () => width(stdout.columns),
       getErrHelpWidth: () => width(stderr.columns),

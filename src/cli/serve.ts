@@ -1,13 +1,13 @@
 import { formatAddress } from "../config/values.ts";
 import { Server } from "../server.ts";
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
- * `serve`: runs a replica until it is asked to stop, then drains it; asked a second time, it stops at once.
+ * `serve`: runs a replica until a signal, then drains it. A second signal stops it at once.
  *
  * @returns the exit code
  */
@@ -51,11 +51,11 @@ async function serve(context: CommandContext): Promise<number> {
   log.debug({ ...server.addresses }, "serving");
   const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
   if (why === "database ended") {
-    log.fatal({}, "the embedded PostgreSQL ended by itself: stopping");
+    log.fatal({}, "embedded PostgreSQL ended by itself, stopping");
     await server.stop(0);
     return EXIT_FAILED;
   }
-  if (!signals.hurrying.aborted) log.info({}, "draining; a second signal ends it at once");
+  if (!signals.hurrying.aborted) log.info({}, "draining, a second signal stops at once");
   await drain(server, context);
   log.info({}, "stopped");
   return EXIT_OK;
@@ -66,9 +66,9 @@ async function drain(server: Server, { config, log, signals }: CommandContext): 
   await Promise.race([drained, aborted(signals.hurrying)]);
   if (!signals.hurrying.aborted) return;
   log.info({}, "stopping at once");
-  // Both ways of stopping end together; what the one finds closed by the other already is no failure.
+  // Both stops end together. If one finds something closed by the other, this is no failure.
   const outcomes = await Promise.allSettled([server.stop(0), drained]);
   for (const outcome of outcomes) {
-    if (outcome.status === "rejected") log.debug({ err: outcome.reason }, "something was closed already");
+    if (outcome.status === "rejected") log.debug({ err: outcome.reason }, "already closed");
   }
 }

@@ -6,7 +6,7 @@ import { registerSimulate } from "./commands/simulate.ts";
 import { registerUsers } from "./commands/users.ts";
 import type { Registration } from "./program.ts";
 
-/** The commands that need nothing but a service to ask, in the order of `--help`. */
+/** The commands that call a service, in the order of `--help`. */
 export const SERVICE_COMMANDS: readonly Registration[] = [
   registerUsers,
   registerAgents,

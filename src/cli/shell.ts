@@ -1,45 +1,44 @@
 import type { Command } from "commander";
 import { addConnectionOptions, type ConnectionFlags } from "./connection/connection.ts";
-import { type Session, withService } from "./connection/session.ts";
+import { type ServiceContext, withService } from "./connection/service-context.ts";
 import { addExamples } from "./examples.ts";
 import type { Host } from "./host.ts";
 import { addOutputOption, type OutputFlags } from "./records/output.ts";
 
-/** What commands are registered with. */
+/** The arguments of a command's registration. */
 export interface Shell {
   readonly program: Command;
   readonly host: Host;
-  /** Tells the exit code when a command is done. */
+  /** Sets the exit code of a finished command. */
   ends(exitCode: number): void;
 }
 
 /**
- * Makes a command that calls the service: with the options of the connection and `--output`, and with what becomes of
- * failures.
+ * Makes a command that calls the service, with the options of the connection, `--output`, and the handling of failures.
  *
- * @param work gets the command's arguments and its flags; answers with the exit code
+ * @param work returns the exit code
  */
 export function serviceCommand<Flags extends object>(
   shell: Shell,
   command: Command,
   examples: readonly string[],
-  work: (session: Session, flags: Flags & OutputFlags, args: readonly string[]) => Promise<number>,
+  work: (context: ServiceContext, flags: Flags & OutputFlags, args: readonly string[]) => Promise<number>,
 ): Command {
   addOutputOption(command);
   return connectedCommand<Flags & OutputFlags>(shell, command, examples, work);
 }
 
-/** As `serviceCommand`, for commands that have nothing to read out. */
+/** Like `serviceCommand`, for commands without `--output`. */
 export function connectedCommand<Flags extends object>(
   { host, ends }: Shell,
   command: Command,
   examples: readonly string[],
-  work: (session: Session, flags: Flags, args: readonly string[]) => Promise<number>,
+  work: (context: ServiceContext, flags: Flags, args: readonly string[]) => Promise<number>,
 ): Command {
   addConnectionOptions(command);
   addExamples(command, examples);
   return command.action(async () => {
     const flags = command.opts<Flags & ConnectionFlags>();
-    ends(await withService(host, flags, (session) => work(session, flags, command.args)));
+    ends(await withService(host, flags, (context) => work(context, flags, command.args)));
   });
 }

@@ -1,21 +1,21 @@
-/** Ctrl-C in a terminal reaches npm as well, which passes it on: what comes this soon after a signal is its echo. */
+/** Ctrl-C in a terminal also reaches npm, which forwards it. A signal within this time, in milliseconds, is an echo. */
 const ECHO_MS = 500;
 
-/** What people and process supervisors ask for with SIGINT and SIGTERM, and a terminal that is closed with SIGHUP. */
+/** The stop requests of people and supervisors (SIGINT, SIGTERM), and of a closed terminal (SIGHUP). */
 export interface StopSignals {
-  /** Aborted by the first one: stop, in good order. */
+  /** Aborted by the first signal: stop in good order. */
   readonly stopping: AbortSignal;
-  /** Aborted by the second one: stop now. */
+  /** Aborted by the second signal: stop at once. */
   readonly hurrying: AbortSignal;
-  /** Does what two signals do. */
+  /** Has the effect of two signals. */
   hurry(): void;
 }
 
 /**
- * Listens from now on and until the process ends: an echo that comes when all else is over must not kill it.
+ * Listens until the process ends, because a late echo must not kill it.
  *
- * A third signal ends the process where it stands, with exit code 1. The embedded PostgreSQL may survive that; the next
- * start takes it over.
+ * A third signal ends the process at once with exit code 1. The embedded PostgreSQL may survive that; the next start
+ * takes it over.
  */
 export function stopSignals(process: NodeJS.Process): StopSignals {
   const stopping = new AbortController();
@@ -47,8 +47,7 @@ export function aborted(signal: AbortSignal): Promise<"aborted"> {
 }
 
 /**
- * Waits for some work no longer than until the signal is aborted. The work itself goes on; what becomes of it then is
- * nobody's concern.
+ * Waits for some work until the signal is aborted. The work itself continues, and its result is dropped.
  *
  * @throws the signal's reason
  */

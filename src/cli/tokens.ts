@@ -12,16 +12,16 @@ import {
 import { type Reason, Refusal } from "../domain/errors.ts";
 import { type Grant, ROLES } from "../domain/principal.ts";
 import { readFields, readName, readOptionalName } from "../domain/validation.ts";
-import { createTokenDirectory } from "../storage/api-tokens.ts";
 import { openDatabase } from "../storage/database.ts";
-import { migrate } from "../storage/migrate.ts";
+import { migrate } from "../storage/migrations.ts";
+import { createTokenDirectory } from "../storage/token-directory.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { unlessAborted } from "./stop-signals.ts";
 import { printable } from "./terminal/printable.ts";
 
-/** What `tokens issue` was told. */
-export interface IssueWords {
+/** The flags of `tokens issue`. */
+export interface IssueFlags {
   readonly role: string;
   readonly principal: string;
   readonly agentId?: readonly string[];
@@ -29,17 +29,17 @@ export interface IssueWords {
   readonly lifetime?: string;
 }
 
-/** As commands that call a service end. */
+/** The exit codes of commands that call the service. */
 const EXIT_BY_REASON: Readonly<Partial<Record<Reason, number>>> = {
   INVALID_FIELD: EXIT_WRONG_SETTING,
   TOKEN_NOT_FOUND: EXIT_NOT_FOUND,
   LIMIT_EXCEEDED: EXIT_CONFLICT,
 };
 
-/** As many as TokenService takes. */
-const MOST_AGENT_IDS = 1_000;
+/** The limit of TokenService. */
+const MAX_AGENT_IDS = 1_000;
 
-/** A day is a unit of tokens alone: `90d`. */
+/** Parses a lifetime in milliseconds. Only lifetimes have the unit day: `90d`. */
 function lifetimeOf(text: string | undefined): number | undefined {
   if (text === undefined) return DEFAULT_TOKEN_LIFETIME_MS;
   const [, days] = /^(\d{1,3})d$/.exec(text) ?? [];
@@ -48,22 +48,22 @@ function lifetimeOf(text: string | undefined): number | undefined {
 }
 
 /**
- * `tokens issue`: makes a token straight on the database, which is how there is a first one. The token, and nothing else,
- * goes to standard output.
+ * `tokens issue`: makes a token directly in the database, so that there can be a first one. Standard output gets only
+ * the token.
  *
  * @returns the exit code
  */
-export function issueTokenCommand(process: NodeJS.Process, flags: Flags, words: IssueWords): Promise<number> {
+export function issueTokenCommand(process: NodeJS.Process, flags: Flags, given: IssueFlags): Promise<number> {
   return withTokens(process, flags, async (tokens, actor, log) => {
-    const lifetimeMs = lifetimeOf(words.lifetime);
+    const lifetimeMs = lifetimeOf(given.lifetime);
     if (lifetimeMs === undefined) {
       return wrong(process, "--lifetime must be a duration from 1s to 366d, such as 12h or 90d.");
     }
     const token = readFields((violations) => {
-      const role = ROLES.find((one) => one === words.role);
-      const claw = readOptionalName(violations, "--claw", words.claw);
-      const agentIds = (words.agentId ?? []).map((agentId) => readName(violations, "--agent-id", agentId));
-      if (agentIds.length > MOST_AGENT_IDS) violations.add("--agent-id", `must name at most ${MOST_AGENT_IDS} agents`);
+      const role = ROLES.find((one) => one === given.role);
+      const claw = readOptionalName(violations, "--claw", given.claw);
+      const agentIds = (given.agentId ?? []).map((agentId) => readName(violations, "--agent-id", agentId));
+      if (agentIds.length > MAX_AGENT_IDS) violations.add("--agent-id", `must name at most ${MAX_AGENT_IDS} agents`);
       if (role === undefined) violations.add("--role", `must be one of ${ROLES.join(", ")}`);
       const named = Number(agentIds.length > 0) + Number(claw !== undefined);
       if (role === "agent" && named !== 1) violations.add("--role", "agent must come with either --agent-id or --claw");
@@ -74,18 +74,18 @@ export function issueTokenCommand(process: NodeJS.Process, flags: Flags, words: 
           : claw === undefined
             ? { role, scope: { kind: "agents", agentIds: new Set(agentIds) } }
             : { role, scope: { kind: "claw", clawIdentifier: claw } };
-      return { principal: readName(violations, "--principal", words.principal), grant, lifetimeMs };
+      return { principal: readName(violations, "--principal", given.principal), grant, lifetimeMs };
     });
     const issued = await tokens.issue(token, { actor, request: undefined });
     const { keyId, expiresAt } = issued.token;
     audit(log, actor, { method: "tokens issue", keyId, principal: token.principal, role: token.grant.role });
-    process.stderr.write(`Key ${keyId}, good until ${toRfc3339(expiresAt)}. The token is shown this once:\n`);
+    process.stderr.write(`Key ${keyId}, valid until ${toRfc3339(expiresAt)}. The token is shown only once:\n`);
     process.stdout.write(`${issued.secret ?? ""}\n`);
     return EXIT_OK;
   });
 }
 
-/** `tokens list`: all tokens, a line each; no secrets, which nobody has. */
+/** `tokens list`: lists all tokens without their secrets, one in a line. */
 export function listTokensCommand(
   process: NodeJS.Process,
   flags: Flags,
@@ -103,7 +103,7 @@ export function listTokensCommand(
   });
 }
 
-/** `tokens revoke`: within a second nobody is let in by it any more. */
+/** `tokens revoke`: revokes a token, with effect within a second. */
 export function revokeTokenCommand(process: NodeJS.Process, flags: Flags, keyId: string): Promise<number> {
   return withTokens(process, flags, async (tokens, actor, log) => {
     const { principal, grant, revoked } = await tokens.revoke(keyId, { actor, request: undefined });
@@ -116,13 +116,13 @@ export function revokeTokenCommand(process: NodeJS.Process, flags: Flags, keyId:
 
 function lineOf({ keyId, grant, principal, expiresAt, revoked }: ApiToken): string {
   const { scope } = grant;
-  const state = revoked !== null ? "revoked" : expiresAt <= Date.now() * 1_000 ? "expired" : "good";
+  const state = revoked !== null ? "revoked" : expiresAt <= Date.now() * 1_000 ? "expired" : "valid";
   const whom =
     scope === undefined ? "" : scope.kind === "claw" ? `claw ${scope.clawIdentifier}` : [...scope.agentIds].join(",");
   return [keyId, grant.role, principal, toRfc3339(expiresAt), state, whom].map(printable).join("\t");
 }
 
-/** Works beside a service that is running, too: it hears of what is revoked here as of what is revoked by a call. */
+/** Also works while a service is running, which polls revocations from the database. */
 function withTokens(
   process: NodeJS.Process,
   flags: Flags,
@@ -148,7 +148,7 @@ function withTokens(
   );
 }
 
-/** As calls are audited. */
+/** Writes an audit line in the format of calls. */
 function audit(log: Logger, actor: string, facts: object): void {
   const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
   lines.info({ actor, credential: "command line", ...facts }, "audit");
@@ -159,7 +159,7 @@ function wrong(process: NodeJS.Process, sentence: string): number {
   return EXIT_WRONG_SETTING;
 }
 
-/** Who may use the database needs no token; who it was is known by the account of the machine. */
+/** Access to the database needs no token. The actor is the account on this machine. */
 function actorOfShell(): string {
   try {
     return `user:${userInfo().username}`;

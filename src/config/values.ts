@@ -1,6 +1,6 @@
 import { isIPv4, isIPv6 } from "node:net";
 
-/** Where to listen. An IPv6 address stands without its brackets; port 0 takes a free one. */
+/** An address to listen on. IPv6 addresses are without brackets. Port 0 takes a free port. */
 export interface Address {
   readonly host: string;
   readonly port: number;
@@ -14,8 +14,8 @@ const UNITS = [
 ] as const;
 
 /**
- * A duration in milliseconds from text such as `500ms`, `10s`, `1m30s`, `2h`: whole numbers, each unit at most once, the
- * larger first. A number without a unit is refused, since nobody can tell what was meant.
+ * A duration in milliseconds from text such as `500ms`, `10s`, `1m30s`, `2h`: whole numbers, each unit at most once,
+ * larger units first. A number without a unit is rejected, since its meaning is unclear. Undefined for other text.
  */
 export function parseDuration(text: string): number | undefined {
   const parts = /^(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?$/.exec(text);
@@ -23,7 +23,7 @@ export function parseDuration(text: string): number | undefined {
   return UNITS.reduce((total, [, unitMs], index) => total + Number(parts[index + 1] ?? 0) * unitMs, 0);
 }
 
-/** The shortest text that `parseDuration` reads as so many whole milliseconds. */
+/** The shortest text that `parseDuration` reads as this number of milliseconds. */
 export function formatDuration(ms: number): string {
   if (ms === 0) return "0s";
   let rest = ms;
@@ -36,7 +36,7 @@ export function formatDuration(ms: number): string {
   return text;
 }
 
-/** `host:port`, `[::1]:port`; port 0 to 65535. */
+/** `host:port`, `[::1]:port`; port 0 to 65535. Undefined for other text. */
 export function parseAddress(text: string): Address | undefined {
   const parts = /^(?:\[([^[\]]+)\]|([^[\]:]+)):(\d{1,5})$/.exec(text);
   if (parts === null) return undefined;
@@ -47,13 +47,13 @@ export function parseAddress(text: string): Address | undefined {
   return plain !== undefined && isHost(plain) ? { host: plain, port } : undefined;
 }
 
-/** The other way round: IPv6 addresses in brackets, as in URLs. */
+/** The reverse of `parseAddress`: IPv6 addresses in brackets, as in URLs. */
 export function formatAddress({ host, port }: Address): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function isHost(text: string): boolean {
-  // What looks like an IPv4 address has to be one: a resolver would read 127.1 as something, but not everywhere the same.
+  // Text that looks like an IPv4 address must be one: resolvers read 127.1 differently.
   if (/^[\d.]+$/.test(text)) return isIPv4(text);
   const labels = text.replace(/\.$/, "").split(".");
   return (
@@ -61,7 +61,10 @@ function isHost(text: string): boolean {
   );
 }
 
-/** A `postgres://` or `postgresql://` URL; several hosts may be separated by commas, or be left to the parameters. */
+/**
+ * Whether a text is a `postgres://` or `postgresql://` URL. Commas may separate several hosts, or the parameters name
+ * them.
+ */
 export function isDatabaseUrl(text: string): boolean {
   const parts = partsOf(text);
   if (parts === undefined) return false;
@@ -76,7 +79,7 @@ export function isDatabaseUrl(text: string): boolean {
   });
 }
 
-/** What may be shown of a database's URL: hosts and name, neither user nor password nor parameters. */
+/** The parts of a database URL that may be shown: hosts and name, without user, password and parameters. */
 export function databaseLabel(url: string): string {
   const { hosts, path } = partsOf(url) ?? { hosts: [], path: "" };
   return `${hosts.join(",")}${path}`;
@@ -86,6 +89,6 @@ function partsOf(url: string): { readonly hosts: readonly string[]; readonly pat
   const parts = /^postgres(?:ql)?:\/\/([^/?#\s\p{Cc}]*)(\/[^?#\s\p{Cc}]*)?(?:[?#][^\s\p{Cc}]*)?$/u.exec(url);
   if (parts === null) return undefined;
   const [, authority = "", path = ""] = parts;
-  // A password may hold an @ that somebody forgot to encode: the last one separates.
+  // A password may contain an @ that is not encoded. The last one separates.
   return { hosts: authority.slice(authority.lastIndexOf("@") + 1).split(","), path };
 }

@@ -9,10 +9,10 @@ import {
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { AgentStatus, ChangeType, ExhaustReason, SessionStart, TransitionCause } from "./words.ts";
 
-/** The number of a newer contract, for which this program has no word. An agent in such a status must not be woken. */
+/** A value of a newer contract, which this program does not know. Do not wake an agent in such a status. */
 export type Unknown = "unknown";
 
-// The contract's number of each word. Where one is missing, the compiler reports it.
+// The contract's number of each name. The compiler reports a missing one.
 
 export const STATUS_VALUES: Readonly<Record<AgentStatus, AgentStatusMessage>> = {
   idle: AgentStatusMessage.IDLE,
@@ -51,20 +51,20 @@ export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMes
   resume: SessionStartMessage.RESUME,
 };
 
-// The word of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
+// The name of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
 
 /** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
-export const statusWord = wordsOf(STATUS_VALUES);
+export const statusName = namesOf(STATUS_VALUES);
 /** UNSPECIFIED: there is no exhaustion. */
-export const reasonWord = wordsOf(REASON_VALUES);
-export const causeWord = wordsOf(CAUSE_VALUES);
-export const changeTypeWord = wordsOf(CHANGE_TYPE_VALUES);
-export const sessionStartWord = wordsOf(SESSION_START_VALUES);
+export const reasonName = namesOf(REASON_VALUES);
+export const causeName = namesOf(CAUSE_VALUES);
+export const changeTypeName = namesOf(CHANGE_TYPE_VALUES);
+export const sessionStartName = namesOf(SESSION_START_VALUES);
 
-function wordsOf<Word extends string>(values: Readonly<Record<Word, number>>) {
-  const words = new Map<number, Word>();
-  for (const word in values) words.set(values[word], word);
-  return (value: number): Word | Unknown | undefined => (value === 0 ? undefined : (words.get(value) ?? "unknown"));
+function namesOf<Name extends string>(values: Readonly<Record<Name, number>>) {
+  const names = new Map<number, Name>();
+  for (const name in values) names.set(values[name], name);
+  return (value: number): Name | Unknown | undefined => (value === 0 ? undefined : (names.get(value) ?? "unknown"));
 }
 
 /** UNSPECIFIED for null: before a creation, after a deletion, or of an agent outside the caller's scope. */

@@ -1,16 +1,17 @@
 /**
- * An instant as microseconds since 1970-01-01T00:00:00Z: the resolution of PostgreSQL's `timestamptz`, which a
- * JavaScript `Date` would round. A safe integer until the year 2255.
+ * An instant in microseconds since 1970-01-01T00:00:00Z, the resolution of PostgreSQL's `timestamptz`. A JavaScript
+ * `Date` would round it. It is a safe integer until the year 2255.
  */
 export type Micros = number;
 
 export const MICROS_PER_MS = 1_000;
 
+/** @param ms may be negative; rounded to the microsecond */
 export function plusMs(instant: Micros, ms: number): Micros {
   return instant + Math.round(ms * MICROS_PER_MS);
 }
 
-/** RFC 3339 with microseconds, UTC: what PostgreSQL and error metadata take. */
+/** RFC 3339 in UTC with microseconds, the format of PostgreSQL and of error metadata. */
 export function toRfc3339(instant: Micros): string {
   const ms = Math.floor(instant / MICROS_PER_MS);
   const micros = instant - ms * MICROS_PER_MS;

@@ -1,9 +1,9 @@
-// The words of the contract's enums, as the service and the client library use them. Nothing is imported here.
+// The names of the contract's enum values, for the service and the client library. This file imports nothing.
 
 export const AGENT_STATUSES = ["idle", "on_call", "busy", "exhausted", "offline"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
 
-/** The statuses in which an agent can take or do work; an agent in one of them has no exhaustion. */
+/** The statuses in which an agent can work. An agent in one of them has no exhaustion. */
 export type WorkingStatus = "idle" | "on_call" | "busy";
 
 export const EXHAUST_REASONS = ["rate_limit", "billing"] as const;
@@ -22,18 +22,22 @@ export const TRANSITION_CAUSES = [
 ] as const;
 export type TransitionCause = (typeof TRANSITION_CAUSES)[number];
 
-/** How an agent moves relative to the filter of a watch. */
+/** How a change moves an agent relative to the filter of a watch. */
 export type ChangeType = "entered" | "updated" | "left";
 
 /**
- * Why a stream beats for an agent that it does not hold: its program claims the agent for the first time, claims it anew
- * after it lost it, or the stream resumes a session of an earlier stream of its process.
+ * Why a stream sends beats for an agent that it does not hold. `first`: its program claims the agent for the first
+ * time. `anew`: its program claims the agent again after it lost it. `resume`: the stream resumes a session of an
+ * earlier stream of its process.
  */
 export const SESSION_STARTS = ["first", "anew", "resume"] as const;
 export type SessionStart = (typeof SESSION_STARTS)[number];
 
-/** A report of an exhaustion: with the provider's deadline, with the provider's delay, or with neither. */
-export interface ExhaustionNews {
+/**
+ * An exhaustion as an agent or a service reports it: with the provider's deadline, with the provider's delay, or with
+ * neither.
+ */
+export interface ReportedExhaustion {
   readonly reason: ExhaustReason;
   /** The provider's deadline: an instant in microseconds since 1970, as `Micros`. */
   readonly recoveryAt?: number;
@@ -41,5 +45,5 @@ export interface ExhaustionNews {
   readonly retryAfterMs?: number;
 }
 
-/** The furthest deadline of an exhaustion that the service accepts: one further ahead is a mistake of units. */
+/** The service rejects a deadline of an exhaustion that is further ahead: such a deadline is a mistake of units. */
 export const FURTHEST_RECOVERY_MS = 366 * 24 * 3_600_000;

@@ -1,26 +1,31 @@
 import type { Micros } from "../contract/time.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../contract/words.ts";
 
-/** Why an agent cannot work, since when, and until when: all three or none. */
+/** Why an agent cannot work, since when, and until when. */
 export interface Exhaustion {
   readonly reason: ExhaustReason;
   readonly exhaustedAt: Micros;
   readonly recoveryAt: Micros;
 }
 
-/** How often in a row the server had to choose how long an exhaustion lasts; when one last began, changed or ended. */
+/**
+ * The state of the server's own backoff. It chooses the length of an exhaustion when the provider names none. `lastAt`:
+ * when an exhaustion last began, changed or ended.
+ */
 export interface Backoff {
   readonly steps: number;
   readonly lastAt: Micros | null;
 }
 
-/** What a service set at `revision` stands until `until` against reports that do not know of it. */
+/**
+ * A service's change at `revision` takes precedence until `until` over reports of an agent that does not know of it.
+ */
 export interface Hold {
   readonly revision: bigint;
   readonly until: Micros;
 }
 
-/** The part of an agent that the status machine judges. */
+/** The fields of an agent that the status machine judges by. */
 export interface AgentCondition {
   readonly status: AgentStatus;
   readonly exhaustion: Exhaustion | null;
@@ -28,31 +33,34 @@ export interface AgentCondition {
   readonly hold: Hold | null;
 }
 
-/** An agent as the database knows it. */
+/** An agent as the database stores it. */
 export interface Agent extends AgentCondition {
-  /** The row's own number: an `agentId` that was deleted and made again is another agent. */
+  /** The number of the row. An agent that was deleted and created again under the same `agentId` has another number. */
   readonly id: bigint;
   readonly userId: bigint;
   readonly agentId: string;
   readonly clawIdentifier: string;
   readonly createdAt: Micros;
   readonly statusChangedAt: Micros;
-  /** Its last transition. */
+  /** The revision of its last transition. */
   readonly revision: bigint;
-  /** The fencing token in force: of the session that holds the agent, or that held it last. */
+  /** The current fencing token: of the session that holds the agent, or held it last. */
   readonly epoch: bigint;
-  /** Whether a session holds the agent. */
+  /** Whether a session holds the agent at this moment. */
   readonly held: boolean;
   readonly lastHeartbeat: Micros | null;
-  /** Null while offline: there is no lease then. */
+  /** Null while the agent is offline. */
   readonly leaseExpiresAt: Micros | null;
-  /** The replica that watches its lease. */
+  /** The replica that watches its lease; null while offline. */
   readonly replicaId: number | null;
-  /** Its lease has ended, and the expiry brake holds it back since then. */
+  /** When its lease expired, while the brake keeps it from going offline. Null: not suspect. */
   readonly suspectSince: Micros | null;
 }
 
-/** One change of an agent, as the log of transitions keeps it: the whole agent after, what filters ask for before. */
+/**
+ * One change of an agent, as the log stores it: the whole agent after the change, and the fields that filters need from
+ * before.
+ */
 export interface Transition {
   readonly revision: bigint;
   readonly id: bigint;
@@ -69,9 +77,9 @@ export interface Transition {
   readonly occurredAt: Micros;
   readonly requestId: string | null;
   readonly incidentId: string | null;
-  /** The agent's revision before; null when it was created. */
+  /** The agent's previous revision; null when it was created. */
   readonly previousRevision: bigint | null;
-  /** After the transition; right before it, for a deletion. */
+  /** After the transition; for a deletion, right before it. */
   readonly exhaustion: Exhaustion | null;
   readonly createdAt: Micros;
   readonly statusChangedAt: Micros;

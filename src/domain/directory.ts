@@ -3,35 +3,35 @@ import type { AgentStatus } from "../contract/words.ts";
 import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
 import type { AgentScope } from "./principal.ts";
-import type { ServiceWord } from "./status-machine.ts";
+import type { StatusRequest } from "./status-machine.ts";
 
-/** The call that asks for a change. Nothing is committed for a call that has ended. */
+/** The call that requests a change. The service commits nothing for a call that has ended. */
 export interface Call {
-  /** When its caller stops waiting, by `performance.now()`. */
+  /** When its caller stops waiting, of `performance.now()`. */
   readonly deadline: number;
-  /** Whether it has ended already: it was answered or cancelled, or its connection is gone. */
+  /** Whether the call has ended: it was answered or cancelled, or its connection was closed. */
   readonly over: boolean;
 }
 
-/** How a repetition of a request is known. */
+/** Identifies a request, so that a repetition is recognised. */
 export interface RequestKey {
-  /** Whose request it is (`requesterOf`): two principals may use the same id. */
+  /** The requester (`requesterOf`): two principals may use the same id. */
   readonly principal: string;
   readonly id: string;
-  /** Stands for method and content, so that the same id with other content is told apart. */
+  /** A hash of method and content: the same id with other content is an error. */
   readonly fingerprint: string;
 }
 
-/** Who asks for a change, and how a repetition of the request is known. */
+/** The requester of a change. */
 export interface Mutation {
-  /** `service:…`, `user:…`: kept in the transition. */
+  /** `service:…`, `user:…`: stored in the transition. */
   readonly actor: string;
   readonly request: RequestKey | undefined;
-  /** Absent for what no call asks for: it is tried for as long as a change is at most. */
+  /** Absent: no call requested the change, so it may wait as long as any change. */
   readonly call?: Call;
 }
 
-/** A page by keyset: what comes after `after`, at most `limit` rows. */
+/** A page by keyset: at most `limit` rows after `after`. */
 export interface PageQuery {
   readonly after: bigint | undefined;
   readonly limit: number;
@@ -39,7 +39,7 @@ export interface PageQuery {
 
 export interface Page<Row> {
   readonly rows: readonly Row[];
-  /** Where the next page begins; undefined on the last one. */
+  /** The `after` of the next page; undefined on the last page. */
   readonly next: bigint | undefined;
 }
 
@@ -53,19 +53,19 @@ export interface NewUser {
   readonly agent: { readonly agentId: string; readonly clawIdentifier: string } | undefined;
 }
 
-/** Undefined fields stay; a null email is removed. */
+/** Undefined fields stay unchanged; null removes the email. */
 export interface UserChange {
   readonly email?: string | null;
   readonly displayName?: string;
 }
 
-/** The users, for who reads and changes them. Every method refuses with a `Refusal`. */
+/** Reads and changes users. Methods reject with a `Refusal`. */
 export interface UserDirectory {
   create(user: NewUser, mutation: Mutation): Promise<{ readonly user: User; readonly agent: Agent | undefined }>;
   get(key: UserKey): Promise<User>;
   list(page: PageQuery): Promise<Page<User>>;
   update(id: bigint, change: UserChange, mutation: Mutation): Promise<User>;
-  /** The agent goes with its user. */
+  /** Deletes the user's agent as well. */
   delete(id: bigint, mutation: Mutation): Promise<void>;
 }
 
@@ -73,56 +73,62 @@ export interface StatusTally {
   readonly statuses: ReadonlyMap<AgentStatus, bigint>;
 }
 
-/** The brake on the ends of leases in a mass silence. */
+/** The rate limit on lease expiry in a mass silence. */
 export interface ExpiryBrake {
-  /** Null: it is not engaged. */
+  /** Null: the brake is not engaged. */
   readonly engagedAt: Micros | null;
-  /** Agents whose leases have ended and that are not offline yet. */
+  /** Agents whose lease has expired and that are not offline yet. */
   readonly heldBack: bigint;
 }
 
 export interface Fleet extends StatusTally {
   readonly claws: ReadonlyMap<string, StatusTally>;
-  /** Undefined for who may not know of all agents. */
+  /** Undefined for callers whose scope does not cover all agents. */
   readonly brake: ExpiryBrake | undefined;
   readonly revision: bigint;
 }
 
 export interface TransitionQuery {
-  /** All agents that ever had this id, those that were deleted among them. */
+  /** Includes deleted agents of this id. Undefined: all agents. */
   readonly agentId: string | undefined;
-  /** Only of these agents: what became of them while they were within it. */
+  /** Only transitions of these agents, while they were in the scope. */
   readonly scope?: AgentScope;
-  /** Only transitions with a larger revision. 0: from the oldest that is kept. */
+  /** Only transitions with a larger revision. 0: from the oldest one in the log. */
   readonly afterRevision: bigint;
   readonly newestFirst: boolean;
   /** The last revision of the page before. */
   readonly after: bigint | undefined;
-  /** The newest revision that the list shows: fixed by its first page, so that it is stable while new ones arrive. */
+  /**
+   * The newest revision of the list. The first page fixes it, so that the list is stable while new transitions arrive.
+   */
   readonly upTo: bigint | undefined;
   readonly limit: number;
 }
 
-/** The agents, for who reads and changes them. Every method refuses with a `Refusal`. */
+/** Reads and changes agents. Methods reject with a `Refusal`. */
 export interface AgentDirectory {
   create(
     agent: { readonly userId: bigint; readonly agentId: string; readonly clawIdentifier: string },
     mutation: Mutation,
   ): Promise<Agent>;
   get(key: AgentKey): Promise<Agent>;
-  /** In the order asked; refuses when one is missing, and names all that are. */
+  /**
+   * In the requested order.
+   *
+   * @throws Refusal `AGENT_NOT_FOUND` that names all missing agents
+   */
   getAll(agentIds: readonly string[]): Promise<readonly Agent[]>;
-  /** `revision`: all changes after it are news to who has read the first page. */
+  /** `revision`: the page shows all changes up to it. */
   list(filter: AgentFilter, page: PageQuery): Promise<Page<Agent> & { readonly revision: bigint }>;
   fleet(filter: AgentFilter): Promise<Fleet>;
   move(agentId: string, clawIdentifier: string, mutation: Mutation): Promise<Agent>;
   updateStatus(
     agentId: string,
-    word: ServiceWord,
+    wanted: StatusRequest,
     expectedRevision: bigint | undefined,
     mutation: Mutation,
   ): Promise<Agent>;
-  /** The revision of the deletion. */
+  /** @returns the revision of the deletion */
   delete(agentId: string, mutation: Mutation): Promise<bigint>;
   transitions(query: TransitionQuery): Promise<Page<Transition> & { readonly upTo: bigint }>;
 }

@@ -1,6 +1,6 @@
 /**
- * Why a request was refused. The names are those of the contract's `ErrorReason` without its prefix; the table from
- * reasons to status codes is in the RPC layer, since codes are a matter of transport.
+ * Why a request was rejected. The names are those of the contract's `ErrorReason` without its prefix. The RPC layer
+ * maps reasons to status codes.
  */
 export type Reason =
   | "INVALID_FIELD"
@@ -29,23 +29,23 @@ export type Reason =
   | "REQUEST_ID_REUSED"
   | "TOKEN_NOT_FOUND";
 
-/** One invalid field: its path in the request (`beats[3].agent_id`) and a sentence that says what is allowed. */
+/** One invalid field: its path in the request (`beats[3].agent_id`), and a sentence about the allowed values. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
 export interface RefusalDetails {
-  /** Facts for machines; keys in lowerCamelCase, e.g. `agentId`, `recoveryAt` (RFC 3339), `revision`. */
+  /** For programs: keys in lowerCamelCase, e.g. `agentId`, `recoveryAt` (RFC 3339), `revision`. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly violations?: readonly FieldViolation[];
-  /** When trying again may help, in milliseconds from now. Absent: trying again does not help by itself. */
+  /** The delay before a retry, in milliseconds. Absent: a retry alone does not help. */
   readonly retryAfterMs?: number;
-  /** For the log only; never sent to a client. */
+  /** For the log only; the service never sends it to a client. */
   readonly cause?: unknown;
 }
 
-/** A refusal: a rule of the domain said no. Its message is written for the caller and says what to do. */
+/** A rule rejected a request. The message is for the caller: what is wrong, and what to do. */
 export class Refusal extends Error {
   override readonly name = "Refusal";
   readonly reason: Reason;
@@ -62,7 +62,12 @@ export class Refusal extends Error {
   }
 }
 
-/** Refuses a request for one invalid field. `field` is its path as in the proto files, `description` begins with «must». */
+/**
+ * Rejects a request with one invalid field.
+ *
+ * @param field its path as in the proto files
+ * @param description begins with "must"
+ */
 export function invalidField(field: string, description: string): Refusal {
   return new Refusal("INVALID_FIELD", `${field}: ${description}`, { violations: [{ field, description }] });
 }

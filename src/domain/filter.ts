@@ -1,7 +1,7 @@
 import type { AgentStatus, ChangeType } from "../contract/words.ts";
 import type { Agent, Transition } from "./agent.ts";
 
-/** Which agents: within a field any, across fields all; an empty field asks for nothing. */
+/** A filter of agents: OR within a field, AND across fields. An empty field matches all agents. */
 export interface AgentFilter {
   readonly agentIds: readonly string[];
   readonly userIds: readonly bigint[];
@@ -11,7 +11,7 @@ export interface AgentFilter {
 
 export const EVERY_AGENT: AgentFilter = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
 
-/** The parts of an agent that a filter looks at. */
+/** The fields of an agent that a filter reads. */
 export interface Filterable {
   readonly agentId: string;
   readonly userId: bigint;
@@ -19,7 +19,7 @@ export interface Filterable {
   readonly status: AgentStatus;
 }
 
-/** A filter made ready for many agents. */
+/** A filter prepared for many agents. */
 export type AgentPredicate = (agent: Filterable) => boolean;
 
 export function predicateOf(filter: AgentFilter): AgentPredicate {
@@ -34,7 +34,10 @@ export function predicateOf(filter: AgentFilter): AgentPredicate {
     (statuses.size === 0 || statuses.has(agent.status));
 }
 
-/** Undefined: the transition passes outside the filter. */
+/**
+ * How a transition moves its agent relative to a filter. Undefined: the agent is outside of the filter before and
+ * after.
+ */
 export function changeType(transition: Transition, passes: AgentPredicate): ChangeType | undefined {
   const before = isBefore(transition) && passes(side(transition, transition.fromStatus, transition.fromClaw));
   const after = isAfter(transition) && passes(side(transition, transition.toStatus, transition.toClaw));
@@ -57,13 +60,13 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
   return { agentId: transition.agentId, userId: transition.userId, clawIdentifier, status };
 }
 
-/** What watchers see of an agent: no clocks that move without transitions. */
+/** The fields of an agent that watchers see. They change only by transitions. */
 export type WatchedAgent = Omit<
   Agent,
   "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince"
 >;
 
-/** The agent right after a transition; right before it, for a deletion. */
+/** The agent right after a transition; for a deletion, right before it. */
 export function agentOf(transition: Transition): WatchedAgent {
   const { id, agentId, userId, exhaustion, createdAt, statusChangedAt } = transition;
   const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt };

@@ -1,6 +1,6 @@
 import { type Grant, ROLES, type Role } from "./principal.ts";
 
-/** What a public key can check. `none` and what is signed by a shared secret (HS…) can never be allowed. */
+/** Signature algorithms with a public key. `none` and shared secrets (HS…) are never allowed. */
 export const JWT_ALGORITHMS = [
   "RS256",
   "RS384",
@@ -15,58 +15,62 @@ export const JWT_ALGORITHMS = [
 ] as const;
 export type JwtAlgorithm = (typeof JWT_ALGORITHMS)[number];
 
-/** Where a JWT says who its bearer is. A path goes into objects by dots: `realm_access.roles`. */
+/** The claims that name the bearer of a JWT. Dots lead into objects: `realm_access.roles`. */
 export interface ClaimPaths {
   readonly principal: string;
-  /** A text, or a list of them. */
+  /** A string or a list of strings. */
   readonly role: string;
-  /** A list of `agent_id`. */
+  /** A list of `agent_id`s. */
   readonly agents: string;
   readonly claw: string;
 }
 
-/** What the issuer calls a role, by that name. */
+/** Roles by the issuer's names for them. */
 export type RoleNames = ReadonlyMap<string, Role>;
 
-/** Who the bearer of some claims is; a sentence where they do not say, or say what cannot be. */
+/** The bearer that the claims name, or the fault of the claims as part of a sentence. */
 export type ClaimedPrincipal = { readonly name: string; readonly grant: Grant } | { readonly fault: string };
 
 const LONGEST_NAME = 128;
-const MOST_AGENTS = 1_000;
+const MAX_AGENTS = 1_000;
 
-/** Where a bearer has several roles the first of these counts: each may do what those after it may, but for beating. */
-const MIGHTIEST_FIRST: readonly Role[] = ["admin", "service", "viewer", "agent"];
+/**
+ * The first of these that a bearer has counts. Each role includes the rights of those after it, except sending
+ * heartbeats.
+ */
+const ROLES_BY_RANK: readonly Role[] = ["admin", "service", "viewer", "agent"];
 
-/** Roles under their own names. */
+/** Roles by the names of this service: the default. */
 export const OWN_ROLE_NAMES: RoleNames = new Map(ROLES.map((role) => [role, role]));
 
+/** The principal that verified claims stand for. */
 export function principalOfClaims(
   claims: Readonly<Record<string, unknown>>,
   paths: ClaimPaths,
   roleNames: RoleNames,
 ): ClaimedPrincipal {
   const name = claimAt(claims, paths.principal);
-  if (!isName(name)) return { fault: `its claim ${paths.principal} does not name anybody (1 to 128 characters)` };
+  if (!isName(name)) return { fault: `the claim ${paths.principal} must name the principal with 1 to 128 characters` };
   const claimed = new Set(textsOf(claimAt(claims, paths.role)).map((text) => roleNames.get(text)));
-  const role = MIGHTIEST_FIRST.find((one) => claimed.has(one));
-  if (role === undefined) return { fault: `its claim ${paths.role} holds no role of this service` };
+  const role = ROLES_BY_RANK.find((one) => claimed.has(one));
+  if (role === undefined) return { fault: `the claim ${paths.role} holds no role of this service` };
   if (role !== "agent") return { name, grant: { role } };
   const agents = claimAt(claims, paths.agents);
   const claw = claimAt(claims, paths.claw);
   if ((agents === undefined) === (claw === undefined)) {
-    return { fault: `of its claims ${paths.agents} and ${paths.claw} an agent's token has exactly one` };
+    return { fault: `an agent's token must have exactly one of the claims ${paths.agents} and ${paths.claw}` };
   }
   if (claw !== undefined) {
-    if (!isName(claw)) return { fault: `its claim ${paths.claw} does not name a claw (1 to 128 characters)` };
+    if (!isName(claw)) return { fault: `the claim ${paths.claw} must name a claw with 1 to 128 characters` };
     return { name, grant: { role, scope: { kind: "claw", clawIdentifier: claw } } };
   }
-  if (!Array.isArray(agents) || agents.length === 0 || agents.length > MOST_AGENTS || !agents.every(isName)) {
-    return { fault: `its claim ${paths.agents} is no list of 1 to ${MOST_AGENTS} agent ids` };
+  if (!Array.isArray(agents) || agents.length === 0 || agents.length > MAX_AGENTS || !agents.every(isName)) {
+    return { fault: `the claim ${paths.agents} must be a list of 1 to ${MAX_AGENTS} agent ids` };
   }
   return { name, grant: { role, scope: { kind: "agents", agentIds: new Set(agents) } } };
 }
 
-/** A claim of the path as a whole wins: names of claims are often URLs, which have dots. */
+/** A claim whose name is the whole path takes precedence: claim names are often URLs, which have dots. */
 function claimAt(claims: Readonly<Record<string, unknown>>, path: string): unknown {
   if (Object.hasOwn(claims, path)) return claims[path];
   let place: unknown = claims;
@@ -82,7 +86,7 @@ function textsOf(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 }
 
-/** As names are in the contract. */
+/** The contract's rule for names. */
 function isName(value: unknown): value is string {
   return (
     typeof value === "string" &&
@@ -93,13 +97,14 @@ function isName(value: unknown): value is string {
   );
 }
 
-/** How JSON Web Tokens are checked. */
+/** How the service verifies JSON Web Tokens. */
 export interface JwtTrust {
-  /** Of the key set: `https:`, `file:`, or `http:` on this machine. */
+  /** The URL of the key set: `https:`, `file:`, or `http:` on this machine. */
   readonly jwks: URL;
   readonly issuer: string;
   readonly audience: string;
   readonly algorithms: readonly JwtAlgorithm[];
+  /** How far the issuer's clock may be ahead, in milliseconds. */
   readonly clockToleranceMs: number;
   readonly claims: ClaimPaths;
   readonly roleNames: RoleNames;

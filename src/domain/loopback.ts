@@ -1,4 +1,7 @@
-/** By its name or number alone: no resolver is asked who might say something else tomorrow. IPv6 without its brackets. */
+/**
+ * Whether a host is this machine, by its name or number alone. A resolver's answer could change later. IPv6 without
+ * brackets.
+ */
 export function isLoopback(host: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, "");
   const [, mapped] = /^::ffff:([\d.]+)$/.exec(name) ?? [];

@@ -3,61 +3,63 @@ import type { Transition } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import type { AgentFilter, Filterable } from "./filter.ts";
 
-/** What a caller is, and so what it may do: the table of methods and roles is in the RPC layer. */
+/** The roles of callers. The RPC layer has the table of methods and roles. */
 export const ROLES = ["agent", "service", "admin", "viewer"] as const;
 export type Role = (typeof ROLES)[number];
 
-/** The agents that an agent's credential speaks for, by name or as all that live in one claw at the time. */
+/** The agents that an agent's credential covers: by name, or all that live in one claw at the time. */
 export type AgentScope =
   | { readonly kind: "agents"; readonly agentIds: ReadonlySet<string> }
   | { readonly kind: "claw"; readonly clawIdentifier: string };
 
-/** What a credential gives. Only agents have a scope: it bounds what they may read and whom they speak for. */
+/**
+ * The rights of a credential. Only the role `agent` has a scope: it limits what the caller may read and send beats for.
+ */
 export type Grant =
   | { readonly role: "agent"; readonly scope: AgentScope }
   | { readonly role: Exclude<Role, "agent">; readonly scope?: undefined };
 
-/** Who calls. */
+/** An authenticated caller. */
 export type Principal = (Grant | { readonly role: "anyone"; readonly scope?: undefined }) & {
-  /** As transitions, the audit log and people know it: 1 to 128 code points. */
+  /** The name in transitions and in the audit log: 1 to 128 code points. */
   readonly name: string;
-  /** Which of its credentials it showed, e.g. `token:4gk2…`; never anything that would let somebody else in. */
+  /** The credential that it used, e.g. `token:4gk2…`. Never a secret. */
   readonly credential: string;
-  /** From then on the credential lets nobody in. Undefined: it is bounded by something else. */
+  /** When the credential expires. Undefined: another mechanism limits it. */
   readonly expiresAt: Micros | undefined;
 };
 
-/** Everybody, while nobody has to show credentials: may do everything. */
+/** Every caller of a service without authentication. It may do everything. */
 export const ANYONE: Principal = { role: "anyone", name: "anonymous", credential: "none", expiresAt: undefined };
 
-/** What a call carries that may say who is calling. */
+/** The credentials of a call. */
 export interface Credentials {
-  /** The `authorization` header, whole. */
+  /** The whole `authorization` header. */
   readonly authorization: string | null;
-  /** The names in the verified certificate of the connection's other end. */
+  /** The names in the verified certificate of the peer. */
   readonly peer:
     | { readonly uris: readonly string[]; readonly dnsNames: readonly string[]; readonly expiresAt: Micros }
     | undefined;
 }
 
-/** Somebody who has shown a credential, for as long as that is good. */
+/** A caller, and a way to learn when its credential ends. */
 export interface Caller {
   readonly principal: Principal;
   /**
-   * Calls `end` once, when the credential expires or is revoked; at once where it has already. Returns what stops that.
-   * Absent: the credential lasts as long as the connection.
+   * Calls `end` once when the credential expires or is revoked, at once if it has already. Returns a function that
+   * cancels it. Absent: the credential lasts as long as the connection.
    */
   whileValid?(end: (refusal: Refusal) => void): () => void;
 }
 
 /**
- * Finds out who calls. In most cases it is known at once, which is why this is not always a promise.
+ * Authenticates a call. Most credentials are cached, so the result is often not a promise.
  *
- * @throws Refusal `UNAUTHENTICATED`; `DATABASE_UNAVAILABLE` where nobody can say at the moment
+ * @throws Refusal `UNAUTHENTICATED`; `DATABASE_UNAVAILABLE` if the credential cannot be checked at the moment
  */
 export type Authenticate = (credentials: Credentials) => Caller | Promise<Caller>;
 
-/** As transitions record who changed something: `agent:…`, `service:…`, `user:…`. */
+/** The actor in transitions: `agent:…`, `service:…`, `user:…`. */
 export function actorOf({ role, name }: Pick<Principal, "role" | "name">): string {
   switch (role) {
     case "agent":
@@ -72,14 +74,14 @@ export function actorOf({ role, name }: Pick<Principal, "role" | "name">): strin
 }
 
 /**
- * Whom a `request_id` belongs to: the role and the name, however many credentials show them. No two principals have the
- * same text, since no role has a colon in it.
+ * The owner of a `request_id`: role and name, for all credentials of the principal. The texts are unique, because no
+ * role contains a colon.
  */
 export function requesterOf({ role, name }: Pick<Principal, "role" | "name">): string {
   return `${role}:${name}`;
 }
 
-/** Whether an agent is within a scope; without one, every agent is. */
+/** Whether an agent is in a scope. Without a scope each agent is. */
 export function isWithin(
   scope: AgentScope | undefined,
   agent: Pick<Filterable, "agentId" | "clawIdentifier">,
@@ -88,27 +90,27 @@ export function isWithin(
   return scope.kind === "agents" ? scope.agentIds.has(agent.agentId) : agent.clawIdentifier === scope.clawIdentifier;
 }
 
-/** In place of the name of a claw that a caller is not told. */
-const ANOTHER_CLAW = "";
+/** Replaces the name of a claw that the caller may not see. */
+const HIDDEN_CLAW = "";
 
 /**
- * A transition as a caller with this scope is told of it. A claw's credential learns that an agent came or left, and not
- * the name of the other claw. An agent's own credential may read where its agent lives.
+ * A transition as a caller with this scope may see it. A claw's credential sees that an agent came or left, but not the
+ * name of the other claw. An agent's own credential may see the claw of its agent.
  */
 export function transitionWithin(scope: AgentScope, transition: Transition): Transition {
   if (scope.kind !== "claw") return transition;
-  const told = (claw: string | null): string | null =>
-    claw === null || claw === scope.clawIdentifier ? claw : ANOTHER_CLAW;
-  const [fromClaw, toClaw] = [told(transition.fromClaw), told(transition.toClaw)];
-  // The same object where nothing is hidden: what is made of it is made once for everybody.
+  const visible = (claw: string | null): string | null =>
+    claw === null || claw === scope.clawIdentifier ? claw : HIDDEN_CLAW;
+  const [fromClaw, toClaw] = [visible(transition.fromClaw), visible(transition.toClaw)];
+  // The same object if nothing is hidden: its encoding is shared by all watchers.
   if (fromClaw === transition.fromClaw && toClaw === transition.toClaw) return transition;
   return { ...transition, fromClaw, toClaw };
 }
 
-/** What no agent is named, since a name has at least one character: a filter for it lets nothing pass. */
-const NOBODY = "";
+/** An agent's name has at least one character, so a filter for this name matches nothing. */
+const NO_NAME = "";
 
-/** What is asked for, as far as it is within the scope. Never wider: what does not overlap becomes a filter for nobody. */
+/** The intersection of a filter with a scope. If it is empty, the result is a filter that matches nothing. */
 export function narrowFilter(scope: AgentScope | undefined, filter: AgentFilter): AgentFilter {
   if (scope === undefined) return filter;
   if (scope.kind === "agents") {
@@ -117,32 +119,32 @@ export function narrowFilter(scope: AgentScope | undefined, filter: AgentFilter)
   return { ...filter, clawIdentifiers: narrow([scope.clawIdentifier], filter.clawIdentifiers) };
 }
 
-/** An empty list asks for everything. */
+/** An empty `asked` stands for all names. */
 function narrow(allowed: readonly string[], asked: readonly string[]): readonly string[] {
   const wanted = new Set(asked);
   const both = asked.length === 0 ? allowed : allowed.filter((name) => wanted.has(name));
-  return both.length === 0 ? [NOBODY] : both;
+  return both.length === 0 ? [NO_NAME] : both;
 }
 
-/** Nothing that a caller showed let it in. `why` is for the caller and quotes nothing that it sent. */
+/** Rejects a call without a valid credential. `why` is for the caller, and quotes nothing that the caller sent. */
 export function unauthenticated(why: string): Refusal {
   return new Refusal("UNAUTHENTICATED", why);
 }
 
-/** The caller is known and may not do this. */
+/** Rejects a call that the caller's role does not allow. */
 export function roleDenied(role: string, method: string): Refusal {
   return new Refusal("PERMISSION_DENIED", `The role ${role} may not call ${method}.`, { metadata: { role, method } });
 }
 
 /**
- * The caller may not speak for, or read, this agent. The same whether there is such an agent or not: else it would tell
- * who exists.
+ * Rejects a call for an agent outside of the caller's scope. Existing and missing agents get the same error: otherwise
+ * it would reveal which exist.
  */
 export function agentDenied(agentId: string): Refusal {
   return new Refusal("PERMISSION_DENIED", "This credential does not cover this agent.", { metadata: { agentId } });
 }
 
-/** As `agentDenied`, for an agent that was asked for by its user. */
+/** Like `agentDenied`, for an agent that the call names by its user. */
 export function userDenied(userId: bigint): Refusal {
   return new Refusal("PERMISSION_DENIED", "This credential does not cover this user's agent.", {
     metadata: { userId: userId.toString() },

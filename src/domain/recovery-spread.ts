@@ -1,11 +1,13 @@
-/** Where many agents recover at one moment, at most this many a second do. */
+/** At most this many agents recover in a second when many are due at the same moment. */
 export const RECOVERIES_PER_SECOND = 200;
-/** However many they are, the last one waits no longer than this. */
+/** The longest delay, for any number of agents, in milliseconds. */
 export const LONGEST_SPREAD_MS = 10_000;
 
 /**
- * How long after its moment an agent recovers, in milliseconds, when `sharing` agents (itself included) recover at
- * that moment. By a hash of `agent_id`, so that every replica comes to the same answer.
+ * How many milliseconds after `recoveryAt` an agent recovers. It depends on a hash of `agent_id`, so that all replicas
+ * compute the same delay.
+ *
+ * @param sharing agents that recover at the same moment, this one included
  */
 export function recoveryDelayMs(agentId: string, sharing: number): number {
   const spreadMs = Math.min(LONGEST_SPREAD_MS, (sharing / RECOVERIES_PER_SECOND) * 1_000);
@@ -18,7 +20,8 @@ function unitHash(text: string): number {
   for (let index = 0; index < text.length; index++) {
     hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
   }
-  // FNV's high bits hardly move for short texts that differ at the end ("agent-1", "agent-2"), so they are mixed.
+  // The final mix spreads short texts that differ only at the end ("agent-1", "agent-2"): FNV barely changes its high
+  // bits for them.
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash ^= hash >>> 13;
   return (hash >>> 0) / 2 ** 32;

@@ -1,13 +1,12 @@
 import { type Micros, toRfc3339 } from "../contract/time.ts";
-import type { AgentStatus, ExhaustionNews, TransitionCause, WorkingStatus } from "../contract/words.ts";
+import type { AgentStatus, ReportedExhaustion, TransitionCause, WorkingStatus } from "../contract/words.ts";
 import type { AgentCondition, Exhaustion } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
 
 /**
- * Which causes may take an agent from one status to another: the whole status machine at a glance. The functions
- * below decide; a transition that is not in this table is a defect, and the database's log is checked against it.
- * From a status to itself there is a transition only where an exhaustion changes.
+ * The whole status machine: the causes that may take an agent from one status to another. The functions below decide; a
+ * test checks the log against this table. From a status to itself there is a transition only if an exhaustion changes.
  */
 export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentStatus, readonly TransitionCause[]>>>> = {
   idle: {
@@ -43,48 +42,51 @@ export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentSta
     on_call: ["report"],
     busy: ["report"],
     exhausted: ["report", "heartbeat"],
-    // The exhaustion changes, the agent stays offline: a service records or clears it, or its time is over.
+    // The agent stays offline while its exhaustion changes: a service sets or clears it, or it recovers.
     offline: ["service", "recovery"],
   },
 };
 
-/** What a service's word does when the caller names no hold. */
+/** The hold of a service's change if the request names none. */
 export const DEFAULT_HOLD_MS = 60_000;
 export const LONGEST_HOLD_MS = 3_600_000;
 
-/** What becomes of the hold: ends, stays, or begins (for some time, or until the exhaustion recovers). */
+/** The hold stays, ends, or begins: for some time, or until the exhaustion recovers. */
 export type HoldChange =
   | { readonly kind: "keep" }
   | { readonly kind: "clear" }
   | { readonly kind: "set"; readonly forMs: number | "until_recovery" };
 
-/** A transition that is to be made. */
+/** A transition to commit. */
 export interface StatusChange {
   readonly kind: "change";
   readonly status: AgentStatus;
   readonly cause: TransitionCause;
   readonly exhaustion: ExhaustionChange;
   readonly hold: HoldChange;
-  /** Whether the server's own backoff starts afresh: the agent finished some work. */
+  /** Whether the server's backoff starts again, because the agent finished some work. */
   readonly forgetBackoff: boolean;
-  /** The decision rests on this instant being past by the database's clock; before it the change must not apply. */
+  /** The change must not commit before this instant of the database's clock. */
   readonly notBefore: Micros | null;
 }
 
 export type BeatVerdict =
-  /** Nothing changes but the lease. */
+  /** Only the lease changes. */
   | { readonly kind: "renew" }
-  /** The report agrees with what a service set: the hold ends, which is no transition. */
+  /** The report agrees with the service's change: the hold ends. This is not a transition. */
   | { readonly kind: "confirm" }
-  /** The report is older than what a service set: the lease is renewed, or the agent brought back, but not as reported. */
+  /**
+   * The report is older than the service's change. The lease is renewed, or the agent comes back online, but not with
+   * the reported status.
+   */
   | { readonly kind: "held_off"; readonly change: StatusChange | null }
   | StatusChange;
 
-/** What an agent says in a heartbeat that is not a goodbye. */
+/** The content of a beat that is not a goodbye. */
 export interface Beat {
-  /** Undefined: the agent says only that it is alive. */
-  readonly report: WorkingStatus | { readonly exhausted: ExhaustionNews } | undefined;
-  /** The newest revision of itself that the agent has heard of. */
+  /** Undefined: the agent only renews its lease. */
+  readonly report: WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined;
+  /** The newest revision of itself that the agent knows of. */
   readonly knownRevision: bigint | undefined;
 }
 
@@ -104,7 +106,12 @@ function change(
   return { kind: "change", status, cause, exhaustion, hold, forgetBackoff, notBefore };
 }
 
-/** Judges a heartbeat. `now` is the database's clock, `random` uniform in [0, 1). */
+/**
+ * Judges a heartbeat.
+ *
+ * @param now the database's clock
+ * @param random uniform in [0, 1)
+ */
 export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random: number): BeatVerdict {
   if (beat.report === undefined) return comeBack(agent, now) ?? RENEW;
   const hold = agent.hold !== null && agent.hold.until > now ? agent.hold : null;
@@ -119,16 +126,19 @@ export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random
   return hold !== null && agrees ? CONFIRM : RENEW;
 }
 
-/** Whether a report says what a service set, as far as an agent that has not heard of it can say so. */
-function agreesWith(agent: AgentCondition, report: WorkingStatus | { readonly exhausted: ExhaustionNews }): boolean {
-  // The same reason, that is: an agent that repeats its rate limit has not heard that its account is empty. Also
-  // where it was marked exhausted while offline, so that its status differs.
+/** Whether a report agrees with a service's change that the agent does not know of. */
+function agreesWith(
+  agent: AgentCondition,
+  report: WorkingStatus | { readonly exhausted: ReportedExhaustion },
+): boolean {
+  // With the same reason: an agent that repeats its rate limit does not know that a service reported billing. This also
+  // holds if a service set the exhaustion while the agent was offline.
   if (typeof report === "object") return agent.exhaustion?.reason === report.exhausted.reason;
-  // What a service took from an offline agent is its exhaustion; whatever work the agent reports agrees with that.
+  // A service can only clear the exhaustion of an offline agent. Each working status agrees with that.
   return report === agent.status || (agent.status === "offline" && agent.exhaustion === null);
 }
 
-/** An offline agent that beats is back; to what, its exhaustion says. Null for an agent that is not offline. */
+/** A beat brings an offline agent back: to `exhausted` or `idle`. Null: the agent is not offline. */
 function comeBack(agent: AgentCondition, now: Micros): StatusChange | null {
   if (agent.status !== "offline") return null;
   if (agent.exhaustion === null) return change("idle", "heartbeat", KEEP_EXHAUSTION, KEEP_HOLD);
@@ -136,7 +146,7 @@ function comeBack(agent: AgentCondition, now: Micros): StatusChange | null {
   return change("idle", "heartbeat", CLEAR_EXHAUSTION, CLEAR_HOLD, { notBefore: agent.exhaustion.recoveryAt });
 }
 
-/** The agent's own word wins: whoever works is not exhausted. */
+/** The agent's own report takes precedence: an agent that works is not exhausted. */
 function reportWorking(agent: AgentCondition, status: WorkingStatus): BeatVerdict {
   if (agent.status === status) return RENEW;
   const forgetBackoff = status === "idle" && (agent.status === "busy" || agent.status === "on_call");
@@ -144,57 +154,59 @@ function reportWorking(agent: AgentCondition, status: WorkingStatus): BeatVerdic
   return change(status, "report", exhaustion, CLEAR_HOLD, { forgetBackoff });
 }
 
-function reportExhausted(agent: AgentCondition, news: ExhaustionNews, now: Micros, random: number): BeatVerdict {
-  const exhaustion = exhaustionAfter(agent, news, now, random);
+function reportExhausted(agent: AgentCondition, report: ReportedExhaustion, now: Micros, random: number): BeatVerdict {
+  const exhaustion = exhaustionAfter(agent, report, now, random);
   if (agent.status === "exhausted" && exhaustion.kind === "keep") return RENEW;
   return change("exhausted", "report", exhaustion, CLEAR_HOLD);
 }
 
-/** What a service asks for. */
-export interface ServiceWord {
-  readonly status: WorkingStatus | "offline" | { readonly exhausted: ExhaustionNews };
-  /** Milliseconds, 0 to `LONGEST_HOLD_MS`; undefined: the default for what is set. */
+/** The status that a service requests for an agent. */
+export interface StatusRequest {
+  readonly status: WorkingStatus | "offline" | { readonly exhausted: ReportedExhaustion };
+  /** In milliseconds, 0 to `LONGEST_HOLD_MS`. Undefined: `DEFAULT_HOLD_MS`, or until the recovery of an exhaustion. */
   readonly holdMs: number | undefined;
 }
 
 /**
- * Judges what a service says of an agent. Undefined: it is so already.
+ * Judges a service's request. Undefined: the agent has the requested status already.
  *
- * @throws Refusal `AGENT_OFFLINE`, `AGENT_EXHAUSTED` where a service may not decide.
+ * @param now the database's clock
+ * @param random uniform in [0, 1)
+ * @throws Refusal `AGENT_OFFLINE`, `AGENT_EXHAUSTED` if a service may not set this status now
  */
-export function judgeServiceWord(
+export function judgeStatusRequest(
   agent: AgentCondition,
-  word: ServiceWord,
+  wanted: StatusRequest,
   now: Micros,
   random: number,
 ): StatusChange | undefined {
-  if (word.status === "offline") {
+  if (wanted.status === "offline") {
     return agent.status === "offline" ? undefined : goOffline(agent, "service");
   }
-  if (typeof word.status === "object") {
-    const exhaustion = exhaustionAfter(agent, word.status.exhausted, now, random);
+  if (typeof wanted.status === "object") {
+    const exhaustion = exhaustionAfter(agent, wanted.status.exhausted, now, random);
     const status = agent.status === "offline" ? "offline" : "exhausted";
     if (exhaustion.kind === "keep") return undefined;
-    const hold: HoldChange = { kind: "set", forMs: word.holdMs ?? "until_recovery" };
+    const hold: HoldChange = { kind: "set", forMs: wanted.holdMs ?? "until_recovery" };
     return change(status, "service", exhaustion, hold);
   }
-  const hold: HoldChange = { kind: "set", forMs: word.holdMs ?? DEFAULT_HOLD_MS };
-  if (agent.status === word.status) return undefined;
+  const hold: HoldChange = { kind: "set", forMs: wanted.holdMs ?? DEFAULT_HOLD_MS };
+  if (agent.status === wanted.status) return undefined;
   if (agent.status === "offline") {
-    // `idle` recovers what is exhausted; an agent that nobody hears stays offline all the same.
-    if (word.status === "idle" && agent.exhaustion !== null) {
+    // `idle` clears the exhaustion. The agent stays offline, because it sends no heartbeats.
+    if (wanted.status === "idle" && agent.exhaustion !== null) {
       return change("offline", "service", CLEAR_EXHAUSTION, hold);
     }
     throw new Refusal(
       "AGENT_OFFLINE",
-      `The agent is offline, so it cannot become ${word.status}. Its next heartbeat brings it back.`,
+      `The agent is offline, so it cannot become ${wanted.status}. Its next heartbeat brings it back.`,
     );
   }
   if (agent.status === "exhausted") {
-    if (word.status !== "idle") throw exhaustedRefusal(agent.exhaustion, word.status);
+    if (wanted.status !== "idle") throw exhaustedRefusal(agent.exhaustion, wanted.status);
     return change("idle", "service", CLEAR_EXHAUSTION, hold);
   }
-  return change(word.status, "service", KEEP_EXHAUSTION, hold);
+  return change(wanted.status, "service", KEEP_EXHAUSTION, hold);
 }
 
 function exhaustedRefusal(exhaustion: Exhaustion | null, wanted: AgentStatus): Refusal {
@@ -207,22 +219,26 @@ function exhaustedRefusal(exhaustion: Exhaustion | null, wanted: AgentStatus): R
   );
 }
 
-/** A lease that ended, a goodbye, a service's word: the exhaustion stays, and with it the hold on it. */
+/** An agent that goes offline keeps its exhaustion, and the hold on it. */
 function goOffline(agent: AgentCondition, cause: "lease_expired" | "goodbye" | "service"): StatusChange {
   return change("offline", cause, KEEP_EXHAUSTION, agent.exhaustion === null ? CLEAR_HOLD : KEEP_HOLD);
 }
 
-/** Judges the end of a lease. Undefined: the agent is offline already. */
+/** Judges an expired lease. Undefined: the agent is offline already. */
 export function judgeLeaseEnd(agent: AgentCondition): StatusChange | undefined {
   return agent.status === "offline" ? undefined : goOffline(agent, "lease_expired");
 }
 
-/** Judges a goodbye, which is never held off. Undefined: the agent is offline already. */
+/** Judges a goodbye, which a hold never delays. Undefined: the agent is offline already. */
 export function judgeGoodbye(agent: AgentCondition): StatusChange | undefined {
   return agent.status === "offline" ? undefined : goOffline(agent, "goodbye");
 }
 
-/** Judges the time: what is exhausted until an instant that is past recovers. Undefined: nothing is due. */
+/**
+ * Judges a recovery. Undefined: no recovery is due.
+ *
+ * @param now the database's clock
+ */
 export function judgeRecovery(agent: AgentCondition, now: Micros): StatusChange | undefined {
   if (agent.exhaustion === null || agent.exhaustion.recoveryAt > now) return undefined;
   const status = agent.status === "exhausted" ? "idle" : agent.status;

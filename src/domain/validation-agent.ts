@@ -1,5 +1,5 @@
 import type { Micros } from "../contract/time.ts";
-import type { AgentStatus, ExhaustionNews, ExhaustReason, SessionStart, WorkingStatus } from "../contract/words.ts";
+import type { AgentStatus, ExhaustReason, ReportedExhaustion, SessionStart, WorkingStatus } from "../contract/words.ts";
 import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import {
@@ -12,33 +12,37 @@ import {
   type Violations,
 } from "./validation.ts";
 
-/** Names in printable ASCII that are in order for certain. */
+/** Names in printable ASCII, which are valid without further checks. */
 const PLAIN_NAME = new RegExp(`^[ -~]{1,${LONGEST_NAME}}$`);
 
-/** `Exhaustion` by its shape; the reason is undefined where it was left out. */
+/** The fields of an `Exhaustion`. A missing reason is undefined. */
 export interface ExhaustionFields {
   readonly reason: ExhaustReason | undefined;
   readonly recovery: RecoveryFields;
 }
 
-/** `AgentBeat` by its shape; the status is undefined where it was left out. */
+/** The fields of an `AgentBeat`. A missing status is undefined. */
 export interface BeatFields {
   readonly agentId: string;
-  /** Unknown: a number outside the contract, perhaps of an agent that is newer than this server. */
+  /** "unknown": a number outside the contract, perhaps of a newer client. */
   readonly status: AgentStatus | "unknown" | undefined;
   readonly exhaustion: ExhaustionFields | undefined;
   readonly leaving: boolean;
   readonly knownRevision: bigint | undefined;
-  /** Undefined where it was left out. */
+  /** Undefined if it is missing. */
   readonly start: SessionStart | "unknown" | undefined;
 }
 
-/** Reads one beat of a message, which stands there at `index`. A bad one is a refusal of its own and harms no other. */
+/**
+ * Validates the beat at `index` of a message. An invalid beat is a refusal of its own and does not affect other beats.
+ *
+ * @param now the database's clock
+ */
 export function readBeat(index: number, fields: BeatFields, now: Micros): ParsedBeat {
   return readUsualBeat(fields) ?? readAnyBeat(`beats[${index}]`, fields, now);
 }
 
-/** Those that nearly all are: with them nothing is wrong, at little cost. Undefined for any other. */
+/** The fast path for nearly all beats. Undefined: the beat needs the full validation. */
 function readUsualBeat(fields: BeatFields): ParsedBeat | undefined {
   const { agentId, status, exhaustion, leaving, knownRevision, start } = fields;
   if (leaving || exhaustion !== undefined || !PLAIN_NAME.test(agentId)) return undefined;
@@ -75,7 +79,7 @@ function readReport(
   field: string,
   { status, exhaustion, leaving }: BeatFields,
   now: Micros,
-): WorkingStatus | { readonly exhausted: ExhaustionNews } | undefined {
+): WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined {
   const fault = statusFault(status, leaving);
   if (fault !== undefined) violations.add(`${field}.status`, fault);
   const exhaustionFault = exhaustionFaultOf(status, exhaustion !== undefined, leaving);
@@ -98,10 +102,10 @@ function statusFault(status: BeatFields["status"], leaving: boolean): string | u
   if (status === undefined) return undefined;
   if (leaving) return "must not be set with leaving";
   if (status === "unknown") return "must be a status of the contract";
-  return status === "offline" ? "must not be OFFLINE: an agent that goes says so by leaving" : undefined;
+  return status === "offline" ? "must not be OFFLINE: set leaving instead" : undefined;
 }
 
-/** An exhaustion comes with EXHAUSTED, and only with it. */
+/** An exhaustion must come with the status EXHAUSTED, and only with it. */
 function exhaustionFaultOf(status: BeatFields["status"], given: boolean, leaving: boolean): string | undefined {
   if (leaving) return given ? "must not be set with leaving" : undefined;
   if (given === (status === "exhausted")) return undefined;

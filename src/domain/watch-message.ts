@@ -2,36 +2,36 @@ import type { ChangeType } from "../contract/words.ts";
 import type { Transition } from "./agent.ts";
 import type { AgentFilter, WatchedAgent } from "./filter.ts";
 
-/** What somebody wants to watch. */
+/** A request to watch agents. */
 export interface WatchQuery {
   readonly filter: AgentFilter;
-  /** Only what comes after it. Undefined: begin with a snapshot. */
+  /** Only changes after this revision. Undefined: begin with a snapshot. */
   readonly afterRevision: bigint | undefined;
-  /** The watcher would rather have the newest state of each agent than every step, while it is slow. */
+  /** While the watcher is slow, merge the changes of an agent into the newest one. */
   readonly conflate: boolean;
-  /** How often to say how far the stream has come, in milliseconds. */
+  /** The interval of bookmarks, in milliseconds. */
   readonly bookmarkMs: number;
 }
 
 export interface WatchedChange {
   readonly type: ChangeType;
   readonly transition: Transition;
-  /** How many transitions were merged into this one besides it. */
+  /** How many other transitions were merged into this one. */
   readonly conflated: number;
 }
 
 export interface WatchMessage {
   /**
-   * Where to resume from: nothing at or below it is undelivered. 0 before the snapshot is complete. For a watcher that
-   * conflates it moves only when what it was told is whole: then nothing above it was told, either.
+   * The revision to resume from: everything up to it has been delivered. 0 until the snapshot is complete. With
+   * conflation it moves only when the watcher's view is consistent: then nothing above it has been delivered either.
    */
   readonly revision: bigint;
-  /** As of their own revisions; before any change in the same message. */
+  /** Each as of its own revision. Apply them before the changes of the same message. */
   readonly snapshotAgents: readonly WatchedAgent[];
-  /** In the order of revisions; merged ones in the order of the first that was merged. */
+  /** In order of revisions; a merged change has the position of its first transition. */
   readonly changes: readonly WatchedChange[];
   readonly bookmark: { readonly snapshotComplete: boolean } | undefined;
 }
 
-/** What a message says besides its revision. */
+/** The content of a message besides its revision. */
 export type WatchMessageParts = Partial<Omit<WatchMessage, "revision">>;

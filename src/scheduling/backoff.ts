@@ -1,6 +1,6 @@
 /**
- * The waits between attempts: each up to twice as long as the one before, up to a longest. Randomness keeps callers that
- * failed together from retrying together.
+ * The pauses between attempts. Each is up to twice as long as the one before, up to a maximum. Jitter keeps callers
+ * that failed together from retrying together.
  */
 export class Backoff {
   readonly #firstMs: number;
@@ -9,7 +9,7 @@ export class Backoff {
   #nextMs: number;
 
   /**
-   * A wait is between half of and the whole of a length that doubles from `firstMs` to `longestMs`, both in milliseconds.
+   * A pause is 50 to 100 % of a length that doubles from `firstMs` to `longestMs`, both in milliseconds.
    *
    * @param random uniform in [0, 1); default `Math.random`
    */
@@ -21,9 +21,9 @@ export class Backoff {
   }
 
   /**
-   * The next wait in milliseconds.
+   * The next pause in milliseconds.
    *
-   * @param atLeastMs a delay that the other side asked for: the wait is added to it
+   * @param atLeastMs a delay that the other side asked for; the pause is added to it
    */
   next(atLeastMs = 0): number {
     const ms = this.#nextMs;
@@ -31,7 +31,7 @@ export class Backoff {
     return atLeastMs + ms * (0.5 + this.#random() / 2);
   }
 
-  /** After a success: the next wait is the first one again. */
+  /** Call it after a success: the next pause is the first one again. */
   reset(): void {
     this.#nextMs = this.#firstMs;
   }

@@ -1,9 +1,9 @@
-/** What a line may take in a round, in the unit of costs. One that took more sits out rounds until it is even. */
+/** The cost that a line may take in one round. A line that took more skips rounds until it is even. */
 const DEFAULT_QUANTUM = 65_536;
 
 interface Leaf<Item> {
   debt: number;
-  /** Each in an object of its own: an item may wait twice. */
+  /** The entry is an object because an item may wait twice. */
   readonly items: Set<{ readonly item: Item }>;
 }
 
@@ -12,16 +12,17 @@ interface Branch<Item> {
   readonly lines: Map<unknown, Branch<Item> | Leaf<Item>>;
 }
 
-/** What comes next, and whom it is charged to. */
+/** The next item, and a function that charges its lines for it. */
 export interface Taken<Item> {
   readonly item: Item;
-  /** Adds to what its lines have taken; a negative cost gives back. */
+  /** Adds to the cost that its lines have taken. A negative cost gives back. */
   charge(cost: number): void;
 }
 
 /**
- * Items in lines within lines (a network's connections): lines take turns by what their items cost, known before or after
- * they are taken (deficit round robin). A line with ten thousand items, or with expensive ones, delays each other line by one item.
+ * Two levels of queues: networks, and the connections of each network. Lines take turns by the cost of their items,
+ * which is charged before or after an item is taken (deficit round robin). A line with many or expensive items delays
+ * each other line by one item.
  */
 export class FairQueue<Item> {
   readonly #root: Branch<Item> = { debt: 0, lines: new Map() };
@@ -37,9 +38,9 @@ export class FairQueue<Item> {
   }
 
   /**
-   * Puts an item at the end of the line of `connection`, which is one of the lines of `network`.
+   * Appends an item to the line of `connection`, which belongs to `network`.
    *
-   * @returns takes the item out again, where it still waits
+   * @returns a function that removes the item if it still waits
    */
   push(network: unknown, connection: unknown, item: Item): () => void {
     let branch = this.#root.lines.get(network);
@@ -64,7 +65,9 @@ export class FairQueue<Item> {
     };
   }
 
-  /** The next item; undefined when nothing waits. A line that is empty is forgotten, with what it took. */
+  /**
+   * The next item; undefined if the queue is empty. An empty line is forgotten, together with the cost that it took.
+   */
   shift(): Taken<Item> | undefined {
     if (this.#size === 0) return undefined;
     const charged: { debt: number }[] = [];
@@ -74,7 +77,7 @@ export class FairQueue<Item> {
       const { lines } = branch;
       const [key, line] = this.#nextOf(lines);
       charged.push(line);
-      // To the end: the others come first.
+      // Move it to the end, so that the other lines come first.
       lines.delete(key);
       lines.set(key, line);
       empty.push(() => {
@@ -85,7 +88,7 @@ export class FairQueue<Item> {
         continue;
       }
       const [entry] = line.items;
-      if (entry === undefined) throw new Error("a line without items was kept");
+      if (entry === undefined) throw new Error("the queue kept an empty line");
       line.items.delete(entry);
       this.#size -= 1;
       for (const drop of empty.toReversed()) drop();
@@ -98,15 +101,15 @@ export class FairQueue<Item> {
     }
   }
 
-  /** The first line that owes no more than a round's worth; those before it pay that much and go to the end. */
+  /** The first line whose debt is at most one quantum. Each line before it pays one quantum and goes to the end. */
   #nextOf<Line extends { debt: number }>(lines: Map<unknown, Line>): [unknown, Line] {
     for (const [key, line] of lines) {
       line.debt = lines.size === 1 ? 0 : Math.max(0, line.debt - this.#quantum);
       if (line.debt === 0) return [key, line];
-      // Put last, it comes again in this very loop.
+      // The loop reaches it again at the end.
       lines.delete(key);
       lines.set(key, line);
     }
-    throw new Error("a line without items was kept");
+    throw new Error("the queue kept an empty line");
   }
 }

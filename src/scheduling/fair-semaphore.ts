@@ -1,22 +1,27 @@
 import { FairQueue } from "./fair-queue.ts";
 
-/** The longest that a place rests, in milliseconds. */
+/** The longest rest of a slot, in milliseconds. */
 const LONGEST_REST_MS = 20;
 
 /**
- * Lets a few through at a time: one of each connection after the other, and of a connection in the order of their coming. While
- * others wait, a place rests for as long as it was used: what reading brings, others have to write, and to live beside.
+ * Admits a limited number of callers at a time. Connections take turns, and callers of one connection are served in
+ * order. While others wait, a slot rests for as long as it was used: other processes need the processor to handle what
+ * the work produced.
  */
 export class FairSemaphore {
   #free: number;
   readonly #waiting = new FairQueue<() => void>(1);
 
-  /** `width`: how many at a time. */
+  /** @param width callers that run at the same time */
   constructor(width: number) {
     this.#free = width;
   }
 
-  /** `connection`: any object that stands for whoever asks. */
+  /**
+   * Runs `work` when a slot is free.
+   *
+   * @param connection identifies the caller's queue
+   */
   async pass<Result>(connection: object, work: () => Promise<Result>): Promise<Result> {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise<void>((resolve) => this.#waiting.push(undefined, connection, resolve));
@@ -25,7 +30,7 @@ export class FairSemaphore {
       return await work();
     } finally {
       const tookMs = performance.now() - begun;
-      // Who is gone by its turn took no time.
+      // Callers that left before their turn used no time.
       if (this.#waiting.size === 0 || tookMs < 1) this.#next();
       else setTimeout(() => this.#next(), Math.min(LONGEST_REST_MS, tookMs));
     }

@@ -1,22 +1,22 @@
-/** After a run that waited in vain for something that is away, the next one waits for as long as it took. */
+/** After a run that failed because a dependency is unreachable, the pause is at least as long as the run. */
 const LOST_SHARE = 0.5;
-/** In milliseconds. A run takes longer only if the process was suspended meanwhile. */
+/** In milliseconds. A pause would be longer only after the process was suspended during a run. */
 const LONGEST_PAUSE_MS = 300_000;
 
 export interface PeriodicTaskOptions {
-  /** A verb and its object, as in "cannot <name>". */
+  /** A verb and its object, for the log message "cannot <name>". */
   readonly name: string;
-  /** Between the end of a run and the beginning of the next one, in milliseconds. */
+  /** From the end of a run to the start of the next one, in milliseconds. */
   readonly everyMs: number;
-  /** The greatest share of all time that runs may take; where they are slow, they run less often. Default 1. */
+  /** The maximum share of time that runs may take, 0 to 1. Slow runs therefore happen less often. Default 1. */
   readonly share?: number;
   readonly log: { warn(facts: object, message: string): void };
-  /** Whether an error means that what the run needs is away. */
+  /** Whether an error means that a dependency of the run is unreachable. */
   isLost(error: unknown): boolean;
   run(): Promise<void>;
 }
 
-/** Runs something again and again, one run at a time. A run that fails is logged, and the next one tries again. */
+/** Repeats a task, one run at a time. A failed run is logged, and the next run tries again. */
 export class PeriodicTask {
   readonly #options: PeriodicTaskOptions;
   #timer: NodeJS.Timeout | undefined;
@@ -28,12 +28,12 @@ export class PeriodicTask {
     this.#options = options;
   }
 
-  /** The first run is at once, the second at a random moment of the interval, so that replicas spread out. */
+  /** Starts the first run at once, and the second at a random moment of the interval, so that replicas spread out. */
   start(): void {
     this.#running = this.#once(Math.random() * this.#options.everyMs);
   }
 
-  /** No run begins any more; waits for the one that is under way. */
+  /** Starts no further run, and waits for the current one. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -47,7 +47,7 @@ export class PeriodicTask {
       await this.#options.run();
       this.#failing = false;
     } catch (error) {
-      // Once for each time that it begins to fail: a database that is away for an hour is one event.
+      // Log only the first failure of a series: an outage of an hour is one event.
       if (!this.#failing) this.#options.log.warn({ err: error }, `cannot ${this.#options.name}`);
       this.#failing = true;
       if (this.#options.isLost(error)) share = Math.max(share, LOST_SHARE);

@@ -1,10 +1,7 @@
-/** So many places that were left are kept before those who wait move up. */
+/** Removed entries at the front of the array are kept up to this number before the array is copied. */
 const MOST_LEFT = 1_024;
 
-/**
- * Who waits, first come, first served. However many wait, whoever takes some of them has no work with the others: an array
- * would move them all each time.
- */
+/** A first-in, first-out queue with constant cost per item. `Array.shift` would move all items each time. */
 export class Queue<Item extends object> {
   #items: (Item | undefined)[] = [];
   #first = 0;
@@ -17,13 +14,13 @@ export class Queue<Item extends object> {
     this.#items.push(item);
   }
 
-  /** The one who has waited the longest; undefined: nobody waits. */
+  /** Removes and returns the oldest item; undefined if the queue is empty. */
   take(): Item | undefined {
     const item = this.#items[this.#first];
     if (item === undefined) return undefined;
     this.#items[this.#first] = undefined;
     this.#first += 1;
-    // Each moves at most once for each that was taken before it.
+    // Amortized, each item moves at most once for each item taken before it.
     if (this.#first >= MOST_LEFT && this.#first >= this.size) {
       this.#items = this.#items.slice(this.#first);
       this.#first = 0;
@@ -31,7 +28,7 @@ export class Queue<Item extends object> {
     return item;
   }
 
-  /** Before all who wait, in this order. */
+  /** Puts items before all others, in the given order. */
   putBack(items: readonly Item[]): void {
     if (items.length > this.#first) {
       this.#items = [...items, ...this.#items.slice(this.#first)];

@@ -1,34 +1,38 @@
 import { Queue } from "./queue.ts";
 
 interface Waiting {
-  gaveUp: boolean;
+  timedOut: boolean;
   admit(): void;
 }
 
-/** Lets so many pass at once; the others wait in the order they came. A caller that gave up while it waited costs nothing. */
+/**
+ * Limits how many callers run at the same time. The others wait in order. A caller that timed out while it waited costs
+ * nothing.
+ */
 export class Semaphore {
   readonly #waiting = new Queue<Waiting>();
   #free: number;
 
+  /** @param most callers that may run at the same time */
   constructor(most: number) {
     this.#free = most;
   }
 
   /**
-   * Waits for a place, which is given back by disposing of it. Undefined: there was none in time.
+   * Waits for a slot. Disposing the result frees the slot. Undefined: no slot was free in time.
    *
-   * @param until by `performance.now()`
+   * @param until a moment of `performance.now()`
    */
   async enter(until: number): Promise<Disposable | undefined> {
     if (this.#free > 0) this.#free -= 1;
     else if (!(await this.#wait(until))) return undefined;
-    return { [Symbol.dispose]: () => this.#leave() };
+    return { [Symbol.dispose]: () => this.#release() };
   }
 
   #wait(until: number): Promise<boolean> {
     return new Promise((resolve) => {
       const waiting: Waiting = {
-        gaveUp: false,
+        timedOut: false,
         admit: () => {
           clearTimeout(timer);
           resolve(true);
@@ -36,7 +40,7 @@ export class Semaphore {
       };
       const timer = setTimeout(
         () => {
-          waiting.gaveUp = true;
+          waiting.timedOut = true;
           resolve(false);
         },
         Math.max(0, until - performance.now()),
@@ -45,10 +49,10 @@ export class Semaphore {
     });
   }
 
-  /** The place goes to the next one that has not given up. */
-  #leave(): void {
+  /** Passes the slot to the next caller that has not timed out. */
+  #release(): void {
     for (let next = this.#waiting.take(); next !== undefined; next = this.#waiting.take()) {
-      if (next.gaveUp) continue;
+      if (next.timedOut) continue;
       next.admit();
       return;
     }

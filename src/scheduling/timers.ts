@@ -1,7 +1,7 @@
-/** The longest time of a timer in milliseconds, 24.8 days. Node fires a timer that is longer after 1 ms, and warns. */
+/** The longest delay of a timer in milliseconds, 24.8 days. Node fires a longer timer after 1 ms, with a warning. */
 export const LONGEST_TIMER_MS = 2_147_483_647;
 
-/** Resolves after so many milliseconds (at most 24.8 days), or when the signal aborts. Never rejects. */
+/** Resolves after `ms` milliseconds (at most 24.8 days), or when the signal aborts. Never rejects. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) {

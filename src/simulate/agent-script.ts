@@ -1,6 +1,6 @@
 import type { Report } from "../../packages/client/src/beat-book.ts";
 import type { AgentStatus, ExhaustReason } from "../contract/words.ts";
-import { between, type Random } from "./random.ts";
+import { between, type Random } from "./seeded-random.ts";
 
 export interface AgentScriptOptions {
   readonly random: Random;
@@ -33,7 +33,7 @@ export class AgentScript {
   }
 
   /** The server's view of the agent: what it is at first, or what somebody else made of it. */
-  told(status: AgentStatus, reason: ExhaustReason | "unknown" | undefined, now: number): void {
+  observe(status: AgentStatus, reason: ExhaustReason | "unknown" | undefined, now: number): void {
     if (status === this.#status) return;
     // It happened already, in an earlier run.
     if (reason === "billing") this.#willRunDry = false;

@@ -3,7 +3,7 @@ import type { ServiceClients } from "../../packages/client/src/service-clients.t
 import type { AgentView } from "../../packages/client/src/views.ts";
 import { setAgentStatus } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
-import { between, pick, type Random } from "./random.ts";
+import { between, pick, type Random } from "./seeded-random.ts";
 
 /** Between two slots of one agent; of a fleet of 36 about every second has one somewhere. */
 const SOONEST_MS = 15_000;

@@ -1,11 +1,11 @@
 import { CallError } from "../../packages/client/src/call-error.ts";
 import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { BeatView } from "../../packages/client/src/views.ts";
+import type { ClawMessageView } from "../../packages/client/src/views.ts";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
-import type { ClawNews, ClawOrder } from "./claw-messages.ts";
-import { createRandom, seedFor } from "./random.ts";
+import type { ClawCommand, ClawEvent } from "./claw-messages.ts";
+import { createRandom, seedFor } from "./seeded-random.ts";
 
 const TICK_MS = 50;
 /** How long goodbyes may take: so much, and more where there are many. */
@@ -26,7 +26,10 @@ export interface ClawAtWork {
 }
 
 /** Lets a claw's agents beat and do what their scripts say. */
-export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (news: ClawNews) => void): ClawAtWork {
+export function startClaw(
+  order: ClawCommand & { readonly kind: "start" },
+  tell: (news: ClawEvent) => void,
+): ClawAtWork {
   const { target, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = order;
   const clients = createServiceClients(target);
   const dry = new Set(emptyAccounts);
@@ -38,18 +41,20 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
   );
 
   const silent = new Set(agentIds);
-  function onBeat({ agentId, status, exhaustion, refusal }: BeatView): void {
+  function onMessage(message: ClawMessageView): void {
+    if (message.kind !== "result") return;
+    const { agentId, status, exhaustion, refusal } = message;
     if (refusal !== undefined) tell({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
     if (silent.delete(agentId) && silent.size === 0) tell({ kind: "beating" });
     if (status === undefined || status === "unknown") return;
-    scripts.get(agentId)?.told(status, exhaustion?.reason, performance.now());
+    scripts.get(agentId)?.observe(status, exhaustion?.reason, performance.now());
   }
 
   const stream = new HeartbeatStream({
     clients,
     clawIdentifier,
     instanceId,
-    onBeat,
+    onMessage,
     onConnection: (connection) =>
       tell(
         connection.state === "connected"

@@ -6,7 +6,7 @@ export interface ClawTarget {
 }
 
 /** What a claw's process is told: what it is, or to say goodbye and end. */
-export type ClawOrder =
+export type ClawCommand =
   | {
       readonly kind: "start";
       readonly target: ClawTarget;
@@ -22,7 +22,7 @@ export type ClawOrder =
   | { readonly kind: "stop" };
 
 /** What a claw's process tells. */
-export type ClawNews =
+export type ClawEvent =
   | { readonly kind: "connected" }
   /** The service has taken in a beat of every agent. */
   | { readonly kind: "beating" }
@@ -33,7 +33,7 @@ export type ClawNews =
   | { readonly kind: "failed"; readonly reason: string; readonly exitCode: number };
 
 /** Undefined for what is no order. */
-export function readClawOrder(message: unknown): ClawOrder | undefined {
+export function readClawCommand(message: unknown): ClawCommand | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = message;
   const target = readTarget(message.target);
@@ -69,7 +69,7 @@ function readTarget(value: unknown): ClawTarget | undefined {
 }
 
 /** Undefined for what is no news. */
-export function readClawNews(message: unknown): ClawNews | undefined {
+export function readClawEvent(message: unknown): ClawEvent | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, reason, agentId, exitCode } = message;
   if (kind === "connected" || kind === "beating") return { kind };

@@ -1,10 +1,10 @@
 // One claw of a simulation, a process of its own so that killing it is a kill: started by fork, told by messages what it is.
 import { type ClawAtWork, startClaw } from "./claw-at-work.ts";
-import { readClawOrder } from "./claw-messages.ts";
+import { readClawCommand } from "./claw-messages.ts";
 
 let claw: ClawAtWork | undefined;
 process.on("message", (message) => {
-  const order = readClawOrder(message);
+  const order = readClawCommand(message);
   if (order?.kind === "start") {
     claw ??= startClaw(order, (news) => {
       if (process.connected) process.send?.(news);

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { type Claw, ForkedClaw, LocalClaw } from "./claw.ts";
-import type { ClawNews, ClawTarget } from "./claw-messages.ts";
-import { spanOf } from "./words.ts";
+import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
+import { type Claw, ForkedClaw, LocalClaw } from "./claw-runner.ts";
+import { spanOf } from "./format.ts";
 
 export interface ClawSeatOptions {
   readonly name: string;
@@ -14,7 +14,7 @@ export interface ClawSeatOptions {
   readonly rateLimitShare: number;
   /** The agents whose accounts are empty the first time. */
   readonly emptyAccounts: readonly string[];
-  onNews(seat: ClawSeat, news: ClawNews): void;
+  onEvent(seat: ClawSeat, news: ClawEvent): void;
   /** Its process ended, and nobody here asked for that. */
   onEnded(seat: ClawSeat, words: string): void;
 }
@@ -70,11 +70,11 @@ export class ClawSeat {
         emptyAccounts: this.#starts === 0 ? emptyAccounts : [],
       },
       {
-        onNews: (news) => {
+        onEvent: (news) => {
           if (news.kind === "beating") this.#beats = true;
           if (news.kind === "waiting") this.#doing = () => "reconnecting";
           else if (this.#beats) this.#doing = () => "beating";
-          this.#options.onNews(this, news);
+          this.#options.onEvent(this, news);
         },
         onEnded: (words) => {
           this.#claw = undefined;

@@ -1,8 +1,8 @@
 import type { TransitionView } from "../../packages/client/src/views.ts";
 import { AGENT_STATUSES } from "../contract/words.ts";
-import { sizeOf, type Tally } from "./simulated-fleet.ts";
+import { sizeOf, type Tally } from "./fleet-tally.ts";
+import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";
-import { clockOf, countsWords, reasonOf, sumOf, timeOf } from "./words.ts";
 
 /** One transition as a line that programs can read, too: the statuses and the cause are the contract's own words. */
 export function transitionLine(transition: TransitionView): string {
@@ -23,8 +23,8 @@ export function summaryLines(view: SimulationView): string[] {
 /** What the simulation has come to, for its end. */
 export function closingLines(view: SimulationView): string[] {
   const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive } = view;
-  const reasons = refused.size === 0 ? "" : ` (${countsWords(refused)})`;
-  const causes = totals.causes.size === 0 ? "" : `: ${countsWords(totals.causes)}`;
+  const reasons = refused.size === 0 ? "" : ` (${countsText(refused)})`;
+  const causes = totals.causes.size === 0 ? "" : `: ${countsText(totals.causes)}`;
   const loss =
     lostAlive === 0
       ? "No lease ended of an agent that was beating."
@@ -32,7 +32,7 @@ export function closingLines(view: SimulationView): string[] {
   return [
     `It ran for ${clockOf(view.elapsedMs)} with ${sizeOf(all)} agents on ${claws.length} claws and saw ${totals.transitions} transitions${causes}.`,
     `The calendar claimed ${claimed} agents; ${sumOf(refused)} claims were refused${reasons}.`,
-    ...(refusedBeats.size === 0 ? [] : [`Beats that were not taken as they were: ${countsWords(refusedBeats)}.`]),
+    ...(refusedBeats.size === 0 ? [] : [`Beats that were not taken as they were: ${countsText(refusedBeats)}.`]),
     `${totals.recovered} exhaustions recovered, ${totals.lost} leases ended, ${totals.returned} agents came back.`,
     `Claws killed: ${killed}. ${loss}`,
   ];

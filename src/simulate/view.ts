@@ -1,6 +1,6 @@
 import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
-import type { Tally, Totals } from "./simulated-fleet.ts";
+import type { Tally, Totals } from "./fleet-tally.ts";
 
 /** A claw, as a simulation shows it. */
 export interface ClawLine {

@@ -5,7 +5,7 @@ import type { RequestKey } from "../domain/directory.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
 
-/** What happens to the lease: nothing, it ends, or it runs for some time from the commit. */
+/** The lease stays, ends, or is granted for some time from the commit. */
 export type LeaseChange =
   | { readonly kind: "keep" }
   | { readonly kind: "end" }
@@ -14,29 +14,32 @@ export type LeaseChange =
 export const KEEP_LEASE: LeaseChange = { kind: "keep" };
 export const END_LEASE: LeaseChange = { kind: "end" };
 
-/** A change of an agent that exists, as it was judged. What is left out stays. */
+/** A judged change of an existing agent. Missing fields stay unchanged. */
 export interface AgentUpdate {
   readonly kind: "update" | "delete";
-  /** What the change was judged by: it is fenced by this revision and, if asked, this epoch. */
+  /**
+   * The agent that the change was judged by. Its revision, and its epoch if `fenceEpoch`, must still match at the
+   * commit.
+   */
   readonly agent: Agent;
   readonly cause: TransitionCause;
   readonly status?: StatusChange;
   readonly clawIdentifier?: string;
   readonly lease: LeaseChange;
-  /** The change comes with a heartbeat. */
+  /** Whether a heartbeat made the change. */
   readonly heartbeat?: boolean;
   readonly held?: boolean;
-  /** No session that holds the agent now can change it any more. */
+  /** Gives a new epoch, so that the session that holds the agent now cannot change it any more. */
   readonly newEpoch?: boolean;
   readonly fenceEpoch?: boolean;
-  /** Applies only if the lease has ended by the database's clock. */
+  /** Applies only if the lease has expired by the database's clock. */
   readonly leaseEnded?: boolean;
   readonly incidentId?: string;
-  /** For a deletion: the agent's user goes with it. */
+  /** For a deletion: also deletes the agent's user. */
   readonly deleteUser?: boolean;
 }
 
-/** Something that is not a transition: no revision, nothing in the log. */
+/** A write that is not a transition: it has no revision and no row in the log. */
 export interface QuietUpdate {
   readonly kind: "quiet";
   readonly agent: Agent;
@@ -46,7 +49,7 @@ export interface QuietUpdate {
   readonly fenceEpoch?: boolean;
 }
 
-/** A new agent, with a new user or for one that exists. */
+/** A new agent, for a new user or for an existing one. */
 export interface AgentCreation {
   readonly kind: "create";
   readonly agentId: string;
@@ -59,15 +62,15 @@ export interface AgentCreation {
 
 export type AgentWrite = AgentUpdate | QuietUpdate | AgentCreation;
 
-/** What was committed. */
+/** The result of a committed write. */
 export interface Committed {
-  /** The agent after it; as it was, for a deletion. */
+  /** The agent after the write; for a deletion, right before it. */
   readonly agent: Agent;
-  /** Null for what is no transition. */
+  /** Null if the write is not a transition. */
   readonly revision: bigint | null;
-  /** The user that was created with its agent. */
+  /** The user that was created with the agent. */
   readonly user: User | undefined;
-  /** A claw of which nothing was heard any more: the first of its leases ended by this. */
+  /** Set on the first expired lease of a silent claw: the name of the claw. */
   readonly silentClaw: string | undefined;
 }
 
@@ -75,9 +78,10 @@ const CLEAR_HOLD: HoldChange = { kind: "clear" };
 const KEEP_HOLD: HoldChange = { kind: "keep" };
 
 /**
- * The member of a group that `commit_changes` takes (the SQL type `agent_change`).
+ * The JSON form of a group's member for `commit_changes` (the SQL type `agent_change`).
  *
- * @param notAfter from this moment of the database's clock on it must not be committed; undefined: it may whenever
+ * @param n the index of the member in its group
+ * @param notAfter the write must not commit after this instant; undefined: no limit
  */
 export function memberOf(
   n: number,
@@ -172,7 +176,7 @@ function exhaustionColumns(change: ExhaustionChange): object {
 
 function holdColumns(change: HoldChange): object {
   if (change.kind !== "set") return { hold: change.kind };
-  // A hold of no length is none.
+  // A hold of 0 ms is no hold.
   if (change.forMs === 0) return { hold: "clear" };
   return { hold: "set", hold_ms: change.forMs === "until_recovery" ? undefined : Math.round(change.forMs) };
 }
@@ -181,7 +185,7 @@ function leaseColumns(change: LeaseChange): object {
   return change.kind === "grant" ? { lease: "grant", lease_ms: Math.round(change.ms) } : { lease: change.kind };
 }
 
-/** JSON numbers would lose digits of a large bigint; PostgreSQL reads the string as well. */
+/** A JSON number would lose digits of a large bigint. PostgreSQL reads the string as well. */
 function text(value: bigint): string {
   return value.toString();
 }

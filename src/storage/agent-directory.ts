@@ -1,27 +1,32 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts";
-import { judgeServiceWord } from "../domain/status-machine.ts";
+import { judgeStatusRequest } from "../domain/status-machine.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
-import { boundsOf } from "./attempts.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
-import { countFleet, listAgents } from "./fleet-statistics.ts";
+import { countOnlineAgents, listAgents } from "./fleet-statistics.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
-import { listTransitions } from "./transitions.ts";
-import type { DirectoryOptions } from "./users.ts";
+import { boundsOf } from "./retries.ts";
+import { listTransitions } from "./transition-pages.ts";
+import type { DirectoryOptions } from "./user-directory.ts";
 
-/** The agents of the database. */
+/** The directory of agents in the database. */
 export function createAgentDirectory(options: DirectoryOptions): AgentDirectory {
   const { database, committer, firstLeaseMs, onLease } = options;
   const { knex } = database;
   const reads = new AgentReads(database.reads);
 
-  /** Changes one agent; `judge` says how, by what it is at that moment. */
+  /**
+   * Changes one agent.
+   *
+   * @param judge decides by the agent at that moment; "unchanged" if no write is needed
+   * @param after called once the change is committed
+   */
   function change(
     agentId: string,
     { actor, request, call }: Mutation,
-    judge: (agent: AgentValue, now: number) => AgentWrite | "as it is",
+    judge: (agent: AgentValue, now: number) => AgentWrite | "unchanged",
     after?: (agent: AgentValue) => void,
   ): Promise<AgentValue> {
     return committer.submit({
@@ -29,11 +34,11 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       actor,
       request,
       ...boundsOf(call),
-      repeat: keptAgent,
+      repeat: storedAgent,
       judge(agent, now): Verdict<AgentValue> {
         if (agent === undefined) throw agentNotFound({ agentId });
         const write = judge(agent, now);
-        if (write !== "as it is") {
+        if (write !== "unchanged") {
           return {
             kind: "write",
             write,
@@ -44,7 +49,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
           };
         }
         if (request === undefined) return { kind: "done", result: agent };
-        // Not a transition, but the answer is kept: repeated when the agent has changed, the request changes nothing.
+        // Not a transition, but the response is stored. A repetition gets it, even if the agent has changed since.
         return {
           kind: "write",
           write: { kind: "quiet", agent, lease: KEEP_LEASE },
@@ -61,7 +66,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         actor,
         request,
         ...boundsOf(call),
-        repeat: keptAgent,
+        repeat: storedAgent,
         judge(existing) {
           if (existing !== undefined) throw agentIdTaken(agentId);
           return {
@@ -92,15 +97,15 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
 
     list: (filter, page) => listAgents(knex, filter, page),
 
-    fleet: (filter) => countFleet(knex, filter),
+    fleet: (filter) => countOnlineAgents(knex, filter),
 
     move(agentId, clawIdentifier, mutation) {
       return change(
         agentId,
         mutation,
         (agent) => {
-          if (agent.clawIdentifier === clawIdentifier) return "as it is";
-          // The session that held it belongs to the claw that it left.
+          if (agent.clawIdentifier === clawIdentifier) return "unchanged";
+          // The current session belongs to the previous claw.
           const lease = agent.status === "offline" ? KEEP_LEASE : ({ kind: "grant", ms: firstLeaseMs } as const);
           return { kind: "update", agent, cause: "moved", clawIdentifier, lease, held: false, newEpoch: true };
         },
@@ -110,15 +115,16 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       );
     },
 
-    updateStatus(agentId, word, expectedRevision, mutation) {
+    updateStatus(agentId, wanted, expectedRevision, mutation) {
       return change(agentId, mutation, (agent, now) => {
         if (expectedRevision !== undefined && agent.revision !== expectedRevision) {
           throw revisionMismatch(agent.revision);
         }
-        const status = judgeServiceWord(agent, word, now, Math.random());
-        if (status === undefined) return "as it is";
-        // Offline, the lease ends; the session keeps its hold, so that its next beat brings the agent back.
-        const lease = word.status === "offline" ? END_LEASE : KEEP_LEASE;
+        const status = judgeStatusRequest(agent, wanted, now, Math.random());
+        if (status === undefined) return "unchanged";
+        // The lease of an offline agent ends. The session still holds the agent, so its next beat brings the agent
+        // back.
+        const lease = wanted.status === "offline" ? END_LEASE : KEEP_LEASE;
         return { kind: "update", agent, cause: status.cause, status, lease };
       });
     },
@@ -129,13 +135,13 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         actor,
         request,
         ...boundsOf(call),
-        repeat: ({ revision }) => keptRevision(revision),
+        repeat: ({ revision }) => storedRevision(revision),
         judge(agent): Verdict<bigint> {
           if (agent === undefined) throw agentNotFound({ agentId });
           return {
             kind: "write",
             write: { kind: "delete", agent, cause: "deleted", lease: KEEP_LEASE },
-            result: ({ revision }) => keptRevision(revision),
+            result: ({ revision }) => storedRevision(revision),
           };
         },
       });
@@ -145,12 +151,12 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
   };
 }
 
-function keptAgent({ agent }: FirstAnswer): AgentValue {
-  if (agent === undefined) throw new TypeError("the kept answer holds no agent");
+function storedAgent({ agent }: FirstAnswer): AgentValue {
+  if (agent === undefined) throw new TypeError("the stored response has no agent");
   return agent;
 }
 
-function keptRevision(revision: bigint | null): bigint {
-  if (revision === null) throw new TypeError("a deletion without a revision");
+function storedRevision(revision: bigint | null): bigint {
+  if (revision === null) throw new TypeError("the deletion has no revision");
   return revision;
 }

@@ -2,32 +2,32 @@ import type pg from "pg";
 import type { Agent } from "../domain/agent.ts";
 import type { AgentKey } from "../domain/directory.ts";
 import { type AgentRow, agentFromRow } from "./agent-row.ts";
-import { reading } from "./attempts.ts";
-import { GatheredReads } from "./gathered-reads.ts";
+import { BatchedReads } from "./batched-reads.ts";
 import { namedQuery } from "./queries.ts";
+import { retryRead } from "./retries.ts";
 
 const GET_AGENTS = namedQuery("get-agents");
 const GET_AGENTS_OF_USERS = namedQuery("get-agents-of-users");
 
 /**
- * A lookup by a key takes a millisecond. Who waits longer waits for a connection that carries nothing any more, and
- * everybody behind it waits, too.
+ * A lookup by key takes about a millisecond. A longer one waits for a dead connection, and the calls behind it wait as
+ * well.
  */
-const GIVE_UP_MS = 3_000;
+const READ_TIMEOUT_MS = 3_000;
 
-/** Reads of agents by their keys: the commonest call of all, from hundreds of programs at once. */
+/** Reads agents by their keys: the most frequent call, from hundreds of programs at the same time. */
 export class AgentReads {
   readonly #pool: pg.Pool;
-  readonly #byAgentId: GatheredReads<string, AgentRow>;
-  readonly #byUserId: GatheredReads<bigint, AgentRow>;
+  readonly #byAgentId: BatchedReads<string, AgentRow>;
+  readonly #byUserId: BatchedReads<bigint, AgentRow>;
 
   constructor(pool: pg.Pool) {
     this.#pool = pool;
-    this.#byAgentId = new GatheredReads({
+    this.#byAgentId = new BatchedReads({
       read: (agentIds) => this.#read(GET_AGENTS, agentIds),
       keyOf: (row) => row.agent_id,
     });
-    this.#byUserId = new GatheredReads({
+    this.#byUserId = new BatchedReads({
       read: (userIds) => this.#read(GET_AGENTS_OF_USERS, userIds),
       keyOf: (row) => row.user_id,
     });
@@ -39,15 +39,19 @@ export class AgentReads {
     return row && agentFromRow(row);
   }
 
-  /** Those that there are, in any order. @throws Refusal `DATABASE_UNAVAILABLE` */
+  /**
+   * The agents that exist, in any order.
+   *
+   * @throws Refusal `DATABASE_UNAVAILABLE`
+   */
   async getAll(agentIds: readonly string[]): Promise<Agent[]> {
     return (await this.#read(GET_AGENTS, agentIds)).map(agentFromRow);
   }
 
   async #read(query: ReturnType<typeof namedQuery>, keys: readonly (string | bigint)[]): Promise<AgentRow[]> {
-    // The driver takes a time of its own for a query, which its types do not know.
-    const config = { ...query, values: [keys], query_timeout: GIVE_UP_MS };
-    return await reading(async () => {
+    // The driver accepts a timeout for a single query, but its types do not declare it.
+    const config = { ...query, values: [keys], query_timeout: READ_TIMEOUT_MS };
+    return await retryRead(async () => {
       const { rows } = await this.#pool.query<AgentRow>(config);
       return rows;
     });

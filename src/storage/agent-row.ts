@@ -38,14 +38,14 @@ interface ExhaustionColumns {
   readonly exhaust_reason: string | null;
 }
 
-/** What watchers see of an agent. */
+/** The columns of an agent that watchers see. */
 export type WatchedAgentRow = ExhaustionColumns &
   Pick<
     AgentRow,
     "id" | "user_id" | "agent_id" | "claw_identifier" | "status" | "created_at" | "status_changed_at" | "revision"
   >;
 
-/** A row of the log. */
+/** A row of the log of transitions. */
 export interface TransitionRow extends ExhaustionColumns {
   readonly revision: bigint;
   readonly agent: bigint;
@@ -89,7 +89,7 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
   };
 }
 
-/** What nearly every agent has: one object for all of them. */
+/** Nearly all agents share this object. */
 const NO_BACKOFF: Backoff = Object.freeze({ steps: 0, lastAt: null });
 
 /** Written out rather than spread, which would give each agent of a large fleet a second object for its members. */
@@ -166,7 +166,7 @@ export function causeOf(text: string): TransitionCause {
   return known(CAUSES, text, "cause");
 }
 
-/** The database holds all three or none. */
+/** Null if there is no exhaustion. The database stores all three values or none. */
 export function exhaustionOf(
   reason: string | null,
   exhaustedAt: Micros | null,
@@ -176,9 +176,9 @@ export function exhaustionOf(
   return { reason: known(REASONS, reason, "exhaust_reason"), exhaustedAt, recoveryAt };
 }
 
-/** The database checks these, so another value means that a newer program wrote it. */
+/** The database checks these columns. So an unknown value comes from a newer program. */
 function known<Value>(values: ReadonlyMap<string, Value>, text: string, column: string): Value {
   const value = values.get(text);
-  if (value === undefined) throw new TypeError(`the database holds an unknown ${column}: ${text}`);
+  if (value === undefined) throw new TypeError(`unknown ${column} in the database: ${text}`);
   return value;
 }

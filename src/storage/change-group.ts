@@ -12,7 +12,7 @@ const READ_ANSWERS = namedQuery("read-answers");
 const UNLOCKED_AGENTS = namedQuery("unlocked-agents");
 const COMMIT_CHANGES = namedQuery("commit-changes");
 
-/** The first answer of a request that came before. */
+/** The stored response to the first attempt of a request. */
 export interface FirstAnswer {
   readonly fingerprint: string;
   readonly agent: Agent | undefined;
@@ -22,12 +22,12 @@ export interface FirstAnswer {
 
 export type MemberOutcome =
   | { readonly kind: "committed"; readonly committed: Committed }
-  /** Somebody else changed the agent in between: to be judged again. */
+  /** Another change came first: judge it again. */
   | { readonly kind: "stale" }
-  /** Its deadline had passed, by the database's clock: nothing was changed for it. */
+  /** Its deadline had passed by the database's clock. Nothing was changed. */
   | { readonly kind: "late" }
   | { readonly kind: "conflict"; readonly constraint: string }
-  /** The lease must not end yet; until when is for asking again. */
+  /** The lease must not expire yet. Ask again at `until`. */
   | { readonly kind: "guarded"; readonly until: Micros };
 
 interface UserColumns {
@@ -55,7 +55,7 @@ interface AnswerRow extends AgentRow, UserColumns {
   readonly has_agent: boolean;
 }
 
-/** Reads agents as they are now. */
+/** Reads the current state of agents. */
 export async function readAgents(
   pool: pg.Pool,
   clock: DatabaseClock,
@@ -71,7 +71,9 @@ export async function readAgents(
   return rows.map(agentFromRow);
 }
 
-/** Which of these agents somebody has locked at this moment, or nobody knows any more. None where that cannot be asked. */
+/**
+ * The agents that another transaction has locked at this moment, and those that do not exist. Empty if the query fails.
+ */
 export async function lockedAgents(pool: pg.Pool, agentIds: readonly string[]): Promise<ReadonlySet<string>> {
   try {
     const { rows } = await pool.query<{ agent_id: string }>({ ...UNLOCKED_AGENTS, values: [agentIds] });
@@ -82,7 +84,7 @@ export async function lockedAgents(pool: pg.Pool, agentIds: readonly string[]): 
   }
 }
 
-/** The first answers of requests, where they were made before. */
+/** The stored responses of requests that were repeated. */
 export class FirstAnswers {
   readonly #byPrincipal = new Map<string, Map<string, FirstAnswer>>();
 
@@ -116,16 +118,20 @@ export class FirstAnswers {
   }
 }
 
-/** One thing to commit. */
+/** One write of a group. */
 export interface Member {
   readonly write: AgentWrite;
   readonly actor: string;
   readonly request: RequestKey | undefined;
-  /** When its caller stops waiting, by `performance.now()`. Undefined: it is wanted whenever it can be made. */
+  /** When its caller stops waiting, of `performance.now()`. Undefined: no limit. */
   readonly deadline: number | undefined;
 }
 
-/** Commits a group; the outcomes are in the order of its members. */
+/**
+ * Commits a group in one transaction.
+ *
+ * @returns the outcomes, in the order of the members
+ */
 export async function commitGroup(
   client: pg.ClientBase,
   clock: DatabaseClock,

@@ -1,10 +1,10 @@
 import { Queue } from "../scheduling/queue.ts";
 
-/** What waits: a change of one agent. */
+/** A waiting change of one agent. */
 export interface Queued {
   readonly change: {
     readonly agentId: string;
-    /** The agent's own report, which waits for no more than one change of others. */
+    /** The agent's own report. It waits for at most one other change of its agent. */
     readonly report?: boolean;
   };
 }
@@ -15,10 +15,10 @@ type Kind = "reports" | "others";
 class Line<Item> {
   readonly agentId: string;
   readonly waiting: Readonly<Record<Kind, Item[]>> = { reports: [], others: [] };
-  /** How often it stands in the order of the agents: at least once where something of that kind waits. */
+  /** How often the line is in the order of agents: at least once if a change of that kind waits. */
   readonly places: Record<Kind, number> = { reports: 0, others: 0 };
   lastTaken: Kind = "others";
-  /** The last group that something was taken for. */
+  /** The last group that took a change of this agent. */
   group = 0;
 
   constructor(agentId: string) {
@@ -29,7 +29,7 @@ class Line<Item> {
     return this.waiting.reports.length + this.waiting.others.length;
   }
 
-  /** Reports and other changes by turns, while both wait: neither can hold up the other. */
+  /** Reports and other changes take turns while both wait, so that neither kind blocks the other. */
   next(): { readonly item: Item; readonly kind: Kind } | undefined {
     const { reports, others } = this.waiting;
     const kind = others.length > 0 && (reports.length === 0 || this.lastTaken === "reports") ? "others" : "reports";
@@ -39,9 +39,9 @@ class Line<Item> {
 }
 
 /**
- * The changes that wait to be committed. A group takes the next change of each agent, one agent after the other: an agent
- * with many waiting changes holds up itself alone. Of one agent, its own report waits for at most one other change. Of all
- * agents, at least half of each group is for the agents' own reports, and half for other changes, while both wait.
+ * The changes that wait to be committed. A group takes the next change of each agent, so an agent with many changes
+ * delays only itself. A report of an agent waits for at most one other change of this agent. While both kinds wait,
+ * half of each group is for reports and half for other changes.
  */
 export class ChangeQueue<Item extends Queued> {
   readonly #lines = new Map<string, Line<Item>>();
@@ -50,7 +50,9 @@ export class ChangeQueue<Item extends Queued> {
   #size = 0;
   #group = 0;
 
-  /** `isDropped`: asked before a change is taken; true: nobody wants it any more, and who waited for it was told. */
+  /**
+   * @param isDropped called before a change is taken; true if the change is no longer wanted and its caller was told
+   */
   constructor(isDropped: (item: Item) => boolean) {
     this.#isDropped = isDropped;
   }
@@ -60,8 +62,8 @@ export class ChangeQueue<Item extends Queued> {
   }
 
   /**
-   * Whether so many changes of this kind and agent wait. Those that nobody wants any more are dropped before that is said.
-   * Reports and other changes are counted apart, so that neither keep the others out.
+   * Whether `most` changes of this kind and agent wait. Unwanted changes are dropped before the count. Reports and
+   * other changes have separate limits, so that neither kind blocks the other.
    */
   isFull(most: number, change: Queued["change"]): boolean {
     const waiting = this.#lines.get(change.agentId)?.waiting[kindOf(change)] ?? [];
@@ -79,14 +81,14 @@ export class ChangeQueue<Item extends Queued> {
     this.#enlist(line);
   }
 
-  /** Before all others of their agents, and these agents before all others, in this order. */
+  /** Puts changes before all others of their agents, and their agents before all others, in the given order. */
   putBack(items: readonly Item[]): void {
     const first: Record<Kind, Line<Item>[]> = { reports: [], others: [] };
     for (const item of items.toReversed()) {
       const kind = kindOf(item.change);
       const line = this.#lineOf(item);
       line.waiting[kind].unshift(item);
-      // Its turn is still to come.
+      // The next turn is this kind's.
       line.lastTaken = kind === "reports" ? "others" : "reports";
       line.places[kind] += 1;
       first[kind].unshift(line);
@@ -95,7 +97,7 @@ export class ChangeQueue<Item extends Queued> {
     for (const kind of ["reports", "others"] as const) this.#order[kind].putBack(first[kind]);
   }
 
-  /** The next change of each agent, of so many agents at most. */
+  /** Takes the next change of each agent, of at most `most` agents. */
   takeGroup(most: number): Item[] {
     this.#group += 1;
     const group: Item[] = [];
@@ -123,7 +125,7 @@ export class ChangeQueue<Item extends Queued> {
     order.putBack(nextTime);
   }
 
-  /** The next change of an agent that somebody still wants. */
+  /** The next wanted change of an agent. */
   #next(line: Line<Item>): Item | undefined {
     for (;;) {
       const next = line.next();
@@ -136,7 +138,7 @@ export class ChangeQueue<Item extends Queued> {
     }
   }
 
-  /** Gives an agent its place behind all others, for each kind that waits; without any it is forgotten. */
+  /** Puts an agent behind all others for each kind that waits. Removes an agent without waiting changes. */
   #enlist(line: Line<Item>): void {
     for (const kind of ["reports", "others"] as const) {
       if (line.waiting[kind].length === 0 || line.places[kind] > 0) continue;

@@ -1,12 +1,11 @@
 import type { Micros } from "../contract/time.ts";
 
-/** So much two clocks drift apart between two readings, at the very most. */
+/** The largest drift of two clocks between two readings, in milliseconds. */
 const SLACK_MS = 20;
 
 /**
- * The database's clock as this process knows it: the last reading, carried on by a monotonic clock, so that a step of
- * the machine's own clock moves nothing. Good enough to judge by; what must be exact (a lease's end, a recovery) is
- * checked again by the database itself.
+ * The database's clock as this process knows it: the last reading, advanced by a monotonic clock. So steps of this
+ * machine's clock have no effect. The database checks exact instants (a lease expiry, a recovery) again by itself.
  */
 export class DatabaseClock {
   #isRead = false;
@@ -18,21 +17,24 @@ export class DatabaseClock {
     return this.#reading + Math.floor((performance.now() - this.#readAt) * 1_000);
   }
 
-  /** False: the database was not asked since a connection was made, and `now` is a guess. */
+  /** False: there was no reading since a connection was made, and `now` is a guess. */
   get isRead(): boolean {
     return this.#isRead;
   }
 
   /**
-   * What the database's clock shows at least at a moment of `performance.now()`. The database made a reading at the latest
-   * when its answer arrived, and clocks drift apart by no more than the slack. A deadline that is converted by this
-   * therefore never lies after the caller's own, however slow the answer was.
+   * The earliest time that the database's clock may show at `moment` (of `performance.now()`). The reading was made at
+   * the latest when the response arrived, and the clocks drift by at most the slack. So a deadline converted by this is
+   * never later than the caller's own.
    */
   atLeast(moment: number): Micros {
     return this.#reading + Math.floor((moment - this.#readAt - SLACK_MS) * 1_000);
   }
 
-  /** A new connection may be to another server, whose clock shows something else: the next reading counts, whatever it is. */
+  /**
+   * Call it for a new connection, which may go to another server with another clock. The next reading then counts,
+   * however slow.
+   */
   forget(): void {
     this.#isRead = false;
     this.#roundTripMs = Number.POSITIVE_INFINITY;
@@ -42,12 +44,12 @@ export class DatabaseClock {
   observe(reading: Micros, sentAt: number): void {
     const receivedAt = performance.now();
     const roundTripMs = receivedAt - sentAt;
-    // A slow answer tells less than a fast one did; after a minute even a good reading has drifted.
-    const slow = roundTripMs > this.#roundTripMs * 2 && receivedAt - this.#readAt < 60_000;
-    // However slow: what the database cannot have said, had the clock been right, shows that one of the two jumped.
+    // A slow response is less exact than a fast one. After a minute even a good reading has drifted.
+    const isSlow = roundTripMs > this.#roundTripMs * 2 && receivedAt - this.#readAt < 60_000;
+    // A reading outside of these bounds shows that one of the clocks jumped, even if the response was slow.
     const atLeast = reading - SLACK_MS * 1_000;
     const atMost = reading + (roundTripMs + SLACK_MS) * 1_000;
-    if (slow && atLeast <= this.now() && this.now() <= atMost) return;
+    if (isSlow && atLeast <= this.now() && this.now() <= atMost) return;
     this.#isRead = true;
     this.#roundTripMs = roundTripMs;
     this.#reading = reading;

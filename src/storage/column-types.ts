@@ -4,8 +4,8 @@ import type { Micros } from "../contract/time.ts";
 const { builtins } = pg.types;
 
 /**
- * How columns become values: `bigint` without loss, `timestamptz` as microseconds (a `Date` would round them). A
- * setting of each connection rather than of the library, which other users of the process may share.
+ * Parsers of columns: `bigint` without loss, `timestamptz` as microseconds (a `Date` would round them). They are set
+ * for each connection, because other users of the process may share the library.
  */
 export const columnTypes = {
   getTypeParser(oid: number, format?: string) {
@@ -19,10 +19,14 @@ export const columnTypes = {
 const TIMESTAMPTZ = /^\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00$/;
 const UTC = "+00";
 
-/** PostgreSQL's ISO form in UTC, which is what every connection of ours asks for. */
+/**
+ * Parses PostgreSQL's ISO format in UTC, which each connection of this service uses.
+ *
+ * @throws TypeError for another format
+ */
 export function parseTimestamptz(text: string): Micros {
   if (!TIMESTAMPTZ.test(text)) throw new TypeError(`not a timestamptz in UTC: ${text}`);
-  // From the end of the year, which may have more than four digits.
+  // The year may have more than four digits, so offsets start at its end.
   const year = text.indexOf("-");
   const ms = Date.UTC(
     digits(text, 0, year),
@@ -40,7 +44,7 @@ export function parseTimestamptz(text: string): Micros {
 
 const ZERO = 48;
 
-/** The number that stands there. No strings are made on the way: a row of agents has up to six times in it. */
+/** Parses digits without making strings: a row of an agent has up to six timestamps. */
 function digits(text: string, from: number, to: number): number {
   let value = 0;
   for (let at = from; at < to; at += 1) value = value * 10 + text.charCodeAt(at) - ZERO;

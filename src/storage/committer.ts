@@ -17,70 +17,64 @@ import {
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
 import type { Database } from "./database.ts";
-import {
-  databaseUnavailable,
-  failureKind,
-  isLockTimeout,
-  isPermanent,
-  mayBeOneMember,
-  refusalFor,
-} from "./failures.ts";
+import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
 
-/** Members of one group at most: what one round trip carries in some tens of milliseconds. */
+/** The largest group: one round trip takes some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
 /**
- * Changes of one agent that callers may have waiting, and as many unary heartbeats of it. Each needs a group of its own, so this many take some tenths of a
- * second. The changes of the service itself are not counted: there are few of them, and they cannot be refused.
+ * Waiting changes of one agent, and as many of its unary heartbeats, before further ones are rejected. Each change
+ * needs a group of its own, so this many take some tenths of a second. Changes of the service itself do not count: they
+ * are few, and they must not be rejected.
  */
-export const MOST_CHANGES_OF_AGENT = 64;
-/** So often in a row a group fails as a whole before it is looked for the member that spoils it. */
-const MOST_FAILURES_OF_GROUP = 2;
-/** Between two attempts for an agent that spoils its groups, in milliseconds. An attempt may wait for a lock for two seconds. */
-const FIRST_PAUSE_APART_MS = 250;
-const LONGEST_PAUSE_APART_MS = 2_000;
-/** The longest that a timer can be set for. */
-const WHENEVER_MS = 2 ** 31 - 1;
+export const MAX_CHANGES_OF_AGENT = 64;
+/** After this many failures in a row, a group is split to find the member that causes them. */
+const MAX_FAILURES_OF_GROUP = 2;
+/** The pause between attempts for a quarantined agent, in milliseconds. An attempt may wait up to 2 s for a lock. */
+const FIRST_QUARANTINE_PAUSE_MS = 250;
+const LONGEST_QUARANTINE_PAUSE_MS = 2_000;
+/** The longest delay of a timer. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 
 export type Verdict<Result> =
-  /** Nothing is to be written. */
+  /** No write is needed. */
   | { readonly kind: "done"; readonly result: Result }
   | {
       readonly kind: "write";
       readonly write: AgentWrite;
       readonly result: (committed: Committed) => Result;
-      /** The end of a lease: it must not end before `until`. */
+      /** For an expiry: the lease must not expire before `until`. */
       readonly guarded?: (until: Micros) => Result;
     };
 
-/** A change that somebody wants, before it is judged. */
+/** A requested change before it is judged. */
 export interface Change<Result> {
   /**
-   * Which agent: changes of one `agentId` are made in the order they came, but its own reports sooner. `id` where an older
-   * agent is not meant.
+   * The agent. Changes of one `agentId` commit in the order of submission, except that its own reports may come sooner.
+   * `id`: only this row, not an older or newer agent with the same `agentId`.
    */
   readonly agentId: string;
   readonly id?: bigint;
-  /** The agent as the caller knows it, which spares the reading; a fence catches it where it is outdated. */
+  /** The agent as the caller knows it, which saves a read. The fence catches an outdated one. */
   readonly known?: Agent;
   readonly actor: string;
   readonly request?: RequestKey | undefined;
-  /** The answer to a repetition of a request. */
+  /** Makes the result of a repeated request from the stored response. */
   readonly repeat?: (answer: FirstAnswer) => Result;
-  /** The agent's own report: it waits for at most one change of somebody else. */
+  /** The agent's own report. It waits for at most one other change. */
   readonly report?: boolean;
   /**
-   * From then on it must not be committed, by `performance.now()`. Undefined: it must happen, whenever the database is
-   * back.
+   * The change must not commit after this moment of `performance.now()`. Undefined: the change must happen, however
+   * long the database is unavailable.
    */
   readonly deadline?: number;
-  /** Who asked for it. A change that was not sent to the database when the call ended is dropped. */
+  /** The call that requested the change. A change that was not sent before its call ended is dropped. */
   readonly call?: Pick<Call, "over">;
   /**
-   * Decides, by the agent as it is (undefined: there is none) and the database's clock. Called again whenever somebody
-   * else was faster. Throws a `Refusal` to refuse.
+   * Decides by the current agent (undefined: it does not exist) and the database's clock. Called again after a
+   * conflict. Throws a `Refusal` to reject the change.
    */
   judge(agent: Agent | undefined, now: Micros): Verdict<Result>;
 }
@@ -88,9 +82,9 @@ export interface Change<Result> {
 interface Waiting {
   readonly change: Change<unknown>;
   known: Agent | undefined;
-  /** A first attempt was lost with its connection: it may have been committed. */
+  /** A former attempt lost its connection, so it may have been committed. */
   inDoubt: boolean;
-  /** How many attempts have failed, one after the other, though the database was there. */
+  /** Failed attempts in a row while the database was reachable. */
   failures: number;
   resolve(result: unknown): void;
   reject(error: unknown): void;
@@ -103,8 +97,9 @@ interface Judged extends Waiting {
 }
 
 /**
- * Every revision of a replica comes from here: reports, services' changes, expiry, recovery, creations. Waiting changes
- * share a transaction, one group is in flight, and a member that fails does not fail its neighbours.
+ * Commits all changes of a replica that get a revision: reports, services' changes, expiry, recovery, creations.
+ * Waiting changes share a transaction. One group is in flight at a time. A failing member does not fail the other
+ * members.
  */
 export class Committer {
   readonly #database: Database;
@@ -113,30 +108,34 @@ export class Committer {
   readonly #queue = new ChangeQueue<Waiting>((waiting) => !this.#isWanted(waiting, undefined));
   #running: Promise<void> | undefined;
   #closed = false;
-  /** Since when the database has been asked and has not carried out what it was asked for. */
+  /** When the oldest request began that the database has not carried out yet, of `performance.now()`. */
   #unansweredSince: number | undefined;
-  /** The changes of agents of which one failed alone, in their order: the other agents do not wait for them. */
-  readonly #apart = new Map<string, Waiting[]>();
-  readonly #runningApart = new Set<Promise<void>>();
-  /** One at a time: each may keep a connection until a lock times out. */
-  readonly #placeApart = new Semaphore(1);
+  /**
+   * The changes of quarantined agents, in order. An agent is quarantined when its change failed alone, so that other
+   * agents do not wait for it.
+   */
+  readonly #quarantine = new Map<string, Waiting[]>();
+  readonly #runningQuarantine = new Set<Promise<void>>();
+  /** One attempt at a time: each may keep a connection until a lock times out. */
+  readonly #quarantineSlot = new Semaphore(1);
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 
-  /** `onCommit`: called after each group that gave a revision, so that watchers need not wait for a poll. */
+  /** @param onCommit called after each group with a transition, so that watchers need not wait for a poll */
   constructor(database: Database, replica: number, onCommit: () => void) {
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
-    // Each agent that waits apart listens.
+    // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
 
   /**
-   * Resolves when the change is committed (or needs no writing), rejects when it is refused.
+   * Resolves when the change is committed or needs no write.
    *
-   * @throws Refusal (rejects) `LIMIT_EXCEEDED` for a change with a deadline, where too many of its agent wait;
-   * `DATABASE_UNAVAILABLE` where the deadline passed or the call ended, which says whether the change may have been made
+   * @throws Refusal (rejects) `LIMIT_EXCEEDED` for a change with a deadline, if too many changes of its agent wait;
+   * `DATABASE_UNAVAILABLE` after the deadline or the end of the call, with whether the change may have been made; what
+   * `judge` throws
    */
   submit<Result>(change: Change<Result>): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
@@ -145,7 +144,7 @@ export class Committer {
         return;
       }
       if (change.deadline !== undefined && this.#isFull(change)) {
-        reject(tooManyChanges(change.agentId, MOST_CHANGES_OF_AGENT));
+        reject(tooManyChanges(change.agentId, MAX_CHANGES_OF_AGENT));
         return;
       }
       this.#queue.push({
@@ -160,86 +159,86 @@ export class Committer {
     });
   }
 
-  /** How many changes wait. */
+  /** The number of waiting changes. */
   get waiting(): number {
     let size = this.#queue.size;
-    for (const changes of this.#apart.values()) size += changes.length;
+    for (const changes of this.#quarantine.values()) size += changes.length;
     return size;
   }
 
-  /** For how many milliseconds the database has not taken what was given to it. */
+  /** How long the database has not carried out a request, in milliseconds. */
   get stuckMs(): number {
     return this.#unansweredSince === undefined ? 0 : performance.now() - this.#unansweredSince;
   }
 
-  /** Waits until all that was submitted is settled; what is submitted later is refused. */
+  /** Waits until all submitted changes are settled. Rejects later ones. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#closing.abort();
     await this.#running;
-    await Promise.all(this.#runningApart);
+    await Promise.all(this.#runningQuarantine);
   }
 
   #isFull(change: Change<unknown>): boolean {
-    const apart = this.#apart.get(change.agentId)?.length ?? 0;
-    return apart >= MOST_CHANGES_OF_AGENT || this.#queue.isFull(MOST_CHANGES_OF_AGENT, change);
+    const quarantined = this.#quarantine.get(change.agentId)?.length ?? 0;
+    return quarantined >= MAX_CHANGES_OF_AGENT || this.#queue.isFull(MAX_CHANGES_OF_AGENT, change);
   }
 
   async #run(): Promise<void> {
-    // One turn of the event loop, so that what arrives together shares the first group, too.
+    // Wait one turn of the event loop, so that changes of the same moment share the first group.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#queue.size > 0) {
-      const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#isApart(waiting));
+      const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#joinQuarantine(waiting));
       if (group.length === 0) continue;
       try {
         await this.#attempt(group);
       } catch (error) {
         if (isPermanent(failureKind(error))) {
-          this.#answered();
+          this.#markAnswered();
           for (const waiting of group) waiting.reject(refusalFor(error));
-        } else await this.#later(group, error);
+        } else await this.#retryLater(group, error);
       }
     }
-    // Where several agents wait apart and nothing was committed since, it is rather the database.
-    if (this.#apart.size < 2) this.#answered();
+    // If several agents are in quarantine and nothing was committed since, the database is the likely cause.
+    if (this.#quarantine.size < 2) this.#markAnswered();
     this.#running = undefined;
   }
 
-  /** Puts a change behind the others of its agent, where these wait apart. */
-  #isApart(waiting: Waiting): boolean {
-    const apart = this.#apart.get(waiting.change.agentId);
-    apart?.push(waiting);
-    return apart !== undefined;
+  /** Appends a change to the quarantine of its agent. False: the agent is not in quarantine. */
+  #joinQuarantine(waiting: Waiting): boolean {
+    const quarantined = this.#quarantine.get(waiting.change.agentId);
+    quarantined?.push(waiting);
+    return quarantined !== undefined;
   }
 
-  /** The agent's changes are made one by one from now on, beside the groups, until one of them is settled. */
-  #setApart(waiting: Waiting): void {
+  /** Quarantines the agent: its changes commit one by one, outside of the groups, until one of them is settled. */
+  #startQuarantine(waiting: Waiting): void {
     const { agentId } = waiting.change;
-    const apart = this.#apart.get(agentId);
-    if (apart !== undefined) {
-      apart.unshift(waiting);
+    const quarantined = this.#quarantine.get(agentId);
+    if (quarantined !== undefined) {
+      quarantined.unshift(waiting);
       return;
     }
-    this.#apart.set(agentId, [waiting]);
-    const running = this.#runApart(agentId).finally(() => this.#runningApart.delete(running));
-    this.#runningApart.add(running);
+    this.#quarantine.set(agentId, [waiting]);
+    const running = this.#runQuarantine(agentId).finally(() => this.#runningQuarantine.delete(running));
+    this.#runningQuarantine.add(running);
   }
 
-  async #runApart(agentId: string): Promise<void> {
-    const changes = this.#apart.get(agentId) ?? [];
-    const pauses = new Backoff(FIRST_PAUSE_APART_MS, LONGEST_PAUSE_APART_MS);
+  async #runQuarantine(agentId: string): Promise<void> {
+    const changes = this.#quarantine.get(agentId) ?? [];
+    const pauses = new Backoff(FIRST_QUARANTINE_PAUSE_MS, LONGEST_QUARANTINE_PAUSE_MS);
     while (changes.length > 0 && !this.#closed) {
       await sleep(pauses.next(), undefined, { signal: this.#closing.signal }).catch(() => undefined);
       changes.splice(0, changes.length, ...changes.filter((waiting) => this.#isWanted(waiting, undefined)));
-      using place = await this.#placeApart.enter(performance.now() + WHENEVER_MS);
-      const first = place === undefined ? undefined : changes.shift();
+      using slot = await this.#quarantineSlot.enter(performance.now() + LONGEST_TIMER_MS);
+      const first = slot === undefined ? undefined : changes.shift();
       if (first === undefined) continue;
-      const outcome = await this.#attemptApart(first);
+      const outcome = await this.#attemptQuarantined(first);
       if (outcome === "written") break;
       if (outcome !== "settled") changes.unshift(outcome);
     }
-    this.#apart.delete(agentId);
-    // Those behind it share groups again, where the database took it.
+    this.#quarantine.delete(agentId);
+    // Its other changes return to the groups.
     if (this.#closed) for (const { reject, inDoubt } of changes) reject(databaseUnavailable(undefined, inDoubt));
     else if (changes.length > 0) {
       this.#queue.putBack(changes);
@@ -247,18 +246,21 @@ export class Committer {
     }
   }
 
-  /** @returns the change where it is to be tried again. Where nothing was to be written, the agent may still be locked. */
-  async #attemptApart(waiting: Waiting): Promise<Waiting | "written" | "settled"> {
+  /**
+   * @returns the change if it needs another attempt; "settled" if no write was needed, in which case the row may still
+   * be locked
+   */
+  async #attemptQuarantined(waiting: Waiting): Promise<Waiting | "written" | "settled"> {
     try {
       const agents = await this.#readUnknown([waiting]);
       const judged = this.#judge(waiting, agents, await this.#readAnswers([waiting]));
       if (judged === undefined) return "settled";
-      // Of another pool: this may take long, and those of the groups are few.
+      // Use another pool: this may take long, and the pool of the groups is small.
       const client = await this.#database.feed.connect();
       try {
         const [again] = this.#settleAll([judged], await this.#send(client, [judged]));
         client.release();
-        this.#answered();
+        this.#markAnswered();
         return again ?? "written";
       } catch (error) {
         client.release(true);
@@ -266,18 +268,18 @@ export class Committer {
         throw error;
       }
     } catch (error) {
-      if (!isPermanent(failureKind(error))) return anew(waiting);
+      if (!isPermanent(failureKind(error))) return unjudged(waiting);
       waiting.reject(refusalFor(error));
       return "settled";
     }
   }
 
-  #answered(): void {
+  #markAnswered(): void {
     this.#unansweredSince = undefined;
   }
 
-  /** The database is away or busy: the members keep their places, and each waits as long as it may. */
-  async #later(group: readonly Waiting[], error: unknown): Promise<void> {
+  /** The database is unavailable or busy: the members keep their places, and wait as long as each of them may. */
+  async #retryLater(group: readonly Waiting[], error: unknown): Promise<void> {
     this.#putBack(group, error);
     await new Promise((resolve) => setTimeout(resolve, this.#backoff.next()));
   }
@@ -288,7 +290,10 @@ export class Committer {
     this.#queue.putBack(group.filter((waiting) => !isStopping(waiting) && this.#isWanted(waiting, error)));
   }
 
-  /** Whether anybody waits for the change. Asked before each step, since each may take as long as the database does. */
+  /**
+   * Whether the caller still waits for the change. Checked before each step, because each step may take long. Rejects
+   * an unwanted change.
+   */
   #isWanted(waiting: Waiting, error: unknown): boolean {
     const { deadline, call } = waiting.change;
     const isWanted = call?.over !== true && (deadline === undefined || performance.now() < deadline);
@@ -299,7 +304,7 @@ export class Committer {
   async #attempt(group: readonly Waiting[]): Promise<void> {
     this.#unansweredSince ??= performance.now();
     const agents = await this.#readUnknown(group);
-    // After the agents: whoever sees what an earlier attempt changed also sees its answer.
+    // Read them after the agents: a reader that sees the change of an earlier attempt then also sees its response.
     const answers = await this.#readAnswers(group);
     const judged: Judged[] = [];
     for (const waiting of group) {
@@ -308,7 +313,7 @@ export class Committer {
       if (ready !== undefined) judged.push(ready);
     }
     if (judged.length > 0) await this.#commit(judged);
-    else this.#answered();
+    else this.#markAnswered();
   }
 
   async #readUnknown(group: readonly Waiting[]): Promise<Map<string, Agent>> {
@@ -336,7 +341,7 @@ export class Committer {
       let agent = waiting.known ?? agents.get(change.agentId);
       if (agent !== undefined && change.id !== undefined && agent.id !== change.id) agent = undefined;
       if (waiting.inDoubt && change.request === undefined && change.deadline !== undefined) {
-        // A service that gave no request_id could take its own first attempt for somebody else's.
+        // Without a request_id, a service could mistake its own first attempt for another change.
         throw databaseUnavailable(undefined, true);
       }
       const verdict = change.judge(agent, this.#database.clock.now());
@@ -351,15 +356,15 @@ export class Committer {
   }
 
   async #commit(group: readonly Judged[]): Promise<void> {
-    // Apart from the statement: what was never sent is not in doubt.
+    // Separate from the statement, because a change that was never sent is not in doubt.
     const client = await this.#database.commits
       .connect()
-      .catch((error: unknown) => this.#later(group.map(anew), error));
+      .catch((error: unknown) => this.#retryLater(group.map(unjudged), error));
     if (client === undefined) return;
     const judged = group.filter((waiting) => this.#isWanted(waiting, undefined));
     if (judged.length === 0) {
       client.release();
-      this.#answered();
+      this.#markAnswered();
       return;
     }
     let outcomes: MemberOutcome[];
@@ -367,14 +372,14 @@ export class Committer {
       outcomes = await this.#send(client, judged);
       client.release();
     } catch (error) {
-      // Whatever is wrong may be the connection's own, as a plan that does not fit any more is.
+      // The connection itself may be the cause, e.g. by an outdated plan.
       client.release(true);
       await this.#afterFailure(judged, error);
       return;
     }
     this.#backoff.reset();
-    this.#answered();
-    // Before what came later: a change that lost a race keeps its place.
+    this.#markAnswered();
+    // A change that lost a race keeps its place before later ones.
     this.#putBack(this.#settleAll(judged, outcomes), undefined);
   }
 
@@ -388,16 +393,16 @@ export class Committer {
     return commitGroup(client, this.#database.clock, this.#replica, members);
   }
 
-  /** @returns those that are to be judged again */
+  /** @returns the changes to judge again */
   #settleAll(judged: readonly Judged[], outcomes: readonly MemberOutcome[]): Waiting[] {
     const again: Waiting[] = [];
     let committed = false;
     for (const [place, waiting] of judged.entries()) {
       const outcome = outcomes[place];
-      // A late member whose caller still waits was measured by an old reading of the clock, which may lag behind: it is
-      // measured again by the reading that came with this answer.
+      // The caller of a late member still waits, so an old clock reading made its deadline too early. The new reading
+      // corrects it.
       if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late")
-        again.push({ ...anew(waiting), failures: 0 });
+        again.push({ ...unjudged(waiting), failures: 0 });
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
@@ -412,41 +417,41 @@ export class Committer {
   async #afterFailure(judged: readonly Judged[], error: unknown): Promise<void> {
     const kind = failureKind(error);
     const [only] = judged;
-    if (isLockTimeout(error) && (await this.#setLockedApart(judged))) return;
+    if (isLockTimeout(error) && (await this.#quarantineLocked(judged))) return;
     if (!isPermanent(kind)) {
       for (const waiting of judged) {
         if (kind === "lost") waiting.inDoubt = true;
-        waiting.failures = mayBeOneMember(error) ? waiting.failures + 1 : 0;
+        waiting.failures = mayBeOneRow(error) ? waiting.failures + 1 : 0;
       }
-      if (judged.every(({ failures }) => failures < MOST_FAILURES_OF_GROUP)) {
-        await this.#later(judged.map(anew), error);
+      if (judged.every(({ failures }) => failures < MAX_FAILURES_OF_GROUP)) {
+        await this.#retryLater(judged.map(unjudged), error);
         return;
       }
       if (judged.length === 1 && only !== undefined) {
-        this.#setApart(anew(only));
+        this.#startQuarantine(unjudged(only));
         return;
       }
     } else if (judged.length === 1 && only !== undefined) {
-      this.#answered();
+      this.#markAnswered();
       only.reject(refusalFor(error));
       return;
     }
-    if (isPermanent(kind)) this.#answered();
-    // One member spoils the group. Halving finds it in few steps, and its neighbours are committed on the way.
+    if (isPermanent(kind)) this.#markAnswered();
+    // One member makes the group fail. Halving finds it in few steps and commits the others.
     const middle = Math.ceil(judged.length / 2);
     await this.#commit(judged.slice(0, middle));
     await this.#commit(judged.slice(middle));
   }
 
-  /** Sets those apart whose rows somebody else has locked. False: it is not known to be such a row. */
-  async #setLockedApart(judged: readonly Judged[]): Promise<boolean> {
+  /** Quarantines the agents whose rows another transaction has locked. False: there are none. */
+  async #quarantineLocked(judged: readonly Judged[]): Promise<boolean> {
     const agentIds = judged.flatMap(({ write }) => (write.kind === "create" ? [] : [write.agent.agentId]));
     const lockedIds = await lockedAgents(this.#database.feed, agentIds);
     const isLocked = ({ write }: Judged): boolean => write.kind !== "create" && lockedIds.has(write.agent.agentId);
     const locked = judged.filter(isLocked);
-    for (const waiting of locked) this.#setApart(anew(waiting));
+    for (const waiting of locked) this.#startQuarantine(unjudged(waiting));
     if (locked.length === 0) return false;
-    this.#putBack(judged.filter((waiting) => !isLocked(waiting)).map(anew), undefined);
+    this.#putBack(judged.filter((waiting) => !isLocked(waiting)).map(unjudged), undefined);
     return true;
   }
 
@@ -459,8 +464,8 @@ export class Committer {
   }
 }
 
-/** The same change, to be judged by what the database says now. */
-function anew({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
+/** The same change, to be judged again by the current state of the database. */
+function unjudged({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
   return { change, known: undefined, inDoubt, failures, resolve, reject };
 }
 

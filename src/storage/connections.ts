@@ -1,35 +1,35 @@
 import { Socket } from "node:net";
 import pg from "pg";
 import { Queue } from "../scheduling/queue.ts";
-import { NoConnectionInTime } from "./failures.ts";
+import { ConnectionTimeout } from "./failures.ts";
 
 /**
- * How long TCP may take, in milliseconds. The kernel accepts, however loaded the server is: whoever has not by then does
- * not get our packets.
+ * The timeout of a TCP connection in milliseconds. The kernel accepts it even on a loaded server, so a slower host is
+ * unreachable.
  */
 const TCP_MS = 3_000;
 /**
- * How long a server that has accepted may take until the session begins, in milliseconds. TLS and SCRAM take some ten
- * turns, each of which waits for a processor on both sides. An attempt that is given up is begun anew by the next caller,
- * so a limit that a loaded machine exceeds once is exceeded for as long as the load lasts.
+ * The timeout from the TCP connection to the start of the session, in milliseconds. TLS and SCRAM take about ten round
+ * trips, each of which needs a processor on both sides. The next caller starts a failed attempt again, so a limit that
+ * is too short never succeeds under load.
  */
 export const HANDSHAKE_MS = 30_000;
 /**
- * How long a caller waits for a connection, in milliseconds. The connection goes on without it, for the next one. A change
- * waits twice at most, which is less than a call's deadline: its caller is told why.
+ * How long a caller waits for a connection, in milliseconds. The connection attempt continues for the next caller. A
+ * change waits at most twice, which is less than a call's deadline, so its caller gets the reason.
  */
 export const CONNECTION_WAIT_MS = 4_000;
 
-/** A socket that gives up a host whose TCP does not answer. */
+/** A socket with a timeout of its TCP connection. */
 export function newSocket(): Socket {
   const socket = new Socket();
   socket.once("connectionAttempt", (address, port) => {
-    const giveUp = (): void => {
+    const timeOut = (): void => {
       if (!socket.connecting) return;
       socket.destroy(Object.assign(new Error(`connect ETIMEDOUT ${address}:${port}`), { code: "ETIMEDOUT" }));
     };
-    // After a look at the sockets: where the event loop was held up, the answer may be there already.
-    const timer = setTimeout(() => setImmediate(giveUp), TCP_MS);
+    // Poll the sockets first: if the event loop was blocked, the response may have arrived already.
+    const timer = setTimeout(() => setImmediate(timeOut), TCP_MS);
     socket.once("connect", () => clearTimeout(timer));
     socket.once("close", () => clearTimeout(timer));
   });
@@ -45,18 +45,18 @@ type ConnectCallback = (
 interface Waiter {
   readonly callback: ConnectCallback;
   readonly timer: NodeJS.Timeout;
-  gone: boolean;
+  isGone: boolean;
 }
 
 /**
- * node-postgres's pool, in which a caller that has waited long enough goes away and the connection that it waited for does
- * not. The pool's own limit ends both, and a connection that always takes a little longer is then never made. Callers are
- * served in their order by whichever connection is free or ready first.
+ * A pool of node-postgres whose callers time out while the connection attempt continues. The pool's own timeout would
+ * end both, so a connection that always takes a little longer would never be made. Callers are served in order by the
+ * first connection that is ready.
  */
 export class PatientPool extends pg.Pool {
   readonly #waiters = new Queue<Waiter>();
   #waiting = 0;
-  /** Connections that the pool was asked for: one for each caller, also after that is gone. */
+  /** Requests to the pool: one for each caller, also for callers that timed out. */
   #asked = 0;
 
   override connect(): Promise<pg.PoolClient>;
@@ -71,7 +71,11 @@ export class PatientPool extends pg.Pool {
     });
   }
 
-  /** Resolves when the pool has a connection, however long it takes. Rejects when there is none to be had. */
+  /**
+   * Resolves when the pool has a connection, however long it takes.
+   *
+   * @throws the driver's error if the connection fails
+   */
   async warm(): Promise<void> {
     const client = await super.connect();
     client.release();
@@ -79,7 +83,7 @@ export class PatientPool extends pg.Pool {
 
   #connect(callback: ConnectCallback): void {
     if (this.idleCount > this.#asked) {
-      // The usual case, in which nobody waits.
+      // The usual case: a connection is idle.
       this.#asked += 1;
       super.connect((error, client, release) => {
         this.#asked -= 1;
@@ -89,16 +93,16 @@ export class PatientPool extends pg.Pool {
     }
     const waiter: Waiter = {
       callback,
-      // After a look at the sockets: where the event loop was held up, the connection may be there already.
-      timer: setTimeout(() => setImmediate(() => this.#leave(waiter)), CONNECTION_WAIT_MS),
-      gone: false,
+      // Poll the sockets first: if the event loop was blocked, the connection may be ready already.
+      timer: setTimeout(() => setImmediate(() => this.#timeOut(waiter)), CONNECTION_WAIT_MS),
+      isGone: false,
     };
     this.#waiters.push(waiter);
     this.#waiting += 1;
     this.#asked += 1;
     super.connect((error, client, release) => {
       this.#asked -= 1;
-      // Those who wait have another connection coming each.
+      // Each waiting caller has another connection attempt.
       if (client === undefined && this.#asked >= this.#waiting) return;
       const first = this.#takeFirst();
       if (first !== undefined) first.callback(error, client, release);
@@ -110,20 +114,20 @@ export class PatientPool extends pg.Pool {
     for (;;) {
       const waiter = this.#waiters.take();
       if (waiter === undefined) return undefined;
-      if (waiter.gone) continue;
+      if (waiter.isGone) continue;
       this.#settled(waiter);
       return waiter;
     }
   }
 
-  #leave(waiter: Waiter): void {
-    if (waiter.gone) return;
+  #timeOut(waiter: Waiter): void {
+    if (waiter.isGone) return;
     this.#settled(waiter);
-    waiter.callback(new NoConnectionInTime(CONNECTION_WAIT_MS), undefined, () => undefined);
+    waiter.callback(new ConnectionTimeout(CONNECTION_WAIT_MS), undefined, () => undefined);
   }
 
   #settled(waiter: Waiter): void {
-    waiter.gone = true;
+    waiter.isGone = true;
     clearTimeout(waiter.timer);
     this.#waiting -= 1;
   }

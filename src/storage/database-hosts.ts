@@ -2,35 +2,39 @@ import type { Duplex } from "node:stream";
 import pg from "pg";
 import { HANDSHAKE_MS, newSocket } from "./connections.ts";
 
-/** While some host has not said yet whether it takes writes, those that do not are asked again so often. */
+/**
+ * While a host has not answered whether it is writable, the others are asked again at this interval, in milliseconds.
+ */
 const ROUND_MS = 2_000;
-/** A host that takes so long to begin a session may have been replaced: the others are asked meanwhile. */
-const DOUBT_MS = 3_000;
+/**
+ * If a session takes this long to begin, the host may have been replaced: the other hosts are asked, in milliseconds.
+ */
+const SUSPECT_MS = 3_000;
 
 export interface HostAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/** No host of the list takes writes at this moment; `08001` is what PostgreSQL's own library says then. */
+/** No host of the list is writable. `08001` is the code of PostgreSQL's own library for this. */
 class NoWritableHostError extends Error {
   readonly code = "08001";
 }
 
 /**
- * The hosts of a `DATABASE_URL`, in the form that PostgreSQL's own library takes:
- * `postgres://user@one:5432,two:5432/database?target_session_attrs=read-write`. node-postgres knows one host, so this
- * finds the one that takes writes: a primary that was not demoted, or the standby that took its place. Whatever
- * `target_session_attrs` says, nothing else is of use to this service.
+ * The hosts of a `DATABASE_URL`, in the format of PostgreSQL's own library:
+ * `postgres://user@one:5432,two:5432/database?target_session_attrs=read-write`. node-postgres supports one host only.
+ * This class finds the writable one: the primary, or a promoted standby. It ignores `target_session_attrs`, because
+ * this service needs a writable host.
  */
 export class DatabaseHosts {
   readonly hosts: readonly HostAddress[];
   readonly #parts: UrlParts;
   #last: HostAddress | undefined;
   #search: Promise<HostAddress> | undefined;
-  /** Questions that are under way, whether a search waits for them or not. */
-  readonly #questions = new Map<HostAddress, Question>();
-  /** Connections that are being made, which are of no use where another host takes writes. */
+  /** Running checks of hosts, also those that no search waits for. */
+  readonly #checks = new Map<HostAddress, HostCheck>();
+  /** Connection attempts. They are useless once another host is found to be writable. */
   readonly #attempts = new Set<Attempt>();
   #closed = false;
 
@@ -39,27 +43,27 @@ export class DatabaseHosts {
     this.hosts = this.#parts.hosts;
   }
 
-  /** Whether there is a choice. */
+  /** Whether the URL names several hosts. */
   get several(): boolean {
     return this.hosts.length > 1;
   }
 
-  /** The URL with one of the hosts, as drivers understand it. */
+  /** The URL with one host, for drivers. */
   urlOf({ host, port }: HostAddress): string {
     const { before, after } = this.#parts;
     return `${before}${host.includes(":") ? `[${host}]` : encodeURIComponent(host)}:${port}${after}`;
   }
 
-  /** The URL as it was given where it names one host; with the first of several. */
+  /** The given URL if it names one host; otherwise the URL with the first one. */
   get firstUrl(): string {
     const [first] = this.hosts;
     return this.several && first !== undefined ? this.urlOf(first) : this.#parts.url;
   }
 
   /**
-   * The host that took writes when last seen, else the first one that answers that it does.
+   * The last known writable host, otherwise the first one that answers that it is.
    *
-   * @throws an error of code 08001 when every host has said that it does not, or could not be reached
+   * @throws an error with code 08001 if all hosts answered that they are not writable, or are unreachable
    */
   async writable(): Promise<HostAddress> {
     if (this.#last !== undefined) return this.#last;
@@ -69,38 +73,40 @@ export class DatabaseHosts {
     return await this.#search;
   }
 
-  /** The host failed: the next who asks looks anew. */
+  /** Marks a host as failed: the next call of `writable` searches again. */
   forget(host: HostAddress): void {
     if (this.#last === host) this.#last = undefined;
   }
 
   /**
-   * Notes a connection to a host that is being made. Where that takes long the others are asked, and the connection is
-   * broken off when another host turns out to take writes. Returns what ends that.
+   * Registers a connection attempt. If it takes long, the other hosts are asked, and the attempt is aborted when
+   * another host is writable.
+   *
+   * @returns a function that unregisters it
    */
   attempt(host: HostAddress, socket: Duplex): () => void {
     const attempt = { host, socket };
     this.#attempts.add(attempt);
-    const doubt = setTimeout(() => {
+    const suspect = setTimeout(() => {
       this.forget(host);
       this.writable().catch(() => undefined);
-    }, DOUBT_MS);
+    }, SUSPECT_MS);
     return () => {
-      clearTimeout(doubt);
+      clearTimeout(suspect);
       this.#attempts.delete(attempt);
     };
   }
 
-  /** Breaks off what is under way. */
+  /** Aborts all checks. */
   close(): void {
     this.#closed = true;
-    for (const { socket } of this.#questions.values()) socket.destroy();
+    for (const { socket } of this.#checks.values()) socket.destroy();
   }
 
   async #find(): Promise<HostAddress> {
     while (!this.#closed) {
-      const questions = this.hosts.map((host) => this.#ask(host));
-      const found = Promise.any(questions.map(({ answer }) => answer));
+      const checks = this.hosts.map((host) => this.#ask(host));
+      const found = Promise.any(checks.map(({ answer }) => answer));
       let timer: NodeJS.Timeout | undefined;
       const roundIsOver = new Promise<undefined>((resolve) => {
         timer = setTimeout(() => resolve(undefined), ROUND_MS);
@@ -109,37 +115,37 @@ export class DatabaseHosts {
         const host = await Promise.race([found, roundIsOver]);
         if (host !== undefined) return host;
       } catch (error) {
-        const said = questions.map(({ host, failure }) => `${host.host}: ${failure}`);
-        throw new NoWritableHostError(`no host of the database takes writes (${said.join("; ")})`, { cause: error });
+        const said = checks.map(({ host, failure }) => `${host.host}: ${failure}`);
+        throw new NoWritableHostError(`no database host is writable (${said.join("; ")})`, { cause: error });
       } finally {
         clearTimeout(timer);
       }
     }
-    throw new NoWritableHostError("the search was broken off");
+    throw new NoWritableHostError("the search was aborted");
   }
 
-  /** A host that is slow to answer is not asked again from the beginning, which would take as long again. */
-  #ask(host: HostAddress): Question {
-    const underway = this.#questions.get(host);
+  /** A slow host keeps its running check: a new one would take as long again. */
+  #ask(host: HostAddress): HostCheck {
+    const underway = this.#checks.get(host);
     if (underway !== undefined) return underway;
     const socket = newSocket();
-    const question: Question = { host, socket, failure: undefined, answer: this.#question(host, socket) };
-    this.#questions.set(host, question);
-    question.answer
+    const check: HostCheck = { host, socket, failure: undefined, answer: this.#check(host, socket) };
+    this.#checks.set(host, check);
+    check.answer
       .then(
         () => this.#found(host),
         (error: unknown) => {
-          question.failure = error instanceof Error ? error.message : String(error);
+          check.failure = error instanceof Error ? error.message : String(error);
         },
       )
       .finally(() => {
         socket.destroy();
-        this.#questions.delete(host);
+        this.#checks.delete(host);
       });
-    return question;
+    return check;
   }
 
-  async #question(host: HostAddress, socket: Duplex): Promise<HostAddress> {
+  async #check(host: HostAddress, socket: Duplex): Promise<HostAddress> {
     const client = new pg.Client({
       connectionString: this.urlOf(host),
       application_name: "harborforge-agents probe",
@@ -155,16 +161,16 @@ export class DatabaseHosts {
 
   #found(host: HostAddress): void {
     this.#last = host;
-    // The answers of the others are of no interest any more.
-    for (const { host: other, socket } of this.#questions.values()) if (other !== host) socket.destroy();
+    // The other checks are no longer needed.
+    for (const { host: other, socket } of this.#checks.values()) if (other !== host) socket.destroy();
     for (const attempt of this.#attempts) if (attempt.host !== host) attempt.socket.destroy();
   }
 }
 
-interface Question {
+interface HostCheck {
   readonly host: HostAddress;
   readonly socket: Duplex;
-  /** Why the host is of no use, once that is known. */
+  /** Why the host is not writable, once known. */
   failure: string | undefined;
   readonly answer: Promise<HostAddress>;
 }
@@ -180,25 +186,25 @@ async function isReadOnly(client: pg.ClientBase): Promise<boolean> {
 }
 
 function readOnly({ host, port }: HostAddress): Error {
-  // The code of a write that a standby refuses.
+  // The code of a write on a standby.
   return Object.assign(new Error(`${host}:${port} is a standby`), { code: "25006" });
 }
 
 type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
 
 /**
- * The driver's client, connecting to whichever of several hosts takes writes at that moment.
+ * The driver's client class, which connects to the writable host.
  *
- * @param connecting holds the sockets of the connections that are being made, so that their owner can break them off
+ * @param connecting gets the sockets of connection attempts, so that their owner can abort them
  */
 export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): typeof pg.Client {
   return class ServiceClient extends pg.Client {
     constructor(config?: string | pg.ClientConfig) {
       super(config);
-      // Without a listener, node-postgres would end the process if the connection fails just after it was made, or while
-      // it is lent out and runs nothing. The next statement on it fails, which tells its user.
+      // Without a listener, the process would end if the connection fails while it is idle or lent out. The next
+      // statement fails instead.
       this.on("error", () => undefined);
-      endBrokenProtocol(this.connection);
+      destroyOnBrokenProtocol(this.connection);
     }
 
     override connect(): Promise<pg.Client>;
@@ -230,10 +236,10 @@ export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): ty
       const { stream } = this.connection;
       const settled = hosts.attempt(host, stream);
       try {
-        if (stream.destroyed) throw new NoWritableHostError("the connection was given up before a host was found");
+        if (stream.destroyed) throw new NoWritableHostError("the connection was aborted before a host was found");
         Object.assign(this, host);
         await super.connect();
-        // It may have become one since it was asked.
+        // The host may have become a standby since the check.
         if (await isReadOnly(this)) throw readOnly(host);
       } catch (error) {
         hosts.forget(host);
@@ -246,16 +252,16 @@ export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): ty
   };
 }
 
-/** Of node-postgres's connection: begins to read a socket. */
+/** A method of node-postgres's connection: it starts to read a socket. */
 interface Reading {
   attachListeners(stream: Duplex): void;
 }
 
 /**
- * node-postgres throws what it cannot parse at the socket, where nobody catches it and the process ends. A peer that
- * speaks something else than PostgreSQL loses its connection instead.
+ * node-postgres throws parse errors in a socket listener, which would end the process. Destroy the connection instead
+ * if the peer does not speak PostgreSQL's protocol.
  */
-function endBrokenProtocol(connection: pg.Connection): void {
+function destroyOnBrokenProtocol(connection: pg.Connection): void {
   const reading = connection as pg.Connection & Reading;
   const attach = reading.attachListeners.bind(connection);
   reading.attachListeners = (stream) => {
@@ -267,16 +273,16 @@ function endBrokenProtocol(connection: pg.Connection): void {
       try {
         Reflect.apply(parse, stream, [bytes]);
       } catch (error) {
-        stream.destroy(new Error("the database does not speak PostgreSQL's protocol", { cause: error }));
+        stream.destroy(new Error("the peer does not speak PostgreSQL's protocol", { cause: error }));
       }
     });
   };
 }
 
 /**
- * A URL of one host, for tools that know no lists: of the one that takes writes now.
+ * The URL of the writable host, for tools that accept one host only.
  *
- * @throws an error of code 08001 when none of several does
+ * @throws an error with code 08001 if none of several hosts is writable
  */
 export async function writableUrl(url: string): Promise<string> {
   const hosts = new DatabaseHosts(url);
@@ -300,7 +306,7 @@ function partsOf(url: string): UrlParts {
   const parameters = query.split("&").filter((parameter) => parameter !== "");
   const parameterOf = (name: string) =>
     parameters.find((parameter) => parameter.startsWith(`${name}=`))?.slice(name.length + 1);
-  // A password may hold an @ that somebody forgot to encode: the last one separates.
+  // A password may contain an unencoded @: the last one separates.
   const separator = authority.lastIndexOf("@") + 1;
   const names = (parameterOf("host") ?? authority.slice(separator)).split(/,|%2c/i);
   const ports = parameterOf("port")?.split(/,|%2c/i) ?? [];

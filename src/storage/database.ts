@@ -10,80 +10,85 @@ import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
 
 /**
- * The pools. Apart, so that a flood of one kind of work cannot take the connections of another, and because beats
- * have other durability than all else.
+ * The connection pools. Separate pools keep a flood of one kind of work from taking the connections of another. Beats
+ * also have another durability.
  */
 export interface Database {
-  /** Renewals only: `synchronous_commit = off`. A crash of the database may lose the last second of them. */
+  /** For renewals only: `synchronous_commit = off`. A crash of the database may lose the last second of them. */
   readonly beats: pg.Pool;
-  /** Transitions and claims: what is acknowledged is on disk. */
+  /** For transitions and claims: an acknowledged one is on disk. */
   readonly commits: pg.Pool;
-  /** Agents by their keys, which is what services ask for most. */
+  /** For reads of agents by their keys, the most frequent calls of services. */
   readonly reads: pg.Pool;
-  /** What else people and services read and write, through Objection. */
+  /** For the other calls, through Objection. */
   readonly knex: Knex;
-  /** Where changes through Objection wait for a connection: they leave some of them to who only reads. */
+  /** Limits changes through Objection, so that reads always find a connection. */
   readonly changes: Semaphore;
-  /** The reader of the log, snapshots, and the tasks of a replica. */
+  /** For the reader of the log, for snapshots, and for the tasks of a replica. */
   readonly feed: pg.Pool;
   readonly clock: DatabaseClock;
   /** When a statement last succeeded, of `performance.now()`. `-Infinity`: none has yet. */
   readonly answeredAt: number;
-  /** When a query was last given up, as it was not answered in time, of `performance.now()`. `-Infinity`: none yet. */
-  readonly gaveUpAt: number;
-  /** Resolves when every pool has a connection, as at the start. Takes as long as the server takes. */
+  /** When a query last timed out, of `performance.now()`. `-Infinity`: never. */
+  readonly lastTimeoutAt: number;
+  /** Resolves when each pool has a connection. Takes as long as the server needs. */
   connect(): Promise<void>;
-  /** A connection that is nobody's to share (LISTEN), not yet connected; `config` beside what all connections have. */
+  /**
+   * A separate client that is not connected yet, e.g. for LISTEN.
+   *
+   * @param config added to the settings of all connections
+   */
   newClient(name: string, config?: pg.ClientConfig): pg.Client;
   close(): Promise<void>;
 }
 
 export interface DatabaseOptions {
-  /** May name several hosts: each connection goes to the one that takes writes at that moment. */
+  /** May name several hosts: each connection goes to the writable one. */
   readonly url: string;
-  /** A pool's idle connection failed: nothing is lost by it, but somebody should know. */
+  /** An idle connection of a pool failed. No work is lost. */
   onIdleError(error: Error): void;
 }
 
-/** No statement of this service takes longer than a page of work; what does is stuck. */
+/** No statement of this service takes longer than a page of work. A longer one is stuck. */
 const STATEMENT_TIMEOUT_MS = 5_000;
 const LOCK_TIMEOUT_MS = 2_000;
-/** A replica that froze within a transaction must not keep its locks. */
+/** A replica that freezes during a transaction must not keep its locks. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
-/** Beyond the server's own limit: an answer that has not come by then never will (a connection that went silent). */
+/** Longer than the server's own timeout: after it, the connection is dead. */
 const QUERY_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
-/** Connections for people and services, and how many of them changes may take at once: lists go on meanwhile. */
+/** Connections for the API, and how many of them changes may use at the same time. */
 const API_CONNECTIONS = 5;
 const API_CHANGES = 3;
 
 /**
- * Statements for up to a thousand agents find each by an index, whatever the others are. Planned for the values of each
- * of their first executions, they would read the whole fleet instead.
+ * Statements for up to a thousand agents find each of them by an index. With plans for the actual values, PostgreSQL
+ * would read the whole fleet.
  */
 const ONE_PLAN = ["plan_cache_mode=force_generic_plan"];
 
-/** Knex would write to standard output, which belongs to the program; who meets a failure is told of it anyway. */
+/** Keeps Knex from writing to standard output, which belongs to the program. Callers get the errors anyway. */
 export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
 
-/** A connection that Knex made. */
+/** A connection of Knex's pool. */
 interface KnexConnection {
   readonly connection: { readonly stream: Socket };
 }
 
 /**
- * Knex keeps a connection whose query timed out, and would give it to the next caller for ever: a peer that went silent
- * tells nobody. What has carried nothing for longer than any query may take is closed instead, idle ones among them.
+ * Knex keeps a connection whose query timed out, and would lend it again. A dead peer does not close the connection. So
+ * connections without traffic for longer than any query takes are closed, also idle ones.
  */
-function endWhenSilent(socket: Socket, ms: number): void {
+function destroyWhenIdle(socket: Socket, ms: number): void {
   socket.setTimeout(ms, () => socket.destroy());
 }
 
+/** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
   const hosts = new DatabaseHosts(options.url);
   const connecting = new Set<Duplex>();
   const Client = clientClassOf(hosts, connecting);
   let answeredAt = Number.NEGATIVE_INFINITY;
-  let gaveUpAt = Number.NEGATIVE_INFINITY;
+  let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
     answeredAt = performance.now();
   };
@@ -99,12 +104,13 @@ export function openDatabase(options: DatabaseOptions): Database {
       options: [
         "timezone=UTC",
         "jit=off",
-        // Whoever waited for a row has to see what its holder wrote. A database may be set to another default.
+        // A transaction that waited for a row has to see the changes of the lock's holder. The database may have
+        // another default.
         "default_transaction_isolation=read\\ committed",
         `statement_timeout=${STATEMENT_TIMEOUT_MS}`,
         `lock_timeout=${LOCK_TIMEOUT_MS}`,
         `idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
-        // The server, too, gives up a peer that no longer answers, and with it the locks that the peer held.
+        // The server also closes the connection of a dead peer, and frees its locks.
         "tcp_user_timeout=10000",
         ...settings,
       ]
@@ -125,7 +131,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     created.on("connect", () => clock.forget());
     created.on("release", (error) => {
       if (!error) answered();
-      else if (isQueryTimeout(error)) gaveUpAt = performance.now();
+      else if (isQueryTimeout(error)) lastTimeoutAt = performance.now();
     });
     return created;
   };
@@ -139,7 +145,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       ...clientConfig("api"),
       stream: () => {
         const socket = newSocket();
-        endWhenSilent(socket, HANDSHAKE_MS + QUERY_TIMEOUT_MS);
+        destroyWhenIdle(socket, HANDSHAKE_MS + QUERY_TIMEOUT_MS);
         return socket;
       },
     },
@@ -149,14 +155,14 @@ export function openDatabase(options: DatabaseOptions): Database {
       acquireTimeoutMillis: CONNECTION_WAIT_MS,
       idleTimeoutMillis: 30_000,
       afterCreate(created: KnexConnection, done: (error: undefined, created: KnexConnection) => void) {
-        endWhenSilent(created.connection.stream, QUERY_TIMEOUT_MS + 1_000);
+        destroyWhenIdle(created.connection.stream, QUERY_TIMEOUT_MS + 1_000);
         clock.forget();
         done(undefined, created);
       },
     },
     log: SILENT_LOG,
   });
-  // The same class of connections as the pools have: it finds the host that takes writes.
+  // The client class of the pools, which connects to the writable host.
   knex.client.driver = { ...pg, Client };
   knex.on("query-response", answered);
   return {
@@ -170,8 +176,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     get answeredAt() {
       return answeredAt;
     },
-    get gaveUpAt() {
-      return gaveUpAt;
+    get lastTimeoutAt() {
+      return lastTimeoutAt;
     },
     async connect() {
       await Promise.all([beats, commits, feed, reads].map((pool) => pool.warm()));
@@ -179,7 +185,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
     async close() {
       hosts.close();
-      // A pool waits for the connections that it is making.
+      // Otherwise a pool would wait for its connection attempts.
       for (const socket of connecting) socket.destroy();
       await Promise.all([beats.end(), commits.end(), feed.end(), reads.end(), knex.destroy()]);
     },

@@ -2,40 +2,42 @@ import { NotFoundError, ValidationError } from "objection";
 import { Refusal } from "../domain/errors.ts";
 
 /**
- * What a failure of the database means for the work that met it.
- * - `lost`: the connection or the server went away, or refused this service; whether the statement took effect is
- *   unknown. Everything that is not listed is taken for this.
- * - `contention`: the statement took no effect and may be repeated at once (deadlock, lock or statement timeout, no room).
- * - `damaged`: the statement took no effect, and repeating it at once changes nothing: the fault is in the server's data,
- *   disks, schema or permissions. An operator has to act. One row may be enough, so other statements may succeed.
- * - `defect`: a fault of this program, or a constraint. Repeating the statement changes nothing.
+ * What a failure of the database means for the work at hand.
+ * - `lost`: the connection or the server is unavailable, or rejected this service. The statement may have taken effect.
+ * Unknown errors have this kind.
+ * - `contention`: the statement took no effect and may be repeated at once (deadlock, lock or statement timeout, no
+ * room).
+ * - `damaged`: the statement took no effect, and a repetition at once fails again. The fault is in the server's data,
+ * disks, schema or permissions, and needs an operator. It may affect one row only.
+ * - `defect`: a fault of this program, or a violated constraint. A repetition fails again.
  */
 export type FailureKind = "lost" | "contention" | "damaged" | "defect";
 
 /**
- * SQLSTATE classes and codes (https://www.postgresql.org/docs/current/errcodes-appendix.html). The first row that
- * matches counts; a code without a row is `damaged`: the server answered, so the statement took no effect.
+ * SQLSTATE classes and codes (https://www.postgresql.org/docs/current/errcodes-appendix.html). The first matching row
+ * counts. A code without a row is `damaged`: the server answered, so the statement took no effect.
  */
 const SQLSTATES: readonly (readonly [RegExp, FailureKind])[] = [
-  // Statement timeout, or cancelled by an operator. The rest of 57: shutdown, crash, starting up, database dropped.
+  // Statement timeout, or cancelled by an operator. Other codes of class 57: shutdown, crash, startup, dropped
+  // database.
   [/^57014$/, "contention"],
-  // Connection exceptions, a standby, rejected logins, no such database, a commit of which nobody knows the end.
+  // Connection exceptions, a standby, rejected logins, a missing database, a commit with unknown result.
   [/^(08...|25006|28...|3D000|40003|57...)$/, "lost"],
-  // Files that cannot be read, corrupt pages, missing permissions (a disk mounted read-only is 42501, too), and a schema
-  // that is not the one of this release, as in the middle of a restore.
+  // Unreadable files, corrupt pages, missing permissions (also 42501 on a read-only disk), and a schema of another
+  // release, e.g. during a restore.
   [/^(58030|58P01|XX...|42501|42P01|42703|42704|42883|3F000)$/, "damaged"],
-  // Transactions that the server ended, deadlocks, locks, no room or memory or connections, plans that a migration made
-  // invalid.
+  // Transactions that the server ended, deadlocks, locks, exhausted disks, memory or connections, plans that a
+  // migration made invalid.
   [/^(0A000|25P0[1-4]|26000|40000|40001|40P01|53...|55...|58...|72000)$/, "contention"],
   // Cardinality, data, integrity, cursors, functions, syntax, limits, PL/pgSQL.
   [/^(0[BFLPZ]|2[0-57B-F]|3[3489BF]|4[0-4]|54|P0)...$/, "defect"],
 ];
 const SQLSTATE = /^[0-9A-Z]{5}$/;
-/** What a standby says to questions that only a primary can answer: the same as a server that is not there. */
+/** The message of a standby to queries for a primary: the same as an unreachable server. */
 const IN_RECOVERY = "recovery is in progress";
-/** What the server says while a database is being replaced by another one. */
+/** The message of the server while a database is being replaced. */
 const CLOSED = /^database ".*" is not currently accepting connections$/s;
-/** Of the operating system. Some have five letters, as an SQLSTATE does. */
+/** Codes of the operating system. Some have five letters like an SQLSTATE. */
 const SYSTEM_CODE = /^E[A-Z0-9_]+$/;
 const SOCKET_CODES = new Set([
   "ECONNREFUSED",
@@ -51,55 +53,58 @@ const SOCKET_CODES = new Set([
   "ENETUNREACH",
   "ENETDOWN",
 ]);
-/** node-postgres, its pool, Knex and its pool report these without a code. */
+/** Errors of node-postgres, of Knex and of their pools that have no code. */
 const UNCODED =
   /^Connection terminated|^timeout expired$|^timeout exceeded when trying to connect$|^Query read timeout$|^Knex: Timeout acquiring a connection|^Unable to acquire a connection$|^operation timed out|^aborted$|^Client has encountered a connection error|^Client was closed|^Cannot use a pool after/;
 const QUERY_TIMEOUT = "Query read timeout";
-/** Calls of these libraries that are wrong whenever they are made. */
+/** Misuse of these libraries: a repetition fails again. */
 const MISUSE =
   /^(Query values must be an array|A query must have either text or a name|Prepared statements must be unique|Client has already been connected|Undefined binding\(s\) detected|The query is empty|circular reference detected)/;
 
-/** A row for which there is no partition, as whoever knows of no new ones yet finds right after a revision gap. */
+/**
+ * Also raised for a row without a partition. A session that does not know the newest partitions gets it right after a
+ * revision gap.
+ */
 const CHECK_VIOLATION = "23514";
 
-/** The counter is beyond what can be seen in the log: a moment later it no longer is. */
-export class LogNotSeenWhole extends Error {
-  override readonly name = "LogNotSeenWhole";
+/** The statement saw the counter but not the newest rows of the log. A retry a moment later sees both. */
+export class IncompleteLogRead extends Error {
+  override readonly name = "IncompleteLogRead";
 
   constructor() {
-    super("the last revision that was given is not in the log of transitions yet");
+    super("the newest revision is not visible in the log of transitions yet");
   }
 }
 
-/** No connection was free or ready in time. Nothing was sent. */
-export class NoConnectionInTime extends Error {
-  override readonly name = "NoConnectionInTime";
+/** No connection was ready in time. Nothing was sent. */
+export class ConnectionTimeout extends Error {
+  override readonly name = "ConnectionTimeout";
 
-  /** @param ms how long it was waited for */
+  /** @param ms how long the caller waited */
   constructor(ms: number) {
-    super(`no connection to the database was free or ready within ${ms / 1_000} s`);
+    super(`no connection to the database was ready within ${ms / 1_000} s`);
   }
 }
 
 /** Raised by `commit_before` (migration 0007). */
 const LATE = "HF001";
 
-/** The deadline of a transaction had passed: nothing was changed. */
+/** Whether the deadline of a transaction had passed. Nothing was changed. */
 export function isLate(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === LATE;
 }
 
-/** Total: a failure that nobody listed is `lost`, never a defect, since nobody knows what it left behind. */
+/** The kind of a failure. An unknown one is `lost`, never a defect, because the statement may have taken effect. */
 export function failureKind(error: unknown): FailureKind {
   return knownKind(error) ?? "lost";
 }
 
-/** Whether the connection, or the whole database, is away. */
+/** Whether the connection, or the whole database, is unavailable. */
 export function isLost(error: unknown): boolean {
   return failureKind(error) === "lost";
 }
 
-/** Whether repeating the statement changes nothing, as far as its caller can wait. */
+/** Whether a repetition fails again for as long as a caller can wait. */
 export function isPermanent(kind: FailureKind): boolean {
   return kind === "damaged" || kind === "defect";
 }
@@ -112,30 +117,30 @@ export function isLockTimeout(error: unknown): boolean {
 }
 
 /**
- * Whether one row can be the reason, so that the other members of a group may succeed without it: a lock that somebody keeps,
- * a row that cannot be read, and what nobody listed. Not: a database that is away.
+ * Whether a single row may be the cause, so that the other members of a group may succeed: a lock, an unreadable row,
+ * or an unknown error. Not an unavailable database.
  */
-export function mayBeOneMember(error: unknown): boolean {
+export function mayBeOneRow(error: unknown): boolean {
   return knownKind(error) !== "lost";
 }
 
-/** Whether this is a listed failure to reach the database. Unlike `failureKind` it guesses nothing. */
+/** Whether this is a known failure to reach the database. Unlike `failureKind` it does not guess. */
 export function isLostConnection(error: unknown): boolean {
   return knownKind(error) === "lost";
 }
 
-/** Whether the server has not answered a query within the connection's limit. */
+/** Whether a query timed out at the connection. */
 export function isQueryTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === QUERY_TIMEOUT;
 }
 
 function knownKind(error: unknown): FailureKind | undefined {
   if (!(error instanceof Error)) return undefined;
-  // A rule said no, which is not a failure of the database.
+  // A rule rejected the request: not a failure of the database.
   if (error instanceof Refusal) return "defect";
-  if (error instanceof LogNotSeenWhole) return "contention";
-  if (error instanceof NoConnectionInTime) return "lost";
-  // Objection wraps what the driver says, and leaves its code inside.
+  if (error instanceof IncompleteLogRead) return "contention";
+  if (error instanceof ConnectionTimeout) return "lost";
+  // Objection wraps the driver's error.
   if ("nativeError" in error) return knownKind(error.nativeError);
   if (error instanceof AggregateError) return kindOfAll(error.errors);
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
@@ -145,7 +150,7 @@ function knownKind(error: unknown): FailureKind | undefined {
   return UNCODED.test(error.message) ? "lost" : undefined;
 }
 
-/** The host has several addresses, and none of them could be reached. */
+/** The host has several addresses, and none is reachable. */
 function kindOfAll(errors: readonly unknown[]): FailureKind | undefined {
   const kinds = new Set(errors.map(knownKind));
   if (kinds.has("lost")) return "lost";
@@ -171,8 +176,8 @@ function isMistake(error: Error): boolean {
 }
 
 /**
- * The violated constraint of a failed statement, if that is what failed. PostgreSQL names it in a field of its own;
- * db-errors looks for it in the text, and finds nothing where a value holds U+2028 or U+2029.
+ * The violated constraint of a failed statement; undefined for other failures. PostgreSQL names it in a field of its
+ * own. db-errors searches the text instead, and misses it if a value contains U+2028 or U+2029.
  */
 export function violatedConstraint(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
@@ -182,21 +187,30 @@ export function violatedConstraint(error: unknown): string | undefined {
 
 const RETRY_AFTER_MS = 1_000;
 
-/** This replica cannot reach the database; another one may. @param retryAfterMs when to try, elsewhere */
+/**
+ * Rejects a call because this replica cannot reach the database. Another replica may.
+ *
+ * @param retryAfterMs the delay before a retry, in milliseconds
+ */
 export function cutOffFromDatabase(retryAfterMs: number): Refusal {
-  return new Refusal("DATABASE_UNAVAILABLE", "This replica cannot reach the database at the moment. Try another one.", {
-    retryAfterMs: Math.min(RETRY_AFTER_MS, Math.ceil(retryAfterMs)),
-  });
+  return new Refusal(
+    "DATABASE_UNAVAILABLE",
+    "This replica cannot reach the database at the moment. Try another replica.",
+    {
+      retryAfterMs: Math.min(RETRY_AFTER_MS, Math.ceil(retryAfterMs)),
+    },
+  );
 }
 
+/** @param outcomeUnknown whether the change may have taken effect */
 export function databaseUnavailable(cause: unknown, outcomeUnknown = false): Refusal {
   const message = outcomeUnknown
-    ? "The database went away while the change was being made; it may or may not have taken effect. Repeat it: with a request_id a repetition is safe."
-    : "The database cannot be reached at the moment. Try again shortly.";
+    ? "The database became unavailable during the change. The change may or may not have taken effect. Repeat it: with a request_id this is safe."
+    : "The database is unavailable at the moment. Try again.";
   return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
-/** What a caller gets for a failed statement: a refusal unless the fault is this program's, then the failure itself. */
+/** The error for the caller of a failed statement: a refusal, or the failure itself if this program is at fault. */
 export function refusalFor(error: unknown): unknown {
   if (error instanceof Refusal || failureKind(error) === "defect") return error;
   return databaseUnavailable(error);

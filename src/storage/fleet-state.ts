@@ -4,35 +4,35 @@ import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 
 const COUNT_FLEET = namedQuery("count-fleet");
-const NOTE_PACE = namedQuery("note-pace");
-const LOOK_AT_BRAKE = namedQuery("look-at-brake");
+const RECORD_PACE = namedQuery("record-pace");
+const CHECK_BRAKE = namedQuery("check-brake");
 
-/** Of pg_try_advisory_xact_lock: whose turn the statistics is. */
+/** The key of pg_try_advisory_xact_lock: one replica computes the statistics at a time. */
 const FLEET_STATISTICS_LOCK = 7_294_116_530_218_404n;
 
-/** Counts the agents that have a lease, or takes what another replica counted a moment ago. */
-export async function countFleet(database: Database): Promise<number> {
+/** The number of agents with a lease: counted now, or by another replica a moment ago. */
+export async function countOnlineAgents(database: Database): Promise<number> {
   const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [FLEET_STATISTICS_LOCK] });
   return Number(rows[0]?.agents ?? 0n);
 }
 
-/** Notes the pace in force; durations in milliseconds. */
-export async function notePace(
+/** Records the current pace; durations in milliseconds. */
+export async function recordPace(
   database: Database,
   pace: { readonly intervalMs: number; readonly leaseMs: number },
 ): Promise<void> {
-  await database.feed.query({ ...NOTE_PACE, values: [pace.intervalMs, pace.leaseMs] });
+  await database.feed.query({ ...RECORD_PACE, values: [pace.intervalMs, pace.leaseMs] });
 }
 
-/** The brake as it is, released if the mass silence is over; and when it was released last, if ever. */
-export async function lookAtBrake(
+/** The state of the brake. Releases it if the mass silence is over. `releasedAt`: its last release; null: never. */
+export async function checkBrake(
   database: Database,
 ): Promise<{ readonly brake: ExpiryBrake; readonly releasedAt: Micros | null }> {
   const { rows } = await database.feed.query<{
     engaged_at: Micros | null;
     released_at: Micros | null;
     held_back: bigint;
-  }>({ ...LOOK_AT_BRAKE });
+  }>({ ...CHECK_BRAKE });
   const [row] = rows;
   const brake = { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
   return { brake, releasedAt: row?.released_at ?? null };

@@ -6,20 +6,21 @@ import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
 import type { AgentFilter } from "../domain/filter.ts";
 import { statusOf } from "./agent-row.ts";
-import { readingSnapshot } from "./attempts.ts";
 import { readLogPosition } from "./log-position.ts";
 import { Agent } from "./models/agent.ts";
 import { pageOf } from "./page.ts";
+import { readSnapshot } from "./retries.ts";
 
-/** A page of agents, ordered by `id`, and the revision as of which it is. */
+/** A page of agents, ordered by `id`, and the revision that it shows. */
 export async function listAgents(
   knex: Knex,
   filter: AgentFilter,
   page: PageQuery,
 ): Promise<Page<AgentValue> & { readonly revision: bigint }> {
-  return await readingSnapshot(knex, async (snapshot) => {
+  return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
-    // The ids first: joined in one query, PostgreSQL reads all liveness up to the page, which grows with each page.
+    // Select the ids first. In a joined query, PostgreSQL reads all liveness rows up to the page, so each page is
+    // slower than the one before.
     const query = passing(Agent.query(snapshot).table("agents"), filter)
       .select("id")
       .orderBy("id")
@@ -40,10 +41,10 @@ interface CountRow {
 }
 
 /** Counts agents by status and claw, as of one revision. */
-export async function countFleet(knex: Knex, filter: AgentFilter): Promise<Fleet> {
-  return await readingSnapshot(knex, async (snapshot) => {
+export async function countOnlineAgents(knex: Knex, filter: AgentFilter): Promise<Fleet> {
+  return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
-    // The table itself: counting has no use for the liveness that the view joins to each row.
+    // Use the table: the count needs no liveness columns, which the view would join.
     const rows = await passing(Agent.query(snapshot).table("agents"), filter)
       .select("claw_identifier", "status")
       .count({ agents: "*" })
@@ -72,7 +73,7 @@ async function readBrake(snapshot: Knex): Promise<ExpiryBrake> {
   return { engagedAt: row?.engaged_at ?? null, heldBack: row?.held_back ?? 0n };
 }
 
-/** Within a field any, across fields all. A list is one parameter, however long it is. */
+/** Applies a filter: OR within a field, AND across fields. A list is one parameter, however long it is. */
 function passing(query: QueryBuilder<Agent, Agent[]>, filter: AgentFilter): QueryBuilder<Agent, Agent[]> {
   const fields: [string, readonly unknown[]][] = [
     ["agent_id = ANY (?)", filter.agentIds],

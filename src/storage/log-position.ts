@@ -1,11 +1,11 @@
 import type { Knex } from "knex";
 import { revisionCompacted, revisionInFuture } from "./refusals.ts";
 
-/** How far the log of transitions reaches. */
+/** The range of the log of transitions. */
 export interface LogPosition {
-  /** The last revision that was given. */
+  /** The newest revision. */
   readonly newest: bigint;
-  /** Everything after it is kept. */
+  /** The log has all transitions after this revision. */
   readonly oldest: bigint;
 }
 
@@ -14,6 +14,7 @@ interface CounterRow {
   readonly oldest: bigint;
 }
 
+/** Reads the range of the log. */
 export async function readLogPosition(knex: Knex): Promise<LogPosition> {
   const row: CounterRow | undefined = await knex<CounterRow>("revision_counter").first("revision", "oldest");
   if (row === undefined) throw new TypeError("the revision counter is missing");
@@ -21,10 +22,10 @@ export async function readLogPosition(knex: Knex): Promise<LogPosition> {
 }
 
 /**
- * Whether the log can be seen up to its newest revision, which a jump by itself gives to nobody. Not for a moment where that is
- * in a partition that was made just now: the snapshot has the counter, and the partition is not known yet.
+ * Whether this snapshot shows the log up to its newest revision. A new partition may not be visible yet, although the
+ * counter is. The end of a revision gap has no row in the log.
  */
-export async function isSeenWhole(knex: Knex, { newest, oldest }: LogPosition): Promise<boolean> {
+export async function isLogVisible(knex: Knex, { newest, oldest }: LogPosition): Promise<boolean> {
   if (newest <= oldest) return true;
   const revision = newest.toString();
   const [last] = await knex("agent_transitions")
@@ -35,17 +36,17 @@ export async function isSeenWhole(knex: Knex, { newest, oldest }: LogPosition): 
 }
 
 /**
- * Checks that all transitions after a revision that somebody knows can still be told.
+ * Checks that the log still has all transitions after a caller's revision.
  *
- * @throws Refusal `REVISION_COMPACTED` when some of them are gone, or the revision belongs to a history that was lost;
- * `REVISION_IN_FUTURE` when it was never given.
+ * @throws Refusal `REVISION_COMPACTED` if some are removed, or the revision is of a lost history; `REVISION_IN_FUTURE`
+ * if the revision was never assigned
  */
 export async function checkRevision(knex: Knex, revision: bigint, position: LogPosition): Promise<void> {
   if (revision > position.newest) throw revisionInFuture(position.newest);
   if (revision < position.oldest) throw revisionCompacted(position.oldest);
-  const jump = await knex("revision_jumps")
+  const gap = await knex("revision_jumps")
     .where("from_revision", "<", revision.toString())
     .where("to_revision", ">", revision.toString())
     .first("to_revision");
-  if (jump !== undefined) throw revisionCompacted(position.oldest);
+  if (gap !== undefined) throw revisionCompacted(position.oldest);
 }

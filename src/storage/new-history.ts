@@ -1,23 +1,23 @@
 import pg from "pg";
 import { columnTypes } from "./column-types.ts";
 import { writableUrl } from "./database-hosts.ts";
-import { assertMigrated } from "./migrate.ts";
+import { assertMigrated } from "./migrations.ts";
 
-/** The revisions strictly between the two belong to nobody: watchers there start again with a snapshot. */
+/** Revisions strictly between the two are unused. A watcher positioned there starts again with a snapshot. */
 export interface RevisionGap {
   readonly from: bigint;
   readonly to: bigint;
 }
 
-/** Longer than any transaction of a replica holds the counter. */
+/** Longer than any transaction of a replica locks the counter. */
 const LOCK_TIMEOUT_MS = 10_000;
 
 /**
- * Declares that the database was brought back to an older state in a way that the service cannot see: revisions go on beyond
- * all that can have been given, by a clock that was up to a day ahead, too. Replicas may be running. May be repeated: each
- * time there is another gap, and nothing else happens.
+ * Declares that the database was brought back to an older state in a way that the service cannot detect. New revisions
+ * are larger than all that the lost history can have assigned, even if its clock was up to a day ahead. Replicas may be
+ * running. Each call makes another revision gap.
  *
- * @throws MigrationError when the database is not at the schema of this program
+ * @throws MigrationError if the database is not at the schema of this program
  */
 export async function declareNewHistory(databaseUrl: string): Promise<RevisionGap> {
   const client = new pg.Client({
@@ -35,7 +35,7 @@ export async function declareNewHistory(databaseUrl: string): Promise<RevisionGa
       'SELECT from_revision AS "from", to_revision AS "to" FROM declare_new_history()',
     );
     const [gap] = rows;
-    if (gap === undefined) throw new TypeError("declare_new_history answers with one row");
+    if (gap === undefined) throw new TypeError("declare_new_history returned no row");
     return gap;
   } finally {
     await client.end();

@@ -5,11 +5,11 @@ import type { Database } from "./database.ts";
 
 /** Notifications stay within a database, so deployments that share a server do not wake each other. */
 const CHANNEL = "harborforge_agents_transitions";
-/** NOTIFY takes a lock of the whole server for its commit, so there are at most fifty a second from each replica. */
+/** NOTIFY locks the whole server during its commit, so each replica sends at most fifty a second. */
 const SHORTEST_INTERVAL_MS = 20;
 const FIRST_RECONNECT_MS = 100;
 const LONGEST_RECONNECT_MS = 5_000;
-/** How often to ask whether the connection still answers: one that went silent looks like one without news. */
+/** The interval of keepalive queries, in milliseconds: a dead connection looks like one without notifications. */
 const KEEPALIVE_MS = 15_000;
 
 export interface NotificationsLog {
@@ -20,14 +20,14 @@ export interface NotificationsLog {
 export interface NotificationsOptions {
   readonly database: Pick<Database, "beats" | "newClient">;
   readonly log: NotificationsLog;
-  /** Another replica committed something, or may have done so while nobody listened. */
+  /** Another replica committed a transition, or may have done so while this one was not listening. */
   onHint(): void;
   readonly keepaliveMs?: number;
 }
 
 /**
- * Tells other replicas that there is something new in the log. Only a hint that saves them the wait for their next poll:
- * it may be late or lost, and is sent after the commit, in a transaction of its own.
+ * Notifies other replicas of new transitions in the log. It is only a hint that shortens the wait for their next poll:
+ * it may be late or lost. It is sent after the commit, in a transaction of its own.
  */
 export class Notifications {
   readonly #database: Pick<Database, "beats" | "newClient">;
@@ -35,11 +35,11 @@ export class Notifications {
   readonly #onHint: () => void;
   readonly #keepaliveMs: number;
   readonly #backoff = new Backoff(FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS);
-  /** Marks what this replica sent: it knows of its own commits already. */
+  /** Marks notifications of this replica, which knows its own commits already. */
   readonly #own = randomBytes(6).toString("hex");
   #closed = false;
   #listening: Promise<void> | undefined;
-  /** Ends what the listener waits for. */
+  /** Ends the current wait of the listener. */
   #interrupt: () => void = () => undefined;
   #sentAt = Number.NEGATIVE_INFINITY;
   #due: NodeJS.Timeout | undefined;
@@ -52,12 +52,12 @@ export class Notifications {
     this.#keepaliveMs = keepaliveMs;
   }
 
-  /** Begins to listen, and goes on until `close`, whatever happens to the connection. */
+  /** Listens until `close`, and reconnects when the connection fails. */
   start(): void {
     this.#listening ??= this.#listen();
   }
 
-  /** Tells the others, at once if the last time is long enough ago, else soon. Never fails. */
+  /** Notifies the other replicas: at once, or after the shortest interval. Never fails. */
   notify(): void {
     if (this.#closed || this.#due !== undefined) return;
     const waitMs = this.#sentAt + SHORTEST_INTERVAL_MS - performance.now();
@@ -97,22 +97,26 @@ export class Notifications {
     let failed = false;
     while (!this.#closed) {
       const error = await this.#listenOnce(() => {
-        if (failed) this.#log.info({}, "listening to other replicas again");
+        if (failed) this.#log.info({}, "receiving notifications of other replicas again");
         failed = false;
         this.#backoff.reset();
-        // Whatever was said while nobody listened.
+        // Notifications may have been missed in between.
         this.#onHint();
       });
       if (this.#closed) return;
-      if (!failed) this.#log.warn({ err: error }, "no notifications of other replicas for now; polling goes on");
+      if (!failed) this.#log.warn({ err: error }, "lost notifications of other replicas, still polling");
       failed = true;
       await this.#pause(this.#backoff.next());
     }
   }
 
-  /** Listens until the connection fails, and tells why it did. */
+  /**
+   * Listens until the connection fails.
+   *
+   * @returns the reason
+   */
   async #listenOnce(onListening: () => void): Promise<unknown> {
-    // A socket of ours: one whose peer went silent is not closed by politeness.
+    // An own socket, so that the connection to a dead peer can be destroyed.
     const socket = newSocket();
     const client = this.#database.newClient("listen", { stream: () => socket });
     let keepalive: NodeJS.Timeout | undefined;

@@ -1,6 +1,6 @@
 import type { Page } from "../domain/directory.ts";
 
-/** A page of rows that were read with one more than `limit`, which tells whether another page follows. */
+/** Makes a page from rows that were read with a limit of `limit + 1`: an extra row means that another page follows. */
 export function pageOf<Row>(rows: readonly Row[], limit: number, keyOf: (row: Row) => bigint): Page<Row> {
   if (rows.length <= limit) return { rows, next: undefined };
   const shown = rows.slice(0, limit);

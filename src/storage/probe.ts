@@ -1,36 +1,38 @@
 import type { Micros } from "../contract/time.ts";
 import { HANDSHAKE_MS } from "./connections.ts";
 import type { Database } from "./database.ts";
-import { failureKind, isQueryTimeout, NoConnectionInTime } from "./failures.ts";
+import { ConnectionTimeout, failureKind, isQueryTimeout } from "./failures.ts";
 
 const PROBE_MS = 1_000;
-/** A database that takes so long to say what time it is makes everybody wait. */
+/** A database that takes this long to return its time is slow, in milliseconds. */
 const SLOW_MS = 2_000;
-const LOOK_MS = 500;
-/** A database that lets a query time out, and has answered no other one for so long, is away. */
+const CHECK_MS = 500;
+/**
+ * A database that let a query time out and has answered no other query for this long is unavailable, in milliseconds.
+ */
 const SILENT_MS = 5_000;
 
 /**
- * What the probe last found.
- * - `here`: the database answers in time.
- * - `slow`: it is there, and does not answer in time: loaded, or this replica is.
- * - `away`: it cannot be reached, refuses this service, or has said nothing for too long.
+ * The result of the last probe.
+ * - `available`: the database answers in time.
+ * - `slow`: it is reachable but does not answer in time: it is overloaded, or this replica is.
+ * - `unavailable`: it is unreachable, rejects this service, or has not answered for too long.
  */
-export type DatabaseState = "here" | "slow" | "away";
+export type DatabaseState = "available" | "slow" | "unavailable";
 
 export interface DatabaseProbeOptions {
   readonly database: Database;
-  /** Called at every change, with the state as it is now. `here` to begin with. */
+  /** Called at each change of the state. The first state is `available`. */
   onState(state: DatabaseState): void;
   readonly log: { warn(facts: object, message: string): void; info(facts: object, message: string): void };
 }
 
-/** Asks the database each second whether it is there, and what time it has. */
+/** Reads the database's clock each second, and derives the state of the database. */
 export class DatabaseProbe {
   readonly #options: DatabaseProbeOptions;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
-  #state: DatabaseState = "here";
+  #state: DatabaseState = "available";
   #closed = false;
 
   constructor(options: DatabaseProbeOptions) {
@@ -54,15 +56,15 @@ export class DatabaseProbe {
   async #probe(): Promise<void> {
     const sentAt = performance.now();
     const watch = setInterval(() => {
-      if (this.#isSilent()) this.#turn("away");
-      else if (this.#state === "here" && performance.now() - sentAt >= SLOW_MS) this.#turn("slow");
-    }, LOOK_MS);
+      if (this.#isSilent()) this.#setState("unavailable");
+      else if (this.#state === "available" && performance.now() - sentAt >= SLOW_MS) this.#setState("slow");
+    }, CHECK_MS);
     try {
       await this.#ask();
-      // After an outage it is back, however long the answer took.
-      if (this.#state === "away" || performance.now() - sentAt < SLOW_MS) this.#turn("here");
+      // After an outage, any answer counts, however slow.
+      if (this.#state === "unavailable" || performance.now() - sentAt < SLOW_MS) this.#setState("available");
     } catch (error) {
-      // After a look at the sockets: where the event loop was held up, other answers may be there already.
+      // Poll the sockets first: if the event loop was blocked, other responses may have arrived already.
       await new Promise((resolve) => setImmediate(resolve));
       await this.#judge(error);
     } finally {
@@ -84,8 +86,8 @@ export class DatabaseProbe {
 
   async #judge(error: unknown): Promise<void> {
     let failure = error;
-    if (isAbsence(error) && this.#state !== "away" && !this.#closed) {
-      // One connection may have been ended for reasons of its own: a new one tells.
+    if (isUnreachable(error) && this.#state !== "unavailable" && !this.#closed) {
+      // A single connection may fail for reasons of its own: try a new one.
       try {
         await this.#ask();
         return;
@@ -93,8 +95,9 @@ export class DatabaseProbe {
         failure = again;
       }
     }
-    if (isAbsence(failure) || this.#isSilent() || this.#silentMs >= HANDSHAKE_MS) this.#turn("away", failure);
-    else if (this.#state === "here") this.#turn("slow", failure);
+    if (isUnreachable(failure) || this.#isSilent() || this.#silentMs >= HANDSHAKE_MS)
+      this.#setState("unavailable", failure);
+    else if (this.#state === "available") this.#setState("slow", failure);
   }
 
   get #silentMs(): number {
@@ -102,27 +105,27 @@ export class DatabaseProbe {
   }
 
   #isSilent(): boolean {
-    const { answeredAt, gaveUpAt } = this.#options.database;
-    return gaveUpAt > answeredAt && this.#silentMs >= SILENT_MS;
+    const { answeredAt, lastTimeoutAt } = this.#options.database;
+    return lastTimeoutAt > answeredAt && this.#silentMs >= SILENT_MS;
   }
 
-  #turn(state: DatabaseState, error?: unknown): void {
+  #setState(state: DatabaseState, error?: unknown): void {
     if (state === this.#state || this.#closed) return;
     const { log, onState } = this.#options;
     const before = this.#state;
     this.#state = state;
     const facts = error === undefined ? {} : { err: error };
-    if (state === "away") log.warn(facts, "the database is away");
-    else if (state === "slow") log.warn(facts, "the database is slow to answer");
-    else log.info({}, before === "away" ? "the database is back" : "the database answers in time again");
+    if (state === "unavailable") log.warn(facts, "database is unavailable");
+    else if (state === "slow") log.warn(facts, "database is slow to answer");
+    else log.info({}, before === "unavailable" ? "database is available again" : "database answers in time again");
     onState(state);
   }
 }
 
 /**
- * Whether the failure says that there is no database to be reached. A connection that is slow to be made, a query that is
- * not answered in time, and a server that refuses a statement do not say that.
+ * Whether the failure means that the database is unreachable. A slow connection, a query timeout and a rejected
+ * statement do not mean that.
  */
-function isAbsence(error: unknown): boolean {
-  return failureKind(error) === "lost" && !(error instanceof NoConnectionInTime) && !isQueryTimeout(error);
+function isUnreachable(error: unknown): boolean {
+  return failureKind(error) === "lost" && !(error instanceof ConnectionTimeout) && !isQueryTimeout(error);
 }

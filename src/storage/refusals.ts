@@ -1,36 +1,43 @@
 import type { AgentKey, UserKey } from "../domain/directory.ts";
 import { Refusal } from "../domain/errors.ts";
 
-/** Refusals travel in headers, which many clients limit to 8 KiB: names are listed up to this many bytes. */
+/** Errors travel in headers, which many clients limit to 8 KiB. Lists of names take at most this many bytes. */
 const LONGEST_LIST_BYTES = 1_024;
 
 export function userNotFound(key: UserKey): Refusal {
   if ("agentId" in key) {
     const { agentId } = key;
-    return new Refusal("USER_NOT_FOUND", "No user is bound to this agent_id.", { metadata: { agentId } });
+    return new Refusal("USER_NOT_FOUND", `No user has the agent ${JSON.stringify(agentId)}.`, {
+      metadata: { agentId },
+    });
   }
   const metadata: Record<string, string> = "id" in key ? { userId: key.id.toString() } : { username: key.username };
-  return new Refusal("USER_NOT_FOUND", "There is no such user.", { metadata });
+  const name = "id" in key ? key.id.toString() : JSON.stringify(key.username);
+  return new Refusal("USER_NOT_FOUND", `The user ${name} does not exist. Create it with CreateUser.`, { metadata });
 }
 
-/** The user got and lost agents faster than it could be deleted. Nothing was changed. */
+/** Another caller kept creating and deleting the user's agent, so the user could not be deleted. */
 export function userKeepsChanging(id: bigint): Refusal {
-  const message = "The user gets and loses agents faster than it can be deleted. Nothing was changed. Try again.";
+  const message = "The user's agent changed during each attempt to delete the user. Nothing was changed. Try again.";
   return new Refusal("DATABASE_UNAVAILABLE", message, { metadata: { userId: id.toString() }, retryAfterMs: 1_000 });
 }
 
 export function agentNotFound(key: AgentKey): Refusal {
   if ("agentId" in key) {
-    return new Refusal("AGENT_NOT_FOUND", "There is no such agent, or no longer.", {
-      metadata: { agentId: key.agentId },
-    });
+    return new Refusal(
+      "AGENT_NOT_FOUND",
+      `The agent ${JSON.stringify(key.agentId)} does not exist. Create it with CreateAgent.`,
+      {
+        metadata: { agentId: key.agentId },
+      },
+    );
   }
-  return new Refusal("AGENT_NOT_FOUND", "This user has no agent, or there is no such user.", {
+  return new Refusal("AGENT_NOT_FOUND", `The user ${key.userId} has no agent, or does not exist.`, {
     metadata: { userId: key.userId.toString() },
   });
 }
 
-/** Names those that are missing, as many as fit. */
+/** Names the missing agents, as many as fit. */
 export function agentsNotFound(missing: readonly [string, ...string[]]): Refusal {
   const named: string[] = [];
   let bytes = 0;
@@ -41,7 +48,7 @@ export function agentsNotFound(missing: readonly [string, ...string[]]): Refusal
   }
   const list = named.map((agentId) => JSON.stringify(agentId)).join(", ");
   const more = missing.length > named.length ? ` and ${missing.length - named.length} more` : "";
-  return new Refusal("AGENT_NOT_FOUND", `There are no such agents, or no longer: ${list}${more}.`, {
+  return new Refusal("AGENT_NOT_FOUND", `These agents do not exist: ${list}${more}.`, {
     metadata: { agentId: missing[0], agentIds: JSON.stringify(named), missing: missing.length.toString() },
   });
 }
@@ -49,7 +56,7 @@ export function agentsNotFound(missing: readonly [string, ...string[]]): Refusal
 export function revisionMismatch(revision: bigint): Refusal {
   return new Refusal(
     "REVISION_MISMATCH",
-    "The agent changed since the expected_revision. Read it again and decide again.",
+    "expected_revision: the agent has changed since. Read it again before you retry.",
     { metadata: { revision: revision.toString() } },
   );
 }
@@ -57,7 +64,7 @@ export function revisionMismatch(revision: bigint): Refusal {
 export function revisionCompacted(oldest: bigint): Refusal {
   return new Refusal(
     "REVISION_COMPACTED",
-    "The transitions after this revision are no longer kept. Start again from a snapshot of the agents.",
+    "The log no longer has the transitions after this revision. Start again with a snapshot.",
     { metadata: { oldestRevision: oldest.toString() } },
   );
 }
@@ -65,7 +72,7 @@ export function revisionCompacted(oldest: bigint): Refusal {
 export function revisionInFuture(newest: bigint): Refusal {
   return new Refusal(
     "REVISION_IN_FUTURE",
-    "This revision has not been given out. Use one that this deployment has told.",
+    "This revision does not exist yet. Use a revision that this deployment returned.",
     { metadata: { newestRevision: newest.toString() } },
   );
 }
@@ -73,7 +80,7 @@ export function revisionInFuture(newest: bigint): Refusal {
 export function reusedRequestId(requestId: string): Refusal {
   return new Refusal(
     "REQUEST_ID_REUSED",
-    "This request_id was used for another request. Use a new one for each request, the same one only to repeat it.",
+    "request_id: was used for another request. Use a new one for each request, and the same one only for a retry.",
     {
       metadata: { requestId },
       violations: [{ field: "request_id", description: "was used with other content within the last 24 hours" }],
@@ -81,22 +88,22 @@ export function reusedRequestId(requestId: string): Refusal {
   );
 }
 
-/** How long to wait before another change of an agent is tried: some of those that wait are made by then. */
+/** The delay before a retry, in milliseconds: by then some of the waiting changes are committed. */
 const CHANGES_RETRY_MS = 250;
 
 export function tooManyChanges(agentId: string, most: number): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `${most} changes of this agent wait already. Send the next one when some of them are answered.`,
+    `${most} changes of this agent are waiting already. Retry when some of them are answered.`,
     {
       metadata: { limit: "changesPerAgent", changesPerAgent: most.toString(), agentId },
-      // Those that were refused together do not come again together.
+      // Jitter spreads the retries of callers that were rejected together.
       retryAfterMs: Math.ceil(CHANGES_RETRY_MS * (1 + Math.random())),
     },
   );
 }
 
-/** What somebody wanted to write, as far as a constraint can be against it. */
+/** The values of a write that a constraint may reject. */
 export interface Wanted {
   readonly username?: string | undefined;
   readonly email?: string | null | undefined;
@@ -104,7 +111,7 @@ export interface Wanted {
   readonly userId?: bigint | undefined;
 }
 
-/** What a violated constraint means to the caller; undefined where it means a defect of ours. */
+/** The error of a violated constraint for the caller; undefined if it is a defect of this program. */
 export function conflictRefusal(constraint: string, wanted: Wanted): Refusal | undefined {
   const { username = "", email, agentId = "", userId } = wanted;
   switch (constraint) {
@@ -119,7 +126,7 @@ export function conflictRefusal(constraint: string, wanted: Wanted): Refusal | u
     case "agents_agent_id_key":
       return agentIdTaken(agentId);
     case "agents_user_id_key":
-      return new Refusal("USER_HAS_AGENT", "The user has an agent already. Delete or move that one.", {
+      return new Refusal("USER_HAS_AGENT", "The user has an agent already. Delete it first, or move it.", {
         metadata: { userId: userId?.toString() ?? "" },
       });
     case "agents_user_id_fkey":
@@ -130,7 +137,11 @@ export function conflictRefusal(constraint: string, wanted: Wanted): Refusal | u
 }
 
 export function agentIdTaken(agentId: string): Refusal {
-  return new Refusal("AGENT_ID_TAKEN", "Another agent has this agent_id. It is unique over all users and claws.", {
-    metadata: { agentId },
-  });
+  return new Refusal(
+    "AGENT_ID_TAKEN",
+    "Another agent has this agent_id. Choose another one: it is unique over all users and claws.",
+    {
+      metadata: { agentId },
+    },
+  );
 }

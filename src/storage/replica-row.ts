@@ -1,6 +1,6 @@
 import type { Micros } from "../contract/time.ts";
 import type { Database } from "./database.ts";
-import { type LeaseRow, type WatchedLease, watchedLease } from "./liveness.ts";
+import { type LeaseRow, type WatchedLease, watchedLease } from "./lease-queries.ts";
 import { namedQuery } from "./queries.ts";
 
 const TAKE_COUNTER = namedQuery("take-counter");
@@ -11,53 +11,69 @@ const ADOPT_REPLICAS = namedQuery("adopt-replicas");
 const ADOPTED_LEASES = namedQuery("adopted-leases");
 const FORGET_REPLICAS = namedQuery("forget-replicas");
 
-/** When a replica counts as isolated, and how long its agents have after that to be heard again; milliseconds. */
-export interface Hearing {
+/**
+ * After how long without a refresh a replica counts as isolated, and the guard of its agents after that; in
+ * milliseconds.
+ */
+export interface IsolationTimes {
   readonly isolatedAfterMs: number;
   readonly graceMs: number;
 }
 
-/** @returns the number of this replica, never used before */
-export async function registerReplica(database: Database, hearing: Hearing): Promise<number> {
-  // In a database that was restored, the next number may be that of a replica which is still there.
+/**
+ * Registers a replica.
+ *
+ * @returns its number, which was never used before
+ */
+export async function registerReplica(database: Database, times: IsolationTimes): Promise<number> {
+  // In a restored database, the next number may belong to a replica that is still running.
   await database.commits.query({ ...TAKE_COUNTER, values: [0n] });
   const sentAt = performance.now();
   const { rows } = await database.commits.query<{ id: number; read_at: Micros }>({
     ...REGISTER_REPLICA,
-    values: [hearing.isolatedAfterMs, hearing.graceMs],
+    values: [times.isolatedAfterMs, times.graceMs],
   });
   const [row] = rows;
-  if (row === undefined) throw new TypeError("register-replica answers with one row");
-  // The machine's own clock, which is all that was known so far, may be anything.
+  if (row === undefined) throw new TypeError("register-replica returned no row");
+  // Until now this process only had the machine's own clock, which may be wrong.
   database.clock.observe(row.read_at, sentAt);
   return row.id;
 }
 
-/** Says that this replica listens. @returns whether it did not for a while, which its agents are given back */
-export async function refreshReplica(database: Database, replica: number, hearing: Hearing): Promise<boolean> {
+/**
+ * Refreshes the row of this replica.
+ *
+ * @returns whether the replica was isolated since the last refresh, so that its agents are guarded now
+ */
+export async function refreshReplica(database: Database, replica: number, times: IsolationTimes): Promise<boolean> {
   const { rows } = await database.feed.query<{ isolated: boolean }>({
     ...REFRESH_REPLICA,
-    values: [replica, hearing.isolatedAfterMs, hearing.graceMs],
+    values: [replica, times.isolatedAfterMs, times.graceMs],
   });
   return rows[0]?.isolated ?? false;
 }
 
+/** Marks a replica as stopped, so that others may adopt its agents at once. */
 export async function retireReplica(database: Database, replica: number): Promise<void> {
   await database.feed.query({ ...RETIRE_REPLICA, values: [replica] });
 }
 
-/** A replica that is gone, and before when none of its agents' leases ends. */
+/** An adopted replica, and its guard: no lease of its agents expires before that instant. */
 export interface AdoptedReplica {
   readonly id: number;
   readonly noLeaseEndsBefore: Micros;
 }
 
-/** Takes over those that are gone. */
+/** Adopts replicas that are gone. */
 export async function adoptReplicas(database: Database, replica: number, graceMs: number): Promise<void> {
   await database.feed.query({ ...ADOPT_REPLICAS, values: [replica, graceMs] });
 }
 
-/** Forgets the adopted replicas that nothing is left of. @returns the others */
+/**
+ * Deletes the adopted replicas without agents.
+ *
+ * @returns the other adopted replicas
+ */
 export async function adoptedReplicas(database: Database, replica: number): Promise<AdoptedReplica[]> {
   const { rows } = await database.feed.query<{ id: number; no_lease_ends_before: Micros | null }>({
     ...FORGET_REPLICAS,
@@ -66,7 +82,7 @@ export async function adoptedReplicas(database: Database, replica: number): Prom
   return rows.map((row) => ({ id: row.id, noLeaseEndsBefore: row.no_lease_ends_before ?? 0 }));
 }
 
-/** A page of the leases of a replica that was adopted, by the agents' ids after `after`; empty: there are no more. */
+/** A page of the leases of an adopted replica, in order of the agents' ids after `after`. Empty: there are no more. */
 export async function adoptedLeases(database: Database, gone: number, after: bigint): Promise<WatchedLease[]> {
   const { rows } = await database.feed.query<LeaseRow>({ ...ADOPTED_LEASES, values: [gone, after] });
   return rows.map(watchedLease);

@@ -8,7 +8,7 @@ import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";
 
 const SWEEP_REQUEST_IDS = namedQuery("sweep-request-ids");
-/** One statement's share: some milliseconds, and no lock that anybody waits for. */
+/** Rows in one statement: it takes some milliseconds, and other transactions do not wait for its locks. */
 const SWEEP_BATCH = 1_000;
 
 interface AnswerRow {
@@ -22,8 +22,9 @@ interface AnswerRow {
 }
 
 /**
- * Takes a principal's request_id for this transaction; false if it was taken before, by the same request or by another
- * one. Waits for another transaction that is taking it at this moment.
+ * Claims a principal's request_id for this transaction. Waits for a concurrent claim.
+ *
+ * @returns false if it was used before, by the same request or by another one
  */
 export async function claimRequest(transaction: Knex.Transaction, request: RequestKey): Promise<boolean> {
   const { rows } = await transaction.raw<{ rows: { claimed: boolean }[] }>(
@@ -34,7 +35,7 @@ export async function claimRequest(transaction: Knex.Transaction, request: Reque
 }
 
 /**
- * The user of the first answer; undefined if none was kept with it, or if this is no repetition.
+ * The stored response of a repeated request: its user, if it has one. Undefined: the request is not a repetition.
  *
  * @throws Refusal `REQUEST_ID_REUSED`
  */
@@ -57,10 +58,10 @@ export async function firstAnswer(
   return { user: { id, username, email, displayName, createdAt, agentId } };
 }
 
-/** Keeps the user of an answer for its repetitions. */
+/** Stores the user of a response for repetitions of the request. */
 export async function keepAnswer(transaction: Knex.Transaction, request: RequestKey, user: User): Promise<void> {
   const state = {
-    // A JSON number would lose digits of a large one.
+    // A JSON number would lose digits of a large bigint.
     id: user.id.toString(),
     username: user.username,
     email: user.email,
@@ -75,7 +76,11 @@ export async function keepAnswer(transaction: Knex.Transaction, request: Request
   ]);
 }
 
-/** Forgets the answers that are older than 24 hours, in small batches. Returns how many they were. */
+/**
+ * Deletes responses that are older than 24 hours, in batches.
+ *
+ * @returns the number of deleted responses
+ */
 export async function sweepRequestIds(database: Database): Promise<number> {
   let swept = 0;
   for (;;) {

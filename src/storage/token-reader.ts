@@ -6,7 +6,7 @@ import { namedQuery } from "./queries.ts";
 
 const READ_TOKENS = namedQuery("read-tokens");
 
-/** A token as it is checked: what its bearer has to know, and who that is then. */
+/** A token with the hash that its bearer is checked by, and with its principal. */
 export interface KnownToken {
   readonly keyId: string;
   readonly secretHash: Uint8Array;
@@ -15,15 +15,15 @@ export interface KnownToken {
   readonly revoked: boolean;
 }
 
-/** What was read of the tokens, all of one moment. */
+/** The result of one statement. */
 export interface TokenReading {
-  /** The key ids whose revocations came after the one asked for, in order. */
+  /** The key ids of revocations after the requested one, in order. */
   readonly revoked: readonly string[];
-  /** All revocations up to it are known with this reading. */
+  /** This reading includes all revocations up to this one. */
   readonly reached: bigint;
-  /** The newest revocation there is: greater than `reached` where there are more to read. */
+  /** The newest revocation. If it is greater than `reached`, there are more to read. */
   readonly newest: bigint;
-  /** Another one than before: the database is of another history, and numbers of revocations do not join on. */
+  /** Names the history of the database. If it differs from before, revocation numbers do not continue. */
   readonly lineage: string;
   readonly tokens: ReadonlyMap<string, KnownToken>;
 }
@@ -44,10 +44,10 @@ interface Row {
   readonly revoked_at: Micros | null;
 }
 
-/** Revocations in one reading at most: as the query limits them. */
-const MOST_REVOCATIONS = 1_000;
+/** The largest number of revocations in one reading. The query has the same limit. */
+const MAX_REVOCATIONS = 1_000;
 
-/** Reads which revocations came after `after`, and the tokens of `keyIds`: one statement, by primary keys. */
+/** Reads the revocations after `after`, and the tokens of `keyIds`, in one statement. */
 export async function readTokens(
   database: Pick<Database, "feed" | "clock">,
   after: bigint,
@@ -56,11 +56,11 @@ export async function readTokens(
   const sentAt = performance.now();
   const { rows } = await database.feed.query<Row>({ ...READ_TOKENS, values: [after.toString(), keyIds] });
   const [first] = rows;
-  if (first === undefined) throw new TypeError("the counter of revocations is missing");
+  if (first === undefined) throw new TypeError("api_token_counter has no row");
   database.clock.observe(first.read_at, sentAt);
   const tokens = new Map<string, KnownToken>();
   for (const row of rows) if (row.key_id !== null) tokens.set(row.key_id, knownToken(row.key_id, row));
-  const full = first.revoked.length >= MOST_REVOCATIONS;
+  const full = first.revoked.length >= MAX_REVOCATIONS;
   return {
     revoked: first.revoked,
     reached: full && first.reached !== null ? first.reached : first.newest,

@@ -3,33 +3,34 @@ import type pg from "pg";
 import type { Transition } from "../domain/agent.ts";
 import type { AgentFilter, WatchedAgent } from "../domain/filter.ts";
 import { type TransitionRow, transitionFromRow, type WatchedAgentRow, watchedAgentFromRow } from "./agent-row.ts";
-import { LogNotSeenWhole } from "./failures.ts";
+import { IncompleteLogRead } from "./failures.ts";
 import { namedQuery } from "./queries.ts";
 
 const READ_LOG_POSITION = namedQuery("read-log-position");
 const TAKE_COUNTER = namedQuery("take-counter");
 const READ_TRANSITIONS = namedQuery("read-transitions");
-// Sent without its name, so that it is planned for each filter: one plan for all could use no index of any of them.
+// Not a named statement, so that PostgreSQL plans it for each filter. A generic plan could not use the index of any
+// filter.
 const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
 
-/** How often a page is read at most until it is seen whole; before each time a millisecond more of a pause. */
-const MOST_READS = 10;
+/** How often a page is read until it is complete. Each retry waits a millisecond longer. */
+const MAX_READS = 10;
 
-/** A part of the log, and how far the log goes, as of one moment. */
+/** A part of the log, and the range of the log, of one snapshot. */
 export interface LogPage {
-  /** Ascending. Fewer than asked for: there is nothing else up to `newest`. */
+  /** In ascending order. Fewer than the limit: there are no others up to `newest`. */
   readonly transitions: readonly Transition[];
-  /** The last revision that was given. */
+  /** The newest revision. */
   readonly newest: bigint;
-  /** Reading can begin after this revision, after none before it. */
+  /** The log has all transitions after this revision. */
   readonly oldest: bigint;
-  /** The revision gaps ahead of the revision to read after, or around it. Ascending. */
+  /** The revision gaps that end after the requested revision. In ascending order. */
   readonly gaps: readonly RevisionGap[];
 }
 
 /**
- * A place where a history was lost (a restore, a failover to a standby that lagged). Revisions strictly between the two
- * may have been seen, and are nobody's any more.
+ * A place where the history may have been lost (a restore, a failover to a standby that lagged). Watchers may have seen
+ * revisions strictly between the two, but these no longer exist.
  */
 export interface RevisionGap {
   readonly from: bigint;
@@ -40,22 +41,22 @@ export function isWithin(revision: bigint, gaps: readonly RevisionGap[]): boolea
   return gaps.some(({ from, to }) => from < revision && revision < to);
 }
 
-/** Some agents in the order of ids, as of one revision. */
+/** Some agents in order of ids, as of one revision. */
 export interface SnapshotPage {
   readonly revision: bigint;
-  /** Fewer than asked for: there are no others with larger ids. */
+  /** Fewer than the limit: there are no others with larger ids. */
   readonly agents: readonly WatchedAgent[];
 }
 
-/** One row comes even when there is nothing to show; then its columns are null. */
+/** The query returns one row even without a result. Then these columns are null. */
 type OrNothing<Row, Key extends keyof Row> = Row | { readonly [K in Key]: null };
 
 type LogRow = OrNothing<TransitionRow, "revision"> & {
   readonly newest: bigint;
   readonly oldest: bigint;
-  /** From and to of each; null where there is none. */
+  /** From and to of each gap; null if there are none. */
   readonly gaps: readonly (readonly [string, string])[] | null;
-  /** Why this may be another history than the one that gave `newest`. */
+  /** Why the database may have another history than the one of `newest`. Null: it has the same one. */
   readonly history_break: string | null;
 };
 type SnapshotRow = OrNothing<WatchedAgentRow, "id"> & { readonly snapshot_revision: bigint };
@@ -68,43 +69,45 @@ export class TransitionLog {
     this.#pool = pool;
   }
 
-  /** The last revision that was given. */
+  /** The newest revision. */
   async newest(): Promise<bigint> {
     const { rows } = await this.#pool.query<{ revision: bigint }>(READ_LOG_POSITION);
     return only(rows[0]).revision;
   }
 
   /**
-   * The first `limit` transitions with a larger revision than `after`. None is ever missed by going on from the last
-   * one: revisions are in the order of commits.
+   * The first `limit` transitions after the revision `after`. Continuing after the last one never misses a transition,
+   * because revisions are in commit order.
    *
-   * PostgreSQL settles which partitions a statement reads before it takes the statement's snapshot, and tells of new ones
-   * only right after the commit that made them. So in a new partition, which a jump begins and uses at once, a statement
-   * may miss transitions although it sees the counter beyond them. The last revision shows it: it is in the log.
+   * PostgreSQL chooses the partitions of a statement before it takes the snapshot, and sessions learn of new partitions
+   * shortly after their commit. A revision gap begins a new partition and uses it at once. So a statement may see the
+   * counter but not the newest transitions. Such a page lacks the newest revision, and is read again.
    *
-   * @throws LogNotSeenWhole when it stays so, as when whoever made the partition was frozen in the midst of its commit
+   * @throws IncompleteLogRead if the page stays incomplete, e.g. because the replica that made the partition froze
+   * during its commit
    */
   async read(after: bigint, limit: number): Promise<LogPage> {
-    for (let reads = 1; reads <= MOST_READS; reads += 1) {
+    for (let reads = 1; reads <= MAX_READS; reads += 1) {
       const rows = await this.#rows(after, limit);
       if (only(rows[0]).history_break !== null) {
-        // Now, and not with the next transition: until then a revision of the lost tail would look like one of the future.
-        await this.renounce(0n);
+        // Begin it now, not with the next transition: until then a revision of the lost history would look like a
+        // future one.
+        await this.beginNewHistory(0n);
         continue;
       }
       const page = pageOf(rows);
       if (isWhole(page, after, limit)) return page;
       await sleep(reads);
     }
-    throw new LogNotSeenWhole();
+    throw new IncompleteLogRead();
   }
 
   /**
-   * Begins a new history where the database is not certain to be in the one that gave the last revision (see
-   * `history_break` in migrations/0006_history.sql), or where `seen`, a revision that was read from the log, is beyond the
-   * last one. What comes next has revisions beyond all that were given.
+   * Begins a new history if the database may have lost the history of the newest revision (see `history_break` in
+   * migrations/0006_history.sql), or if `seen`, a revision that was read from the log, is larger than the newest one.
+   * Later revisions are larger than all that were assigned before.
    */
-  async renounce(seen: bigint): Promise<void> {
+  async beginNewHistory(seen: bigint): Promise<void> {
     await this.#pool.query({ ...TAKE_COUNTER, values: [seen] });
   }
 
@@ -142,10 +145,10 @@ function pageOf(rows: readonly LogRow[]): LogPage {
   };
 }
 
-/** Nothing is missing up to `newest`, unless the page is full. Where there is nothing to go on from nothing can be. */
+/** Whether the page is complete up to `newest`, or full. A page that cannot continue from `after` is complete. */
 function isWhole({ transitions, newest, oldest, gaps }: LogPage, after: bigint, limit: number): boolean {
   if (transitions.length >= limit || after >= newest || after < oldest) return true;
-  // A gap by itself gives a revision to nobody.
+  // The end of a gap has no row in the log.
   return newest === gaps.at(-1)?.to || newest === transitions.at(-1)?.revision;
 }
 
@@ -154,6 +157,6 @@ function orNull<Value>(values: readonly Value[]): readonly Value[] | null {
 }
 
 function only<Row>(row: Row | undefined): Row {
-  if (row === undefined) throw new TypeError("the database has no revision counter");
+  if (row === undefined) throw new TypeError("revision_counter has no row");
   return row;
 }

@@ -6,20 +6,23 @@ const RAISE_FLOOR = namedQuery("raise-floor");
 const COMPACTED_PARTITIONS = namedQuery("compacted-partitions");
 const FORGET_REVISION_GAPS = namedQuery("forget-revision-gaps");
 
-/** Of pg_try_advisory_lock: one replica at a time. Not the number of the migrations. */
+/** The key of pg_try_advisory_lock: one replica at a time. Migrations use another key. */
 const RETENTION_LOCK = 7_294_116_530_218_403n;
 /**
- * Between raising the floor and removing what lies before it: whoever began to read before the floor was raised has ended
- * by then, since every statement and every transaction of the service is bounded to less.
+ * The time between raising the floor and removing partitions below it, in milliseconds. Reads that began before have
+ * ended by then, because all statements and transactions of the service have shorter timeouts.
  */
 const GRACE_MS = 30_000;
-/** Detaching waits for whoever reads the log, holding nothing up; when it takes longer, the next run goes on. */
+/**
+ * Detaching waits for readers of the log without blocking others, in milliseconds. If it takes longer, the next run
+ * continues.
+ */
 const STATEMENT_TIMEOUT_MS = 60_000;
 
 export interface RetentionLimits {
-  /** Transitions that are younger are kept, in milliseconds; unless there are more than `transitions`. */
+  /** Younger transitions are kept, in milliseconds, unless there are more than `transitions`. */
   readonly ms: number;
-  /** So many of the newest are kept; unless they are older than `ms`. */
+  /** This many of the newest transitions are kept, unless they are older than `ms`. */
   readonly transitions: number;
 }
 
@@ -27,7 +30,7 @@ export interface TransitionRetentionOptions {
   readonly database: Pick<Database, "newClient">;
   readonly limits: RetentionLimits;
   readonly log: { info(facts: object, message: string): void };
-  /** 30 s unless told. */
+  /** In milliseconds; default 30 s. */
   readonly graceMs?: number;
 }
 
@@ -38,9 +41,8 @@ interface PartitionRow {
 }
 
 /**
- * Keeps the log of transitions bounded by removing whole partitions of it: no row is deleted, nothing is vacuumed, and
- * whoever writes or reads the log does not wait. What goes is what both has to go and fills a partition, so somewhat more
- * is kept than was asked for.
+ * Limits the size of the log of transitions by removing whole partitions. No row is deleted, nothing is vacuumed, and
+ * readers and writers do not wait. Only a whole partition is removed, so the log keeps somewhat more than configured.
  */
 export class TransitionRetention {
   readonly #options: TransitionRetentionOptions;
@@ -57,7 +59,7 @@ export class TransitionRetention {
     const client = this.#options.database.newClient("retention", {
       query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
     });
-    // The statement under way fails with the connection, which is what tells.
+    // The current statement fails with the connection, and reports the error.
     client.on("error", () => undefined);
     const closing = new Promise<void>((resolve) => {
       this.#interrupt = resolve;
@@ -78,7 +80,7 @@ export class TransitionRetention {
     }
   }
 
-  /** Breaks off a run that is under way; the server finishes or undoes its statement by itself. */
+  /** Aborts the current run. The server finishes or rolls back its statement by itself. */
   close(): void {
     this.#closed = true;
     this.#interrupt();
@@ -90,8 +92,7 @@ export class TransitionRetention {
       ...RAISE_FLOOR,
       values: [limits.ms, limits.transitions],
     });
-    for (const { oldest } of rows)
-      log.info({ oldest: oldest.toString() }, "transitions up to this revision are given up");
+    for (const { oldest } of rows) log.info({ oldest: oldest.toString() }, "raised the floor of the transition log");
     const { rows: partitions } = await client.query<PartitionRow>({ ...COMPACTED_PARTITIONS });
     if (partitions.length === 0) return;
     let timer: NodeJS.Timeout | undefined;
@@ -103,16 +104,16 @@ export class TransitionRetention {
     for (const partition of partitions) {
       if (this.#closed) return;
       await remove(client, partition);
-      log.info({ partition: partition.name }, "removed a partition of the log of transitions");
+      log.info({ partition: partition.name }, "removed a partition of the transition log");
     }
     await client.query({ ...FORGET_REVISION_GAPS });
   }
 }
 
-/** Names are ours (`agent_transitions_` and digits), so they need no quoting. */
+/** The names consist of `agent_transitions_` and digits, so they need no quoting. */
 async function remove(client: pg.Client, { name, attached, pending }: PartitionRow): Promise<void> {
   if (attached) {
-    // CONCURRENTLY and FINALIZE: dropping it as it is would lock the whole log.
+    // CONCURRENTLY and FINALIZE: dropping an attached partition would lock the whole log.
     await client.query(
       `ALTER TABLE agent_transitions DETACH PARTITION ${name} ${pending ? "FINALIZE" : "CONCURRENTLY"}`,
     );

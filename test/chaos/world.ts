@@ -2,7 +2,7 @@ import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 import { PoolProxy } from "../support/pool-proxy.ts";

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { transitionView } from "../../packages/client/src/views.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { ChaosDatabase } from "../chaos/chaos-database.ts";
 import { Random } from "../chaos/random.ts";
 import { ReplicaProcess } from "../chaos/replica-process.ts";

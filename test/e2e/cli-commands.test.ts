@@ -74,7 +74,7 @@ describe("users", () => {
     expect(await json("users", "update", userId, "--email", "")).not.toHaveProperty("email");
     const nothing = await cli("users", "update", userId);
     expect(nothing).toMatchObject({ code: 2, stdout: "" });
-    expect(nothing.stderr).toBe("error: There is nothing to change: give --email or --display-name.\n");
+    expect(nothing.stderr).toBe("error: Nothing to change: use --email or --display-name.\n");
   });
 
   test("delete takes the agent along", async () => {
@@ -102,7 +102,7 @@ describe("users", () => {
     const rest = await lines("users", "list", "--page-token", nextPageToken);
     expect([...Object(first).users, ...rest]).toEqual(all);
     const cut = await cli("users", "list", "--limit", "1");
-    expect(cut.stderr).toMatch(/^There are more\. Go on with --page-token \S+, or raise --limit\.\n$/);
+    expect(cut.stderr).toMatch(/^There are more\. Continue with --page-token \S+, or raise --limit\.\n$/);
     expect(cut.stdout.trimEnd().split("\n")).toHaveLength(2);
   });
 });
@@ -121,7 +121,7 @@ describe("agents", () => {
       new RegExp(`^agent +${agentId}\nclaw +claw-1\nstatus +idle\n`),
     );
     expect(await json("agents", "get", "--user", id)).toMatchObject({ agentId });
-    expect((await cli("agents", "get")).stderr).toBe("error: Name the agent by its id or by --user: one of both.\n");
+    expect((await cli("agents", "get")).stderr).toBe("error: Name the agent either by its id or with --user.\n");
   });
 
   test("list filters by agent, user, claw and status", async () => {
@@ -224,12 +224,16 @@ describe("failures are one line with the reason, and an exit code", () => {
     [["agents", "lst"], 2, /^error: unknown command 'lst' \(Did you mean list\?\) \(Try --help\.\)\n$/],
     [["users", "get", "ada", "--timeout", "soon"], 2, /^error: option '--timeout <time>' .+\n$/],
     [["users", "create"], 2, /^error: missing required argument 'username' \(Try --help\.\)\n$/],
-    [["users", "create", "x", "--claw", "y"], 2, /^error: --agent-id and --claw belong together: .+\n$/],
-    [["fleet", "--profile", "prod"], 2, /^error: There is no profile "prod", since there is no \S+profiles\.json\.\n$/],
+    [["users", "create", "x", "--claw", "y"], 2, /^error: --agent-id and --claw must be used together\.\n$/],
+    [
+      ["fleet", "--profile", "prod"],
+      2,
+      /^error: The profile "prod" does not exist, because the file \S+profiles\.json does not exist\.\n$/,
+    ],
     [
       ["fleet", "--address", "127.0.0.1:1"],
       3,
-      /^error: No service can be reached at http:\/\/127\.0\.0\.1:1 .+--address\.\n$/,
+      /^error: The service at http:\/\/127\.0\.0\.1:1 is unreachable .+--address\.\n$/,
     ],
     [["agents", "\u001b[2J\u202e"], 2, /^error: unknown command '\\u\{1b\}\[2J\\u\{202e\}' .+\n$/],
   ] as const)("%j ends with %i", async (args, code, stderr) => {
@@ -262,7 +266,7 @@ describe("failures are one line with the reason, and an exit code", () => {
     );
     await expect(ended).rejects.toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/^error: The output cannot be written: ENOSPC.+$/m),
+      stderr: expect.stringMatching(/^error: Writing the output failed: ENOSPC.+$/m),
     });
   });
 

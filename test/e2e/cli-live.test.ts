@@ -67,7 +67,11 @@ describe("agents watch", () => {
 
   test("of what cannot be watched ends in one line", async () => {
     const away = await runCli(["agents", "watch", "--address", "127.0.0.1:1"]);
-    expect(away).toMatchObject({ code: 3, stdout: "", stderr: expect.stringMatching(/^error: No service .+\n$/) });
+    expect(away).toMatchObject({
+      code: 3,
+      stdout: "",
+      stderr: expect.stringMatching(/^error: The service at .+ is unreachable .+\n$/),
+    });
     const future = await runCli(["agents", "watch", "--from", "9223372036854775807"], env());
     expect(future).toMatchObject({ code: 5, stdout: "" });
     expect(future.stderr).toMatch(/^error: REVISION_IN_FUTURE: .+\n$/);
@@ -79,7 +83,7 @@ describe("beat", () => {
     const { agentId, claw } = await newAgent();
     const beat = startCli(["beat", agentId, "--status", "on_call", "--interactive"], env());
     await vi.waitFor(() => expect(beat.stdout).toContain(`${agentId} is on_call\n`), soon);
-    expect(beat.stdout).toMatch(new RegExp(`${agentId} beats for ${claw}: every \\S+, leases of 1s500ms\n`));
+    expect(beat.stdout).toMatch(new RegExp(`${agentId} sends heartbeats on ${claw}: every \\S+, leases of 1s500ms\n`));
     beat.stdin.write("exhausted billing 10m\n");
     await vi.waitFor(() => expect(beat.stdout).toMatch(/ is exhausted/), soon);
     beat.stdin.write("idle\n");
@@ -116,7 +120,7 @@ describe("beat", () => {
     const stranger = await runCli(["beat", agentId, "--claw", unique("claw")], env());
     expect(stranger).toMatchObject({ code: 5, stderr: expect.stringMatching(/^error: WRONG_CLAW: .+\n$/) });
     const first = startCli(["beat", agentId], env());
-    await vi.waitFor(() => expect(first.stdout).toContain("beats for"), soon);
+    await vi.waitFor(() => expect(first.stdout).toContain("sends heartbeats on"), soon);
     const second = startCli(["beat", agentId], env());
     expect(await first.done).toMatchObject({
       code: 5,
@@ -130,33 +134,6 @@ describe("beat", () => {
 });
 
 describe("simulate", () => {
-  test("a few hundred agents with faults, and its summary is what the service's log says", async () => {
-    const names = unique("sim");
-    const args = ["--agents", "300", "--claws", "6", "--names", names, "--rate-limit", "0.3", "--speed", "20"];
-    const text = await said("simulate", ...args, "--duration", "8s", "--empty-accounts", "2", "-o", "json");
-    const summary = JSON.parse(text);
-    expect(summary).toMatchObject({ agents: 300, claws: 6, leasesEndedOfBeatingAgents: 0 });
-    expect(summary.clawsKilled).toBeGreaterThan(0);
-    expect(summary.leasesEnded).toBeGreaterThan(0);
-    expect(summary.claimed).toBeGreaterThan(0);
-
-    const after = ["--oldest-first", "--after", summary.afterRevision, "--limit", "all", "-o", "jsonl"];
-    const log = documents(await said("agents", "transitions", ...after)).filter(
-      ({ agentId, revision }) =>
-        String(agentId).startsWith(names) && BigInt(String(revision)) <= BigInt(summary.revision),
-    );
-    const causes: Record<string, number> = {};
-    for (const { cause } of log) {
-      const word = String(cause).replace("TRANSITION_CAUSE_", "").toLowerCase();
-      causes[word] = (causes[word] ?? 0) + 1;
-    }
-    expect(summary.causes).toEqual(causes);
-    expect(summary.transitions).toBe(log.length);
-
-    const statuses: number[] = Object.values(Object(summary.statuses));
-    expect(statuses.reduce((sum, one) => sum + one, 0)).toBe(300);
-  }, 90_000);
-
   test("deletes what it made where that is asked for", async () => {
     const names = unique("sim");
     const text = await said(

@@ -124,7 +124,7 @@ describe("agents watch on a terminal", () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "watch", "--claw", claw], { columns: 130, rows: 16, env: env() });
     const names = { [agentId]: "AGENT-1", [claw]: "CLAW-1" };
-    await terminal.shows("Ctrl-C ends it.");
+    await terminal.shows("Stop with Ctrl-C.");
     expect(terminal.isAlternate).toBe(true);
     expect(terminal.isCursorHidden).toBe(true);
     const address = `http://${service().addresses.grpc}`;
@@ -136,7 +136,7 @@ describe("agents watch on a terminal", () => {
         "AGENT CLAW STATUS SINCE RECOVERY",
         "AGENT-1 CLAW-1 idle TIME",
         ...Array.from({ length: 10 }, () => ""),
-        "Ctrl-C ends it.",
+        "Stop with Ctrl-C.",
       ]);
     });
 
@@ -163,7 +163,7 @@ describe("agents watch on a terminal", () => {
     terminal.resize(60, 9);
     await terminal.shows((lines) => {
       expect(lines).toHaveLength(9);
-      expect(lines[8]).toBe("Ctrl-C ends it.");
+      expect(lines[8]).toBe("Stop with Ctrl-C.");
       expect(lines.filter((line) => line.length >= 60)).toEqual([]);
     });
 
@@ -193,7 +193,7 @@ describe("beat on a terminal", () => {
   test("is an agent that says goodbye at Ctrl-C", async () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["beat", agentId, "--status", "busy", "-i"], { columns: 120, env: env() });
-    await terminal.shows(new RegExp(`${agentId} beats for ${claw}: every \\S+, leases of 30s`));
+    await terminal.shows(new RegExp(`${agentId} sends heartbeats on ${claw}: every \\S+, leases of 30s`));
     await terminal.shows(new RegExp(`^\\d\\d:\\d\\d:\\d\\d ${agentId} is busy$`, "m"));
     expect(await runCli(["agents", "get", agentId, "-o", "json"], env())).toMatchObject({
       stdout: expect.stringContaining('"status": "AGENT_STATUS_BUSY"'),
@@ -201,9 +201,9 @@ describe("beat on a terminal", () => {
     terminal.type("exhausted rate_limit 2m\r");
     await terminal.shows(new RegExp(`${agentId} is exhausted`));
     terminal.type("sleeping\r");
-    await terminal.shows("not understood: say idle, on_call, busy");
+    await terminal.shows("unknown input: use idle, on_call, busy");
     await quietly("agents", "status", agentId, "idle");
-    await terminal.shows(`${agentId} is idle, says the service`);
+    await terminal.shows(`${agentId} is idle, reported by the service`);
     terminal.type("\u0003");
     await terminal.shows(`${agentId} said goodbye`);
     expect(await terminal.ended).toBe(0);

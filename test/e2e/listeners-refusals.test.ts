@@ -322,7 +322,7 @@ test("an unknown enum name in JSON is answered with the names there are", async 
     body: '{"filter":{"statuses":["idle"]}}',
   });
   expect(refusal(response).message).toBe(
-    'filter.statuses[0]: "idle" is no AgentStatus: use one of AGENT_STATUS_IDLE, AGENT_STATUS_ON_CALL, AGENT_STATUS_BUSY, AGENT_STATUS_EXHAUSTED, AGENT_STATUS_OFFLINE',
+    'filter.statuses[0]: "idle" is not a value of AgentStatus: use one of AGENT_STATUS_IDLE, AGENT_STATUS_ON_CALL, AGENT_STATUS_BUSY, AGENT_STATUS_EXHAUSTED, AGENT_STATUS_OFFLINE',
   );
 });
 

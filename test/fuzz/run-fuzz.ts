@@ -235,12 +235,12 @@ function isLetIn(answer: Answer): boolean {
   return answer.kind === "ok" || (answer.kind === "refused" && FROM_WITHIN.has(answer.code));
 }
 
-/** By the table of methods and roles. Where nobody is asked, everybody. */
+/** By the table of methods and roles. */
 function mayCall({ method, role }: Attempt): boolean {
   if (method === undefined) return true;
-  const who = accessRule(method)?.who;
-  if (who === "everybody") return true;
-  return role !== undefined && (who === "known" || who?.has(role) === true);
+  const callers = accessRule(method)?.callers;
+  if (callers === "public") return true;
+  return role !== undefined && (callers === "authenticated" || callers?.has(role) === true);
 }
 
 /** A deadline that nobody could keep. */

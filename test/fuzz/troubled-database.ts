@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import type { Random } from "../chaos/random.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 

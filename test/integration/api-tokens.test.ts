@@ -3,8 +3,8 @@ import { TokenCheck } from "../../src/access/token-check.ts";
 import { checksumOf, mintToken } from "../../src/access/token-text.ts";
 import type { Refusal } from "../../src/domain/errors.ts";
 import type { Principal } from "../../src/domain/principal.ts";
-import { createTokenDirectory, sweepTokens } from "../../src/storage/api-tokens.ts";
 import { openDatabase } from "../../src/storage/database.ts";
+import { createTokenDirectory, sweepTokens } from "../../src/storage/token-directory.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { until } from "../support/until.ts";
 
@@ -145,7 +145,7 @@ test("tokens that are not known yet are read together, one statement after the o
     [...made, ...made].map((_, n) => `p${n % 50}`),
   );
   for (const answer of await Promise.all(strangers.map((secret) => principalOf(check, secret)))) {
-    expect(answer).toContain("not known");
+    expect(answer).toContain("unknown");
   }
   expect(Math.max(...scene.statements)).toBe(1);
   expect(scene.statements.length).toBeLessThan(10);
@@ -160,7 +160,7 @@ test("whoever knows a key id and not its secret is let in no more than who knows
   const check = scene.openCheck();
   const forged = mintedWith(keyId);
   const said = await principalOf(check, forged);
-  expect(said).toContain("not known");
+  expect(said).toContain("unknown");
   await principalOf(check, secret);
   expect(await principalOf(check, forged)).toBe(said);
   await scene.tokens.revoke(keyId, BY);

@@ -5,8 +5,8 @@ import { toRfc3339 } from "../../src/contract/time.ts";
 import type { Agent } from "../../src/domain/agent.ts";
 import type { Call } from "../../src/domain/directory.ts";
 import { type AgentWrite, KEEP_LEASE } from "../../src/storage/agent-change.ts";
-import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
 import type { Change } from "../../src/storage/committer.ts";
+import { createTokenDirectory } from "../../src/storage/token-directory.ts";
 import { Gate } from "../support/gate.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { by, createTestStorage, openStorage, refused } from "../support/storage.ts";
@@ -280,4 +280,20 @@ test("a token is not issued after its deadline", async () => {
 test("a deadline that has passed is refused by the database, in words of its own", async () => {
   const past = toRfc3339(storage.database.clock.now() - 1_000_000);
   await expect(storage.query("SELECT commit_before($1::timestamptz)", [past])).rejects.toMatchObject({ code: "HF001" });
+});
+
+test("a deadline that is less than a millisecond ahead is refused too: a timeout of 0 would be none", async () => {
+  const client = new pg.Client({ connectionString: storage.url });
+  await client.connect();
+  try {
+    // Plans what is called, so that less than a millisecond passes until it looks at the clock.
+    for (let n = 0; n < 5; n += 1) await client.query("SELECT commit_before(clock_timestamp() + interval '1 hour')");
+    for (let n = 0; n < 50; n += 1) {
+      await expect(
+        client.query("SELECT commit_before(clock_timestamp() + interval '900 microseconds')"),
+      ).rejects.toMatchObject({ code: "HF001" });
+    }
+  } finally {
+    await client.end();
+  }
 });

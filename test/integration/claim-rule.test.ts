@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Claimant, NO_INSTANCE } from "../../src/domain/session-start.ts";
-import { claimAgents } from "../../src/storage/liveness.ts";
+import { claimAgents } from "../../src/storage/lease-queries.ts";
 import { CASES, claimantOf, OWN } from "../support/claim-table.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica } from "../support/replica.ts";

@@ -64,7 +64,7 @@ test("a reading that was planned before a jump, and sees it, has what came right
     return rows.length === 1;
   });
   // Beyond the partitions that there are.
-  await new TransitionLog(storage.database.feed).renounce(position + 10_000_000n);
+  await new TransitionLog(storage.database.feed).beginNewHistory(position + 10_000_000n);
   const { agent } = await create("after");
   await gatekeeper.query("SELECT pg_advisory_unlock($1)", [GATE]);
 

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import pg from "pg";
 import { expect, test } from "vitest";
-import { MigrationError, migrate } from "../../src/storage/migrate.ts";
+import { MigrationError, migrate } from "../../src/storage/migrations.ts";
 import { createEmptyDatabase } from "../support/cluster.ts";
 import { by, openStorage } from "../support/storage.ts";
 

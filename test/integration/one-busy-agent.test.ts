@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { BeatResult } from "../../src/domain/heartbeat.ts";
-import type { ServiceWord } from "../../src/domain/status-machine.ts";
-import { MOST_CHANGES_OF_AGENT } from "../../src/storage/committer.ts";
+import type { BeatResult } from "../../src/domain/claw-message.ts";
+import type { StatusRequest } from "../../src/domain/status-machine.ts";
+import { MAX_CHANGES_OF_AGENT } from "../../src/storage/committer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
@@ -20,7 +20,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-function word(place: number): ServiceWord {
+function word(place: number): StatusRequest {
   return { status: place % 2 === 0 ? "busy" : "on_call", holdMs: 0 };
 }
 
@@ -61,17 +61,17 @@ test("a report waits for no more than the change of its agent that is under way"
 
 test("more changes of one agent than may wait are refused at once, and other agents are not concerned", async () => {
   const agentId = "too many changes";
-  await using scene = await flooded(agentId, MOST_CHANGES_OF_AGENT + 11);
+  await using scene = await flooded(agentId, MAX_CHANGES_OF_AGENT + 11);
   const { hold, settled } = scene;
   const neighbour = replica.createAgent("neighbour of many changes");
   hold.release();
   const outcomes = await settled;
-  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(MOST_CHANGES_OF_AGENT + 1);
-  for (const outcome of outcomes.slice(MOST_CHANGES_OF_AGENT + 1)) {
+  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(MAX_CHANGES_OF_AGENT + 1);
+  for (const outcome of outcomes.slice(MAX_CHANGES_OF_AGENT + 1)) {
     expect(outcome).toMatchObject({
       reason: {
         reason: "LIMIT_EXCEEDED",
-        metadata: { limit: "changesPerAgent", changesPerAgent: `${MOST_CHANGES_OF_AGENT}`, agentId },
+        metadata: { limit: "changesPerAgent", changesPerAgent: `${MAX_CHANGES_OF_AGENT}`, agentId },
         retryAfterMs: expect.any(Number),
       },
     });
@@ -81,7 +81,7 @@ test("more changes of one agent than may wait are refused at once, and other age
 
 test("changes of callers that are gone are neither judged nor made, and leave their places to others", async () => {
   const agentId = "abandoned changes";
-  await using scene = await flooded(agentId, MOST_CHANGES_OF_AGENT + 1);
+  await using scene = await flooded(agentId, MAX_CHANGES_OF_AGENT + 1);
   const { stream, hold, call, settled } = scene;
   const sequence = stream.send(reports(agentId, "on_call"));
   call.over = true;
@@ -109,7 +109,7 @@ test("a report waits for no more than one of very many unary heartbeats of its a
     });
   const first = beat(0);
   await hold.arrived();
-  const others = Array.from({ length: MOST_CHANGES_OF_AGENT + 5 }, (_, place) => beat(place + 1));
+  const others = Array.from({ length: MAX_CHANGES_OF_AGENT + 5 }, (_, place) => beat(place + 1));
   const sequence = stream.send(reports(agentId, "idle"));
   hold.release();
   await stream.acknowledgedUpTo(sequence);
@@ -121,7 +121,7 @@ test("a report waits for no more than one of very many unary heartbeats of its a
   );
   const story = await storyOf(replica, agentId);
   expect(story.slice(0, 2)).toEqual(["report: busy", "report: idle"]);
-  expect(story).toHaveLength(MOST_CHANGES_OF_AGENT + 2);
+  expect(story).toHaveLength(MAX_CHANGES_OF_AGENT + 2);
 });
 
 test("the reports of a stream keep their order beside unary heartbeats", async () => {

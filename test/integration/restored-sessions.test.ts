@@ -1,6 +1,6 @@
 import { expect, inject, test } from "vitest";
 import type { SessionStart } from "../../src/contract/words.ts";
-import { claimAgents } from "../../src/storage/liveness.ts";
+import { claimAgents } from "../../src/storage/lease-queries.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { copyDatabase, rowsOf, swapIn } from "../support/database-swap.ts";
 import { openReplica } from "../support/replica.ts";

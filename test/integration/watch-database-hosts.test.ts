@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { openDatabase } from "../../src/storage/database.ts";
 import { DatabaseHosts } from "../../src/storage/database-hosts.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 
 /** The same database behind a list of two hosts, of which the first does not answer. */

@@ -1,8 +1,8 @@
 import { mintToken } from "../../src/access/token-text.ts";
 import type { IssuedToken, TokenDirectory } from "../../src/domain/api-token.ts";
 import type { Grant } from "../../src/domain/principal.ts";
-import { createTokenDirectory } from "../../src/storage/api-tokens.ts";
 import { openDatabase } from "../../src/storage/database.ts";
+import { createTokenDirectory } from "../../src/storage/token-directory.ts";
 import { unique } from "./service.ts";
 
 /** The listeners ask for a credential. */

@@ -1,4 +1,4 @@
-import type { ExhaustionNews } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../src/contract/words.ts";
 import type { AgentCondition } from "../../src/domain/agent.ts";
 import {
   type Beat,
@@ -7,9 +7,9 @@ import {
   judgeGoodbye,
   judgeLeaseEnd,
   judgeRecovery,
-  judgeServiceWord,
-  type ServiceWord,
+  judgeStatusRequest,
   type StatusChange,
+  type StatusRequest,
 } from "../../src/domain/status-machine.ts";
 import { applyChange, applyConfirmation, NEW_AGENT } from "./apply-change.ts";
 
@@ -42,11 +42,11 @@ export class Story {
     return verdict;
   }
 
-  word(status: ServiceWord["status"], holdMs?: number): StatusChange | undefined {
-    return this.#apply(judgeServiceWord(this.agent, { status, holdMs }, this.now, 0.5));
+  word(status: StatusRequest["status"], holdMs?: number): StatusChange | undefined {
+    return this.#apply(judgeStatusRequest(this.agent, { status, holdMs }, this.now, 0.5));
   }
 
-  exhaust(news: ExhaustionNews): BeatVerdict {
+  exhaust(news: ReportedExhaustion): BeatVerdict {
     return this.beat({ exhausted: news });
   }
 

@@ -44,7 +44,7 @@ export class FakeLog {
     }));
   }
 
-  async renounce(seen: bigint): Promise<void> {
+  async beginNewHistory(seen: bigint): Promise<void> {
     await this.#ask(() => {
       if (this.revision >= seen) return;
       this.gaps.push({ from: this.revision, to: seen + 1n });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { startEmbeddedPostgres } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { isAlive } from "../../packages/embedded-postgres/src/postmaster-file.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { administer, databaseUrl } from "./cluster.ts";
 import { dropDatabases } from "./drop-databases.ts";
 import { postgresIn } from "./left-behind.ts";

@@ -7,7 +7,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { temporaryFolder } from "./owned-process.ts";
 import { until } from "./until.ts";
 

@@ -1,11 +1,11 @@
-import type { AgentStatus, ExhaustionNews, ExhaustReason, WorkingStatus } from "../../src/contract/words.ts";
+import type { AgentStatus, ExhaustReason, ReportedExhaustion, WorkingStatus } from "../../src/contract/words.ts";
 
 /**
  * What the domain says of one agent, told a second time and in another way than the status machine does: state that
  * changes in place, one method for each thing that can happen. The property test compares the two.
  */
 export type ModelExhaustion = { reason: ExhaustReason; since: number; until: number };
-export type ModelReport = WorkingStatus | { exhausted: ExhaustionNews } | undefined;
+export type ModelReport = WorkingStatus | { exhausted: ReportedExhaustion } | undefined;
 
 /** How long the server's own choice may be, in milliseconds. */
 export type Choice = { least: number; most: number };
@@ -51,7 +51,7 @@ export class PresenceModel {
   }
 
   service(
-    wish: WorkingStatus | "offline" | { exhausted: ExhaustionNews },
+    wish: WorkingStatus | "offline" | { exhausted: ReportedExhaustion },
     holdMs: number | undefined,
     revision: bigint,
   ): Outcome {
@@ -132,7 +132,7 @@ export class PresenceModel {
     this.word = null;
   }
 
-  #runsOut(news: ExhaustionNews, status: "exhausted" | "offline"): Outcome {
+  #runsOut(news: ReportedExhaustion, status: "exhausted" | "offline"): Outcome {
     const { reason, recoveryAt = 0, retryAfterMs = 0 } = news;
     const deadline = recoveryAt > this.now ? recoveryAt : null;
     const was = this.exhaustion;

@@ -8,7 +8,7 @@ import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";
@@ -58,19 +58,19 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     },
   });
   undo.defer(() => liveness.close());
-  const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };
+  const directory = { database, committer, firstLeaseMs, onLease: liveness.onCreated.bind(liveness) };
   const users = createUserDirectory(directory);
   const agents = createAgentDirectory(directory);
   let heard = 0n;
   watching.feed.subscribe({
     onTransitions(transitions) {
       for (const transition of transitions) {
-        if (listens) liveness.changed(transition);
+        if (listens) liveness.onTransition(transition);
         heard = transition.revision;
       }
     },
-    onGap: () => void liveness.passedGap(),
-    onRestart: () => liveness.restarted(),
+    onGap: () => void liveness.onGap(),
+    onRestart: () => liveness.onRestart(),
   });
   await watching.start();
   if (started) await liveness.start();
@@ -137,7 +137,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
 
     /** Has this replica watch the agent's lease as it is. */
     async watchLease(agentId: string): Promise<void> {
-      liveness.created(await agents.get({ agentId }));
+      liveness.onCreated(await agents.get({ agentId }));
     },
 
     /** Resolves when the agent has this status. */

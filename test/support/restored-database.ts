@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
-import { migrate } from "../../src/storage/migrate.ts";
+import { migrate } from "../../src/storage/migrations.ts";
 import { administer } from "./cluster.ts";
 import { rowsOf } from "./database-swap.ts";
 import { execFile, temporaryFolder } from "./owned-process.ts";

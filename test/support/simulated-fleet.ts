@@ -3,7 +3,7 @@ import { judgeLeaseEnd } from "../../src/domain/status-machine.ts";
 import { hearingFor } from "../../src/liveness/membership.ts";
 import { END_LEASE } from "../../src/storage/agent-change.ts";
 import { commitGroup, readAgents } from "../../src/storage/change-group.ts";
-import { claimAgents, renewLeases } from "../../src/storage/liveness.ts";
+import { claimAgents, renewLeases } from "../../src/storage/lease-queries.ts";
 import { adoptedReplicas, adoptReplicas, refreshReplica, registerReplica } from "../../src/storage/replica-row.ts";
 import { createTestDatabase } from "./cluster.ts";
 import { openReplica, type Replica } from "./replica.ts";

@@ -3,7 +3,7 @@ import type { Mutation } from "../../src/domain/directory.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createTestDatabase } from "./cluster.ts";
 
 export const FIRST_LEASE_MS = 60_000;

@@ -1,7 +1,7 @@
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
-import { createUserDirectory } from "../../src/storage/users.ts";
+import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createWatching, type WatchingOptions } from "../../src/watch/watching.ts";
 import { FIRST_LEASE_MS } from "./storage.ts";
 

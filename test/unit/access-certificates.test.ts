@@ -51,16 +51,24 @@ test.each<[string, unknown, string]>([
   ["no object", [7], "entry 1 must be an object"],
   ["neither name", [{ principal: "x", role: "admin" }], "either uri or dns_name"],
   ["both names", [{ uri: "a:b", dns_name: "b", principal: "x", role: "admin" }], "either uri or dns_name"],
-  ["a wildcard", [{ dns_name: "*.internal", principal: "x", role: "admin" }], "a wildcard stands for nobody"],
+  ["a wildcard", [{ dns_name: "*.internal", principal: "x", role: "admin" }], "without a wildcard"],
   ["no role", [{ uri: "a:b", principal: "x" }], "role must be one of"],
   ["no principal", [{ uri: "a:b", role: "admin" }], "principal must be text"],
   ["an agent of nothing", [{ uri: "a:b", principal: "x", role: "agent" }], "either agent_ids or claw_identifier"],
-  ["an admin of a claw", [{ uri: "a:b", principal: "x", role: "admin", claw_identifier: "c" }], "for agents alone"],
-  ["a field that there is not", [{ uri: "a:b", principal: "x", role: "admin", claw: "c" }], 'no field "claw"'],
+  [
+    "an admin of a claw",
+    [{ uri: "a:b", principal: "x", role: "admin", claw_identifier: "c" }],
+    "only for the role agent",
+  ],
+  [
+    "a field that there is not",
+    [{ uri: "a:b", principal: "x", role: "admin", claw: "c" }],
+    'the field "claw" is unknown',
+  ],
   [
     "one name twice",
     [ENTRIES[1], { ...ENTRIES[1], dns_name: "billing.INTERNAL" }],
-    "entry 2 is about dns:billing.internal",
+    "entry 2 repeats dns:billing.internal",
   ],
 ])("a file with %s is refused, with its name", async (_, content, why) => {
   const file = await fileOf(JSON.stringify(content));
@@ -72,5 +80,5 @@ test.each<[string, unknown, string]>([
 
 test("a file that is not there, or no JSON, is refused, too", async () => {
   await expect(readCertificatePrincipals("/nowhere/at/all.json")).rejects.toThrow("/nowhere/at/all.json");
-  await expect(readCertificatePrincipals(await fileOf("{"))).rejects.toThrow("cannot be read");
+  await expect(readCertificatePrincipals(await fileOf("{"))).rejects.toThrow("is not readable");
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
 import { baseUrlOf, createServiceClients } from "../../packages/client/src/transport.ts";
 import { ensureAgent, readPace, setAgentStatus } from "../../src/cli/calls/agent-calls.ts";
-import { statusWord } from "../../src/contract/enums.ts";
+import { statusName } from "../../src/contract/enums.ts";
 import { durationOf, microsOf, millisOf, timestampOf } from "../../src/contract/timestamps.ts";
 import { createFakeBackend, FAKE_NOW, FAKE_PACE } from "../support/fake-backend.ts";
 import { createInMemoryClients } from "../support/in-memory-clients.ts";
@@ -74,9 +74,9 @@ describe("words of the wire", () => {
   });
 
   it("has a word for what it does not know", () => {
-    expect(statusWord(0)).toBeUndefined();
-    expect(statusWord(3)).toBe("busy");
-    expect(statusWord(99)).toBe("unknown");
+    expect(statusName(0)).toBeUndefined();
+    expect(statusName(3)).toBe("busy");
+    expect(statusName(99)).toBe("unknown");
   });
 });
 

@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { isOverheard, readConnection } from "../../src/cli/connection/connection.ts";
+import { readConnection, sendsTokenInCleartext } from "../../src/cli/connection/connection.ts";
 import { profileFile } from "../../src/cli/connection/profile.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 
@@ -83,7 +83,9 @@ describe("a token", () => {
   test("that others may read is refused, with what to do", async () => {
     await profiles(two, 0o640);
     const path = join(folder, "harborforge-agents", "profiles.json");
-    expect(() => read()).toThrow(`${path} holds a token and may be read by others (mode 640): run "chmod 600 ${path}"`);
+    expect(() => read()).toThrow(
+      `${path} contains a token and is readable by others (mode 640). Run "chmod 600 ${path}"`,
+    );
     const tokenFile = join(folder, "token");
     await writeFile(tokenFile, "x", { mode: 0o600 });
     await chmod(tokenFile, 0o604);
@@ -92,34 +94,34 @@ describe("a token", () => {
 
   test("that cannot be a header is refused, and not repeated", () => {
     for (const token of ["two words", "line\nbreak", ""]) {
-      expect(() => read({ token })).toThrow(/^The token must be printable ASCII without blanks\.$/);
+      expect(() => read({ token })).toThrow(/^The token must be printable ASCII without spaces\.$/);
     }
   });
 
   test("travels openly only to this machine, or with a warning", () => {
     const connection = (address: string) => ({ address, token: "x", ca: undefined, identity: undefined, timeoutMs: 1 });
-    expect(isOverheard(connection("http://10.0.0.1:50051"))).toBe(true);
-    expect(isOverheard(connection("https://10.0.0.1:50051"))).toBe(false);
+    expect(sendsTokenInCleartext(connection("http://10.0.0.1:50051"))).toBe(true);
+    expect(sendsTokenInCleartext(connection("https://10.0.0.1:50051"))).toBe(false);
     for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"]) {
-      expect(isOverheard(connection(`http://${host}:50051`))).toBe(false);
+      expect(sendsTokenInCleartext(connection(`http://${host}:50051`))).toBe(false);
     }
-    expect(isOverheard({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
+    expect(sendsTokenInCleartext({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
   });
 });
 
 describe("a profile file that is wrong is refused in one line", () => {
   test.each([
-    ["{", /profiles\.json is no JSON: /],
+    ["{", /profiles\.json is not valid JSON\. /],
     [[], /the file must be an object/],
-    [{ profile: {} }, /the file has "profile", which is none of default, profiles/],
-    [{ profiles: { default: { adress: "x" } } }, /profile default has "adress", which is none of address, token/],
-    [{ profiles: { default: { address: 1 } } }, /profile default, address must be a text/],
-    [{ default: "x", profiles: { a: {}, b: {} } }, /There is no profile "x" in .+; there are: a, b\./],
+    [{ profile: {} }, /the file has the unknown field "profile"\. Use default, profiles/],
+    [{ profiles: { default: { adress: "x" } } }, /profile default has the unknown field "adress"\. Use address, token/],
+    [{ profiles: { default: { address: 1 } } }, /profile default, address must be a non-empty string/],
+    [{ default: "x", profiles: { a: {}, b: {} } }, /The profile "x" does not exist in .+ Existing profiles: a, b\./],
     [{ profiles: { default: { address: "ftp://x" } } }, /The profile's address must be http/],
-    [{ profiles: { default: { token: "a", tokenFile: "b" } } }, /has a token and a tokenFile/],
-    [{ profiles: { default: { tokenFile: "gone" } } }, /There is no token file .+gone/],
-    [{ profiles: { default: { cert: "cert.pem" } } }, /A certificate and its private key belong together/],
-    [{ profiles: { default: { ca: "gone.pem" } } }, /There is no file .+gone\.pem/],
+    [{ profiles: { default: { token: "a", tokenFile: "b" } } }, /has both token and tokenFile/],
+    [{ profiles: { default: { tokenFile: "gone" } } }, /The token file .+gone does not exist/],
+    [{ profiles: { default: { cert: "cert.pem" } } }, /--cert and --key must be used together/],
+    [{ profiles: { default: { ca: "gone.pem" } } }, /The file .+gone\.pem does not exist/],
   ])("%j", async (content, message) => {
     await profiles(content);
     expect(() => read()).toThrow(message);
@@ -127,12 +129,12 @@ describe("a profile file that is wrong is refused in one line", () => {
   });
 
   test("the name that was asked for has to be there", () => {
-    expect(() => read({ profile: "prod" })).toThrow(/^There is no profile "prod", since there is no /);
+    expect(() => read({ profile: "prod" })).toThrow(/^The profile "prod" does not exist, because the file /);
     expect(() => read({}, { HARBORFORGE_ADDRESS: "ftp://x" })).toThrow(/^HARBORFORGE_ADDRESS must be http/);
   });
 
   test("__proto__ is no profile", async () => {
     await profiles(two);
-    expect(() => read({ profile: "__proto__" })).toThrow(/There is no profile "__proto__"/);
+    expect(() => read({ profile: "__proto__" })).toThrow(/The profile "__proto__" does not exist/);
   });
 });

@@ -62,7 +62,7 @@ describe("the live table", () => {
     expect(lines[0]).toBe("Agents at http://a:1: 500, as of revision 900");
     expect(lines[1]).toBe("idle 499  on_call 0  busy 1  exhausted 0  offline 0");
     expect(lines[4]).toMatch(/^agent-007 {2}claw-1 {2}busy/);
-    expect(lines.join("\n")).toContain("… and 492 more; these changed last");
+    expect(lines.join("\n")).toContain("… and 492 more; the shown ones changed last");
     expect(lines.join("\n")).toMatch(/agent-007 {2}idle {2}busy {2}report/);
     expect(lines).toHaveLength(20);
   });
@@ -79,9 +79,9 @@ describe("the live table", () => {
   test("says that it is cut off, until it goes on", () => {
     const agents = watched(1);
     agents.apply({ kind: "interrupted", error: undefined, retryInMs: 1 });
-    expect(draw(agents).at(-1)).toBe("The watch is cut off: the service asked to go on elsewhere. Trying again.");
+    expect(draw(agents).at(-1)).toBe("Disconnected: the service asked for a new connection. Reconnecting.");
     agents.apply({ kind: "bookmark", revision: 101n });
-    expect(draw(agents).at(-1)).toBe("Ctrl-C ends it.");
+    expect(draw(agents).at(-1)).toBe("Stop with Ctrl-C.");
   });
 
   test.each([

@@ -3,11 +3,11 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { colourPaint, paintFor, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { printable, printableJson } from "../../src/cli/terminal/printable.ts";
-import { Printer, ReaderGone } from "../../src/cli/terminal/printer.ts";
+import { OutputClosed, Printer } from "../../src/cli/terminal/printer.ts";
 import { Progress } from "../../src/cli/terminal/progress.ts";
 import { Table } from "../../src/cli/terminal/table.ts";
 import { clip, padEnd, padStart, widthOf } from "../../src/cli/terminal/text-width.ts";
-import { awayOf, localTime, timeWords } from "../../src/cli/terminal/times.ts";
+import { awayOf, localTime, timeText } from "../../src/cli/terminal/times.ts";
 
 describe("what is printable", () => {
   test.each([
@@ -92,8 +92,8 @@ describe("times", () => {
   test("are told by the clock of this place, with the day where it is another", () => {
     expect(localTime(at(-5_000), now)).toBe("22:29:55");
     expect(localTime(at(2 * 3_600_000), now)).toBe("2026-11-23 00:30:00");
-    expect(timeWords(at(240_000), now)).toBe("22:34:00 (in 4 min)");
-    expect(timeWords(undefined, now)).toBe("");
+    expect(timeText(at(240_000), now)).toBe("22:34:00 (in 4 min)");
+    expect(timeText(undefined, now)).toBe("");
   });
 });
 
@@ -168,10 +168,10 @@ describe("colours", () => {
 test("a printer whose reader has gone says so once, and never throws by itself", async () => {
   const stream = new Writable({ write: (_chunk, _encoding, done) => done(new Error("EPIPE")) });
   const printer = new Printer(stream, {});
-  const gone = new Promise<void>((resolve) => printer.onGone(resolve));
-  await expect(printer.print("x")).rejects.toBeInstanceOf(ReaderGone);
+  const gone = new Promise<void>((resolve) => printer.onClosed(resolve));
+  await expect(printer.print("x")).rejects.toBeInstanceOf(OutputClosed);
   await gone;
-  await expect(printer.print("y")).rejects.toBeInstanceOf(ReaderGone);
+  await expect(printer.print("y")).rejects.toBeInstanceOf(OutputClosed);
   printer.put("z");
 });
 

@@ -1,7 +1,11 @@
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ConfigError, type ConfigSources, type DatabaseChoice, loadConfig, SETTINGS } from "../../src/config/config.ts";
+import { loadConfig } from "../../src/config/config.ts";
+import type { DatabaseChoice } from "../../src/config/database.ts";
+import { ConfigError } from "../../src/config/problems.ts";
+import type { ConfigSources } from "../../src/config/read.ts";
+import { SETTINGS } from "../../src/config/settings.ts";
 import {
   databaseLabel,
   formatAddress,
@@ -339,7 +343,7 @@ describe("a wrong value", () => {
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
     ["HARBORFORGE_AUTH", "yes", "one of none, required"],
-    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http on this machine alone"],
+    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http only on this machine"],
     ["HARBORFORGE_JWT_JWKS", "https://ada:secret@id.example.org/keys", "without a password"],
     ["HARBORFORGE_JWT_ALGORITHMS", "none", "RS256"],
     ["HARBORFORGE_JWT_ALGORITHMS", "RS256,HS256", "RS256"],
@@ -442,7 +446,7 @@ describe("where others can reach a listener", () => {
     for (const wrong of ["*", "*.test", "a:80", "http://a", "a b", "a,,b"]) {
       expect(message({ HARBORFORGE_ALLOWED_HOSTS: wrong })).toContain("without ports and wildcards");
     }
-    expect(message({ HARBORFORGE_AUTH: "required", HARBORFORGE_ALLOWED_HOSTS: "a" })).toContain("leave it out");
+    expect(message({ HARBORFORGE_AUTH: "required", HARBORFORGE_ALLOWED_HOSTS: "a" })).toContain("unset it");
   });
 });
 
@@ -456,7 +460,7 @@ describe("credentials", () => {
       certificatePrincipals: undefined,
     });
     expect(errorOf(() => load({ ...required, HARBORFORGE_JWT_JWKS: "keys.json" })).message).toBe(
-      "JSON Web Tokens cannot be checked without HARBORFORGE_JWT_ISSUER and HARBORFORGE_JWT_AUDIENCE: set them, too.",
+      "JSON Web Tokens cannot be verified without HARBORFORGE_JWT_ISSUER and HARBORFORGE_JWT_AUDIENCE: set them, too.",
     );
     const certificates = { ...required, HARBORFORGE_CERTIFICATE_PRINCIPALS: "x" };
     expect(errorOf(() => load(certificates)).message).toContain("HARBORFORGE_TLS_CLIENT_CERT to optional or required");
@@ -502,14 +506,14 @@ describe("the table of settings", () => {
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",
       "HARBORFORGE_TLS_IN_FRONT no",
-      "HARBORFORGE_JWT_JWKS none: they are not taken",
+      "HARBORFORGE_JWT_JWKS none: JSON Web Tokens are rejected",
       "HARBORFORGE_JWT_ISSUER none",
       "HARBORFORGE_JWT_AUDIENCE none",
       "HARBORFORGE_JWT_ALGORITHMS RS256,ES256,EdDSA",
       "HARBORFORGE_JWT_CLAIMS principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
       "HARBORFORGE_JWT_ROLES agent=agent,service=service,admin=admin,viewer=viewer",
       "HARBORFORGE_JWT_CLOCK_TOLERANCE 5s",
-      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: they stand for nobody",
+      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: certificates authenticate no caller",
     ]);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../src/contract/words.ts";
 import {
   backoffMs,
   countedSteps,
@@ -39,7 +39,7 @@ describe("the length of an exhaustion", () => {
 
   it("counts a delay once: repeated with every beat it neither moves the recovery nor makes a transition", () => {
     const story = new Story();
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 30_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 30_000 };
     story.exhaust(news);
     const { exhaustion } = story.agent;
     for (let beats = 0; beats < 5; beats++) expect(story.after(5 * SECOND).exhaust(news)).toEqual({ kind: "renew" });
@@ -50,7 +50,7 @@ describe("the length of an exhaustion", () => {
 
   it("counts a delay once also over an absence", () => {
     const story = new Story();
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 60_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 60_000 };
     story.exhaust(news);
     const { exhaustion } = story.agent;
     story.after(10 * SECOND).leaseEnd();
@@ -162,6 +162,12 @@ describe("the backoff", () => {
     round(story, "rate_limit");
     round(story, "rate_limit");
     expect(round(story.after(DAY + SECOND), "rate_limit")).toBe(30);
+  });
+
+  it("counts exactly 24 hours since the last change, and not a microsecond more", () => {
+    const backoff = { steps: 2, lastAt: START };
+    expect(countedSteps(backoff, START + DAY)).toBe(2);
+    expect(countedSteps(backoff, START + DAY + 1)).toBe(0);
   });
 
   it("stays at its longest for an agent that is exhausted again and again", () => {

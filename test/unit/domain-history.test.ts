@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews, WorkingStatus } from "../../src/contract/words.ts";
+import type { ReportedExhaustion, WorkingStatus } from "../../src/contract/words.ts";
 import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {
@@ -8,7 +8,7 @@ import {
   judgeGoodbye,
   judgeLeaseEnd,
   judgeRecovery,
-  judgeServiceWord,
+  judgeStatusRequest,
   STATUS_TABLE,
   type StatusChange,
 } from "../../src/domain/status-machine.ts";
@@ -80,7 +80,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("lease end", "goodbye", "recovery") }) },
 );
 
-function absolute(relative: RelativeNews, model: PresenceModel): ExhaustionNews {
+function absolute(relative: RelativeNews, model: PresenceModel): ReportedExhaustion {
   const { reason, until } = relative;
   if (until === "nobody knows") return { reason };
   if (until === "past") return { reason, recoveryAt: model.now };
@@ -124,7 +124,7 @@ class Both {
         const wish = typeof event.wish === "object" ? { exhausted: absolute(event.wish, model) } : event.wish;
         const expected = model.service(wish, event.holdMs, this.revision + 1n);
         this.#judge(expected, () =>
-          judgeServiceWord(this.agent, { status: wish, holdMs: event.holdMs }, this.model.now, event.random),
+          judgeStatusRequest(this.agent, { status: wish, holdMs: event.holdMs }, this.model.now, event.random),
         );
         return;
       }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ExhaustionNews } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../src/contract/words.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
 describe("a beat without a status", () => {
@@ -158,14 +158,14 @@ describe("a service's word", () => {
   it("of an exhaustion yields to a report of another reason that knows of it", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 5_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 5_000 };
     expect(story.beat({ exhausted: news }, story.revision)).toMatchObject({ kind: "change", status: "exhausted" });
     expect(story.agent.exhaustion).toMatchObject({ reason: "rate_limit", recoveryAt: START + 5 * SECOND });
   });
 
   it("recovers an exhausted agent, against its own repeated report", () => {
     const story = new Story();
-    const news: ExhaustionNews = { reason: "rate_limit", retryAfterMs: 3_600_000 };
+    const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 3_600_000 };
     story.exhaust(news);
     expect(story.word("idle")).toMatchObject({ status: "idle", cause: "service" });
     expect(story.agent.exhaustion).toBeNull();
@@ -289,7 +289,7 @@ describe("a service, of an offline agent", () => {
     ["as long as it says", 5_000, 5 * SECOND],
   ])("and then does not let it repeat the exhaustion for %s: it comes back idle", (_, holdMs, micros) => {
     const story = cleared(holdMs);
-    const news: ExhaustionNews = { reason: "billing", retryAfterMs: 86_400_000 };
+    const news: ReportedExhaustion = { reason: "billing", retryAfterMs: 86_400_000 };
     const verdict = story.after(micros - 1).exhaust(news);
     expect(verdict).toMatchObject({ kind: "held_off", change: { status: "idle", cause: "heartbeat" } });
     expect(story.agent).toMatchObject({ status: "idle", exhaustion: null });

@@ -1,18 +1,24 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { getsAgent, NO_INSTANCE } from "../../src/domain/session-start.ts";
+import { isClaimGranted, NO_INSTANCE } from "../../src/domain/session-start.ts";
 import { CASES, claimantOf, EVERY, GENERATION, OTHER, OWN } from "../support/claim-table.ts";
 
 describe("a stream that asks for an agent", () => {
   it.each(CASES)("$state: a stream that $asked gets it: $gets", ({ last, asked, gets }) => {
-    expect(getsAgent(claimantOf(asked), last)).toBe(gets);
+    expect(isClaimGranted(claimantOf(asked), last)).toBe(gets);
   });
 
   it("that names no process is another process than every other one", () => {
     for (const asked of EVERY) {
       for (const held of [true, false]) {
         const seen = (instance: string | null) =>
-          getsAgent(claimantOf(asked, false), { epoch: 7n, held, instance, generation: GENERATION, outdated: false });
+          isClaimGranted(claimantOf(asked, false), {
+            epoch: 7n,
+            held,
+            instance,
+            generation: GENERATION,
+            outdated: false,
+          });
         expect(seen(null)).toBe(seen(OTHER));
       }
     }
@@ -30,9 +36,9 @@ describe("a stream that asks for an agent", () => {
   it("gets back from an older session what it holds under a newer epoch, and from no other", () => {
     fc.assert(
       fc.property(session, fc.constantFrom(...EVERY), (last, asked) => {
-        const withEpoch = (heldUnder: bigint) => getsAgent({ ...claimantOf(asked), heldUnder }, last);
+        const withEpoch = (heldUnder: bigint) => isClaimGranted({ ...claimantOf(asked), heldUnder }, last);
         expect(withEpoch(last.epoch + 1n)).toBe(true);
-        expect(withEpoch(last.epoch)).toBe(getsAgent(claimantOf(asked), last));
+        expect(withEpoch(last.epoch)).toBe(isClaimGranted(claimantOf(asked), last));
       }),
     );
   });
@@ -40,7 +46,8 @@ describe("a stream that asks for an agent", () => {
   it("gets by a resume nothing that a first claim would not get", () => {
     fc.assert(
       fc.property(session, (last) => {
-        if (getsAgent(claimantOf("resumes"), last)) expect(getsAgent(claimantOf("claims first"), last)).toBe(true);
+        if (isClaimGranted(claimantOf("resumes"), last))
+          expect(isClaimGranted(claimantOf("claims first"), last)).toBe(true);
       }),
     );
   });
@@ -49,7 +56,7 @@ describe("a stream that asks for an agent", () => {
     fc.assert(
       fc.property(session, (last) => {
         const isOthers = last.instance === OTHER || last.instance === null;
-        if (last.held && isOthers) expect(getsAgent(claimantOf("resumes"), last)).toBe(false);
+        if (last.held && isOthers) expect(isClaimGranted(claimantOf("resumes"), last)).toBe(false);
       }),
     );
   });

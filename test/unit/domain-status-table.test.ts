@@ -7,7 +7,7 @@ import {
   judgeGoodbye,
   judgeLeaseEnd,
   judgeRecovery,
-  judgeServiceWord,
+  judgeStatusRequest,
   STATUS_TABLE,
   type StatusChange,
 } from "../../src/domain/status-machine.ts";
@@ -57,10 +57,10 @@ function beat(agent: AgentCondition, report: Parameters<typeof judgeBeat>[1]["re
 
 function word(
   agent: AgentCondition,
-  status: Parameters<typeof judgeServiceWord>[1]["status"],
+  status: Parameters<typeof judgeStatusRequest>[1]["status"],
 ): StatusChange | undefined {
   try {
-    return judgeServiceWord(agent, { status, holdMs: undefined }, NOW, 0.5);
+    return judgeStatusRequest(agent, { status, holdMs: undefined }, NOW, 0.5);
   } catch (error) {
     expect(error).toBeInstanceOf(Refusal);
     return undefined;
@@ -178,7 +178,7 @@ it.each(CHANGES)("$from, $input.name: an allowed transition, whole in itself", (
 describe("what a service may not decide", () => {
   it.each(WORKING)("an offline agent does not become %s", (status) => {
     const offline: AgentCondition = { ...NEW_AGENT, status: "offline" };
-    expect(() => judgeServiceWord(offline, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
+    expect(() => judgeStatusRequest(offline, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
       expect.objectContaining({ reason: "AGENT_OFFLINE" }),
     );
   });
@@ -189,14 +189,14 @@ describe("what a service may not decide", () => {
   ] as const)("an exhausted agent does not become %s, and the caller learns until when", (status) => {
     const recoveryAt = Date.parse("2027-01-02T03:04:05.678Z") * 1_000 + 901;
     const exhausted: AgentCondition = { ...NEW_AGENT, status: "exhausted", exhaustion: exhaustionUntil(recoveryAt) };
-    expect(() => judgeServiceWord(exhausted, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
+    expect(() => judgeStatusRequest(exhausted, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
       expect.objectContaining({ reason: "AGENT_EXHAUSTED", metadata: { recoveryAt: "2027-01-02T03:04:05.678901Z" } }),
     );
   });
 
   it.each(["on_call", "busy"] as const)("an offline agent with an exhaustion does not become %s", (status) => {
     const agent: AgentCondition = { ...NEW_AGENT, status: "offline", exhaustion: exhaustionUntil(NOW + HOUR) };
-    expect(() => judgeServiceWord(agent, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
+    expect(() => judgeStatusRequest(agent, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
       expect.objectContaining({ reason: "AGENT_OFFLINE" }),
     );
   });

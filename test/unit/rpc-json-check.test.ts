@@ -8,7 +8,7 @@ import {
   UpdateAgentStatusRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { MOST_VIOLATIONS } from "../../src/domain/validation.ts";
+import { MAX_VIOLATIONS } from "../../src/domain/validation.ts";
 import { compileJsonCheck, type JsonCheck } from "../../src/rpc/json/check.ts";
 
 function violations(check: JsonCheck, json: unknown): string[] {
@@ -79,7 +79,7 @@ describe("the check of JSON", () => {
   test("names a bounded number of violations", () => {
     const statuses = Array.from({ length: 1_000 }, () => "idle");
     expect(violations(compileJsonCheck(ListAgentsRequestSchema), { filter: { statuses } })).toHaveLength(
-      MOST_VIOLATIONS,
+      MAX_VIOLATIONS,
     );
   });
 });

@@ -205,7 +205,7 @@ describe("health", () => {
 
 describe("a caller", () => {
   const principal = (name: string): Principal => ({ role: "viewer", name, credential: "test", expiresAt: undefined });
-  const rule = () => ({ who: new Set(["viewer"] as const) });
+  const rule = () => ({ callers: new Set(["viewer"] as const) });
   const accessBy = (authenticate: Authenticate) => ({ access: { authenticate, rule, audit: () => undefined } });
   const LIMITS = { requestsPerSecond: 1, streamsPerCaller: 1 };
 

@@ -23,7 +23,7 @@ import {
   UpdateUserRequestSchema,
 } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
-import { MOST_VIOLATIONS } from "../../src/domain/validation.ts";
+import { MAX_VIOLATIONS } from "../../src/domain/validation.ts";
 import { compileRequestCheck, compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
 
 const NOW_SECONDS = 1_790_000_000n;
@@ -230,7 +230,7 @@ describe("lists", () => {
     const bad = create(BatchGetAgentsRequestSchema, { agentIds: ids.map(() => "\n".repeat(100)) });
     expect(() => check?.(bad)).toThrow(
       expect.objectContaining({
-        violations: expect.toSatisfy((all: unknown[]) => all.length === MOST_VIOLATIONS),
+        violations: expect.toSatisfy((all: unknown[]) => all.length === MAX_VIOLATIONS),
         message: expect.stringMatching(/and 984 more$/),
       }),
     );

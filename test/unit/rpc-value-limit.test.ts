@@ -1,4 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import { StructSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -16,7 +17,7 @@ const beats = (count: number, agentId: string) =>
   );
 
 describe("the values of a message", () => {
-  test("are counted without reading it, in lists and in what is in them", () => {
+  test("are counted without reading it, in lists and in their items", () => {
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(1_000, "x".repeat(900)))).toBe(false);
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(MAX_VALUES + 1, ""))).toBe(true);
     expect(hasTooManyValues(SendHeartbeatRequestSchema, beats(MAX_VALUES - 1, ""))).toBe(false);
@@ -37,13 +38,25 @@ describe("the values of a message", () => {
     ).toBe(true);
   });
 
-  test("are counted in packed numbers, and in fields that nobody knows", () => {
+  test("are counted in packed numbers, and in unknown fields", () => {
     const statuses = Array.from({ length: 100_000 }, () => AgentStatus.IDLE);
     const packed = toBinary(ListAgentsRequestSchema, create(ListAgentsRequestSchema, { filter: { statuses } }));
     expect(hasTooManyValues(ListAgentsRequestSchema, packed)).toBe(true);
     expect(hasTooManyValues(ListAgentsRequestSchema, Buffer.alloc(100_000, Buffer.from([0xf8, 0x01, 0x00])))).toBe(
       true,
     );
+  });
+
+  test("are counted in the values of maps", () => {
+    const listValue = { values: Array.from({ length: MAX_VALUES }, () => ({})) };
+    const struct = create(StructSchema, { fields: { list: { kind: { case: "listValue", value: listValue } } } });
+    expect(hasTooManyValues(StructSchema, toBinary(StructSchema, struct))).toBe(true);
+  });
+
+  test("do not include the bytes of long text in lists", () => {
+    const agentIds = ["x".repeat(4 * MAX_VALUES)];
+    const request = create(BatchGetAgentsRequestSchema, { agentIds });
+    expect(hasTooManyValues(BatchGetAgentsRequestSchema, toBinary(BatchGetAgentsRequestSchema, request))).toBe(false);
   });
 
   test("are counted in JSON outside of strings", () => {

@@ -4,12 +4,12 @@ import { describe, expect, it } from "vitest";
 import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
-import { createOutput } from "../../src/simulate/output.ts";
+import { Fleet } from "../../src/simulate/fleet-tally.ts";
+import { clockOf, spanOf } from "../../src/simulate/format.ts";
+import { tableLines } from "../../src/simulate/live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/simulate/plain-lines.ts";
-import { Fleet } from "../../src/simulate/simulated-fleet.ts";
-import { tableLines } from "../../src/simulate/table.ts";
+import { createOutput } from "../../src/simulate/simulation-output.ts";
 import type { SimulationView } from "../../src/simulate/view.ts";
-import { clockOf, spanOf } from "../../src/simulate/words.ts";
 
 const NOW_MS = 1_790_000_000_000;
 const SMALL = { columns: 80, rows: 24 };

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { Report } from "../../packages/client/src/beat-book.ts";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
-import { readClawNews, readClawOrder } from "../../src/simulate/claw-messages.ts";
-import { planFleet } from "../../src/simulate/enrolment.ts";
-import { createRandom, pick, seedFor } from "../../src/simulate/random.ts";
+import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
+import { planFleet } from "../../src/simulate/registration.ts";
+import { createRandom, pick, seedFor } from "../../src/simulate/seeded-random.ts";
 
 const script = (seed: number, emptyAccount = false) =>
   new AgentScript({ random: createRandom(seed), speed: 1, rateLimitShare: 0.2, emptyAccount });
@@ -12,11 +12,11 @@ const script = (seed: number, emptyAccount = false) =>
 function play(agent: AgentScript, seconds: number): Report[] {
   const said: Report[] = [];
   let recoversAt = Number.POSITIVE_INFINITY;
-  agent.told("idle", undefined, 0);
+  agent.observe("idle", undefined, 0);
   for (let now = 0; now < seconds * 1_000; now += 50) {
     if (now >= recoversAt) {
       recoversAt = Number.POSITIVE_INFINITY;
-      agent.told("idle", undefined, now);
+      agent.observe("idle", undefined, now);
     }
     const report = agent.tick(now);
     if (report === undefined) continue;
@@ -47,8 +47,8 @@ describe("an agent of a simulation", () => {
 
   it("works when it is called", () => {
     const agent = script(1);
-    agent.told("idle", undefined, 0);
-    agent.told("on_call", undefined, 100);
+    agent.observe("idle", undefined, 0);
+    agent.observe("on_call", undefined, 100);
     expect(agent.tick(1_000)).toBeUndefined();
     expect(agent.tick(3_100)).toBe("busy");
   });
@@ -65,13 +65,13 @@ describe("an agent of a simulation", () => {
 
   it("does not run out again where it was out of money from the start", () => {
     const agent = script(3, true);
-    agent.told("exhausted", "billing", 0);
+    agent.observe("exhausted", "billing", 0);
     expect(play(agent, 600)).not.toContainEqual({ exhausted: { reason: "billing" } });
   });
 
   it("stays exhausted by a rate limit until the server says that it is over", () => {
     const agent = script(1);
-    agent.told("exhausted", "rate_limit", 0);
+    agent.observe("exhausted", "rate_limit", 0);
     expect(agent.tick(1e9)).toBeUndefined();
   });
 });
@@ -117,13 +117,13 @@ describe("messages between a simulation and its claws", () => {
       rateLimitShare: 0.1,
       emptyAccounts: ["a"],
     };
-    expect(readClawOrder(start)).toEqual(start);
-    expect(readClawOrder({ ...start, agentIds: [1] })).toBeUndefined();
-    expect(readClawOrder({ ...start, target: {} })).toBeUndefined();
-    expect(readClawOrder({ kind: "stop" })).toEqual({ kind: "stop" });
-    expect(readClawOrder("stop")).toBeUndefined();
-    expect(readClawNews({ kind: "refused", agentId: "a", reason: "WRONG_CLAW" })).toMatchObject({ agentId: "a" });
-    expect(readClawNews({ kind: "refused", agentId: "a" })).toBeUndefined();
-    expect(readClawNews(null)).toBeUndefined();
+    expect(readClawCommand(start)).toEqual(start);
+    expect(readClawCommand({ ...start, agentIds: [1] })).toBeUndefined();
+    expect(readClawCommand({ ...start, target: {} })).toBeUndefined();
+    expect(readClawCommand({ kind: "stop" })).toEqual({ kind: "stop" });
+    expect(readClawCommand("stop")).toBeUndefined();
+    expect(readClawEvent({ kind: "refused", agentId: "a", reason: "WRONG_CLAW" })).toMatchObject({ agentId: "a" });
+    expect(readClawEvent({ kind: "refused", agentId: "a" })).toBeUndefined();
+    expect(readClawEvent(null)).toBeUndefined();
   });
 });

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { GatheredReads } from "../../src/storage/gathered-reads.ts";
+import { BatchedReads } from "../../src/storage/batched-reads.ts";
 
 interface Statement {
   readonly keys: readonly string[];
@@ -10,7 +10,7 @@ interface Statement {
 
 function setUp() {
   const statements: Statement[] = [];
-  const reads = new GatheredReads<string, string>({
+  const reads = new BatchedReads<string, string>({
     read: (keys) =>
       new Promise((resolve, reject) => {
         statements.push({ keys, answer: resolve, fail: reject });

@@ -67,7 +67,7 @@ describe("the hosts of a database URL", () => {
     const hosts = new DatabaseHosts("postgres://u@127.0.0.1:1,127.0.0.1:2/db");
     await expect(hosts.writable()).rejects.toMatchObject({
       code: "08001",
-      message: expect.stringMatching(/no host of the database takes writes \(127\.0\.0\.1: .*ECONNREFUSED.*; 127/),
+      message: expect.stringMatching(/no database host is writable \(127\.0\.0\.1: .*ECONNREFUSED.*; 127/),
     });
   });
 });

@@ -244,7 +244,7 @@ function givenTwice(log: readonly LogRow[], lost: readonly LostTail[]): string[]
 
 /** The first replica migrates; here nobody else does. */
 async function migrated(url: string): Promise<void> {
-  const { migrate } = await import("../../src/storage/migrate.ts");
+  const { migrate } = await import("../../src/storage/migrations.ts");
   await migrate(url);
 }
 

@@ -10,7 +10,7 @@ import {
 import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
 import { Listeners, type OnListenerError } from "./listeners.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
-import type { BeatView, ExhaustionView } from "./views.ts";
+import type { BeatView, ClawMessageView, ExhaustionView } from "./views.ts";
 
 const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
 
@@ -201,8 +201,15 @@ export class AgentSeat implements AgentHandle {
     return this.#events[name].add(listener);
   }
 
-  /** Takes in what the server says. @param stays whether the agent still beats on its stream */
-  hear(beat: BeatView, stays: boolean): void {
+  /** Takes a message of the server about the agent. @param stays whether the agent still beats on its stream */
+  receive(message: ClawMessageView, stays: boolean): void {
+    switch (message.kind) {
+      case "result":
+        this.#takeResult(message, stays);
+    }
+  }
+
+  #takeResult(beat: BeatView, stays: boolean): void {
     const { status, exhaustion, revision, refusal } = beat;
     if (refusal !== undefined) this.#refused(beat, refusedReport(beat, refusal), failureOf(refusal), stays);
     else if (this.#presence === "refused") this.#presence = "beating";

@@ -6,11 +6,11 @@ import type {
 import type { SessionStart as SessionStartMessage } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { REASON_VALUES, SESSION_START_VALUES, STATUS_VALUES, type Unknown } from "../../../src/contract/enums.ts";
 import { durationOf, timestampOf } from "../../../src/contract/timestamps.ts";
-import type { AgentStatus, ExhaustionNews, SessionStart, WorkingStatus } from "../../../src/contract/words.ts";
+import type { AgentStatus, ReportedExhaustion, SessionStart, WorkingStatus } from "../../../src/contract/words.ts";
 import type { BeatRefusal, BeatView } from "./views.ts";
 
 /** What an agent says of itself. */
-export type Report = WorkingStatus | { readonly exhausted: ExhaustionNews };
+export type Report = WorkingStatus | { readonly exhausted: ReportedExhaustion };
 
 /** What became of a word. */
 export type Verdict =

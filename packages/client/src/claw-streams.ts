@@ -3,7 +3,7 @@ import type { CallError } from "./call-error.ts";
 import { type HeartbeatConnection, HeartbeatStream } from "./heartbeat-stream.ts";
 import type { ConnectedClients } from "./service-clients.ts";
 import { createServiceClients, type ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
+import type { ClawMessageView } from "./views.ts";
 
 /** Agents that the service refuses are tried again after this, give or take a quarter. */
 const RETRY_REFUSED_MS = 60_000;
@@ -36,7 +36,7 @@ export interface ClawBeats {
 /** Told what the service says. Must not throw. */
 export interface ClawListener {
   /** @param stays whether the agent still beats on its stream */
-  onBeat(beat: BeatView, stays: boolean): void;
+  onMessage(message: ClawMessageView, stays: boolean): void;
   onConnection(connection: HeartbeatConnection): void;
   /** The service refuses the stream of these agents in a way that stays. */
   onStreamRefused(agentIds: readonly string[], error: CallError): void;
@@ -137,7 +137,7 @@ export class ClawStreams implements ClawBeats {
       instanceId,
       nextGeneration: () => ++this.#generation,
       persistent: true,
-      onBeat: (beat) => this.#hear(stream, beat),
+      onMessage: (message) => this.#pass(stream, message),
       onConnection: (connection) => {
         // To the service it is another stream.
         if (connection.state === "connected") this.#lost.delete(stream);
@@ -161,17 +161,17 @@ export class ClawStreams implements ClawBeats {
     stream.adopt(entries);
   }
 
-  #hear(stream: HeartbeatStream, beat: BeatView): void {
-    const { agentId } = beat;
+  #pass(stream: HeartbeatStream, message: ClawMessageView): void {
+    const { agentId } = message;
     if (this.#streamOf.get(agentId) !== stream) return;
     const stays = stream.has(agentId);
     if (!stays) {
-      if (beat.refusal?.reason === "SESSION_SUPERSEDED") {
+      if (message.kind === "result" && message.refusal?.reason === "SESSION_SUPERSEDED") {
         this.#lost.set(stream, (this.#lost.get(stream) ?? new Set()).add(agentId));
       }
       this.#leaveStream(agentId);
     }
-    this.#options.listener.onBeat(beat, stays);
+    this.#options.listener.onMessage(message, stays);
   }
 
   #leaveStream(agentId: string): void {

@@ -6,7 +6,7 @@ import type { HeartbeatConnection } from "./heartbeat-stream.ts";
 import { Listeners, type OnListenerError, warnOf } from "./listeners.ts";
 import { checkName } from "./name.ts";
 import { createServiceClients, type ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
+import type { ClawMessageView } from "./views.ts";
 import { type HeartbeatWorkerNews, type HeartbeatWorkerOptions, WorkerBeats } from "./worker-beats.ts";
 
 const CLOSE_WITHIN_MS = 5_000;
@@ -98,7 +98,8 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     this.#events = { connection: new Listeners(onListenerError), worker: new Listeners(onListenerError) };
     const { instanceId } = this;
     const listener = {
-      onBeat: (beat: BeatView, stays: boolean): void => this.#seats.get(beat.agentId)?.hear(beat, stays),
+      onMessage: (message: ClawMessageView, stays: boolean): void =>
+        this.#seats.get(message.agentId)?.receive(message, stays),
       onConnection: (connection: HeartbeatConnection): void => this.#events.connection.tell(connection),
       onStreamRefused: (agentIds: readonly string[], error: CallError): void => {
         for (const agentId of agentIds) this.#seats.get(agentId)?.fail("STREAM_REFUSED", error.message, error);

@@ -15,7 +15,7 @@ import { type CallError, callErrorOf } from "./call-error.ts";
 import { type Moment, msSince, thisMoment } from "./elapsed.ts";
 import { createRetryPause } from "./retry-pause.ts";
 import type { ConnectedClients } from "./service-clients.ts";
-import { type BeatView, beatView } from "./views.ts";
+import { type ClawMessageView, messagesOf } from "./views.ts";
 
 /** What counts until the server has told its own. */
 const INTERVAL_MS = 10_000;
@@ -59,8 +59,8 @@ export interface HeartbeatStreamOptions {
   readonly nextGeneration?: () => bigint;
   /** Whether the stream is tried again also when the server refuses it in a way that stays. Default: no. */
   readonly persistent?: boolean;
-  /** What the server says of an agent: what it is at first, what somebody else made of it, what was refused. */
-  readonly onBeat?: (beat: BeatView) => void;
+  /** A message of the server about an agent: its first state, a change by another caller, a rejected beat. */
+  readonly onMessage?: (message: ClawMessageView) => void;
   readonly onConnection?: (connection: HeartbeatConnection) => void;
   /** Takes agents that are more than the server lets a stream have, with all that they have to say. */
   readonly onSurplus?: (entries: readonly BookEntry[]) => void;
@@ -85,7 +85,7 @@ interface End {
  * The heartbeats of many agents on one stream: beats at the server's pace, sends reports at once, opens the stream
  * anew when it ends, and says again what was not acknowledged. Begins at its making, and ends by `close`.
  *
- * An agent for which the server refuses beats (taken over, unknown, of another claw) is dropped, after `onBeat` told so;
+ * An agent for which the server refuses beats (taken over, unknown, of another claw) is dropped, after `onMessage` told so;
  * it may be added again.
  */
 export class HeartbeatStream {
@@ -344,11 +344,16 @@ export class HeartbeatStream {
       }
     }
     if (response.acknowledgedSequence > 0n) this.#retry.reset();
-    for (const result of response.results) {
-      const beat = beatView(result);
-      if (this.#book.learn(beat)) this.#options.onBeat?.(beat);
-    }
+    for (const message of messagesOf(response)) if (this.#takes(message)) this.#options.onMessage?.(message);
     this.#book.acknowledge(response.acknowledgedSequence);
+  }
+
+  /** Whether a message is for an agent of this stream, and not overtaken by a newer one. */
+  #takes(message: ClawMessageView): boolean {
+    switch (message.kind) {
+      case "result":
+        return this.#book.learn(message);
+    }
   }
 
   /** The transport asks for the next message when it has room for it, so nothing piles up here. */

@@ -8,9 +8,10 @@ import {
   type AgentBeatResult,
   type AgentChange as AgentChangeMessage,
   AgentChangeType,
+  type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
-import { causeWord, reasonWord, statusWord, type Unknown } from "../../../src/contract/enums.ts";
+import { causeName, reasonName, statusName, type Unknown } from "../../../src/contract/enums.ts";
 import type { Micros } from "../../../src/contract/time.ts";
 import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
@@ -61,8 +62,9 @@ export interface ChangeView {
   readonly transition: TransitionView;
 }
 
-/** What became of a beat, or (`sequence` 0) what somebody else did to the agent. */
+/** The result of a beat, or (`sequence` 0) a change or the loss of the agent. */
 export interface BeatView {
+  readonly kind: "result";
   readonly agentId: string;
   readonly sequence: bigint;
   /** The server's view; undefined where it has none to give. */
@@ -72,6 +74,12 @@ export interface BeatView {
   readonly revision: bigint;
   readonly refusal: BeatRefusal | undefined;
 }
+
+/**
+ * Everything that the service says of one agent on a heartbeat stream. All kinds take one way through the client, from the
+ * stream to the agent's handle. A new kind is added here and in `messagesOf`; `HeartbeatStream` and `AgentSeat` act on it.
+ */
+export type ClawMessageView = BeatView;
 
 export interface BeatRefusal {
   /** A value of ErrorReason without its prefix; undefined where this client does not know it. */
@@ -83,13 +91,13 @@ export interface BeatRefusal {
 export function agentView(agent: AgentMessage): AgentView {
   const { id, userId, agentId, clawIdentifier, revision } = agent;
   const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
-  const reason = reasonWord(agent.exhaustReason);
+  const reason = reasonName(agent.exhaustReason);
   return {
     id,
     userId,
     agentId,
     clawIdentifier,
-    status: statusWord(agent.status) ?? "unknown",
+    status: statusName(agent.status) ?? "unknown",
     exhaustion: reason === undefined ? undefined : { reason, recoveryAt },
     revision,
     createdAt: instant(agent.createdAt),
@@ -117,9 +125,9 @@ export function transitionView(transition: AgentTransitionMessage): TransitionVi
   return {
     revision,
     agentId,
-    from: statusWord(transition.fromStatus),
-    to: statusWord(transition.toStatus),
-    cause: causeWord(transition.cause) ?? "unknown",
+    from: statusName(transition.fromStatus),
+    to: statusName(transition.toStatus),
+    cause: causeName(transition.cause) ?? "unknown",
     actor,
     occurredAt: occurredAt === undefined ? 0 : microsOf(occurredAt),
     exhaustion: exhaustionView(transition.exhaustion),
@@ -127,11 +135,17 @@ export function transitionView(transition: AgentTransitionMessage): TransitionVi
   };
 }
 
-export function beatView({ agentId, sequence, status, exhaustion, revision, error }: AgentBeatResult): BeatView {
+/** The messages of a response, in the order in which they count. */
+export function messagesOf({ results }: HeartbeatResponse): ClawMessageView[] {
+  return results.map(beatView);
+}
+
+function beatView({ agentId, sequence, status, exhaustion, revision, error }: AgentBeatResult): BeatView {
   return {
+    kind: "result",
     agentId,
     sequence,
-    status: statusWord(status),
+    status: statusName(status),
     exhaustion: exhaustionView(exhaustion),
     revision,
     refusal: error === undefined ? undefined : refusalView(error),
@@ -150,7 +164,7 @@ function exhaustionView(exhaustion: ExhaustionMessage | undefined): ExhaustionVi
   if (exhaustion === undefined) return undefined;
   const { recovery } = exhaustion;
   return {
-    reason: reasonWord(exhaustion.reason) ?? "unknown",
+    reason: reasonName(exhaustion.reason) ?? "unknown",
     recoveryAt: recovery.case === "recoveryAt" ? microsOf(recovery.value) : undefined,
   };
 }

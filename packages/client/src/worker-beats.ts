@@ -15,7 +15,7 @@ import type { ClawBeats, ClawListener, EndOptions } from "./claw-streams.ts";
 import { createRetryPause } from "./retry-pause.ts";
 import type { Token } from "./token.ts";
 import type { ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
+import type { BeatView, ClawMessageView } from "./views.ts";
 
 /** How heartbeats go on in a worker thread while the main thread is blocked. */
 export interface HeartbeatWorkerOptions {
@@ -92,8 +92,8 @@ export type FromWorker =
   /** To be answered with `alive`. */
   | { readonly kind: "ping" }
   | {
-      readonly kind: "beat";
-      readonly beat: BeatView;
+      readonly kind: "message";
+      readonly message: ClawMessageView;
       readonly stays: boolean;
       readonly knownRevision: bigint;
     }
@@ -323,9 +323,9 @@ export class WorkerBeats implements ClawBeats {
       case "ping":
         this.#post({ kind: "alive" });
         return;
-      case "beat":
-        this.#learn(news.beat, news.stays, news.knownRevision);
-        listener.onBeat(news.beat, news.stays);
+      case "message":
+        if (news.message.kind === "result") this.#learn(news.message, news.stays, news.knownRevision);
+        listener.onMessage(news.message, news.stays);
         return;
       case "taken":
         this.#noteTaken(news.agentId, news.claim);

@@ -5,15 +5,19 @@ import { STATUS_VALUES } from "../../contract/enums.ts";
 import { millisOf } from "../../contract/timestamps.ts";
 import type { AgentStatus } from "../../contract/words.ts";
 
-const PATIENCE_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 
-/** How the service deals with heartbeats, in milliseconds. */
+/** The pace of heartbeats, in milliseconds. */
 export interface FleetPace {
   readonly intervalMs: number;
   readonly leaseMs: number;
 }
 
-/** Asks for the pace of heartbeats, which also tells whether the service is there. @throws CallError */
+/**
+ * Reads the pace of heartbeats. Also checks that the service is reachable.
+ *
+ * @throws CallError
+ */
 export async function readPace({ agents }: ServiceClients, signal?: AbortSignal): Promise<FleetPace> {
   const { nextHeartbeatIn, leaseTtl } = await answered(agents.getFleet({}, limits(signal)));
   const intervalMs = nextHeartbeatIn === undefined ? 10_000 : millisOf(nextHeartbeatIn);
@@ -28,10 +32,10 @@ export interface AgentRegistration {
 }
 
 /**
- * Sees to it that a user with that agent on that claw exists. What is there is adopted: an agent on another claw is
- * moved, one that is missing is created.
+ * Makes sure that a user with this agent on this claw exists. Moves an agent from another claw, and creates what is
+ * missing.
  *
- * @throws CallError, `USER_HAS_AGENT` when the user has another agent
+ * @throws CallError, `USER_HAS_AGENT` if the user has another agent
  */
 export async function ensureAgent(
   { agents, users }: ServiceClients,
@@ -56,11 +60,18 @@ export async function ensureAgent(
 export interface StatusChange {
   readonly agentId: string;
   readonly status: Exclude<AgentStatus, "exhausted">;
-  /** The agent as it was when this was decided; refused with `REVISION_MISMATCH` when it changed since. */
+  /**
+   * The revision that the caller knows. The service rejects the change with `REVISION_MISMATCH` if the agent has
+   * changed since.
+   */
   readonly expectedRevision: bigint;
 }
 
-/** Sets an agent's status as a service does. @throws CallError */
+/**
+ * Sets an agent's status as a service does.
+ *
+ * @throws CallError
+ */
 export async function setAgentStatus(
   { agents }: ServiceClients,
   { agentId, status, expectedRevision }: StatusChange,
@@ -72,7 +83,7 @@ export async function setAgentStatus(
 }
 
 function limits(signal: AbortSignal | undefined) {
-  return { timeoutMs: PATIENCE_MS, ...(signal === undefined ? {} : { signal }) };
+  return { timeoutMs: TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
 }
 
 function keyOf<Case extends string>(name: Case, value: string) {
@@ -80,11 +91,15 @@ function keyOf<Case extends string>(name: Case, value: string) {
 }
 
 function viewOf(agent: Parameters<typeof agentView>[0] | undefined): AgentView {
-  if (agent === undefined) throw new TypeError("the service answered without the agent");
+  if (agent === undefined) throw new TypeError("the response has no agent");
   return agentView(agent);
 }
 
-/** The answer, or undefined when the call was refused for this reason. @throws CallError for any other */
+/**
+ * The response; undefined if the call failed with this reason.
+ *
+ * @throws CallError for other failures
+ */
 async function unless<Answer>(reason: string, call: Promise<Answer>): Promise<Answer | undefined> {
   try {
     return await answered(call);

@@ -6,7 +6,7 @@ import type { ServiceClients } from "../../../packages/client/src/service-client
 import { type AgentFilter, filterMessage } from "../../../packages/client/src/watch-agents.ts";
 import { REASON_VALUES, STATUS_VALUES } from "../../contract/enums.ts";
 import { durationOf, timestampOf } from "../../contract/timestamps.ts";
-import type { AgentStatus, ExhaustionNews } from "../../contract/words.ts";
+import type { AgentStatus, ReportedExhaustion } from "../../contract/words.ts";
 import { pause } from "../../scheduling/timers.ts";
 import {
   type AgentRecord,
@@ -19,10 +19,10 @@ import {
   userRecord,
 } from "../records/records.ts";
 
-/** Who calls, and for how long it waits. */
+/** The clients, and the limits of a call. */
 export interface Caller {
   readonly clients: ServiceClients;
-  /** For one answer, repetitions included. In milliseconds. */
+  /** The timeout of a call including its retries, in milliseconds. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
@@ -32,12 +32,12 @@ export interface Page<Item> {
   readonly items: readonly Item[];
   /** Empty on the last page. */
   readonly nextPageToken: string;
-  /** Of a list of agents: the revision as of which it is complete. */
+  /** Of a list of agents: the list shows all changes up to this revision. */
   readonly revision: bigint | undefined;
 }
 
 export interface PageRequest {
-  /** 0 for the service's own choice. */
+  /** 0: the service's default. */
   readonly pageSize: number;
   /** Empty for the first page. */
   readonly pageToken: string;
@@ -53,19 +53,19 @@ export interface NewUser {
 export type UserKey = { readonly id: bigint } | { readonly username: string } | { readonly agentId: string };
 export type AgentKey = { readonly agentId: string } | { readonly userId: bigint };
 
-/** What a service makes of an agent. */
+/** A change of an agent's status by a service. */
 export interface NewStatus {
   readonly agentId: string;
   readonly status: AgentStatus;
   /** With `exhausted` only. */
-  readonly exhaustion?: ExhaustionNews;
-  /** Refused with `REVISION_MISMATCH` when the agent changed since. */
+  readonly exhaustion?: ReportedExhaustion;
+  /** The service rejects the change with `REVISION_MISMATCH` if the agent has changed since. */
   readonly expectedRevision?: bigint;
-  /** How long it stands against reports of an agent that does not know of it. */
+  /** How long the change takes precedence over reports of an agent that does not know of it, in milliseconds. */
   readonly holdMs?: number;
 }
 
-/** @throws CallError, as everything here does */
+/** @throws CallError, as all functions of this file */
 export async function createUser(
   caller: Caller,
   user: NewUser,
@@ -89,7 +89,7 @@ export async function listUsers(caller: Caller, page: PageRequest): Promise<Page
   return { items: answer.users.map(userRecord), nextPageToken: answer.nextPageToken, revision: undefined };
 }
 
-/** What is undefined stays; an empty `email` removes it. */
+/** Undefined fields stay unchanged. An empty `email` removes it. */
 export async function updateUser(
   caller: Caller,
   id: bigint,
@@ -100,7 +100,7 @@ export async function updateUser(
   return present(user, userRecord);
 }
 
-/** Its agent goes with it. */
+/** Deletes the user's agent as well. */
 export async function deleteUser(caller: Caller, id: bigint): Promise<void> {
   const request = { id, requestId: randomUUID() };
   await call(caller, (options) => caller.clients.users.deleteUser(request, options));
@@ -130,7 +130,7 @@ export async function listAgents(
   return { items: answer.agents.map(agentRecord), nextPageToken, revision };
 }
 
-/** Ends its session; status and exhaustion stay. */
+/** Ends the agent's session. Status and exhaustion stay. */
 export async function moveAgent(caller: Caller, agentId: string, clawIdentifier: string): Promise<AgentRecord> {
   const request = { agentId, clawIdentifier, requestId: randomUUID() };
   const { agent } = await call(caller, (options) => caller.clients.agents.moveAgent(request, options));
@@ -161,7 +161,7 @@ export async function deleteAgent(caller: Caller, agentId: string): Promise<bigi
 export async function listTransitions(
   caller: Caller,
   request: PageRequest & {
-    /** Of one agent; without it of all. */
+    /** Undefined: of all agents. */
     readonly agentId?: string;
     readonly afterRevision: bigint;
     readonly newestFirst: boolean;
@@ -177,7 +177,11 @@ export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promis
   return fleetRecord(await call(caller, (options) => caller.clients.agents.getFleet(request, options)));
 }
 
-function exhaustionOf({ reason, recoveryAt, retryAfterMs }: ExhaustionNews): MessageInitShape<typeof ExhaustionSchema> {
+function exhaustionOf({
+  reason,
+  recoveryAt,
+  retryAfterMs,
+}: ReportedExhaustion): MessageInitShape<typeof ExhaustionSchema> {
   const exhaustion = { reason: REASON_VALUES[reason] };
   if (retryAfterMs !== undefined) {
     return { ...exhaustion, recovery: { case: "retryAfter", value: durationOf(retryAfterMs) } };
@@ -203,8 +207,8 @@ interface CallLimits {
 }
 
 /**
- * Calls, and calls again where the server asks for that and the time allows it. Each change carries a `request_id`, so
- * one whose answer was lost is not made twice.
+ * Calls the service. Retries when the service asks for it and the time allows it. Each change has a `request_id`, so a
+ * retry after a lost response does not repeat the change.
  */
 async function call<Answer>(
   { timeoutMs, signal }: Caller,
@@ -213,7 +217,7 @@ async function call<Answer>(
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
-      // Whole milliseconds: what is finer makes a header that is refused.
+      // Whole milliseconds: a fraction makes an invalid header.
       const leftMs = Math.max(1, Math.ceil(deadline - performance.now()));
       return await ask({ timeoutMs: leftMs, ...(signal === undefined ? {} : { signal }) });
     } catch (thrown) {
@@ -228,5 +232,5 @@ async function call<Answer>(
 
 function present<Message, Record>(message: Message | undefined, read: (message: Message) => Record): Record {
   if (message !== undefined) return read(message);
-  throw new TypeError("the service answered without what was asked for");
+  throw new TypeError("the response lacks the requested resource");
 }

@@ -10,7 +10,7 @@ import {
   moveAgent,
 } from "../calls/directory-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
-import { agentColumns, agentFacts, transitionColumns } from "../records/agent-words.ts";
+import { agentColumns, agentFacts, transitionColumns } from "../records/agent-columns.ts";
 import { jsonText, type OutputFormat, printList, printOne } from "../records/output.ts";
 import { addPageOptions, type PageFlags, pagesOf } from "../records/pages.ts";
 import type { AgentRecord } from "../records/records.ts";
@@ -42,7 +42,7 @@ function registerCreate(shell: Shell, agents: Command): void {
     .command("create")
     .description("create an agent for a user who has none")
     .argument("<agent-id>", "OpenClaw's $AGENT_ID: 1 to 128 characters, unique")
-    .requiredOption("--user <id>", "the user's number", idArgument)
+    .requiredOption("--user <id>", "the user's id", idArgument)
     .requiredOption("--claw <identifier>", "the claw that hosts it");
   const examples = ["harborforge-agents agents create bob-1 --user 17 --claw claw-1"];
   serviceCommand<Flags>(shell, command, examples, async ({ caller, out }, { user, claw, output }, [agentId = ""]) => {
@@ -75,11 +75,11 @@ function registerGet(shell: Shell, agents: Command): void {
     .command("get")
     .description("show one agent")
     .argument("[agent-id]", "which agent")
-    .option("--user <id>", "instead: the agent of the user with this number", idArgument);
+    .option("--user <id>", "the agent of the user with this id, instead of <agent-id>", idArgument);
   const examples = ["harborforge-agents agents get bob-1", "harborforge-agents agents get --user 17 -o json"];
   serviceCommand<Flags>(shell, command, examples, async ({ caller, out }, { user, output }, [agentId]) => {
     if ((agentId === undefined) === (user === undefined)) {
-      throw new CommandFailure("Name the agent by its id or by --user: one of both.", EXIT_WRONG_SETTING);
+      throw new CommandFailure("Name the agent either by its id or with --user.", EXIT_WRONG_SETTING);
     }
     const key = user === undefined ? { agentId: agentId ?? "" } : { userId: user };
     await printAgent(out, output, await getAgent(caller, key));
@@ -90,7 +90,7 @@ function registerGet(shell: Shell, agents: Command): void {
 function registerMove(shell: Shell, agents: Command): void {
   const command = agents
     .command("move")
-    .description("move an agent to another claw; its session ends, its status stays")
+    .description("move an agent to another claw; ends its session, keeps its status")
     .argument("<agent-id>", "which agent")
     .argument("<claw>", "the identifier of the claw that hosts it from now on");
   const examples = ["harborforge-agents agents move bob-1 claw-2"];
@@ -108,9 +108,9 @@ function registerDelete(shell: Shell, agents: Command): void {
   const examples = ["harborforge-agents agents delete bob-1"];
   serviceCommand(shell, command, examples, async ({ caller, out }, { output }, [agentId = ""]) => {
     const revision = await deleteAgent(caller, agentId);
-    const words = `Deleted agent ${printable(agentId)} at revision ${revision}.`;
+    const text = `Deleted agent ${printable(agentId)} at revision ${revision}.`;
     const json = jsonText({ revision: String(revision) }, output === "json");
-    await out.print(`${output === "table" ? words : json}\n`);
+    await out.print(`${output === "table" ? text : json}\n`);
     return EXIT_OK;
   });
 }
@@ -121,12 +121,12 @@ function registerTransitions(shell: Shell, agents: Command): void {
     readonly oldestFirst?: true;
   }
   const command = addPageOptions(
-    agents.command("transitions").description("list what happened to agents, the newest first"),
+    agents.command("transitions").description("list transitions of agents, newest first"),
     50,
   )
-    .argument("[agent-id]", "of this agent; without it of all")
-    .option("--after <revision>", "only what came after this revision", idArgument)
-    .option("--oldest-first", "in the order in which it happened");
+    .argument("[agent-id]", "which agent; default: all agents")
+    .option("--after <revision>", "only transitions after this revision", idArgument)
+    .option("--oldest-first", "oldest transitions first");
   const examples = [
     "harborforge-agents agents transitions bob-1",
     "harborforge-agents agents transitions --oldest-first --after 4711 --limit all -o jsonl",

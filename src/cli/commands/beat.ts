@@ -6,26 +6,26 @@ import { ReportError } from "../../../packages/client/src/report-error.ts";
 import type { ExhaustionView } from "../../../packages/client/src/views.ts";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { MICROS_PER_MS } from "../../contract/time.ts";
-import { EXHAUST_REASONS, type ExhaustionNews } from "../../contract/words.ts";
-import { durationArgument, wordArgument } from "../arguments.ts";
+import { EXHAUST_REASONS, type ReportedExhaustion } from "../../contract/words.ts";
+import { choiceArgument, durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { getAgent } from "../calls/directory-calls.ts";
-import { type Session, targetOf } from "../connection/session.ts";
+import { type ServiceContext, targetOf } from "../connection/service-context.ts";
 import { EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_ALLOWED, EXIT_NOT_FOUND, EXIT_OK } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
-import { reasonWords, styleOf } from "../records/agent-words.ts";
+import { reasonText, styleOf } from "../records/agent-columns.ts";
 import { connectedCommand, type Shell } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
-import { localTime, timeWords } from "../terminal/times.ts";
+import { localTime, timeText } from "../terminal/times.ts";
 import { addExhaustionOptions, type ExhaustionFlags, exhaustionFor } from "./status.ts";
 
 const REPORTS = ["idle", "on_call", "busy", "exhausted"] as const;
-/** What an agent says of itself, as people write it. */
-type ReportWord = (typeof REPORTS)[number];
+/** The statuses that an agent may report. */
+type ReportStatus = (typeof REPORTS)[number];
 
 interface Flags extends ExhaustionFlags {
   readonly claw?: string;
-  readonly status?: ReportWord;
+  readonly status?: ReportStatus;
   readonly interactive?: true;
   readonly duration?: number;
   readonly goodbye: boolean;
@@ -34,7 +34,7 @@ interface Flags extends ExhaustionFlags {
 const LONGEST_MS = 366 * 24 * 3_600_000;
 const GOODBYE_MS = 5_000;
 
-/** By the contract's reason, for whom another process or the service itself makes beating useless. */
+/** Exit codes by reason of the contract, for errors after which heartbeats are useless. */
 const EXIT_BY_REASON: Readonly<Record<string, number>> = {
   AGENT_NOT_FOUND: EXIT_NOT_FOUND,
   SESSION_SUPERSEDED: EXIT_CONFLICT,
@@ -45,16 +45,21 @@ const EXIT_BY_REASON: Readonly<Record<string, number>> = {
 export function registerBeat(shell: Shell): void {
   const command = shell.program
     .command("beat")
-    .description("be an agent: send its heartbeats until Ctrl-C, which says goodbye for it")
+    .description("send the heartbeats of an agent until Ctrl-C, then its goodbye")
     .argument("<agent-id>", "which agent")
-    .option("--claw <identifier>", "the claw that it lives in; without it, the one that the service knows")
+    .option("--claw <identifier>", "the claw that hosts it (default: the agent's current claw)")
     .addOption(
-      new Option("--status <status>", "what it reports first").choices(REPORTS).argParser(wordArgument(REPORTS)),
+      new Option("--status <status>", "the first status that it reports")
+        .choices(REPORTS)
+        .argParser(choiceArgument(REPORTS)),
     );
   addExhaustionOptions(command)
-    .option("-i, --interactive", "takes more from standard input, a line each: idle, busy, exhausted rate_limit 2m, …")
-    .option("--duration <time>", "ends by itself after a time such as 60s or 5m", durationArgument(1, LONGEST_MS))
-    .option("--no-goodbye", "ends without a word: the agent keeps its lease for who comes next");
+    .option(
+      "-i, --interactive",
+      "read further statuses from standard input, one in a line: idle, busy, exhausted rate_limit 2m, …",
+    )
+    .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1, LONGEST_MS))
+    .option("--no-goodbye", "stop without a goodbye: the agent keeps its lease until it expires");
   const examples = [
     "harborforge-agents beat bob-1 --status busy",
     "harborforge-agents beat bob-1 --status exhausted --reason rate_limit --retry-after 2m",
@@ -63,11 +68,11 @@ export function registerBeat(shell: Shell): void {
   connectedCommand<Flags>(shell, command, examples, beat);
 }
 
-async function beat(session: Session, flags: Flags, [agentId = ""]: readonly string[]): Promise<number> {
-  const { caller, connection, host, out } = session;
+async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: readonly string[]): Promise<number> {
+  const { caller, connection, host, out } = context;
   const exhaustion = exhaustionFor(flags.status, flags);
   using interrupt = listenForInterrupts(host);
-  // Who is not there, or not allowed, is told at once.
+  // Fail at once if the agent does not exist or the caller may not use it.
   const { clawIdentifier } = await getAgent(caller, { agentId });
   const claw = flags.claw ?? clawIdentifier;
   const say = (text: string): void => out.put(`${localTime(Date.now() * MICROS_PER_MS, Date.now())} ${text}\n`);
@@ -75,17 +80,20 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
   const ending = Promise.withResolvers<number>();
   const client = createHeartbeatClient({ ...targetOf(connection), claw });
   const agent = client.agent(agentId);
-  const words = statusWordsFor(session);
+  const textOf = statusTextFor(context);
 
-  client.on("connection", (news) => {
-    if (news.state === "connected") {
-      const pace = `every ${span(news.intervalMs)}, leases of ${span(news.leaseMs)}`;
-      say(`${name} beats for ${printable(claw)}: ${pace}`);
-    } else if (news.error?.hopeless === true) ending.reject(news.error);
-    else say(`cut off: ${printable(news.error?.message ?? "the service asked for a new stream")} Trying again.`);
+  client.on("connection", (change) => {
+    if (change.state === "connected") {
+      const pace = `every ${span(change.intervalMs)}, leases of ${span(change.leaseMs)}`;
+      say(`${name} sends heartbeats on ${printable(claw)}: ${pace}`);
+    } else if (change.error?.hopeless === true) ending.reject(change.error);
+    else
+      say(`disconnected: ${printable(change.error?.message ?? "the service asked for a new stream.")} Reconnecting.`);
   });
-  agent.on("status", (news) => say(`${name} is ${words(news.status, news.exhaustion)}, says the service`));
-  agent.on("superseded", () => fail("SESSION_SUPERSEDED", "Another process beats for this agent now."));
+  agent.on("status", (change) =>
+    say(`${name} is ${textOf(change.status, change.exhaustion)}, reported by the service`),
+  );
+  agent.on("superseded", () => fail("SESSION_SUPERSEDED", "Another process sends heartbeats for this agent now."));
   agent.on("refused", (error) => {
     if (error.reason === "REPORT_OUTDATED") return;
     fail(error.reason, error.message);
@@ -93,29 +101,29 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
   const fail = (reason: string, message: string): void => {
     ending.reject(new CommandFailure(`${reason}: ${printable(message)}`, EXIT_BY_REASON[reason] ?? EXIT_FAILED));
   };
-  const report = (word: ReportWord, news: ExhaustionNews | undefined): void => {
-    said(agent, word, news).then(
+  const report = (status: ReportStatus, exhaustion: ReportedExhaustion | undefined): void => {
+    sendReport(agent, status, exhaustion).then(
       (outcome) => {
-        // What was overtaken is not what it is.
-        if (outcome === "applied") say(`${name} is ${words(agent.status, agent.exhaustion)}`);
+        // A later report has replaced the others.
+        if (outcome === "applied") say(`${name} is ${textOf(agent.status, agent.exhaustion)}`);
       },
       (error: unknown) => {
         if (error instanceof ReportError && error.reason === "CLIENT_CLOSED") return;
-        say(`not taken: ${printable(error instanceof Error ? error.message : String(error))}`);
+        say(`rejected: ${printable(error instanceof Error ? error.message : String(error))}`);
       },
     );
   };
 
   const over = flags.duration === undefined ? undefined : setTimeout(interrupt.stop, flags.duration);
-  out.onGone(interrupt.stop);
+  out.onClosed(interrupt.stop);
   interrupt.stopping.addEventListener("abort", () => ending.resolve(EXIT_OK));
   if (interrupt.stopping.aborted) ending.resolve(EXIT_OK);
   const input = flags.interactive === true ? createInterface({ input: host.stdin }) : undefined;
   input?.on("line", (line) => {
     const asked = readLine(line);
-    if (asked === undefined) say('not understood: say idle, on_call, busy, "exhausted rate_limit 2m" or quit');
+    if (asked === undefined) say('unknown input: use idle, on_call, busy, "exhausted rate_limit 2m" or quit');
     else if (asked === "quit") interrupt.stop();
-    else report(asked.word, asked.news);
+    else report(asked.status, asked.exhaustion);
   });
   if (flags.status !== undefined) report(flags.status, exhaustion);
   let goodbye = false;
@@ -130,14 +138,18 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
     const patience = AbortSignal.any([interrupt.hurrying, AbortSignal.timeout(GOODBYE_MS)]);
     if (goodbye) {
       const answered = await agent.leave({ signal: patience }).catch(() => undefined);
-      say(answered === "applied" ? `${name} said goodbye` : `${name} ended; its goodbye was not answered`);
+      say(answered === "applied" ? `${name} said goodbye` : `${name} stopped; its goodbye was not acknowledged`);
     }
     await client.close({ goodbye: false, withinMs: patience.aborted ? 0 : GOODBYE_MS });
   }
 }
 
-function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undefined): Promise<ReportOutcome> {
-  switch (word) {
+function sendReport(
+  agent: AgentHandle,
+  status: ReportStatus,
+  exhaustion: ReportedExhaustion | undefined,
+): Promise<ReportOutcome> {
+  switch (status) {
     case "idle":
       return agent.idle();
     case "on_call":
@@ -145,33 +157,38 @@ function said(agent: AgentHandle, word: ReportWord, news: ExhaustionNews | undef
     case "busy":
       return agent.busy();
     case "exhausted": {
-      const { reason = "rate_limit", retryAfterMs, recoveryAt } = news ?? {};
+      const { reason = "rate_limit", retryAfterMs, recoveryAt } = exhaustion ?? {};
       const at = recoveryAt === undefined ? undefined : new Date(recoveryAt / MICROS_PER_MS);
       return agent.exhausted({ reason, retryAfterMs, recoveryAt: at });
     }
   }
 }
 
-/** A line of standard input: a status, or `exhausted`, why, and for how long. Undefined for what is none. */
-function readLine(line: string): { word: ReportWord; news: ExhaustionNews | undefined } | "quit" | undefined {
+/**
+ * Parses a line of standard input: a status, or `exhausted` with a reason and a duration. Undefined: the line is
+ * invalid.
+ */
+function readLine(
+  line: string,
+): { status: ReportStatus; exhaustion: ReportedExhaustion | undefined } | "quit" | undefined {
   const [first = "", reason = "rate_limit", time] = line.trim().replaceAll("-", "_").split(/\s+/);
   if (first === "quit" || first === "leave") return "quit";
-  const word = REPORTS.find((one) => one === first);
-  if (word !== "exhausted") return word === undefined ? undefined : { word, news: undefined };
+  const status = REPORTS.find((one) => one === first);
+  if (status !== "exhausted") return status === undefined ? undefined : { status, exhaustion: undefined };
   const known = EXHAUST_REASONS.find((one) => one === reason);
   const retryAfterMs = time === undefined ? undefined : parseDuration(time);
   if (known === undefined || (time !== undefined && retryAfterMs === undefined)) return undefined;
-  return { word, news: { reason: known, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) } };
+  return { status, exhaustion: { reason: known, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) } };
 }
 
-function statusWordsFor({ out }: Session) {
+function statusTextFor({ out }: ServiceContext) {
   return (status: AgentHandle["status"], exhaustion: ExhaustionView | undefined): string => {
     const style = styleOf(status);
     const word = status ?? "unknown";
     const painted = style === undefined ? word : out.paint(style, word);
     if (exhaustion === undefined) return painted;
-    const until = timeWords(exhaustion.recoveryAt, Date.now());
-    return `${painted} (${reasonWords(exhaustion.reason)}${until === "" ? "" : ` until ${until}`})`;
+    const until = timeText(exhaustion.recoveryAt, Date.now());
+    return `${painted} (${reasonText(exhaustion.reason)}${until === "" ? "" : ` until ${until}`})`;
   };
 }
 

@@ -1,5 +1,5 @@
 import { Argument } from "commander";
-import { wordArgument } from "../arguments.ts";
+import { choiceArgument } from "../arguments.ts";
 import { bashScript } from "../completion/bash.ts";
 import { commandTree } from "../completion/command-tree.ts";
 import { fishScript } from "../completion/fish.ts";
@@ -15,7 +15,7 @@ const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
 export function registerCompletion({ program, host, ends }: Shell): void {
   const command = program
     .command("completion")
-    .description("print a script with which a shell completes this program's commands; needs no service")
+    .description("print a completion script for a shell; needs no service")
     .addArgument(new Argument("<shell>", "which shell").choices(SHELLS));
   addExamples(command, [
     "source <(harborforge-agents completion bash)",
@@ -23,7 +23,7 @@ export function registerCompletion({ program, host, ends }: Shell): void {
     "harborforge-agents completion fish > ~/.config/fish/completions/harborforge-agents.fish",
   ]);
   command.action((text: string) => {
-    const script = SCRIPTS[wordArgument(SHELLS)(text)];
+    const script = SCRIPTS[choiceArgument(SHELLS)(text)];
     new Printer(host.stdout, host.env).put(script(program.name(), commandTree(program)));
     ends(EXIT_OK);
   });

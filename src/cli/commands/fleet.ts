@@ -2,14 +2,14 @@ import { formatDuration } from "../../config/values.ts";
 import { AGENT_STATUSES } from "../../contract/words.ts";
 import { getFleet } from "../calls/directory-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
-import { styleOf } from "../records/agent-words.ts";
+import { styleOf } from "../records/agent-columns.ts";
 import { jsonText } from "../records/output.ts";
 import type { FleetRecord, StatusCounts } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { type Column, Table } from "../terminal/table.ts";
 import { padEnd, padStart } from "../terminal/text-width.ts";
-import { timeWords } from "../terminal/times.ts";
+import { timeText } from "../terminal/times.ts";
 import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";
 
 const ALL_STATUSES = [...AGENT_STATUSES, "unknown"] as const;
@@ -18,7 +18,7 @@ const LONGEST_BAR = 40;
 export function registerFleet(shell: Shell): void {
   const command = shell.program
     .command("fleet")
-    .description("how many agents are in each status, on each claw; the brake, and the pace of heartbeats");
+    .description("count agents by status and claw; show the brake and the pace of heartbeats");
   addSelectionOptions(command);
   const examples = ["harborforge-agents fleet", "harborforge-agents fleet --claw claw-1 -o json"];
   serviceCommand<SelectionFlags>(shell, command, examples, async ({ caller, out }, flags) => {
@@ -31,14 +31,14 @@ export function registerFleet(shell: Shell): void {
   });
 }
 
-/** The fleet as a picture of counts. */
+/** The counts of the fleet as lines of text. */
 function fleetLines(fleet: FleetRecord, out: Printer, nowMs: number): string[] {
   const { brake, intervalMs, leaseMs, claws, revision } = fleet;
   const total = sumOf(fleet.counts);
   const brakeWords =
     brake === undefined
       ? out.paint("good", "released")
-      : out.paint("alarm", `engaged since ${timeWords(brake.engagedAt, nowMs)}, holds ${brake.heldBack} agents back`);
+      : out.paint("alarm", `engaged since ${timeText(brake.engagedAt, nowMs)}, ${brake.heldBack} agents held back`);
   const table = new Table(clawColumns(fleet.counts), out);
   return [
     `${total} ${total === 1 ? "agent" : "agents"} on ${claws.length} ${claws.length === 1 ? "claw" : "claws"}`,
@@ -59,7 +59,7 @@ function bars(counts: StatusCounts, total: number, out: Printer): string[] {
   return shown.map((status) => {
     const count = counts.get(status) ?? 0;
     const share = total === 0 ? 0 : count / total;
-    // Few are not nobody.
+    // A small count still gets a bar.
     const length = count === 0 ? 0 : Math.max(1, Math.round(share * room));
     const percent = `${count > 0 && share < 0.01 ? "<1" : Math.round(share * 100)} %`;
     const bar = padEnd("█".repeat(length), room);
@@ -78,7 +78,7 @@ function clawColumns(all: StatusCounts): readonly Column<ClawRow>[] {
       (status): Column<ClawRow> => ({
         heading: status.toUpperCase(),
         align: "right",
-        // The bars above count them, too.
+        // The bars above show the same counts.
         optional: true,
         cell: ({ counts }) => {
           const count = counts.get(status) ?? 0;

@@ -3,7 +3,7 @@ import type { AgentFilter } from "../../../packages/client/src/watch-agents.ts";
 import { AGENT_STATUSES, type AgentStatus } from "../../contract/words.ts";
 import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
 
-/** Which agents a command is about. */
+/** The agents that a command selects. */
 export interface SelectionFlags {
   readonly agent?: readonly string[];
   readonly user?: readonly bigint[];
@@ -13,9 +13,9 @@ export interface SelectionFlags {
 
 export function addSelectionOptions(command: Command): Command {
   return command
-    .optionsGroup("Which agents (each may be repeated; all kinds given must fit):")
+    .optionsGroup("Which agents (repeatable: OR within an option, AND across options):")
     .addOption(repeatedText("--agent <id>", "this agent"))
-    .addOption(repeatedId("--user <id>", "the agent of the user with this number"))
+    .addOption(repeatedId("--user <id>", "the agent of the user with this id"))
     .addOption(repeatedText("--claw <identifier>", "agents of this claw"))
     .addOption(repeatedChoice("--status <status>", "agents in this status", AGENT_STATUSES));
 }

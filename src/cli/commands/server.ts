@@ -1,20 +1,23 @@
 import { type Command, Option } from "commander";
-import { SETTINGS, type Setting } from "../../config/config.ts";
+import type { Setting } from "../../config/setting.ts";
+import { SETTINGS } from "../../config/settings.ts";
 import { ROLES } from "../../domain/principal.ts";
 import { repeatedText } from "../arguments.ts";
 import type { Flags } from "../command.ts";
 import { addExamples } from "../examples.ts";
 import type { Shell } from "../shell.ts";
-import type { IssueWords } from "../tokens.ts";
+import type { IssueFlags } from "../tokens.ts";
 
-// The server is loaded when it is to run: whoever only asks a service need not wait for it.
+// The server is loaded only by the commands that run it, so that the other commands start quickly.
 
-/** `serve`: a replica. `process`: the one that it runs in and that its signals come to. */
+/**
+ * `serve` runs a replica.
+ *
+ * @param process the process of the replica, which gets its signals
+ */
 export function registerServe(process: NodeJS.Process): (shell: Shell) => void {
   return ({ program, ends }) => {
-    const command = program
-      .command("serve")
-      .description("serve both listeners; every flag is also an environment variable");
+    const command = program.command("serve").description("run the service; each flag is also an environment variable");
     addSettings(command, Object.values(SETTINGS)).action(async (flags: Flags) => {
       const { serveCommand } = await import("../serve.ts");
       ends(await serveCommand(process, flags));
@@ -27,10 +30,10 @@ export function registerMigrate(process: NodeJS.Process): (shell: Shell) => void
   return ({ program, ends }) => {
     const command = program
       .command("migrate")
-      .description("bring the database to the newest schema, and end; safe when several do so at once")
+      .description("migrate the database to the newest schema; safe to run several times at once")
       .option(
         "--new-history",
-        "instead, declare that the database was brought back to an older state: revisions go on beyond all that were given",
+        "declare instead that the database was brought back to an older state: new revisions exceed all earlier ones",
       );
     addSettings(command, [SETTINGS.databaseUrl, SETTINGS.dataDir, SETTINGS.logLevel, SETTINGS.logFormat]);
     addExamples(command, [
@@ -46,21 +49,21 @@ export function registerMigrate(process: NodeJS.Process): (shell: Shell) => void
 
 const DATABASE_SETTINGS = [SETTINGS.databaseUrl, SETTINGS.dataDir, SETTINGS.logLevel, SETTINGS.logFormat];
 
-/** `tokens`: straight on the database, so that there can be a first one. */
+/** `tokens` works on the database directly, so that it can issue the first token. */
 export function registerTokens(process: NodeJS.Process): (shell: Shell) => void {
   return ({ program, ends }) => {
     const tokens = program
       .command("tokens")
-      .description("issue, list and revoke API tokens, straight on the database; beside a running service, too");
+      .description("issue, list and revoke API tokens directly in the database; also while the service runs");
     const issue = tokens
       .command("issue")
-      .description("issue a token, and print it: this once")
-      .addOption(new Option("--role <role>", "what its bearer may do").choices(ROLES).makeOptionMandatory())
-      .requiredOption("--principal <name>", "who it stands for; two tokens of one principal may live at a time")
-      .addOption(repeatedText("--agent-id <id>", "for agents, repeatable: an agent that its bearer speaks for"))
-      .option("--claw <identifier>", "for agents: the claw for whose agents its bearer speaks")
-      .option("--lifetime <time>", "how long it is good for: 1s to 366d, such as 12h or 30d (default: 90d)");
-    addSettings(issue, DATABASE_SETTINGS).action(async (flags: Flags & IssueWords) => {
+      .description("issue a token and print it; it is shown only once")
+      .addOption(new Option("--role <role>", "the role of its bearer").choices(ROLES).makeOptionMandatory())
+      .requiredOption("--principal <name>", "the name of its bearer; a principal has at most two valid tokens")
+      .addOption(repeatedText("--agent-id <id>", "for the role agent, repeatable: an agent that the token covers"))
+      .option("--claw <identifier>", "for the role agent: the claw whose agents the token covers")
+      .option("--lifetime <time>", "how long it is valid: 1s to 366d, such as 12h or 30d (default: 90d)");
+    addSettings(issue, DATABASE_SETTINGS).action(async (flags: Flags & IssueFlags) => {
       const { issueTokenCommand } = await import("../tokens.ts");
       ends(await issueTokenCommand(process, flags, flags));
     });
@@ -71,15 +74,15 @@ export function registerTokens(process: NodeJS.Process): (shell: Shell) => void 
     const list = tokens
       .command("list")
       .description("list all tokens, without their secrets")
-      .option("--principal <name>", "only those of this principal");
+      .option("--principal <name>", "only tokens of this principal");
     addSettings(list, DATABASE_SETTINGS).action(async (flags: Flags & { readonly principal?: string }) => {
       const { listTokensCommand } = await import("../tokens.ts");
       ends(await listTokensCommand(process, flags, flags));
     });
     const revoke = tokens
       .command("revoke")
-      .description("revoke a token: within a second it lets nobody in")
-      .argument("<key-id>", "the part of the token that is no secret");
+      .description("revoke a token; takes effect within a second")
+      .argument("<key-id>", "the public part of the token");
     addSettings(revoke, DATABASE_SETTINGS).action(async (keyId: string, flags: Flags) => {
       const { revokeTokenCommand } = await import("../tokens.ts");
       ends(await revokeTokenCommand(process, flags, keyId));

@@ -1,10 +1,10 @@
 import { InvalidArgumentError, Option } from "commander";
-import { createOutput } from "../../simulate/output.ts";
-import { runSimulation } from "../../simulate/run.ts";
+import { runSimulation } from "../../simulate/simulation.ts";
+import { createOutput } from "../../simulate/simulation-output.ts";
 import { durationArgument, shareArgument, wholeArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { readSecretFile } from "../connection/profile.ts";
-import { targetOf } from "../connection/session.ts";
+import { targetOf } from "../connection/service-context.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
 import { connectedCommand, type Shell } from "../shell.ts";
@@ -29,39 +29,39 @@ interface Flags {
 }
 
 const LONGEST_MS = 24 * 3_600_000;
-/** As many as a filter may name. */
-const MOST_CLAWS = 1_000;
-const MOST_PROCESSES = 50;
+/** The limit of a filter. */
+const MAX_CLAWS = 1_000;
+const MAX_PROCESSES = 50;
 
 export function registerSimulate(shell: Shell): void {
   const command = shell.program
     .command("simulate")
     .description(
-      "let a fleet work, hit rate limits and lose claws: a live table on a terminal, and a summary; until Ctrl-C, which " +
-        "says goodbye for all. Users and agents are created at the first run and used again by the next",
+      "simulate a fleet that works, hits rate limits and loses claws, until Ctrl-C, then goodbyes; shows a live table " +
+        "on a terminal, and a summary. The first run creates users and agents; later runs use them again",
     )
     .optionsGroup("The fleet:")
-    .option("--agents <number>", "of all claws together, 1 to 1000000", wholeArgument(1, 1_000_000), 100)
-    .option("--claws <number>", `1 to ${MOST_CLAWS}`, wholeArgument(1, MOST_CLAWS), 5)
-    .addOption(new Option("--names <prefix>", "what all names begin with").default("sim").argParser(readNames))
-    .option("--processes", `each claw is a process of its own, of at most ${MOST_PROCESSES}`)
+    .option("--agents <number>", "agents on all claws together, 1 to 1000000", wholeArgument(1, 1_000_000), 100)
+    .option("--claws <number>", `claws, 1 to ${MAX_CLAWS}`, wholeArgument(1, MAX_CLAWS), 5)
+    .addOption(new Option("--names <prefix>", "the prefix of all names").default("sim").argParser(readNames))
+    .option("--processes", `run each claw as a process of its own, at most ${MAX_PROCESSES}`)
     .option(
       "--claw-tokens <path>",
-      "where the service asks who calls: a file with a line for each claw, its name and a token of the role agent",
+      "if the service requires credentials: a file with a line for each claw, its name and a token of the role agent",
     )
-    .option("--speed <factor>", "how many times quicker than life, 1 to 20", wholeArgument(1, 20), 1)
-    .option("--seed <number>", "makes the agents' choices repeatable", wholeArgument(0, 2 ** 32 - 1), 1)
-    .optionsGroup("What goes wrong:")
-    .option("--rate-limit <share>", "how often work ends at a rate limit, 0 to 1", shareArgument, 0.05)
-    .option("--empty-accounts <number>", "agents whose account is empty once", wholeArgument(0, 1_000_000), 0)
-    .option("--no-faults", "kills no claws")
-    .option("--no-calendar", "nobody claims agents")
+    .option("--speed <factor>", "the speed of the simulation, 1 to 20 times real time", wholeArgument(1, 20), 1)
+    .option("--seed <number>", "makes the agents' actions reproducible", wholeArgument(0, 2 ** 32 - 1), 1)
+    .optionsGroup("Faults:")
+    .option("--rate-limit <share>", "the share of work that ends at a rate limit, 0 to 1", shareArgument, 0.05)
+    .option("--empty-accounts <number>", "agents whose account runs empty once", wholeArgument(0, 1_000_000), 0)
+    .option("--no-faults", "do not kill claws")
+    .option("--no-calendar", "do not claim agents")
     .optionsGroup("Output:")
-    .option("--duration <time>", "ends by itself after a time such as 60s or 5m", durationArgument(1_000, LONGEST_MS))
-    .option("--transitions", "a line for each transition, where there is no terminal")
-    .option("--clean-up", "deletes its users and agents at the end")
+    .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1_000, LONGEST_MS))
+    .option("--transitions", "print a line for each transition, if there is no terminal")
+    .option("--clean-up", "delete its users and agents at the end")
     .addOption(
-      new Option("-o, --output <format>", "the summary for people, or for programs, and then nothing else")
+      new Option("-o, --output <format>", "a summary for people, or only a summary as JSON")
         .choices(["table", "json"])
         .default("table"),
     );
@@ -71,12 +71,12 @@ export function registerSimulate(shell: Shell): void {
   ];
   connectedCommand<Flags>(shell, command, examples, async ({ host, caller, connection, out, err }, flags) => {
     const { agents, claws, duration: durationMs, processes, output: format } = flags;
-    if (claws > agents) throw wrong("There are more --claws than --agents: each claw needs one.");
-    if (processes === true && claws > MOST_PROCESSES) {
-      throw wrong(`--processes goes with at most ${MOST_PROCESSES} --claws.`);
+    if (claws > agents) throw wrong("--claws must not exceed --agents: each claw needs an agent.");
+    if (processes === true && claws > MAX_PROCESSES) {
+      throw wrong(`--processes allows at most ${MAX_PROCESSES} --claws.`);
     }
     using interrupt = listenForInterrupts(host);
-    out.onGone(interrupt.stop);
+    out.onClosed(interrupt.stop);
     const progress = new Progress(err);
     const view = await runSimulation({
       options: {
@@ -113,7 +113,7 @@ function readClawTokens(path: string): ReadonlyMap<string, string> {
     const [claw, token, ...rest] = line.trim().split(/\s+/);
     if (claw === undefined || claw === "") continue;
     if (token === undefined || rest.length > 0)
-      throw wrong(`Line ${index + 1} of ${path} is not a claw and its token.`);
+      throw wrong(`Line ${index + 1} of ${path} must be a claw and its token.`);
     tokens.set(claw, token);
   }
   return tokens;

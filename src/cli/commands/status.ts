@@ -4,18 +4,18 @@ import {
   AGENT_STATUSES,
   type AgentStatus,
   EXHAUST_REASONS,
-  type ExhaustionNews,
   type ExhaustReason,
+  type ReportedExhaustion,
 } from "../../contract/words.ts";
-import { durationArgument, idArgument, instantArgument, wordArgument } from "../arguments.ts";
+import { choiceArgument, durationArgument, idArgument, instantArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { updateAgentStatus } from "../calls/directory-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
-import { agentFacts } from "../records/agent-words.ts";
+import { agentFacts } from "../records/agent-columns.ts";
 import { printOne } from "../records/output.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 
-/** Why and how long, of an agent that is exhausted. */
+/** The flags of an exhaustion. */
 export interface ExhaustionFlags {
   readonly reason?: ExhaustReason;
   readonly retryAfter?: number;
@@ -25,23 +25,27 @@ export interface ExhaustionFlags {
 const LONGEST_RECOVERY_MS = 366 * 24 * 3_600_000;
 
 export function addExhaustionOptions(command: Command): Command {
-  const reason = new Option("--reason <reason>", "why it is exhausted").choices(EXHAUST_REASONS);
+  const reason = new Option("--reason <reason>", "the reason of the exhaustion").choices(EXHAUST_REASONS);
   return command
-    .addOption(reason.argParser(wordArgument(EXHAUST_REASONS)))
-    .option("--retry-after <time>", "for how long, such as 90s or 2h", durationArgument(0, LONGEST_RECOVERY_MS))
-    .option("--recovery-at <instant>", "until when, such as 2026-11-22T22:30:00Z", instantArgument);
+    .addOption(reason.argParser(choiceArgument(EXHAUST_REASONS)))
+    .option("--retry-after <time>", "how long it lasts, such as 90s or 2h", durationArgument(0, LONGEST_RECOVERY_MS))
+    .option("--recovery-at <instant>", "when it ends, such as 2026-11-22T22:30:00Z", instantArgument);
 }
 
-/** What the flags say of an exhaustion. @throws CommandFailure where they do not fit the status */
-export function exhaustionFor(status: AgentStatus | undefined, flags: ExhaustionFlags): ExhaustionNews | undefined {
+/**
+ * The exhaustion that the flags describe.
+ *
+ * @throws CommandFailure if the flags do not match the status
+ */
+export function exhaustionFor(status: AgentStatus | undefined, flags: ExhaustionFlags): ReportedExhaustion | undefined {
   const { reason, retryAfter, recoveryAt } = flags;
   if (status !== "exhausted") {
     if (reason === undefined && retryAfter === undefined && recoveryAt === undefined) return undefined;
-    throw wrong("--reason, --retry-after and --recovery-at go with the status exhausted only.");
+    throw wrong("--reason, --retry-after and --recovery-at need the status exhausted.");
   }
-  if (reason === undefined) throw wrong("An exhausted agent needs a --reason: rate_limit or billing.");
+  if (reason === undefined) throw wrong("The status exhausted needs --reason: rate_limit or billing.");
   if (retryAfter !== undefined && recoveryAt !== undefined) {
-    throw wrong("Give --retry-after or --recovery-at, not both.");
+    throw wrong("Use either --retry-after or --recovery-at.");
   }
   return {
     reason,
@@ -59,12 +63,12 @@ export function registerStatus(shell: Shell, agents: Command): void {
     .command("status")
     .description("set an agent's status as a service does")
     .argument("<agent-id>", "which agent")
-    .addArgument(new Argument("<status>", "what it is from now on").choices(AGENT_STATUSES));
+    .addArgument(new Argument("<status>", "its new status").choices(AGENT_STATUSES));
   addExhaustionOptions(command)
-    .option("--expected-revision <revision>", "only if the agent did not change since", idArgument)
+    .option("--expected-revision <revision>", "only if the agent has not changed since", idArgument)
     .option(
       "--hold <time>",
-      "how long it stands against reports of an agent that has not heard of it (default: 60s, or until the recovery)",
+      "how long it takes precedence over reports of an agent that does not know of it (default: 60s, or until the recovery)",
       durationArgument(0, 3_600_000),
     );
   const examples = [
@@ -72,7 +76,7 @@ export function registerStatus(shell: Shell, agents: Command): void {
     "harborforge-agents agents status bob-1 exhausted --reason rate_limit --retry-after 2m",
   ];
   serviceCommand<Flags>(shell, command, examples, async ({ caller, out }, flags, [agentId = "", text = ""]) => {
-    const status = wordArgument(AGENT_STATUSES)(text);
+    const status = choiceArgument(AGENT_STATUSES)(text);
     const exhaustion = exhaustionFor(status, flags);
     const { expectedRevision, hold } = flags;
     const agent = await updateAgentStatus(caller, {

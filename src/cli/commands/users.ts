@@ -1,17 +1,17 @@
 import { type Command, Option } from "commander";
-import { wordArgument } from "../arguments.ts";
+import { choiceArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { createUser, deleteUser, getUser, listUsers, type UserKey, updateUser } from "../calls/directory-calls.ts";
-import type { Session } from "../connection/session.ts";
+import type { ServiceContext } from "../connection/service-context.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
-import { agentFacts } from "../records/agent-words.ts";
+import { agentFacts } from "../records/agent-columns.ts";
 import { type Fact, jsonText, printList, printOne } from "../records/output.ts";
 import { addPageOptions, type PageFlags, pagesOf } from "../records/pages.ts";
 import type { UserRecord } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Column } from "../terminal/table.ts";
-import { timeWords } from "../terminal/times.ts";
+import { timeText } from "../terminal/times.ts";
 
 export function registerUsers(shell: Shell): void {
   const users = shell.program.command("users").description("create, read, change and delete users");
@@ -31,11 +31,11 @@ function registerCreate(shell: Shell, users: Command): void {
   }
   const command = users
     .command("create")
-    .description("create a user, with its agent if one is named")
+    .description("create a user, optionally with its agent")
     .argument("<username>", "1 to 128 characters, unique, never changes")
-    .option("--email <address>", "unique; none if left out")
-    .option("--display-name <name>", "what people are shown; the username if left out")
-    .option("--agent-id <id>", "makes this agent for the user, too; needs --claw")
+    .option("--email <address>", "unique; optional")
+    .option("--display-name <name>", "the name to show (default: the username)")
+    .option("--agent-id <id>", "also create this agent for the user; needs --claw")
     .option("--claw <identifier>", "the claw that hosts the agent");
   const examples = [
     "harborforge-agents users create ada",
@@ -44,7 +44,7 @@ function registerCreate(shell: Shell, users: Command): void {
   serviceCommand<Flags>(shell, command, examples, async ({ caller, out }, flags, [username = ""]) => {
     const { email, displayName, agentId, claw } = flags;
     if ((agentId === undefined) !== (claw === undefined)) {
-      throw new CommandFailure("--agent-id and --claw belong together: give both or neither.", EXIT_WRONG_SETTING);
+      throw new CommandFailure("--agent-id and --claw must be used together.", EXIT_WRONG_SETTING);
     }
     const made = await createUser(caller, {
       username,
@@ -55,14 +55,14 @@ function registerCreate(shell: Shell, users: Command): void {
     const { agent } = made;
     await printOne(out, flags.output, made, ({ user }) => [
       ...userFacts(user),
-      ...(agent === undefined ? [] : agentFacts(agent, Date.now()).filter(([name]) => AGENT_NEWS.has(name))),
+      ...(agent === undefined ? [] : agentFacts(agent, Date.now()).filter(([name]) => NEW_AGENT_FACTS.has(name))),
     ]);
     return EXIT_OK;
   });
 }
 
-/** Of an agent that was just made, what its user does not say. */
-const AGENT_NEWS: ReadonlySet<string> = new Set(["claw", "status", "lease ends"]);
+/** Facts of a new agent that the facts of its user do not contain. */
+const NEW_AGENT_FACTS: ReadonlySet<string> = new Set(["claw", "status", "lease ends"]);
 
 function registerList(shell: Shell, users: Command): void {
   const command = addPageOptions(users.command("list").description("list users"), Number.POSITIVE_INFINITY);
@@ -96,35 +96,35 @@ function registerUpdate(shell: Shell, users: Command): void {
     readonly email?: string;
     readonly displayName?: string;
   }
-  const command = addKey(users.command("update").description("change a user; what is not named stays"))
-    .option("--email <address>", 'another address; "" removes it')
-    .option("--display-name <name>", "another name to be shown");
+  const command = addKey(users.command("update").description("change a user; other fields stay unchanged"))
+    .option("--email <address>", 'the new address; "" removes it')
+    .option("--display-name <name>", "the new name to show");
   const examples = [
     'harborforge-agents users update ada --display-name "Ada L."',
     'harborforge-agents users update 17 --email ""',
   ];
-  serviceCommand<Flags>(shell, command, examples, async (session, flags, [text = ""]) => {
+  serviceCommand<Flags>(shell, command, examples, async (context, flags, [text = ""]) => {
     const { email, displayName } = flags;
     if (email === undefined && displayName === undefined) {
-      throw new CommandFailure("There is nothing to change: give --email or --display-name.", EXIT_WRONG_SETTING);
+      throw new CommandFailure("Nothing to change: use --email or --display-name.", EXIT_WRONG_SETTING);
     }
     const change = {
       ...(email === undefined ? {} : { email }),
       ...(displayName === undefined ? {} : { displayName }),
     };
-    const user = await updateUser(session.caller, await idOf(session, keyOf(text, flags)), change);
-    await printOne(session.out, flags.output, user, userFacts);
+    const user = await updateUser(context.caller, await idOf(context, keyOf(text, flags)), change);
+    await printOne(context.out, flags.output, user, userFacts);
     return EXIT_OK;
   });
 }
 
 function registerDelete(shell: Shell, users: Command): void {
-  const command = addKey(users.command("delete").description("delete a user, and its agent with it"));
+  const command = addKey(users.command("delete").description("delete a user and its agent"));
   const examples = ["harborforge-agents users delete ada"];
-  serviceCommand<KeyFlags>(shell, command, examples, async (session, flags, [text = ""]) => {
-    await deleteUser(session.caller, await idOf(session, keyOf(text, flags)));
+  serviceCommand<KeyFlags>(shell, command, examples, async (context, flags, [text = ""]) => {
+    await deleteUser(context.caller, await idOf(context, keyOf(text, flags)));
     const done = flags.output === "table" ? `Deleted user ${printable(text)}.` : jsonText({}, false);
-    await session.out.print(`${done}\n`);
+    await context.out.print(`${done}\n`);
     return EXIT_OK;
   });
 }
@@ -136,10 +136,10 @@ interface KeyFlags {
 }
 
 function addKey(command: Command): Command {
-  const by = new Option("--by <what>", "what <user> is; else digits are the number, all else is the name");
+  const by = new Option("--by <what>", "the kind of <user> (default: digits are the id, other text is the username)");
   return command
-    .argument("<user>", "the user's number or username")
-    .addOption(by.choices(["id", "username", "agent-id"]).argParser(wordArgument(KEYS)));
+    .argument("<user>", "the user's id or username")
+    .addOption(by.choices(["id", "username", "agent-id"]).argParser(choiceArgument(KEYS)));
 }
 
 function keyOf(text: string, { by }: KeyFlags): UserKey {
@@ -151,12 +151,12 @@ function keyOf(text: string, { by }: KeyFlags): UserKey {
       return { agentId: text };
     case "id":
       if (isNumber) return { id: BigInt(text) };
-      throw new CommandFailure(`"${printable(text)}" is no user's number.`, EXIT_WRONG_SETTING);
+      throw new CommandFailure(`"${printable(text)}" is not a user id: it must be digits.`, EXIT_WRONG_SETTING);
   }
 }
 
-/** The contract changes users by their numbers. */
-async function idOf({ caller }: Session, key: UserKey): Promise<bigint> {
+/** The contract changes users by id. */
+async function idOf({ caller }: ServiceContext, key: UserKey): Promise<bigint> {
   return "id" in key ? key.id : (await getUser(caller, key)).id;
 }
 
@@ -167,7 +167,7 @@ function userColumns(nowMs: number): readonly Column<UserRecord>[] {
     { heading: "NAME", cell: ({ displayName }) => displayName },
     { heading: "AGENT", cell: ({ agentId }) => agentId ?? "" },
     { heading: "EMAIL", cell: ({ email }) => email ?? "", optional: true },
-    { heading: "CREATED", cell: ({ createdAt }) => timeWords(createdAt, nowMs), optional: true },
+    { heading: "CREATED", cell: ({ createdAt }) => timeText(createdAt, nowMs), optional: true },
   ];
 }
 
@@ -178,7 +178,7 @@ function userFacts(user: UserRecord): readonly Fact[] {
     ["username", username],
     ["name", displayName],
     ["email", email ?? ""],
-    ["created", timeWords(createdAt, Date.now())],
+    ["created", timeText(createdAt, Date.now())],
     ["agent", agentId ?? ""],
   ];
 }

@@ -16,34 +16,34 @@ export function registerWatch(shell: Shell, agents: Command): void {
   }
   const command = agents
     .command("watch")
-    .description("show agents and what happens to them until Ctrl-C: a live table on a terminal, else a line each")
-    .option("--from <revision>", "go on after this revision instead of beginning with all agents", idArgument)
-    .option("--duration <time>", "ends by itself after a time such as 60s or 5m", durationArgument(1, LONGEST_MS));
+    .description("watch agents until Ctrl-C: a live table on a terminal, otherwise a line for each transition")
+    .option("--from <revision>", "resume after this revision instead of starting with a snapshot", idArgument)
+    .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1, LONGEST_MS));
   addSelectionOptions(command);
   const examples = [
     "harborforge-agents agents watch --claw claw-1",
     "harborforge-agents agents watch -o jsonl | jq -c 'select(.transition.cause == \"TRANSITION_CAUSE_LEASE_EXPIRED\")'",
   ];
-  serviceCommand<Flags>(shell, command, examples, async (session, flags) => {
-    const { clients, connection, out, err, host } = session;
+  serviceCommand<Flags>(shell, command, examples, async (context, flags) => {
+    const { clients, connection, out, err, host } = context;
     const { from, duration, output: format } = flags;
     using interrupt = listenForInterrupts(host);
     const over = duration === undefined ? undefined : setTimeout(interrupt.stop, duration);
-    out.onGone(interrupt.stop);
+    out.onClosed(interrupt.stop);
     const output = watchOutput(format, out, err, connection.address);
-    let heard = false;
+    let hasEvents = false;
     try {
       const events = watchRecords(clients, {
         filter: filterOf(flags),
         signal: interrupt.stopping,
-        // A table shows what is; whoever reads lines wants each.
+        // A live table needs only the newest state; lines need each transition.
         conflate: format === "table" && out.isScreen,
         ...(from === undefined ? {} : { from }),
       });
       for await (const event of events) {
-        // Who never had an answer is better told than left waiting.
-        if (event.kind === "interrupted" && !heard && event.error !== undefined) throw event.error;
-        heard = true;
+        // Fail if the first connection fails, instead of retrying silently.
+        if (event.kind === "interrupted" && !hasEvents && event.error !== undefined) throw event.error;
+        hasEvents = true;
         await output.take(event);
       }
       return EXIT_OK;

@@ -1,6 +1,6 @@
-import { allCommands, type CommandNode, type Words } from "./command-tree.ts";
+import { allCommands, type CommandNode, type Completions } from "./command-tree.ts";
 
-/** A script for bash, from 3.2 on, that knows every command, option and value there is. */
+/** A completion script for bash 3.2 and later, with all commands, options and values. */
 export function bashScript(program: string, root: CommandNode): string {
   const commands = allCommands(root);
   const withValue = new Set(
@@ -8,11 +8,11 @@ export function bashScript(program: string, root: CommandNode): string {
   );
   const name = `_${program.replaceAll("-", "_")}`;
   return `# bash completion for ${program}
-# Put it where bash looks for completions, or: source <(${program} completion bash)
+# Put it into a completion folder of bash, or run: source <(${program} completion bash)
 ${name}() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="" path="" word="" words="" files="" i=1 place=0
   [ "$COMP_CWORD" -gt 0 ] && previous="\${COMP_WORDS[COMP_CWORD-1]}"
-  # bash takes --option=value apart.
+  # bash splits --option=value.
   if [ "$current" = "=" ]; then current=""
   elif [ "$previous" = "=" ]; then previous="\${COMP_WORDS[COMP_CWORD-2]}"; fi
   while [ "$i" -lt "$COMP_CWORD" ]; do
@@ -65,7 +65,7 @@ function commandCase(node: CommandNode): string {
   return `        "${pathKey(path)}") case "$current" in -*) words="${names}" ;; *) ${rest} ;; esac ;;`;
 }
 
-function assignment(words: Words): string {
+function assignment(words: Completions): string {
   if (words.kind === "choice") return `words="${words.words.join(" ")}" `;
   return words.kind === "file" ? "files=1 " : "";
 }

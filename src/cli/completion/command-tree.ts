@@ -1,26 +1,28 @@
 import type { Command } from "commander";
 
-/** What a word may be: one of some, a file's name, or anything. */
-export type Words = { readonly kind: "choice"; readonly words: readonly string[] } | { readonly kind: "file" | "any" };
+/** The possible completions of a word: fixed choices, file names, or none. */
+export type Completions =
+  | { readonly kind: "choice"; readonly words: readonly string[] }
+  | { readonly kind: "file" | "any" };
 
 export interface OptionNode {
-  /** `--output`, and `-o` where there is one. */
+  /** `--output`, and its short form `-o` if it has one. */
   readonly names: readonly string[];
   readonly description: string;
   /** Undefined for an option without a value. */
-  readonly value: Words | undefined;
+  readonly value: Completions | undefined;
   readonly valueName: string;
   readonly repeats: boolean;
 }
 
 export interface ArgumentNode {
   readonly name: string;
-  readonly words: Words;
+  readonly words: Completions;
 }
 
-/** A command as a shell has to know it to complete it. */
+/** A command with what a shell needs to complete it. */
 export interface CommandNode {
-  /** The words that lead to it; none for the program itself. */
+  /** The words of the command; empty for the program itself. */
   readonly path: readonly string[];
   readonly description: string;
   readonly options: readonly OptionNode[];
@@ -29,20 +31,20 @@ export interface CommandNode {
 }
 
 export function commandTree(command: Command, path: readonly string[] = []): CommandNode {
-  const help = { names: ["--help", "-h"], description: "shows help", value: undefined, valueName: "", repeats: false };
+  const help = { names: ["--help", "-h"], description: "show help", value: undefined, valueName: "", repeats: false };
   return {
     path,
     description: firstPart(command.description()),
     options: [...command.options.filter(({ hidden }) => !hidden).map(optionNode), help],
     arguments: command.registeredArguments.map((argument) => ({
       name: argument.name(),
-      words: wordsOf(argument.argChoices, argument.name()),
+      words: completionsOf(argument.argChoices, argument.name()),
     })),
     commands: command.commands.map((child) => commandTree(child, [...path, child.name()])),
   };
 }
 
-/** The command and all below it. */
+/** The command and all its subcommands. */
 export function allCommands(node: CommandNode): readonly CommandNode[] {
   return [node, ...node.commands.flatMap(allCommands)];
 }
@@ -53,19 +55,19 @@ function optionNode(option: Command["options"][number]): OptionNode {
   return {
     names: [long, short].filter((name) => name !== undefined && name !== null),
     description: firstPart(description),
-    value: required || optional ? wordsOf(argChoices, valueName) : undefined,
+    value: required || optional ? completionsOf(argChoices, valueName) : undefined,
     valueName,
-    // Only what is collected makes sense a second time.
+    // Only options that collect values are repeatable.
     repeats: parseArg !== undefined && parseArg.length > 1,
   };
 }
 
-function wordsOf(choices: readonly string[] | undefined, name: string): Words {
+function completionsOf(choices: readonly string[] | undefined, name: string): Completions {
   if (choices !== undefined) return { kind: "choice", words: choices };
   return { kind: name === "path" ? "file" : "any" };
 }
 
-/** Descriptions say ranges and defaults, too, which is too much for a list of completions. */
+/** Without ranges and defaults, which are too long for a list of completions. */
 function firstPart(description: string): string {
   return description.split(/[;:(]/)[0]?.trim() ?? "";
 }

@@ -1,6 +1,6 @@
-import { allCommands, type CommandNode, type Words } from "./command-tree.ts";
+import { allCommands, type CommandNode, type Completions } from "./command-tree.ts";
 
-/** A script for fish, from 3.0 on. */
+/** A completion script for fish 3.0 and later. */
 export function fishScript(program: string, root: CommandNode): string {
   const commands = allCommands(root);
   const name = `__${program.replaceAll("-", "_")}_at`;
@@ -9,8 +9,8 @@ export function fishScript(program: string, root: CommandNode): string {
   );
   const paths = commands.slice(1).map(({ path }) => quoted(path.join(" ")));
   return `# fish completion for ${program}
-# Put it into ~/.config/fish/completions/${program}.fish, or: ${program} completion fish | source
-function ${name} --description 'Whether the command line so far leads to this command, and so many arguments'
+# Put it into ~/.config/fish/completions/${program}.fish, or run: ${program} completion fish | source
+function ${name} --description 'Whether the command line has this command, and this many arguments'
   set -l wanted $argv[1]
   set -l places $argv[2]
   set -l path
@@ -58,7 +58,7 @@ function linesOf(program: string, at: string, { path, options, arguments: places
   ];
 }
 
-function valueFlags(words: Words): string {
+function valueFlags(words: Completions): string {
   if (words.kind === "choice") return `-x -a ${quoted(words.words.join(" "))}`;
   return words.kind === "file" ? "-r -F" : "-x";
 }

@@ -1,11 +1,11 @@
-import { allCommands, type CommandNode, type OptionNode, type Words } from "./command-tree.ts";
+import { allCommands, type CommandNode, type Completions, type OptionNode } from "./command-tree.ts";
 
-/** A script for zsh: a function a command, for `compinit` or to be sourced after it. */
+/** A completion script for zsh, with a function for each command. It works with `compinit`, or sourced after it. */
 export function zshScript(program: string, root: CommandNode): string {
   const functions = allCommands(root).map((node) => functionOf(program, node));
   const name = functionName(program, root.path);
   return `#compdef ${program}
-# Put it into a folder of $fpath as _${program}, or after compinit: source <(${program} completion zsh)
+# Put it into a folder of $fpath as _${program}, or run after compinit: source <(${program} completion zsh)
 ${functions.join("\n")}
 if [ "$funcstack[1]" = "_${program}" ]; then
   ${name} "$@"
@@ -56,12 +56,12 @@ function optionSpec({ names, description, value, valueName, repeats }: OptionNod
   return names.map((name) => quoted(`(${names.join(" ")})${name}${rest}`)).join(" ");
 }
 
-function action(words: Words): string {
+function action(words: Completions): string {
   if (words.kind === "choice") return `(${words.words.join(" ")})`;
   return words.kind === "file" ? "_files" : " ";
 }
 
-/** Without what `_arguments` reads as its own. */
+/** Without the special characters of `_arguments`. */
 function plain(text: string): string {
   return text.replaceAll(/[[\]:\\]/g, " ");
 }

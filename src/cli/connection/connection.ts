@@ -5,7 +5,7 @@ import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { type Profile, profileFile, readNamedFile, readProfile, readSecretFile } from "./profile.ts";
 
-/** What every command that calls the service takes. */
+/** The flags of all commands that call the service. */
 export interface ConnectionFlags {
   readonly address?: string;
   readonly token?: string;
@@ -17,14 +17,14 @@ export interface ConnectionFlags {
   readonly timeout: number;
 }
 
-/** How the service is called. */
+/** The settings of a connection to the service. */
 export interface Connection {
   /** The URL of its gRPC listener. */
   readonly address: string;
   readonly token: string | undefined;
-  /** Certificates in PEM that vouch for the service, beside those that Node knows. */
+  /** Certificate authorities in PEM, besides those of Node. */
   readonly ca: string | undefined;
-  /** The certificate, and its private key, by which the service knows who calls; in PEM. */
+  /** The client certificate and its private key, in PEM. */
   readonly identity: { readonly cert: string; readonly key: string } | undefined;
   readonly timeoutMs: number;
 }
@@ -42,35 +42,38 @@ export function addConnectionOptions(command: Command): Command {
         `the service's gRPC listener: http://host:port, https://host:port or host:port (default: ${DEFAULT_ADDRESS}; env: HARBORFORGE_ADDRESS)`,
       ).argParser(readAddress),
     )
-    .option("--token <token>", "who calls; others see it in the list of processes, so rather: (env: HARBORFORGE_TOKEN)")
-    .option("--token-file <path>", "a file with the token, which others may not read (env: HARBORFORGE_TOKEN_FILE)")
-    .option("--ca <path>", "certificates (PEM) that vouch for the service (env: HARBORFORGE_CA)")
-    .option("--cert <path>", "a certificate (PEM) that says who calls; needs --key (env: HARBORFORGE_CERT)")
-    .option("--key <path>", "its private key, which others may not read (env: HARBORFORGE_KEY)")
-    .option("--profile <name>", "address and token from the profile file (env: HARBORFORGE_PROFILE)")
+    .option(
+      "--token <token>",
+      "an API token; visible in the process list, so prefer --token-file (env: HARBORFORGE_TOKEN)",
+    )
+    .option("--token-file <path>", "a file with the token, not readable by others (env: HARBORFORGE_TOKEN_FILE)")
+    .option("--ca <path>", "certificate authorities of the service, PEM (env: HARBORFORGE_CA)")
+    .option("--cert <path>", "a client certificate, PEM; needs --key (env: HARBORFORGE_CERT)")
+    .option("--key <path>", "its private key, not readable by others (env: HARBORFORGE_KEY)")
+    .option("--profile <name>", "use address and credentials of this profile (env: HARBORFORGE_PROFILE)")
     .addOption(
-      new Option("--timeout <time>", "how long one answer may take, such as 500ms or 1m")
+      new Option("--timeout <time>", "the timeout of a call, such as 500ms or 1m")
         .default(DEFAULT_TIMEOUT_MS, "10s")
         .argParser(durationArgument(1, 3_600_000)),
     );
 }
 
 /**
- * Flags first, then the environment, then the profile. What a profile holds for its service is not told to another: its
- * token and its certificates count only where its address does, or where the profile was asked for by name.
+ * Reads the settings from the flags, then the environment, then the profile. A profile's credentials are only sent to
+ * the profile's own address, or if the profile was named explicitly.
  *
  * @throws CommandFailure
  */
 export function readConnection(flags: ConnectionFlags, env: Readonly<Record<string, string | undefined>>): Connection {
   const asked = flags.profile ?? set(env.HARBORFORGE_PROFILE);
   const profile = readProfile(profileFile(env), asked);
-  const named = flags.address ?? set(env.HARBORFORGE_ADDRESS);
-  const address = baseUrlOf(named ?? profile?.address ?? DEFAULT_ADDRESS);
+  const given = flags.address ?? set(env.HARBORFORGE_ADDRESS);
+  const address = baseUrlOf(given ?? profile?.address ?? DEFAULT_ADDRESS);
   if (address === undefined) {
-    const where = named === undefined ? "The profile's address" : "HARBORFORGE_ADDRESS";
+    const where = given === undefined ? "The profile's address" : "HARBORFORGE_ADDRESS";
     throw wrong(`${where} must be http://host:port, https://host:port or host:port.`);
   }
-  const trusted = named === undefined || flags.profile !== undefined ? profile : undefined;
+  const trusted = given === undefined || flags.profile !== undefined ? profile : undefined;
   const caFile = flags.ca ?? set(env.HARBORFORGE_CA) ?? trusted?.ca;
   return {
     address,
@@ -94,9 +97,9 @@ function tokenOf(
   const source = sources.find(({ token, tokenFile }) => token !== undefined || tokenFile !== undefined);
   if (source === undefined) return undefined;
   const token = source.token ?? (source.tokenFile === undefined ? "" : readSecretFile(source.tokenFile, "token"));
-  // It becomes a header, where anything else would be refused, or would begin another header.
+  // The token becomes a header. Other characters would be invalid, or begin another header.
   if (/^[\x21-\x7e]+$/.test(token)) return token;
-  throw wrong("The token must be printable ASCII without blanks.");
+  throw wrong("The token must be printable ASCII without spaces.");
 }
 
 function identityOf(
@@ -107,16 +110,16 @@ function identityOf(
   const files = cert === undefined && key === undefined ? { cert: profile?.cert, key: profile?.key } : { cert, key };
   if (files.cert === undefined && files.key === undefined) return undefined;
   if (files.cert === undefined || files.key === undefined) {
-    throw wrong("A certificate and its private key belong together: name both, or neither.");
+    throw wrong("--cert and --key must be used together.");
   }
   return { cert: readNamedFile(files.cert), key: readSecretFile(files.key, "private key") };
 }
 
-/** Whether a token would travel where others on the way can read it. */
-export function isOverheard({ address, token }: Connection): boolean {
+/** Whether a token would be sent unencrypted to another machine. */
+export function sendsTokenInCleartext({ address, token }: Connection): boolean {
   const { protocol, hostname } = new URL(address);
-  const stays = hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
-  return token !== undefined && protocol === "http:" && !stays;
+  const isLoopback = hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
+  return token !== undefined && protocol === "http:" && !isLoopback;
 }
 
 function readAddress(text: string): string {

@@ -5,16 +5,16 @@ import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { printable } from "../terminal/printable.ts";
 
-/** How one service is reached. */
+/** The connection settings of one service. */
 export interface Profile {
   readonly name: string;
   readonly address: string | undefined;
   readonly token: string | undefined;
-  /** The path of a file that holds the token. */
+  /** The path of a file with the token. */
   readonly tokenFile: string | undefined;
-  /** The path of a file with the certificates that vouch for the service. */
+  /** The path of a file with the service's certificate authorities. */
   readonly ca: string | undefined;
-  /** The paths of a certificate that says who calls, and of its private key. */
+  /** The paths of a client certificate and its private key. */
   readonly cert: string | undefined;
   readonly key: string | undefined;
 }
@@ -22,26 +22,26 @@ export interface Profile {
 const FIELDS = ["address", "token", "tokenFile", "ca", "cert", "key"] as const;
 const DEFAULT_PROFILE = "default";
 
-/** `profiles.json` in the user's folder for settings, by the XDG convention. */
+/** The path of `profiles.json` in the user's configuration folder, by the XDG convention. */
 export function profileFile(env: Readonly<Record<string, string | undefined>>): string {
   const { XDG_CONFIG_HOME, HOME } = env;
-  // A relative path is to be ignored, as the convention says.
+  // The convention demands that relative paths are ignored.
   const base = XDG_CONFIG_HOME !== undefined && isAbsolute(XDG_CONFIG_HOME) ? XDG_CONFIG_HOME : undefined;
   return join(base ?? join(HOME || homedir(), ".config"), "harborforge-agents", "profiles.json");
 }
 
 /**
- * The profile of this name; without one, the file's default. Undefined where no file or no default is there and none was
- * asked for.
+ * Reads the profile of this name, or the default of the file. Undefined: no name was given, and there is no file or no
+ * default.
  *
- * @throws CommandFailure for a file that is wrong, that others may read although it holds a token, and for a name that it
- *   does not know
+ * @throws CommandFailure if the file is invalid, contains a token and is readable by others, or has no profile of this
+ * name
  */
 export function readProfile(path: string, asked: string | undefined): Profile | undefined {
   const text = readIfThere(path);
   if (text === undefined) {
     if (asked === undefined) return undefined;
-    throw wrong(`There is no profile "${printable(asked)}", since there is no ${path}.`);
+    throw wrong(`The profile "${printable(asked)}" does not exist, because the file ${path} does not exist.`);
   }
   const file = objectOf(parsed(text, path), path, "the file");
   known(file, ["default", "profiles"], path, "the file");
@@ -51,7 +51,7 @@ export function readProfile(path: string, asked: string | undefined): Profile | 
   if (found === undefined) {
     if (asked === undefined && file.default === undefined) return undefined;
     const names = Object.keys(profiles).map(printable).join(", ");
-    throw wrong(`There is no profile "${printable(name)}" in ${path}; there are: ${names || "none"}.`);
+    throw wrong(`The profile "${printable(name)}" does not exist in ${path}. Existing profiles: ${names || "none"}.`);
   }
   const where = `profile ${printable(name)}`;
   const fields = objectOf(found, path, where);
@@ -60,35 +60,44 @@ export function readProfile(path: string, asked: string | undefined): Profile | 
     textOf(fields[field], path, `${where}, ${field}`),
   );
   if (token !== undefined && tokenFile !== undefined) {
-    throw wrong(`In ${path}, ${where} has a token and a tokenFile: leave one of them out.`);
+    throw wrong(`In ${path}, ${where} has both token and tokenFile: remove one of them.`);
   }
-  if (anyToken(profiles)) keptSecret(path);
+  if (anyToken(profiles)) assertSecret(path);
   const beside = (file: string | undefined) => (file === undefined ? undefined : resolve(dirname(path), file));
   return { name, address, token, tokenFile: beside(tokenFile), ca: beside(ca), cert: beside(cert), key: beside(key) };
 }
 
-/** What a file holds that others may not read. @param what for people @throws CommandFailure */
+/**
+ * Reads a file that must not be readable by others.
+ *
+ * @param what the kind of secret, for messages
+ * @throws CommandFailure
+ */
 export function readSecretFile(path: string, what: string): string {
   const text = readIfThere(path);
-  if (text === undefined) throw wrong(`There is no ${what} file ${path}.`);
-  keptSecret(path, what);
+  if (text === undefined) throw wrong(`The ${what} file ${path} does not exist.`);
+  assertSecret(path, what);
   return text.trim();
 }
 
-/** A file that somebody named. @throws CommandFailure when it cannot be read */
+/**
+ * Reads a file that the user named.
+ *
+ * @throws CommandFailure if it is not readable
+ */
 export function readNamedFile(path: string): string {
   const text = readIfThere(path);
-  if (text === undefined) throw wrong(`There is no file ${path}.`);
+  if (text === undefined) throw wrong(`The file ${path} does not exist.`);
   return text;
 }
 
-/** As ssh does with keys: who leaves a secret open is told at once, not after it was taken. */
-function keptSecret(path: string, what = "token"): void {
+/** Rejects a secret file that others may read, as ssh does with keys. */
+function assertSecret(path: string, what = "token"): void {
   if (platform() === "win32") return;
   const { mode } = statSync(path);
   if ((mode & 0o077) === 0) return;
   const shown = (mode & 0o777).toString(8).padStart(3, "0");
-  throw wrong(`${path} holds a ${what} and may be read by others (mode ${shown}): run "chmod 600 ${path}" first.`);
+  throw wrong(`${path} contains a ${what} and is readable by others (mode ${shown}). Run "chmod 600 ${path}".`);
 }
 
 function anyToken(profiles: Readonly<Record<string, unknown>>): boolean {
@@ -102,7 +111,7 @@ function readIfThere(path: string): string | undefined {
     if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) {
       return undefined;
     }
-    throw wrong(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}.`);
+    throw wrong(`${path} is not readable: ${error instanceof Error ? error.message : String(error)}.`);
   }
 }
 
@@ -110,8 +119,8 @@ function parsed(text: string, path: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // What the parser says quotes the text, which may hold a token.
-    throw wrong(`${path} is no JSON: see "harborforge-agents --help" for how it looks.`);
+    // The parser's message quotes the text, which may contain a token.
+    throw wrong(`${path} is not valid JSON. See "harborforge-agents --help" for an example.`);
   }
 }
 
@@ -122,13 +131,13 @@ function objectOf(value: unknown, path: string, where: string): Readonly<Record<
 
 function textOf(value: unknown, path: string, where: string): string | undefined {
   if (value === undefined || (typeof value === "string" && value !== "")) return value;
-  throw wrong(`In ${path}, ${where} must be a text that is not empty.`);
+  throw wrong(`In ${path}, ${where} must be a non-empty string.`);
 }
 
 function known(value: object, names: readonly string[], path: string, where: string): void {
   const unknown = Object.keys(value).find((name) => !names.includes(name));
   if (unknown === undefined) return;
-  throw wrong(`In ${path}, ${where} has "${printable(unknown)}", which is none of ${names.join(", ")}.`);
+  throw wrong(`In ${path}, ${where} has the unknown field "${printable(unknown)}". Use ${names.join(", ")}.`);
 }
 
 function wrong(sentence: string): CommandFailure {

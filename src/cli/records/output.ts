@@ -7,7 +7,7 @@ import { padEnd } from "../terminal/text-width.ts";
 import type { AsMessage } from "./records.ts";
 
 export const OUTPUTS = ["table", "json", "jsonl"] as const;
-/** `table` for people; `json`, one document, and `jsonl`, one line each, in the contract's own JSON. */
+/** `table` is for people. `json` (one document) and `jsonl` (one line for each item) are the contract's JSON. */
 export type OutputFormat = (typeof OUTPUTS)[number];
 
 export interface OutputFlags {
@@ -16,16 +16,23 @@ export interface OutputFlags {
 
 export function addOutputOption(command: Command): Command {
   return command.addOption(
-    new Option("-o, --output <format>", "a table for people, or the contract's JSON: one document, or a line each")
+    new Option(
+      "-o, --output <format>",
+      "a table, or the contract's JSON: one document (json) or one line for each item (jsonl)",
+    )
       .choices(OUTPUTS)
       .default("table"),
   );
 }
 
-/** One fact about a thing: its name and what it is. */
+/** A fact of an item: its name and value. */
 export type Fact = readonly [name: string, value: string | Cell];
 
-/** Prints one thing. Facts that are empty are left out of the table. @throws ReaderGone */
+/**
+ * Prints one item. The table omits empty facts.
+ *
+ * @throws OutputClosed
+ */
 export async function printOne<Item extends AsMessage>(
   out: Printer,
   format: OutputFormat,
@@ -37,8 +44,8 @@ export async function printOne<Item extends AsMessage>(
 }
 
 function factLines(facts: readonly Fact[], { paint }: Printer): string[] {
-  const told = facts.map(([name, value]) => [name, typeof value === "string" ? { text: value } : value] as const);
-  const shown = told.filter(([, { text }]) => text !== "");
+  const cells = facts.map(([name, value]) => [name, typeof value === "string" ? { text: value } : value] as const);
+  const shown = cells.filter(([, { text }]) => text !== "");
   const width = Math.max(0, ...shown.map(([name]) => name.length));
   return shown.map(([name, { text, style }]) => {
     const safe = printable(text);
@@ -47,14 +54,18 @@ function factLines(facts: readonly Fact[], { paint }: Printer): string[] {
 }
 
 export interface ListLook<Item> {
-  /** The list's name in the contract's answer. */
+  /** The name of the list in the contract's response. */
   readonly name: string;
   readonly columns: readonly Column<Item>[];
-  /** What the table says of an empty list. */
+  /** The message for an empty list. */
   readonly none: string;
 }
 
-/** Prints a list, page by page as it comes. @throws ReaderGone */
+/**
+ * Prints a list page by page.
+ *
+ * @throws OutputClosed
+ */
 export async function printList<Item extends AsMessage>(
   { out, err }: { readonly out: Printer; readonly err: Printer },
   format: OutputFormat,
@@ -89,17 +100,17 @@ async function printTable<Item>(
   }
   if (shown === 0) await err.print(`${none}\n`);
   if (nextPageToken !== "") {
-    await err.print(`There are more. Go on with --page-token ${printable(nextPageToken)}, or raise --limit.\n`);
+    await err.print(`There are more. Continue with --page-token ${printable(nextPageToken)}, or raise --limit.\n`);
   }
 }
 
-/** The contract's answer, as if all pages were one. Nothing is kept: a list may be longer than memory. */
+/** Prints the contract's response as if all pages were one. Pages are not kept: a list may be larger than memory. */
 async function printDocument<Item extends AsMessage>(
   out: Printer,
   pages: AsyncIterable<Page<Item>>,
   name: string,
 ): Promise<void> {
-  // Nothing is begun that a refusal would leave as half a document.
+  // Print nothing before the first page: a rejected call must not leave half a document.
   let between = `{\n  ${JSON.stringify(name)}: [\n`;
   let last: Page<Item> | undefined;
   for await (const page of pages) {
@@ -116,7 +127,7 @@ async function printDocument<Item extends AsMessage>(
   await out.print(`${end}${revision}${token}\n}\n`);
 }
 
-/** JSON that is safe to print, whatever it says. */
+/** JSON that is safe to print. */
 export function jsonText(json: unknown, indented: boolean): string {
   return printableJson(JSON.stringify(json, null, indented ? 2 : 0));
 }

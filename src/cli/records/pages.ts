@@ -1,11 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Page, PageRequest } from "../calls/directory-calls.ts";
 
-/** As many as the service gives at once. */
+/** The largest page of the service. */
 const LARGEST_PAGE = 1_000;
 
 export interface PageFlags {
-  /** How many at most; infinity for all. */
+  /** The maximum number of items; infinity: all. */
   readonly limit: number;
   readonly pageToken?: string;
 }
@@ -14,14 +14,14 @@ export function addPageOptions(command: Command, defaultLimit: number): Command 
   const all = defaultLimit === Number.POSITIVE_INFINITY;
   return command
     .addOption(
-      new Option("--limit <number>", 'how many at most, or "all"')
+      new Option("--limit <number>", 'the maximum number, or "all"')
         .default(defaultLimit, all ? "all" : String(defaultLimit))
         .argParser(readLimit),
     )
-    .option("--page-token <token>", "goes on where an earlier list stopped");
+    .option("--page-token <token>", "continue after an earlier page");
 }
 
-/** The pages of a list, until there is enough or no more. */
+/** The pages of a list up to the limit. */
 export async function* pagesOf<Item>(
   { limit, pageToken: first = "" }: PageFlags,
   ask: (request: PageRequest) => Promise<Page<Item>>,

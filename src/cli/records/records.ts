@@ -21,14 +21,14 @@ import {
   type WatchOptions,
   watchAs,
 } from "../../../packages/client/src/watch-agents.ts";
-import { statusWord, type Unknown } from "../../contract/enums.ts";
+import { statusName, type Unknown } from "../../contract/enums.ts";
 import type { Micros } from "../../contract/time.ts";
 import { microsOf, millisOf } from "../../contract/timestamps.ts";
 import type { AgentStatus } from "../../contract/words.ts";
 
-/** Something of the contract, read out of a message for people, and the message itself for programs. */
+/** A resource of the contract, parsed for people, with its message for programs. */
 export interface AsMessage {
-  /** The message in the contract's own JSON, as every other client of the service gets it. */
+  /** The message in the contract's JSON. */
   readonly json: JsonValue;
 }
 
@@ -43,7 +43,7 @@ export interface UserRecord extends AsMessage {
   readonly createdAt: Micros | undefined;
 }
 
-/** An agent with all that the service tells of it. Instants that do not apply are undefined. */
+/** An agent with all its fields. Instants that do not apply are undefined. */
 export interface AgentRecord extends AgentView, AsMessage {
   readonly lastHeartbeat: Micros | undefined;
   readonly exhaustedAt: Micros | undefined;
@@ -53,7 +53,7 @@ export interface AgentRecord extends AgentView, AsMessage {
   readonly suspectSince: Micros | undefined;
 }
 
-/** A change as a watcher is told of it. */
+/** A change of a watch. */
 export interface ChangeRecord extends AsMessage {
   /** Whether the agent passes the watch's filter now. */
   readonly passes: boolean;
@@ -64,7 +64,7 @@ export interface ChangeRecord extends AsMessage {
 export interface TransitionRecord extends TransitionView, AsMessage {
   /** Undefined when the agent was created. */
   readonly fromClawIdentifier: string | undefined;
-  /** Undefined when it was no event of several agents. */
+  /** Undefined if the transition is not part of an incident. */
   readonly incidentId: string | undefined;
 }
 
@@ -74,7 +74,7 @@ export type StatusCounts = ReadonlyMap<AgentStatus | Unknown, number>;
 export interface FleetRecord extends AsMessage {
   readonly counts: StatusCounts;
   readonly claws: readonly { readonly clawIdentifier: string; readonly counts: StatusCounts }[];
-  /** Undefined while no brake holds leases back. */
+  /** Undefined while the brake is released. */
   readonly brake: { readonly engagedAt: Micros | undefined; readonly heldBack: number } | undefined;
   readonly intervalMs: number;
   readonly leaseMs: number;
@@ -122,7 +122,7 @@ export function transitionRecord(transition: AgentTransitionMessage): Transition
   };
 }
 
-/** Undefined for what no server of this contract sends. */
+/** Undefined for a change that lacks a required field. */
 export function changeRecord(change: AgentChange): ChangeRecord | undefined {
   const { type, agent, transition } = change;
   if (agent === undefined || transition === undefined) return undefined;
@@ -155,7 +155,7 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
 function countsOf(counts: readonly StatusCount[]): StatusCounts {
   const sums = new Map<AgentStatus | Unknown, number>();
   for (const { status, count } of counts) {
-    const word = statusWord(status) ?? "unknown";
+    const word = statusName(status) ?? "unknown";
     sums.set(word, (sums.get(word) ?? 0) + Number(count));
   }
   return sums;
@@ -165,7 +165,11 @@ function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros 
   return timestamp === undefined ? undefined : microsOf(timestamp);
 }
 
-/** Watches agents, with all that the service tells of each. @throws CallError as `watchThrough` does */
+/**
+ * Watches agents with all their fields.
+ *
+ * @throws CallError as `watchThrough` does
+ */
 export function watchRecords(
   clients: WatchClients,
   options: WatchOptions,

@@ -16,13 +16,13 @@ const FORMATS = {
   good: "green",
 } as const satisfies Readonly<Record<Style, unknown>>;
 
-/** Gives a text a colour; the text as it is where there are none. */
+/** Colours a text; returns it unchanged if colours are off. */
 export type Paint = (style: Style, text: string) => string;
 
 export const plainPaint: Paint = (_, text) => text;
 export const colourPaint: Paint = (style, text) => styleText([FORMATS[style]].flat(), text, { validateStream: false });
 
-/** Colours where the stream is a terminal that has them, and `NO_COLOR` is not set. */
+/** Colours if the stream is a terminal that supports them, and `NO_COLOR` is not set. */
 export function paintFor(stream: OutputStream, env: Readonly<Record<string, string | undefined>>): Paint {
   const { NO_COLOR, TERM } = env;
   const wanted = NO_COLOR === undefined || NO_COLOR === "";

@@ -1,37 +1,37 @@
 import type { Host, OutputStream } from "../host.ts";
 import { type Paint, paintFor } from "./paint.ts";
 
-/** Whoever read what is printed has gone (`| head`): there is nothing left to say, and nothing wrong. */
-export class ReaderGone extends Error {
-  override readonly name = "ReaderGone";
+/** The reader closed the output (`| head`). This is not a failure. */
+export class OutputClosed extends Error {
+  override readonly name = "OutputClosed";
 }
 
-/** What a file system says that takes no more: then what was asked for is not all there. */
+/** Error codes of a full file system: the output is incomplete. */
 const FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG", "EIO"]);
 const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
-/** One of the two outputs of a command. */
+/** Standard output or standard error of a command. */
 export class Printer {
-  /** Whether it is a terminal that can move its cursor: pictures may be redrawn there. */
+  /** Whether it is a terminal that can move its cursor, so that tables can be redrawn. */
   readonly isScreen: boolean;
   readonly paint: Paint;
   readonly #stream: OutputStream;
-  #gone = false;
+  #isClosed = false;
   #failure: Error | undefined;
-  #whenGone: () => void = () => undefined;
+  #whenClosed: () => void = () => undefined;
 
   constructor(stream: OutputStream, env: Host["env"]) {
     this.#stream = stream;
     this.isScreen = stream.isTTY === true && env.TERM !== "dumb";
     this.paint = paintFor(stream, env);
     stream.on("error", (error: Error) => {
-      this.#gone = true;
+      this.#isClosed = true;
       this.#noteFailure(error);
-      this.#whenGone();
+      this.#whenClosed();
     });
   }
 
-  /** The size of the screen as it is now; undefined where there is none. */
+  /** The current width of the screen; undefined without a screen. */
   get columns(): number | undefined {
     return this.isScreen ? this.#stream.columns || DEFAULT_SIZE.columns : undefined;
   }
@@ -40,38 +40,42 @@ export class Printer {
     return this.#stream.rows || DEFAULT_SIZE.rows;
   }
 
-  /** Prints a text as it is. Resolves when there is room for more. @throws ReaderGone */
+  /**
+   * Prints a text unchanged. Resolves when the stream accepts more.
+   *
+   * @throws OutputClosed
+   */
   print(text: string): Promise<void> {
-    if (this.#gone) return Promise.reject(new ReaderGone());
+    if (this.#isClosed) return Promise.reject(new OutputClosed());
     return new Promise((resolve, reject) => {
       this.#stream.write(text, (error) => {
         if (error === undefined || error === null) resolve();
         else {
           this.#noteFailure(error);
-          reject(new ReaderGone());
+          reject(new OutputClosed());
         }
       });
     });
   }
 
-  /** Why something that was printed is not where it should be, although nobody stopped reading. */
+  /** Why printed text was lost although the reader did not close the output. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
   #noteFailure(error: Error): void {
-    // On a terminal an EIO says that it was closed.
+    // On a terminal, EIO means that it was closed.
     if ("code" in error && FULL.has(error.code) && !this.isScreen) this.#failure ??= error;
   }
 
-  /** Prints where nobody can wait for it; what cannot be printed is lost. */
+  /** Prints without waiting. Text that cannot be printed is lost. */
   put(text: string): void {
-    if (!this.#gone) this.#stream.write(text, (error) => error && this.#noteFailure(error));
+    if (!this.#isClosed) this.#stream.write(text, (error) => error && this.#noteFailure(error));
   }
 
-  /** Is called once when the reader has gone. */
-  onGone(listener: () => void): void {
-    this.#whenGone = listener;
-    if (this.#gone) listener();
+  /** Calls `listener` once when the output is closed. */
+  onClosed(listener: () => void): void {
+    this.#whenClosed = listener;
+    if (this.#isClosed) listener();
   }
 }

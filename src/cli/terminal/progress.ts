@@ -2,11 +2,11 @@ import type { Printer } from "./printer.ts";
 import { clip } from "./text-width.ts";
 
 const CLEAR_LINE = "\r\u001b[K";
-/** Work that is over before this is not worth a line. */
+/** No line is shown for work that takes less, in milliseconds. */
 const QUIET_MS = 500;
 const EVERY_MS = 100;
 
-/** How far something has come, in one line that is written over and over; nothing where standard error is no terminal. */
+/** A progress line that is overwritten. It does nothing if standard error is not a terminal. */
 export class Progress {
   readonly #err: Printer;
   readonly #startedAt = performance.now();
@@ -24,12 +24,12 @@ export class Progress {
     this.#isShown = true;
     const percent = of === 0 ? 100 : Math.floor((done / of) * 100);
     const line = `${what}: ${done} of ${of} (${percent} %)`;
-    // One that went on in the next line could not be taken away.
+    // A line that wraps could not be erased.
     const { columns } = this.#err;
     this.#err.put(`${CLEAR_LINE}${columns === undefined ? line : clip(line, Math.max(1, columns - 1))}`);
   }
 
-  /** Takes the line away. */
+  /** Erases the line. */
   end(): void {
     if (this.#isShown) this.#err.put(CLEAR_LINE);
     this.#isShown = false;

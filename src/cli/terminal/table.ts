@@ -9,16 +9,16 @@ export interface Cell {
 
 export interface Column<Item> {
   readonly heading: string;
-  /** What an item has to say here; it may be anything that came from outside. */
+  /** The cell of an item. It may contain unisExact text. */
   readonly cell: (item: Item) => string | Cell;
   readonly align?: "right";
-  /** Left out where the screen is too narrow, those further right first. */
+  /** Omitted if the screen is too narrow, rightmost first. */
   readonly optional?: true;
 }
 
 export interface TableLook {
   readonly paint: Paint;
-  /** Of the screen; undefined where lines may be as long as they are. */
+  /** The width of the screen; undefined: lines have no limit. */
   readonly columns: number | undefined;
 }
 
@@ -31,8 +31,8 @@ interface Layout<Item> {
 }
 
 /**
- * A table that is printed part by part. The first part decides which columns there are, later ones only make them wider.
- * On a screen each line is shorter than it.
+ * A table that is printed in parts. The first part decides the columns; later parts only widen them. Each line fits on
+ * the screen.
  */
 export class Table<Item> {
   readonly #columns: readonly Column<Item>[];
@@ -44,7 +44,7 @@ export class Table<Item> {
     this.#look = look;
   }
 
-  /** The lines of some items, under the headings if they are the first. */
+  /** The lines of some items. The first part has the headings. */
   lines(items: readonly Item[]): string[] {
     const isFirst = this.#layout === undefined;
     const layout = this.#layoutFor(items);
@@ -74,23 +74,23 @@ export class Table<Item> {
   #line({ columns, widths }: Layout<Item>, cells: readonly Cell[]): string {
     let line = "";
     let at = 0;
-    let trusted = true;
+    let isExact = true;
     for (const [index, cell] of cells.entries()) {
       const width = widths[index] ?? 0;
       const text = clip(cell.text, width);
-      // Where terminals may disagree on widths, the next column is a place to go to rather than a number of blanks.
-      if (!trusted && this.#look.columns !== undefined) line += `\u001b[${at + 1}G`;
+      // Terminals may disagree on the width, so move the cursor to the next column instead of padding.
+      if (!isExact && this.#look.columns !== undefined) line += `\u001b[${at + 1}G`;
       const padded = columns[index]?.align === "right" ? padStart(text, width) : padEnd(text, width);
       const isLast = index === cells.length - 1;
       line += cell.style === undefined ? padded : this.#painted(padded, cell.style);
-      trusted &&= isPlain(text);
+      isExact &&= isPlain(text);
       if (!isLast) line += " ".repeat(GAP);
       at += width + GAP;
     }
     return line.trimEnd();
   }
 
-  /** Blanks stay without colour: an underlined or inverted one would show. */
+  /** Padding is not coloured: underlined or inverted spaces would be visible. */
   #painted(text: string, style: Style): string {
     const inner = text.trim();
     const begin = text.indexOf(inner);
@@ -102,7 +102,7 @@ function cellOf(cell: string | Cell): Cell {
   return typeof cell === "string" ? { text: printable(cell) } : { ...cell, text: printable(cell.text) };
 }
 
-/** The largest, of however many: `Math.max` takes only so many arguments. */
+/** The largest number. `Math.max` limits the number of arguments. */
 function chunkMax(numbers: readonly number[]): [] | [number] {
   return numbers.length === 0 ? [] : [numbers.reduce((largest, number) => Math.max(largest, number))];
 }
@@ -111,7 +111,7 @@ function sizeOf(widths: readonly number[]): number {
   return widths.reduce((sum, width) => sum + width, 0) + GAP * Math.max(0, widths.length - 1);
 }
 
-/** Takes columns from the widest until all fit. */
+/** Narrows the widest columns until all fit. */
 function squeezed(widths: readonly number[], room: number): readonly number[] {
   const result = [...widths];
   for (let excess = sizeOf(result) - room; excess > 0; excess -= 1) {

@@ -1,15 +1,15 @@
 import stringWidth from "string-width";
 
 const segmenter = new Intl.Segmenter();
-// Whatever is all of this takes one column a character: most texts are, and measuring others is slow.
+// Texts of printable ASCII take one column for each character. Measuring other texts is slow.
 const PLAIN = /^[\x20-\x7e]*$/;
 
-/** Columns that a terminal needs for a text, which may carry colours. */
+/** The width of a text in columns. It may contain colours. */
 export function widthOf(text: string): number {
   return PLAIN.test(text) ? text.length : stringWidth(text);
 }
 
-/** Whether terminals agree on how wide a text is. Of emoji and of newer characters they have different opinions. */
+/** Whether all terminals agree on the width of a text. They disagree on emoji and on newer characters. */
 export function isPlain(text: string): boolean {
   return PLAIN.test(text);
 }
@@ -22,7 +22,7 @@ export function padStart(text: string, columns: number): string {
   return " ".repeat(Math.max(0, columns - widthOf(text))) + text;
 }
 
-/** A text without colours, cut to so many columns; what was cut off is marked by an ellipsis. */
+/** Cuts a text without colours to a number of columns. An ellipsis marks the cut. */
 export function clip(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;
   if (columns < 1) return "";

@@ -7,7 +7,7 @@ const STEPS = [
   { unit: "d", ms: 24 * 3_600_000, until: Number.POSITIVE_INFINITY },
 ] as const;
 
-/** `in 4 min`, `12 s ago`, `now`: how far away an instant is, seen from `nowMs`. */
+/** `in 4 min`, `12 s ago`, `now`: the distance of an instant from `nowMs`. */
 export function awayOf(instant: Micros, nowMs: number): string {
   const away = instant / MICROS_PER_MS - nowMs;
   const distance = Math.abs(away);
@@ -17,7 +17,7 @@ export function awayOf(instant: Micros, nowMs: number): string {
   return away > 0 ? `in ${words}` : `${words} ago`;
 }
 
-/** `22:30:05` on the day that `nowMs` is in, else `2026-11-22 22:30:05`; in the time zone of this place. */
+/** `22:30:05` on the day of `nowMs`, otherwise `2026-11-22 22:30:05`; in local time. */
 export function localTime(instant: Micros, nowMs: number): string {
   const date = new Date(instant / MICROS_PER_MS);
   const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":");
@@ -25,8 +25,8 @@ export function localTime(instant: Micros, nowMs: number): string {
   return day === dayOf(new Date(nowMs)) ? time : `${day} ${time}`;
 }
 
-/** `22:30:05 (in 4 min)`; the empty string for what never was. */
-export function timeWords(instant: Micros | undefined, nowMs: number): string {
+/** `22:30:05 (in 4 min)`; the empty string for undefined. */
+export function timeText(instant: Micros | undefined, nowMs: number): string {
   return instant === undefined ? "" : `${localTime(instant, nowMs)} (${awayOf(instant, nowMs)})`;
 }
 

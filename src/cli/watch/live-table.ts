@@ -1,19 +1,19 @@
 import { AGENT_STATUSES } from "../../contract/words.ts";
-import { agentColumns, statusCell, transitionDetails } from "../records/agent-words.ts";
+import { agentColumns, statusCell, transitionDetails } from "../records/agent-columns.ts";
 import type { TransitionRecord } from "../records/records.ts";
 import type { Paint } from "../terminal/paint.ts";
 import { printable } from "../terminal/printable.ts";
 import type { ScreenSize } from "../terminal/screen.ts";
 import { type Column, Table } from "../terminal/table.ts";
 import { clip } from "../terminal/text-width.ts";
-import { timeWords } from "../terminal/times.ts";
+import { timeText } from "../terminal/times.ts";
 import type { WatchedAgents } from "./watched-agents.ts";
 
-/** Of the rows below the heading: the rest is for what happened. */
+/** The share of rows for agents. The other rows are for transitions. */
 const SHARE_OF_AGENTS = 0.6;
 const FIXED_ROWS = 6;
-/** Below so many rows there is no room for what happened. */
-const FEWEST_ROWS_WITH_NEWS = 12;
+/** With fewer rows there is no room for transitions. */
+const MIN_ROWS_WITH_CHANGES = 12;
 
 export interface LiveView {
   readonly address: string;
@@ -21,12 +21,12 @@ export interface LiveView {
   readonly nowMs: number;
 }
 
-/** The lines of the live table: as many as there are rows at most, each shorter than the screen. */
+/** The lines of the live table: at most as many as the screen has rows, each shorter than its width. */
 export function liveLines({ address, agents, nowMs }: LiveView, size: ScreenSize, paint: Paint): string[] {
   const columns = size.columns - 1;
   const room = Math.max(1, size.rows - FIXED_ROWS);
-  const withNews = size.rows >= FEWEST_ROWS_WITH_NEWS && agents.newest.length > 0;
-  const most = withNews ? Math.max(1, Math.floor(room * SHARE_OF_AGENTS)) : room;
+  const withChanges = size.rows >= MIN_ROWS_WITH_CHANGES && agents.newest.length > 0;
+  const most = withChanges ? Math.max(1, Math.floor(room * SHARE_OF_AGENTS)) : room;
   const rows = agents.shown(most);
   const hidden = agents.size - rows.length;
   const lines = [
@@ -37,16 +37,17 @@ export function liveLines({ address, agents, nowMs }: LiveView, size: ScreenSize
     countLine(agents, columns, paint),
     "",
     ...new Table(tableColumns(nowMs), { paint, columns: size.columns }).lines(rows),
-    ...(hidden > 0 ? [paint("dim", clip(`… and ${hidden} more; these changed last`, columns))] : []),
+    ...(hidden > 0 ? [paint("dim", clip(`… and ${hidden} more; the shown ones changed last`, columns))] : []),
   ];
   const left = size.rows - lines.length - 2;
-  const news = withNews && left > 1 ? newsLines(agents.newest.slice(0, left - 1), nowMs, size.columns, paint) : [];
+  const changes =
+    withChanges && left > 1 ? changeLines(agents.newest.slice(0, left - 1), nowMs, size.columns, paint) : [];
   const last =
-    agents.cutOff === undefined
-      ? paint("dim", clip("Ctrl-C ends it.", columns))
-      : paint("alarm", clip(`The watch is cut off: ${printable(agents.cutOff)}. Trying again.`, columns));
-  const blank = Array.from({ length: Math.max(0, size.rows - lines.length - news.length - 2) }, () => "");
-  return [...lines, ...(news.length > 0 ? ["", ...news] : [""]), ...blank, last].slice(0, size.rows);
+    agents.disconnectedBy === undefined
+      ? paint("dim", clip("Stop with Ctrl-C.", columns))
+      : paint("alarm", clip(`Disconnected: ${printable(agents.disconnectedBy)}. Reconnecting.`, columns));
+  const blank = Array.from({ length: Math.max(0, size.rows - lines.length - changes.length - 2) }, () => "");
+  return [...lines, ...(changes.length > 0 ? ["", ...changes] : [""]), ...blank, last].slice(0, size.rows);
 }
 
 function countLine(agents: WatchedAgents, columns: number, paint: Paint): string {
@@ -58,14 +59,14 @@ function countLine(agents: WatchedAgents, columns: number, paint: Paint): string
   );
 }
 
-/** Heartbeats and users are nothing that a watch tells, or that moves. */
+/** A watch does not report heartbeats, and users do not change. */
 function tableColumns(nowMs: number) {
   return agentColumns(nowMs).filter(({ heading }) => heading !== "HEARTBEAT" && heading !== "USER");
 }
 
-function newsLines(newest: readonly TransitionRecord[], nowMs: number, columns: number, paint: Paint): string[] {
+function changeLines(newest: readonly TransitionRecord[], nowMs: number, columns: number, paint: Paint): string[] {
   const look: readonly Column<TransitionRecord>[] = [
-    { heading: "TIME", cell: ({ occurredAt }) => timeWords(occurredAt, nowMs) },
+    { heading: "TIME", cell: ({ occurredAt }) => timeText(occurredAt, nowMs) },
     { heading: "AGENT", cell: ({ agentId }) => agentId },
     { heading: "FROM", cell: ({ from }) => statusCell(from, "-") },
     { heading: "TO", cell: ({ to }) => statusCell(to, "-") },

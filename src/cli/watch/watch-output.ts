@@ -1,5 +1,5 @@
 import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
-import { transitionDetails } from "../records/agent-words.ts";
+import { transitionDetails } from "../records/agent-columns.ts";
 import { jsonText, type OutputFormat } from "../records/output.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 import { printable } from "../terminal/printable.ts";
@@ -11,16 +11,16 @@ import { WatchedAgents } from "./watched-agents.ts";
 
 type Event = WatchEvent<AgentRecord, ChangeRecord>;
 
-/** Shows what a watch tells. */
+/** Shows the events of a watch. */
 export interface WatchOutput {
-  /** @throws ReaderGone */
+  /** @throws OutputClosed */
   take(event: Event): Promise<void>;
   close(): void;
 }
 
 const REDRAW_EVERY_MS = 200;
 
-/** A live table on a screen, lines everywhere else, the contract's JSON where that is asked for. */
+/** A live table on a screen, lines otherwise, or the contract's JSON on request. */
 export function watchOutput(format: OutputFormat, out: Printer, err: Printer, address: string): WatchOutput {
   if (format !== "table") return jsonOutput(out, err, format === "json");
   return out.isScreen ? screenOutput(out, address) : lineOutput(out);
@@ -35,7 +35,7 @@ function screenOutput(out: Printer, address: string): WatchOutput {
     async take(event) {
       agents.apply(event);
       if (drawing !== undefined) return;
-      // From the first news on; "ago" moves by itself.
+      // Redraw from the first event on, because relative times change.
       draw();
       drawing = setInterval(draw, REDRAW_EVERY_MS);
     },
@@ -62,7 +62,7 @@ function lineOutput(out: Printer): WatchOutput {
 function linesOf(event: Event, nowMs: number): string[] {
   switch (event.kind) {
     case "snapshot": {
-      const why = event.because === "started" ? "" : `, anew: ${event.because}`;
+      const why = event.because === "started" ? "" : `, again: ${event.because}`;
       return [
         ...event.agents.map(
           (agent) => `agent ${printable(agent.agentId)} ${agent.status} [${printable(agent.clawIdentifier)}]`,
@@ -75,11 +75,11 @@ function linesOf(event: Event, nowMs: number): string[] {
     case "bookmark":
       return [];
     case "interrupted":
-      return [`cut off: ${printable(event.error?.message ?? "the service asked to go on elsewhere")}`];
+      return [`disconnected: ${printable(event.error?.message ?? "the service asked for a new connection.")}`];
   }
 }
 
-/** One transition as a line that programs can read, too: the statuses and the cause are the contract's own words. */
+/** A transition as a line. Programs may parse it: statuses and cause have their names in the contract. */
 function transitionLine(transition: TransitionRecord, nowMs: number): string {
   const { occurredAt, agentId, from, to, cause } = transition;
   const details = printable(transitionDetails(transition, nowMs));
@@ -87,13 +87,13 @@ function transitionLine(transition: TransitionRecord, nowMs: number): string {
   return `${localTime(occurredAt, nowMs)} ${printable(agentId)} ${change}${details === "" ? "" : ` ${details}`}`;
 }
 
-/** One document each: an agent of a snapshot as a change without a type, a change, or how far the watch has come. */
+/** One document for each event: an agent of a snapshot (a change without a type), a change, or a bookmark. */
 function jsonOutput(out: Printer, err: Printer, indented: boolean): WatchOutput {
   return {
     async take(event) {
       if (event.kind === "interrupted") {
-        const why = event.error?.message ?? "the service asked to go on elsewhere";
-        return await err.print(`The watch is cut off: ${printable(why)} Trying again.\n`);
+        const why = event.error?.message ?? "the service asked for a new connection.";
+        return await err.print(`Disconnected: ${printable(why)} Reconnecting.\n`);
       }
       await out.print(
         documentsOf(event)

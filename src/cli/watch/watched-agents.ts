@@ -2,27 +2,27 @@ import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
 import type { AgentStatus } from "../../contract/words.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 
-/** As many transitions as a large terminal shows. */
+/** The number of transitions that a large terminal can show. */
 const NEWEST_KEPT = 60;
 
-/** What a watch has told so far. */
+/** The agents and the newest transitions of a watch. */
 export class WatchedAgents {
   readonly #agents = new Map<bigint, AgentRecord>();
   #newest: readonly TransitionRecord[] = [];
   #revision = 0n;
-  #cutOff: string | undefined;
+  #disconnectedBy: string | undefined;
   #shown: { readonly room: number; readonly agents: readonly AgentRecord[] } | undefined;
 
   get revision(): bigint {
     return this.#revision;
   }
 
-  /** Why nothing is told just now; undefined while the watch runs. */
-  get cutOff(): string | undefined {
-    return this.#cutOff;
+  /** Why the watch is disconnected; undefined while it is connected. */
+  get disconnectedBy(): string | undefined {
+    return this.#disconnectedBy;
   }
 
-  /** The newest first. */
+  /** Newest first. */
   get newest(): readonly TransitionRecord[] {
     return this.#newest;
   }
@@ -39,10 +39,10 @@ export class WatchedAgents {
 
   apply(event: WatchEvent<AgentRecord, ChangeRecord>): void {
     if (event.kind === "interrupted") {
-      this.#cutOff = event.error?.message.replace(/\.$/, "") ?? "the service asked to go on elsewhere";
+      this.#disconnectedBy = event.error?.message.replace(/\.$/, "") ?? "the service asked for a new connection";
       return;
     }
-    this.#cutOff = undefined;
+    this.#disconnectedBy = undefined;
     this.#revision = event.revision;
     if (event.kind !== "bookmark") this.#shown = undefined;
     if (event.kind === "snapshot") {
@@ -53,14 +53,14 @@ export class WatchedAgents {
         if (passes) this.#agents.set(agent.id, agent);
         else this.#agents.delete(agent.id);
       }
-      const news = event.changes.map(({ transition }) => transition).reverse();
-      this.#newest = [...news, ...this.#newest].slice(0, NEWEST_KEPT);
+      const transitions = event.changes.map(({ transition }) => transition).reverse();
+      this.#newest = [...transitions, ...this.#newest].slice(0, NEWEST_KEPT);
     }
   }
 
-  /** As many as there is room for: all of them by name, or those that changed last. */
+  /** At most `room` agents: all of them by name, or those that changed last. */
   shown(room: number): readonly AgentRecord[] {
-    // Asked several times a second, also where nothing happens, and of many.
+    // Cached, because it is called several times a second for many agents.
     if (this.#shown?.room !== room) this.#shown = { room, agents: this.#sorted(room) };
     return this.#shown.agents;
   }

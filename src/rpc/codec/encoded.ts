@@ -1,16 +1,14 @@
-import { create, type DescMessage, isMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
-import { HeartbeatResponseSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { writeMessageOfAgents } from "./agent-messages.ts";
-import { writeUsualAcknowledgement } from "./heartbeat-response.ts";
+import { writeFast } from "./fast-path.ts";
 
-/** The parts of messages that were encoded before a listener asked for them. Gone with the messages. */
+/** The parts of messages that were encoded before a listener sends them. An entry lives as long as its message. */
 const partsOf = new WeakMap<object, readonly Uint8Array[]>();
 
 /**
- * Keeps what a message consists of on the wire, where parts of it are in other messages, too, and need not be encoded for
- * each. Encodings of one type, one behind the other, are the encoding of them all merged: protobuf's own rule, which
- * appends repeated fields. The message must not be changed afterwards.
+ * Keeps the encoding of a message whose parts are shared with other messages, so that each part is encoded once. The parts are
+ * encodings of the message's own type. Concatenated, they are the encoding of all of them merged: protobuf's own rule, which
+ * appends repeated fields. Together, the parts must hold every field that is set. The message must not be changed afterwards.
  */
 export function keepEncoding(message: object, parts: readonly Uint8Array[]): void {
   partsOf.set(message, parts);
@@ -20,20 +18,16 @@ export function keepEncoding(message: object, parts: readonly Uint8Array[]): voi
 export function encoded<Desc extends DescMessage>(desc: Desc, message: MessageInitShape<Desc>): Buffer {
   const parts = partsOf.get(message);
   if (parts !== undefined) return Buffer.concat(parts);
-  if (isMessage(message, HeartbeatResponseSchema)) {
-    const usual = writeUsualAcknowledgement(message);
-    if (usual !== undefined) return usual;
-  }
   const whole = create(desc, message);
-  const agents = writeMessageOfAgents(desc, whole);
-  if (agents !== undefined) return agents;
+  const fast = writeFast(whole);
+  if (fast !== undefined) return fast;
   const bytes = toBinary(desc, whole);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /**
- * What becomes the same bytes when somebody else encodes it: for that alone, it has none of the message's fields. Fields
- * that an encoder does not know it writes as they came, so the first tag and all that follows make one of them.
+ * A stand-in for a message with a kept encoding: a library that encodes the stand-in writes the kept bytes. It has no field of
+ * the message, only one unknown field, which libraries write unchanged: the first tag, and all bytes after it.
  */
 export function asEncoded<Desc extends DescMessage>(
   desc: Desc,

@@ -1,15 +1,16 @@
-/** So many bytes of a varint hold 49 bits, which a number can. */
+/** A varint of 7 bytes holds 49 bits, which a number holds exactly. */
 const LONGEST_VARINT = 7;
 
 /**
- * Reads protobuf's wire format as far as it is usual, without an object for a value. What it cannot read it notes, and
- * whoever reads gives up then: until they look, they may get any values, but nothing ends and nothing throws.
+ * Reads protobuf's wire format without an object for each value, for the generated fast path. It reads only the usual
+ * forms: short varints, ASCII text. For any other form it sets `unusual`. What was read is void then, and the library
+ * has to read the message. Nothing throws, and every loop over `more` ends.
  */
 export class WireReader {
   readonly #bytes: Buffer;
   #at = 0;
   #end: number;
-  /** Something was met that is not usual: what was read since is void. */
+  /** The message has to be read by the library. */
   unusual = false;
 
   constructor(bytes: Buffer) {
@@ -17,12 +18,12 @@ export class WireReader {
     this.#end = bytes.length;
   }
 
-  /** Whether the message goes on. */
+  /** Whether the current message has more fields to read. */
   get more(): boolean {
     return this.#at < this.#end && !this.unusual;
   }
 
-  /** The tag of a field with a number below 16. Longer ones, of which the library refuses some, are not usual. */
+  /** The tag of a field with a number below 16. Longer tags are unusual: the library rejects some of them. */
   tag(): number {
     const tag = this.#at < this.#end ? (this.#bytes[this.#at] ?? 0) : 0x80;
     if (tag >= 0x80) this.unusual = true;
@@ -30,8 +31,55 @@ export class WireReader {
     return tag;
   }
 
-  /** A varint of up to 49 bits. */
-  varint(): number {
+  /** From 0 to 2³¹ - 1; for enums as well. */
+  int32(): number {
+    const value = this.#varint();
+    if (value > 0x7fff_ffff) this.unusual = true;
+    return value;
+  }
+
+  uint32(): number {
+    const value = this.#varint();
+    if (value > 0xffff_ffff) this.unusual = true;
+    return value;
+  }
+
+  /** From 0 to 2⁴⁹ - 1, signed or unsigned. */
+  int64(): bigint {
+    return BigInt(this.#varint());
+  }
+
+  bool(): boolean {
+    return this.#varint() !== 0;
+  }
+
+  /** Text in ASCII, with its length before it. */
+  text(): string {
+    const start = this.#length();
+    const end = this.#at;
+    for (let at = start; at < end; at += 1) {
+      if ((this.#bytes[at] ?? 0) >= 0x80) {
+        this.unusual = true;
+        return "";
+      }
+    }
+    return this.#bytes.toString("latin1", start, end);
+  }
+
+  /** Enters a message with its length before it. @returns the end of the outer message, for `leave` */
+  enter(): number {
+    const outer = this.#end;
+    const start = this.#length();
+    this.#end = this.#at;
+    this.#at = start;
+    return outer;
+  }
+
+  leave(outer: number): void {
+    this.#end = outer;
+  }
+
+  #varint(): number {
     let value = 0;
     let factor = 1;
     for (let length = 0; length < LONGEST_VARINT && this.#at < this.#end; length += 1) {
@@ -45,35 +93,9 @@ export class WireReader {
     return 0;
   }
 
-  /** Text in ASCII, with its length before it. */
-  ascii(): string {
-    const start = this.#length();
-    const end = this.#at;
-    for (let at = start; at < end; at += 1) {
-      if ((this.#bytes[at] ?? 0) >= 0x80) {
-        this.unusual = true;
-        return "";
-      }
-    }
-    return this.#bytes.toString("latin1", start, end);
-  }
-
-  /** Enters a message with its length before it. @returns what `leave` wants back */
-  enter(): number {
-    const outer = this.#end;
-    const start = this.#length();
-    this.#end = this.#at;
-    this.#at = start;
-    return outer;
-  }
-
-  leave(outer: number): void {
-    this.#end = outer;
-  }
-
-  /** Passes over bytes with their length before them. @returns where they began */
+  /** Skips bytes with their length before them. @returns where they begin */
   #length(): number {
-    const length = this.varint();
+    const length = this.#varint();
     const start = this.#at;
     if (start + length > this.#end) this.unusual = true;
     else this.#at += length;

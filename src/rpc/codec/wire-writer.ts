@@ -1,80 +1,115 @@
-/** So much is a varint of two bytes, which the length of an agent takes at most. */
-const LONGEST_CONTENT = 0x3fff;
+/** Enough for an acknowledgement. */
+const INITIAL_BYTES = 64;
+/** A tag of one byte and the longest varint that is written: 53 bits. */
+const LONGEST_NUMBER = 1 + 8;
 
 /**
- * Writes protobuf's wire format as far as it is usual, into one buffer. What it cannot write it notes: what was written is
- * void then, but nothing throws. Values that are the default of a field without presence are left out.
+ * Writes protobuf's wire format into one growing buffer, for the generated fast path. It writes only the usual values: numbers
+ * from 0 on, ASCII text. For any other value it sets `unusual`. What was written is void then, and the library has to write
+ * the message. Nothing throws.
  */
 export class WireWriter {
-  readonly #bytes: Buffer;
+  #bytes = Buffer.allocUnsafe(INITIAL_BYTES);
   #at = 0;
-  /** Something was met that is not usual. */
+  /** The message has to be written by the library. */
   unusual = false;
-
-  /** `room` has to be enough for all that will be written. */
-  constructor(room: number) {
-    this.#bytes = Buffer.allocUnsafe(room);
-  }
 
   get written(): Buffer {
     return this.#bytes.subarray(0, this.#at);
   }
 
-  /** A whole number from 0 on, below 2⁵³. */
-  number(tag: number, value: number): void {
-    if (value === 0) return;
-    if (!(value > 0 && value <= Number.MAX_SAFE_INTEGER)) {
+  /** The tag of a field with a number below 16. A number, a bool or a text follows. */
+  tag(tag: number): void {
+    this.#reserve(LONGEST_NUMBER);
+    this.#byte(tag);
+  }
+
+  /** From 0 to 2³¹ - 1; for enums as well. */
+  int32(value: number): void {
+    if ((value | 0) !== value || value < 0) this.unusual = true;
+    else this.#varint32(value);
+  }
+
+  uint32(value: number): void {
+    if (value >>> 0 !== value) this.unusual = true;
+    else this.#varint32(value);
+  }
+
+  /** From 0 to 2⁵³ - 1, signed or unsigned. */
+  int64(value: bigint): void {
+    let rest = Number(value);
+    if (!(rest >= 0 && rest <= Number.MAX_SAFE_INTEGER)) {
       this.unusual = true;
       return;
     }
-    this.#byte(tag);
-    let rest = value;
-    while (rest >= 0x80) {
+    while (rest > 0xffff_ffff) {
       this.#byte((rest % 0x80) + 0x80);
       rest = Math.floor(rest / 0x80);
     }
-    this.#byte(rest);
+    this.#varint32(rest);
   }
 
-  int64(tag: number, value: bigint): void {
-    this.number(tag, Number(value));
+  bool(value: boolean): void {
+    this.#byte(value ? 1 : 0);
   }
 
-  /** Text, usual where it is ASCII. */
-  text(tag: number, value: string): void {
-    if (value === "") return;
-    const content = this.begin(tag);
+  /** Text in ASCII. */
+  text(value: string): void {
+    this.#reserve(LONGEST_NUMBER + value.length);
+    this.#varint32(value.length);
     for (let index = 0; index < value.length; index += 1) {
       const code = value.charCodeAt(index);
       if (code >= 0x80) this.unusual = true;
       this.#byte(code);
     }
-    this.end(content);
   }
 
-  /** Begins what has a length. @returns what `end` takes */
+  /** Begins a message in a field with a number below 16. @returns where its content starts, for `end` */
   begin(tag: number): number {
+    this.#reserve(LONGEST_NUMBER);
     this.#byte(tag);
-    // For the length, most of which take one byte.
+    // The length is not known yet. It mostly takes one byte.
     this.#byte(0);
     return this.#at;
   }
 
-  end(content: number): void {
-    const length = this.#at - content;
+  end(start: number): void {
+    const length = this.#at - start;
     if (length < 0x80) {
-      this.#bytes[content - 1] = length;
+      this.#bytes[start - 1] = length;
       return;
     }
-    if (length > LONGEST_CONTENT) this.unusual = true;
-    this.#bytes.copyWithin(content + 1, content, this.#at);
-    this.#at += 1;
-    this.#bytes[content - 1] = (length % 0x80) + 0x80;
-    this.#bytes[content] = Math.floor(length / 0x80);
+    let longer = 0;
+    for (let rest = length >>> 7; rest > 0; rest >>>= 7) longer += 1;
+    this.#reserve(longer);
+    this.#bytes.copyWithin(start + longer, start, this.#at);
+    this.#at = start - 1;
+    this.#varint32(length);
+    this.#at += length;
+  }
+
+  #varint32(value: number): void {
+    let rest = value;
+    while (rest > 0x7f) {
+      this.#byte((rest & 0x7f) | 0x80);
+      rest >>>= 7;
+    }
+    this.#byte(rest);
   }
 
   #byte(value: number): void {
     this.#bytes[this.#at] = value;
     this.#at += 1;
+  }
+
+  #reserve(bytes: number): void {
+    const needed = this.#at + bytes;
+    if (needed > this.#bytes.length) this.#grow(needed);
+  }
+
+  #grow(needed: number): void {
+    const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.#bytes.length));
+    this.#bytes.copy(larger, 0, 0, this.#at);
+    this.#bytes = larger;
   }
 }

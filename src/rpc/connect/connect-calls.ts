@@ -10,7 +10,7 @@ import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protoc
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
@@ -26,22 +26,22 @@ import { withExplainedInput } from "./explained-input.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
-import { refuseCall } from "./protocol-error.ts";
+import { rejectCall } from "./protocol-error.ts";
 
 /** The calls of the Connect listener. */
 export interface ConnectCalls {
-  /** Serves a request if it is a call. False for what is none, which is then still unanswered. */
+  /** Serves a request if it is a call. Returns false for other requests, without a response. */
   serve(req: NodeRequest, res: NodeResponse): boolean;
-  /** Answers a request, whatever it asks for, with a refusal. */
-  refuse(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
+  /** Rejects any request with an error. */
+  reject(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
   /**
-   * Answers a request of HTTP/1.1 whose headers have two meanings with status 400, whatever the protocol, and ends the
-   * connection: where this request ends may be as ambiguous as the rest of it (RFC 9112, sections 3.2 and 11.2).
+   * Rejects a request of HTTP/1.1 with ambiguous headers, with status 400 for all protocols, and closes the connection:
+   * the end of this request may be ambiguous as well (RFC 9112, sections 3.2 and 11.2).
    */
-  refuseAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
+  rejectAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
 }
 
-/** Smaller responses are sent as they are: compressing costs more than their bytes. */
+/** Smaller responses are sent uncompressed: compression costs more than their bytes. */
 const COMPRESS_MIN_BYTES = 16_384;
 
 const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
@@ -56,12 +56,12 @@ export function createConnectCalls(
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
-    // Only gzip: brotli at Node's default quality takes a second of CPU for a response that gzip does in 20 ms.
+    // Only gzip. With Node's default quality, brotli takes a second of CPU for a response that gzip compresses in 20 ms.
     acceptCompression: [{ ...compressionGzip, decompress: decompressesElsewhere }],
     compressMinBytes: COMPRESS_MIN_BYTES,
   };
   const protocols = [grpcProtocol, grpcWebProtocol, connectProtocol].map((protocol): ProtocolHandlerFactory => {
-    // One factory for each method: JSON is read by what the method takes.
+    // One factory for each method, since the strict JSON decoder depends on the method's input.
     const forMethod: (spec: MethodImplSpec) => UniversalHandler = (spec) =>
       protocol({ ...protocolOptions, jsonOptions: jsonRequestOptions(spec.method.input) })(spec);
     return Object.assign(forMethod, { protocolName: protocol(protocolOptions).protocolName });
@@ -76,9 +76,9 @@ export function createConnectCalls(
     writeStallMs: limits.writeStallMs,
     onExplained: (error: ConnectError) => {
       const { code } = explain(error.code, error.rawMessage);
-      // What the library says of a caller's fault quotes what the caller sent, which no log gets.
+      // The library's text quotes what the caller sent, which must not be logged.
       if (code === Code.Internal) log.warn({ err: error }, "call failed outside its handler");
-      else log.debug({ code: Code[code] }, "call refused before its handler");
+      else log.debug({ code: Code[code] }, "call rejected before its handler");
     },
   };
 
@@ -90,9 +90,9 @@ export function createConnectCalls(
     const contentType = contentTypeOf(req);
     const kind = handler.method.methodKind;
     if (kind === "bidi_streaming" && req.httpVersionMajor < 2) {
-      // Clients that expect an answer while they still send would wait for ever on a connection that stays open.
+      // Clients that expect a response while they still send would wait for ever on a connection that stays open.
       res.setHeader("connection", "close");
-      return answer(res, refuseCall(contentType, fromRefusal(http2Required(handler))));
+      return answer(res, rejectCall(contentType, fromRefusal(http2Required(handler))));
     }
     const streamsIn = kind === "client_streaming" || kind === "bidi_streaming";
     const connection = connectionOf(req);
@@ -103,33 +103,33 @@ export function createConnectCalls(
       const close = (): void => input.close(CANCELLED);
       if (request.signal.aborted) close();
       else request.signal.addEventListener("abort", close);
-      // A client may leave its side open after the answer.
+      // A client may keep its side open after the response.
       (res.stream ?? res).once("finish", close);
       return input;
     };
     const read = withReadMessages(request, handler.method.input, makeInput);
     const response = await handler(read instanceof Promise ? await read : read);
-    // These two the library answers with nothing but a number.
+    // For these two, the library responds only with a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
-      return answer(res, refuseCall(contentType, badMethod(handler), 405));
+      return answer(res, rejectCall(contentType, badMethod(handler), 405));
     }
     if (response.status === 415 && response.body === undefined) {
-      return answer(res, refuseCall(contentType, badContentType(handler), 415));
+      return answer(res, rejectCall(contentType, badContentType(handler), 415));
     }
     return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
   }
 
   return {
-    refuse: (req, res, refusal) => {
+    reject: (req, res, refusal) => {
       req.resume();
-      answer(res, refuseCall(contentTypeOf(req), fromRefusal(refusal)));
+      answer(res, rejectCall(contentTypeOf(req), fromRefusal(refusal)));
     },
-    refuseAsMalformed: (req, res, refusal) => {
-      // What still comes is read, or the end of the connection would take the answer back.
+    rejectAsMalformed: (req, res, refusal) => {
+      // The rest of the request is read: closing the connection before could discard the response.
       req.resume();
       res.setHeader("connection", "close");
-      answer(res, refuseCall(null, fromRefusal(refusal)));
+      answer(res, rejectCall(null, fromRefusal(refusal)));
     },
     serve: (req, res) => {
       const path = (req.url ?? "").split("?", 1)[0] ?? "";
@@ -139,14 +139,14 @@ export function createConnectCalls(
         req.resume();
         answer(
           res,
-          refuseCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, `there is no method ${path} here`), 404),
+          rejectCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, `there is no method ${path} here`), 404),
         );
         return true;
       }
       if (!hasUrl(req) || brokenQuery(req)) {
         answer(
           res,
-          refuseCall(
+          rejectCall(
             contentTypeOf(req),
             fromLibrary(Code.InvalidArgument, "the URL, its host or its query is malformed"),
           ),
@@ -158,22 +158,23 @@ export function createConnectCalls(
         unread ||
         (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasCapacity(connectionOf(req)))
       ) {
-        // It would be refused when it comes, or its answer has no room. What still comes is thrown away, which nobody has to wait for.
+        // Its response has no room, or the request itself would be rejected when it has arrived. The rest of the request
+        // is discarded.
         req.resume();
-        answer(res, refuseCall(contentTypeOf(req), unread ? TOO_MUCH_UNREAD : TOO_MUCH));
+        answer(res, rejectCall(contentTypeOf(req), unread ? TOO_MUCH_UNREAD : TOO_MUCH));
         return true;
       }
       call(handler, req, res).catch((thrown: unknown) => {
-        if (thrown instanceof ConnectError) return answer(res, refuseCall(contentTypeOf(req), thrown));
+        if (thrown instanceof ConnectError) return answer(res, rejectCall(contentTypeOf(req), thrown));
         log.error({ err: thrown, method: path }, "call failed outside its handler");
-        answer(res, refuseCall(contentTypeOf(req), toConnectError(thrown)));
+        answer(res, rejectCall(contentTypeOf(req), toConnectError(thrown)));
       });
       return true;
     },
   };
 }
 
-/** Requests are decompressed before Connect sees them, by turns. Here nobody would count them. */
+/** The message queue decompresses requests before Connect sees them. Connect would not count their bytes. */
 function decompressesElsewhere(): Promise<never> {
   return Promise.reject(new Error("a compressed message came past the message queue"));
 }
@@ -198,14 +199,14 @@ function hasUrl(req: NodeRequest): boolean {
 }
 
 /**
- * A message by GET may be base64, and what is none the library would take for its own fault. What is no UTF-8 behind its
- * percent signs, or without them, the URL's parser would turn into other text.
+ * Whether the message of a GET request is invalid. It may be base64, and the library would report invalid base64 as an
+ * internal error. Bytes that are not UTF-8, percent-encoded or not, would become other text in the URL's parser.
  */
 function brokenQuery(req: NodeRequest): boolean {
   if (req.method !== "GET") return false;
   if (/[^\x21-\x7e]/.test(req.url ?? "")) return true;
   const { search, searchParams: query } = requestUrl(req);
-  // Of two parameters of a name the first would count, and a proxy or its cache may take the other one.
+  // Of two parameters with the same name, the library uses the first; a proxy or its cache may use the other.
   if (new Set(query.keys()).size < query.size) return true;
   try {
     decodeURIComponent(search);

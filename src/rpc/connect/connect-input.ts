@@ -12,10 +12,11 @@ export function isBinary(contentType: string | null): boolean {
 }
 
 /**
- * The request with messages that `makeInput`'s input has decompressed, so that Connect finds nothing to decompress. What is short
- * and not compressed stays as it is, but for being looked at where it is binary.
+ * The request with its messages decompressed by `makeInput`, so that Connect has nothing to decompress. Short
+ * uncompressed messages stay as they are. Binary ones are checked for too many values.
  *
- * @throws ConnectError, or rejects with it, for a message by GET that cannot be had; of others reading the body does
+ * @throws ConnectError, or rejects with it, for an invalid message of a GET request. For other requests, reading the body
+ * throws
  */
 export function withReadMessages(
   request: Request,
@@ -23,7 +24,7 @@ export function withReadMessages(
   makeInput: () => MessageInput,
 ): Request | Promise<Request> {
   if (request.method === "GET") {
-    // Most are not compressed, and need not be taken apart twice.
+    // Most are not compressed, and need not be parsed twice.
     return mayBeCompressed(request.url) ? withReadQuery(request, makeInput) : request;
   }
   const contentType = request.header.get("content-type");
@@ -31,7 +32,7 @@ export function withReadMessages(
   const name = /^application\/grpc/i.test(contentType ?? "") ? "grpc-encoding" : "connect-content-encoding";
   const isGzip = request.header.get(enveloped ? name : "content-encoding") === "gzip";
   const binary = isBinary(contentType);
-  // JSON is counted where it is read.
+  // JSON is counted when it is read.
   const isShort = Number(request.header.get("content-length") ?? LARGE_BYTES) < LARGE_BYTES;
   if (!binary && !isGzip && isShort) return request;
   if (isGzip && !enveloped) {
@@ -43,12 +44,12 @@ export function withReadMessages(
   return { ...request, body: wholeMessages(request.body, makeInput(), format) };
 }
 
-/** Whether a URL may say that its message is compressed. A name may have percent signs, and means the same then. */
+/** Whether a URL may say that its message is compressed. Its parameters may be percent-encoded. */
 export function mayBeCompressed(url: string): boolean {
   return url.includes("compression=") || /[?&][^=&]*%[^=&]*=/.test(url);
 }
 
-/** A message by GET comes in the URL, and is no longer than headers may be: unless it is compressed. */
+/** The message of a GET request is in the URL. Its size is limited by that of the headers, unless it is compressed. */
 async function withReadQuery(request: Request, makeInput: () => MessageInput): Promise<Request> {
   const url = new URL(request.url);
   const { searchParams: query } = url;
@@ -63,7 +64,7 @@ async function withReadQuery(request: Request, makeInput: () => MessageInput): P
   return { ...request, url: url.toString() };
 }
 
-/** Compresses the response like the request if the request does not say what the client accepts, as Connect does. */
+/** Connect's rule: if the request does not say what the client accepts, the response is compressed like the request. */
 function answerAlike({ header }: Request): void {
   if (!header.has("accept-encoding")) header.set("accept-encoding", "gzip");
 }

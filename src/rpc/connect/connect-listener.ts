@@ -35,7 +35,7 @@ import { connectionOf, type NodeRequest, type NodeResponse } from "./node-reques
 import { createPlainPages } from "./plain-pages.ts";
 
 export interface ConnectListenerLimits extends ListenerLimits {
-  /** How long a new connection may keep silent before it shows its protocol, in milliseconds. Default 5 s. */
+  /** How long a new connection may wait before it shows its protocol, in milliseconds. Default 5 s. */
   readonly sniffMs: number;
   /** HTTP/1.1: how long the headers of a request may take, in milliseconds. Default 10 s. */
   readonly headersMs: number;
@@ -43,7 +43,7 @@ export interface ConnectListenerLimits extends ListenerLimits {
   readonly wholeRequestMs: number;
   /**
    * HTTP/1.1: how long a connection may idle between requests, in milliseconds. Longer than the 60 s of usual load
-   * balancers, so that they close first and no request runs into a closing connection. Default 65 s.
+   * balancers, so that they close first and no request arrives at a closing connection. Default 65 s.
    */
   readonly keepAliveMs: number;
 }
@@ -52,28 +52,30 @@ export interface ConnectListenerOptions {
   /** As the pipeline wrapped them. */
   readonly services: readonly ServiceImplSpec[];
   readonly log: Logger;
-  /** What `GET /metrics` shows. */
+  /** The metrics of `GET /metrics`. */
   readonly metrics: Registry;
-  /** Why the replica is not ready, in plain words for `GET /readyz`; undefined when it is. */
+  /** Why the replica is not ready, as text for `GET /readyz`. Undefined: it is ready. */
   readonly ready: () => string | undefined;
-  /** Which connections come in. */
+  /** Limits connections. */
   readonly gate: ConnectionGate;
-  /** Without it all is in cleartext. */
+  /** Undefined: the listener serves cleartext. */
   readonly tls?: Tls | undefined;
-  /** What `GET /readyz` tells besides, a line each. Default: nothing. */
+  /** Further lines of `GET /readyz`. Default: none. */
   readonly notes?: () => readonly string[];
-  /** Lets in who may read `GET /metrics`; throws, or rejects with, the refusal of anybody else. Default: everybody may. */
+  /**
+   * Authorizes a request for `GET /metrics`. It throws, or rejects with, a refusal. Default: every caller is authorized.
+   */
   readonly mayReadMetrics?: (credentials: Credentials) => void | Promise<void>;
   readonly limits?: Partial<ConnectListenerLimits>;
-  /** What is held of messages on their way; one of the listener's own unless given. */
+  /** Limits the memory of messages that are being received. Default: a budget of this listener alone. */
   readonly budget?: ReceiveBudget;
-  /** What is held of answers that are not read; the listener's own unless given. */
+  /** Limits the memory of responses that callers do not read. Default: a budget of this listener alone. */
   readonly sendBudget?: SendBudget;
-  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  /** The queue of compressed and large messages. Default: a queue of this listener alone, on `budget`. */
   readonly queue?: MessageQueue;
-  /** In which calls begin; the listener's own unless given. */
+  /** Schedules the start of calls. Default: a scheduler of this listener alone. */
   readonly scheduler?: StreamScheduler;
-  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  /** Rejects requests whose Host or Origin is not this machine. Default: all are accepted. */
   readonly hostCheck?: HostCheck | undefined;
 }
 
@@ -86,18 +88,22 @@ const DEFAULT_LIMITS: ConnectListenerLimits = {
 };
 
 /**
- * Requests of HTTP/1.1 that one connection may have unanswered. Clients that send the next before the answer are rare, and send a few;
- * Node reads on, however many wait.
+ * The most unanswered requests of one HTTP/1.1 connection. Clients that send the next request before the response are
+ * rare, and send a few; Node reads on without a limit.
  */
 const MOST_PIPELINED = 100;
 
-/** What comes with the preface of HTTP/2 at most, usually: settings, and a call. More is taken one connection a turn. */
+/**
+ * What usually arrives with the preface of HTTP/2 at most: settings, and a call. Larger input is read from one connection
+ * at a time.
+ */
 const USUAL_GREETING_BYTES = 4_096;
 
 /**
  * The Connect listener: Connect, gRPC-Web and gRPC, binary and JSON, over HTTP/1.1 and HTTP/2 on one port; and
- * `/healthz`, `/readyz`, `/metrics`. Which of two servers gets a connection, of which neither listens by itself, is agreed
- * upon in TLS (ALPN); in cleartext the connection's first bytes decide, since Node serves both on one port only under TLS.
+ * `/healthz`, `/readyz`, `/metrics`. There are two Node servers, neither of which listens by itself. TLS chooses one by
+ * ALPN. In cleartext, the first bytes of the connection decide, since Node serves both protocols on one port only with
+ * TLS.
  */
 export function createConnectListener(options: ConnectListenerOptions): Listener {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -116,7 +122,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
   const newStreams = new NewStreams(scheduler, sessions, options.gate);
   const http1Errors = createHttp1Errors(limits);
   const sockets = new Set<Socket>();
-  /** Connections of HTTP/1.1 that end behind a malformed request. */
+  /** HTTP/1.1 connections that are closed after a malformed request. */
   const malformed = new WeakSet<object>();
   let draining = false;
 
@@ -125,10 +131,10 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     res.on("error", () => undefined);
     const stream = res.stream;
     if (stream !== undefined) stream.once("finish", () => lingerThenReset(stream, limits.lingerMs));
-    // HTTP/2 connections are told to leave by GOAWAY; HTTP/1.1 has but this header.
+    // HTTP/2 connections get a GOAWAY. HTTP/1.1 has only this header.
     if (draining && stream === undefined) res.setHeader("connection", "close");
     if (stream === undefined && malformed.has(req.socket)) {
-      // Node reads on until the answer has left: what comes may be a part of the malformed request.
+      // Node reads on until the response is sent. More input may be a part of the malformed request.
       req.resume();
       return;
     }
@@ -137,8 +143,8 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     const stranger = ambiguous ?? options.hostCheck?.(req.headers);
     if (ambiguous !== undefined && stream === undefined) {
       malformed.add(req.socket);
-      calls.refuseAsMalformed(req, res, ambiguous);
-    } else if (stranger !== undefined) calls.refuse(req, res, stranger);
+      calls.rejectAsMalformed(req, res, ambiguous);
+    } else if (stranger !== undefined) calls.reject(req, res, stranger);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 
@@ -165,13 +171,15 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     },
   );
   http1.on("clientError", http1Errors.onClientError);
-  // Node starts the clock of these timeouts when the server begins to listen, and this one gets its sockets from us.
+  // Node starts the clock of these timeouts when the server begins to listen. This server gets its sockets from the
+  // listener.
   http1.emit("listening");
 
   const http2 = createHttp2Server(http2Options(limits), (req: Http2ServerRequest, res: Http2ServerResponse) =>
     serve(req, res),
   );
-  // Node makes a request of a stream, which costs, in its own listener: not before the stream's turn.
+  // Node creates a request for each stream in its own event handler, which costs time. So it has to wait for the stream's
+  // turn.
   const serveStream = http2.listeners("stream");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream: ServerHttp2Stream, ...rest: unknown[]) =>
@@ -189,10 +197,10 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     peers.add(socket, socket);
     http1.emit("connection", socket);
   };
-  // Node reads all that came with the preface at once, and can be stopped only behind it.
+  // Node reads all input that came with the preface at once. It can be paused only after that.
   const newConnections = new StreamScheduler(1);
   const serveHttp2 = (socket: Socket): void => {
-    // HTTP/1.1 answers clients that have closed their side; in HTTP/2 such a client is gone.
+    // In HTTP/1.1, clients that have closed their side still get responses. In HTTP/2, such a client is gone.
     socket.allowHalfOpen = false;
     if (socket.readableLength <= USUAL_GREETING_BYTES) http2.emit("connection", socket);
     else newConnections.add(socket, () => !socket.destroyed && http2.emit("connection", socket));

@@ -2,9 +2,8 @@ import { ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connec
 import { fromLibrary, hasErrorInfo } from "../errors/errors.ts";
 
 /**
- * The same service, whose streams of requests break off with errors that have their reason. Connect reports what it cannot
- * read of a stream where the handler reads, as an internal error of its own; past the handler nobody could tell it from a
- * fault of ours.
+ * The same service, with reasons in the errors of request streams. If Connect cannot read a stream, it throws an internal
+ * error where the handler reads. Behind the handler, this could not be told apart from an internal error of ours.
  */
 export function withExplainedInput({ service, methods }: ServiceImplSpec): ServiceImplSpec {
   const explained: Record<string, MethodImplSpec> = {};

@@ -7,20 +7,20 @@ import type { ListenerLimits } from "../sockets/limits.ts";
 
 const HEADER_OVERFLOW = "HPE_HEADER_OVERFLOW";
 
-/** What Node could not read as HTTP/1.1: no request was made of it, so nobody else answers. */
+/** Responses to input that Node could not parse as HTTP/1.1: there is no request for it, so nothing else responds. */
 export interface Http1Errors {
   /**
-   * To be told of every response, since one that is being sent must not be written into. Returns how many are open on its
-   * connection, this one among them.
+   * Call it for every response, since an error must not be written into one that is being sent. Returns the number of
+   * open responses of its connection, including this one.
    */
   answering(res: ServerResponse): number;
-  /** For the server's event `clientError`, which leaves the connection to its listener. */
+  /** Handles the server's event `clientError`, after which the listener owns the connection. */
   onClientError(error: NodeJS.ErrnoException, socket: Duplex): void;
 }
 
 export function createHttp1Errors(limits: Pick<ListenerLimits, "maxHeaderBytes" | "lingerMs">): Http1Errors {
   const responses = new WeakMap<Duplex, Set<ServerResponse>>();
-  const refused = new WeakSet<Duplex>();
+  const rejected = new WeakSet<Duplex>();
 
   return {
     answering: (res) => {
@@ -31,11 +31,11 @@ export function createHttp1Errors(limits: Pick<ListenerLimits, "maxHeaderBytes" 
       return open.size;
     },
     onClientError: (error, socket) => {
-      // Node tells of it again for whatever else comes on the connection.
-      if (refused.has(socket)) return;
-      refused.add(socket);
+      // Node emits the event again for more input on the connection.
+      if (rejected.has(socket)) return;
+      rejected.add(socket);
       const open = [...(responses.get(socket) ?? [])];
-      // An answer to the head of one request must not pass for that to the request before it.
+      // The response to one request must not be taken for the response to the request before.
       const misread = error.code === HEADER_OVERFLOW ? open.length > 0 : open.some((res) => res.headersSent);
       if (error.code === "ECONNRESET" || !socket.writable || misread) {
         socket.destroy();
@@ -46,7 +46,7 @@ export function createHttp1Errors(limits: Pick<ListenerLimits, "maxHeaderBytes" 
         if (!lingers) socket.destroy();
       });
       if (!lingers) return;
-      // The rest of what was too long is on its way: closing before it is read would take the answer back.
+      // The rest of the request is on its way: closing the connection before it is read could discard the response.
       socket.resume();
       const timer = setTimeout(() => socket.destroy(), limits.lingerMs);
       socket.once("close", () => clearTimeout(timer));
@@ -68,8 +68,8 @@ function answerTo(code: string | undefined, maxHeaderBytes: number): Buffer {
 }
 
 /**
- * In Connect's form, which is JSON that people read, too: what the headers would have said of the protocol is unknown.
- * Most often it is a read by GET, whose message is in the URL.
+ * In Connect's form, which is readable JSON: the protocol is unknown without headers. Most often it is a GET request with
+ * its message in the URL.
  */
 function headersTooLarge(maxHeaderBytes: number): Buffer {
   const error = fromRefusal(

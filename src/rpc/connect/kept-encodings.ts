@@ -3,8 +3,8 @@ import type { MethodImplSpec, ServiceImplSpec } from "@connectrpc/connect";
 import { asEncoded } from "../codec/encoded.ts";
 
 /**
- * The same service, whose streams of answers are what parts of them were encoded to before, where the caller asks for
- * protobuf's binary form. Connect's library encodes by itself; what it is given instead costs it next to nothing.
+ * The same service. Its streams of responses use kept encodings if the caller asks for protobuf's binary form. Connect's
+ * library encodes by itself, and a stand-in costs it almost nothing.
  *
  * @param isBinary by the content type of a request
  */

@@ -9,7 +9,7 @@ import type { ReceiveBudget, Receiving } from "../sockets/receive-budget.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
 
-/** What the responses of HTTP/1.1 and HTTP/2 have in common. Only the latter has a stream. */
+/** The common part of HTTP/1.1 and HTTP/2 responses. Only the latter has a stream. */
 export interface NodeResponse extends Writable {
   readonly headersSent: boolean;
   readonly stream?: ServerHttp2Stream;
@@ -19,10 +19,10 @@ export interface NodeResponse extends Writable {
 }
 
 /**
- * A Node request as Connect's handlers take it. Connect's own conversion is not used because it waits for ever for the
- * bytes of a caller that sends them slowly or not at all, and lets a broken request look like one that has ended.
+ * Converts a Node request for Connect's handlers. Connect's own conversion waits for ever for the bytes of a slow caller,
+ * and a broken request looks complete.
  *
- * With `requestMs`, the body has to be there whole within that time, in milliseconds, or reading it fails with
+ * With `requestMs`, the whole body has to arrive within that time, in milliseconds, or reading it fails with
  * DEADLINE_EXCEEDED: a call with a single request must not wait for its bytes for ever.
  */
 export function universalRequest(
@@ -37,8 +37,8 @@ export function universalRequest(
   clampTimeout(header, "grpc-timeout", /^\d{1,8}[HMS]$/, msPerUnit, `${Math.floor(LONGEST_TIMER_MS / 1_000)}S`);
   const controller = new AbortController();
   const body = new RequestBody(req, requestMs, budget);
-  // A client may leave its side open after the answer: nobody waits for its bytes then. Node reports the answer's end at
-  // the stream of HTTP/2, and at its response only when both sides are closed.
+  // A client may keep its side open after the response. Its bytes are not needed any more. HTTP/2 reports the end of the
+  // response at its stream; its response object reports it only when both sides are closed.
   (res.stream ?? res).once("finish", () => body.close());
   res.once("close", () => {
     controller.abort(CANCELLED);
@@ -55,7 +55,7 @@ export function universalRequest(
   };
 }
 
-/** The request's URL. Throws a `TypeError` when path or host make none. */
+/** The URL of the request. @throws TypeError if path or host are malformed */
 export function requestUrl(req: NodeRequest): URL {
   const authority = "authority" in req ? req.authority : req.headers.host;
   return new URL(req.url ?? "/", `http://${authority === undefined || authority === "" ? "localhost" : authority}`);
@@ -74,7 +74,7 @@ function msPerUnit(timeout: string): number {
   return { H: 3_600_000, M: 60_000, S: 1_000 }[timeout.at(-1) ?? ""] ?? 1;
 }
 
-/** A timeout beyond what a Node timer can wait would fire at once. Malformed ones are left for the protocol to refuse. */
+/** A Node timer with a longer timeout would fire at once. Malformed ones are left to the protocol, which rejects them. */
 function clampTimeout(
   headers: Headers,
   name: string,
@@ -88,9 +88,9 @@ function clampTimeout(
 }
 
 /**
- * A request's bytes. Throws where they break off, also where Node reports a plain end. One end cannot be told from the
- * real one: Node's own HTTP/2 clients, grpc-js's among them, half-close a stream before they cancel it. So a stream's end
- * must never mean more than that; the context's signal is aborted a moment later.
+ * The bytes of a request. It throws if they end early, also if Node reports a regular end. One early end cannot be
+ * detected: Node's HTTP/2 clients, including grpc-js, half-close a stream before they cancel it. So the end of a stream
+ * must not mean anything else; the context's signal is aborted a moment later.
  */
 class RequestBody implements AsyncIterableIterator<Uint8Array> {
   readonly #req: NodeRequest;
@@ -119,14 +119,14 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
     }
   }
 
-  /** The call is over: whoever still waits for bytes learns that none will come. */
+  /** The call has ended. A reader that waits for bytes gets an error. */
   close(): void {
     clearTimeout(this.#timer);
     this.#receiving.close();
     if (this.#ended || this.#closed) return;
     this.#closed = true;
     this.#fail(CANCELLED);
-    // What still comes is thrown away, or the next request on this connection would wait behind it for ever.
+    // The rest of the request is discarded. Otherwise the next request on this connection would wait for ever.
     this.#req.off("readable", this.#onReadable);
     this.#req.resume();
   }
@@ -166,12 +166,12 @@ class RequestBody implements AsyncIterableIterator<Uint8Array> {
   }
 }
 
-/** A stream that the caller only half closed is not closed here, since the response is still to come. */
+/** A stream that the caller half-closed is not closed here, since it still needs the response. */
 function brokenOff(req: NodeRequest): boolean {
   return "stream" in req ? req.stream.closed || req.stream.destroyed : req.destroyed && !req.complete;
 }
 
-/** The connection that a request came by: its session in HTTP/2, undefined when that is gone, else its socket. */
+/** The connection of a request: its session in HTTP/2, undefined if the session is gone, else its socket. */
 export function connectionOf(req: NodeRequest): object | undefined {
   return "stream" in req ? req.stream.session : req.socket;
 }

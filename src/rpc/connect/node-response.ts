@@ -13,20 +13,20 @@ import {
 } from "./protocol-error.ts";
 
 export interface SendOptions {
-  /** How long a caller may read nothing while something waits to be sent, in milliseconds, before it is cut off. */
+  /** How long a caller may read nothing while bytes wait to be sent, in milliseconds. Then its connection is closed. */
   readonly writeStallMs: number;
-  /** Told of errors that the library made and that got their details here. */
+  /** Called for errors of the library that got details here. */
   readonly onExplained: (error: ConnectError) => void;
-  /** Whether it is asked for more only when the connection has room: an answer of one message is there already. */
+  /** Whether to ask for more messages only if the connection has room. A response of one message is complete already. */
   readonly streams: boolean;
-  /** What the response has written and not sent. */
+  /** Counts what the response has written and not sent. */
   readonly sending: Sending;
 }
 
 /**
- * Sends a response of Connect's handlers, and adds details on the way to errors that have none: what the library refuses
- * before a handler is reached. Costs a look at the first byte of each message. Waits for the caller to read, within
- * `writeStallMs`. Never rejects; the handler learns by its iterator that nobody listens.
+ * Sends a response of Connect's handlers. Errors without details get them here: those of calls that the library rejected
+ * before a handler. This costs a look at the first byte of each message. It waits for the caller to read, within
+ * `writeStallMs`. Never rejects. The handler's iterator is closed if the caller is gone.
  */
 export async function sendResponse(response: UniversalServerResponse, res: NodeResponse, options: SendOptions) {
   const { sending } = options;
@@ -63,7 +63,7 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
     }
     res.end();
   } catch {
-    // The caller cancelled or its connection is lost: the handler was told by its signal, and nobody reads an answer.
+    // The caller cancelled or disconnected. The handler knows it by its signal.
     destroy(res);
   } finally {
     body?.return?.().then(undefined, () => undefined);
@@ -95,7 +95,7 @@ function destroy(res: NodeResponse): void {
   if (!isGone(res)) res.destroy();
 }
 
-/** Resolves when the connection's other streams have less unread, or the caller is gone. */
+/** Resolves when the other streams of the connection have less unread data, or the caller is gone. */
 function room(res: NodeResponse, sending: Sending, writeStallMs: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => destroy(res), writeStallMs);
@@ -109,7 +109,7 @@ function room(res: NodeResponse, sending: Sending, writeStallMs: number): Promis
   });
 }
 
-/** Resolves when the caller has read enough, or is gone; cuts it off when it reads nothing. */
+/** Resolves when the caller has read enough, or is gone. Closes the connection if it reads nothing. */
 function drained(res: NodeResponse, writeStallMs: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => destroy(res), writeStallMs);

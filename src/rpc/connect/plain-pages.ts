@@ -2,7 +2,7 @@ import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
 
-/** The pages of the Connect listener that are no calls. */
+/** The pages of the Connect listener that are not calls. */
 export interface PlainPages {
   serve(req: NodeRequest, res: NodeResponse): void;
 }
@@ -12,11 +12,12 @@ const PAGES: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
 const TEXT = "text/plain; charset=utf-8";
 
 /**
- * `/healthz` says that the process lives: it answers. `/readyz` says whether it should get calls: 503 and why not while it
- * drains or its database is away; and, a line each, what whoever looks should know though calls are welcome all the same.
- * `/metrics` is for Prometheus. Anything else is 404, in plain words.
+ * Serves `/healthz`, `/readyz` and `/metrics`. `/healthz` responds if the process lives. `/readyz` says whether the
+ * replica should get calls: 503 with the reason while it drains or its database is unavailable. It may have further lines
+ * about problems that do not make the replica unready. `/metrics` is for Prometheus. Other paths get a 404 with an
+ * explanation.
  *
- * @param mayReadMetrics throws, or rejects with, the refusal of who may not; probes of the other pages have no credentials
+ * @param mayReadMetrics throws, or rejects with, a refusal. Probes of the other pages have no credentials
  */
 export function createPlainPages(
   metrics: Registry,
@@ -41,7 +42,7 @@ export function createPlainPages(
         return {
           status: 404,
           type: TEXT,
-          text: "There is nothing at this path. Calls go to /package.Service/Method by POST; /healthz, /readyz and /metrics are pages.\n",
+          text: "Not found. Send calls by POST to /package.Service/Method. Pages: /healthz, /readyz, /metrics.\n",
         };
     }
   }
@@ -52,7 +53,7 @@ export function createPlainPages(
       const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
       const withBody = req.method !== "HEAD";
       if (PAGES.has(path) && req.method !== "GET" && req.method !== "HEAD") {
-        reply(res, 405, TEXT, "This path takes GET and HEAD.\n", true);
+        reply(res, 405, TEXT, "This path allows GET and HEAD.\n", true);
         return;
       }
       page(path, req).then(
@@ -66,7 +67,7 @@ export function createPlainPages(
   };
 }
 
-/** As Connect has them for calls. */
+/** As Connect does for calls. */
 function statusOf({ reason }: Refusal): number {
   if (reason === "UNAUTHENTICATED") return 401;
   return reason === "PERMISSION_DENIED" ? 403 : 503;

@@ -11,18 +11,18 @@ import { findTrailerError, setTrailerStatus } from "@connectrpc/connect/protocol
 import { trailerFlag, trailerParse, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
 import { fromLibrary, hasErrorInfo } from "../errors/errors.ts";
 
-/** How a response says that its call failed. */
+/** How a response reports that its call failed. */
 export type ErrorForm =
   /** gRPC: HTTP trailers. */
   | "trailers"
-  /** gRPC-Web: a last envelope that holds trailers. */
+  /** gRPC-Web: a last envelope that contains trailers. */
   | "trailer-envelope"
-  /** Connect, streaming: a last envelope that holds JSON. */
+  /** Connect, streaming: a last envelope that contains JSON. */
   | "end-of-stream"
-  /** Connect, unary: an HTTP status and JSON as the body. Anybody who speaks no RPC protocol can read it, too. */
+  /** Connect, unary: an HTTP status, and JSON in the body. Clients without an RPC protocol can read it. */
   | "body";
 
-/** The form that belongs to a content type, of a request or its response. */
+/** The form that belongs to the content type of a request or its response. */
 export function errorForm(contentType: string | null): ErrorForm {
   const type = contentType?.toLowerCase() ?? "";
   if (type.startsWith("application/grpc-web")) return "trailer-envelope";
@@ -34,10 +34,10 @@ export function errorForm(contentType: string | null): ErrorForm {
 const endOfStream = createEndStreamSerialization(undefined);
 
 /**
- * Answers a call that reaches no handler, in the form of the protocol that its content type names: an unknown method, a
- * content type that is not served, a stream in both directions over HTTP/1.1. `httpStatus` counts in the form "body".
+ * Responds to a call that reaches no handler: an unknown method, an unknown content type, a stream in both directions
+ * over HTTP/1.1. The form is that of the protocol in its content type. `httpStatus` is used in the form "body".
  */
-export function refuseCall(
+export function rejectCall(
   contentType: string | null,
   error: ConnectError,
   httpStatus?: number,
@@ -74,7 +74,7 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Adds details to the error of a finished gRPC call, if it failed without. Changes the trailers given. */
+/** Adds details to the error of a finished gRPC call, if it has none. Changes the given trailers. */
 export function explainTrailers(trailer: Headers): ConnectError | undefined {
   const error = findTrailerError(trailer);
   if (error === undefined || hasErrorInfo(error)) return undefined;
@@ -82,20 +82,20 @@ export function explainTrailers(trailer: Headers): ConnectError | undefined {
   return error;
 }
 
-/** A chunk of a response as it should be sent, and the library's error if there was one without details. */
+/** A chunk of a response as it should be sent, and the library's error if it had no details. */
 export interface Explained {
   readonly chunk: Uint8Array;
   readonly error?: ConnectError;
-  /** Form "body": the HTTP status that belongs to the explained error. */
+  /** Form "body": the HTTP status of the explained error. */
   readonly httpStatus?: number;
 }
 
 const ENVELOPE_HEADER_BYTES = 5;
 
-/** Like `explainTrailers`, for the chunk that ends a stream. All other chunks pass as they are. */
+/** Like `explainTrailers`, for the chunk that ends a stream. Other chunks are returned unchanged. */
 export function explainEnvelope(form: "trailer-envelope" | "end-of-stream", chunk: Uint8Array): Explained {
   const flag = form === "end-of-stream" ? endStreamFlag : trailerFlag;
-  // A compressed last envelope is a long one, and what the libraries say is short: it has its details.
+  // A compressed last envelope is a long one. The libraries' errors are short, so this one has details.
   if (chunk[0] !== flag) return { chunk };
   const data = chunk.subarray(ENVELOPE_HEADER_BYTES);
   if (form === "trailer-envelope") {

@@ -15,7 +15,7 @@ import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
 import type { ExpiryBrake } from "../../domain/directory.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
 
-/** The whole agent, for who asks for it. */
+/** The whole agent, for reads. */
 export function agentMessage(agent: Agent): AgentMessage {
   const message = watchedAgentMessage(agent);
   const lastHeartbeat = timestampOrUnset(agent.lastHeartbeat);
@@ -27,7 +27,7 @@ export function agentMessage(agent: Agent): AgentMessage {
   return message;
 }
 
-/** The agent for watchers: without the clocks that move without transitions, also where the caller has them. */
+/** The agent for watchers: without the times that change without a transition, even if they are known. */
 export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
   const { exhaustion } = agent;
   return create(AgentSchema, {
@@ -50,7 +50,7 @@ export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitS
   return { engaged: true, engagedAt: timestampOf(engagedAt), heldBack };
 }
 
-/** Says always when it ends, never after how long. */
+/** Always the time at which the exhaustion ends, never the time until then. */
 export function exhaustionMessage(exhaustion: Exhaustion | null): ExhaustionMessage | undefined {
   if (exhaustion === null) return undefined;
   return create(ExhaustionSchema, {
@@ -68,7 +68,7 @@ export function transitionMessage(transition: Transition): AgentTransition {
     cause: CAUSE_VALUES[transition.cause],
     actor: transition.actor,
     occurredAt: timestampOf(transition.occurredAt),
-    // The row of a deletion keeps the agent as it was; after it, there is nothing that could be exhausted.
+    // The row of a deletion holds the agent as it was. A deleted agent is not exhausted.
     exhaustion: transition.toStatus === null ? undefined : exhaustionMessage(transition.exhaustion),
     id: transition.id,
     userId: transition.userId,

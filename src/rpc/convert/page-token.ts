@@ -3,24 +3,24 @@ import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
 import { Refusal } from "../../domain/errors.ts";
 import { fingerprint } from "./request-fingerprint.ts";
 
-/** Where a list goes on. */
+/** Where a list continues. */
 export interface PagePosition {
-  /** The key of the last row of the page before. */
+  /** The key of the last row of the previous page. */
   readonly after: bigint;
-  /** What the first page was as of: the revision of its agents, or the newest transition that the list shows. */
+  /** The revision of the first page: that of its agents, or the newest transition of the list. */
   readonly asOf: bigint;
 }
 
-/** Grows when the layout changes, so that a token from before an update is refused and not misread. */
+/** Increase it with each change of the layout, so that older tokens are rejected and not misread. */
 const VERSION = 1;
 const POSITION_BYTES = 16;
 const CHECK_BYTES = 16;
 const TOKEN_BYTES = 1 + POSITION_BYTES + CHECK_BYTES;
 
 /**
- * Makes the token of the next page. It says where the list goes on and carries a check over that and the request, so
- * that a token of another request, or a damaged one, is refused. It is no secret and needs none: it opens nothing
- * that its caller could not list anyway. Every replica takes it, across restarts.
+ * Creates the token of the next page. It contains where the list continues, and a checksum over that and the request: a
+ * damaged token, or one of another request, is rejected. It is not a secret: it allows nothing that its caller could not
+ * list anyway. Every replica accepts it, also after restarts.
  */
 export function writePageToken<Desc extends DescMessage>(
   method: DescMethod & { readonly input: Desc },
@@ -36,7 +36,7 @@ export function writePageToken<Desc extends DescMessage>(
 }
 
 /**
- * Reads `page_token`; undefined for the first page.
+ * Reads `page_token`. Undefined for the first page.
  *
  * @throws Refusal `INVALID_PAGE_TOKEN` for a token that is damaged or belongs to a request with other content. Only
  * `page_size` may change between the pages of a list.
@@ -48,13 +48,13 @@ export function readPageToken<Desc extends DescMessage>(
 ): PagePosition | undefined {
   if (text === "") return undefined;
   const token = Buffer.from(text, "base64url");
-  // Decoding overlooks what is not base64url; a token that does not read back as it was sent is not ours.
+  // Decoding ignores characters outside of base64url. A token that does not encode to the same text again is rejected.
   const intact = token.length === TOKEN_BYTES && token.readUInt8(0) === VERSION && token.toString("base64url") === text;
   if (!intact || !check(method, request, token).equals(token.subarray(1 + POSITION_BYTES))) {
     throw invalidPageToken();
   }
   const position = { after: token.readBigInt64BE(1), asOf: token.readBigInt64BE(9) };
-  // Anybody can compute the check. Where a list goes on by what comes before, the least of all numbers has none.
+  // Callers can compute the checksum. So the smallest number, which has no predecessor, has to be rejected here.
   if (position.after < 0n || position.asOf < 0n) throw invalidPageToken();
   return position;
 }

@@ -2,23 +2,23 @@ import { createHash } from "node:crypto";
 import { clone, type DescMessage, type DescMethod, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 
-/** Fields that a request may change and still be the same one; by their local names. */
-export type Overlooked = "requestId" | "pageSize" | "pageToken";
+/** Fields that may differ between repetitions of a request; by their local names. */
+export type Ignored = "requestId" | "pageSize" | "pageToken";
 
 /**
- * What a request asks for, whole and in one form: the same for the same content on every replica, in every encoding.
- * Fields that this server does not know do not count, since it does not act on them.
+ * A canonical form of a request: the same for the same content on every replica and in every encoding. Unknown fields are
+ * ignored, since this server does not act on them.
  *
- * @param overlooked fields that do not count either
+ * @param ignored fields that are ignored as well
  */
 export function fingerprint<Desc extends DescMessage>(
   method: DescMethod & { readonly input: Desc },
   request: MessageShape<Desc>,
-  overlooked: readonly Overlooked[],
+  ignored: readonly Ignored[],
 ): Uint8Array {
   const content = clone(method.input, request);
   const fields = reflect(method.input, content);
-  for (const name of overlooked) {
+  for (const name of ignored) {
     const field = method.input.field[name];
     if (field !== undefined) fields.clear(field);
   }

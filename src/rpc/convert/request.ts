@@ -4,35 +4,35 @@ import type {
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { reasonWord, sessionStartWord, statusWord, type Unknown } from "../../contract/enums.ts";
+import { reasonName, sessionStartName, statusName, type Unknown } from "../../contract/enums.ts";
 import { MICROS_PER_MS, type Micros } from "../../contract/time.ts";
-import type { ExhaustionNews } from "../../contract/words.ts";
+import type { ReportedExhaustion } from "../../contract/words.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
-import type { ServiceWord } from "../../domain/status-machine.ts";
+import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
 import { readBeat } from "../../domain/validation-agent.ts";
 
 /**
- * A value that a rule of the contract demands. Where it is missing all the same, the rule and the reading of it
- * disagree, which is a fault of ours.
+ * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
+ * a defect of this program.
  */
-export function demanded<T>(value: T | undefined, field: string): T {
-  if (value === undefined) throw new TypeError(`${field} is missing, and no rule refused that`);
+export function required<T>(value: T | undefined, field: string): T {
+  if (value === undefined) throw new TypeError(`${field} is missing, but no rule rejected the request`);
   return value;
 }
 
-/** Undefined for a number outside the contract, too. */
+/** Undefined also for a number outside of the contract. */
 function known<Word extends string>(word: Word | Unknown | undefined): Word | undefined {
   return word === "unknown" ? undefined : word;
 }
 
-/** This process's clock. Good enough to tell a deadline from a mistake of units; leases go by the database's. */
+/** The clock of this process. It is precise enough to detect wrong units; leases use the database's clock. */
 function roughlyNow(): Micros {
   return Date.now() * MICROS_PER_MS;
 }
 
-/** An unset filter asks for every agent. */
+/** An unset filter matches every agent. */
 export function filterOf(filter: FilterMessage | undefined): AgentFilter {
   if (filter === undefined) return EVERY_AGENT;
   const { agentIds, userIds, clawIdentifiers } = filter;
@@ -40,42 +40,42 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
     agentIds,
     userIds,
     clawIdentifiers,
-    statuses: filter.statuses.map((status) => demanded(known(statusWord(status)), "filter.statuses")),
+    statuses: filter.statuses.map((status) => required(known(statusName(status)), "filter.statuses")),
   };
 }
 
-/** What a service asks for. */
-export function serviceWordOf(request: UpdateAgentStatusRequest): ServiceWord {
-  const status = demanded(known(statusWord(request.status)), "status");
+/** A change of status by a service. */
+export function statusRequestOf(request: UpdateAgentStatusRequest): StatusRequest {
+  const status = required(known(statusName(request.status)), "status");
   const holdMs = request.hold && durationMs(request.hold);
   if (status !== "exhausted") return { status, holdMs };
-  return { status: { exhausted: exhaustionOf(demanded(request.exhaustion, "exhaustion")) }, holdMs };
+  return { status: { exhausted: exhaustionOf(required(request.exhaustion, "exhaustion")) }, holdMs };
 }
 
-/** Read as those of beats are, which is where its rules are written by hand. */
-function exhaustionOf({ reason, recovery }: Exhaustion): ExhaustionNews {
+/** Read like those of beats, whose rules are checked without the library. */
+function exhaustionOf({ reason, recovery }: Exhaustion): ReportedExhaustion {
   return readFields((violations) =>
-    readExhaustion(violations, "exhaustion", known(reasonWord(reason)), recovery, roughlyNow()),
+    readExhaustion(violations, "exhaustion", known(reasonName(reason)), recovery, roughlyNow()),
   );
 }
 
 /**
- * Reads the beats of a message, each for itself. Left out, a status changes nothing; a number outside the contract is
- * something else and refused, or an agent that is newer than this server would be taken to say nothing.
+ * Reads the beats of a message, each by itself. An absent status changes nothing. A number outside of the contract is
+ * rejected: otherwise a client that is newer than this server would silently report nothing.
  */
 export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
   const now = roughlyNow();
   return beats.map((beat, index) => beatOf(beat, index, now));
 }
 
-/** @param index the beat's place in its message */
+/** @param index the position of the beat in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
-  const status = statusWord(beat.status);
+  const status = statusName(beat.status);
   const exhaustion = beat.exhaustion && {
-    reason: known(reasonWord(beat.exhaustion.reason)),
+    reason: known(reasonName(beat.exhaustion.reason)),
     recovery: beat.exhaustion.recovery,
   };
-  const start = sessionStartWord(beat.sessionStart);
+  const start = sessionStartName(beat.sessionStart);
   return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start }, now);
 }

@@ -8,7 +8,7 @@ import { timestampOf, timestampOrUnset } from "../../contract/timestamps.ts";
 import type { ApiToken } from "../../domain/api-token.ts";
 import { ROLES, type Role } from "../../domain/principal.ts";
 
-/** The contract's values for the domain's words: where one is missing, the compiler says so. */
+/** The contract's values for the words of the domain. A missing one does not compile. */
 export const ROLE_VALUES: Readonly<Record<Role, RoleMessage>> = {
   agent: RoleMessage.AGENT,
   service: RoleMessage.SERVICE,
@@ -18,7 +18,7 @@ export const ROLE_VALUES: Readonly<Record<Role, RoleMessage>> = {
 
 const ROLE_OF: ReadonlyMap<number, Role> = new Map(ROLES.map((role) => [ROLE_VALUES[role], role]));
 
-/** Undefined for UNSPECIFIED and for numbers outside the contract. */
+/** Undefined for UNSPECIFIED and for numbers outside of the contract. */
 export function roleOf(value: number): Role | undefined {
   return ROLE_OF.get(value);
 }

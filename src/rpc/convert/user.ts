@@ -3,7 +3,7 @@ import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/a
 import { timestampOf } from "../../contract/timestamps.ts";
 import type { User } from "../../domain/agent.ts";
 
-/** An address or an agent that the user does not have is unset, never empty. */
+/** An absent address or agent is unset, never empty. */
 export function userMessage(user: User): UserMessage {
   return create(UserSchema, {
     id: user.id,

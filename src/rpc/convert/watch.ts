@@ -15,15 +15,15 @@ import type { WatchedChange, WatchMessage, WatchQuery } from "../../domain/watch
 import { keepEncoding } from "../codec/encoded.ts";
 import { transitionMessage, watchedAgentMessage } from "./agent.ts";
 
-/** The greatest size of a message to a watcher in bytes; a single change may be larger. */
+/** The largest size of a message to a watcher, in bytes. A message with a single change may be larger. */
 export const MAX_WATCH_MESSAGE_BYTES = 65_536;
 
-/** The revision and a bookmark, at most. */
+/** The largest size of the revision and a bookmark. */
 const ENVELOPE_BYTES = 32;
-/** An upper bound of all of an agent that is not text, tags and lengths included. */
+/** An upper bound of an agent without its text, with tags and lengths. */
 const AGENT_BYTES = 192;
 
-/** A change, and what it is on the wire as the only one of a message. */
+/** A change, and its encoding as the only change of a message. */
 interface EncodedChange {
   readonly message: AgentChange;
   readonly bytes: Uint8Array;
@@ -32,19 +32,19 @@ interface EncodedChange {
 interface ConvertedTransition {
   readonly agent: AgentMessage;
   readonly transition: AgentTransition;
-  /** The unmerged changes made of it: the same for all watchers to whom it is the same. */
+  /** The encoded changes of this transition that are not merged with others. All watchers share them. */
   readonly changes: Map<ChangeType, EncodedChange>;
 }
 
-/** Converted and encoded once for all watchers, and gone when the last of them has let go of the transition. */
+/** Converted and encoded once for all watchers. An entry lives as long as its transition. */
 const converted = new WeakMap<Transition, ConvertedTransition>();
 
-/** Turns what one watch tells into messages of at most 64 KiB, in the order in which it is told. */
+/** Converts the output of one watch to messages of at most 64 KiB, in the same order. */
 export function createWatchEncoder(
   query: Pick<WatchQuery, "afterRevision" | "conflate">,
 ): (message: WatchMessage) => Generator<WatchAgentsResponse> {
-  /** Where the watcher would resume from after what was sent so far; 0 in a snapshot. */
-  let told = query.afterRevision ?? 0n;
+  /** The revision from which the watcher would resume after the messages so far; 0 in a snapshot. */
+  let resumeRevision = query.afterRevision ?? 0n;
   let inSnapshot = query.afterRevision === undefined;
 
   return function* encode(message) {
@@ -55,8 +55,8 @@ export function createWatchEncoder(
       bytes > room && (part.snapshotAgents.length > 0 || part.changes.length > 0);
     const cut = (): WatchAgentsResponse => {
       const full = part;
-      full.revision = told;
-      if (changes.length > 0 && full.snapshotAgents.length === 0) keepEncoding(full, [envelopeOf(full), ...changes]);
+      full.revision = resumeRevision;
+      if (changes.length > 0) keepEncoding(full, [encodedWithoutChanges(full), ...changes]);
       part = create(WatchAgentsResponseSchema);
       changes = [];
       room = MAX_WATCH_MESSAGE_BYTES - ENVELOPE_BYTES;
@@ -75,22 +75,22 @@ export function createWatchEncoder(
       part.changes.push(converted);
       changes.push(bytes);
       room -= bytes.length;
-      // Changes come in the order of revisions, so a part may be resumed from. Merged ones keep their first place but
-      // carry their newest revision: resuming between them could skip others, so those parts stay at the last whole.
-      if (!inSnapshot && !query.conflate) told = change.transition.revision;
+      // Changes come in the order of revisions, so a watcher may resume from each. Merged changes keep their first
+      // position but have their newest revision: resuming between them could skip others. So these messages keep the
+      // revision of the last complete one.
+      if (!inSnapshot && !query.conflate) resumeRevision = change.transition.revision;
     }
     if (message.bookmark !== undefined) {
       part.bookmark = create(WatchBookmarkSchema, message.bookmark);
       if (message.bookmark.snapshotComplete) inSnapshot = false;
     }
-    told = message.revision;
+    resumeRevision = message.revision;
     yield cut();
   };
 }
 
-/** What a message says besides its changes. */
-function envelopeOf({ revision, bookmark }: WatchAgentsResponse): Uint8Array {
-  return toBinary(WatchAgentsResponseSchema, create(WatchAgentsResponseSchema, { revision, bookmark }));
+function encodedWithoutChanges(message: WatchAgentsResponse): Uint8Array {
+  return toBinary(WatchAgentsResponseSchema, { ...message, changes: [] });
 }
 
 function encodedChange({ type, transition, conflated }: WatchedChange): EncodedChange {

@@ -14,7 +14,7 @@ interface Row {
   readonly errorReason: ErrorReason;
 }
 
-/** The one table from reasons to status codes. The compiler refuses it while a reason is missing. */
+/** Maps all reasons to status codes. It does not compile if a reason is missing. */
 const ROWS: Readonly<Record<Reason, Row>> = {
   INVALID_FIELD: { code: Code.InvalidArgument, errorReason: ErrorReason.INVALID_FIELD },
   INVALID_PAGE_TOKEN: { code: Code.InvalidArgument, errorReason: ErrorReason.INVALID_PAGE_TOKEN },
@@ -44,8 +44,8 @@ const ROWS: Readonly<Record<Reason, Row>> = {
 };
 
 /**
- * The status code of a reason. Connect numbers its codes as `google.rpc.Code` does, so this is also what
- * `AgentBeatError.code` takes.
+ * The status code of a reason. Connect numbers its codes like `google.rpc.Code`, so it is also the value of
+ * `AgentBeatError.code`.
  */
 export function codeOf(reason: Reason): Code {
   return ROWS[reason].code;
@@ -58,18 +58,18 @@ export function errorReasonOf(reason: Reason): ErrorReason {
 
 const REASON_PREFIX = "ERROR_REASON_";
 
-/** The text that `ErrorInfo.reason` carries: the enum value's name without its prefix. */
+/** The text of `ErrorInfo.reason`: the name of the enum value without its prefix. */
 export function reasonText(reason: Reason): string {
   const value = ErrorReasonSchema.value[errorReasonOf(reason)];
   return value === undefined ? reason : value.name.slice(REASON_PREFIX.length);
 }
 
-/** The longest message sent: a gRPC status travels in a header, and headers are limited. */
+/** The longest message that is sent. gRPC sends it in a header, and headers are limited. */
 const MAX_MESSAGE_LENGTH = 1_000;
 
 /**
- * Cuts a text that may quote its caller to a length that fits a header. A cut through a surrogate pair, or half a pair
- * from the caller, is mended: percent-encoding, as gRPC does with messages, throws on those.
+ * Shortens a text that may quote its caller, so that it fits a header. Half of a surrogate pair, from the cut or from the
+ * caller, is replaced: percent-encoding, as gRPC does with messages, throws on it.
  */
 export function shorten(text: string, maxLength = MAX_MESSAGE_LENGTH): string {
   return (text.length > maxLength ? `${text.slice(0, maxLength)}…` : text).toWellFormed();
@@ -86,7 +86,10 @@ interface ErrorParts {
   readonly cause?: unknown;
 }
 
-/** Makes the error that both listeners send: `ErrorInfo` always, `BadRequest` and `RetryInfo` where they say something. */
+/**
+ * Creates the error that both listeners send: with `ErrorInfo`, and with `BadRequest` and `RetryInfo` if they have
+ * content.
+ */
 function assemble(parts: ErrorParts): ConnectError {
   const violations = parts.violations ?? [];
   const details: ConstructorParameters<typeof ConnectError>[3] = [
@@ -117,21 +120,21 @@ function duration(ms: number): { seconds: bigint; nanos: number } {
   return { seconds: BigInt(Math.floor(whole / 1_000)), nanos: (whole % 1_000) * 1_000_000 };
 }
 
-/** Whether an error says its reason: ours do, those of the libraries do not. */
+/** Whether an error has a reason. Ours have one, those of the libraries do not. */
 export function hasErrorInfo(error: ConnectError): boolean {
   return error.details.some(
     (detail) => ("desc" in detail ? detail.desc.typeName : detail.type) === ErrorInfoSchema.typeName,
   );
 }
 
-/** The `ErrorInfo.reason` of an error made here; undefined for one that came from elsewhere. */
+/** The `ErrorInfo.reason` of an error of ours. Undefined for other errors. */
 export function errorInfoReason(error: ConnectError): string | undefined {
   return error.findDetails(ErrorInfoSchema)[0]?.reason;
 }
 
 /**
- * The error for a refusal: code and reason by the table, details from the refusal. An invalid field's path is also in
- * the metadata, as `field`, for callers that read nothing but `ErrorInfo`.
+ * The error for a refusal: code and reason by the table, details from the refusal. The path of an invalid field is also
+ * in the metadata, as `field`, for callers that read only `ErrorInfo`.
  */
 export function fromRefusal(refusal: Refusal): ConnectError {
   const [violation] = refusal.violations;
@@ -148,9 +151,10 @@ export function fromRefusal(refusal: Refusal): ConnectError {
 }
 
 /**
- * The error for what a library refused before a handler was reached, known by its code and text alone. Where the
- * contract has a reason it is used, otherwise the code's own name (`DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `CANCELLED`,
- * `INTERNAL`), so that no error is without one. What is not the caller's fault says nothing but "internal error".
+ * The error for a call that a library rejected before its handler. Only code and text of the library's error are known.
+ * The reason is that of the contract if there is one, else the code's own name (`DEADLINE_EXCEEDED`, `UNIMPLEMENTED`,
+ * `CANCELLED`, `INTERNAL`). So every error has a reason. If the caller is not at fault, the message is only "internal
+ * error".
  */
 export function fromLibrary(code: Code, text: string, headers?: Headers): ConnectError {
   const explained = explain(code, text);
@@ -166,22 +170,22 @@ function codeName(code: Code): string {
 }
 
 /**
- * The caller cancelled or is gone, or the call is simply over: why the signals of ended calls are aborted. One for all,
- * since a reason made for each call, with its stack, would cost more than the rest of the call's end.
+ * The caller cancelled or disconnected, or the call has ended: the reason with which the signals of ended calls are
+ * aborted. All calls share it, since an error with a stack for each call would cost more than the rest of the call's end.
  */
 export const CANCELLED: ConnectError = fromLibrary(Code.Canceled, "");
 
-/** The call's deadline has passed. */
+/** The deadline of the call has passed. */
 export const DEADLINE_EXCEEDED: ConnectError = fromLibrary(Code.DeadlineExceeded, "");
 
-/** The answer to a fault of ours. Its cause goes to the log, never to the caller. */
+/** The response to a defect of this program. The log has the cause, the caller does not get it. */
 export function internalError(cause: unknown): ConnectError {
   return assemble({ code: Code.Internal, reason: codeName(Code.Internal), message: "internal error", cause });
 }
 
 /**
- * Turns whatever was thrown into the error that is sent. Refusals go by the table; errors of the libraries get details;
- * anything else is ours, an internal error that tells its caller nothing. Never throws.
+ * Turns anything that was thrown into the error that is sent. Refusals are mapped by the table. Errors of the libraries
+ * get details. Anything else is an internal error without further information. Never throws.
  */
 export function toConnectError(thrown: unknown): ConnectError {
   if (thrown instanceof Refusal) return fromRefusal(thrown);

@@ -1,12 +1,12 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import type { FieldViolation, Reason } from "../../domain/errors.ts";
 
-/** What a library's refusal means in the words of the contract. */
+/** The meaning of a library's error, in the terms of the contract. */
 export interface Explanation {
   readonly code: Code;
-  /** A reason of the contract; undefined where it has none and the code's name has to do. */
+  /** A reason of the contract. Undefined if it has none: the name of the code is used. */
   readonly reason: Reason | undefined;
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
@@ -14,11 +14,12 @@ export interface Explanation {
 }
 
 /**
- * Texts with which connect and grpc-js refuse what a caller sent as their own internal error. It is the caller's, so it
- * is INVALID_ARGUMENT. All of them are tested over sockets on both listeners, since another version may word them anew.
+ * Texts of errors that connect and grpc-js report as internal, although the caller sent something invalid. They become
+ * INVALID_ARGUMENT. All of them are tested over sockets on both listeners, since another version of a library may change
+ * its texts.
  */
 const MALFORMED: readonly [start: string, message: string][] = [
-  ["parse binary: ", "the request is no valid protobuf message of this method's type"],
+  ["parse binary: ", "the request is not a valid protobuf message of this method's type"],
   ["received compressed envelope", "a message is marked as compressed, but no compression was declared in the headers"],
   ["decompression failed", "a compressed message could not be decompressed"],
   ["Failed to decompress message", "a compressed message could not be decompressed"],
@@ -27,15 +28,13 @@ const MALFORMED: readonly [start: string, message: string][] = [
 
 const TOO_LARGE = /larger than/;
 
-/** Says that a value is none of an enum, and which there are. Unspecified is never what a caller wants. */
+/** Says that a value is not in an enum, and lists its values. Callers never mean UNSPECIFIED. */
 export function noSuchValue(desc: DescEnum, value: string): string {
   const names = desc.values.filter(({ number }) => number !== 0).map(({ name }) => name);
-  return `${value} is no ${desc.name}: use one of ${names.join(", ")}`;
+  return `${value} is not a value of ${desc.name}: use one of ${names.join(", ")}`;
 }
 
-/**
- * Says what a refusal by a library means. Its text reaches the caller only where it is about what the caller sent.
- */
+/** Explains an error of a library. The caller gets the library's text only if it is about what the caller sent. */
 export function explain(code: Code, text: string): Explanation {
   switch (code) {
     case Code.Internal:
@@ -68,7 +67,7 @@ export function explain(code: Code, text: string): Explanation {
   }
 }
 
-/** An empty path is the message as a whole: the libraries' texts say no more. */
+/** An empty path is the whole message: the texts of the libraries contain no path. */
 function invalid(message: string): Explanation {
   return {
     code: Code.InvalidArgument,
@@ -78,7 +77,7 @@ function invalid(message: string): Explanation {
   };
 }
 
-/** A library's text without what only its authors understand. */
+/** A library's text without the parts that only its authors understand. */
 function plain(text: string): string {
   return text.replace(/^protocol error: /, "").replace(/^cannot decode message \S+ from JSON: /, "");
 }

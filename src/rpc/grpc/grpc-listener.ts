@@ -11,7 +11,7 @@ import {
   type GrpcStatus,
 } from "@harborforge/connect-grpc-js";
 import type { Logger } from "pino";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
 import { peerKey } from "../callers/call-values.ts";

@@ -1,20 +1,17 @@
-import { fromBinary, isMessage } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { MessageCodec } from "@harborforge/connect-grpc-js";
-import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { encoded } from "../codec/encoded.ts";
-import { readUsualHeartbeat } from "../codec/heartbeat-request.ts";
+import { readFast } from "../codec/fast-path.ts";
 import { fromLibrary } from "../errors/errors.ts";
 import { hasTooManyValues, tooManyValues } from "../validation/value-limit.ts";
 
-/** The codec of the gRPC listener: protobuf-es behind the limit of values, with a faster way for heartbeats and agents. */
+/** The codec of the gRPC listener: protobuf-es behind the limit of values, and the generated fast path. */
 export const messageCodec: MessageCodec = {
   decode: (schema, bytes) => {
     if (hasTooManyValues(schema, bytes)) throw tooManyValues();
-    if (schema.typeName === HeartbeatRequestSchema.typeName) {
-      const usual = readUsualHeartbeat(bytes);
-      if (isMessage(usual, schema)) return usual;
-    }
+    const fast = readFast(schema, bytes);
+    if (fast !== undefined) return fast;
     try {
       return fromBinary(schema, bytes);
     } catch (thrown) {

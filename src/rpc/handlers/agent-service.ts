@@ -9,7 +9,7 @@ import { durationMs, pageSizeOf } from "../../domain/validation.ts";
 import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
-import { beatsOf, demanded, filterOf, serviceWordOf } from "../convert/request.ts";
+import { beatsOf, filterOf, required, statusRequestOf } from "../convert/request.ts";
 import type { AgentKey, Backend, StatusTally } from "./backend.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { callOf, mutationOf } from "./mutation.ts";
@@ -18,7 +18,7 @@ import { createWatchStream } from "./watch-stream.ts";
 
 const METHODS = AgentService.method;
 
-/** `AgentService` over the rest of the program. Refusals are thrown as they are; the pipeline turns them into errors. */
+/** Implements `AgentService`. Refusals are thrown unchanged; the pipeline turns them into errors. */
 export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl<typeof AgentService> {
   return {
     async createAgent(request, context) {
@@ -46,7 +46,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
         after: position?.after,
         limit: pageSizeOf(request.pageSize),
       });
-      // A watch from the first page's revision also tells what changed on the pages that were read later.
+      // A watch from the revision of the first page includes all changes of agents on later pages.
       const revision = position?.asOf ?? page.revision;
       return {
         agents: page.rows.map(agentMessage),
@@ -84,7 +84,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       const agents = agentsFor(backend.agents, context);
       const { agentId, expectedRevision } = request;
       const mutation = mutationOf(context, METHODS.updateAgentStatus, request);
-      const agent = await agents.updateStatus(agentId, serviceWordOf(request), expectedRevision, mutation);
+      const agent = await agents.updateStatus(agentId, statusRequestOf(request), expectedRevision, mutation);
       return { agent: agentMessage(agent) };
     },
 
@@ -146,11 +146,11 @@ function agentKeyOf(key: GetAgentRequest["key"]): AgentKey {
     case "userId":
       return { userId: key.value };
     case undefined:
-      return demanded<AgentKey>(undefined, "key");
+      return required<AgentKey>(undefined, "key");
   }
 }
 
-/** In the order of the contract, without the statuses that no agent is in. */
+/** In the order of the contract, without statuses that no agent has. */
 function statusCounts({ statuses }: StatusTally): { status: AgentStatus; count: bigint }[] {
   return AGENT_STATUSES.flatMap((status) => {
     const count = statuses.get(status) ?? 0n;

@@ -3,16 +3,16 @@ import { MAX_BEATS, readFields, readOptionalName } from "../../domain/validation
 import type { SessionOptions } from "./backend.ts";
 
 /**
- * Judges the envelope of a message on a stream: with a wrong one the stream ends, since what the client means by its
- * numbers is no longer known. Does by hand what the rules of `HeartbeatRequest` say, and asks for growing numbers: a
- * stream of ten thousand agents brings a thousand beats at a time, at no more cost than these comparisons.
+ * Validates the envelope of a message on a stream. An invalid one ends the stream, since the numbers of later messages
+ * cannot be trusted. It checks the rules of `HeartbeatRequest` without the library, and that sequences grow: a stream of
+ * ten thousand agents sends a thousand beats per message, and the check is only these comparisons.
  *
  * @param previous the sequence of the message before; 0 before the first
  * @throws Refusal `INVALID_FIELD`
  */
 export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void {
   const { sequence, beats } = request;
-  // What is said of the claw counts in the first message only; whatever later ones say of it is not read.
+  // Only the first message describes the claw. The same fields of later messages are ignored.
   if (previous > 0n && sequence > previous && beats.length <= MAX_BEATS) return;
   readFields((violations) => {
     if (sequence <= previous) {
@@ -28,7 +28,7 @@ export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void
   });
 }
 
-/** What the first message of a stream says of the claw behind it. Empty is the same as unset. */
+/** The description of the claw in the first message of a stream. Empty fields count as unset. */
 export function sessionOptionsOf({ clawIdentifier, instanceId, generation }: HeartbeatRequest): SessionOptions {
   return { clawIdentifier: clawIdentifier || undefined, instanceId: instanceId || undefined, generation };
 }

@@ -6,7 +6,10 @@ import { principalKey } from "../callers/call-values.ts";
 import { fingerprint } from "../convert/request-fingerprint.ts";
 import type { Call, Mutation } from "./backend.ts";
 
-/** Who asks for a change, and how its repetition is known: the same for every method that changes something. */
+/**
+ * The caller of a change, and the key that makes a repeated request have one effect. The same for every method that
+ * changes something.
+ */
 export function mutationOf<Desc extends DescMessage>(
   context: HandlerContext,
   method: DescMethod & { readonly input: Desc },
@@ -21,7 +24,7 @@ export function mutationOf<Desc extends DescMessage>(
   return { actor, request: { principal: requesterOf(caller), id, fingerprint: content }, call };
 }
 
-/** The call as what it changes knows it: nothing is changed for a call that has ended. */
+/** The end of the call. A change is not made after its call has ended. */
 export function callOf(context: HandlerContext): Call {
   return new ContextCall(context);
 }

@@ -1,7 +1,7 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { EVERY_AGENT } from "../../domain/filter.ts";
-import type { BeatResult, ParsedBeat } from "../../domain/heartbeat.ts";
+import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import {
   type AgentScope,
   agentDenied,
@@ -15,6 +15,8 @@ import { principalKey } from "../callers/call-values.ts";
 import type {
   AgentDirectory,
   AgentKey,
+  BeatResult,
+  ClawMessage,
   HeartbeatSession,
   Heartbeats,
   SessionOptions,
@@ -22,10 +24,10 @@ import type {
   Watches,
 } from "./backend.ts";
 
-// What is asked of the rest of the program on behalf of an agent goes through here: it is answered as if there were no
-// agents but those within the caller's scope. That an agent is outside of it, and that there is none, look the same.
+// Calls on behalf of an agent's credential go through here. They get the same responses as if only the agents within the
+// scope of the credential existed. An agent outside of the scope and a missing agent cannot be told apart.
 
-/** The agents as this caller may read them. */
+/** The agents that this caller may read. */
 export function agentsFor(agents: AgentDirectory, context: HandlerContext): AgentDirectory {
   const { scope } = context.values.get(principalKey);
   return scope === undefined ? agents : scopedAgents(agents, scope);
@@ -37,7 +39,7 @@ export function heartbeatsFor(heartbeats: Heartbeats, context: HandlerContext): 
   return scope === undefined ? heartbeats : scopedHeartbeats(heartbeats, scope);
 }
 
-/** What this caller may watch. */
+/** The changes that this caller may watch. */
 export function watchesFor(watches: Watches, context: HandlerContext): Watches {
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
@@ -63,7 +65,7 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
     if (scope.kind === "agents" && !scope.agentIds.has(agentId)) throw agentDenied(agentId);
   };
   return {
-    // Nothing below a role that has no scope may change agents: the table of methods and roles has said so already.
+    // The table of methods and roles already denies changes of agents to roles with a scope.
     create: () => Promise.reject(changesNothing()),
     move: () => Promise.reject(changesNothing()),
     updateStatus: () => Promise.reject(changesNothing()),
@@ -83,7 +85,7 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
     async getAll(agentIds) {
       for (const agentId of agentIds) mustCover(agentId);
       if (scope.kind === "agents") return await agents.getAll(agentIds);
-      // Asked for together with the claw: who lives elsewhere is missing as those are who do not exist.
+      // The filter includes the claw, so agents of other claws are missing like agents that do not exist.
       const distinct = [...new Set(agentIds)];
       const filter = narrowFilter(scope, { ...EVERY_AGENT, agentIds: distinct });
       const page = await agents.list(filter, { after: undefined, limit: distinct.length });
@@ -118,25 +120,19 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
       scope.agentIds.has(beat.agentId) ? beat : { agentId: beat.agentId, refusal: agentDenied(beat.agentId) },
     );
   };
-  const told = (results: readonly BeatResult[]): readonly BeatResult[] =>
-    scope.kind === "claw" ? results.map(withinClaw) : results;
-  // Unasked: the stream had the agent, so that it was deleted is no secret from it.
-  const toldOnStream = (results: readonly BeatResult[]): readonly BeatResult[] =>
-    scope.kind === "claw"
-      ? results.map((result) =>
-          result.sequence === 0n && result.refusal?.reason === "AGENT_NOT_FOUND" ? result : withinClaw(result),
-        )
-      : results;
+  const narrowed = (message: ClawMessage): ClawMessage =>
+    scope.kind === "claw" ? messageWithinClaw(message) : message;
   return {
     pace: () => heartbeats.pace(),
     openSession(options, listener) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
       const session = heartbeats.openSession({ ...options, clawIdentifier }, listener);
-      return scopedSession(session, judged, toldOnStream);
+      return scopedSession(session, judged, narrowed);
     },
     async beat(beats, options) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
-      return told(await heartbeats.beat(judged(beats), { ...options, clawIdentifier }));
+      const results = await heartbeats.beat(judged(beats), { ...options, clawIdentifier });
+      return scope.kind === "claw" ? results.map(resultWithinClaw) : results;
     },
   };
 }
@@ -144,13 +140,14 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
 function scopedSession(
   session: HeartbeatSession,
   judged: (beats: readonly ParsedBeat[]) => readonly ParsedBeat[],
-  told: (results: readonly BeatResult[]) => readonly BeatResult[],
+  narrowed: (message: ClawMessage) => ClawMessage,
 ): HeartbeatSession {
   return {
     submit: (sequence, beats) => session.submit(sequence, judged(beats)),
     take(): SessionOutput | undefined {
       const output = session.take();
-      return output && { ...output, results: told(output.results) };
+      if (output === undefined || output.messages.length === 0) return output;
+      return { ...output, messages: output.messages.map(narrowed) };
     },
     get over() {
       return session.over;
@@ -161,10 +158,10 @@ function scopedSession(
 }
 
 /**
- * Whom a claw's credential speaks for is held by naming the claw to whoever knows where agents live: it judges each beat
- * by where its agent lives then, so that an agent that is moved away while the stream lives is out of reach at once.
+ * The session checks each beat against the claw of its agent at that time. So an agent that is moved away during the
+ * stream is out of scope at once.
  *
- * @throws Refusal `PERMISSION_DENIED` for who says to be another claw
+ * @throws Refusal `PERMISSION_DENIED` if the caller names another claw
  */
 function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): SessionOptions["clawIdentifier"] {
   if (scope.kind === "agents") return named;
@@ -174,8 +171,22 @@ function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): Se
   });
 }
 
-/** Where an agent lives that is not this claw's, or whether there is one, is not told. */
-function withinClaw(result: BeatResult): BeatResult {
+/** What a session sends, as a claw's credential may read it. */
+function messageWithinClaw(message: ClawMessage): ClawMessage {
+  switch (message.kind) {
+    case "result":
+      return resultWithinClaw(message);
+    case "lost":
+      // The stream had the agent, so it may know that the agent was deleted.
+      return message.refusal.reason === "WRONG_CLAW" ? { ...message, refusal: agentDenied(message.agentId) } : message;
+    case "change":
+    case "draining":
+      return message;
+  }
+}
+
+/** Hides in which claw an agent is, and whether it exists, if it is outside of the scope. */
+function resultWithinClaw(result: BeatResult): BeatResult {
   const reason = result.refusal?.reason;
   if (reason !== "WRONG_CLAW" && reason !== "AGENT_NOT_FOUND") return result;
   return { ...result, status: null, exhaustion: null, revision: null, refusal: agentDenied(result.agentId) };
@@ -186,5 +197,5 @@ function denied(key: AgentKey): Refusal {
 }
 
 function changesNothing(): Refusal {
-  return new Refusal("PERMISSION_DENIED", "This credential changes nothing but what heartbeats say.");
+  return new Refusal("PERMISSION_DENIED", "This credential may only send heartbeats.");
 }

@@ -4,14 +4,14 @@ import { DEFAULT_TOKEN_LIFETIME_MS } from "../../domain/api-token.ts";
 import type { Grant } from "../../domain/principal.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
-import { demanded } from "../convert/request.ts";
+import { required } from "../convert/request.ts";
 import { roleOf, tokenMessage } from "../convert/token.ts";
 import type { Backend } from "./backend.ts";
 import { mutationOf } from "./mutation.ts";
 
 const METHODS = TokenService.method;
 
-/** `TokenService`. Refusals are thrown as they are; the pipeline turns them into errors. */
+/** Implements `TokenService`. Refusals are thrown unchanged; the pipeline turns them into errors. */
 export function createTokenService({ tokens }: Pick<Backend, "tokens">): ServiceImpl<typeof TokenService> {
   return {
     async issueToken(request, context) {
@@ -42,9 +42,11 @@ export function createTokenService({ tokens }: Pick<Backend, "tokens">): Service
   };
 }
 
-/** The contract's rules have seen to it that an agent has agents or a claw, and nobody else has either. */
+/**
+ * The rules of the contract ensure that a token of role agent has agents or a claw, and that other tokens have neither.
+ */
 function grantOf({ role: value, agentIds, clawIdentifier }: IssueTokenRequest): Grant {
-  const role = demanded(roleOf(value), "role");
+  const role = required(roleOf(value), "role");
   if (role !== "agent") return { role };
   if (clawIdentifier !== "") return { role, scope: { kind: "claw", clawIdentifier } };
   return { role, scope: { kind: "agents", agentIds: new Set(agentIds) } };

@@ -9,14 +9,14 @@ import type { UserChange } from "../../domain/directory.ts";
 import { pageSizeOf } from "../../domain/validation.ts";
 import { agentMessage } from "../convert/agent.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
-import { demanded } from "../convert/request.ts";
+import { required } from "../convert/request.ts";
 import { userMessage } from "../convert/user.ts";
 import type { Backend, NewUser, UserKey } from "./backend.ts";
 import { mutationOf } from "./mutation.ts";
 
 const METHODS = UserService.method;
 
-/** `UserService` over whatever keeps the users. Refusals are thrown as they are; the pipeline turns them into errors. */
+/** Implements `UserService`. Refusals are thrown unchanged; the pipeline turns them into errors. */
 export function createUserService({ users }: Pick<Backend, "users">): ServiceImpl<typeof UserService> {
   return {
     async createUser(request, context) {
@@ -51,7 +51,7 @@ export function createUserService({ users }: Pick<Backend, "users">): ServiceImp
   };
 }
 
-/** Empty is the same as unset here. */
+/** Here, empty counts as unset. */
 function newUserOf({ username, email, displayName, agentId, clawIdentifier }: CreateUserRequest): NewUser {
   return {
     username,
@@ -70,11 +70,11 @@ function userKeyOf(key: GetUserRequest["key"]): UserKey {
     case "agentId":
       return { agentId: key.value };
     case undefined:
-      return demanded<UserKey>(undefined, "key");
+      return required<UserKey>(undefined, "key");
   }
 }
 
-/** Unset leaves a field as it is; an empty address removes the one that was there. */
+/** An unset field stays as it is. An empty address removes the address. */
 function userChangeOf({ email, displayName }: UpdateUserRequest): UserChange {
   return {
     ...(email === undefined ? {} : { email: email || null }),

@@ -7,7 +7,7 @@ import { createWatchEncoder } from "../convert/watch.ts";
 import type { Watches, WatchQuery } from "./backend.ts";
 import { watchesFor } from "./scoped-backend.ts";
 
-/** `WatchAgents`: what is told, and when, is the watch's business; this puts it into messages. */
+/** Implements `WatchAgents`: encodes the messages of a watch. */
 export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentService>["watchAgents"] {
   return async function* watchAgents(request, context) {
     const { signal } = context;

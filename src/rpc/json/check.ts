@@ -5,17 +5,17 @@ import { noSuchValue } from "../errors/library-errors.ts";
 import { durationFault, type JsonRule, scalarRule, timestampFault } from "./values.ts";
 
 /**
- * Refuses JSON that is no message of a type, with the path of all that is wrong, in the names of the proto files.
- * Protobuf-es would refuse most of it too, but names only the innermost field, and reads some of it as something that
- * its author hardly meant: `"0x3"` as 3, `"1s1"` as one second, the 30th of February as the 2nd of March.
+ * Rejects JSON that is not a message of a type. The error has the path of each fault, in the names of the proto files.
+ * Protobuf-es would reject most of it too, but it names only the innermost field. It also accepts values that are
+ * probably mistakes: `"0x3"` as 3, `"1s1"` as one second, the 30th of February as the 2nd of March.
  *
- * Enum numbers outside the contract are left for the check that binary messages get, too.
+ * Enum numbers outside of the contract are left to the check that binary messages get as well.
  */
 export type JsonCheck = (json: unknown) => void;
 
 type Visit = (value: unknown, path: string, violations: Violations) => void;
 
-/** @throws Refusal (the check that is returned) `INVALID_FIELD`. */
+/** The check that is returned throws Refusal `INVALID_FIELD`. */
 export function compileJsonCheck(desc: DescMessage): JsonCheck {
   const visit = compileMessage(desc, new Map());
   return (json) => {
@@ -23,11 +23,11 @@ export function compileJsonCheck(desc: DescMessage): JsonCheck {
   };
 }
 
-/** `known` holds what is being compiled, so that a message that contains itself ends the recursion. */
+/** `known` holds what is being compiled, so that the recursion ends at a message that contains itself. */
 function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | undefined {
   if (desc.typeName === DurationSchema.typeName) return visitBy(durationFault);
   if (desc.typeName === TimestampSchema.typeName) return visitBy(timestampFault);
-  // Any, Struct and their like have forms of their own, which the library knows; no request of ours has them.
+  // Any, Struct and similar types have JSON forms of their own, which the library checks. Our requests have none of them.
   if (hasCustomJsonRepresentation(desc)) return undefined;
   const seen = known.get(desc.typeName);
   if (seen !== undefined) return seen;
@@ -46,9 +46,9 @@ function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | u
       }
       const { field, visit } = entry;
       const place = join(path, field.name);
-      if (given.has(field)) violations.add(place, "must be given once: it is there under both of its names");
+      if (given.has(field)) violations.add(place, "must be given once: both of its names are present");
       given.add(field);
-      // Null is the same as left out; only where a choice of messages is meant does the library count it.
+      // Null counts as absent. The library treats it as a value only in a oneof of messages.
       if (field.oneof !== undefined && (value !== null || field.fieldKind === "message")) {
         if (given.has(field.oneof)) {
           const names = field.oneof.fields.map(({ name }) => name).join(", ");

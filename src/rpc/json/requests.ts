@@ -10,14 +10,16 @@ interface TextDecoding {
   decode(bytes?: Uint8Array): string;
 }
 
-/** Connect's handlers pass these on to its JSON serialization, which takes a decoder; their own types leave it out. */
+/**
+ * Connect's handlers pass these on to its JSON serialization, which accepts a decoder. Their own types do not include it.
+ */
 export type JsonRequestOptions = Partial<JsonReadOptions & JsonWriteOptions> & { readonly textDecoder: TextDecoding };
 
 /**
- * How Connect's handlers read the JSON requests of one message type: strictly. Connect ignores unknown fields unless told
- * otherwise, a filter with a misspelt field would match everything; and it reads broken UTF-8 as U+FFFD, a name would be
- * stored as another. The decoder is the one place that all protocols and kinds of calls pass, by GET and in streams, after
- * decompression and behind the limit of a message's size. Calls in binary pay nothing.
+ * Makes Connect's handlers read the JSON requests of one message type strictly. By default, Connect ignores unknown
+ * fields: a filter with a misspelt field would match everything. It also reads invalid UTF-8 as U+FFFD: a name would be
+ * stored as another name. The decoder is the one place for all protocols and kinds of calls, including GET and streams.
+ * It runs after decompression and after the limit of message sizes. Binary calls do not use it.
  */
 export function jsonRequestOptions(input: DescMessage): JsonRequestOptions {
   const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -32,7 +34,7 @@ export function jsonRequestOptions(input: DescMessage): JsonRequestOptions {
     try {
       check(json);
     } catch (thrown) {
-      // The library takes what is no ConnectError for its parser's and puts its text alone on the wire.
+      // If this is not a ConnectError, the library treats it as an error of its parser and sends only its text.
       throw thrown instanceof Refusal ? fromRefusal(thrown) : thrown;
     }
     return text;

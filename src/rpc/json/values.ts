@@ -1,6 +1,6 @@
 import { ScalarType } from "@bufbuild/protobuf";
 
-/** Says what a JSON value must be, beginning with «must»; undefined when it is that. */
+/** Says what a JSON value must be, beginning with «must». Undefined for a valid value. */
 export type JsonRule = (value: unknown) => string | undefined;
 
 const INT32: readonly [bigint, bigint] = [-(2n ** 31n), 2n ** 31n - 1n];
@@ -8,9 +8,7 @@ const UINT32: readonly [bigint, bigint] = [0n, 2n ** 32n - 1n];
 const INT64: readonly [bigint, bigint] = [-(2n ** 63n), 2n ** 63n - 1n];
 const UINT64: readonly [bigint, bigint] = [0n, 2n ** 64n - 1n];
 
-/**
- * The rule of a scalar type; undefined for fractions and bytes, of which the library's parser has no doubtful reading.
- */
+/** The rule of a scalar type. Undefined for fractions and bytes: the library's parser reads these strictly. */
 export function scalarRule(type: ScalarType): JsonRule | undefined {
   switch (type) {
     case ScalarType.STRING:
@@ -40,22 +38,22 @@ export function scalarRule(type: ScalarType): JsonRule | undefined {
 
 function textFault(value: unknown): string | undefined {
   if (typeof value !== "string") return "must be a string";
-  // JSON can escape half a surrogate pair, which is no character and has no UTF-8.
+  // JSON can escape half of a surrogate pair, which is not a character and has no UTF-8.
   return value.isWellFormed() ? undefined : "must be Unicode text: it holds half a surrogate pair";
 }
 
 const CANONICAL_INTEGER = /^(?:0|-?[1-9][0-9]{0,19})$/;
 
 /**
- * Whole numbers as JSON's or in a string of plain decimal digits. BigInt and Number read much more: `"0x3"`, `" 3 "` and
- * `""` are numbers to them.
+ * Whole numbers as JSON numbers, or as strings of plain decimal digits. BigInt and Number accept much more: `"0x3"`, `" 3
+ * "` and `""`.
  */
 function integerRule([min, max]: readonly [bigint, bigint]): JsonRule {
   const fault = `must be a whole number from ${min} to ${max} in plain decimal digits`;
   return (value) => {
     if (typeof value === "number") {
       if (!Number.isInteger(value) || BigInt(value) < min || BigInt(value) > max) return fault;
-      // Its last digits are already lost: it may be another agent's id by now.
+      // Its last digits are already lost: it may be the id of another agent.
       return Number.isSafeInteger(value) ? undefined : "must be a string where it is beyond 2^53: numbers lose digits";
     }
     if (typeof value !== "string" || !CANONICAL_INTEGER.test(value)) return fault;
@@ -66,7 +64,7 @@ function integerRule([min, max]: readonly [bigint, bigint]): JsonRule {
 const DURATION = /^-?(0|[1-9][0-9]{0,11})(?:\.([0-9]{1,9}))?s$/;
 const MAX_DURATION_SECONDS = 315_576_000_000;
 
-/** `google.protobuf.Duration`: seconds as a decimal number with the unit `s`, up to 10 000 years either way. */
+/** `google.protobuf.Duration`: seconds as a decimal number with the unit `s`, from -10 000 to 10 000 years. */
 export function durationFault(value: unknown): string | undefined {
   const [, seconds, fraction = ""] = (typeof value === "string" && DURATION.exec(value)) || [];
   const fits =
@@ -93,9 +91,9 @@ export function timestampFault(value: unknown): string | undefined {
 const FIRST_INSTANT = Date.parse("0001-01-01T00:00:00Z");
 const LAST_INSTANT = Date.parse("9999-12-31T23:59:59.999Z");
 
-/** `Date` takes the 30th of February for the 2nd of March. */
+/** `Date` reads the 30th of February as the 2nd of March. */
 function isDate(year: number, month: number, day: number): boolean {
   if (month < 1 || month > 12 || day < 1) return false;
-  // Years below 100 mean 19xx to Date; the calendar repeats itself every 400 years.
+  // `Date` reads years below 100 as 19xx. The calendar repeats every 400 years.
   return day <= new Date(Date.UTC(2_000 + (year % 400), month, 0)).getUTCDate();
 }

@@ -6,15 +6,15 @@ import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_p
 import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Health } from "../../../gen/health/v1/health_pb.ts";
 import { type Principal, type Role, roleDenied } from "../../domain/principal.ts";
-import type { AccessRule } from "./access.ts";
+import type { AccessRule } from "./method-access.ts";
 
-const only = (...roles: Role[]): AccessRule => ({ who: new Set(roles) });
-const audited = (...roles: Role[]): AccessRule => ({ who: new Set(roles), audited: true });
+const only = (...roles: Role[]): AccessRule => ({ callers: new Set(roles) });
+const audited = (...roles: Role[]): AccessRule => ({ callers: new Set(roles), audited: true });
 
-/** The compiler refuses a table that lacks a method of its service. */
+/** A table without a rule for each method of its service does not compile. */
 type Rules<Service extends DescService> = Readonly<Record<keyof Service["method"], AccessRule>>;
 
-/** Agents among them: of what they are answered they see what is within their scope. */
+/** Agents are among them. The scoped backend limits what they see to their scope. */
 const readers = only("agent", "service", "admin", "viewer");
 
 const userService: Rules<typeof UserService> = {
@@ -35,7 +35,7 @@ const agentService: Rules<typeof AgentService> = {
   updateAgentStatus: audited("service", "admin"),
   deleteAgent: audited("admin"),
   listAgentTransitions: readers,
-  // An agent's own word, which nobody else has: not even an admin beats in its name.
+  // Only agents send heartbeats. An admin does not send them for an agent.
   sendHeartbeat: only("agent"),
   heartbeat: only("agent"),
   watchAgents: readers,
@@ -47,18 +47,18 @@ const tokenService: Rules<typeof TokenService> = {
   revokeToken: audited("admin"),
 };
 
-/** Load balancers and probes have no credentials, and learn nothing but whether this replica serves. */
+/** Load balancers and probes have no credentials. They learn only whether this replica serves. */
 const health: Rules<typeof Health> = {
-  check: { who: "everybody" },
-  list: { who: "everybody" },
-  watch: { who: "everybody" },
+  check: { callers: "public" },
+  list: { callers: "public" },
+  watch: { callers: "public" },
 };
 
-/** Tells what the published contract tells, to everybody who is known at all. */
-const reflection: Rules<typeof ServerReflection> = { serverReflectionInfo: { who: "known" } };
-const reflectionAlpha: Rules<typeof ServerReflectionAlpha> = { serverReflectionInfo: { who: "known" } };
+/** Reflection contains only the published contract. */
+const reflection: Rules<typeof ServerReflection> = { serverReflectionInfo: { callers: "authenticated" } };
+const reflectionAlpha: Rules<typeof ServerReflectionAlpha> = { serverReflectionInfo: { callers: "authenticated" } };
 
-/** The one table of who may call what. */
+/** The rules of all methods. Access to other methods is denied. */
 const TABLE = new Map<string, Readonly<Record<string, AccessRule>>>([
   [UserService.typeName, userService],
   [AgentService.typeName, agentService],
@@ -68,15 +68,15 @@ const TABLE = new Map<string, Readonly<Record<string, AccessRule>>>([
   [ServerReflectionAlpha.typeName, reflectionAlpha],
 ]);
 
-/** Who may read `GET /metrics`, which tells of the deployment and names no agent. */
+/** The roles that may read `GET /metrics`. It describes the deployment and names no agent. */
 const METRICS_READERS: ReadonlySet<string> = new Set<Principal["role"]>(["service", "admin", "viewer", "anyone"]);
 
-/** @throws Refusal `PERMISSION_DENIED` */
+/** Authorizes a request for `GET /metrics`. @throws Refusal `PERMISSION_DENIED` */
 export function admitToMetrics({ role }: Principal): void {
   if (!METRICS_READERS.has(role)) throw roleDenied(role, "GET /metrics");
 }
 
-/** Who may call a method; undefined: nobody. */
+/** The rule of a method. Undefined: access is denied. */
 export function accessRule(method: DescMethod): AccessRule | undefined {
   const rules = TABLE.get(method.parent.typeName);
   return rules !== undefined && Object.hasOwn(rules, method.localName) ? rules[method.localName] : undefined;

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { actorOf, type Principal } from "../../domain/principal.ts";
 import { methodName } from "./call-record.ts";
 
-/** Fields that say what a change was about: names and numbers, nothing that anybody keeps secret. */
+/** Fields that identify the subject of a change. None of them is a secret. */
 const SUBJECTS = [
   "id",
   "user_id",
@@ -20,12 +20,12 @@ const SUBJECTS = [
   "request_id",
 ] as const;
 
-/** Writes a line for each change that somebody made. */
+/** Writes a line for each successful change. */
 export type Audit = (method: DescMethod, principal: Principal, request: object, response: object) => void;
 
 /**
- * The audit log: lines of the log with `audit: true`, at level info whatever level the log has otherwise, unless it is
- * silent. They say who (`actor` as in transitions, and which credential), what (`method`) and whereof.
+ * The audit log: log lines with `audit: true`. They have level info, even if the log has a higher level; a silent log has
+ * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject.
  */
 export function createAudit(log: Logger): Audit {
   const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
@@ -59,7 +59,7 @@ function subjects(method: DescMethod, request: object): Record<string, unknown> 
 
 const text = (value: unknown): string => String(value);
 
-/** What a request cannot name, since it made it: a token, by its public part. */
+/** The identity of a token that the call created, which no request can contain: its public part. */
 function made(response: object): { readonly keyId?: string } {
   const token: unknown = "token" in response ? response.token : undefined;
   const named = typeof token === "object" && token !== null && "keyId" in token;

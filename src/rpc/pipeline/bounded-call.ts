@@ -4,9 +4,9 @@ import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/errors.t
 import type { CallRecord } from "./call-record.ts";
 
 /**
- * Runs a unary call, and answers when its deadline passes or its caller is gone, whether `handle` heeds its signal or not.
+ * Runs a unary call. It settles when its deadline passes or its caller is gone, even if `handle` ignores its signal.
  *
- * @param deadlineMs how long it may take, in milliseconds; of the caller's own deadline what is left of it
+ * @param deadlineMs the time left, in milliseconds
  */
 export function runBounded<T>(
   context: HandlerContext,
@@ -19,7 +19,7 @@ export function runBounded<T>(
   });
 }
 
-/** One object instead of a closure for each thing that may happen to the call. */
+/** One object instead of a closure for each event of the call. */
 class BoundedCall<T> {
   readonly #outer: HandlerContext;
   readonly #record: CallRecord;
@@ -85,7 +85,7 @@ class BoundedCall<T> {
   }
 }
 
-/** Why a call is over: its deadline, or else its caller is gone. */
+/** Why a call has ended: its deadline has passed, or else its caller is gone. */
 export function endReason(reason: unknown): ConnectError {
   const error = toConnectError(reason);
   return error.code === Code.DeadlineExceeded ? error : CANCELLED;

@@ -5,17 +5,17 @@ import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
 import { errorInfoReason, reasonText } from "../errors/errors.ts";
 
-/** How often the cause of calls that fail at the database is logged at most, in milliseconds. */
+/** The least time between two logged causes of database failures, in milliseconds. */
 const DATABASE_REPORT_MS = 10_000;
 
-/** One call's entry in log and metrics. */
+/** The entry of one call in log and metrics. */
 export interface CallRecord {
   readonly ended: boolean;
-  /** Notes the call's end, once; without an error it went well. */
+  /** Records the end of the call, once. Undefined: the call succeeded. */
   end(error: ConnectError | undefined): void;
 }
 
-/** Notes the calls of one method. */
+/** Records the calls of one method. */
 export interface MethodRecorder {
   start(): CallRecord;
 }
@@ -26,10 +26,9 @@ export interface CallRecorder {
 }
 
 /**
- * Notes calls: how many by method and code, how long unary ones take, how many streams are open. A line is logged for a
- * call that failed (debug; error where the fault is ours, with its cause; a warning now and then where it is the
- * database's, with its cause) and for a slow unary one (info). Payloads are never logged. Labels come from descriptors and
- * codes alone, so their number is bounded.
+ * Records calls: their number by method and code, the duration of unary ones, the number of open streams. It logs failed
+ * calls (debug; error with the cause for internal errors; a warning with the cause at times for database errors) and slow
+ * unary calls (info). Payloads are never logged. Labels come only from descriptors and codes, so their number is bounded.
  */
 export function createCallRecorder(log: Logger, metrics: Registry, slowMs: number): CallRecorder {
   const registers = [metrics];
@@ -39,7 +38,7 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     help: "Calls that ended, by method and gRPC status code.",
     labelNames: ["method", "code"],
     registers,
-    // Counting by labels takes longer than many a step of a call, so what usually happens is counted by itself.
+    // Counting by labels takes longer than many steps of a call. So successful calls are counted apart.
     collect() {
       for (const well of wellEnded) {
         if (well.calls > 0) this.inc({ method: well.method, code: "OK" }, well.calls);
@@ -92,7 +91,8 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     const slow = !streaming && ms >= slowMs;
     if (error === undefined && !slow) return;
     const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
-    if (error?.code === Code.Internal) log.error({ ...line, err: error.cause ?? error }, "call failed by our fault");
+    if (error?.code === Code.Internal)
+      log.error({ ...line, err: error.cause ?? error }, "call failed with an internal error");
     else if (error === undefined) log.info(line, "slow call");
     else if (isDatabaseFailure(error) && databaseReportIsDue()) {
       const facts = { ...line, reason: errorInfoReason(error), err: error.cause, failures: databaseFailures };
@@ -102,7 +102,10 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     else log.debug({ ...line, reason: errorInfoReason(error) }, "call failed");
   }
 
-  /** It fails many calls alike: why, which no caller is told, is logged now and then. */
+  /**
+   * A database failure fails many calls in the same way. Callers do not get the cause, so it is logged, but not for each
+   * call.
+   */
   function databaseReportIsDue(): boolean {
     databaseFailures += 1;
     const now = performance.now();
@@ -143,7 +146,7 @@ function isDatabaseFailure(error: ConnectError): boolean {
   return error.cause !== undefined && errorInfoReason(error) === reasonText("DATABASE_UNAVAILABLE");
 }
 
-/** A method as log and metrics name it: `harborforge.agents.v1.AgentService/GetAgent`. */
+/** The name of a method in log and metrics: `harborforge.agents.v1.AgentService/GetAgent`. */
 export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }

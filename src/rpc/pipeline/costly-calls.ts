@@ -2,8 +2,8 @@ import { Refusal } from "../../domain/errors.ts";
 import { FairQueue } from "../../scheduling/fair-queue.ts";
 
 /**
- * Calls whose answers may have a thousand rows, by name. Reading one takes PostgreSQL and this process ten times as long as
- * a call takes usually.
+ * The names of methods whose responses may have a thousand rows. To read one takes PostgreSQL and this process ten times
+ * as long as a usual call.
  */
 export const COSTLY_METHODS: ReadonlySet<string> = new Set([
   "BatchGetAgents",
@@ -14,26 +14,25 @@ export const COSTLY_METHODS: ReadonlySet<string> = new Set([
   "ListUsers",
 ]);
 
-/** Fewer than there are connections to the database for them, so that other calls find one free. */
+/** Fewer than the connections to the database for these calls, so that other calls find a free one. */
 const AT_ONCE = 2;
-/** Of one connection. Their deadlines pass before more of them have had their turn. */
+/** Per connection of a caller. The deadlines of more calls would pass before their turn. */
 const MOST_WAITING = 128;
-/** A place is not kept for longer by a call that waits for a database that is away, in milliseconds. */
+/** A call that waits for an unavailable database keeps its slot for at most this time, in milliseconds. */
 const LONGEST_TURN_MS = 1_000;
-/** The longest pause after one, in milliseconds. */
+/** The longest pause of a slot after a call, in milliseconds. */
 const LONGEST_PAUSE_MS = 20;
 const RETRY_MS = 1_000;
 
 interface Waiting {
-  /** It waits no more. */
+  /** Stops waiting. */
   leave(): void;
   begin(): Promise<void>;
 }
 
 /**
- * Lets calls that cost much begin a few at a time: one of each caller after the other, and of a caller's connections. A place
- * that was used rests for as long as the call took, while others wait for theirs: half of the time belongs to calls that cost
- * little.
+ * Starts costly calls a few at a time, in a round robin over callers and over the connections of a caller. While other
+ * calls wait, a slot pauses after a call for as long as the call took: half of the time is left for cheap calls.
  */
 export class CostlyCalls {
   readonly #queue = new FairQueue<Waiting>(1);
@@ -41,15 +40,15 @@ export class CostlyCalls {
   #free = AT_ONCE;
 
   /**
-   * The outcome of `work`, which is called in its turn; where `signal` is aborted before, never, and nothing comes of it.
-   * `connection` is any object that stands for it.
+   * Calls `work` in its turn. If `signal` is aborted before, `work` is never called, and the promise never settles.
    *
-   * @throws Refusal `LIMIT_EXCEEDED` where too many of the connection wait
+   * @param connection any object that identifies the connection
+   * @throws Refusal `LIMIT_EXCEEDED` if too many calls of the connection wait
    */
   run<T>(caller: string, connection: object, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
     const waiting = this.#waitingOf.get(connection) ?? 0;
     if (waiting >= MOST_WAITING) throw tooMany();
-    // Nobody waits for it, and what it asks for is not kept.
+    // The call has ended: its result is not needed, and a promise that never settles holds nothing.
     if (signal.aborted) return new Promise<T>(() => undefined);
     this.#waitingOf.set(connection, waiting + 1);
     return new Promise<T>((resolve, reject) => {

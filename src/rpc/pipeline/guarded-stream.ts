@@ -4,8 +4,8 @@ import { toConnectError } from "../errors/errors.ts";
 import type { RequestCheck } from "../validation/request-check.ts";
 
 /**
- * A handler's output that can be ended from outside, at once, even while the handler waits and heeds no signal: a signal
- * alone ends nothing, and an idle stream would outlive its deadline.
+ * A handler's output that the pipeline can end at once, even while the handler waits and ignores its signal. With a
+ * signal alone, an idle stream would outlive its deadline.
  */
 export class GuardedStream<T extends object> implements MessageSource<T> {
   readonly #onOver: (error: ConnectError | undefined) => void;
@@ -19,7 +19,7 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     this.#onOver = onOver;
   }
 
-  /** From now on there is something to take. Call once; not before is fine, too, for what begins late. */
+  /** Connects the handler's output. Call it at most once. The stream may be read before. */
   start(source: MessageSource<T>): void {
     if (this.#ended) {
       source.close();
@@ -30,7 +30,7 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     this.#onReadable();
   }
 
-  /** Ends the stream with an error. Does nothing when it is over. */
+  /** Ends the stream with an error. Does nothing if it has ended. */
   stop(error: ConnectError): void {
     if (this.#ended) return;
     this.#finish(error);
@@ -45,12 +45,12 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     try {
       const message = source.take();
       if (message !== undefined) return message;
-      // Stopped within: its news came before anybody waited for them.
+      // Stopped during `take`: its notification came before the reader listened.
       if (this.#failure !== undefined) throw this.#failure;
       if (source.done) this.#finish(undefined);
       return undefined;
     } catch (thrown) {
-      // Stopped within: that is why it threw.
+      // Stopped during `take`: that is why it threw.
       if (this.#failure !== undefined) throw this.#failure;
       const error = toConnectError(thrown);
       this.#finish(error);
@@ -67,7 +67,7 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     this.#onReadable = listener;
   }
 
-  /** The consumer wants no more: the caller is gone, or what it got could not be sent. */
+  /** The reader is gone: the caller disconnected, or a message could not be sent. */
   close(): void {
     if (this.#ended) return;
     this.#finish(undefined);
@@ -82,7 +82,10 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
   }
 }
 
-/** Checks each message of a caller's stream on its way to the handler. Costs nothing when there is nothing to check. */
+/**
+ * Validates each message of a caller's stream before the handler gets it. Returns the input itself if there is nothing to
+ * validate.
+ */
 export function checkedInput<T extends object>(
   input: AsyncIterable<T>,
   check: RequestCheck | undefined,

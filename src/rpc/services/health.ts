@@ -43,7 +43,7 @@ export function createHealth(): Health {
 }
 
 /** The notes of the health page for a slow database: calls take longer, and still succeed. */
-export function databaseNotes(state: "here" | "slow" | "away"): readonly string[] {
+export function databaseNotes(state: "available" | "slow" | "unavailable"): readonly string[] {
   return state === "slow" ? ["the database is slow to answer"] : [];
 }
 

@@ -1,6 +1,6 @@
 import { gunzip, gunzipSync, inflateSync, inflate as inflateZlib, type ZlibOptions } from "node:zlib";
 import { Code, type ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { fromLibrary } from "../errors/errors.ts";
 
 /** Supported compressions of requests. Only gRPC has `deflate`. */

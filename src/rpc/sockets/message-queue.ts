@@ -1,5 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { FairQueue } from "../../scheduling/fair-queue.ts";
 import { networkOf } from "../callers/network.ts";
 import { toConnectError } from "../errors/errors.ts";

@@ -1,5 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
+import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { DEADLINE_EXCEEDED, fromRefusal } from "../errors/errors.ts";
 

@@ -6,28 +6,28 @@ import {
   oneof as oneofRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { HeartbeatRequestSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { MOST_VIOLATIONS, readFields } from "../../domain/validation.ts";
+import { MAX_VIOLATIONS, readFields } from "../../domain/validation.ts";
 import { compileShapeCheck } from "./shape-check.ts";
 import { faultyFields } from "./violation-words.ts";
 
 /**
- * Refuses a request that breaks a rule of the contract: those that stand in the proto files.
+ * Rejects a request that violates a rule of the contract. The rules are in the proto files.
  *
- * @throws Refusal `INVALID_FIELD`, with all that is wrong
+ * @throws Refusal `INVALID_FIELD` with all violations
  */
 export type RequestCheck = (request: object) => void;
 
 /**
- * Messages whose handlers do by hand what their rules say: a heartbeat stream carries thousands of them a second. A test
- * holds both against each other.
+ * Messages whose handlers check the rules without the library: a heartbeat stream sends thousands of them per second. A
+ * test compares both.
  */
 const CHECKED_BY_HAND: ReadonlySet<string> = new Set([HeartbeatRequestSchema.typeName]);
 
 const patterns = new Map<string, RegExp>();
 
 /**
- * One for the process: it keeps what it has compiled. The patterns are those of our protos, short and linear, written in
- * what RE2 and JavaScript have in common; the library's own engine takes 68 ms for a name of a megabyte.
+ * One instance per process, since it caches what it has compiled. The patterns in our protos are short and linear, and
+ * use only syntax that RE2 and JavaScript share. The library's own engine takes 68 ms for a name of a megabyte.
  */
 const validator = createValidator({
   regexMatch: (pattern, text) => {
@@ -38,7 +38,7 @@ const validator = createValidator({
 });
 
 /**
- * Compiles the check of what a method takes; undefined when there is nothing to check, or nothing to check here.
+ * Compiles the check of a method's input. Undefined if there is nothing to check, or nothing to check here.
  *
  * @throws Error for rules that cannot be compiled: the program does not start with them
  */
@@ -46,11 +46,11 @@ export function compileRequestCheck(desc: DescMessage): RequestCheck | undefined
   return CHECKED_BY_HAND.has(desc.typeName) ? undefined : compileRuleCheck(desc);
 }
 
-/** Compiles the rules of any message type; undefined when it has none. */
+/** Compiles the rules of any message type. Undefined if it has none. */
 export function compileRuleCheck(desc: DescMessage): RequestCheck | undefined {
   if (!hasRules(desc, new Set())) return undefined;
   const checkShape = compileShapeCheck(desc);
-  // Rules are compiled with the first message: this one, so that no caller waits for it.
+  // The library compiles rules at the first message. This message spares the first caller that time.
   const rehearsal = validator.validate(desc, create(desc));
   if (rehearsal.kind === "error") throw rehearsal.error;
   return (request) => {
@@ -65,9 +65,9 @@ export function compileRuleCheck(desc: DescMessage): RequestCheck | undefined {
       case "invalid":
         readFields((violations) => {
           const faulty = faultyFields(desc, result.violations);
-          // The rest is counted, not told: a list of a thousand bad values must not cost a thousand sentences.
+          // Further violations are only counted: a list of a thousand invalid values must not cost a thousand sentences.
           for (const [index, { field, describe }] of faulty.entries()) {
-            violations.add(field, index < MOST_VIOLATIONS ? describe() : "");
+            violations.add(field, index < MAX_VIOLATIONS ? describe() : "");
           }
         });
     }

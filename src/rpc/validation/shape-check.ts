@@ -4,21 +4,21 @@ import { field as fieldRules, Ignore } from "@bufbuild/protovalidate/gen/buf/val
 import { isDuration, isTimestamp, type Violations } from "../../domain/validation.ts";
 
 /**
- * Looks at what has to be in order before the rules can be asked: a list that is too long is refused unread, or a
- * message full of bad values would cost a violation for each; and durations and timestamps are such at all, since rules
- * compare them and do not look at their parts.
+ * Checks what the rules rely on. A list that is too long is rejected before its items are checked, or a message of
+ * invalid values would cost one violation for each. Durations and timestamps must be valid, since rules compare them
+ * without a look at their parts.
  */
 export type ShapeCheck = (message: object, violations: Violations) => void;
 
 type Visit = (value: unknown, path: string, violations: Violations) => void;
 
-/** Compiles the check of a message type; undefined when there is nothing to look at. */
+/** Compiles the check of a message type. Undefined if there is nothing to check. */
 export function compileShapeCheck(desc: DescMessage): ShapeCheck | undefined {
   const visit = compileMessage(desc, new Map());
   return visit && ((message, violations) => visit(message, "", violations));
 }
 
-/** `known` holds what is being compiled, so that a message that contains itself ends the recursion. */
+/** `known` holds what is being compiled, so that the recursion ends at a message that contains itself. */
 function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | undefined {
   if (desc.typeName === DurationSchema.typeName) return visitBy(DurationSchema, isDuration, "must be a valid duration");
   if (desc.typeName === TimestampSchema.typeName) {
@@ -49,7 +49,7 @@ function compileField(field: DescField, known: Map<string, Visit>): Visit | unde
     case "list":
       return compileList(field, known);
     case "map":
-      // No request has one. When one does, its size has to be looked at here.
+      // No request has a map. When one does, its size has to be checked here.
       return undefined;
     default:
       return undefined;
@@ -60,7 +60,7 @@ function compileList(field: DescField & { fieldKind: "list" }, known: Map<string
   const { type } = getOption(field, fieldRules);
   const rules = type.case === "repeated" ? type.value : undefined;
   const longest = rules?.maxItems;
-  // What is judged one by one by its handler is none of the message's.
+  // The handler checks each item by itself. An invalid one does not make the message invalid.
   const ofEach = rules?.items?.ignore === Ignore.ALWAYS || field.message === undefined;
   const single = ofEach ? undefined : compileMessage(field.message, known);
   if (longest === undefined && single === undefined) return undefined;

@@ -1,12 +1,12 @@
-import type { DescField, DescMessage } from "@bufbuild/protobuf";
+import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { fromRefusal } from "../errors/errors.ts";
 
 /**
- * The most values in a message. An empty beat takes two bytes, and a hundred once it is read: a message of half a million
- * would keep everybody waiting for a second before it is refused as too long. A thousand beats with all that may be in
- * them are 20 000 values.
+ * The most values in a message. An empty beat takes two bytes on the wire, and a hundred once it is read. Without this limit, a
+ * message of half a million beats would block the event loop for a second before it is rejected as too long. A thousand beats
+ * with every field set are 20 000 values.
  */
 export const MAX_VALUES = 32_768;
 
@@ -18,7 +18,7 @@ export function tooManyValues(): ConnectError {
   );
 }
 
-/** What a field holds, as far as it matters for counting. */
+/** The content of a field with its length before it: a message, packed numbers, or (undefined) text and bytes. */
 type Content = Fields | "numbers" | undefined;
 type Fields = Map<number, Content>;
 
@@ -28,20 +28,24 @@ function fieldsOf(desc: DescMessage): Fields {
   const known = compiled.get(desc);
   if (known !== undefined) return known;
   const fields: Fields = new Map();
-  // Before its fields are looked at: a message may hold itself.
+  // Before its fields are looked at: a message may contain itself.
   compiled.set(desc, fields);
   for (const field of desc.fields) fields.set(field.number, contentOf(field));
   return fields;
 }
 
 function contentOf(field: DescField): Content {
+  // On the wire, an entry of a map is a message: 1 is its key, 2 its value.
+  if (field.fieldKind === "map")
+    return new Map([[2, field.message === undefined ? undefined : fieldsOf(field.message)]]);
   if (field.message !== undefined) return fieldsOf(field.message);
-  return field.fieldKind === "list" ? "numbers" : undefined;
+  const isText = field.scalar === ScalarType.STRING || field.scalar === ScalarType.BYTES;
+  return field.fieldKind === "list" && !isText ? "numbers" : undefined;
 }
 
 /**
- * Whether a message in binary holds too many values, without reading it: tags and lengths are passed over, down through
- * the messages in it. What is no message passes, for whoever reads it to refuse.
+ * Whether a message in binary holds too many values. It only skips from tag to tag, also in the messages within. Unknown fields
+ * count as well. Bytes that are not a message pass: the reader rejects them.
  */
 export function hasTooManyValues(desc: DescMessage, bytes: Uint8Array): boolean {
   // Each takes two bytes at least.
@@ -49,7 +53,7 @@ export function hasTooManyValues(desc: DescMessage, bytes: Uint8Array): boolean 
   return new Counter(bytes).tooMany(fieldsOf(desc));
 }
 
-/** Deeper than any message of the contract; what is deeper is refused when it is read. */
+/** Deeper than any message of the contract. The reader rejects deeper ones. */
 const MAX_DEPTH = 50;
 
 class Counter {
@@ -112,7 +116,7 @@ const COMMA = 0x2c;
 const OBJECT = 0x7b;
 const LIST = 0x5b;
 
-/** The same of JSON as text in UTF-8: what begins and what is separated is counted, outside of strings. */
+/** The same for JSON as text in UTF-8. It counts the brackets that open and the commas, outside of strings. */
 export function hasTooManyJsonValues(bytes: Uint8Array): boolean {
   if (bytes.length <= 2 * MAX_VALUES) return false;
   let values = 0;

@@ -8,8 +8,8 @@ import {
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 
 /**
- * What the patterns of the contract mean. A rule can name a pattern and no sentence; the library would show callers the
- * pattern.
+ * The meaning of the patterns in the contract. A rule can have a pattern without a sentence, and the library would show
+ * callers the pattern.
  */
 export const PATTERN_WORDS: ReadonlyMap<string, string> = new Map([
   ["^\\P{Cc}*$", "must not hold control characters"],
@@ -19,21 +19,21 @@ export const PATTERN_WORDS: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
-/** A field that breaks a rule. */
+/** A field that violates a rule. */
 export interface FaultyField {
-  /** Its path as in the proto files. */
+  /** Its path, in the names of the proto files. */
   readonly field: string;
-  /** A phrase that begins with «must». Read of the few that are told alone: its rules are decoded for it. */
+  /** A phrase that begins with «must». It is computed only when it is read, since it decodes the rules. */
   describe(): string;
 }
 
-/** Says violations as the contract does: one for each field, in the order in which the fields are declared. */
+/** Describes violations: one for each field, in the order in which the fields are declared. */
 export function faultyFields(desc: DescMessage, violations: readonly Violation[]): FaultyField[] {
   const byField = new Map<string, { readonly path: Path; readonly violation: Violation }>();
   for (const violation of violations) {
     const path = placeOf(desc, violation);
     const field = pathToString(path);
-    // What is wrong first, is said: a missing name is too short, too.
+    // Only the first violation of a field is described: a missing name is too short as well.
     if (!byField.has(field)) byField.set(field, { path, violation });
   }
   return [...byField]
@@ -42,8 +42,8 @@ export function faultyFields(desc: DescMessage, violations: readonly Violation[]
 }
 
 /**
- * A rule over several fields is violated by their message as a whole. Its id begins with the name of the field that is
- * at fault: `exhaustion.with_exhausted`.
+ * A rule over several fields is a rule of their message. Its id begins with the name of the field at fault:
+ * `exhaustion.with_exhausted`.
  */
 function placeOf(desc: DescMessage, { field: path, rule, ruleId }: Violation): Path {
   const last = path.at(-1);
@@ -52,7 +52,7 @@ function placeOf(desc: DescMessage, { field: path, rule, ruleId }: Violation): P
   return field === undefined ? path : [...path, field];
 }
 
-/** The field that a rule over several of a message blames: the one that its id begins with. */
+/** The field at fault of a rule over several fields: the one at the start of its id. */
 export function blamedField(desc: DescMessage | undefined, ruleId: string): DescField | undefined {
   const [name] = ruleId.split(".", 1);
   return desc?.fields.find((field) => field.name === name);
@@ -90,7 +90,7 @@ function stringRulesOf({ type }: FieldRules): StringRules | undefined {
   return type.case === "repeated" && type.value.items !== undefined ? stringRulesOf(type.value.items) : undefined;
 }
 
-/** Unspecified is never what a caller wants to say where a value is asked for. */
+/** Callers never mean UNSPECIFIED where a value is required. */
 function namesOf(desc: DescEnum): string {
   return desc.values
     .filter(({ number }) => number !== 0)

@@ -6,7 +6,7 @@ import { Agent } from "./agent.ts";
 
 const snakeCase = snakeCaseMappers();
 
-/** The column `agent` holds the number of the agent's row; `agent` itself is the relation. */
+/** The column `agent` is the number of the agent's row; the property `agent` is the relation. */
 const columnNameMappers: ColumnNameMappers = {
   parse({ agent, ...columns }: Pojo) {
     return { ...(agent === undefined ? {} : { agentRow: agent }), ...snakeCase.parse(columns) };
@@ -16,7 +16,7 @@ const columnNameMappers: ColumnNameMappers = {
   },
 };
 
-/** A row of the log: never changed, and written by the committer alone. */
+/** A row of the log. Only the committer writes rows, and they never change. */
 export class AgentTransition extends Model {
   static override readonly tableName = "agent_transitions";
   static override readonly idColumn = "revision";
@@ -42,7 +42,7 @@ export class AgentTransition extends Model {
   declare readonly agentCreatedAt: Micros;
   declare readonly statusChangedAt: Micros;
 
-  /** Null once the agent was deleted. */
+  /** Null if the agent was deleted. */
   declare readonly agent?: Agent | null;
 
   static override readonly relationMappings = (): RelationMappings => ({

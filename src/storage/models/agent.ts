@@ -6,11 +6,11 @@ import { AgentTransition } from "./agent-transition.ts";
 import { User } from "./user.ts";
 
 /**
- * An agent with its liveness, from the view `agent_states`. Read only: agents are changed through the committer, which
- * alone gives revisions.
+ * An agent with its liveness, from the view `agent_states`. Read-only: only the committer changes agents, because each
+ * change needs a revision.
  *
- * Fields are declared and not defined, as with every model here: a defined field would be an own key with the value
- * undefined, which Objection takes for a column.
+ * Models declare their fields without defining them. A defined field would be an own property with the value undefined,
+ * which Objection would treat as a column.
  */
 export class Agent extends Model {
   static override readonly tableName = "agent_states";

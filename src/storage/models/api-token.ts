@@ -3,14 +3,14 @@ import type { Micros } from "../../contract/time.ts";
 import type { ApiToken as ApiTokenValue } from "../../domain/api-token.ts";
 import type { Grant, Role } from "../../domain/principal.ts";
 
-/** The columns that say what a token gives. */
+/** The columns with the rights of a token. */
 export interface GrantColumns {
   readonly role: Role;
   readonly agent_ids: readonly string[] | null;
   readonly claw_identifier: string | null;
 }
 
-/** The table's constraints let nothing else be written. */
+/** The constraints of the table allow no other values. */
 export function grantOf({ role, agent_ids, claw_identifier }: GrantColumns): Grant {
   if (role !== "agent") return { role };
   if (agent_ids !== null) return { role, scope: { kind: "agents", agentIds: new Set(agent_ids) } };
@@ -18,11 +18,11 @@ export function grantOf({ role, agent_ids, claw_identifier }: GrantColumns): Gra
   throw new TypeError("a token of an agent names neither agents nor a claw");
 }
 
-/** An API token. Its hash is written and compared elsewhere, never read with it. */
+/** An API token without its hash, which other statements write and compare. */
 export class ApiToken extends Model {
   static override readonly tableName = "api_tokens";
   static override readonly columnNameMappers = snakeCaseMappers();
-  /** All but the hash. */
+  /** All columns except the hash. */
   static readonly shown: readonly string[] = [
     "id",
     "key_id",

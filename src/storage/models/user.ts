@@ -14,7 +14,7 @@ export class User extends Model {
   declare readonly displayName: string;
   declare readonly createdAt: Micros;
 
-  /** Only where the relation was joined and this column of it selected. */
+  /** Only if the query joined the relation and selected this column. */
   declare readonly agentId?: string | null;
   declare readonly agent?: Agent | null;
 

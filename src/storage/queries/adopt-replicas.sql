@@ -1,5 +1,5 @@
--- Takes over replicas that are gone, and those whose adopters are gone. This replica watches the leases of their agents from
--- now on. Nobody listened to those agents for a while, so they have time to be heard again. No row of an agent is written.
+-- Adopts replicas that are gone, and those whose adopters are gone: this replica watches the leases of their agents
+-- from now on. A guard gives their agents time for another heartbeat. No row of an agent is written.
 UPDATE replicas r SET adopted_by = $1::integer,
   no_lease_ends_before = greatest(r.no_lease_ends_before, clock_timestamp() + $2::integer * interval '1 millisecond')
 WHERE r.id <> $1::integer AND CASE

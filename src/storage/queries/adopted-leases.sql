@@ -1,5 +1,5 @@
--- One page of the leases of a replica that was adopted. The page first, by its index, then its agents: joined at once, each
--- page would be planned to read all that come before it.
+-- One page of the leases of an adopted replica. The subquery selects the page by its index before the join: otherwise
+-- each page would read all rows before it.
 SELECT l.agent AS id, a.agent_id, l.lease_expires_at
 FROM (
   SELECT agent, lease_expires_at FROM agent_liveness

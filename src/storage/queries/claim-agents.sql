@@ -1,11 +1,14 @@
--- Sessions take agents over, each with a new epoch, by the rule of getsAgent in src/domain/session-start.ts. A fresh claim
--- wins over any session, except over a later stream (higher generation) of the same claw process; a session that was
--- superseded waits until nobody holds the agent. A session that is resumed gets the agent only if no other process has
--- held it since. A restore may bring back a session that is older than the one that the claiming stream still has.
--- What is wanted travels with what is locked: joined a second time, without statistics, the two would be compared row by
--- row, a million times for a thousand agents.
--- A heartbeat made the claim and is written next. Until then a lease with less than two intervals left (of three) is not enough:
--- perhaps only a guard of the former replica kept it, and an outage of this one would be noticed too late. So it is renewed here.
+-- Claims agents for sessions, each with a new epoch, by the rule of isClaimGranted in src/domain/session-start.ts. A
+-- fresh claim supersedes any session except a later stream (higher generation) of the same process. A superseded
+-- session has to wait until no stream holds the agent. A resumed session gets the agent only if no other process has
+-- held it since. After a restore, the row may be older than the session that the claiming stream still has.
+--
+-- The locked rows carry the claims with them: a second join without statistics would compare them row by row, a million
+-- times for a thousand agents.
+--
+-- A heartbeat made the claim, and its renewal is written next. Until then a lease with less than two intervals left (of
+-- three) is too short: perhaps only a guard of the former replica kept it alive, and an outage of this replica would be
+-- detected too late. So it is renewed here.
 WITH locked AS MATERIALIZED (
   SELECT l.agent, w.instance, w.generation, w.fresh, w.resumes, w.held_under, $8::integer * interval '1 millisecond' * 2 / 3 AS two_intervals
   FROM unnest($1::text[], $2::text[], $3::uuid[], $4::numeric[], $5::boolean[], $6::boolean[], $9::bigint[])
@@ -15,7 +18,8 @@ WITH locked AS MATERIALIZED (
   WHERE w.claw_identifier IS NULL OR a.claw_identifier = w.claw_identifier
   ORDER BY l.agent FOR UPDATE OF l
 ), history AS MATERIALIZED (
-  -- Before the new epochs are given: those of a history that was lost may still be in use. After the locks, as always.
+  -- Checked before new epochs are assigned, because epochs of a lost history may still be in use. After the locks, as
+  -- always.
   SELECT CASE WHEN history_break() IS NOT NULL THEN (take_counter()).revision END AS revision
   FROM (SELECT count(*) FROM locked) every_lock
 )
@@ -29,7 +33,7 @@ WHERE l.agent = k.agent
   AND (k.held_under > l.epoch OR (
     (
       NOT l.held
-      -- Held by a replica that is gone is held by nobody.
+      -- A session of a replica that is gone no longer holds the agent.
       OR NOT EXISTS (SELECT FROM replicas r WHERE r.id = l.replica_id AND r.adopted_by IS NULL)
       OR k.fresh AND NOT (l.instance IS NOT NULL AND l.instance = k.instance AND l.generation > k.generation)
     )

@@ -1,4 +1,4 @@
--- A group of changes, its revisions, its log and its commit in one round trip (see the function's own comment).
+-- Commits a group of changes with their revisions and log rows in one round trip (see the comment of the function).
 SELECT
   c.n, c.outcome, c.detail, c.given_revision, (c.state).*,
   (c.usr).id AS usr_id, (c.usr).username AS usr_username, (c.usr).email AS usr_email,

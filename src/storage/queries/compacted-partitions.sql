@@ -1,5 +1,5 @@
--- Partitions of the log that lie wholly before the floor, the oldest first: still attached, half detached (an attempt was
--- broken off), or detached and not dropped yet.
+-- Partitions of the log that lie completely below the floor, oldest first: attached, half detached (after an aborted
+-- attempt), or detached and not dropped yet.
 SELECT p.relname AS name, i.inhrelid IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS pending
 FROM pg_class p LEFT JOIN pg_inherits i ON i.inhrelid = p.oid
 WHERE p.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'agent_transitions'::regclass)

@@ -1,6 +1,6 @@
--- Fleet statistics: how large the fleet is, by which the pace is set and a mass silence is measured. Who has a lease is not
--- offline, and the other way round; so it is counted where heartbeats write nothing, claw by claw, without sorting the fleet.
--- One replica at a time counts, the others take what it found.
+-- Fleet statistics: the size of the fleet, which determines the pace and the threshold of a mass silence. An agent has
+-- a lease exactly if it is not offline. So it counts the table that heartbeats do not write, claw by claw, without
+-- sorting the fleet. One replica counts at a time; the others take its result.
 WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1::bigint) AS mine),
 statistics AS MATERIALIZED (
   SELECT coalesce(sum(c.agents), 0) AS agents, count(*) AS claws

@@ -1,4 +1,5 @@
--- What this replica has adopted, without those whose agents are all offline, gone or heard elsewhere: they are forgotten.
+-- Deletes the adopted replicas whose agents are all offline, deleted or at other replicas. Returns the other replicas
+-- that this one has adopted.
 WITH gone AS (
   DELETE FROM replicas r
   WHERE r.adopted_by = $1::integer AND NOT EXISTS (SELECT FROM agent_liveness l WHERE l.replica_id = r.id)

@@ -1,2 +1,2 @@
--- Agents by agent_id, as they are now.
+-- The current state of agents by agent_id.
 SELECT s.* FROM agent_states s WHERE s.agent_id = ANY ($1::text[])

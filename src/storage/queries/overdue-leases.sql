@@ -1,5 +1,6 @@
--- The backstop: leases that ended a while ago and that nobody noticed. A full scan, so one replica at a time. While the
--- brake holds agents back their replicas know of them, and asking twice would take turns from others.
+-- The backstop: leases that expired a while ago and that no replica noticed. It is a full scan, so one replica does it
+-- at a time. While the brake holds agents back, their replicas know of them, and a second request would take tokens
+-- from others.
 WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1::bigint) AS mine)
 SELECT l.agent AS id, a.agent_id, l.lease_expires_at
 FROM agent_liveness l JOIN agents a ON a.id = l.agent, fleet_state f

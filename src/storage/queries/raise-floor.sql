@@ -1,5 +1,6 @@
--- Gives up whole partitions of the log, the oldest first, of which nothing has to be kept: all older than $1 milliseconds,
--- or at least $2 newer transitions there. From then on nobody is served from before `oldest`, so they can be removed.
+-- Raises the floor of the log over whole partitions, oldest first: those whose transitions are all older than $1
+-- milliseconds, or followed by at least $2 newer ones. Reads never start below the floor (`oldest`), so these
+-- partitions can be removed.
 WITH parts AS (
   SELECT substring(p.relname FROM '\d+$')::bigint AS lower_bound
   FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
@@ -7,7 +8,7 @@ WITH parts AS (
 ), measured AS (
   SELECT lower_bound, lower_bound + revisions_per_partition() AS upper_bound, held.transitions, newest.occurred_at
   FROM parts
-  -- Revisions are without gaps but for jumps, so what a partition holds need not be counted one by one.
+  -- Revisions are consecutive except for revision gaps, so the difference is the number of transitions in a partition.
   CROSS JOIN LATERAL (
     SELECT coalesce(max(revision) - min(revision) + 1, 0) AS transitions, max(revision) AS newest FROM agent_transitions
     WHERE revision >= lower_bound AND revision < lower_bound + revisions_per_partition()

@@ -1,4 +1,4 @@
--- Agents by id or by agent_id, and the database's clock: what changes are judged by.
+-- The current state of agents by id or by agent_id, and the database's clock. Changes are judged by these.
 SELECT s.*, clock_timestamp() AS read_at
 FROM agent_states s
 WHERE s.id = ANY ($1::bigint[]) OR s.agent_id = ANY ($2::text[])

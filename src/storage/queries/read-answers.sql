@@ -1,5 +1,5 @@
--- First answers of requests that may be repetitions: what each principal asked, and what release 0.1 kept without saying who
--- asked (see migration 0007).
+-- The stored responses of requests that may be repetitions: those of the principal, and those that release 0.1 stored
+-- without a principal (migration 0007).
 SELECT
   q.principal, r.request_id, r.fingerprint, r.revision AS answer_revision,
   (r.agent_state IS NOT NULL) AS has_agent, (r.user_state IS NOT NULL) AS has_user,

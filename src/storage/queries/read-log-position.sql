@@ -1,2 +1,2 @@
--- Where the log ends at this moment.
+-- The newest revision.
 SELECT revision FROM revision_counter

@@ -1,6 +1,6 @@
--- The next agents by id that pass a filter (null: any), and the revision that they are as of: one statement is one
--- snapshot. Without agents one row comes all the same, with nothing but the revision. What watchers do not see (leases,
--- epochs) is in another table and stays unread: a join with it would be planned to read it from its first row, for each page.
+-- The next agents by id that pass a filter (null: any), and the revision of the snapshot: one statement is one
+-- snapshot. Without agents there is one row that has only the revision. Watchers do not see leases and epochs, which
+-- are in another table. A join with it would read it from its first row for each page.
 SELECT c.revision AS snapshot_revision, s.*
 FROM revision_counter c
 LEFT JOIN (

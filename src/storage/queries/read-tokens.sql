@@ -1,5 +1,5 @@
--- Of one moment: which revocations there are after $1, and what the tokens $2 are. `lineage` names the history that the
--- numbers of revocations belong to.
+-- In one snapshot: the revocations after $1, and the tokens $2. `lineage` names the history that the revocation numbers
+-- belong to.
 SELECT
   c.revocation AS newest,
   history_name() AS lineage,

@@ -1,16 +1,16 @@
--- The next transitions after a revision, and in the same snapshot how far the log goes: a short page means that there is
--- nothing else up to `newest`. Without transitions one row comes all the same, with nothing but the log's extent.
+-- The next transitions after a revision, and in the same snapshot the range of the log: a short page means that there
+-- are no others up to `newest`. Without transitions there is one row that has only the range.
 SELECT c.revision AS newest, c.oldest, g.gaps, b.history_break, t.*
 FROM revision_counter c
 CROSS JOIN history_break() b (history_break)
 CROSS JOIN (
-  -- Each by itself: what lies between two gaps is not lost. As text, since numbers of JSON lose digits.
+  -- Each gap separately, because revisions between two gaps are not lost. As text, because JSON numbers lose digits.
   SELECT jsonb_agg(jsonb_build_array(from_revision::text, to_revision::text) ORDER BY to_revision) AS gaps
   FROM revision_jumps WHERE to_revision > $1::bigint
 ) g
 LEFT JOIN LATERAL (
   SELECT * FROM agent_transitions l
-  -- The counter's word first: an idle poll opens no partition.
+  -- Compare the counter first, so that an idle poll opens no partition.
   WHERE c.revision > $1::bigint AND l.revision > $1::bigint
   ORDER BY l.revision LIMIT $2::integer
 ) t ON true

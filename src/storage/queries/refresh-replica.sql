@@ -1,5 +1,5 @@
--- Says that the replica listens, and notices in the same statement that it did not for a while: then the leases of its
--- agents, or of the whole fleet where nobody else listened either, do not end before the agents could be heard again.
+-- Refreshes the row of a replica, and detects in the same statement whether the replica was isolated since the last
+-- refresh. Then it sets a guard for the replica's agents, or for the whole fleet if all replicas were isolated.
 WITH before AS MATERIALIZED (
   SELECT is_isolated(r) AS isolated
   FROM replicas r WHERE r.id = $1::integer FOR UPDATE

@@ -1,4 +1,4 @@
--- A new replica. Where no other one listens, nobody has heard the fleet for a while: its agents have time to be heard again.
+-- Registers a replica. If all others are isolated, it sets a guard for the whole fleet.
 WITH fleet AS (
   UPDATE fleet_state SET no_lease_ends_before = clock_timestamp() + $2::integer * interval '1 millisecond'
   WHERE NOT EXISTS (SELECT FROM replicas r WHERE NOT is_isolated(r)) AND EXISTS (SELECT FROM agent_liveness WHERE lease_expires_at IS NOT NULL)

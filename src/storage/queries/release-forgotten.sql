@@ -1,5 +1,5 @@
--- After a restore: sessions of this replica that came back with their rows, and that it does not have. Another session
--- followed each of them in the history that was lost, so nobody holds these agents until somebody claims them.
+-- After a restore: sessions that the restored rows attribute to this replica, and that it does not have. A lost session
+-- followed each of them, so no session holds these agents until the next claim.
 UPDATE agent_liveness l SET held = false
 WHERE l.replica_id = $1::integer AND l.held
   AND l.epoch < (SELECT max(j.epoch) FROM revision_jumps j WHERE lost_history(coalesce(j.reason, '')))

@@ -1,6 +1,6 @@
--- A batch of heartbeats that changed nothing. Each applies only under the epoch and the revision that it was judged by;
--- those that do not match are returned, to be read and judged again. Sorted by id by the caller, and so mostly
--- locked in that order; where the planner takes another one, overlapping batches of two replicas deadlock and one repeats.
+-- A batch of heartbeats that changed nothing. Each applies only if epoch and revision still match. The others are
+-- returned, to be read and judged again. The caller sorts by id, so rows are mostly locked in that order. If the
+-- planner chooses another order, overlapping batches of two replicas may deadlock, and one is repeated.
 WITH renewed AS (
   UPDATE agent_liveness l
   SET last_heartbeat = clock_timestamp(), held = l.held OR b.held, lease_expires_at = clock_timestamp() + b.lease_ms * interval '1 millisecond'

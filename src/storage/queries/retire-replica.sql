@@ -1,2 +1,2 @@
--- A replica that stops: its agents may be adopted at once.
+-- A replica stops: other replicas may adopt its agents at once.
 UPDATE replicas SET seen_at = '-infinity' WHERE id = $1::integer

@@ -1,4 +1,4 @@
--- Answers that no repetition asks for any more. Rows that somebody else is sweeping or taking anew are left to them.
+-- Deletes expired responses. Skips rows that another transaction is deleting or claiming.
 DELETE FROM request_ids r
 USING (
   SELECT request_id, principal FROM request_ids

@@ -1,4 +1,5 @@
--- Tokens that ended, by time or by somebody, before the retention. Rows that somebody else is sweeping are left to them.
+-- Deletes tokens that expired or were revoked before the retention time. Skips rows that another transaction is
+-- deleting.
 DELETE FROM api_tokens
 WHERE id IN (
   SELECT id FROM api_tokens

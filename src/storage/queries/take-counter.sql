@@ -1,3 +1,3 @@
--- Notices that the last revision is of a history that was lost, and moves the counter beyond it: by itself, so that nobody
--- has to wait for the first transition of the new one.
+-- If the history of the newest revision is lost, begins a new one at once, so that readers need not wait for its first
+-- transition.
 SELECT revision FROM take_counter($1::bigint)

@@ -1,4 +1,4 @@
--- Those of these agents whose rows nobody has locked at this moment. Locks them for no longer than the statement.
+-- The agents whose rows no other transaction has locked. Locks them only during the statement.
 SELECT a.agent_id
 FROM agent_liveness l JOIN agents a ON a.id = l.agent
 WHERE a.agent_id = ANY ($1::text[])

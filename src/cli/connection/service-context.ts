@@ -1,0 +1,70 @@
+import { rootCertificates } from "node:tls";
+import { CallError } from "../../../packages/client/src/call-error.ts";
+import type { ConnectedClients } from "../../../packages/client/src/service-clients.ts";
+import { createServiceClients } from "../../../packages/client/src/transport.ts";
+import { CommandFailure, callFailure } from "../call-failure.ts";
+import type { Caller } from "../calls/directory-calls.ts";
+import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
+import type { Host } from "../host.ts";
+import { printable } from "../terminal/printable.ts";
+import { OutputClosed, Printer } from "../terminal/printer.ts";
+import { type Connection, type ConnectionFlags, readConnection, sendsTokenInCleartext } from "./connection.ts";
+
+/** The environment of a command that calls the service. */
+export interface ServiceContext {
+  readonly host: Host;
+  readonly connection: Connection;
+  readonly clients: ConnectedClients;
+  /** The clients with the timeout of `--timeout`. */
+  readonly caller: Caller;
+  readonly out: Printer;
+  readonly err: Printer;
+}
+
+/**
+ * Runs a command that calls the service. A failure is one line on standard error. A closed output is not a failure.
+ *
+ * @returns the exit code
+ */
+export async function withService(
+  host: Host,
+  flags: ConnectionFlags,
+  work: (context: ServiceContext) => Promise<number>,
+): Promise<number> {
+  const out = new Printer(host.stdout, host.env);
+  const err = new Printer(host.stderr, host.env);
+  let address = "";
+  try {
+    const connection = readConnection(flags, host.env);
+    ({ address } = connection);
+    if (sendsTokenInCleartext(connection)) {
+      await err.print(`warning: the token is sent to ${address} unencrypted. Use https://.\n`);
+    }
+    using clients = createServiceClients(targetOf(connection));
+    const caller = { clients, timeoutMs: connection.timeoutMs };
+    const exitCode = await work({ host, connection, clients, caller, out, err });
+    if (out.failure !== undefined) throw new OutputClosed();
+    return exitCode;
+  } catch (error) {
+    if (error instanceof OutputClosed) {
+      if (out.failure === undefined) return EXIT_OK;
+      err.put(`error: Writing the output failed: ${printable(out.failure.message)}. Free some space, and try again.\n`);
+      return EXIT_FAILED;
+    }
+    const { message, exitCode } = failureOf(error, address);
+    err.put(`error: ${message}\n`);
+    return exitCode;
+  }
+}
+
+/** The target of the client library. */
+export function targetOf({ address, token, ca, identity }: Connection) {
+  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }), ...identity };
+  return { address, ...(token === undefined ? {} : { token }), tls };
+}
+
+function failureOf(error: unknown, address: string): CommandFailure {
+  if (error instanceof CommandFailure) return error;
+  if (error instanceof CallError) return callFailure(error, address);
+  return new CommandFailure(`Unexpected error: ${printable(String(error))}`, EXIT_FAILED);
+}

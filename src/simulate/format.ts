@@ -1,0 +1,97 @@
+import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
+import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
+import type { AgentStatus } from "../contract/words.ts";
+
+const STATUS_WORDS: Readonly<Record<AgentStatus | "unknown", string>> = {
+  idle: "idle",
+  on_call: "on call",
+  busy: "busy",
+  exhausted: "exhausted",
+  offline: "offline",
+  unknown: "unknown",
+};
+
+export function statusText(status: AgentStatus | "unknown" | undefined, none: string): string {
+  return status === undefined ? none : STATUS_WORDS[status];
+}
+
+/** `0:42`, `12:05`, `1:02:33`. */
+export function clockOf(ms: number): string {
+  const seconds = Math.floor(ms / 1_000);
+  const two = (number: number): string => String(number).padStart(2, "0");
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}:${two(seconds % 60)}`;
+  return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
+}
+
+/** ` (process 4711)`, for a claw that has one of its own. */
+export function processText(pid: number | undefined): string {
+  return pid === undefined ? "" : ` (process ${pid})`;
+}
+
+/** `0.9 s`, `12 s`, `9 min 58 s`, `3 h 20 min`: what people say of a time that passes. Never below nothing. */
+export function spanOf(ms: number): string {
+  if (ms < 950) return `${(Math.ceil(Math.max(0, ms) / 100) / 10).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min${seconds % 60 === 0 ? "" : ` ${seconds % 60} s`}`;
+  return `${Math.floor(minutes / 60)} h${minutes % 60 === 0 ? "" : ` ${minutes % 60} min`}`;
+}
+
+/** `12:03:14.123`, of the day in this place. */
+export function timeOf(instant: Micros): string {
+  const date = new Date(instant / MICROS_PER_MS);
+  const part = (number: number, digits: number): string => String(number).padStart(digits, "0");
+  const clock = [date.getHours(), date.getMinutes(), date.getSeconds()].map((number) => part(number, 2)).join(":");
+  return `${clock}.${part(date.getMilliseconds(), 3)}`;
+}
+
+const CAUSE_WORDS: Readonly<Record<TransitionView["cause"], string>> = {
+  created: "created",
+  report: "says so itself",
+  service: "set by a service",
+  lease_expired: "its lease ended",
+  goodbye: "said goodbye",
+  recovery: "recovered by the server",
+  moved: "moved",
+  deleted: "deleted",
+  heartbeat: "beats again",
+  unknown: "for a new reason",
+};
+
+/** Why a transition came about, for people. */
+export function reasonOf({ cause, to, exhaustion, occurredAt }: TransitionView): string {
+  if (to !== "exhausted" || exhaustion === undefined || exhaustion.recoveryAt === undefined) return CAUSE_WORDS[cause];
+  const left = (exhaustion.recoveryAt - occurredAt) / MICROS_PER_MS;
+  return `${exhaustReasonText(exhaustion.reason)}, for ${spanOf(left)}`;
+}
+
+/** Who is exhausted and for how long still, the soonest first. */
+export function recoveriesOf(exhausted: readonly AgentView[], nowMs: number): string[] {
+  return exhausted
+    .flatMap(({ agentId, exhaustion }) =>
+      exhaustion?.recoveryAt === undefined ? [] : [{ agentId, ...exhaustion, recoveryAt: exhaustion.recoveryAt }],
+    )
+    .sort((one, other) => one.recoveryAt - other.recoveryAt)
+    .map(({ agentId, reason, recoveryAt }) => {
+      const left = spanOf(recoveryAt / MICROS_PER_MS - nowMs);
+      return `${agentId.replace(/^.*-claw-/, "")} ${left}${reason === "billing" ? " (billing)" : ""}`;
+    });
+}
+
+function exhaustReasonText(reason: string): string {
+  return reason === "rate_limit" ? "rate limit" : reason;
+}
+
+/** `AGENT_EXHAUSTED 4, REVISION_MISMATCH 2`, the most frequent first. */
+export function countsText(counts: ReadonlyMap<string, number>): string {
+  return [...counts]
+    .sort(([, one], [, other]) => other - one)
+    .map(([reason, count]) => `${reason} ${count}`)
+    .join(", ");
+}
+
+export function sumOf(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}

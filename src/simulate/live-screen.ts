@@ -1,0 +1,91 @@
+import { stripVTControlCharacters } from "node:util";
+import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { Paint } from "../cli/terminal/paint.ts";
+import { printable } from "../cli/terminal/printable.ts";
+import type { ScreenSize } from "../cli/terminal/screen.ts";
+import { clip, padEnd, padStart, widthOf } from "../cli/terminal/text-width.ts";
+import { AGENT_STATUSES } from "../contract/words.ts";
+import { sizeOf, type Tally } from "./fleet-tally.ts";
+import { clockOf, countsText, reasonOf, recoveriesOf, spanOf, statusText, sumOf, timeOf } from "./format.ts";
+import type { SimulationView } from "./view.ts";
+
+const FEWEST_CLAWS = 3;
+const COLUMNS = [9, 9, 7, 11, 9];
+
+/**
+ * The lines of the live picture: at most as many as there are rows. None reaches the last column: after writing there,
+ * terminals differ in what erasing the rest of the line takes away.
+ */
+export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint): string[] {
+  const { rows } = size;
+  const columns = size.columns - 1;
+  const { pace, totals } = view;
+  const title = `HarborForge Agents, a simulation at ${view.address}`;
+  // Those with something to tell come first where not all fit.
+  const most = Math.max(FEWEST_CLAWS, Math.floor(rows / 3));
+  const shown = view.claws.length <= most ? view.claws : [...view.claws].sort(byOffline).slice(0, most);
+  const hidden = view.claws.length - shown.length;
+  const top = [
+    `${paint("heading", title)}${clockOf(view.elapsedMs).padStart(Math.max(2, columns - title.length))}`,
+    "",
+    paint("dim", rowOf("claw", [...AGENT_STATUSES.map((status) => statusText(status, "")), "process"])),
+    ...shown.map(({ name, tally, doing }) => rowOf(name, [...countsOf(tally, paint), doing])),
+    ...(hidden > 0 ? [paint("dim", `and ${hidden} more claws`)] : []),
+    rowOf("all", [...countsOf(view.all, paint), `${sizeOf(view.all)} agents`]),
+    "",
+    `Heartbeat every ${spanOf(pace.intervalMs)}, lease ${spanOf(pace.leaseMs)}. ` +
+      `Recovered ${totals.recovered}, lost ${totals.lost}, came back ${totals.returned}.`,
+    `Calendar: ${view.claimed} claimed, ${sumOf(view.refused)} refused${
+      view.refused.size === 0 ? "" : `: ${countsText(view.refused)}`
+    }`,
+    listed("Exhausted, back in: ", recoveriesOf(view.exhausted, view.now), columns),
+    view.notice === undefined ? "" : paint("alarm", printable(view.notice)),
+    "",
+  ];
+  const bottom = [paint("dim", printable(view.note)), paint("dim", "Ctrl-C ends it; the agents say goodbye.")];
+  const room = rows - top.length - bottom.length;
+  const newest = view.newest.slice(0, Math.max(0, room)).map((transition) => changeLine(transition, paint));
+  const blank = Array.from({ length: Math.max(0, room - newest.length) }, () => "");
+  return [...top, ...newest, ...blank, ...bottom].slice(0, rows).map((line) => clipped(line, columns));
+}
+
+function byOffline(one: SimulationView["claws"][number], other: SimulationView["claws"][number]): number {
+  return other.tally.offline - one.tally.offline;
+}
+
+function rowOf(name: string, cells: readonly string[]): string {
+  const numbers = cells.slice(0, COLUMNS.length).map((cell, index) => padStart(cell, COLUMNS[index] ?? 0));
+  return `${padEnd(name, 13)}${numbers.join("")}  ${cells.slice(COLUMNS.length).join(" ")}`;
+}
+
+function countsOf(tally: Tally, paint: Paint): string[] {
+  return AGENT_STATUSES.map((status) => (tally[status] === 0 ? paint("dim", "0") : paint(status, `${tally[status]}`)));
+}
+
+function changeLine(transition: TransitionView, paint: Paint): string {
+  const { occurredAt, agentId, from, to } = transition;
+  const before = padEnd(styled(from, "new", paint), 9);
+  const after = padEnd(styled(to, "deleted", paint), 9);
+  return `${paint("dim", timeOf(occurredAt))}  ${padEnd(printable(agentId), 16)}${before} → ${after}  ${reasonOf(transition)}`;
+}
+
+function styled(status: TransitionView["from"], none: string, paint: Paint): string {
+  const words = statusText(status, none);
+  return status === undefined || status === "unknown" ? words : paint(status, words);
+}
+
+/** As many as fit on a line, and how many more there are. */
+function listed(head: string, items: readonly string[], columns: number): string {
+  if (items.length === 0) return `${head}nobody`;
+  for (let shown = items.length; shown > 0; shown -= 1) {
+    const more = items.length === shown ? "" : ` and ${items.length - shown} more`;
+    const line = `${head}${items.slice(0, shown).join(", ")}${more}`;
+    if (line.length <= columns) return line;
+  }
+  return `${head}${items.length}`;
+}
+
+/** Cut to the width; a line that has to be cut loses its colours, so that none of them runs on. */
+function clipped(line: string, columns: number): string {
+  return widthOf(line) <= columns ? line : clip(stripVTControlCharacters(line), columns);
+}

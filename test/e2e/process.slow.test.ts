@@ -1,0 +1,205 @@
+import { existsSync } from "node:fs";
+import { mkdir, readdir } from "node:fs/promises";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { describe, expect, test, vi } from "vitest";
+import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { gone, openStage, type Running, type Serving, says, serves } from "../support/program.ts";
+import { grpcClient } from "../support/rpc-clients.ts";
+
+function users({ grpc }: Serving) {
+  return createClient(UserService, createGrpcTransport({ baseUrl: grpc }));
+}
+
+/** A heartbeat stream whose owner does not heed that the replica drains. */
+function openStubbornStream({ grpc }: Serving) {
+  const client = grpcClient(new URL(grpc).host);
+  const stream = client.makeBidiStreamRequest<Buffer, Buffer>(
+    "/harborforge.agents.v1.AgentService/Heartbeat",
+    (bytes) => bytes,
+    (bytes) => bytes,
+  );
+  stream.on("error", () => undefined);
+  const greeted = new Promise<void>((resolve) => stream.once("data", () => resolve()));
+  stream.on("data", () => undefined);
+  return { greeted, [Symbol.dispose]: () => client.close() };
+}
+
+/** Asks to stop, and waits until nothing of it is left. */
+async function stops(running: Running, signal: NodeJS.Signals): Promise<void> {
+  running.kill(signal);
+  const { code, signal: killedBy, stderr } = await running.ended;
+  expect({ code, killedBy }).toEqual({ code: 0, killedBy: null });
+  expect(stderr).toMatch(/"msg":"stopped"/);
+  expect(stderr).not.toMatch(/"level":"(error|fatal)"/);
+}
+
+describe("the program", () => {
+  test("serves, says where, and what it suggests to try works as it stands", { timeout: 120_000 }, async () => {
+    await using stage = await openStage();
+    const serving = await stage.serve();
+    const lines = serving.stdout.split("\n");
+    expect(lines[0]).toBe(`gRPC  ${serving.grpc}`);
+    expect(lines[1]).toBe(`HTTP  ${serving.http}`);
+    expect(lines[2]).toBe(`Data  ${stage.dataDir}`);
+    const suggested = lines.filter((line) => line.startsWith("  npx buf curl "));
+    expect(suggested).toHaveLength(3);
+
+    const [create = "", beat = "", watch = ""] = suggested;
+    const created = await stage.run("sh", ["-c", create]).ended;
+    expect(JSON.parse(created.stdout)).toMatchObject({ agent: { agentId: "ada-1", status: "AGENT_STATUS_IDLE" } });
+    const again = await stage.run("sh", ["-c", create]).ended;
+    expect(JSON.parse(again.stdout)).toEqual(JSON.parse(created.stdout));
+    const beaten = await stage.run("sh", ["-c", beat]).ended;
+    expect(JSON.parse(beaten.stdout)).toMatchObject({ results: [{ agentId: "ada-1", status: "AGENT_STATUS_BUSY" }] });
+    const watching = stage.run("sh", ["-c", watch], { group: true });
+    await says(watching, /"status": "AGENT_STATUS_BUSY"[\s\S]*"snapshotComplete": true/);
+    watching.killGroup("SIGINT");
+    await watching.ended;
+
+    const postmaster = await stage.postmaster();
+    await stops(serving, "SIGINT");
+    await gone(stage.dataDir, postmaster);
+    // Copies of the programs are there where the checkout lies in a folder that only its owner may enter.
+    const left = (await readdir(stage.dataDir)).filter((name) => name !== "software");
+    expect(left).toEqual(["lock", "password", "postgresql", "start.log"]);
+  });
+
+  test("keeps what it knows over a restart", async () => {
+    await using stage = await openStage();
+    const first = await stage.serve();
+    await users(first).createUser({ username: "ada" });
+    await stops(first, "SIGTERM");
+    const second = await stage.serve();
+    const { user } = await users(second).getUser({ key: { case: "username", value: "ada" } });
+    expect(user?.username).toBe("ada");
+    await stops(second, "SIGHUP");
+  });
+
+  test("killed, it leaves a database that the next start takes over or recovers", async () => {
+    await using stage = await openStage();
+    const first = await stage.serve();
+    await users(first).createUser({ username: "ada" });
+    const postmaster = await stage.postmaster();
+    first.kill("SIGKILL");
+    await first.ended;
+
+    const second = await stage.serve();
+    expect(second.stderr).toMatch(/"adopted":true/);
+    expect(await stage.postmaster()).toBe(postmaster);
+    await users(second).createUser({ username: "bob" });
+    second.kill("SIGKILL");
+    await second.ended;
+    process.kill(postmaster, "SIGKILL");
+    await gone(stage.dataDir, postmaster);
+
+    const third = await stage.serve();
+    expect(third.stderr).toMatch(/"adopted":false/);
+    const { users: known } = await users(third).listUsers({});
+    expect(known.map(({ username }) => username)).toEqual(["ada", "bob"]);
+    await stops(third, "SIGTERM");
+  });
+
+  test("refuses a folder that another instance uses, and does that one no harm", async () => {
+    await using stage = await openStage();
+    const first = await stage.serve();
+    const second = await stage.program(["serve"]).ended;
+    expect(second).toMatchObject({ code: 1, stdout: "" });
+    expect(second.stderr).toBe(
+      `The data folder ${stage.dataDir} is in use by another instance (process ${first.pid}); ` +
+        "stop that one, or choose another folder with HARBORFORGE_DATA_DIR.\n",
+    );
+    await users(first).createUser({ username: "ada" });
+    await stops(first, "SIGINT");
+  });
+
+  test("interrupted while it creates its cluster, it ends well and leaves nothing half-made", async () => {
+    await using stage = await openStage();
+    const first = stage.program(["serve"]);
+    await says(first, /creating a PostgreSQL cluster/);
+    first.kill("SIGINT");
+    expect(await first.ended).toMatchObject({ code: 0, signal: null, stdout: "" });
+    const left = existsSync(stage.dataDir) ? await readdir(stage.dataDir) : [];
+    expect(left.filter((name) => name.startsWith("unfinished-") || name === "postgresql")).toEqual([]);
+    await stops(await stage.serve(), "SIGTERM");
+  });
+
+  test("takes signals that come together for one, and a later one for a wish to hurry", async () => {
+    await using stage = await openStage();
+    const serving = await stage.serve({ env: { HARBORFORGE_DRAIN_GRACE: "5m" } });
+    using stream = openStubbornStream(serving);
+    await stream.greeted;
+    const postmaster = await stage.postmaster();
+    serving.kill("SIGINT");
+    serving.kill("SIGTERM");
+    await says(serving, /draining; a second signal ends it at once/);
+    expect(serving.stderr).not.toMatch(/stopping at once/);
+    await vi.waitFor(
+      () => {
+        if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
+        expect(serving.stderr).toMatch(/stopping at once/);
+      },
+      { timeout: 10_000, interval: 100 },
+    );
+    expect(await serving.ended).toMatchObject({ code: 0, signal: null });
+    await gone(stage.dataDir, postmaster);
+  });
+
+  test("stopped by Ctrl-C under npm, it ends in good order", { timeout: 120_000 }, async () => {
+    await using stage = await openStage();
+    // A terminal's Ctrl-C goes to all of its foreground group: npm, its shell and the program.
+    const npm = stage.run("npm", ["start"], { group: true });
+    await serves(npm);
+    const postmaster = await stage.postmaster();
+    npm.killGroup("SIGINT");
+    const { stderr } = await npm.ended;
+    expect(stderr).toMatch(/"msg":"stopped"[\s\S]*"msg":"PostgreSQL stopped"/);
+    expect(stderr).not.toMatch(/stopping at once/);
+    await gone(stage.dataDir, postmaster);
+  });
+
+  test("goes on serving where nobody reads what it says", async () => {
+    await using stage = await openStage();
+    const serving = stage.program(["serve", "--log-level", "debug"]);
+    serving.closeStdout();
+    await says(serving, /"msg":"serving"/);
+    const [, http = ""] = /"http":"([^"]+)"/.exec(serving.stderr) ?? [];
+    expect((await fetch(`http://${http}/readyz`)).status).toBe(200);
+    await stops(serving, "SIGTERM");
+  });
+
+  test("ends when its PostgreSQL does", async () => {
+    await using stage = await openStage();
+    const serving = await stage.serve();
+    process.kill(await stage.postmaster(), "SIGKILL");
+    const { code, stderr } = await serving.ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/embedded PostgreSQL ended by itself/);
+  });
+
+  test("stops its PostgreSQL also when a defect ends it", async () => {
+    await using stage = await openStage();
+    const defect = 'process.on("SIGUSR2", () => { throw new Error("a defect"); })';
+    const serving = await serves(
+      stage.run(process.execPath, ["--import", `data:text/javascript,${defect}`, "src/main.ts", "serve"]),
+    );
+    const postmaster = await stage.postmaster();
+    serving.kill("SIGUSR2");
+    const { code, stderr } = await serving.ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/"level":"fatal".*a defect/);
+    await gone(stage.dataDir, postmaster);
+  });
+
+  test("migrates its own database by itself, too", async () => {
+    await using stage = await openStage();
+    await mkdir(stage.dataDir);
+    const migrated = await stage.program(["migrate"]).ended;
+    expect(migrated).toMatchObject({ code: 0 });
+    expect(migrated.stdout).toMatch(/^The database was migrated: 0001_tables, .*\.\n$/);
+    expect(await stage.program(["migrate"]).ended).toMatchObject({
+      code: 0,
+      stdout: "The database is at the newest schema already.\n",
+    });
+  });
+});
