@@ -1,8 +1,8 @@
 /**
- * What aborts, with a signal that is made when somebody asks for it: a signal and the event that aborts it cost more than
- * the rest of a short call, whose handler asks for none.
+ * An abort controller that makes its signal when it is first read. A signal and its event cost more than the rest of a short
+ * call, whose handler usually reads neither.
  */
-export class LateSignal {
+export class LazySignal {
   #aborted = false;
   #reason: unknown;
   #controller: AbortController | undefined;
@@ -12,7 +12,7 @@ export class LateSignal {
     return this.#aborted;
   }
 
-  /** Undefined until it is aborted. */
+  /** Undefined until `abort` was called. */
   get reason(): unknown {
     return this.#reason;
   }
@@ -25,7 +25,7 @@ export class LateSignal {
     return this.#controller.signal;
   }
 
-  /** Does nothing when it was aborted before. */
+  /** Does nothing after the first time. */
   abort(reason: unknown): void {
     if (this.#aborted) return;
     this.#aborted = true;
@@ -34,7 +34,7 @@ export class LateSignal {
     this.#onAbort?.(reason);
   }
 
-  /** Who is told without a signal; the last one who asked. Not called for what was aborted before. */
+  /** Sets the only listener, which is called by a later `abort`. It replaces the one before. */
   onAbort(listener: (reason: unknown) => void): void {
     this.#onAbort = listener;
   }

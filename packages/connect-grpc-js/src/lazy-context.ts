@@ -1,14 +1,14 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { ContextValues, HandlerContext } from "@connectrpc/connect";
-import { LateSignal } from "./late-signal.ts";
+import { LazySignal } from "./lazy-signal.ts";
 
 /**
- * The context of a unary call, whose parts are made when somebody asks for them. Made at once, as the library does, they
- * cost a third of a call that looks at none.
+ * The context of a unary call, which makes its headers and its signal when they are first read. Connect's own context makes
+ * them at once, which costs a third of a call whose handler reads none of them.
  */
-export abstract class LateContext implements HandlerContext {
-  /** Aborted when the call is over. */
-  readonly end: LateSignal = new LateSignal();
+export abstract class LazyContext implements HandlerContext {
+  /** Aborted when the call ends. */
+  readonly ending: LazySignal = new LazySignal();
 
   abstract readonly service: DescService;
   abstract readonly method: DescMethod;
@@ -21,16 +21,16 @@ export abstract class LateContext implements HandlerContext {
   abstract readonly values: ContextValues;
   abstract readonly timeoutMs: () => number | undefined;
 
-  /** As `requestHeader.get`. */
+  /** The same as `requestHeader.get(name)`, without making all headers. */
   abstract header(name: string): string | null;
 
   get signal(): AbortSignal {
-    return this.end.signal;
+    return this.ending.signal;
   }
 }
 
-/** The same call for its handler, with an end of its own. */
-export class BoundedContext extends LateContext {
+/** The context of a call with a signal and a timeout of its own; everything else is that of `outer`. */
+export class ChildContext extends LazyContext {
   readonly #outer: HandlerContext;
   readonly timeoutMs: () => number;
 
@@ -72,25 +72,28 @@ export class BoundedContext extends LateContext {
   }
 }
 
-/** A header of the request, by its name in lower case. */
+/** A header of the request, by its name in lower case; null if there is none. */
 export function requestHeaderOf(context: HandlerContext, name: string): string | null {
-  return context instanceof LateContext ? context.header(name) : context.requestHeader.get(name);
+  return context instanceof LazyContext ? context.header(name) : context.requestHeader.get(name);
 }
 
-/** Whether a call has ended. Asks for no signal, which costs more than the rest of a short call. */
-export function isCallOver(context: HandlerContext): boolean {
-  return context instanceof LateContext ? context.end.aborted : context.signal.aborted;
+/** Whether a call has ended. Cheaper than `context.signal.aborted`, which makes the signal. */
+export function isCallEnded(context: HandlerContext): boolean {
+  return context instanceof LazyContext ? context.ending.aborted : context.signal.aborted;
 }
 
 /**
- * Hears of the end of a call, at once where it is over, and then there is nothing more to hear. Returns how to hear no
- * more of it.
+ * Calls `listener` with the reason when the call ends; at once if it has ended. The context of a unary call has one such
+ * listener: the last one.
+ *
+ * @returns a function that removes the listener; undefined if the call has ended
  */
 export function onCallEnd(context: HandlerContext, listener: (reason: unknown) => void): (() => void) | undefined {
-  if (context instanceof LateContext) {
-    if (context.end.aborted) listener(context.end.reason);
-    else context.end.onAbort(listener);
-    return context.end.aborted ? undefined : nothing;
+  if (context instanceof LazyContext) {
+    const { ending } = context;
+    if (ending.aborted) listener(ending.reason);
+    else ending.onAbort(listener);
+    return ending.aborted ? undefined : () => ending.onAbort(noop);
   }
   const { signal } = context;
   const onAbort = (): void => listener(signal.reason);
@@ -102,4 +105,4 @@ export function onCallEnd(context: HandlerContext, listener: (reason: unknown) =
   return () => signal.removeEventListener("abort", onAbort);
 }
 
-function nothing(): void {}
+function noop(): void {}
