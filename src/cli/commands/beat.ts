@@ -120,10 +120,10 @@ async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: reado
   if (interrupt.stopping.aborted) ending.resolve(EXIT_OK);
   const input = flags.interactive === true ? createInterface({ input: host.stdin }) : undefined;
   input?.on("line", (line) => {
-    const asked = readLine(line);
-    if (asked === undefined) say('unknown input: use idle, on_call, busy, "exhausted rate_limit 2m" or quit');
-    else if (asked === "quit") interrupt.stop();
-    else report(asked.status, asked.exhaustion);
+    const parsed = readLine(line);
+    if (parsed === undefined) say('unknown input: use idle, on_call, busy, "exhausted rate_limit 2m" or quit');
+    else if (parsed === "quit") interrupt.stop();
+    else report(parsed.status, parsed.exhaustion);
   });
   if (flags.status !== undefined) report(flags.status, exhaustion);
   let goodbye = false;

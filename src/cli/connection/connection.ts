@@ -65,8 +65,8 @@ export function addConnectionOptions(command: Command): Command {
  * @throws CommandFailure
  */
 export function readConnection(flags: ConnectionFlags, env: Readonly<Record<string, string | undefined>>): Connection {
-  const asked = flags.profile ?? set(env.HARBORFORGE_PROFILE);
-  const profile = readProfile(profileFile(env), asked);
+  const requested = flags.profile ?? set(env.HARBORFORGE_PROFILE);
+  const profile = readProfile(profileFile(env), requested);
   const given = flags.address ?? set(env.HARBORFORGE_ADDRESS);
   const address = baseUrlOf(given ?? profile?.address ?? DEFAULT_ADDRESS);
   if (address === undefined) {
