@@ -1,9 +1,8 @@
 // A fleet that beats for a long time on one replica while claws come and go and others ask: does anything grow? See --help.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { callErrorOf } from "../packages/client/src/call-error.ts";
-import { createServiceClients } from "../packages/client/src/transport.ts";
-import { watchThrough } from "../packages/client/src/watch-agents.ts";
+import { createServiceClients } from "harborforge-agents-client";
+import { callErrorOf, watchThrough } from "harborforge-agents-client/internal";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 

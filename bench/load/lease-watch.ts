@@ -1,5 +1,5 @@
 // Watchers of the whole fleet, which note who went offline as their lease ended, and when they knew.
-import { watchAgents } from "../../packages/client/src/node-watch.ts";
+import { watchAgents } from "harborforge-agents-client";
 import { doJobs } from "../harness/jobs.ts";
 
 /** Microseconds since 1970. */

@@ -1,9 +1,12 @@
+import {
+  createAgentCache,
+  createHeartbeatClient,
+  createServiceClients,
+  type HeartbeatClientOptions,
+  type HeartbeatWorkerNews,
+} from "harborforge-agents-client";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../packages/client/src/heartbeat-client.ts";
-import { createAgentCache } from "../../packages/client/src/node-watch.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { HeartbeatWorkerNews } from "../../packages/client/src/worker-beats.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage } from "../support/program.ts";
 import { startService, unique, useService } from "../support/service.ts";

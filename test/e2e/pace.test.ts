@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Duration } from "@bufbuild/protobuf/wkt";
+import { createServiceClients } from "harborforge-agents-client";
+import { HeartbeatStream } from "harborforge-agents-client/internal";
 import { describe, expect, test as sequentially, vi } from "vitest";
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { millisOf } from "../../src/contract/timestamps.ts";
 import { INTERVAL_JITTER, SHORTEST_FIRST_SHARE } from "../../src/domain/lease.ts";
 import { HeartbeatClient } from "../support/heartbeat-client.ts";

@@ -1,10 +1,10 @@
 // The entry of the worker thread that WorkerBeats starts. Nothing of it is for other programs to call.
 import { parentPort, workerData } from "node:worker_threads";
-import type { AgentClaim } from "./beat-book.ts";
-import { callErrorData } from "./call-error.ts";
-import { ClawStreams } from "./claw-streams.ts";
-import { MainThreadWatch } from "./main-thread-watch.ts";
-import type { FromWorker, PlacedClaim, ToWorker, WorkerStart } from "./worker-beats.ts";
+import { callErrorData } from "./connection/call-error.ts";
+import type { AgentClaim } from "./heartbeats/beat-book.ts";
+import { ClawStreams } from "./heartbeats/claw-streams.ts";
+import { MainThreadWatch } from "./worker/main-thread-watch.ts";
+import type { FromWorker, PlacedClaim, ToWorker, WorkerStart } from "./worker/worker-beats.ts";
 
 /** A token that the main thread gave is used again when the main thread has no other one within this. */
 const TOKEN_TIMEOUT_MS = 1_000;

@@ -1,9 +1,12 @@
 import { createInterface } from "node:readline";
 import { Option } from "commander";
-import type { AgentHandle, ReportOutcome } from "../../../packages/client/src/agent-handle.ts";
-import { createHeartbeatClient } from "../../../packages/client/src/heartbeat-client.ts";
-import { ReportError } from "../../../packages/client/src/report-error.ts";
-import type { ExhaustionView } from "../../../packages/client/src/views.ts";
+import {
+  type AgentHandle,
+  createHeartbeatClient,
+  type ExhaustionView,
+  ReportError,
+  type ReportOutcome,
+} from "harborforge-agents-client";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { MICROS_PER_MS } from "../../contract/time.ts";
 import { EXHAUST_REASONS, type ExhaustionNews } from "../../contract/words.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { AgentStatus } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { SessionStart } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { type AgentClaim, BeatBook } from "../../src/beat-book.ts";
+import { type AgentClaim, BeatBook } from "../../src/heartbeats/beat-book.ts";
 import type { BeatView } from "../../src/views.ts";
 
 function bookOf(...agentIds: string[]): BeatBook {

@@ -13,9 +13,9 @@ import { Refusal } from "../../../../src/domain/errors.ts";
 import { readFields, readName } from "../../../../src/domain/validation.ts";
 import { createFakeBackend } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeat-client.ts";
-import { checkName } from "../../src/name.ts";
-import { ReportError } from "../../src/report-error.ts";
+import { checkName } from "../../src/heartbeats/check-name.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeats/heartbeat-client.ts";
+import { ReportError } from "../../src/heartbeats/report-error.ts";
 
 function start(options: Partial<HeartbeatClientOptions> = {}) {
   const backend = createFakeBackend();

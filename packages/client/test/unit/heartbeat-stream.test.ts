@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Refusal } from "../../../../src/domain/errors.ts";
 import { createFakeBackend, FAKE_PACE } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
-import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeat-stream.ts";
+import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeats/heartbeat-stream.ts";
 import type { BeatView } from "../../src/views.ts";
 
 function start(agentIds: string[] = ["a"]) {

@@ -2,8 +2,8 @@ import { Code, ConnectError, createRouterTransport, type Transport } from "@conn
 import { describe, expect, it, vi } from "vitest";
 import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Health } from "../../../../gen/health/v1/health_pb.ts";
-import { clientsOnWays } from "../../src/service-clients.ts";
-import { createServiceClients } from "../../src/transport.ts";
+import { createServiceClients } from "../../src/connection/node-clients.ts";
+import { clientsOnWays } from "../../src/connection/service-clients.ts";
 
 /** A replica that answers with its own name, and remembers who called. */
 function replica(

@@ -1,14 +1,14 @@
-import type { Agent as AgentMessage } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentChange, WatchAgentsResponse } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { STATUS_VALUES } from "../../../src/contract/enums.ts";
-import { durationOf } from "../../../src/contract/timestamps.ts";
-import type { AgentStatus } from "../../../src/contract/words.ts";
-import { pause } from "../../../src/scheduling/timers.ts";
-import { type CallError, callErrorOf } from "./call-error.ts";
-import { type Moment, msSince, thisMoment } from "./elapsed.ts";
-import { createRetryPause } from "./retry-pause.ts";
-import type { ConnectedClients } from "./service-clients.ts";
-import { type AgentView, agentView, type ChangeView, changeView } from "./views.ts";
+import type { Agent as AgentMessage } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { AgentChange, WatchAgentsResponse } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { STATUS_VALUES } from "../../../../src/contract/enums.ts";
+import { durationOf } from "../../../../src/contract/timestamps.ts";
+import type { AgentStatus } from "../../../../src/contract/words.ts";
+import { pause } from "../../../../src/scheduling/timers.ts";
+import { type CallError, callErrorOf } from "../connection/call-error.ts";
+import { createRetryPause } from "../connection/retry-pause.ts";
+import type { ConnectedClients } from "../connection/service-clients.ts";
+import { type Moment, msSince, thisMoment } from "../elapsed.ts";
+import { type AgentView, agentView, type ChangeView, changeView } from "../views.ts";
 
 /** Says which agents: within a field any value counts, across fields all have to. Each list holds up to 1,000 values. */
 export interface AgentFilter {

@@ -1,7 +1,7 @@
-import type { ExhaustReason } from "../../../src/contract/words.ts";
-import { type AnsweredAt, RESETS, RETRY_HINTS } from "./provider/deadlines.ts";
-import { type ProviderFailure, readFailure } from "./provider/failure.ts";
-import { SIGNS } from "./provider/signs.ts";
+import type { ExhaustReason } from "../../../../src/contract/words.ts";
+import { type AnsweredAt, RESETS, RETRY_HINTS } from "./deadlines.ts";
+import { type ProviderFailure, readFailure } from "./failure.ts";
+import { SIGNS } from "./signs.ts";
 
 /** An exhaustion as a provider's answer tells it: what `AgentHandle.exhausted` takes. */
 export interface ProviderExhaustion {

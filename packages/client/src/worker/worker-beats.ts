@@ -1,6 +1,10 @@
 import { Worker } from "node:worker_threads";
-import type { SessionStart } from "../../../src/contract/words.ts";
-import { LONGEST_TIMER_MS } from "../../../src/scheduling/timers.ts";
+import type { SessionStart } from "../../../../src/contract/words.ts";
+import { LONGEST_TIMER_MS } from "../../../../src/scheduling/timers.ts";
+import { type CallErrorData, callErrorFrom, callErrorOf } from "../connection/call-error.ts";
+import type { ServiceTarget } from "../connection/node-clients.ts";
+import { createRetryPause } from "../connection/retry-pause.ts";
+import type { Token } from "../connection/token.ts";
 import {
   type AgentClaim,
   type Agreed,
@@ -9,13 +13,9 @@ import {
   type Verdict,
   working,
   workingWord,
-} from "./beat-book.ts";
-import { type CallErrorData, callErrorFrom, callErrorOf } from "./call-error.ts";
-import type { ClawBeats, ClawListener, EndOptions } from "./claw-streams.ts";
-import { createRetryPause } from "./retry-pause.ts";
-import type { Token } from "./token.ts";
-import type { ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
+} from "../heartbeats/beat-book.ts";
+import type { ClawBeats, ClawListener, EndOptions } from "../heartbeats/claw-streams.ts";
+import type { BeatView } from "../views.ts";
 
 /** How heartbeats go on in a worker thread while the main thread is blocked. */
 export interface HeartbeatWorkerOptions {
@@ -295,7 +295,7 @@ export class WorkerBeats implements ClawBeats {
     const workerData: WorkerStart = { ...this.#start, generation: this.#generation };
     // In a checkout it is a source, in the package what was compiled of it.
     const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-    const { url = new URL(`./heartbeat-worker.${extension}`, import.meta.url) } = this.#options.worker;
+    const { url = new URL(`../heartbeat-worker.${extension}`, import.meta.url) } = this.#options.worker;
     // A thread inherits the options of Node. This one, which goes with --eval, is for programs that are no files.
     const isText = process.execArgv.some((option) => option.startsWith("--input-type"));
     return new Worker(url, { workerData, name: "harborforge-heartbeats", ...(isText ? { execArgv: [] } : {}) });

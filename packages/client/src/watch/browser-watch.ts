@@ -1,7 +1,7 @@
 import type { Transport } from "@connectrpc/connect";
+import { clientsOnWays, waysOf } from "../connection/service-clients.ts";
+import type { Token } from "../connection/token.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
-import { clientsOnWays, waysOf } from "./service-clients.ts";
-import type { Token } from "./token.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
 
 /** How to get to the service where there is no Node. */

@@ -1,4 +1,4 @@
-import { msSince, thisMoment } from "./elapsed.ts";
+import { msSince, thisMoment } from "../elapsed.ts";
 
 export interface MainThreadWatchOptions {
   /** How long the main thread may be silent, in milliseconds. */

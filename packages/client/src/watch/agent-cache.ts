@@ -1,6 +1,6 @@
-import { callErrorOf } from "./call-error.ts";
-import { Listeners, warnOf } from "./listeners.ts";
-import type { AgentView } from "./views.ts";
+import { callErrorOf } from "../connection/call-error.ts";
+import { Listeners, warnOf } from "../event-listeners.ts";
+import type { AgentView } from "../views.ts";
 import type { WatchEvent } from "./watch-agents.ts";
 
 /** What is known of the agents that pass a filter. */

@@ -1,9 +1,9 @@
+import type { CallError } from "../connection/call-error.ts";
+import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
+import type { ConnectedClients } from "../connection/service-clients.ts";
+import type { BeatView } from "../views.ts";
 import type { AgentClaim, Agreed, BookEntry, Report, Settle } from "./beat-book.ts";
-import type { CallError } from "./call-error.ts";
 import { type HeartbeatConnection, HeartbeatStream } from "./heartbeat-stream.ts";
-import type { ConnectedClients } from "./service-clients.ts";
-import { createServiceClients, type ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
 
 /** Agents that the service refuses are tried again after this, give or take a quarter. */
 const RETRY_REFUSED_MS = 60_000;

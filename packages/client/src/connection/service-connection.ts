@@ -8,7 +8,7 @@ import {
   type SecureClientSessionOptions,
 } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type Moment, msSince, thisMoment } from "./elapsed.ts";
+import { type Moment, msSince, thisMoment } from "../elapsed.ts";
 
 /** What `node:tls` is told for `https` addresses. */
 export type TlsOptions = Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorInfoSchema, RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
-import { durationOf, millisOf } from "../../../src/contract/timestamps.ts";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
+import { durationOf, millisOf } from "../../../../src/contract/timestamps.ts";
 
 /** The names that google.rpc.Code has for Connect's codes. Where one is missing, the compiler says so. */
 const CODE_NAMES = {

@@ -1,8 +1,8 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_pb.ts";
-import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { Health } from "../../../gen/health/v1/health_pb.ts";
+import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../../../gen/harborforge/agents/v1/token_service_pb.ts";
+import { UserService } from "../../../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { Health } from "../../../../gen/health/v1/health_pb.ts";
 import { authorised, type Token } from "./token.ts";
 
 /** Typed callers of the services that every program needs. */

@@ -1,7 +1,15 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { HeartbeatRequestSchema, HeartbeatResponse } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { millisOf } from "../../../src/contract/timestamps.ts";
-import { LONGEST_TIMER_MS, pause } from "../../../src/scheduling/timers.ts";
+import type {
+  HeartbeatRequestSchema,
+  HeartbeatResponse,
+} from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { millisOf } from "../../../../src/contract/timestamps.ts";
+import { LONGEST_TIMER_MS, pause } from "../../../../src/scheduling/timers.ts";
+import { type CallError, callErrorOf } from "../connection/call-error.ts";
+import { createRetryPause } from "../connection/retry-pause.ts";
+import type { ConnectedClients } from "../connection/service-clients.ts";
+import { type Moment, msSince, thisMoment } from "../elapsed.ts";
+import { type BeatView, beatView } from "../views.ts";
 import {
   type AgentClaim,
   type Agreed,
@@ -11,11 +19,6 @@ import {
   type Report,
   type Settle,
 } from "./beat-book.ts";
-import { type CallError, callErrorOf } from "./call-error.ts";
-import { type Moment, msSince, thisMoment } from "./elapsed.ts";
-import { createRetryPause } from "./retry-pause.ts";
-import type { ConnectedClients } from "./service-clients.ts";
-import { type BeatView, beatView } from "./views.ts";
 
 /** What counts until the server has told its own. */
 const INTERVAL_MS = 10_000;

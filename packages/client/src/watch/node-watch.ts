@@ -1,5 +1,5 @@
+import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
-import { createServiceClients, type ServiceTarget } from "./transport.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
 
 /**

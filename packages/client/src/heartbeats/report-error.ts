@@ -1,6 +1,6 @@
-import type { Unknown } from "../../../src/contract/enums.ts";
-import type { AgentStatus } from "../../../src/contract/words.ts";
-import type { BeatRefusal, BeatView, ExhaustionView } from "./views.ts";
+import type { Unknown } from "../../../../src/contract/enums.ts";
+import type { AgentStatus } from "../../../../src/contract/words.ts";
+import type { BeatRefusal, BeatView, ExhaustionView } from "../views.ts";
 
 /**
  * Why a report was not taken. Those of the service are values of the contract's ErrorReason without their prefix:

@@ -1,13 +1,13 @@
+import type { CallError } from "../connection/call-error.ts";
+import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
+import { Listeners, type OnListenerError, warnOf } from "../event-listeners.ts";
+import type { BeatView } from "../views.ts";
+import { type HeartbeatWorkerNews, type HeartbeatWorkerOptions, WorkerBeats } from "../worker/worker-beats.ts";
 import { type AgentHandle, AgentSeat, type Stage } from "./agent-handle.ts";
 import type { Report, Settle } from "./beat-book.ts";
-import type { CallError } from "./call-error.ts";
+import { checkName } from "./check-name.ts";
 import { type ClawBeats, ClawStreams } from "./claw-streams.ts";
 import type { HeartbeatConnection } from "./heartbeat-stream.ts";
-import { Listeners, type OnListenerError, warnOf } from "./listeners.ts";
-import { checkName } from "./name.ts";
-import { createServiceClients, type ServiceTarget } from "./transport.ts";
-import type { BeatView } from "./views.ts";
-import { type HeartbeatWorkerNews, type HeartbeatWorkerOptions, WorkerBeats } from "./worker-beats.ts";
 
 const CLOSE_WITHIN_MS = 5_000;
 

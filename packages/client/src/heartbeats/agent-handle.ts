@@ -1,16 +1,16 @@
-import type { Unknown } from "../../../src/contract/enums.ts";
-import { MICROS_PER_MS } from "../../../src/contract/time.ts";
+import type { Unknown } from "../../../../src/contract/enums.ts";
+import { MICROS_PER_MS } from "../../../../src/contract/time.ts";
 import {
   type AgentStatus,
   EXHAUST_REASONS,
   type ExhaustReason,
   FURTHEST_RECOVERY_MS,
   type WorkingStatus,
-} from "../../../src/contract/words.ts";
+} from "../../../../src/contract/words.ts";
+import { Listeners, type OnListenerError } from "../event-listeners.ts";
+import type { BeatView, ExhaustionView } from "../views.ts";
 import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
-import { Listeners, type OnListenerError } from "./listeners.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
-import type { BeatView, ExhaustionView } from "./views.ts";
 
 const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
 
