@@ -165,12 +165,16 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     const beating = await runs(agent, "agent");
     await says(beating, agent.shows);
     await using agents = createAgentCache({ address });
-    const isDone = agents
-      .waitFor(({ get }) => get("bob-1")?.status === "busy")
-      .then(() => agents.waitFor(({ get }) => get("bob-1")?.status === "idle"));
+    await agents.ready;
+    const done = new Promise<void>((resolve) => {
+      agents.subscribe((event) => {
+        const changes = event.kind === "changes" ? event.changes : [];
+        if (changes.some(({ transition }) => transition.from === "busy" && transition.to === "idle")) resolve();
+      });
+    });
     const claimed = await (await runs(calendar, "calendar")).ended;
     expect(claimed).toMatchObject({ code: 0, stdout: expect.stringContaining(calendar.shows), stderr: "" });
-    await isDone;
+    await done;
     beating.kill("SIGINT");
     expect(await beating.ended).toMatchObject({ code: 0, stderr: "" });
   });
