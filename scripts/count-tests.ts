@@ -1,4 +1,6 @@
-// Prints how many tests of a report of vitest's JSON reporter passed, failed and were skipped, and fails where any failed.
+// Prints how many tests of all given reports of vitest's JSON reporter passed, failed and were skipped. Fails where any failed, and
+// where there is no report. A report that does not exist counts as none.
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
 interface Report {
@@ -11,17 +13,18 @@ interface Report {
   }[];
 }
 
-const [path] = process.argv.slice(2);
-if (path === undefined) throw new Error("usage: count-tests.ts <report.json>");
-const report: Report = JSON.parse(await readFile(path, "utf8"));
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
-// A file that could not even be loaded has no tests to fail: it counts as one, or it would not be seen.
-const failed = report.testResults
-  .map(({ status, assertionResults }) => {
-    const tests = assertionResults.filter((test) => test.status === "failed").length;
-    return status === "failed" ? Math.max(tests, 1) : tests;
-  })
-  .reduce((sum, count) => sum + count, 0);
-const skipped = report.numPendingTests + report.numTodoTests;
-console.log(`${report.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
-if (failed > 0) process.exitCode = 1;
+// A file that could not be loaded has no tests to fail. It counts as one failure, or it would not be seen.
+function failures({ status, assertionResults }: Report["testResults"][number]): number {
+  const failed = assertionResults.filter((test) => test.status === "failed").length;
+  return status === "failed" ? Math.max(failed, 1) : failed;
+}
+
+const paths = process.argv.slice(2).filter((path) => existsSync(path));
+const reports = await Promise.all(paths.map(async (path): Promise<Report> => JSON.parse(await readFile(path, "utf8"))));
+const passed = sum(reports.map((report) => report.numPassedTests));
+const failed = sum(reports.flatMap((report) => report.testResults.map(failures)));
+const skipped = sum(reports.map((report) => report.numPendingTests + report.numTodoTests));
+console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+if (failed > 0 || reports.length === 0) process.exitCode = 1;

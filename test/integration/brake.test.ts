@@ -1,289 +1,23 @@
 import { describe, expect, test as sequentially, vi } from "vitest";
 import {
-  Beating,
-  databaseNow,
-  type Expiry,
-  expiries,
-  KeptLog,
-  MS,
-  openReplicas,
-  untilExpired,
-} from "../support/fleet-scene.ts";
-import type { Replica } from "../support/replica.ts";
-import { alive, type TestStream } from "../support/replica-stream.ts";
-import { startService } from "../support/service.ts";
+  beatOnce,
+  engagedAt,
+  expectRateOfBrake,
+  expectSlowExpiry,
+  lastHeard,
+  MASS_SILENCE,
+  seedClaws,
+  WITHIN_MS,
+} from "../support/brake-scene.ts";
+import { Beating, KeptLog, MS, openReplicas, untilExpired } from "../support/fleet-scene.ts";
 import { StallMeter } from "../support/stall-meter.ts";
-import { until } from "../support/until.ts";
 
 const INTERVAL_MS = 600;
 const LEASE_MS = 3 * INTERVAL_MS;
 const PACE = { intervalMs: INTERVAL_MS, leaseMs: LEASE_MS };
-/** Longer than six leases, however slow the machine is. */
-const WITHIN_MS = 100_000;
 vi.setConfig({ testTimeout: 120_000 });
-const ALL = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
-const MASS_SILENCE = "mass silence: many claws fell silent";
-
 /** They wait for leases mostly: side by side, each with a database of its own. */
 const test = sequentially.concurrent;
-
-/** The agents of one claw after the other. */
-async function seedClaws(replica: Replica, claws: number, agentsEach: number): Promise<string[][]> {
-  const fleet: string[][] = [];
-  for (let claw = 1; claw <= claws; claw++)
-    fleet.push(await replica.seedAgents(agentsEach, `c${claw}-`, 600_000, `claw-${claw}`));
-  return fleet;
-}
-
-/** All of them beat, each claw by a stream of its own; the statistics is as it is after some seconds. */
-async function beatOnce(
-  replicas: readonly Replica[],
-  fleet: readonly (readonly string[])[],
-  intervalMs = INTERVAL_MS,
-): Promise<TestStream[]> {
-  const streams = fleet.map((_, n) => {
-    const replica = replicas[n % replicas.length];
-    if (replica === undefined) throw new TypeError("there are replicas");
-    return replica.stream();
-  });
-  await Promise.all(fleet.map((agentIds, n) => streams[n]?.say(...agentIds.map(alive))));
-  await replicas[0]?.query(
-    "UPDATE fleet_state SET claws = $1, agents = $2, interval_ms = $3, lease_ms = $4",
-    fleet.length,
-    fleet.flat().length,
-    intervalMs,
-    3 * intervalMs,
-  );
-  return streams;
-}
-
-/** When each agent was last heard, and when its lease ended. */
-async function lastHeard(replica: Replica): Promise<Map<string, { heard: number; ends: number }>> {
-  const rows = await replica.query<{ agent_id: string; heard: number; ends: number }>(
-    "SELECT agent_id, last_heartbeat AS heard, lease_expires_at AS ends FROM agent_states WHERE last_heartbeat IS NOT NULL",
-  );
-  return new Map(rows.map(({ agent_id, heard, ends }) => [agent_id, { heard, ends }]));
-}
-
-async function engagedAt(replica: Replica): Promise<number | null> {
-  return (await replica.agents.fleet(ALL)).brake?.engagedAt ?? null;
-}
-
-/** None before its lease ended, and all within six leases of the last beat. */
-function expectWithinSixLeases(
-  expired: readonly Expiry[],
-  heard: Map<string, { heard: number; ends: number }>,
-  stalls: StallMeter,
-): void {
-  const last = Math.max(...[...heard.values()].map((agent) => agent.heard));
-  for (const { agent_id, at } of expired) {
-    expect(at).toBeGreaterThanOrEqual(heard.get(agent_id)?.ends ?? Number.POSITIVE_INFINITY);
-    expect(at).toBeLessThanOrEqual(last + (6 * LEASE_MS + stalls.lateMs(PACE)) * MS);
-  }
-}
-
-describe("when many claws fall silent at once", () => {
-  test("leases end slowly, agents held back are suspect, an alarm is raised; and those that come back are not offline", async () => {
-    const intervalMs = 1_000;
-    await using undo = new AsyncDisposableStack();
-    const log = new KeptLog();
-    const [replica] = await openReplicas(undo, { intervalMs, log });
-    const fleet = await seedClaws(replica, 20, 20);
-    const streams = await beatOnce([replica], fleet, intervalMs);
-    const silent = fleet.slice(0, 10);
-    for (const [n, agentIds] of fleet.entries())
-      if (n >= silent.length) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
-    const heard = await lastHeard(replica);
-    const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
-
-    // Held back: suspect since their leases ended, or since the brake engaged where that was later.
-    const suspects = await until("most are held back", async () => {
-      const agents = await replica.query<{ agent_id: string; since: number | null }>(
-        "SELECT agent_id, suspect_since AS since FROM agent_states WHERE lease_expires_at IS NOT NULL",
-      );
-      const held = agents.filter(({ since }) => since !== null);
-      return held.length > 100 && held;
-    });
-    for (const { agent_id, since } of suspects) {
-      expect(silent.flat()).toContain(agent_id);
-      expect(since).toBe(Math.max(heard.get(agent_id)?.ends ?? 0, engaged));
-    }
-    expect(await replica.agents.get({ agentId: "c20-1" })).toMatchObject({ suspectSince: null });
-    await until("the alarm is raised", () => log.saying(MASS_SILENCE).length === 1);
-    expect(log.saying(MASS_SILENCE)[0]).toMatchObject({ level: "error", facts: { heldBack: expect.any(Number) } });
-    expect(replica.liveness.brake).toMatchObject({ engagedAt: engaged });
-
-    // At the rate that takes the whole fleet in four leases, and not at once.
-    const soFar = await expiries(replica);
-    const elapsed = ((await databaseNow(replica)) - engaged) / MS;
-    expect(soFar.length).toBeLessThanOrEqual((400 / (12 * intervalMs)) * elapsed + 1);
-
-    // They come back: nobody of them is offline after that, and the brake lets go.
-    await Promise.all(silent.map((agentIds, n) => streams[n]?.say(...agentIds.map(alive))));
-    const offline = new Set((await expiries(replica)).map(({ agent_id }) => agent_id));
-    for (const [n, agentIds] of silent.entries())
-      undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
-    await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
-    await until("that is said", () => log.saying("the mass silence is over").length === 1);
-    expect(await expiries(replica)).toHaveLength(offline.size);
-    expect(replica.liveness.brake).toEqual({ engagedAt: null, heldBack: 0n });
-    const { statuses } = await replica.agents.fleet(ALL);
-    expect(statuses.get("offline") ?? 0n).toBe(0n);
-    expect(log.saying(MASS_SILENCE)).toHaveLength(1);
-  });
-
-  test.each([
-    [3, 1],
-    [3, 7],
-    [5, 40],
-    [20, 100],
-  ])("and never come back (%i claws of %i agents), all are offline within six leases, never early", async (claws, each) => {
-    await using undo = new AsyncDisposableStack();
-    const log = new KeptLog();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
-    const stalls = undo.use(new StallMeter(replica));
-    const fleet = await seedClaws(replica, claws, each);
-    await beatOnce([replica], fleet);
-    const heard = await lastHeard(replica);
-    const expired = await untilExpired(replica, claws * each, WITHIN_MS);
-    expect(expired).toHaveLength(claws * each);
-    expectWithinSixLeases(expired, heard, stalls);
-    expect(log.saying(MASS_SILENCE)).toHaveLength(1);
-    // Slowly: by the rate at which all of them take four leases. As many claws as are no mass silence yet may go at once,
-    // where their leases end one after the other; and a second's worth may have been saved up.
-    const atOnce = Math.max(2, Math.floor(claws / 5)) * each;
-    const rate = (claws * each) / (4 * LEASE_MS);
-    const [first] = expired.slice(atOnce);
-    for (const [n, { at }] of expired.slice(atOnce).entries())
-      expect(n).toBeLessThanOrEqual(rate * ((at - (first?.at ?? 0)) / MS + 1_000 + stalls.stalledMs) + 2);
-    await until("the brake is released", async () => (await engagedAt(replica)) === null, WITHIN_MS);
-    expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
-    expect(replica.liveness.statistics().silentClaws).toBe(claws);
-  });
-
-  test("a claw stays one event, however slowly its agents go", async () => {
-    await using undo = new AsyncDisposableStack();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    const fleet: string[][] = [[], [], []];
-    // Their leases end in this order: of each claw one, then of each claw the other, more than a lease later.
-    for (const n of [1, 2]) {
-      for (const [claw, agentIds] of fleet.entries())
-        agentIds.push(...(await replica.seedAgents(1, `claw-${claw} agent-${n}-`, 600_000, `claw-${claw}`)));
-    }
-    await replica.stream().say(...fleet.flat().map(alive));
-    await replica.query("UPDATE fleet_state SET claws = 3, agents = 6");
-    const expired = await untilExpired(replica, 6, WITHIN_MS);
-    for (const agentIds of fleet) {
-      const own = expired.filter(({ agent_id }) => agentIds.includes(agent_id));
-      expect(new Set(own.map(({ incident_id }) => incident_id)).size).toBe(1);
-    }
-    expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(3);
-    expect(replica.liveness.statistics().silentClaws).toBe(3);
-  });
-
-  test("two replicas share one bucket", async () => {
-    await using undo = new AsyncDisposableStack();
-    const logs = [new KeptLog(), new KeptLog()];
-    const replicas = await openReplicas(undo, ...logs.map((log) => ({ intervalMs: INTERVAL_MS, log })));
-    const [one] = replicas;
-    const stalls = undo.use(new StallMeter(one));
-    const fleet = await seedClaws(one, 10, 40);
-    await beatOnce(replicas, fleet);
-    const heard = await lastHeard(one);
-    const expired = await untilExpired(one, 400, WITHIN_MS);
-    expectWithinSixLeases(expired, heard, stalls);
-    const first = expired[0]?.at ?? 0;
-    const rate = 400 / (4 * LEASE_MS);
-    for (const [n, { at }] of expired.entries()) {
-      // The bucket holds a second's worth at most.
-      expect(n).toBeLessThanOrEqual(rate * ((at - first) / MS + 1_000 + stalls.stalledMs) + 2);
-    }
-    // Each says so: an alarm that only one of them raised may be the one that nobody collects.
-    for (const log of logs) expect(log.saying(MASS_SILENCE)).toHaveLength(1);
-  });
-
-  test.each([
-    [300, 2],
-    [6_000, 1],
-  ])("%i agents that are held back are asked about at a rate that is the brake's, not theirs", async (agents, count) => {
-    await using undo = new AsyncDisposableStack();
-    const options = { intervalMs: INTERVAL_MS };
-    const replicas = await openReplicas(undo, ...Array.from({ length: count }, () => options));
-    const [one] = replicas;
-    const stalls = undo.use(new StallMeter(one));
-    const fleet = await seedClaws(one, 20, agents / 20);
-    // Once for each, when its lease has ended. Whatever is more is asked because the brake held it back.
-    let again = 0;
-    for (const { committer } of replicas) {
-      const asked = new Set<string>();
-      const submit = committer.submit.bind(committer);
-      committer.submit = (change) => {
-        if (change.actor === "server" && asked.has(change.agentId)) again += 1;
-        if (change.actor === "server") asked.add(change.agentId);
-        return submit(change);
-      };
-    }
-    await beatOnce(replicas, fleet);
-    const heard = await lastHeard(one);
-    const rate = await until("the brake engages", async () => {
-      const [row] = await one.query<{ at: number | null; rate: number }>(
-        "SELECT brake_engaged_at AS at, brake_rate AS rate FROM fleet_state",
-      );
-      return row?.at == null ? undefined : row.rate;
-    });
-    // All that are there, in four leases.
-    expect(rate).toBeLessThanOrEqual((agents / (4 * LEASE_MS)) * 1_000 * 1.000_001);
-    // Measured where the brake alone holds them back: what the gap rule guarded for a moment is asked about at its end.
-    let since: { readonly at: number; readonly again: number } | undefined;
-    let measured = 0;
-    await until(
-      "all have gone",
-      async () => {
-        const [state] = await one.query<{ at: number; guarded: boolean }>(
-          `SELECT clock_timestamp() AS at, coalesce(greatest(max(g.until), max(f.no_lease_ends_before)), '-infinity')
-             > clock_timestamp() - interval '1 second' AS guarded
-           FROM fleet_state f LEFT JOIN lease_guards g ON true`,
-        );
-        if (state === undefined) throw new TypeError("the fleet has a state");
-        if (state.guarded) since = undefined;
-        else if (since === undefined) since = { at: state.at, again };
-        else {
-          const seconds = (state.at - since.at) / 1_000_000;
-          // Two moments for each agent that the brake lets go, over all replicas. What was due while the machine stood still
-          // comes afterwards.
-          const late = 0.1 + stalls.stalledMs / 1_000;
-          expect(again - since.again).toBeLessThanOrEqual(2 * rate * (seconds + late) + 2);
-          measured = Math.max(measured, seconds);
-        }
-        return (await expiries(one)).length >= agents;
-      },
-      WITHIN_MS,
-    );
-    expect(measured).toBeGreaterThan(0);
-    expectWithinSixLeases(await expiries(one), heard, stalls);
-  });
-
-  test("what is still held back when the brake lets go does not wait for the moment that it was given", async () => {
-    await using undo = new AsyncDisposableStack();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    const fleet = await seedClaws(replica, 5, 20);
-    await beatOnce([replica], fleet);
-    await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
-    // Whoever asks from now on is told to come back in the next millennium.
-    await replica.query("UPDATE fleet_state SET brake_next_ask = '3000-01-01'");
-    await until("some were told", async () => {
-      const [row] = await replica.query<{ told: boolean }>(
-        "SELECT brake_next_ask > '3000-01-01' AS told FROM fleet_state",
-      );
-      return row?.told;
-    });
-    await until("all have gone", async () => {
-      // Again and again: the statistics would undo it.
-      await replica.query("UPDATE fleet_state SET claws = 1000");
-      return (await expiries(replica)).length === 100;
-    });
-  });
-});
 
 describe("the brake is not for", () => {
   test.each([1, 2])("%i silent claws of ten: their agents go offline at once", async (claws) => {
@@ -292,7 +26,7 @@ describe("the brake is not for", () => {
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
     const stalls = undo.use(new StallMeter(replica));
     const fleet = await seedClaws(replica, 10, 20);
-    const streams = await beatOnce([replica], fleet);
+    const streams = await beatOnce([replica], fleet, INTERVAL_MS);
     for (const [n, agentIds] of fleet.entries())
       if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     const heard = await lastHeard(replica);
@@ -304,82 +38,17 @@ describe("the brake is not for", () => {
     expect(log.saying(MASS_SILENCE)).toEqual([]);
   });
 
-  test("three of twenty", async () => {
-    await using undo = new AsyncDisposableStack();
-    const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    const fleet = await seedClaws(replica, 20, 5);
-    const streams = await beatOnce([replica], fleet);
-    for (const [n, agentIds] of fleet.entries())
-      if (n >= 3) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
-    await untilExpired(replica, 15, WITHIN_MS);
-    expect(await engagedAt(replica)).toBeNull();
-  });
-
   test("a small fleet's last two", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
-    await beatOnce([replica], await seedClaws(replica, 2, 5));
+    await beatOnce([replica], await seedClaws(replica, 2, 5), INTERVAL_MS);
     await untilExpired(replica, 10, WITHIN_MS);
     expect(await engagedAt(replica)).toBeNull();
   });
-
-  test("claws that fall silent one after the other, each in a lease of its own", async () => {
-    const intervalMs = 200;
-    await using undo = new AsyncDisposableStack();
-    const [replica] = await openReplicas(undo, { intervalMs });
-    const fleet = await seedClaws(replica, 6, 3);
-    const streams = await beatOnce([replica], fleet, intervalMs);
-    const beating = fleet.map((agentIds, n) => new Beating(() => streams[n] ?? replica.stream(), agentIds, 50));
-    for (const each of beating) undo.use(each);
-    for (const [n, each] of beating.slice(0, 5).entries()) {
-      each[Symbol.dispose]();
-      // From the end of the lease before it on: a slow machine must not take from this one's.
-      await streams[n]?.say(...(fleet[n] ?? []).map(alive));
-      await untilExpired(replica, 3 * (n + 1), WITHIN_MS);
-      expect(await engagedAt(replica)).toBeNull();
-    }
-  });
 });
 
-test("the brake shows where operators look", async () => {
-  await using service = await startService({
-    pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
-    firstLeaseMs: 2_000,
-  });
-  const page = async (path: string) => {
-    const answer = await fetch(`http://${service.addresses.http}${path}`);
-    return { status: answer.status, text: await answer.text() };
-  };
-  const call = async (method: string, request: object): Promise<string> => {
-    const url = `http://${service.addresses.http}/harborforge.agents.v1.${method}`;
-    const body = JSON.stringify(request);
-    return await (await fetch(url, { method: "POST", body, headers: { "content-type": "application/json" } })).text();
-  };
-  expect(await page("/readyz")).toEqual({ status: 200, text: "ready\n" });
-  await Promise.all(
-    Array.from({ length: 40 }, (_, n) =>
-      call("UserService/CreateUser", { username: `u${n}`, agentId: `a${n}`, clawIdentifier: `claw-${n % 8}` }),
-    ),
-  );
-  const metric = async (name: string) => {
-    const line = new RegExp(`^${name} (.*)$`, "m").exec((await page("/metrics")).text);
-    return Number(line?.[1]);
-  };
-  await until("the metric says so", async () => (await metric("harborforge_expiry_brake_engaged")) === 1);
-  const fleet: { brake?: { engaged?: boolean; engagedAt?: string } } = JSON.parse(
-    await call("AgentService/GetFleet", {}),
-  );
-  expect(fleet.brake).toMatchObject({ engaged: true });
-  expect(await call("AgentService/ListAgents", { filter: { statuses: ["AGENT_STATUS_IDLE"] } })).toContain(
-    "suspectSince",
-  );
-  expect(service.logged.filter((line) => line.includes(MASS_SILENCE))).toHaveLength(1);
-  // Calls are welcome all the while: readiness is not what the brake is about.
-  const ready = await page("/readyz");
-  expect(ready.status).toBe(200);
-  expect(ready.text).toMatch(
-    /^ready\nexpiry brake engaged since 20\d\d-\d\d-\d\dT[\d:.]+Z: a mass silence, \d+ agents held back\n$/,
-  );
-  await until("the brake is released", async () => (await page("/readyz")).text === "ready\n");
-  expect(await metric("harborforge_expiry_brake_engaged")).toBe(0);
+describe("the brake", () => {
+  test("lets three dead claws go offline within six leases, and none early", () => expectSlowExpiry(3, 1, INTERVAL_MS));
+
+  test("holds agents back that ask at its rate, whatever theirs is", () => expectRateOfBrake(100, 1, 400));
 });

@@ -303,33 +303,6 @@ describe("the beats of a message", () => {
     await stream.acknowledgedUpTo(sequence);
     expect(stream.resultsOf(sequence)).toEqual([]);
   });
-
-  test("are taken of 10 000 agents a stream; those of others are refused, and harm nobody", async () => {
-    const agentIds = await one.seedAgents(10_000, "fleet-");
-    await one.createAgent("one too many");
-    using stream = one.stream();
-    let last = 0n;
-    for (let from = 0; from < agentIds.length; from += 1_000) {
-      last = stream.send(...agentIds.slice(from, from + 1_000).map(alive));
-    }
-    await stream.acknowledgedUpTo(last, 10_000);
-    expect(stream.results.every(({ refusal }) => refusal === null)).toBe(true);
-    expect(stream.results).toHaveLength(10_000);
-
-    const [first = ""] = agentIds;
-    expect(await stream.say(reports(first, "busy"), alive("one too many"))).toMatchObject([
-      { agentId: first, status: "busy", refusal: null },
-      { agentId: "one too many", refusal: { reason: "LIMIT_EXCEEDED", metadata: { limit: "10000" } }, beatIndex: 1 },
-    ]);
-    expect(await one.agents.get({ agentId: "one too many" })).toMatchObject({ lastHeartbeat: null });
-    using second = one.stream();
-    expect(await second.say(alive("one too many"))).toMatchObject([{ refusal: null }]);
-    // What is deleted makes room.
-    await other.agents.delete(first, other.by);
-    await one.untilHeard();
-    await until("it is told", () => stream.unasked(first).at(-1)?.refusal?.reason === "AGENT_NOT_FOUND");
-    expect(await stream.say(alive("one too many"))).toMatchObject([{ refusal: null, status: "idle" }]);
-  });
 });
 
 describe("what others do to an agent of a stream", () => {

@@ -134,3 +134,14 @@ export async function fleetGuard(by: Replica): Promise<number | null> {
 export async function livenessVersions(by: Replica): Promise<unknown[]> {
   return await by.query("SELECT agent, xmin::text AS version FROM agent_liveness ORDER BY agent");
 }
+
+/** Agents that beat once at a replica, and then are silent. @returns when the last of their leases ends */
+export async function heardOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
+  const stream = replica.stream();
+  await stream.say(...agentIds.map(alive));
+  return Math.max(...(await Promise.all(agentIds.map((agentId) => leaseEnd(replica, agentId)))));
+}
+
+export async function untilThen(replica: Replica, moment: number): Promise<void> {
+  await until("that moment has come", async () => (await databaseNow(replica)) >= moment, 20_000);
+}

@@ -15,6 +15,7 @@ import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts"
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Addresses } from "../../src/server.ts";
 import { createGrpcJsTransport } from "./grpc-js-transport.ts";
+import { casesOf } from "./sample.ts";
 import type { RunningService } from "./service.ts";
 
 /** No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a deadline. */
@@ -30,6 +31,8 @@ export interface Protocol {
   readonly name: string;
   /** Whether it carries streams in both directions. */
   readonly bidi: boolean;
+  /** Whether fast tests use it. The sample has each framing (gRPC, gRPC-Web, Connect), format (JSON, binary) and version of HTTP. */
+  readonly sample: boolean;
   open(addresses: Addresses): OpenTransport;
 }
 
@@ -64,6 +67,7 @@ const BINARY_FORMAT = { useBinaryFormat: true };
 export const GRPC_JS: Protocol = {
   name: "grpc-js at the gRPC listener",
   bidi: true,
+  sample: true,
   open: ({ grpc }) => {
     const transport = createGrpcJsTransport(grpc, TIMEOUT_MS);
     return { transport, close: () => transport.close() };
@@ -73,28 +77,76 @@ export const GRPC_JS: Protocol = {
 /** Every way to call the service. */
 export const PROTOCOLS: readonly Protocol[] = [
   GRPC_JS,
-  { name: "Connect JSON over HTTP/1.1", bidi: false, open: overHttp1(createConnectTransport, JSON_FORMAT) },
-  { name: "Connect binary over HTTP/1.1", bidi: false, open: overHttp1(createConnectTransport, BINARY_FORMAT) },
-  { name: "Connect JSON over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, JSON_FORMAT) },
-  { name: "Connect binary over HTTP/2", bidi: true, open: overHttp2(createConnectTransport, BINARY_FORMAT) },
-  { name: "gRPC at the Connect listener", bidi: true, open: overHttp2(createGrpcTransport, BINARY_FORMAT) },
-  { name: "gRPC-Web over HTTP/1.1", bidi: false, open: overHttp1(createGrpcWebTransport, BINARY_FORMAT) },
-  { name: "gRPC-Web over HTTP/2", bidi: true, open: overHttp2(createGrpcWebTransport, BINARY_FORMAT) },
+  {
+    name: "Connect JSON over HTTP/1.1",
+    bidi: false,
+    sample: true,
+    open: overHttp1(createConnectTransport, JSON_FORMAT),
+  },
+  {
+    name: "Connect binary over HTTP/1.1",
+    bidi: false,
+    sample: false,
+    open: overHttp1(createConnectTransport, BINARY_FORMAT),
+  },
+  {
+    name: "Connect JSON over HTTP/2",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createConnectTransport, JSON_FORMAT),
+  },
+  {
+    name: "Connect binary over HTTP/2",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createConnectTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC at the Connect listener",
+    bidi: true,
+    sample: false,
+    open: overHttp2(createGrpcTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC-Web over HTTP/1.1",
+    bidi: false,
+    sample: false,
+    open: overHttp1(createGrpcWebTransport, BINARY_FORMAT),
+  },
+  {
+    name: "gRPC-Web over HTTP/2",
+    bidi: true,
+    sample: true,
+    open: overHttp2(createGrpcWebTransport, BINARY_FORMAT),
+  },
 ];
 
 /** Reads as GET requests; everything else as the same protocol by POST. */
-export const GET_PROTOCOLS: readonly Protocol[] = [
+const GET_PROTOCOLS: readonly Protocol[] = [
   {
     name: "Connect JSON by GET over HTTP/1.1",
     bidi: false,
+    sample: true,
     open: overHttp1(createConnectTransport, { ...JSON_FORMAT, useHttpGet: true }),
   },
   {
     name: "Connect binary by GET over HTTP/2",
     bidi: true,
+    sample: false,
     open: overHttp2(createConnectTransport, { ...BINARY_FORMAT, useHttpGet: true }),
   },
 ];
+
+function tested(protocols: readonly Protocol[]): readonly Protocol[] {
+  return casesOf(
+    protocols.filter(({ sample }) => sample),
+    protocols.filter(({ sample }) => !sample),
+  );
+}
+
+/** Those that a `*.sampled.test.ts` tests in this run. */
+export const TESTED_PROTOCOLS = tested(PROTOCOLS);
+export const TESTED_GET_PROTOCOLS = tested(GET_PROTOCOLS);
 
 /** The same, with a credential on every call. */
 export function bearing(transport: Transport, token: string | undefined): Transport {

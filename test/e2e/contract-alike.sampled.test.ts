@@ -3,12 +3,18 @@ import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { newAgent, rateLimit, setStatus } from "../support/contract-steps.ts";
 import { Watch } from "../support/contract-streams.ts";
-import { GET_PROTOCOLS, GRPC_JS, PROTOCOLS, type ProtocolClients, useClients } from "../support/protocol-clients.ts";
+import {
+  GRPC_JS,
+  type ProtocolClients,
+  TESTED_GET_PROTOCOLS,
+  TESTED_PROTOCOLS,
+  useClients,
+} from "../support/protocol-clients.ts";
 import { failure } from "../support/rpc-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
-const OTHERS = [...PROTOCOLS.filter((protocol) => protocol !== GRPC_JS), ...GET_PROTOCOLS];
+const OTHERS = [...TESTED_PROTOCOLS, ...TESTED_GET_PROTOCOLS].filter((protocol) => protocol !== GRPC_JS);
 
 type Call = (clients: ProtocolClients, names: Names) => Promise<unknown>;
 

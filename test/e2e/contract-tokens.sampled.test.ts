@@ -10,7 +10,7 @@ import {
   present,
   tampered,
 } from "../support/contract-steps.ts";
-import { GRPC_JS, openClients, PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { GRPC_JS, openClients, TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
 // Nobody has to show a credential here: what a token is good for is another test's matter.
@@ -18,7 +18,7 @@ const service = useService();
 
 const DAY_MS = 24 * 3_600_000;
 
-describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   const { tokens } = useClients(protocol, service);
   const viewer = (principal = unique("viewer")) => ({ principal, role: Role.VIEWER });
   const issue = async (principal?: string): Promise<ApiToken> =>

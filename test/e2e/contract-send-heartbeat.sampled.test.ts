@@ -18,7 +18,7 @@ import {
   rateLimit,
   setStatus,
 } from "../support/contract-steps.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { INTERVAL_MS, unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -27,7 +27,7 @@ const LEASE_MS = 3 * INTERVAL_MS;
 
 type Beat = MessageInitShape<typeof AgentBeatSchema>;
 
-describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   const clients = useClients(protocol, service);
   const { agents } = clients;
   const send = async (...beats: Beat[]) => (await agents.sendHeartbeat({ beats })).results;

@@ -7,7 +7,7 @@ import type { ServerReflectionResponse as ServerReflectionResponseAlpha } from "
 import { HealthCheckResponse_ServingStatus as ServingStatus } from "../../gen/health/v1/health_pb.ts";
 import { newAgent, present } from "../support/contract-steps.ts";
 import { HeartbeatStream, StreamReader, Watch } from "../support/contract-streams.ts";
-import { openClients, PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { openClients, TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { failure } from "../support/rpc-clients.ts";
 import { startService, useService } from "../support/service.ts";
 
@@ -22,7 +22,7 @@ const SERVICES = [
   "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-describe.concurrent.each(PROTOCOLS)("health: $name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("health: $name", (protocol) => {
   const { health } = useClients(protocol, service);
 
   test.each(["", ...SERVICES])("serves: '%s'", async (name) => {
@@ -50,7 +50,7 @@ describe.concurrent.each(PROTOCOLS)("health: $name", (protocol) => {
   });
 });
 
-describe.concurrent.each(PROTOCOLS.filter(({ bidi }) => bidi))("reflection: $name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("reflection: $name", (protocol) => {
   const { reflection, reflectionAlpha } = useClients(protocol, service);
 
   describe.each(["v1", "v1alpha"])("%s", (version) => {
@@ -110,7 +110,7 @@ describe.concurrent.each(PROTOCOLS.filter(({ bidi }) => bidi))("reflection: $nam
 test("a replica that stops says so through every protocol, and ends what is open", async () => {
   await using undo = new AsyncDisposableStack();
   const stopping = undo.use(await startService());
-  const everybody = PROTOCOLS.map((protocol) => ({
+  const everybody = TESTED_PROTOCOLS.map((protocol) => ({
     protocol,
     clients: undo.use(openClients(protocol, stopping.addresses)),
   }));

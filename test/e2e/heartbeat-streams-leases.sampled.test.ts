@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { HeartbeatClient, STREAM_ENDS } from "../support/heartbeat-client.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { useService } from "../support/service.ts";
 import { createAgent, SessionWitness } from "../support/session-witness.ts";
 
@@ -10,7 +10,7 @@ const INTERVAL_MS = 400;
 const service = useService({ pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 } });
 const witness = new SessionWitness(service);
 
-describe.each(PROTOCOLS.filter(({ bidi }) => bidi))("a heartbeat stream by $name", (protocol) => {
+describe.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("a heartbeat stream by $name", (protocol) => {
   const clients = useClients(protocol, service);
 
   test("however it ends leaves its agent to the end of the lease, which does not come early", async () => {

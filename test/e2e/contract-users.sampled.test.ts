@@ -12,12 +12,12 @@ import {
   present,
   tampered,
 } from "../support/contract-steps.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { FIRST_LEASE_MS, unique, useService } from "../support/service.ts";
 
 const service = useService();
 
-describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   const clients = useClients(protocol, service);
   const { users, agents } = clients;
   const byId = (id: bigint) => users.getUser({ key: { case: "id", value: id } });

@@ -16,7 +16,7 @@ import {
   setStatus,
   tampered,
 } from "../support/contract-steps.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { failure } from "../support/rpc-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
@@ -24,7 +24,7 @@ const service = useService();
 const { IDLE, ON_CALL, BUSY, EXHAUSTED, OFFLINE, UNSPECIFIED } = AgentStatus;
 const DAY_S = 86_400n;
 
-describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   const clients = useClients(protocol, service);
   const { agents } = clients;
   const update = (request: Parameters<typeof agents.updateAgentStatus>[0]) => agents.updateAgentStatus(request);

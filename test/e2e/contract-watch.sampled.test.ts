@@ -13,7 +13,7 @@ import {
   setStatus,
 } from "../support/contract-steps.ts";
 import { Watch } from "../support/contract-streams.ts";
-import { openClients, PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { openClients, TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { failure } from "../support/rpc-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
@@ -27,7 +27,7 @@ function watched(agent: Agent): object {
   return rest;
 }
 
-describe.concurrent.each(PROTOCOLS)("WatchAgents: $name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
   const clients = useClients(protocol, service);
   const { agents } = clients;
 
@@ -228,7 +228,7 @@ describe.concurrent.each(PROTOCOLS)("WatchAgents: $name", (protocol) => {
 
 test("an idle watch tells how far it is at its interval, and so does one whose filter keeps everything out", async () => {
   await using undo = new AsyncDisposableStack();
-  const everybody = PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
+  const everybody = TESTED_PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
   const [clients] = everybody;
   const filter = { clawIdentifiers: [unique("claw")] };
   const watches = everybody.map((own) => undo.use(new Watch(own, { filter, bookmarkInterval: { seconds: 1n } })));
@@ -245,7 +245,7 @@ test("an idle watch tells how far it is at its interval, and so does one whose f
 
 test("a snapshot larger than a message comes in several, none above 64 KiB, of which only the last can be resumed from", async () => {
   await using undo = new AsyncDisposableStack();
-  const everybody = PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
+  const everybody = TESTED_PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
   const clients = present(everybody[0]);
   const claw = "🚢".repeat(100) + unique("claw");
   await Promise.all(Array.from({ length: 150 }, () => newAgent(clients, claw)));

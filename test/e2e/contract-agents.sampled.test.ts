@@ -17,7 +17,7 @@ import {
   setStatus,
   tampered,
 } from "../support/contract-steps.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { FIRST_LEASE_MS, INTERVAL_MS, unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -26,7 +26,7 @@ const TOO_MANY = Array.from({ length: 1_001 }, (_, index) => `agent-${index}`);
 /** What a newer client could send. */
 const UNKNOWN_STATUS = 99 as AgentStatus;
 
-describe.concurrent.each(PROTOCOLS)("$name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   const clients = useClients(protocol, service);
   const { users, agents } = clients;
   const byAgentId = (value: string) => agents.getAgent({ key: { case: "agentId", value } });

@@ -15,14 +15,14 @@ import {
   setStatus,
 } from "../support/contract-steps.ts";
 import { HeartbeatStream } from "../support/contract-streams.ts";
-import { PROTOCOLS, useClients } from "../support/protocol-clients.ts";
+import { TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { envelope, errorIn, http1 } from "../support/rpc-raw.ts";
 import { INTERVAL_MS, unique, useService } from "../support/service.ts";
 
 const service = useService();
 const { IDLE, ON_CALL, BUSY, EXHAUSTED, OFFLINE, UNSPECIFIED } = AgentStatus;
 
-describe.concurrent.each(PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat: $name", (protocol) => {
+describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat: $name", (protocol) => {
   const clients = useClients(protocol, service);
   const { agents } = clients;
 

@@ -3,6 +3,7 @@ import { Random } from "../chaos/random.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { alive, goodbye, reports, type TestStream } from "../support/replica-stream.ts";
+import { casesOf } from "../support/sample.ts";
 import { until } from "../support/until.ts";
 
 let testDatabase: TestDatabase;
@@ -95,7 +96,7 @@ async function live(seed: number, agentId: string, balancer: (random: Random) =>
 }
 
 describe("behind a balancer that spreads streams, single heartbeats and calls over three replicas", () => {
-  test.each([1, 2, 3, 4, 5, 6])("an agent lives as it would on one (seed %i)", async (seed) => {
+  test.each(casesOf([2], [1, 3, 4, 5, 6]))("an agent lives as it would on one (seed %i)", async (seed) => {
     const [only] = replicas;
     if (only === undefined) throw new TypeError("three replicas");
     const alone = await live(seed, `on one ${seed}`, () => only);

@@ -1,0 +1,59 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { grpcClient } from "../support/rpc-clients.ts";
+import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
+
+const SERVICE = "/harborforge.agents.v1.AgentService";
+const HEARTBEAT = `${SERVICE}/Heartbeat`;
+
+const identity = (bytes: Buffer): Buffer => bytes;
+
+let listeners: RunningListeners;
+
+/** Short, so that a test can wait for what takes a minute in earnest. */
+const IMPATIENT = {
+  writeStallMs: 400,
+  lingerMs: 300,
+  requestMs: 300,
+  sniffMs: 200,
+  headersMs: 300,
+  wholeRequestMs: 600,
+};
+
+beforeEach(async () => {
+  listeners = await startListeners({ limits: IMPATIENT });
+});
+
+afterEach(async () => {
+  await listeners[Symbol.asyncDispose]();
+  expect(listeners.pipeline.openStreams.size).toBe(0);
+});
+
+describe.each([
+  ["gRPC listener", () => listeners.grpcAddress],
+  ["Connect listener", () => listeners.connectAddress],
+] as const)("%s", (_name, address) => {
+  test("1 500 of 3 000 streams of one connection cancelled at once leave the others alive", async () => {
+    const client = grpcClient(address());
+    const answered = { streams: 0, beats: 0 };
+    const calls = Array.from({ length: 3_000 }, () => {
+      const call = client.makeBidiStreamRequest<Buffer, Buffer>(HEARTBEAT, identity, identity);
+      call.once("data", () => {
+        answered.streams += 1;
+        call.on("data", () => {
+          answered.beats += 1;
+        });
+      });
+      call.on("error", () => undefined);
+      return call;
+    });
+    await eventually("all streams are open", () => answered.streams === 3_000, 20_000);
+    for (const call of calls.slice(0, 1_500)) call.cancel();
+    await eventually("the cancelled ones ended", () => listeners.seen.openHandlers === 1_500, 20_000);
+    for (const call of calls.slice(1_500)) call.write(Buffer.from([0x08, 1]));
+    await eventually("all others answer", () => answered.beats === 1_500, 20_000);
+    expect(listeners.pipeline.openStreams.size).toBe(1_500);
+    client.close();
+    for (const call of calls) call.cancel();
+    await eventually("no handler is left", () => listeners.seen.openHandlers === 0, 20_000);
+  }, 60_000);
+});

@@ -1,0 +1,232 @@
+import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { SETTINGS } from "../../src/config/config.ts";
+import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
+import { startOldPostgres } from "../support/old-postgres.ts";
+import { openStage, type Running, type Stage } from "../support/program.ts";
+
+/** The program ends with this code, and all that it says is this one sentence, on standard error. */
+async function isRefused(running: Running, code: number, sentence: RegExp): Promise<void> {
+  const ending = await running.ended;
+  expect(ending).toMatchObject({ signal: null, stdout: "" });
+  expect(ending.stderr).toMatch(sentence);
+  expect(ending.stderr.trimEnd().split("\n"), ending.stderr).toHaveLength(1);
+  expect(ending.code).toBe(code);
+}
+
+function serveOn(stage: Stage, url: string, env: Record<string, string> = {}): Running {
+  return stage.program(["serve"], { env: { DATABASE_URL: url, ...env } });
+}
+
+test("--help says every setting with its range and its default, --version the version", async () => {
+  await using stage = await openStage();
+  const [help, ofServe, version] = await Promise.all(
+    [["--help"], ["serve", "--help"], ["--version"]].map((args) => stage.program(args).ended),
+  );
+  for (const ending of [help, ofServe]) {
+    expect(ending).toMatchObject({ code: 0, stderr: "" });
+    const said = ending?.stdout.replaceAll(/\s+/g, " ");
+    for (const { env, flag, placeholder, description, allowed, defaultText } of Object.values(SETTINGS)) {
+      expect(said).toContain(`--${flag} ${placeholder}`);
+      expect(said).toContain(`${description}: ${allowed} (default: ${defaultText}; env: ${env})`);
+    }
+  }
+  expect(version).toMatchObject({ code: 0, stderr: "" });
+  expect(version?.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+test("a command line that is wrong is refused with exit code 2", async () => {
+  await using stage = await openStage();
+  await Promise.all([
+    isRefused(stage.program(["conquer"]), 2, /unknown command 'conquer'/),
+    isRefused(stage.program(["serve", "--colour"]), 2, /unknown option '--colour'/),
+    isRefused(
+      stage.program(["serve", "--heartbeat-interval", "10"]),
+      2,
+      /^--heartbeat-interval is "10": it must be a duration/,
+    ),
+  ]);
+});
+
+test("a port that is taken is named, with the setting that changes it", async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  const taken = createServer();
+  await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+  const address = taken.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  try {
+    for (const [name, listener] of [
+      ["HARBORFORGE_GRPC_ADDRESS", "gRPC"],
+      ["HARBORFORGE_HTTP_ADDRESS", "Connect"],
+    ] as const) {
+      await isRefused(
+        serveOn(stage, database.url, { [name]: `127.0.0.1:${port}` }),
+        1,
+        new RegExp(
+          `^The ${listener} listener cannot listen on 127\\.0\\.0\\.1:${port}: another program listens there already\\. Set ${name} `,
+        ),
+      );
+    }
+    // With a database of its own, that one is stopped as well.
+    const { code, stderr } = await stage.program(["serve"], {
+      env: { HARBORFORGE_HTTP_ADDRESS: `127.0.0.1:${port}` },
+    }).ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/"msg":"PostgreSQL stopped"[\s\S]*The Connect listener cannot listen/);
+  } finally {
+    taken.close();
+  }
+});
+
+test("a data folder that is half-made, or somebody else's, is refused and left as it was", async () => {
+  await using stage = await openStage();
+  const cluster = join(stage.dataDir, "postgresql");
+  await mkdir(cluster, { recursive: true });
+  await writeFile(join(cluster, "PG_VERSION"), "18\n");
+  await isRefused(
+    stage.program(["serve"]),
+    1,
+    /^The PostgreSQL cluster in .* is incomplete \(it lacks global\/pg_control\); /,
+  );
+  expect(await readdir(stage.dataDir)).toEqual(["postgresql"]);
+  expect(await readdir(cluster)).toEqual(["PG_VERSION"]);
+
+  const letters = join(stage.path, "letters");
+  await mkdir(letters);
+  await writeFile(join(letters, "to-ada.txt"), "Dear Ada");
+  await isRefused(
+    stage.program(["serve"], { env: { HARBORFORGE_DATA_DIR: letters } }),
+    1,
+    /is not empty and holds no data of this service \(it has to-ada\.txt\)/,
+  );
+  expect(await readdir(letters)).toEqual(["to-ada.txt"]);
+});
+
+test("a data folder that may not be used is refused with what to do about it", async () => {
+  await using stage = await openStage();
+  if (process.getuid?.() === 0) {
+    // Root may do everything, but PostgreSQL does not run as root.
+    const cluster = join(stage.dataDir, "postgresql");
+    for (const folder of ["global", "base", "pg_wal"]) await mkdir(join(cluster, folder), { recursive: true });
+    for (const file of ["global/pg_control", "pg_hba.conf", "postgresql.conf"])
+      await writeFile(join(cluster, file), "");
+    await writeFile(join(cluster, "PG_VERSION"), "18\n");
+    await isRefused(stage.program(["serve"]), 1, /belongs to root, and PostgreSQL does not run as root; .*chown/);
+  } else {
+    const closed = join(stage.path, "closed");
+    await mkdir(closed, { mode: 0o500 });
+    const env = { HARBORFORGE_DATA_DIR: join(closed, "data") };
+    await isRefused(
+      stage.program(["serve"], { env }),
+      1,
+      /cannot be used for lack of permission .*HARBORFORGE_DATA_DIR/,
+    );
+    await chmod(closed, 0o700);
+  }
+});
+
+test("a database that cannot be used is refused with what is wrong, and without its password", async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  const url = new URL(database.url);
+  const host = url.host.replaceAll(".", "\\.");
+  const changed = (change: (url: URL) => void): string => {
+    const copy = new URL(url);
+    change(copy);
+    return copy.href;
+  };
+  await isRefused(
+    serveOn(
+      stage,
+      changed((u) => {
+        u.password = "wrong-password";
+      }),
+    ),
+    1,
+    new RegExp(`^The database ${host}/\\w+ refuses the login \\(password authentication failed.* DATABASE_URL\\.\n$`),
+  );
+  await isRefused(
+    serveOn(
+      stage,
+      changed((u) => {
+        u.password = "";
+      }),
+    ),
+    1,
+    /asks for a password, and the one in DATABASE_URL is missing/,
+  );
+  await isRefused(
+    serveOn(
+      stage,
+      changed((u) => {
+        u.pathname = "/nowhere";
+      }),
+    ),
+    1,
+    /\/nowhere does not exist .*Create it, or check DATABASE_URL\.\n$/,
+  );
+  await isRefused(
+    serveOn(
+      stage,
+      changed((u) => {
+        u.port = "1";
+      }),
+    ),
+    1,
+    /^The database 127\.0\.0\.1:1\/\w+ cannot be reached \(connect ECONNREFUSED 127\.0\.0\.1:1\)\. Check DATABASE_URL\.\n$/,
+  );
+  await isRefused(
+    serveOn(
+      stage,
+      changed((u) => {
+        u.searchParams.set("sslmode", "verify-full");
+      }),
+    ),
+    1,
+    /cannot be reached with the encryption that DATABASE_URL asks for \(.*\)\. Check its sslmode\.\n$/,
+  );
+});
+
+test("a PostgreSQL that is too old is refused", async () => {
+  await using stage = await openStage();
+  await using old = await startOldPostgres("140019");
+  await isRefused(serveOn(stage, old.url), 1, /^PostgreSQL 14 is too old: use 15 or newer/);
+});
+
+test("a database whose user may not create tables is refused", async () => {
+  await using stage = await openStage();
+  await using database = await createEmptyDatabase();
+  const role = `hf_${new URL(database.url).pathname.slice(1)}`;
+  await administer(database.url, `CREATE ROLE ${role} LOGIN PASSWORD 'secret'`);
+  const url = new URL(database.url);
+  url.username = role;
+  url.password = "secret";
+  try {
+    await isRefused(
+      serveOn(stage, url.href),
+      1,
+      /does not let this user work \(.*permission denied for schema public\)/,
+    );
+  } finally {
+    await administer(database.url, `DROP ROLE ${role}`);
+  }
+});
+
+test("a database of a newer version is refused and left alone", async () => {
+  await using stage = await openStage();
+  await using database = await createTestDatabase();
+  await administer(
+    database.url,
+    "INSERT INTO schema_migrations (name, batch, migration_time) VALUES ('9999_of_tomorrow', 9, now())",
+  );
+  for (const command of ["serve", "migrate"]) {
+    await isRefused(
+      stage.program([command], { env: { DATABASE_URL: database.url } }),
+      1,
+      /migrated by a newer version of this service \(it has 9999_of_tomorrow\)/,
+    );
+  }
+});

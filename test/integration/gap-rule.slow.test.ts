@@ -1,0 +1,285 @@
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { paceOf } from "../../src/domain/lease.ts";
+import { hearingFor } from "../../src/liveness/membership.ts";
+import { refreshReplica } from "../../src/storage/replica-row.ts";
+import { createTestDatabase } from "../support/cluster.ts";
+import {
+  Beating,
+  backdate,
+  databaseNow,
+  expiries,
+  fleetGuard,
+  heardOnce,
+  KeptLog,
+  leaseEnd,
+  MS,
+  openReplicas,
+  rowOf,
+  untilExpired,
+  untilOffline,
+  untilThen,
+} from "../support/fleet-scene.ts";
+import { DatabaseProxy } from "../support/gate-proxy.ts";
+import { openReplica } from "../support/replica.ts";
+import { reports, type TestStream } from "../support/replica-stream.ts";
+import { useStallMeter } from "../support/stall-meter.ts";
+import { until } from "../support/until.ts";
+
+/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
+const INTERVAL_MS = 400;
+const LEASE_MS = 3 * INTERVAL_MS;
+/** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
+const ALLOWANCE_MS = 2_500;
+
+const stalls = useStallMeter();
+
+let undo = new AsyncDisposableStack();
+afterEach(async () => {
+  await undo.disposeAsync();
+  undo = new AsyncDisposableStack();
+});
+
+const PACE = { intervalMs: INTERVAL_MS, firstLeaseMs: 60_000 };
+
+describe("a replica that was isolated, while another one listened", () => {
+  test("and has not noticed: nobody ends the leases of its agents meanwhile", async () => {
+    const [isolated, backstop = isolated] = await openReplicas(undo, PACE, PACE);
+    const agentIds = await isolated.seedAgents(5, "unheard-");
+    const ended = await heardOnce(isolated, agentIds);
+    // Frozen, both: also the one that would adopt. What they know they go on with: their wheels turn.
+    using frozen = isolated.gate.hold("refresh-replica");
+    using alsoFrozen = backstop.gate.hold("refresh-replica");
+    await Promise.all([frozen.arrived(), alsoFrozen.arrived()]);
+    using tried = backstop.gate.hold("commit-changes", "after", 3);
+    for (const agentId of agentIds) await backstop.watchLease(agentId);
+    await tried.arrived();
+    tried.release();
+    await untilThen(isolated, ended + 2 * LEASE_MS * MS);
+    expect(await expiries(isolated)).toEqual([]);
+    for (const agentId of agentIds) expect(await isolated.agents.get({ agentId })).toMatchObject({ status: "idle" });
+
+    // Nobody has listened: the whole fleet is given the time.
+    frozen.release();
+    alsoFrozen.release();
+    const guard = await until("it is noticed", async () => (await fleetGuard(isolated)) ?? undefined);
+    // The other replica may have noticed first.
+    await until("this replica takes streams again", () => !isolated.cutOff);
+    using stream = isolated.stream();
+    using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
+    const gone = await untilExpired(isolated, 3, 20_000);
+    expect(Math.min(...gone.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
+    expect(gone.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(2));
+  });
+});
+
+describe("a replica that is cut off from the database, while another one is not", () => {
+  test("keeps its agents, asks its streams to go elsewhere once, and takes up again what was its own", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const proxy = undo.use(await DatabaseProxy.open(url));
+    const log = new KeptLog();
+    // A lease that is longer than it may take to try the database again.
+    const fine = undo.use(await openReplica(url, { intervalMs: 1_000 }));
+    const cut = undo.use(await openReplica(proxy.url, { intervalMs: 1_000, log }));
+    const [stays = "", leaves = "", silent = "", elsewhere = ""] = await fine.seedAgents(4, "cut off-");
+    using stream = cut.stream({ instanceId: "claw process", generation: 1n });
+    const asked = vi.spyOn(stream.session, "drain");
+    using _stays = new Beating(() => stream, [stays], 100);
+    let now: TestStream = stream;
+    using _leaves = new Beating(() => now, [leaves], 100);
+    await heardOnce(cut, [silent]);
+    const usual = await heardOnce(fine, [elsewhere]);
+    await until("they are held", () => stream.acknowledged > 1n);
+
+    proxy.cut();
+    await until("its streams are asked to go elsewhere", () => asked.mock.calls.length === 1);
+    expect(asked.mock.calls[0]?.[0]).toBeLessThanOrEqual(1_000);
+    using other = fine.stream({ instanceId: "claw process", generation: 2n });
+    now = other;
+    const guard = await until("it is adopted", async () => {
+      const row = await rowOf(cut, fine);
+      return row?.adopted_by === fine.number ? row.until : undefined;
+    });
+    // What beats at the one that is cut off is not heard by anybody, for longer than its lease.
+    await untilThen(fine, Math.max(usual, await leaseEnd(fine, stays)) + 300 * MS);
+    expect(await databaseNow(fine)).toBeLessThan(guard);
+    expect((await expiries(fine)).map(({ agent_id }) => agent_id)).toEqual([elsewhere]);
+    proxy.mend();
+    await until("it is its own again", async () => (await rowOf(cut, fine))?.adopted_by === null, 20_000);
+
+    const gone = await untilOffline(fine, silent, 20_000);
+    expect(gone.occurredAt).toBeGreaterThanOrEqual(guard);
+    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + (ALLOWANCE_MS + stalls.ms) * MS);
+    const acknowledged = stream.acknowledged;
+    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 20_000);
+    expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
+    expect(await fine.agents.get({ agentId: leaves })).toMatchObject({ status: "idle", replicaId: fine.number });
+    expect(asked).toHaveBeenCalledTimes(1);
+    expect(log.saying("streams are asked to try other replicas")).toHaveLength(1);
+  });
+});
+
+describe("a replica that has adopted another one", () => {
+  test("loses its database for longer than the adoption guards: no agent that keeps trying goes offline", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const proxy = undo.use(await DatabaseProxy.open(url));
+    const dead = undo.use(await openReplica(url, { ...PACE, started: false }));
+    const adopter = undo.use(await openReplica(proxy.url, PACE));
+    undo.defer(() => proxy.mend());
+    const agentIds = await dead.seedAgents(20, "orphaned-");
+    const trying = agentIds.slice(0, 10);
+    await heardOnce(dead, agentIds);
+    await backdate(dead, dead, 60_000);
+    const guard = await until("it is adopted", async () => (await rowOf(dead, dead))?.until ?? undefined);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents >= 20);
+    proxy.cut();
+    await untilThen(dead, guard + 2 * LEASE_MS * MS);
+    // What it knew ends leases as soon as the database is back; that it was isolated it says later.
+    using refresh = adopter.gate.hold("refresh-replica");
+    using asked = adopter.gate.hold("commit-changes", "after", 1);
+    proxy.mend();
+    await asked.arrived();
+    expect(await expiries(dead)).toEqual([]);
+    asked.release();
+    refresh.release();
+    const back = await until("it has noticed", async () => (await fleetGuard(dead)) ?? undefined);
+    using stream = await until("a stream is taken", () => {
+      try {
+        return adopter.stream();
+      } catch {
+        return undefined;
+      }
+    });
+    using _beating = new Beating(() => stream, trying, 100);
+    const expired = await untilExpired(dead, 10, 20_000);
+    expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(back);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + (ALLOWANCE_MS + stalls.ms) * MS);
+  });
+
+  test("watches agents that it held meanwhile, where it returned and was adopted again between two looks", async () => {
+    const [adopter, returning = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
+    const before = await adopter.seedAgents(2, "before-");
+    const after = await adopter.seedAgents(3, "after-");
+    await heardOnce(returning, before);
+    await backdate(returning, adopter, 60_000);
+    await until("it is adopted", async () => (await rowOf(returning, adopter))?.adopted_by === adopter.number);
+    await until("the adopter watches", () => adopter.liveness.statistics().agents === 2);
+    using frozen = adopter.gate.hold("refresh-replica");
+    await frozen.arrived();
+    await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
+    await heardOnce(returning, after);
+    await backdate(returning, adopter, 60_000);
+    frozen.release();
+    await until("the adopter watches all", () => adopter.liveness.statistics().agents === 5, 5_000);
+  });
+});
+
+describe("when all were isolated, the whole fleet is given the time", () => {
+  test("where the database was away from all of them", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const proxy = undo.use(await DatabaseProxy.open(url));
+    const one = undo.use(await openReplica(proxy.url, PACE));
+    const two = undo.use(await openReplica(proxy.url, PACE));
+    const direct = undo.use(await openReplica(url, { started: false, listens: false }));
+    // It is there for the test's own statements, and listens to nobody.
+    await direct.query("DELETE FROM replicas WHERE id = $1", direct.number);
+    const lively = await direct.seedAgents(10, "lively-");
+    const silent = await direct.seedAgents(10, "silent-");
+    using stream = one.stream();
+    using other = two.stream();
+    using _beating = new Beating(() => stream, lively.slice(0, 5), 100);
+    using _beatingToo = new Beating(() => other, lively.slice(5), 100);
+    const end = Math.max(await heardOnce(one, silent.slice(0, 5)), await heardOnce(two, silent.slice(5)));
+    await until("all are held", () => stream.acknowledged > 1n && other.acknowledged > 1n);
+    proxy.cut();
+    await untilThen(direct, end + LEASE_MS * MS);
+    const mended = await databaseNow(direct);
+    proxy.mend();
+    const expired = await untilExpired(direct, 10, 20_000);
+    expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(silent.toSorted());
+    expect(await fleetGuard(direct)).toBeGreaterThan(mended + LEASE_MS * MS);
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(mended + LEASE_MS * MS);
+    const acknowledged = stream.acknowledged;
+    await until("it goes on", () => stream.acknowledged > acknowledged + 5n);
+    expect(await expiries(direct)).toHaveLength(10);
+  });
+
+  test("where its event loop was blocked for longer than a lease", async () => {
+    const [replica] = await openReplicas(undo, PACE);
+    const agentIds = await replica.seedAgents(20, "blocked-");
+    await heardOnce(replica, agentIds);
+    const stream = replica.stream();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * LEASE_MS);
+    const awake = await databaseNow(replica);
+    using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
+    const expired = await untilExpired(replica, 10, 20_000);
+    expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(awake + (LEASE_MS - 250) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + ALLOWANCE_MS + stalls.ms) * MS);
+  });
+
+  test.each(["stopped in order", "was killed"])("where the only replica %s and another one starts", async (how) => {
+    const { url } = undo.use(await createTestDatabase());
+    const former = await openReplica(url, { ...PACE, started: false });
+    const agentIds = await former.seedAgents(20, "outlives-");
+    const end = await heardOnce(former, agentIds);
+    await untilThen(former, end + LEASE_MS * MS);
+    if (how === "stopped in order") await former[Symbol.asyncDispose]();
+    else undo.use(former);
+
+    const next = undo.use(await openReplica(url, PACE));
+    const started = await databaseNow(next);
+    const guard = await fleetGuard(next);
+    expect(guard).toBeGreaterThan(started + (LEASE_MS - 1_000 - stalls.ms) * MS);
+    using stream = next.stream();
+    using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
+    const expired = await untilExpired(next, 10, 20_000);
+    expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
+  });
+
+  test("where the next one starts before anybody could call the last one isolated", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const killed = undo.use(await openReplica(url, { ...PACE, started: false }));
+    const agentIds = await killed.seedAgents(10, "at once-");
+    await heardOnce(killed, agentIds);
+    // Heard of in time, however long the next one takes to start.
+    await backdate(killed, killed, -3_000);
+    const next = undo.use(await openReplica(url, PACE));
+    expect(await fleetGuard(next)).toBeNull();
+    const guard = await until("it is adopted", async () => (await rowOf(killed, next))?.until ?? undefined, 10_000);
+    expect(await expiries(next)).toEqual([]);
+    const expired = await untilExpired(next, 10, 20_000);
+    expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+  });
+
+  test("and no time is given where nothing has a lease, or somebody listened", async () => {
+    const { url } = undo.use(await createTestDatabase());
+    const first = undo.use(await openReplica(url, PACE));
+    expect(await fleetGuard(first)).toBeNull();
+    await first.createAgent("there");
+    undo.use(await openReplica(url, PACE));
+    expect(await fleetGuard(first)).toBeNull();
+  });
+});
+
+test("an agent that beats is never offline, whatever its replicas go through; it may report all the while", async () => {
+  const [one, two = one, three = one] = await openReplicas(undo, PACE, PACE, PACE);
+  const agentIds = await one.seedAgents(10, "through it all-");
+  const streams = [one.stream(), two.stream(), three.stream()];
+  let at = 0;
+  const current = () => streams[at % 3] ?? streams[0];
+  using _beating = new Beating(() => current() ?? one.stream(), agentIds, 100);
+  for (let round = 0; round < 6; round++) {
+    const replica = [one, two, three][round % 3] ?? one;
+    using frozen = replica.gate.hold("refresh-replica");
+    await frozen.arrived();
+    await backdate(replica, one, round % 2 === 0 ? 600 : 60_000);
+    at += 1;
+    await current()?.say(...agentIds.map((agentId) => reports(agentId, round % 2 === 0 ? "busy" : "idle")));
+    await untilThen(one, (await databaseNow(one)) + 700 * MS);
+    frozen.release();
+  }
+  expect(await expiries(one)).toEqual([]);
+});
