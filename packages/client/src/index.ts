@@ -1,4 +1,4 @@
-// The client library, as programs on Node import it: `harborforge-agents/client`.
+// `harborforge-agents-client`: the library as programs on Node import it.
 
 export type { Micros } from "../../../src/contract/time.ts";
 export type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";

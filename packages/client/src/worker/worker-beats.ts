@@ -26,7 +26,7 @@ export interface HeartbeatWorkerOptions {
    */
   readonly mainThreadTimeoutMs?: number;
   /**
-   * Where the worker's program is, for those who bundle the library: built of `harborforge-agents/client/heartbeat-worker`.
+   * Where the worker's program is, for those who bundle the library: built of `harborforge-agents-client/heartbeat-worker`.
    * Default: the file beside the library's own.
    */
   readonly url?: URL;
