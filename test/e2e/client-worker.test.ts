@@ -2,7 +2,7 @@ import {
   createHeartbeatClient,
   createServiceClients,
   type HeartbeatClientOptions,
-  type HeartbeatWorkerNews,
+  type HeartbeatWorkerEvent,
 } from "harborforge-agents-client";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -26,7 +26,7 @@ describe("a worker that beats", () => {
       ...options,
     });
     onTestFinished(() => client.close({ withinMs: 0 }));
-    const news: HeartbeatWorkerNews[] = [];
+    const news: HeartbeatWorkerEvent[] = [];
     client.on("worker", (one) => news.push(one));
     const statusOf = async (): Promise<string> => {
       const rows = await service().query<{ status: string }>("SELECT status FROM agents WHERE agent_id = $1", agentId);

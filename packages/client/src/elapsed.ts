@@ -4,7 +4,7 @@ export interface Moment {
   readonly steady: number;
 }
 
-export function thisMoment(): Moment {
+export function currentMoment(): Moment {
   return { wall: Date.now(), steady: performance.now() };
 }
 

@@ -18,7 +18,7 @@ export class Listeners<Event> {
     return () => void this.#listeners.delete(own);
   }
 
-  tell(event: Event): void {
+  emit(event: Event): void {
     for (const listener of [...this.#listeners]) guard(() => listener(event), this.#onError);
   }
 }

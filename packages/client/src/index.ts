@@ -9,7 +9,9 @@ export type { Token } from "./connection/token.ts";
 export type {
   AgentEvents,
   AgentHandle,
-  AgentNews,
+  /** @deprecated Use AgentStatusEvent. */
+  AgentStatusEvent as AgentNews,
+  AgentStatusEvent,
   ExhaustionReport,
   Presence,
   ReportOutcome,
@@ -29,4 +31,9 @@ export type { AgentView, ChangeView, ExhaustionView, TransitionView } from "./vi
 export type { AgentCache, AgentCacheView } from "./watch/agent-cache.ts";
 export { createAgentCache, watchAgents } from "./watch/node-watch.ts";
 export type { AgentFilter, SnapshotCause, WatchEvent, WatchOptions } from "./watch/watch-agents.ts";
-export type { HeartbeatWorkerNews, HeartbeatWorkerOptions } from "./worker/worker-beats.ts";
+export type {
+  HeartbeatWorkerEvent,
+  /** @deprecated Use HeartbeatWorkerEvent. */
+  HeartbeatWorkerEvent as HeartbeatWorkerNews,
+  HeartbeatWorkerOptions,
+} from "./worker/worker-heartbeats.ts";

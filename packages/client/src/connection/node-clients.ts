@@ -1,6 +1,6 @@
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { type ConnectedClients, clientsOnWays, type Way, waysOf } from "./service-clients.ts";
+import { type ConnectedClients, clientsOnRoutes, type Route, routesOf } from "./service-clients.ts";
 import { ServiceConnection, type TlsOptions } from "./service-connection.ts";
 import type { Token } from "./token.ts";
 
@@ -35,7 +35,10 @@ export interface ServiceTarget {
  */
 export function createServiceClients(target: ServiceTarget): ConnectedClients {
   const { address, addresses = address === undefined ? [] : [address], transport, token, tls } = target;
-  return clientsOnWays(transport === undefined ? addresses.map((one) => wayTo(one, tls)) : waysOf(transport), token);
+  return clientsOnRoutes(
+    transport === undefined ? addresses.map((one) => routeTo(one, tls)) : routesOf(transport),
+    token,
+  );
 }
 
 /** The URL meant by `http://host:port`, `https://host:port` or `host:port`. Undefined for what names no such place. */
@@ -46,12 +49,12 @@ export function baseUrlOf(address: string): string | undefined {
   return plain && url.pathname === "/" ? url.origin : undefined;
 }
 
-function wayTo(address: string, tls: ServiceTarget["tls"]): Way {
+function routeTo(address: string, tls: ServiceTarget["tls"]): Route {
   const baseUrl = baseUrlOf(address);
   if (baseUrl === undefined) throw new RangeError(`not the address of a service: ${address}`);
   const sessionManager = new ServiceConnection(baseUrl, tls);
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager }),
-    giveUp: (why) => sessionManager.abort(new ConnectError(why, Code.Unavailable)),
+    abort: (why) => sessionManager.abort(new ConnectError(why, Code.Unavailable)),
   };
 }

@@ -26,22 +26,22 @@ export interface ConnectedClients extends ServiceClients, Disposable {
 }
 
 /** One way to the service. */
-export interface Way {
+export interface Route {
   readonly transport: Transport;
   /** Breaks its connection. Missing where whoever made the transport keeps that to himself. */
-  giveUp?(why: string): void;
+  abort?(why: string): void;
 }
 
 /** Callers that go one way until they are told to take the next. */
-export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedClients {
-  const callers = ways.map(({ transport, giveUp }) => {
+export function clientsOnRoutes(routes: readonly Route[], token?: Token): ConnectedClients {
+  const callers = routes.map(({ transport, abort }) => {
     const called = token === undefined ? transport : authorised(transport, token);
     return {
       agents: createClient(AgentService, called),
       users: createClient(UserService, called),
       tokens: createClient(TokenService, called),
       health: createClient(Health, called),
-      giveUp,
+      abort,
     };
   });
   // Not always the same first: many processes with one list would all go to its first address.
@@ -53,7 +53,7 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
   };
   current();
   const close = (): void => {
-    for (const { giveUp } of callers) giveUp?.("the connection was closed");
+    for (const { abort } of callers) abort?.("the connection was closed");
   };
   return {
     get agents() {
@@ -65,9 +65,9 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
     get tokens() {
       return current().tokens;
     },
-    isAnswered: (withinMs) => withAnswer(current().health, withinMs),
+    isAnswered: (withinMs) => answersWithin(current().health, withinMs),
     reconnect() {
-      current().giveUp?.("the connection was given up");
+      current().abort?.("the connection was given up");
       turn = (turn + 1) % callers.length;
     },
     close,
@@ -76,7 +76,7 @@ export function clientsOnWays(ways: readonly Way[], token?: Token): ConnectedCli
 }
 
 /** By a timer of its own: whether a transport keeps deadlines is for whoever made it. */
-function withAnswer(health: Client<typeof Health>, withinMs: number): Promise<boolean> {
+function answersWithin(health: Client<typeof Health>, withinMs: number): Promise<boolean> {
   const stop = new AbortController();
   return new Promise((resolve) => {
     const tooLate = setTimeout(() => {
@@ -93,6 +93,6 @@ function withAnswer(health: Client<typeof Health>, withinMs: number): Promise<bo
 }
 
 /** A transport that somebody made, or several that lead to different addresses. */
-export function waysOf(transport: Transport | readonly Transport[]): readonly Way[] {
+export function routesOf(transport: Transport | readonly Transport[]): readonly Route[] {
   return (Array.isArray(transport) ? transport : [transport]).map((one: Transport) => ({ transport: one }));
 }

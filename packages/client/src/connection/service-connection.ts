@@ -8,7 +8,7 @@ import {
   type SecureClientSessionOptions,
 } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type Moment, msSince, thisMoment } from "../elapsed.ts";
+import { currentMoment, type Moment, msSince } from "../elapsed.ts";
 
 /** What `node:tls` is told for `https` addresses. */
 export type TlsOptions = Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;
@@ -123,7 +123,7 @@ class Session {
   readonly #session: ClientHttp2Session;
   readonly #options: SessionOptions;
   #streams = 0;
-  #lastAlive: Moment = thisMoment();
+  #lastAlive: Moment = currentMoment();
   /** Whether the server told it to take no more requests. */
   #goesAway = false;
   #pinging: Promise<boolean> | undefined;
@@ -142,7 +142,7 @@ class Session {
     session.on("connect", () => {
       // Node emits it also for a session that was destroyed meanwhile.
       if (!this.isUsable) return;
-      this.#lastAlive = thisMoment();
+      this.#lastAlive = currentMoment();
       // An idle connection does not keep the process running.
       session.unref();
       this.#watchIdle();
@@ -175,7 +175,7 @@ class Session {
       this.#watchSilence(this.#options.pingAfterMs());
     }
     stream.once("response", () => {
-      this.#lastAlive = thisMoment();
+      this.#lastAlive = currentMoment();
     });
     stream.once("close", () => {
       this.#streams -= 1;
@@ -189,7 +189,7 @@ class Session {
   }
 
   noteRead(stream: ClientHttp2Stream): void {
-    if (stream.session === this.#session) this.#lastAlive = thisMoment();
+    if (stream.session === this.#session) this.#lastAlive = currentMoment();
   }
 
   /** Whether the other end answers. It is asked only when nothing arrived for long; a session that is dead ends. */
@@ -257,7 +257,7 @@ class Session {
     try {
       this.#session.ping((error: Error | null) => {
         clearTimeout(timer);
-        if (error === null) this.#lastAlive = thisMoment();
+        if (error === null) this.#lastAlive = currentMoment();
         resolve(error === null);
       });
     } catch {

@@ -9,7 +9,7 @@ import {
 } from "../../../../src/contract/words.ts";
 import { Listeners, type OnListenerError } from "../event-listeners.ts";
 import type { BeatView, ExhaustionView } from "../views.ts";
-import type { AgentClaim, Report, Settle, Verdict } from "./beat-book.ts";
+import type { AgentClaim, BeatContent, Report, ReportResult, Settle } from "./beat-queue.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
 
 const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
@@ -24,7 +24,7 @@ export interface ExhaustionReport {
 }
 
 /** What an agent is to the service. */
-export interface AgentNews {
+export interface AgentStatusEvent {
   readonly agentId: string;
   readonly status: AgentStatus | Unknown;
   readonly exhaustion: ExhaustionView | undefined;
@@ -33,7 +33,7 @@ export interface AgentNews {
 
 export interface AgentEvents {
   /** What the service says that this agent is, where that is not what it said itself: at first, and whenever it changes. */
-  readonly status: AgentNews;
+  readonly status: AgentStatusEvent;
   /**
    * Another process beats for the agent now, or has while this one was cut off or frozen. This one leaves the agent alone
    * until `claim()`.
@@ -90,39 +90,39 @@ export interface AgentHandle {
 }
 
 /** What a seat needs of its client. */
-export interface Stage {
+export interface AgentHost {
   readonly closed: boolean;
   /** Lets the agent beat, on whichever stream has room. */
-  place(seat: AgentSeat): void;
+  add(agent: BeatingAgent): void;
   /** Says something of an agent that beats. */
-  say(seat: AgentSeat, word: Report | "leaving", settle: Settle): void;
+  report(agent: BeatingAgent, content: BeatContent, settle: Settle): void;
   /** The agent is no longer this client's. */
-  forget(seat: AgentSeat): void;
+  remove(agent: BeatingAgent): void;
   /** Try it again later. */
-  retryLater(seat: AgentSeat): void;
+  retryLater(agent: BeatingAgent): void;
 }
 
 type Waiter = (error: ReportError) => void;
 
 /** An agent's place in its client. */
-export class AgentSeat implements AgentHandle {
+export class BeatingAgent implements AgentHandle {
   readonly agentId: string;
   /** What this program has decided. Its streams say it, and note when the server has taken it in. */
   readonly session: AgentClaim = { start: "first" };
-  readonly #stage: Stage;
+  readonly #host: AgentHost;
   readonly #events: { readonly [Name in keyof AgentEvents]: Listeners<AgentEvents[Name]> };
   readonly #waiters = new Set<Waiter>();
   #status: AgentStatus | Unknown | undefined;
   #exhaustion: ExhaustionView | undefined;
   /** What it said last, until that is settled: hearing of it is no news. */
-  #said: WorkingStatus | "exhausted" | undefined;
+  #reported: WorkingStatus | "exhausted" | undefined;
   #presence: Presence = "left";
   #goodbye: Promise<ReportOutcome> | undefined;
   #refusal: ReportError | undefined;
 
-  constructor(agentId: string, stage: Stage, onListenerError: OnListenerError) {
+  constructor(agentId: string, host: AgentHost, onListenerError: OnListenerError) {
     this.agentId = agentId;
-    this.#stage = stage;
+    this.#host = host;
     this.#events = {
       status: new Listeners(onListenerError),
       superseded: new Listeners(onListenerError),
@@ -180,7 +180,7 @@ export class AgentSeat implements AgentHandle {
     const beat = this.#presence === "beating";
     if (!beat) {
       this.#presence = "left";
-      this.#stage.forget(this);
+      this.#host.remove(this);
       return Promise.resolve("overtaken");
     }
     this.#presence = "leaving";
@@ -192,7 +192,7 @@ export class AgentSeat implements AgentHandle {
   }
 
   claim(): void {
-    if (this.#presence === "beating" || this.#presence === "leaving" || this.#stage.closed) return;
+    if (this.#presence === "beating" || this.#presence === "leaving" || this.#host.closed) return;
     if (this.session.start === "resume") this.session.start = "anew";
     this.#enter();
   }
@@ -202,16 +202,16 @@ export class AgentSeat implements AgentHandle {
   }
 
   /** Takes in what the server says. @param stays whether the agent still beats on its stream */
-  hear(beat: BeatView, stays: boolean): void {
+  receive(beat: BeatView, stays: boolean): void {
     const { status, exhaustion, revision, refusal } = beat;
     if (refusal !== undefined) this.#refused(beat, refusedReport(beat, refusal), failureOf(refusal), stays);
     else if (this.#presence === "refused") this.#presence = "beating";
     if (refusal === undefined) this.#refusal = undefined;
     if (status === undefined || this.#presence === "leaving") return;
-    const isNews = (status !== this.#status && status !== this.#said) || !isSame(exhaustion, this.#exhaustion);
+    const isNews = (status !== this.#status && status !== this.#reported) || !isSame(exhaustion, this.#exhaustion);
     this.#status = status;
     this.#exhaustion = exhaustion;
-    if (isNews) this.#events.status.tell({ agentId: this.agentId, status, exhaustion, revision });
+    if (isNews) this.#events.status.emit({ agentId: this.agentId, status, exhaustion, revision });
   }
 
   /** Nobody will answer those who wait, for now or for good. */
@@ -231,30 +231,30 @@ export class AgentSeat implements AgentHandle {
   }
 
   #enter(): void {
-    this.#stage.place(this);
+    this.#host.add(this);
     this.#presence = "beating";
     this.#refusal = undefined;
   }
 
   #refused(beat: BeatView, error: ReportError, reason: ReportError["reason"], stays: boolean): void {
     if (stays) {
-      this.#events.refused.tell(error);
+      this.#events.refused.emit(error);
       return;
     }
-    const told = this.#refusal?.reason === reason && this.#presence !== "beating";
+    const wasEmitted = this.#refusal?.reason === reason && this.#presence !== "beating";
     this.#refusal = error;
     this.#presence = reason === "SESSION_SUPERSEDED" ? "superseded" : "refused";
     if (beat.status === undefined) this.#status = undefined;
-    if (this.#presence === "refused") this.#stage.retryLater(this);
-    if (told) return;
-    if (this.#presence === "superseded") this.#events.superseded.tell(error);
-    else this.#events.refused.tell(error);
+    if (this.#presence === "refused") this.#host.retryLater(this);
+    if (wasEmitted) return;
+    if (this.#presence === "superseded") this.#events.superseded.emit(error);
+    else this.#events.refused.emit(error);
   }
 
   #report(report: Report, { signal }: WaitOptions = {}): Promise<ReportOutcome> {
     const { agentId } = this;
     if (signal?.aborted === true) return quiet(Promise.reject(signal.reason));
-    if (this.#stage.closed) {
+    if (this.#host.closed) {
       return quiet(Promise.reject(new ReportError(agentId, "CLIENT_CLOSED", "The client is closed.")));
     }
     if (this.#presence === "superseded") {
@@ -276,45 +276,45 @@ export class AgentSeat implements AgentHandle {
     return until(this.#ask(report), signal);
   }
 
-  #ask(word: Report | "leaving"): Promise<ReportOutcome> {
+  #ask(content: BeatContent): Promise<ReportOutcome> {
     const { promise, resolve, reject } = Promise.withResolvers<ReportOutcome>();
     const waiter: Waiter = (error) => {
       this.#waiters.delete(waiter);
       reject(error);
     };
     this.#waiters.add(waiter);
-    this.#said = statusOf(word);
-    this.#stage.say(this, word, (verdict) => {
+    this.#reported = statusOf(content);
+    this.#host.report(this, content, (result) => {
       // Before those who wait go on: they are to see what came of it.
-      this.#settled(word, verdict);
+      this.#settled(content, result);
       this.#waiters.delete(waiter);
-      if (verdict.kind === "refused") reject(refusedReport(verdict.beat, verdict.refusal));
-      else resolve(verdict.kind);
+      if (result.kind === "refused") reject(refusedReport(result.beat, result.refusal));
+      else resolve(result.kind);
     });
     return promise;
   }
 
-  #settled(word: Report | "leaving", verdict: Verdict): void {
-    if (verdict.kind === "overtaken") return;
-    this.#said = undefined;
+  #settled(content: BeatContent, result: ReportResult): void {
+    if (result.kind === "overtaken") return;
+    this.#reported = undefined;
     // What it was told it has taken in already.
-    if (verdict.kind === "refused" || verdict.told !== undefined) return;
-    if (word === "leaving") {
+    if (result.kind === "refused" || result.serverStatus !== undefined) return;
+    if (content === "leaving") {
       this.#presence = "left";
       this.#status = "offline";
-      this.#stage.forget(this);
+      this.#host.remove(this);
       return;
     }
-    const status = statusOf(word);
+    const status = statusOf(content);
     if (this.#status === status) return;
     this.#status = status;
     this.#exhaustion = undefined;
   }
 }
 
-function statusOf(word: Report | "leaving"): WorkingStatus | "exhausted" | undefined {
-  if (word === "leaving") return undefined;
-  return typeof word === "string" ? word : "exhausted";
+function statusOf(content: BeatContent): WorkingStatus | "exhausted" | undefined {
+  if (content === "leaving") return undefined;
+  return typeof content === "string" ? content : "exhausted";
 }
 
 function isSame(one: ExhaustionView | undefined, other: ExhaustionView | undefined): boolean {

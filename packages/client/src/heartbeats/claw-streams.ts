@@ -2,7 +2,7 @@ import type { CallError } from "../connection/call-error.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
 import type { BeatView } from "../views.ts";
-import type { AgentClaim, Agreed, BookEntry, Report, Settle } from "./beat-book.ts";
+import type { AgentClaim, AgreedState, BeatContent, QueueEntry, Settle } from "./beat-queue.ts";
 import { type HeartbeatConnection, HeartbeatStream } from "./heartbeat-stream.ts";
 
 /** Agents that the service refuses are tried again after this, give or take a quarter. */
@@ -16,17 +16,17 @@ export interface EndOptions {
 }
 
 /** What beats for the agents of a claw: streams in this thread, or in a worker. */
-export interface ClawBeats {
+export interface ClawHeartbeats {
   /**
    * Lets the agent beat, on whichever stream has room.
    *
    * @param claim why it beats. Becomes `resume` when the service has taken it in
    */
-  place(agentId: string, claim: AgentClaim): void;
+  add(agentId: string, claim: AgentClaim): void;
   /** Says something of an agent that beats. */
-  say(agentId: string, word: Report | "leaving", settle: Settle): void;
+  report(agentId: string, content: BeatContent, settle: Settle): void;
   /** Lets the agent beat no more. */
-  forget(agentId: string): void;
+  remove(agentId: string): void;
   /** Lets an agent that the service refused beat again later. */
   retryLater(agentId: string, claim: AgentClaim): void;
   /** Sends what is not acknowledged, and ends. Never rejects. */
@@ -52,7 +52,7 @@ export interface ClawStreamsOptions {
 }
 
 /** The heartbeat streams of a claw: one, or several where there are more agents than the service lets one have. */
-export class ClawStreams implements ClawBeats {
+export class ClawStreams implements ClawHeartbeats {
   readonly #options: ClawStreamsOptions;
   readonly #streams = new Map<HeartbeatStream, ConnectedClients>();
   readonly #streamOf = new Map<string, HeartbeatStream>();
@@ -69,7 +69,7 @@ export class ClawStreams implements ClawBeats {
     this.#generation = options.generation;
   }
 
-  place(agentId: string, claim: AgentClaim, agreed?: Agreed): void {
+  add(agentId: string, claim: AgentClaim, agreed?: AgreedState): void {
     this.#refused.delete(agentId);
     let stream = this.#streamOf.get(agentId);
     stream ??= [...this.#streams.keys()].find((one) => one.hasRoom && !this.#lost.get(one)?.has(agentId));
@@ -80,8 +80,8 @@ export class ClawStreams implements ClawBeats {
   }
 
   /** @param knownRevision what the agent knew when it spoke. Default: all that the service has told */
-  say(agentId: string, word: Report | "leaving", settle: Settle, knownRevision?: bigint): void {
-    this.#streamOf.get(agentId)?.report(agentId, word, settle, knownRevision);
+  report(agentId: string, content: BeatContent, settle: Settle, knownRevision?: bigint): void {
+    this.#streamOf.get(agentId)?.report(agentId, content, settle, knownRevision);
   }
 
   /** The newest revision of an agent that the service has told; 0 before it has told any. */
@@ -89,7 +89,7 @@ export class ClawStreams implements ClawBeats {
     return this.#streamOf.get(agentId)?.knownRevision(agentId) ?? 0n;
   }
 
-  forget(agentId: string): void {
+  remove(agentId: string): void {
     this.#refused.delete(agentId);
     this.#leaveStream(agentId);
   }
@@ -100,7 +100,7 @@ export class ClawStreams implements ClawBeats {
     this.#retry ??= setTimeout(
       () => {
         this.#retry = undefined;
-        for (const [one, its] of [...this.#refused]) this.place(one, its);
+        for (const [one, its] of [...this.#refused]) this.add(one, its);
       },
       RETRY_REFUSED_MS * (0.75 + Math.random() / 2),
     );
@@ -137,7 +137,7 @@ export class ClawStreams implements ClawBeats {
       instanceId,
       nextGeneration: () => ++this.#generation,
       persistent: true,
-      onBeat: (beat) => this.#hear(stream, beat),
+      onBeat: (beat) => this.#receive(stream, beat),
       onConnection: (connection) => {
         // To the service it is another stream.
         if (connection.state === "connected") this.#lost.delete(stream);
@@ -155,13 +155,13 @@ export class ClawStreams implements ClawBeats {
   }
 
   /** To a stream that is newer than the one that had them: so it wins, whichever is heard first. */
-  #move(entries: readonly BookEntry[]): void {
+  #move(entries: readonly QueueEntry[]): void {
     const stream = this.#openStream();
     for (const { agentId } of entries) this.#streamOf.set(agentId, stream);
     stream.adopt(entries);
   }
 
-  #hear(stream: HeartbeatStream, beat: BeatView): void {
+  #receive(stream: HeartbeatStream, beat: BeatView): void {
     const { agentId } = beat;
     if (this.#streamOf.get(agentId) !== stream) return;
     const stays = stream.has(agentId);

@@ -2,11 +2,15 @@ import type { CallError } from "../connection/call-error.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import { Listeners, type OnListenerError, warnOf } from "../event-listeners.ts";
 import type { BeatView } from "../views.ts";
-import { type HeartbeatWorkerNews, type HeartbeatWorkerOptions, WorkerBeats } from "../worker/worker-beats.ts";
-import { type AgentHandle, AgentSeat, type Stage } from "./agent-handle.ts";
-import type { Report, Settle } from "./beat-book.ts";
+import {
+  type HeartbeatWorkerEvent,
+  type HeartbeatWorkerOptions,
+  WorkerHeartbeats,
+} from "../worker/worker-heartbeats.ts";
+import { type AgentHandle, type AgentHost, BeatingAgent } from "./agent-handle.ts";
+import type { BeatContent, Settle } from "./beat-queue.ts";
 import { checkName } from "./check-name.ts";
-import { type ClawBeats, ClawStreams } from "./claw-streams.ts";
+import { type ClawHeartbeats, ClawStreams } from "./claw-streams.ts";
 import type { HeartbeatConnection } from "./heartbeat-stream.ts";
 
 const CLOSE_WITHIN_MS = 5_000;
@@ -31,7 +35,7 @@ export interface HeartbeatClientEvents {
   /** How the connection stands, of each stream where there are several. */
   readonly connection: HeartbeatConnection;
   /** What becomes of the worker thread, where one beats. */
-  readonly worker: HeartbeatWorkerNews;
+  readonly worker: HeartbeatWorkerEvent;
 }
 
 export interface ClientCloseOptions {
@@ -74,17 +78,17 @@ export interface HeartbeatClient extends AsyncDisposable {
  * @throws RangeError for what is no address or no name of a claw, and for a worker with a transport
  */
 export function createHeartbeatClient(options: HeartbeatClientOptions): HeartbeatClient {
-  return new ClawHeartbeats(options);
+  return new ClawHeartbeatClient(options);
 }
 
-class ClawHeartbeats implements HeartbeatClient, Stage {
+class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
   readonly instanceId: string;
   readonly #onListenerError: OnListenerError;
   readonly #events: {
     readonly [Name in keyof HeartbeatClientEvents]: Listeners<HeartbeatClientEvents[Name]>;
   };
-  readonly #seats = new Map<string, AgentSeat>();
-  readonly #beats: ClawBeats;
+  readonly #agents = new Map<string, BeatingAgent>();
+  readonly #beats: ClawHeartbeats;
   #closing: Promise<void> | undefined;
 
   constructor(options: HeartbeatClientOptions) {
@@ -98,19 +102,19 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     this.#events = { connection: new Listeners(onListenerError), worker: new Listeners(onListenerError) };
     const { instanceId } = this;
     const listener = {
-      onBeat: (beat: BeatView, stays: boolean): void => this.#seats.get(beat.agentId)?.hear(beat, stays),
-      onConnection: (connection: HeartbeatConnection): void => this.#events.connection.tell(connection),
+      onBeat: (beat: BeatView, stays: boolean): void => this.#agents.get(beat.agentId)?.receive(beat, stays),
+      onConnection: (connection: HeartbeatConnection): void => this.#events.connection.emit(connection),
       onStreamRefused: (agentIds: readonly string[], error: CallError): void => {
-        for (const agentId of agentIds) this.#seats.get(agentId)?.fail("STREAM_REFUSED", error.message, error);
+        for (const agentId of agentIds) this.#agents.get(agentId)?.fail("STREAM_REFUSED", error.message, error);
       },
-      onWorker: (news: HeartbeatWorkerNews): void => this.#events.worker.tell(news),
+      onWorker: (event: HeartbeatWorkerEvent): void => this.#events.worker.emit(event),
     };
     // By the clock, so that a process that was given the name of the one before it comes after that.
     const generation = BigInt(Date.now()) * 1_000n;
     this.#beats =
       worker === false
         ? new ClawStreams({ target, claw, instanceId, generation, listener })
-        : new WorkerBeats({ target, claw, instanceId, worker: worker === true ? {} : worker, listener });
+        : new WorkerHeartbeats({ target, claw, instanceId, worker: worker === true ? {} : worker, listener });
   }
 
   get closed(): boolean {
@@ -118,12 +122,12 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
   }
 
   agent(agentId: string): AgentHandle {
-    const present = this.#seats.get(agentId);
+    const present = this.#agents.get(agentId);
     if (present !== undefined) return present;
     checkName("agentId", agentId);
-    const seat = new AgentSeat(agentId, this, this.#onListenerError);
-    seat.claim();
-    return seat;
+    const agent = new BeatingAgent(agentId, this, this.#onListenerError);
+    agent.claim();
+    return agent;
   }
 
   on<Name extends keyof HeartbeatClientEvents>(
@@ -142,33 +146,33 @@ class ClawHeartbeats implements HeartbeatClient, Stage {
     return this.close();
   }
 
-  place(seat: AgentSeat): void {
-    const { agentId } = seat;
-    const other = this.#seats.get(agentId);
-    if (other !== undefined && other !== seat) throw new RangeError(`${agentId} left, and was asked for again since`);
-    this.#seats.set(agentId, seat);
-    this.#beats.place(agentId, seat.session);
+  add(agent: BeatingAgent): void {
+    const { agentId } = agent;
+    const other = this.#agents.get(agentId);
+    if (other !== undefined && other !== agent) throw new RangeError(`${agentId} left, and was asked for again since`);
+    this.#agents.set(agentId, agent);
+    this.#beats.add(agentId, agent.session);
   }
 
-  say(seat: AgentSeat, word: Report | "leaving", settle: Settle): void {
-    this.#beats.say(seat.agentId, word, settle);
+  report(agent: BeatingAgent, content: BeatContent, settle: Settle): void {
+    this.#beats.report(agent.agentId, content, settle);
   }
 
-  forget(seat: AgentSeat): void {
-    const { agentId } = seat;
-    if (this.#seats.get(agentId) !== seat) return;
-    this.#seats.delete(agentId);
-    this.#beats.forget(agentId);
+  remove(agent: BeatingAgent): void {
+    const { agentId } = agent;
+    if (this.#agents.get(agentId) !== agent) return;
+    this.#agents.delete(agentId);
+    this.#beats.remove(agentId);
   }
 
-  retryLater(seat: AgentSeat): void {
-    if (!this.closed) this.#beats.retryLater(seat.agentId, seat.session);
+  retryLater(agent: BeatingAgent): void {
+    if (!this.closed) this.#beats.retryLater(agent.agentId, agent.session);
   }
 
   async #end(goodbye: boolean, withinMs: number): Promise<void> {
-    if (goodbye) for (const seat of this.#seats.values()) seat.depart();
+    if (goodbye) for (const agent of this.#agents.values()) agent.depart();
     await this.#beats.end({ goodbye, withinMs });
-    for (const seat of this.#seats.values()) seat.end();
-    this.#seats.clear();
+    for (const agent of this.#agents.values()) agent.end();
+    this.#agents.clear();
   }
 }

@@ -8,17 +8,17 @@ import { LONGEST_TIMER_MS, pause } from "../../../../src/scheduling/timers.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
-import { type Moment, msSince, thisMoment } from "../elapsed.ts";
+import { currentMoment, type Moment, msSince } from "../elapsed.ts";
 import { type BeatView, beatView } from "../views.ts";
 import {
   type AgentClaim,
-  type Agreed,
-  BeatBook,
-  type BookEntry,
+  type AgreedState,
+  type BeatContent,
+  BeatQueue,
   type MessageLimits,
-  type Report,
+  type QueueEntry,
   type Settle,
-} from "./beat-book.ts";
+} from "./beat-queue.ts";
 
 /** What counts until the server has told its own. */
 const INTERVAL_MS = 10_000;
@@ -29,16 +29,16 @@ const ENVELOPE_BYTES = 1_152;
  * The server says hello before anything is asked of it. One that does not is suspended, mostly, and another one has to be
  * found while leases run: so not much time at first, and more each time in a row, since it may be the way that is slow.
  */
-const FIRST_HELLO_PATIENCE_MS = 1_000;
-const HELLO_PATIENCE_MS = 5_000;
-const HELLOS_PER_LEASE = 4;
+const SHORTEST_FIRST_RESPONSE_TIMEOUT_MS = 1_000;
+const LONGEST_FIRST_RESPONSE_TIMEOUT_MS = 5_000;
+const FIRST_RESPONSES_PER_LEASE = 4;
 /**
  * A beat that is not answered for this share of the interval, and then a question on the same connection that is not
  * for as long: the connection is dead. So another carries the beat before two thirds of the lease are over. A server
  * without its database answers questions and acknowledges nothing; its streams stay.
  */
-const PATIENCE_SHARE = 1 / 3;
-const LONGEST_PATIENCE_MS = 5_000;
+const UNANSWERED_SHARE = 1 / 3;
+const LONGEST_UNANSWERED_MS = 5_000;
 /** How often the connection is looked after: so many times in an interval, within these bounds. */
 const LOOKS_PER_INTERVAL = 50;
 const SHORTEST_LOOK_MS = 100;
@@ -66,7 +66,7 @@ export interface HeartbeatStreamOptions {
   readonly onBeat?: (beat: BeatView) => void;
   readonly onConnection?: (connection: HeartbeatConnection) => void;
   /** Takes agents that are more than the server lets a stream have, with all that they have to say. */
-  readonly onSurplus?: (entries: readonly BookEntry[]) => void;
+  readonly onSurplus?: (entries: readonly QueueEntry[]) => void;
 }
 
 export interface CloseOptions {
@@ -99,7 +99,7 @@ export class HeartbeatStream {
   readonly done: Promise<void>;
 
   readonly #options: HeartbeatStreamOptions;
-  readonly #book = new BeatBook();
+  readonly #queue = new BeatQueue();
   readonly #stop = new AbortController();
   /** Ends the pause that is under way before the next stream: goodbyes do not wait for a better moment. */
   readonly #hurry = new AbortController();
@@ -114,7 +114,7 @@ export class HeartbeatStream {
   #waitingSince: Moment | undefined;
   /** When it is over although nobody stopped it: with the last goodbye, or with the last report. */
   #closing: "goodbye" | "reports" | undefined;
-  #helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
+  #firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
   #wake: () => void = () => undefined;
   /** While this is there no stream is opened. */
   #suspended: PromiseWithResolvers<void> | undefined;
@@ -131,22 +131,22 @@ export class HeartbeatStream {
 
   /** How many agents beat here. */
   get size(): number {
-    return this.#book.size;
+    return this.#queue.size;
   }
 
   /** Whether the server lets the stream have another agent, as far as it has said. */
   get hasRoom(): boolean {
-    return this.#book.size < this.#mostAgents;
+    return this.#queue.size < this.#mostAgents;
   }
 
   /** Whether an agent beats here. */
   has(agentId: string): boolean {
-    return this.#book.has(agentId);
+    return this.#queue.has(agentId);
   }
 
   /** The newest revision of an agent that the server has told; 0 before it has told any. */
   knownRevision(agentId: string): bigint {
-    return this.#book.knownRevision(agentId);
+    return this.#queue.knownRevision(agentId);
   }
 
   /**
@@ -155,14 +155,14 @@ export class HeartbeatStream {
    * @param claim what its program decided. Default: its first claim
    * @param agreed what both sides agreed on by another stream. Default: nothing
    */
-  add(agentId: string, claim?: AgentClaim, agreed?: Agreed): void {
-    this.#book.add(agentId, claim, agreed);
+  add(agentId: string, claim?: AgentClaim, agreed?: AgreedState): void {
+    this.#queue.add(agentId, claim, agreed);
     this.#wake();
   }
 
   /** Takes in agents of another stream. */
-  adopt(entries: readonly BookEntry[]): void {
-    for (const entry of entries) this.#book.adopt(entry);
+  adopt(entries: readonly QueueEntry[]): void {
+    for (const entry of entries) this.#queue.adopt(entry);
     this.#wake();
   }
 
@@ -171,8 +171,8 @@ export class HeartbeatStream {
    *
    * @returns whether it will be said: not of an agent that does not beat here, or has said goodbye
    */
-  report(agentId: string, word: Report | "leaving", settle?: Settle, knownRevision?: bigint): boolean {
-    const taken = this.#book.say(agentId, word, settle, knownRevision);
+  report(agentId: string, content: BeatContent, settle?: Settle, knownRevision?: bigint): boolean {
+    const taken = this.#queue.report(agentId, content, settle, knownRevision);
     this.#wake();
     return taken;
   }
@@ -193,7 +193,7 @@ export class HeartbeatStream {
   async close({ goodbyeWithinMs = 0, reportsWithinMs = 0 }: CloseOptions = {}): Promise<void> {
     this.resume();
     this.#closing = goodbyeWithinMs > 0 || reportsWithinMs === 0 ? "goodbye" : "reports";
-    if (goodbyeWithinMs > 0) this.#book.sayGoodbye();
+    if (goodbyeWithinMs > 0) this.#queue.leaveAll();
     this.#hurry.abort();
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
@@ -208,8 +208,8 @@ export class HeartbeatStream {
 
   get #over(): boolean {
     if (this.#stop.signal.aborted) return true;
-    if (this.#closing === "reports") return this.#book.isSettled;
-    return this.#closing === "goodbye" && this.#book.size === 0;
+    if (this.#closing === "reports") return this.#queue.isSettled;
+    return this.#closing === "goodbye" && this.#queue.size === 0;
   }
 
   async #run(): Promise<void> {
@@ -233,7 +233,7 @@ export class HeartbeatStream {
 
   /** One stream from its hello to its end. */
   async #converse(): Promise<End> {
-    const hello = Promise.withResolvers<void>();
+    const firstResponse = Promise.withResolvers<void>();
     const ending = new AbortController();
     const { clients } = this.#options;
     let hurry = false;
@@ -244,14 +244,17 @@ export class HeartbeatStream {
       if (!moved) clients.reconnect?.();
       moved = true;
     };
-    const patience = setTimeout(move, Math.min(this.#helloPatienceMs, this.#leaseMs / HELLOS_PER_LEASE));
-    this.#helloPatienceMs = Math.min(HELLO_PATIENCE_MS, 2 * this.#helloPatienceMs);
+    const firstResponseTimer = setTimeout(
+      move,
+      Math.min(this.#firstResponseTimeoutMs, this.#leaseMs / FIRST_RESPONSES_PER_LEASE),
+    );
+    this.#firstResponseTimeoutMs = Math.min(LONGEST_FIRST_RESPONSE_TIMEOUT_MS, 2 * this.#firstResponseTimeoutMs);
     const signal = AbortSignal.any([ending.signal, this.#stop.signal]);
     signal.addEventListener("abort", () => {
-      hello.resolve();
+      firstResponse.resolve();
       this.#wake();
     });
-    this.#book.restart();
+    this.#queue.restart();
     this.#waitingSince = undefined;
     this.#leave = () => {
       hurry = true;
@@ -267,13 +270,13 @@ export class HeartbeatStream {
       drain = { at, timer: setTimeout(move, Math.min(at - performance.now(), LONGEST_TIMER_MS)) };
     };
     try {
-      const responses = clients.agents.heartbeat(this.#requests(hello.promise, signal), { signal });
+      const responses = clients.agents.heartbeat(this.#requests(firstResponse.promise, signal), { signal });
       for await (const response of responses) {
-        clearTimeout(patience);
-        this.#helloPatienceMs = FIRST_HELLO_PATIENCE_MS;
+        clearTimeout(firstResponseTimer);
+        this.#firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
         this.#waitingSince = undefined;
         this.#listen(response);
-        hello.resolve();
+        firstResponse.resolve();
         const within = response.draining?.reconnectWithin;
         if (within !== undefined) leaveWithin(millisOf(within));
         this.#wake();
@@ -282,7 +285,7 @@ export class HeartbeatStream {
     } catch (thrown) {
       return { error: drain === undefined && !hurry ? callErrorOf(thrown) : undefined, hurry };
     } finally {
-      clearTimeout(patience);
+      clearTimeout(firstResponseTimer);
       clearTimeout(drain?.timer);
       unwatch();
       if (this.#stop.signal.aborted) ending.abort();
@@ -296,12 +299,12 @@ export class HeartbeatStream {
    * @returns what ends it
    */
   #watchConnection(onDead: () => void, onSlept: () => void): () => void {
-    let lastLook = thisMoment();
+    let lastLook = currentMoment();
     let asking = false;
     let timer: ReturnType<typeof setTimeout>;
     const look = (): void => {
       const lateMs = msSince(lastLook);
-      lastLook = thisMoment();
+      lastLook = currentMoment();
       if (lateMs > Math.max(SHORTEST_SLEEP_MS, this.#intervalMs)) onSlept();
       else if (!asking) {
         asking = true;
@@ -324,9 +327,9 @@ export class HeartbeatStream {
   async #isDead(): Promise<boolean> {
     const since = this.#waitingSince;
     const { isAnswered } = this.#options.clients;
-    const patienceMs = Math.min(LONGEST_PATIENCE_MS, this.#intervalMs * PATIENCE_SHARE);
-    if (isAnswered === undefined || since === undefined || msSince(since) < patienceMs) return false;
-    const answered = await isAnswered(patienceMs);
+    const timeoutMs = Math.min(LONGEST_UNANSWERED_MS, this.#intervalMs * UNANSWERED_SHARE);
+    if (isAnswered === undefined || since === undefined || msSince(since) < timeoutMs) return false;
+    const answered = await isAnswered(timeoutMs);
     // Whatever came meanwhile, the connection lives.
     return !answered && this.#waitingSince === since;
   }
@@ -342,37 +345,37 @@ export class HeartbeatStream {
       };
       this.#mostAgents = limits.maxAgents || Number.POSITIVE_INFINITY;
       this.#options.onConnection?.({ state: "connected", intervalMs: this.#intervalMs, leaseMs: this.#leaseMs });
-      if (this.#book.size > this.#mostAgents && this.#options.onSurplus !== undefined) {
-        this.#options.onSurplus(this.#book.tearOut(this.#mostAgents));
+      if (this.#queue.size > this.#mostAgents && this.#options.onSurplus !== undefined) {
+        this.#options.onSurplus(this.#queue.removeSurplus(this.#mostAgents));
       }
     }
     if (response.acknowledgedSequence > 0n) this.#retry.reset();
     for (const result of response.results) {
       const beat = beatView(result);
-      if (this.#book.learn(beat)) this.#options.onBeat?.(beat);
+      if (this.#queue.receive(beat)) this.#options.onBeat?.(beat);
     }
-    this.#book.acknowledge(response.acknowledgedSequence);
+    this.#queue.acknowledge(response.acknowledgedSequence);
   }
 
   /** The transport asks for the next message when it has room for it, so nothing piles up here. */
   async *#requests(
-    hello: Promise<void>,
+    firstResponse: Promise<void>,
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof HeartbeatRequestSchema>> {
-    await hello;
+    await firstResponse;
     const { clawIdentifier, instanceId } = this.#options;
     const generation = this.#nextGeneration();
     let sequence = 0n;
     let renewedAt = performance.now();
     while (!signal.aborted && !this.#over) {
       if (performance.now() >= renewedAt + this.#intervalMs) {
-        this.#book.renewAll();
+        this.#queue.renewAll();
         renewedAt = performance.now();
       }
-      if (this.#book.hasWork) {
+      if (this.#queue.hasWork) {
         sequence += 1n;
-        const beats = this.#book.take(sequence, this.#limits);
-        this.#waitingSince ??= thisMoment();
+        const beats = this.#queue.nextBeats(sequence, this.#limits);
+        this.#waitingSince ??= currentMoment();
         yield sequence === 1n ? { sequence, beats, clawIdentifier, instanceId, generation } : { sequence, beats };
       } else {
         await this.#woken(Math.max(0, renewedAt + this.#intervalMs - performance.now()));

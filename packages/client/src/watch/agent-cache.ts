@@ -128,7 +128,7 @@ class WatchedAgents implements AgentCache {
     try {
       for await (const event of events) {
         this.#apply(event);
-        this.#listeners.tell(event);
+        this.#listeners.emit(event);
       }
     } catch (thrown) {
       this.#end.reject(callErrorOf(thrown));

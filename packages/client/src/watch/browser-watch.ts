@@ -1,5 +1,5 @@
 import type { Transport } from "@connectrpc/connect";
-import { clientsOnWays, waysOf } from "../connection/service-clients.ts";
+import { clientsOnRoutes, routesOf } from "../connection/service-clients.ts";
 import type { Token } from "../connection/token.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
@@ -25,7 +25,7 @@ export interface WatchTarget {
  * @throws CallError when the service refuses the watch in a way that stays
  */
 export function watchAgents(options: WatchTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
-  return watchThrough(clientsOnWays(waysOf(options.transport), options.token), options);
+  return watchThrough(clientsOnRoutes(routesOf(options.transport), options.token), options);
 }
 
 /**

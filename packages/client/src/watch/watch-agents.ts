@@ -7,7 +7,7 @@ import { pause } from "../../../../src/scheduling/timers.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
-import { type Moment, msSince, thisMoment } from "../elapsed.ts";
+import { currentMoment, type Moment, msSince } from "../elapsed.ts";
 import { type AgentView, agentView, type ChangeView, changeView } from "../views.ts";
 
 /** Says which agents: within a field any value counts, across fields all have to. Each list holds up to 1,000 values. */
@@ -150,7 +150,7 @@ async function* messages(
   }, LOOK_MS);
   try {
     for (;;) {
-      waitingSince = thisMoment();
+      waitingSince = currentMoment();
       const next = await reader.next();
       waitingSince = undefined;
       if (next.done === true) return;

@@ -1,4 +1,4 @@
-import { msSince, thisMoment } from "../elapsed.ts";
+import { currentMoment, msSince } from "../elapsed.ts";
 
 export interface MainThreadWatchOptions {
   /** How long the main thread may be silent, in milliseconds. */
@@ -27,16 +27,16 @@ export class MainThreadWatch {
   constructor(options: MainThreadWatchOptions) {
     this.#options = options;
     const lookMs = Math.min(LONGEST_LOOK_MS, Math.max(SHORTEST_LOOK_MS, options.timeoutMs / LOOKS_PER_TIMEOUT));
-    let last = thisMoment();
+    let last = currentMoment();
     this.#timer = setInterval(() => {
       const elapsedMs = Math.min(msSince(last), 2 * lookMs);
-      last = thisMoment();
+      last = currentMoment();
       this.#look(elapsedMs);
     }, lookMs);
   }
 
   /** The main thread said something. */
-  heard(): void {
+  noteAnswer(): void {
     this.#unansweredMs = undefined;
     if (!this.#isSilent) return;
     this.#isSilent = false;

@@ -523,7 +523,7 @@ describe("a service that refuses the whole stream", () => {
   });
 });
 
-describe("the limits of the hello", () => {
+describe("the limits of the firstResponse", () => {
   it("split messages, by beats and by bytes, and open further streams", async () => {
     const streams: HeartbeatRequest[][] = [];
     const transport = serverOf({

@@ -7,14 +7,14 @@ import { createRetryPause } from "../connection/retry-pause.ts";
 import type { Token } from "../connection/token.ts";
 import {
   type AgentClaim,
-  type Agreed,
-  type Report,
+  type AgreedState,
+  type BeatContent,
+  type ReportResult,
   type Settle,
-  type Verdict,
-  working,
-  workingWord,
-} from "../heartbeats/beat-book.ts";
-import type { ClawBeats, ClawListener, EndOptions } from "../heartbeats/claw-streams.ts";
+  workingStatus,
+  workingStatusOf,
+} from "../heartbeats/beat-queue.ts";
+import type { ClawHeartbeats, ClawListener, EndOptions } from "../heartbeats/claw-streams.ts";
 import type { BeatView } from "../views.ts";
 
 /** How heartbeats go on in a worker thread while the main thread is blocked. */
@@ -33,7 +33,7 @@ export interface HeartbeatWorkerOptions {
 }
 
 /** What becomes of the worker thread that beats. */
-export type HeartbeatWorkerNews =
+export type HeartbeatWorkerEvent =
   /** The main thread did not answer for so long that the worker stopped beating. Told when it answers again. */
   | { readonly state: "suspended"; readonly unansweredMs: number }
   /** The worker beats again. */
@@ -41,13 +41,13 @@ export type HeartbeatWorkerNews =
   /** The worker ended by itself, or could not be started. Another one is started, with all that was reported. */
   | { readonly state: "restarting"; readonly error: Error; readonly retryInMs: number };
 
-export interface WorkerBeatsOptions {
+export interface WorkerHeartbeatsOptions {
   readonly target: ServiceTarget;
   readonly claw: string;
   readonly instanceId: string;
   readonly worker: HeartbeatWorkerOptions;
   readonly listener: ClawListener & {
-    onWorker(news: HeartbeatWorkerNews): void;
+    onWorker(event: HeartbeatWorkerEvent): void;
   };
 }
 
@@ -63,7 +63,7 @@ export interface WorkerStart {
 }
 
 /** Why an agent beats, as the main thread knows it. */
-export interface PlacedClaim {
+export interface ClaimMessage {
   readonly agentId: string;
   readonly start: SessionStart;
   /** The number of the claim: an answer to an earlier one says nothing of it. */
@@ -72,19 +72,19 @@ export interface PlacedClaim {
 
 /** What the main thread tells the worker. Each message shows that its event loop runs. */
 export type ToWorker =
-  | { readonly kind: "alive" }
-  | ({ readonly kind: "place" } & PlacedClaim & Agreed)
+  | { readonly kind: "pong" }
+  | ({ readonly kind: "add" } & ClaimMessage & AgreedState)
   | {
-      readonly kind: "say";
+      readonly kind: "report";
       readonly id: number;
       readonly agentId: string;
-      readonly word: Report | "leaving";
+      readonly content: BeatContent;
       readonly knownRevision: bigint;
     }
-  | ({ readonly kind: "retry-later" } & PlacedClaim)
-  | { readonly kind: "forget"; readonly agentId: string }
+  | ({ readonly kind: "retry-later" } & ClaimMessage)
+  | { readonly kind: "remove"; readonly agentId: string }
   | { readonly kind: "token"; readonly token: string }
-  | { readonly kind: "no-token"; readonly error: unknown }
+  | { readonly kind: "token-error"; readonly error: unknown }
   | { readonly kind: "end"; readonly options: EndOptions };
 
 /** What the worker tells the main thread: a list of these in each message. */
@@ -98,8 +98,13 @@ export type FromWorker =
       readonly knownRevision: bigint;
     }
   /** The service has taken the claim in. */
-  | { readonly kind: "taken"; readonly agentId: string; readonly claim: number }
-  | { readonly kind: "verdict"; readonly id: number; readonly verdict: Verdict; readonly knownRevision: bigint }
+  | { readonly kind: "claim-accepted"; readonly agentId: string; readonly claim: number }
+  | {
+      readonly kind: "report-result";
+      readonly id: number;
+      readonly result: ReportResult;
+      readonly knownRevision: bigint;
+    }
   | {
       readonly kind: "connected";
       readonly intervalMs: number;
@@ -107,7 +112,7 @@ export type FromWorker =
     }
   | { readonly kind: "waiting"; readonly error: CallErrorData | undefined; readonly retryInMs: number }
   | { readonly kind: "stream-refused"; readonly agentIds: readonly string[]; readonly error: CallErrorData }
-  | { readonly kind: "token-wanted" }
+  | { readonly kind: "token-request" }
   | { readonly kind: "suspended"; readonly unansweredMs: number }
   | { readonly kind: "resumed" }
   | { readonly kind: "ended" };
@@ -121,16 +126,16 @@ const GENERATIONS_PER_WORKER = 1_000_000n;
 const END_GRACE_MS = 1_000;
 
 /** A word that is not settled yet. */
-interface Said {
+interface UnsettledReport {
   readonly agentId: string;
-  readonly word: Report | "leaving";
+  readonly content: BeatContent;
   readonly knownRevision: bigint;
   readonly settle: Settle;
 }
 
 /** What another worker has to know of an agent. */
-interface Placed {
-  agreed: Agreed;
+interface WorkerAgent {
+  agreed: AgreedState;
   /** What its program decided, and the number of that decision. */
   claim: AgentClaim;
   claimNumber: number;
@@ -138,19 +143,19 @@ interface Placed {
   isRefused: boolean;
 }
 
-const NOTHING_AGREED: Agreed = { standing: undefined, knownRevision: 0n };
+const NOTHING_AGREED: AgreedState = { agreedStatus: undefined, knownRevision: 0n };
 
 /**
  * The heartbeats of a claw in a worker thread, which has its streams, its leases and what has to be sent again. What is
  * said here is kept until the worker tells what became of it, so that a worker that ends takes nothing with it.
  */
-export class WorkerBeats implements ClawBeats {
-  readonly #options: WorkerBeatsOptions;
+export class WorkerHeartbeats implements ClawHeartbeats {
+  readonly #options: WorkerHeartbeatsOptions;
   readonly #start: Omit<WorkerStart, "generation">;
   readonly #token: Token | undefined;
-  readonly #agents = new Map<string, Placed>();
+  readonly #agents = new Map<string, WorkerAgent>();
   /** By its number, in the order in which it was said. */
-  readonly #said = new Map<number, Said>();
+  readonly #reports = new Map<number, UnsettledReport>();
   readonly #retry = createRetryPause();
   #worker: Worker | undefined;
   #restart: ReturnType<typeof setTimeout> | undefined;
@@ -163,7 +168,7 @@ export class WorkerBeats implements ClawBeats {
   #ending: PromiseWithResolvers<void> | undefined;
 
   /** @throws RangeError for a transport, and for a timeout out of range; DataCloneError for what no thread can be given */
-  constructor(options: WorkerBeatsOptions) {
+  constructor(options: WorkerHeartbeatsOptions) {
     this.#options = options;
     const { transport, token, ...target } = options.target;
     const { mainThreadTimeoutMs = MAIN_THREAD_TIMEOUT_MS } = options.worker;
@@ -192,31 +197,31 @@ export class WorkerBeats implements ClawBeats {
     });
   }
 
-  place(agentId: string, claim: AgentClaim): void {
+  add(agentId: string, claim: AgentClaim): void {
     const agent = this.#agentOf(agentId);
     agent.isRefused = false;
     this.#claim(agent, claim);
-    this.#begin();
-    this.#post({ kind: "place", ...placed(agentId, agent), ...agent.agreed });
+    this.#launchOnce();
+    this.#post({ kind: "add", ...claimMessage(agentId, agent), ...agent.agreed });
   }
 
-  say(agentId: string, word: Report | "leaving", settle: Settle): void {
+  report(agentId: string, content: BeatContent, settle: Settle): void {
     const { knownRevision } = this.#agentOf(agentId).agreed;
     this.#nextId += 1;
-    this.#said.set(this.#nextId, { agentId, word, knownRevision, settle });
-    this.#post({ kind: "say", id: this.#nextId, agentId, word, knownRevision });
+    this.#reports.set(this.#nextId, { agentId, content, knownRevision, settle });
+    this.#post({ kind: "report", id: this.#nextId, agentId, content, knownRevision });
   }
 
-  forget(agentId: string): void {
+  remove(agentId: string): void {
     this.#agents.delete(agentId);
-    this.#post({ kind: "forget", agentId });
+    this.#post({ kind: "remove", agentId });
   }
 
   retryLater(agentId: string, claim: AgentClaim): void {
     const agent = this.#agentOf(agentId);
     agent.isRefused = true;
     this.#claim(agent, claim);
-    this.#post({ kind: "retry-later", ...placed(agentId, agent) });
+    this.#post({ kind: "retry-later", ...claimMessage(agentId, agent) });
   }
 
   async end(options: EndOptions): Promise<void> {
@@ -236,21 +241,21 @@ export class WorkerBeats implements ClawBeats {
     await worker.terminate();
   }
 
-  #agentOf(agentId: string): Placed {
+  #agentOf(agentId: string): WorkerAgent {
     const present = this.#agents.get(agentId);
     if (present !== undefined) return present;
-    const agent: Placed = { agreed: NOTHING_AGREED, claim: { start: "first" }, claimNumber: 0, isRefused: false };
+    const agent: WorkerAgent = { agreed: NOTHING_AGREED, claim: { start: "first" }, claimNumber: 0, isRefused: false };
     this.#agents.set(agentId, agent);
     return agent;
   }
 
-  #claim(agent: Placed, claim: AgentClaim): void {
+  #claim(agent: WorkerAgent, claim: AgentClaim): void {
     this.#claims += 1;
     agent.claim = claim;
     agent.claimNumber = this.#claims;
   }
 
-  #begin(): void {
+  #launchOnce(): void {
     if (this.#worker === undefined && this.#restart === undefined && this.#ending === undefined) this.#launch();
   }
 
@@ -261,13 +266,13 @@ export class WorkerBeats implements ClawBeats {
     try {
       worker = this.#create();
     } catch (error) {
-      this.#fell(error instanceof Error ? error : new Error("the worker could not be started", { cause: error }));
+      this.#onEnd(error instanceof Error ? error : new Error("the worker could not be started", { cause: error }));
       return;
     }
     this.#worker = worker;
     let failure = new Error("the worker ended by itself");
     worker.on("message", (batch: readonly FromWorker[]) => {
-      for (const news of batch) if (this.#worker === worker) this.#hear(news);
+      for (const message of batch) if (this.#worker === worker) this.#receive(message);
     });
     worker.on("messageerror", (error) => {
       failure = error;
@@ -277,14 +282,14 @@ export class WorkerBeats implements ClawBeats {
       failure = error instanceof Error ? error : new Error("the worker failed", { cause: error });
     });
     worker.on("exit", () => {
-      if (this.#worker === worker) this.#fell(failure);
+      if (this.#worker === worker) this.#onEnd(failure);
     });
     for (const [agentId, agent] of this.#agents) {
-      const claim = placed(agentId, agent);
-      this.#post(agent.isRefused ? { kind: "retry-later", ...claim } : { kind: "place", ...claim, ...agent.agreed });
+      const claim = claimMessage(agentId, agent);
+      this.#post(agent.isRefused ? { kind: "retry-later", ...claim } : { kind: "add", ...claim, ...agent.agreed });
     }
-    for (const [id, { agentId, word, knownRevision }] of this.#said) {
-      this.#post({ kind: "say", id, agentId, word, knownRevision });
+    for (const [id, { agentId, content, knownRevision }] of this.#reports) {
+      this.#post({ kind: "report", id, agentId, content, knownRevision });
     }
   }
 
@@ -302,7 +307,7 @@ export class WorkerBeats implements ClawBeats {
   }
 
   /** The worker ended, or could not be started. */
-  #fell(error: Error): void {
+  #onEnd(error: Error): void {
     this.#worker = undefined;
     if (this.#ending !== undefined) {
       this.#ending.resolve();
@@ -313,46 +318,46 @@ export class WorkerBeats implements ClawBeats {
     this.#options.listener.onWorker({ state: "restarting", error, retryInMs });
   }
 
-  #post(order: ToWorker): void {
-    this.#worker?.postMessage(order);
+  #post(command: ToWorker): void {
+    this.#worker?.postMessage(command);
   }
 
-  #hear(news: FromWorker): void {
+  #receive(message: FromWorker): void {
     const { listener } = this.#options;
-    switch (news.kind) {
+    switch (message.kind) {
       case "ping":
-        this.#post({ kind: "alive" });
+        this.#post({ kind: "pong" });
         return;
       case "beat":
-        this.#learn(news.beat, news.stays, news.knownRevision);
-        listener.onBeat(news.beat, news.stays);
+        this.#receiveBeat(message.beat, message.stays, message.knownRevision);
+        listener.onBeat(message.beat, message.stays);
         return;
-      case "taken":
-        this.#noteTaken(news.agentId, news.claim);
+      case "claim-accepted":
+        this.#noteAccepted(message.agentId, message.claim);
         return;
-      case "verdict":
-        this.#settle(news.id, news.verdict, news.knownRevision);
+      case "report-result":
+        this.#settle(message.id, message.result, message.knownRevision);
         return;
       case "connected": {
         this.#retry.reset();
-        const { intervalMs, leaseMs } = news;
+        const { intervalMs, leaseMs } = message;
         listener.onConnection({ state: "connected", intervalMs, leaseMs });
         return;
       }
       case "waiting": {
-        const { error, retryInMs } = news;
+        const { error, retryInMs } = message;
         const callError = error === undefined ? undefined : callErrorFrom(error);
         listener.onConnection({ state: "waiting", error: callError, retryInMs });
         return;
       }
       case "stream-refused":
-        listener.onStreamRefused(news.agentIds, callErrorFrom(news.error));
+        listener.onStreamRefused(message.agentIds, callErrorFrom(message.error));
         return;
-      case "token-wanted":
-        void this.#giveToken();
+      case "token-request":
+        void this.#sendToken();
         return;
       case "suspended":
-        listener.onWorker({ state: "suspended", unansweredMs: news.unansweredMs });
+        listener.onWorker({ state: "suspended", unansweredMs: message.unansweredMs });
         return;
       case "resumed":
         listener.onWorker({ state: "resumed" });
@@ -363,56 +368,57 @@ export class WorkerBeats implements ClawBeats {
   }
 
   /** Another worker only goes on with the session. */
-  #noteTaken(agentId: string, taken: number): void {
+  #noteAccepted(agentId: string, accepted: number): void {
     const agent = this.#agents.get(agentId);
-    if (agent !== undefined && agent.claimNumber === taken) agent.claim.start = "resume";
+    if (agent !== undefined && agent.claimNumber === accepted) agent.claim.start = "resume";
   }
 
   /** As the book of beats in the worker learns it. */
-  #learn(beat: BeatView, stays: boolean, knownRevision: bigint): void {
+  #receiveBeat(beat: BeatView, stays: boolean, knownRevision: bigint): void {
     const { agentId, status, refusal } = beat;
-    const said = [...this.#said].filter(([, one]) => one.agentId === agentId);
+    const report = [...this.#reports].filter(([, one]) => one.agentId === agentId);
     if (stays) {
       const agent = this.#agentOf(agentId);
       agent.isRefused = false;
-      const isAgreed = status !== undefined && status !== "offline" && said.length === 0;
-      agent.agreed = { standing: isAgreed ? working(status) : agent.agreed.standing, knownRevision };
+      const isAgreed = status !== undefined && status !== "offline" && report.length === 0;
+      agent.agreed = { agreedStatus: isAgreed ? workingStatus(status) : agent.agreed.agreedStatus, knownRevision };
       return;
     }
     this.#agents.delete(agentId);
     // The worker told what became of the words that it had. These reached it after that.
-    for (const [id, { settle }] of said) {
-      this.#said.delete(id);
+    for (const [id, { settle }] of report) {
+      this.#reports.delete(id);
       if (refusal !== undefined) settle({ kind: "refused", beat, refusal });
     }
   }
 
-  #settle(id: number, verdict: Verdict, knownRevision: bigint): void {
-    const said = this.#said.get(id);
-    if (said === undefined) return;
-    this.#said.delete(id);
-    const { agentId, word, settle } = said;
+  #settle(id: number, result: ReportResult, knownRevision: bigint): void {
+    const report = this.#reports.get(id);
+    if (report === undefined) return;
+    this.#reports.delete(id);
+    const { agentId, content, settle } = report;
     const agent = this.#agents.get(agentId);
-    if (agent !== undefined && verdict.kind === "applied" && word !== "leaving") {
-      const standing = verdict.told === undefined ? workingWord(word) : working(verdict.told);
-      agent.agreed = { standing, knownRevision };
+    if (agent !== undefined && result.kind === "applied" && content !== "leaving") {
+      const agreedStatus =
+        result.serverStatus === undefined ? workingStatusOf(content) : workingStatus(result.serverStatus);
+      agent.agreed = { agreedStatus, knownRevision };
     }
-    settle(verdict);
+    settle(result);
   }
 
-  async #giveToken(): Promise<void> {
+  async #sendToken(): Promise<void> {
     const worker = this.#worker;
     let answer: ToWorker;
     try {
       const token = typeof this.#token === "function" ? await this.#token() : String(this.#token);
       answer = { kind: "token", token: String(token) };
     } catch (error) {
-      answer = { kind: "no-token", error: new Error(callErrorOf(error).message) };
+      answer = { kind: "token-error", error: new Error(callErrorOf(error).message) };
     }
     worker?.postMessage(answer);
   }
 }
 
-function placed(agentId: string, { claim, claimNumber }: Placed): PlacedClaim {
+function claimMessage(agentId: string, { claim, claimNumber }: WorkerAgent): ClaimMessage {
   return { agentId, start: claim.start, claim: claimNumber };
 }

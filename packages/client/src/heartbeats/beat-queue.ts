@@ -12,15 +12,18 @@ import type { BeatRefusal, BeatView } from "../views.ts";
 /** What an agent says of itself. */
 export type Report = WorkingStatus | { readonly exhausted: ExhaustionNews };
 
-/** What became of a word. */
-export type Verdict =
+/** What a beat can say: a report, or the goodbye. */
+export type BeatContent = Report | "leaving";
+
+/** The result of a report or a goodbye. */
+export type ReportResult =
   /** Acknowledged. `told` is what the server has made of the agent since, or by it; undefined where that is as said. */
-  | { readonly kind: "applied"; readonly told: AgentStatus | Unknown | undefined }
+  | { readonly kind: "applied"; readonly serverStatus: AgentStatus | Unknown | undefined }
   /** The agent said something newer before this was acknowledged. */
   | { readonly kind: "overtaken" }
   | { readonly kind: "refused"; readonly beat: BeatView; readonly refusal: BeatRefusal };
 
-export type Settle = (verdict: Verdict) => void;
+export type Settle = (result: ReportResult) => void;
 
 /** A beat as it goes into a message. */
 export interface OutgoingBeat {
@@ -39,12 +42,12 @@ export interface AgentClaim {
 }
 
 /** What both sides agree on before an agent has said anything here. */
-export interface Agreed {
-  readonly standing: WorkingStatus | undefined;
+export interface AgreedState {
+  readonly agreedStatus: WorkingStatus | undefined;
   readonly knownRevision: bigint;
 }
 
-const NOTHING_AGREED: Agreed = { standing: undefined, knownRevision: 0n };
+const NOTHING_AGREED: AgreedState = { agreedStatus: undefined, knownRevision: 0n };
 
 /** How much a message may carry. */
 export interface MessageLimits {
@@ -53,25 +56,25 @@ export interface MessageLimits {
 }
 
 /** A word that is not acknowledged yet. */
-interface Pending<Word> {
-  readonly word: Word;
+interface Pending<Content> {
+  readonly content: Content;
   /** What the agent knew when it spoke: news that came since may not make an older word look informed. */
   readonly knownRevision: bigint;
   readonly settle: Settle;
   /** The message that carries it; 0 while none does. */
   sentIn: bigint;
   /** What the server has made of the agent since this was said. */
-  told: AgentStatus | Unknown | undefined;
+  serverStatus: AgentStatus | Unknown | undefined;
 }
 
 /** An agent's page of the book: it can be torn out and put into another stream's. */
-export interface BookEntry {
+export interface QueueEntry {
   readonly agentId: string;
   /** The most that a beat of the agent takes in a message. */
   readonly bytes: number;
   knownRevision: bigint;
   /** What the agent is, as far as both sides agree: said again on a new stream, since the lease may have ended. */
-  standing: WorkingStatus | undefined;
+  agreedStatus: WorkingStatus | undefined;
   /** The server said that it is offline, as it does where a lease ended while the machine slept. */
   isThoughtOffline: boolean;
   report: Pending<Report> | undefined;
@@ -91,14 +94,14 @@ const BYTES_BESIDES_ID = 64;
  * What the agents of one heartbeat stream have to say, and what the server is known to know of it. A word is sent until
  * it is acknowledged; after that beats carry none, since an exhaustion said again after its recovery would be a new one.
  */
-export class BeatBook {
-  readonly #entries = new Map<string, BookEntry>();
+export class BeatQueue {
+  readonly #entries = new Map<string, QueueEntry>();
   /** Those with something to send, in the order in which they came to have it. */
-  readonly #waiting = new Set<BookEntry>();
+  readonly #waiting = new Set<QueueEntry>();
   /** Those with a word under way. */
-  readonly #sent = new Set<BookEntry>();
+  readonly #sent = new Set<QueueEntry>();
   /** Those that the server has not answered for on this stream. */
-  readonly #starting = new Set<BookEntry>();
+  readonly #starting = new Set<QueueEntry>();
 
   get size(): number {
     return this.#entries.size;
@@ -132,7 +135,7 @@ export class BeatBook {
   add(
     agentId: string,
     claim: AgentClaim = { start: "first" },
-    { standing, knownRevision }: Agreed = NOTHING_AGREED,
+    { agreedStatus, knownRevision }: AgreedState = NOTHING_AGREED,
   ): void {
     if (this.#entries.has(agentId)) return;
     const bytes = new TextEncoder().encode(agentId).length + BYTES_BESIDES_ID;
@@ -140,7 +143,7 @@ export class BeatBook {
       agentId,
       bytes,
       knownRevision,
-      standing,
+      agreedStatus,
       isThoughtOffline: false,
       report: undefined,
       goodbye: undefined,
@@ -151,15 +154,15 @@ export class BeatBook {
   }
 
   /** Takes in an agent of another book, with all that it has to say: nothing of it is under way here. */
-  adopt(entry: BookEntry): void {
+  adopt(entry: QueueEntry): void {
     this.#entries.set(entry.agentId, entry);
     this.#beginAnew(entry);
   }
 
   /** Tears out those that are too many, the newest. */
-  tearOut(most: number): BookEntry[] {
+  removeSurplus(most: number): QueueEntry[] {
     const surplus = [...this.#entries.values()].slice(most);
-    for (const entry of surplus) this.#forget(entry);
+    for (const entry of surplus) this.#remove(entry);
     return surplus;
   }
 
@@ -169,26 +172,26 @@ export class BeatBook {
    * @param knownRevision what the agent knew when it spoke. Default: all that the server has told
    * @returns whether it will be said: not of an agent that was not added, or is no longer the stream's
    */
-  say(
+  report(
     agentId: string,
-    word: Report | "leaving",
+    content: BeatContent,
     settle: Settle = () => undefined,
     knownRevision = this.knownRevision(agentId),
   ): boolean {
     const entry = this.#entries.get(agentId);
     if (entry === undefined || entry.goodbye !== undefined) return false;
-    if (word === "leaving") entry.goodbye = { word, knownRevision, settle, sentIn: 0n, told: undefined };
+    if (content === "leaving") entry.goodbye = { content, knownRevision, settle, sentIn: 0n, serverStatus: undefined };
     else {
       const { report } = entry;
-      entry.report = { word, knownRevision, settle, sentIn: 0n, told: undefined };
+      entry.report = { content, knownRevision, settle, sentIn: 0n, serverStatus: undefined };
       report?.settle({ kind: "overtaken" });
     }
     this.#waiting.add(entry);
     return true;
   }
 
-  sayGoodbye(): void {
-    for (const agentId of this.#entries.keys()) this.say(agentId, "leaving");
+  leaveAll(): void {
+    for (const agentId of this.#entries.keys()) this.report(agentId, "leaving");
   }
 
   renewAll(): void {
@@ -206,7 +209,7 @@ export class BeatBook {
   }
 
   /** The beats of the message with this sequence: as many as may be, at least one, the rest wants the next one. */
-  take(sequence: bigint, limits: MessageLimits): OutgoingBeat[] {
+  nextBeats(sequence: bigint, limits: MessageLimits): OutgoingBeat[] {
     const beats: OutgoingBeat[] = [];
     let bytes = 0;
     for (const entry of this.#waiting) {
@@ -230,12 +233,13 @@ export class BeatBook {
       const { report, goodbye } = entry;
       if (isAnswered(report, sequence)) {
         entry.report = undefined;
-        entry.standing = report.told === undefined ? workingWord(report.word) : working(report.told);
-        report.settle({ kind: "applied", told: report.told });
+        entry.agreedStatus =
+          report.serverStatus === undefined ? workingStatusOf(report.content) : workingStatus(report.serverStatus);
+        report.settle({ kind: "applied", serverStatus: report.serverStatus });
       }
       if (isAnswered(goodbye, sequence)) {
-        this.#forget(entry);
-        goodbye.settle({ kind: "applied", told: undefined });
+        this.#remove(entry);
+        goodbye.settle({ kind: "applied", serverStatus: undefined });
       } else this.#noteSettled(entry);
     }
   }
@@ -246,7 +250,7 @@ export class BeatBook {
    * @returns whether it is news: false for what was overtaken by newer news or by what the agent said since, and for
    *   agents that are not the stream's.
    */
-  learn(beat: BeatView): boolean {
+  receive(beat: BeatView): boolean {
     const { agentId, sequence, status, revision, refusal } = beat;
     const entry = this.#entries.get(agentId);
     if (entry === undefined) return false;
@@ -258,7 +262,7 @@ export class BeatBook {
     const ofReport = sequence !== 0n && report?.sentIn === sequence;
     if (refusal !== undefined && isFinal(refusal, ofReport)) {
       // Nothing more that is said for this agent here has any effect.
-      this.#forget(entry);
+      this.#remove(entry);
       report?.settle({ kind: "refused", beat, refusal });
       goodbye?.settle({ kind: "refused", beat, refusal });
       return true;
@@ -272,29 +276,30 @@ export class BeatBook {
     if (status !== undefined) {
       // Who is here is not offline, whoever says so: what it does meanwhile goes with its next heartbeat.
       entry.isThoughtOffline = status === "offline";
-      if (entry.report === undefined) entry.standing = status === "offline" ? entry.standing : working(status);
-      else entry.report.told = status;
+      if (entry.report === undefined)
+        entry.agreedStatus = status === "offline" ? entry.agreedStatus : workingStatus(status);
+      else entry.report.serverStatus = status;
     }
     return entry.report === undefined || ofReport || sequence === 0n || refusal !== undefined;
   }
 
-  #beginAnew(entry: BookEntry): void {
+  #beginAnew(entry: QueueEntry): void {
     this.#sent.delete(entry);
     this.#starting.add(entry);
     entry.startSentIn = 0n;
     entry.due = true;
-    const { standing: word, knownRevision, report, goodbye } = entry;
+    const { agreedStatus: content, knownRevision, report, goodbye } = entry;
     if (goodbye !== undefined) goodbye.sentIn = 0n;
     if (report !== undefined) {
       report.sentIn = 0n;
-      report.told = undefined;
-    } else if (word !== undefined && goodbye === undefined) {
-      entry.report = { word, knownRevision, settle: () => undefined, sentIn: 0n, told: undefined };
+      report.serverStatus = undefined;
+    } else if (content !== undefined && goodbye === undefined) {
+      entry.report = { content, knownRevision, settle: () => undefined, sentIn: 0n, serverStatus: undefined };
     }
     this.#waiting.add(entry);
   }
 
-  #noteSettled(entry: BookEntry): void {
+  #noteSettled(entry: QueueEntry): void {
     if ((entry.report?.sentIn ?? 0n) === 0n && (entry.goodbye?.sentIn ?? 0n) === 0n) this.#sent.delete(entry);
   }
 
@@ -302,7 +307,7 @@ export class BeatBook {
    * Said until the server has answered, since the first beat may be refused for what else it says. A claim anew once: said
    * again while the answer is on its way, it would take the agent from who claims it meanwhile.
    */
-  #startOf(entry: BookEntry, sequence: bigint): Pick<OutgoingBeat, "sessionStart"> {
+  #startOf(entry: QueueEntry, sequence: bigint): Pick<OutgoingBeat, "sessionStart"> {
     const { start } = entry.claim;
     if (!this.#starting.has(entry) || (start === "anew" && entry.startSentIn !== 0n)) return {};
     if (entry.startSentIn === 0n) entry.startSentIn = sequence;
@@ -310,11 +315,11 @@ export class BeatBook {
   }
 
   /** The stream holds the agent: what the program decided is done, and another stream only goes on with it. */
-  #noteStarted(entry: BookEntry): void {
+  #noteStarted(entry: QueueEntry): void {
     if (this.#starting.delete(entry)) entry.claim.start = "resume";
   }
 
-  #forget(entry: BookEntry): void {
+  #remove(entry: QueueEntry): void {
     this.#entries.delete(entry.agentId);
     this.#starting.delete(entry);
     this.#waiting.delete(entry);
@@ -322,24 +327,24 @@ export class BeatBook {
   }
 }
 
-function wantsOut({ due, report, goodbye }: BookEntry): boolean {
+function wantsOut({ due, report, goodbye }: QueueEntry): boolean {
   return due || report?.sentIn === 0n || goodbye?.sentIn === 0n;
 }
 
 /** What the entry says first of what it has to say. */
-function nextBeat(entry: BookEntry, sequence: bigint): OutgoingBeat {
+function nextBeat(entry: QueueEntry, sequence: bigint): OutgoingBeat {
   const { agentId, report, goodbye, knownRevision } = entry;
   entry.due = false;
   const pending = report?.sentIn === 0n ? report : goodbye?.sentIn === 0n ? goodbye : undefined;
   if (pending === undefined) {
-    const word = entry.isThoughtOffline && goodbye === undefined ? entry.standing : undefined;
-    return { agentId, ...known(knownRevision), ...(word === undefined ? {} : spoken(word)) };
+    const content = entry.isThoughtOffline && goodbye === undefined ? entry.agreedStatus : undefined;
+    return { agentId, ...knownRevisionField(knownRevision), ...(content === undefined ? {} : contentFields(content)) };
   }
   pending.sentIn = sequence;
-  return { agentId, ...known(pending.knownRevision), ...spoken(pending.word) };
+  return { agentId, ...knownRevisionField(pending.knownRevision), ...contentFields(pending.content) };
 }
 
-function isAnswered<Word>(pending: Pending<Word> | undefined, sequence: bigint): pending is Pending<Word> {
+function isAnswered<Content>(pending: Pending<Content> | undefined, sequence: bigint): pending is Pending<Content> {
   return pending !== undefined && pending.sentIn !== 0n && pending.sentIn <= sequence;
 }
 
@@ -350,22 +355,22 @@ function isFinal({ reason, retryAfterMs }: BeatRefusal, ofReport: boolean): bool
 }
 
 /** The status that an agent says again on a new stream, where the service has told it this one. */
-export function working(status: AgentStatus | Unknown): WorkingStatus | undefined {
+export function workingStatus(status: AgentStatus | Unknown): WorkingStatus | undefined {
   return status === "idle" || status === "on_call" || status === "busy" ? status : undefined;
 }
 
-export function workingWord(report: Report): WorkingStatus | undefined {
+export function workingStatusOf(report: Report): WorkingStatus | undefined {
   return typeof report === "string" ? report : undefined;
 }
 
-function known(knownRevision: bigint): Pick<OutgoingBeat, "knownRevision"> {
+function knownRevisionField(knownRevision: bigint): Pick<OutgoingBeat, "knownRevision"> {
   return knownRevision === 0n ? {} : { knownRevision };
 }
 
-function spoken(word: Report | "leaving"): Omit<OutgoingBeat, "agentId"> {
-  if (word === "leaving") return { leaving: true };
-  if (typeof word === "string") return { status: STATUS_VALUES[word] };
-  const { reason, recoveryAt, retryAfterMs } = word.exhausted;
+function contentFields(content: BeatContent): Omit<OutgoingBeat, "agentId"> {
+  if (content === "leaving") return { leaving: true };
+  if (typeof content === "string") return { status: STATUS_VALUES[content] };
+  const { reason, recoveryAt, retryAfterMs } = content.exhausted;
   const exhaustion: MessageInitShape<typeof ExhaustionSchema> = { reason: REASON_VALUES[reason] };
   if (retryAfterMs !== undefined) exhaustion.recovery = { case: "retryAfter", value: durationOf(retryAfterMs) };
   else if (recoveryAt !== undefined) exhaustion.recovery = { case: "recoveryAt", value: timestampOf(recoveryAt) };
