@@ -177,7 +177,7 @@ async function repeat(everyMs: number, over: AbortSignal, act: () => Promise<voi
       await act();
     } catch (error) {
       if (over.aborted) return;
-      if (callErrorOf(error).hopeless) throw error;
+      if (callErrorOf(error).permanent) throw error;
       refused += 1;
     }
     await sleep(everyMs, undefined, { signal: over }).catch(() => undefined);

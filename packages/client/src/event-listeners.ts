@@ -1,7 +1,7 @@
-/** Takes what a listener threw, or what the promise that it returned was rejected with. */
+/** Receives the error that a listener throws, or that its promise rejects with. */
 export type OnListenerError = (error: unknown) => void;
 
-/** Those who listen to one kind of event. One that throws disturbs neither the others nor whoever tells. */
+/** The listeners of one kind of event. A listener that throws disturbs neither the others nor the caller of `emit`. */
 export class Listeners<Event> {
   readonly #listeners = new Set<(event: Event) => void>();
   readonly #onError: OnListenerError;
@@ -10,9 +10,9 @@ export class Listeners<Event> {
     this.#onError = onError;
   }
 
-  /** @returns what ends it */
+  /** @returns a function that removes the listener */
   add(listener: (event: Event) => void): () => void {
-    // A function of its own: one listener may be given twice.
+    // A new function, since the same listener may be added twice.
     const own = (event: Event): void => listener(event);
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
@@ -44,7 +44,7 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }
 
-/** Lets a fault be seen where nobody takes it, in Node and in browsers, without ending anything. */
+/** Reports an error without a handler, in Node and in browsers, without ending the program. */
 export function warnOf(error: unknown): void {
   if (typeof process === "object" && typeof process.emitWarning === "function") {
     process.emitWarning(error instanceof Error ? error : textOf(error));

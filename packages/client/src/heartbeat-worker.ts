@@ -1,4 +1,4 @@
-// The entry of the worker thread that WorkerHeartbeats starts. Nothing of it is for other programs to call.
+// `harborforge-agents-client/heartbeat-worker`: the program of the worker thread that WorkerHeartbeats starts. It exports nothing.
 import { parentPort, workerData } from "node:worker_threads";
 import { callErrorData } from "./connection/call-error.ts";
 import type { AgentClaim } from "./heartbeats/beat-queue.ts";
@@ -6,12 +6,12 @@ import { ClawStreams } from "./heartbeats/claw-streams.ts";
 import { MainThreadWatch } from "./worker/main-thread-watch.ts";
 import type { ClaimMessage, FromWorker, ToWorker, WorkerStart } from "./worker/worker-heartbeats.ts";
 
-/** A token that the main thread gave is used again when the main thread has no other one within this. */
+/** If the main thread returns no token within this time, the worker uses the last one. */
 const TOKEN_TIMEOUT_MS = 1_000;
 
 function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
   let batch: FromWorker[] = [];
-  /** Sends the events of one turn of the event loop in one message, so that a report settles with all that came with it. */
+  /** Sends the events of one turn of the event loop in one message, so that a report settles together with its results. */
   const post = (message: FromWorker): void => {
     batch.push(message);
     if (batch.length > 1) return;
@@ -24,7 +24,7 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
   const tokens = new RequestedToken(() => post({ kind: "token-request" }));
   const { target, claw, instanceId, generation, mainThreadTimeoutMs } = start;
   const token = start.token === "asked" ? () => tokens.get() : start.token.fixed;
-  /** The streams say by `resume` that the service has taken a claim in, often without any news of the agent. */
+  /** Streams set `resume` when the service has accepted a claim, often without a result for the agent. */
   const claimOf = ({ agentId, start, claim }: ClaimMessage): AgentClaim => {
     let current = start;
     return {
@@ -104,14 +104,14 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
         watch.close();
         await streams.end(command.options);
         post({ kind: "ended" });
-        // After what is told in this turn.
+        // After the messages of this turn.
         setImmediate(() => port.close());
     }
   };
   port.on("message", (command: ToWorker) => void handle(command));
 }
 
-/** The token of a function that runs in the main thread. While that one does not answer, the last token counts. */
+/** The token of a function that runs in the main thread. While that is blocked, the last token is used. */
 class RequestedToken {
   readonly #request: () => void;
   #pending: PromiseWithResolvers<string> | undefined;
@@ -147,7 +147,7 @@ class RequestedToken {
   fail(error: unknown): void {
     const pending = this.#pending;
     this.#pending = undefined;
-    // Those who took the last token wait no more.
+    // Calls that use the last token do not wait for this promise.
     pending?.promise.catch(() => undefined);
     pending?.reject(error);
   }

@@ -15,13 +15,13 @@ import type { Micros } from "../../../src/contract/time.ts";
 import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
 
-/** Why an agent cannot work, and until when by the server's clock. */
+/** An exhaustion: its reason, and its end by the server's clock. */
 export interface ExhaustionView {
   readonly reason: ExhaustReason | Unknown;
   readonly recoveryAt: Micros | undefined;
 }
 
-/** An agent as its readers see it. */
+/** An agent, as readers see it. */
 export interface AgentView {
   readonly id: bigint;
   readonly userId: bigint;
@@ -37,7 +37,7 @@ export interface AgentView {
   readonly exhaustedAt?: Micros | undefined;
 }
 
-/** A change of an agent as its readers see it. */
+/** A change of an agent, as readers see it. */
 export interface TransitionView {
   readonly revision: bigint;
   readonly agentId: string;
@@ -53,28 +53,28 @@ export interface TransitionView {
   readonly clawIdentifier: string | undefined;
 }
 
-/** A change as a watcher is told of it. */
+/** A change, as watchers get it. */
 export interface ChangeView {
-  /** Whether the agent passes the watch's filter now. */
+  /** Whether the agent passes the filter of the watch now. */
   readonly passes: boolean;
   readonly agent: AgentView;
   readonly transition: TransitionView;
 }
 
-/** What became of a beat, or (`sequence` 0) what somebody else did to the agent. */
+/** The result of a beat, or (`sequence` 0) a change of the agent by others. */
 export interface BeatView {
   readonly agentId: string;
   readonly sequence: bigint;
-  /** The server's view; undefined where it has none to give. */
+  /** The status on the server; undefined if it sent none. */
   readonly status: AgentStatus | Unknown | undefined;
   readonly exhaustion: ExhaustionView | undefined;
-  /** 0 where the server has none to give. */
+  /** 0 if the server sent none. */
   readonly revision: bigint;
   readonly refusal: BeatRefusal | undefined;
 }
 
 export interface BeatRefusal {
-  /** A value of ErrorReason without its prefix; undefined where this client does not know it. */
+  /** A value of ErrorReason without its prefix; undefined if this client does not know it. */
   readonly reason: string | undefined;
   readonly message: string;
   readonly retryAfterMs: number | undefined;
@@ -102,7 +102,7 @@ function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros 
   return timestamp === undefined ? undefined : microsOf(timestamp);
 }
 
-/** Undefined for what no server of this contract sends. */
+/** Undefined for a message that no server of this contract sends. */
 export function changeView({ type, agent, transition }: AgentChangeMessage): ChangeView | undefined {
   if (agent === undefined || transition === undefined) return undefined;
   return {

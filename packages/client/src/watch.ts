@@ -1,4 +1,4 @@
-// What of the client runs wherever a transport of Connect's does, browsers too: nothing of Node is reachable from here.
+// `harborforge-agents-client/watch`: runs everywhere a Connect transport runs, browsers too. Nothing of Node is reachable from here.
 
 export { type CallCode, CallError } from "./connection/call-error.ts";
 export type { Token } from "./connection/token.ts";

@@ -84,7 +84,7 @@ async function beat(session: Session, flags: Flags, [agentId = ""]: readonly str
     if (news.state === "connected") {
       const pace = `every ${span(news.intervalMs)}, leases of ${span(news.leaseMs)}`;
       say(`${name} beats for ${printable(claw)}: ${pace}`);
-    } else if (news.error?.hopeless === true) ending.reject(news.error);
+    } else if (news.error?.permanent === true) ending.reject(news.error);
     else say(`cut off: ${printable(news.error?.message ?? "the service asked for a new stream")} Trying again.`);
   });
   agent.on("status", (news) => say(`${name} is ${words(news.status, news.exhaustion)}, says the service`));

@@ -2,7 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
 import { durationOf, millisOf } from "../../../../src/contract/timestamps.ts";
 
-/** The names that google.rpc.Code has for Connect's codes. Where one is missing, the compiler says so. */
+/** The names of Connect's codes in google.rpc.Code. The compiler reports a missing one. */
 const CODE_NAMES = {
   [Code.Canceled]: "CANCELLED",
   [Code.Unknown]: "UNKNOWN",
@@ -24,25 +24,25 @@ const CODE_NAMES = {
 
 const CODES = Object.values(Code).filter((code) => typeof code === "number");
 
-/** How a call failed, as google.rpc.Code names it. */
+/** The code of a failed call, by its name in google.rpc.Code. */
 export type CallCode = (typeof CODE_NAMES)[Code];
 
-/** Saying the same again, however late, will be refused again. */
-const HOPELESS: ReadonlySet<CallCode> = new Set([
+/** The same call will fail again, however late. */
+const PERMANENT: ReadonlySet<CallCode> = new Set([
   "INVALID_ARGUMENT",
   "PERMISSION_DENIED",
   "UNIMPLEMENTED",
   "UNAUTHENTICATED",
 ]);
 
-/** A call that failed, in the words of the contract. */
+/** A failed call, with the reason of the contract. */
 export class CallError extends Error {
   override readonly name = "CallError";
   readonly code: CallCode;
-  /** A value of ErrorReason without its prefix, such as `AGENT_EXHAUSTED`. Undefined where the server gave none. */
+  /** A value of ErrorReason without its prefix, such as `AGENT_EXHAUSTED`. Undefined if the server sent none. */
   readonly reason: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
-  /** When the server asks to be called again. */
+  /** The time in milliseconds after which the server asks the client to retry. */
   readonly retryAfterMs: number | undefined;
 
   constructor(error: ConnectError) {
@@ -55,13 +55,18 @@ export class CallError extends Error {
     this.retryAfterMs = delay === undefined ? undefined : millisOf(delay);
   }
 
-  /** Whether calling again in the same way is of no use. */
+  /** Whether the same call will fail again, so that a retry does not help. */
+  get permanent(): boolean {
+    return PERMANENT.has(this.code);
+  }
+
+  /** @deprecated Use `permanent`. */
   get hopeless(): boolean {
-    return HOPELESS.has(this.code);
+    return this.permanent;
   }
 }
 
-/** A CallError as a message between threads carries it. */
+/** A CallError in a message between threads. */
 export type CallErrorData = Pick<CallError, "message" | "code" | "reason" | "metadata" | "retryAfterMs">;
 
 export function callErrorData({ message, code, reason, metadata, retryAfterMs }: CallError): CallErrorData {
@@ -78,17 +83,17 @@ export function callErrorFrom({ message, code, reason, metadata, retryAfterMs }:
   return new CallError(error);
 }
 
-/** What was thrown by a call. Faults of the network come as `UNAVAILABLE`. Never throws. */
+/** Converts the error of a call. Network errors become `UNAVAILABLE`. Never throws. */
 export function callErrorOf(thrown: unknown): CallError {
   try {
     return thrown instanceof CallError ? thrown : new CallError(ConnectError.from(thrown, Code.Unavailable));
   } catch {
     // A program's token function may throw anything.
-    return new CallError(new ConnectError("something was thrown that has no text", Code.Unavailable));
+    return new CallError(new ConnectError("a value was thrown that cannot be converted to a string", Code.Unavailable));
   }
 }
 
-/** Awaits a call. @throws CallError */
+/** Waits for a call. @throws CallError */
 export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
   try {
     return await call;

@@ -6,32 +6,32 @@ import type { Token } from "./token.ts";
 
 export type { ConnectedClients, ServiceClients } from "./service-clients.ts";
 
-/** Where the service is, and how to get there. Exactly one of `address`, `addresses` and `transport` is to be given. */
+/** The connection to the service. Give exactly one of `address`, `addresses` and `transport`. */
 export interface ServiceTarget {
   /** `http://host:port`, `https://host:port` or `host:port`, of either listener. */
   readonly address?: string;
-  /** Several of them: when one refuses, drains or falls silent, the next is taken. */
+  /** Several addresses. The client takes the next one when one refuses, drains or falls silent. */
   readonly addresses?: readonly string[];
   /**
-   * A transport of Connect's, or several that lead to different addresses: for protocols, proxies and libraries of your
-   * own. Its connection is yours: a dead one is left for the next call, and never broken.
+   * A Connect transport, or several that lead to different addresses: for other protocols, proxies and libraries. The client
+   * cannot close its connection. It only takes the next transport when one does not work.
    */
   readonly transport?: Transport | readonly Transport[];
-  /** Goes with every call as `authorization: Bearer …`. A function is asked before each call. */
+  /** Sent with every call as `authorization: Bearer …`. A function is called before each call. */
   readonly token?: Token;
   /** Certificates for `https` addresses, as `node:tls` takes them. */
   readonly tls?: TlsOptions;
 }
 
 /**
- * Callers of the service, by gRPC unless `transport` says otherwise. Nothing is connected before the first call, and a
- * lost connection is opened anew by the next one.
+ * Callers of the service, by gRPC unless `transport` uses another protocol. The first call connects. A call after a lost
+ * connection connects again.
  *
  * @example
  * using service = createServiceClients({ address: "127.0.0.1:50051" });
  * const { agent } = await service.agents.getAgent({ key: { case: "agentId", value: "bob-1" } });
  *
- * @throws RangeError for what is no address, and without any
+ * @throws RangeError for an invalid address, and without an address or transport
  */
 export function createServiceClients(target: ServiceTarget): ConnectedClients {
   const { address, addresses = address === undefined ? [] : [address], transport, token, tls } = target;
@@ -41,7 +41,7 @@ export function createServiceClients(target: ServiceTarget): ConnectedClients {
   );
 }
 
-/** The URL meant by `http://host:port`, `https://host:port` or `host:port`. Undefined for what names no such place. */
+/** The URL of `http://host:port`, `https://host:port` or `host:port`. Undefined for other text. */
 export function baseUrlOf(address: string): string | undefined {
   const url = URL.parse(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) return undefined;
@@ -51,7 +51,8 @@ export function baseUrlOf(address: string): string | undefined {
 
 function routeTo(address: string, tls: ServiceTarget["tls"]): Route {
   const baseUrl = baseUrlOf(address);
-  if (baseUrl === undefined) throw new RangeError(`not the address of a service: ${address}`);
+  if (baseUrl === undefined)
+    throw new RangeError(`address: "${address}" is invalid. Give host:port, http://host:port or https://host:port.`);
   const sessionManager = new ServiceConnection(baseUrl, tls);
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager }),

@@ -4,7 +4,7 @@ const FIRST_MS = 250;
 const LONGEST_MS = 10_000;
 
 /**
- * The waits between attempts to reach the service: from 125 ms up to 10 s.
+ * The pauses between attempts to reach the service: from 125 ms up to 10 s.
  *
  * @param random uniform in [0, 1); default `Math.random`
  */

@@ -11,28 +11,28 @@ export interface ServiceClients {
   readonly users: Client<typeof UserService>;
 }
 
-/** Callers on one connection at a time, which ends with them. */
+/** Callers that share one connection at a time. `close` ends it. */
 export interface ConnectedClients extends ServiceClients, Disposable {
   readonly tokens: Client<typeof TokenService>;
-  /** Whether the other end of the connection answers at all, whatever it says: a question that needs no database. */
+  /** Whether the server answers a health check within this time, with any status. The check needs no database. */
   isAnswered(withinMs: number): Promise<boolean>;
   /**
-   * Gives the connection up: calls under way on it end with `UNAVAILABLE`, and the next one opens another, to the next
-   * address where there are several.
+   * Closes the connection. Open calls end with `UNAVAILABLE`. The next call opens another connection, to the next address if there
+   * are several.
    */
   reconnect(): void;
-  /** Ends the connection and every call that is under way on it. May be repeated. */
+  /** Ends the connection and all open calls. May be called again. */
   close(): void;
 }
 
-/** One way to the service. */
+/** A transport to one address. */
 export interface Route {
   readonly transport: Transport;
-  /** Breaks its connection. Missing where whoever made the transport keeps that to himself. */
+  /** Closes its connection. Missing for transports of the caller. */
   abort?(why: string): void;
 }
 
-/** Callers that go one way until they are told to take the next. */
+/** Callers that use one route until `reconnect`, and then the next one. */
 export function clientsOnRoutes(routes: readonly Route[], token?: Token): ConnectedClients {
   const callers = routes.map(({ transport, abort }) => {
     const called = token === undefined ? transport : authorised(transport, token);
@@ -44,11 +44,11 @@ export function clientsOnRoutes(routes: readonly Route[], token?: Token): Connec
       abort,
     };
   });
-  // Not always the same first: many processes with one list would all go to its first address.
+  // A random first route: otherwise all processes with the same list would use its first address.
   let turn = Math.floor(Math.random() * callers.length);
   const current = () => {
     const caller = callers[turn];
-    if (caller === undefined) throw new RangeError("no address and no transport was given");
+    if (caller === undefined) throw new RangeError("No address is given. Give address, addresses or transport.");
     return caller;
   };
   current();
@@ -67,7 +67,7 @@ export function clientsOnRoutes(routes: readonly Route[], token?: Token): Connec
     },
     isAnswered: (withinMs) => answersWithin(current().health, withinMs),
     reconnect() {
-      current().abort?.("the connection was given up");
+      current().abort?.("the connection was replaced");
       turn = (turn + 1) % callers.length;
     },
     close,
@@ -75,7 +75,7 @@ export function clientsOnRoutes(routes: readonly Route[], token?: Token): Connec
   };
 }
 
-/** By a timer of its own: whether a transport keeps deadlines is for whoever made it. */
+/** Uses its own timer, since a transport of the caller may ignore deadlines. */
 function answersWithin(health: Client<typeof Health>, withinMs: number): Promise<boolean> {
   const stop = new AbortController();
   return new Promise((resolve) => {
@@ -87,12 +87,12 @@ function answersWithin(health: Client<typeof Health>, withinMs: number): Promise
       clearTimeout(tooLate);
       resolve(true);
     };
-    // A refusal is an answer, too.
+    // An error is an answer, too.
     health.check({}, { signal: stop.signal }).then(answered, answered);
   });
 }
 
-/** A transport that somebody made, or several that lead to different addresses. */
+/** The routes of transports of the caller. */
 export function routesOf(transport: Transport | readonly Transport[]): readonly Route[] {
   return (Array.isArray(transport) ? transport : [transport]).map((one: Transport) => ({ transport: one }));
 }

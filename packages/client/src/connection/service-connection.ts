@@ -10,31 +10,31 @@ import {
 import { Code, ConnectError } from "@connectrpc/connect";
 import { currentMoment, type Moment, msSince } from "../elapsed.ts";
 
-/** What `node:tls` is told for `https` addresses. */
+/** The options of `node:tls` for `https` addresses. */
 export type TlsOptions = Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;
 
-/** A connection on which nothing arrived for this long is asked by a ping whether it is alive. */
+/** The client pings a connection on which nothing arrived for this long. */
 const PING_AFTER_MS = 10_000;
-/** A ping that is not answered for this long ends the connection. */
+/** The client closes a connection that does not answer a ping within this time. */
 const PING_TIMEOUT_MS = 5_000;
 /**
- * A timer that fires later than this was held up by a blocked event loop. The answer to the ping may have arrived
- * meanwhile without having been read, so the ping gets this time in addition, once.
+ * A timer that fires later than this shows that the event loop was blocked. The answer to the ping may be there and not read yet,
+ * so the ping gets this much more time, once.
  */
 const LATE_TIMER_MS = 500;
-/** A connection without calls is closed after this. */
+/** The client closes a connection without calls after this time. */
 const IDLE_MS = 15 * 60_000;
-/** A connection can close between being chosen and being used; more than this many times in a row is no coincidence. */
+/** A connection can close between its choice and its use. After this many times in a row the call fails. */
 const MOST_ATTEMPTS = 3;
-/** What a server sends in GOAWAY to a client that pings too often, by gRPC's proposal A8. */
+/** The data of GOAWAY to a client that pings too often (gRPC proposal A8). */
 const TOO_MANY_PINGS = Buffer.from("too_many_pings", "ascii");
 
 /**
- * The HTTP/2 connection to one address, as connect-node's transports use it (`sessionManager`). It opens with the first
- * request, is kept alive by pings, and is replaced when it ends.
+ * The HTTP/2 connection to one address, for connect-node's transports (`sessionManager`). It opens with the first request, sends
+ * pings, and is replaced when it ends.
  *
- * It replaces connect-node's `Http2SessionManager`, which removes its `error` listeners when it leaves a session: an
- * error that is emitted after that ends the process (connectrpc/connect-es#1768 and #1795). Here every session, socket
+ * It replaces connect-node's `Http2SessionManager`, which removes its `error` listeners when it leaves a session. An
+ * error event after that ends the process (connectrpc/connect-es#1768 and #1795). Here every session, socket
  * and stream has an `error` listener from its creation to its end, and no loop waits for a state to change.
  */
 export class ServiceConnection {
@@ -42,7 +42,7 @@ export class ServiceConnection {
   readonly authority: string;
   readonly #tls: TlsOptions | undefined;
   readonly #sessions = new Set<Session>();
-  /** The one that takes requests. Others only finish those that they have. */
+  /** The session for new requests. Older ones only finish their requests. */
   #session: Session | undefined;
   #pingAfterMs = PING_AFTER_MS;
 
@@ -54,7 +54,7 @@ export class ServiceConnection {
   /**
    * Sends the headers of a request.
    *
-   * @throws ConnectError `UNAVAILABLE` when no connection can be opened, or when `abort` was called meanwhile
+   * @throws ConnectError `UNAVAILABLE` if no connection can be opened, or if `abort` is called in the meantime
    */
   async request(
     method: string,
@@ -73,12 +73,12 @@ export class ServiceConnection {
     }
   }
 
-  /** Something of a response was read: the connection is alive. */
+  /** Called when a part of a response was read: the connection works. */
   notifyResponseByteRead(stream: ClientHttp2Stream): void {
     for (const session of this.#sessions) session.noteRead(stream);
   }
 
-  /** Ends the connection and all requests on it with this error. The next request opens another connection. */
+  /** Closes the connection and ends its requests with this error. The next request opens another one. */
   abort(error: ConnectError): void {
     this.#session = undefined;
     for (const session of [...this.#sessions]) session.end(error);
@@ -118,13 +118,13 @@ interface SessionOptions {
 
 /** One HTTP/2 session, from its connecting to its `close` event. */
 class Session {
-  /** Rejects with a ConnectError when the connection cannot be opened. */
+  /** Rejects with a ConnectError if the connection cannot be opened. */
   readonly connected: Promise<void>;
   readonly #session: ClientHttp2Session;
   readonly #options: SessionOptions;
   #streams = 0;
   #lastAlive: Moment = currentMoment();
-  /** Whether the server told it to take no more requests. */
+  /** Whether the server sent GOAWAY. */
   #goesAway = false;
   #pinging: Promise<boolean> | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
@@ -136,11 +136,11 @@ class Session {
     const opening = Promise.withResolvers<void>();
     this.connected = opening.promise;
     ignoreRejection(opening.promise);
-    // Never removed: an error that is emitted without a listener ends the process.
+    // Never removed: an error event without a listener ends the process.
     session.on("error", (error) => opening.reject(unavailable(error.message || codeOf(error), error)));
     session.socket.on("error", ignore);
     session.on("connect", () => {
-      // Node emits it also for a session that was destroyed meanwhile.
+      // Node also emits this event for a session that was destroyed in the meantime.
       if (!this.isUsable) return;
       this.#lastAlive = currentMoment();
       // An idle connection does not keep the process running.
@@ -149,7 +149,7 @@ class Session {
       opening.resolve();
     });
     session.on("goaway", (_code, _lastStream, data?: Buffer) => this.#goAway(data));
-    // Push is switched off. A server that pushes all the same must not be able to do harm.
+    // Push is off. A server that pushes all the same must not do harm.
     session.on("stream", (stream: ClientHttp2Stream) => stream.on("error", ignore).close());
     session.on("close", () => {
       clearTimeout(this.#keepAlive);
@@ -163,10 +163,10 @@ class Session {
     return !this.#goesAway && !this.#session.closed && !this.#session.destroyed;
   }
 
-  /** @throws Error of Node's when the session has ended or the headers are not valid */
+  /** @throws Error of Node if the session has ended or the headers are not valid */
   request(headers: OutgoingHttpHeaders, options: Omit<ClientSessionRequestOptions, "signal">): ClientHttp2Stream {
     const stream = this.#session.request(headers, options);
-    // The caller gets the stream a few microtasks later, and an error may come before that.
+    // An error can come before the caller gets the stream, a few microtasks later.
     stream.on("error", ignore);
     this.#streams += 1;
     if (this.#streams === 1) {
@@ -192,7 +192,7 @@ class Session {
     if (stream.session === this.#session) this.#lastAlive = currentMoment();
   }
 
-  /** Whether the other end answers. It is asked only when nothing arrived for long; a session that is dead ends. */
+  /** Whether the server answers. Pings only if nothing arrived for long, and closes a dead session. */
   async isAlive(): Promise<boolean> {
     if (!this.isUsable) return false;
     return msSince(this.#lastAlive) <= this.#options.pingAfterMs() || (await this.#ping());
@@ -205,7 +205,7 @@ class Session {
   #goAway(data: Buffer | undefined): void {
     this.#goesAway = true;
     if (data !== undefined && TOO_MANY_PINGS.equals(data)) this.#options.onTooManyPings();
-    // Node waits for open streams, and where there are none for nothing at all.
+    // Node ends the session after its last stream, but does nothing if there is none.
     if (this.#streams === 0 && !this.#session.destroyed) this.#session.destroy();
   }
 
@@ -214,7 +214,7 @@ class Session {
     this.#idle = setTimeout(() => this.#session.close(), IDLE_MS).unref();
   }
 
-  /** While there are requests: asks when nothing arrived for long. */
+  /** Pings while there are requests and nothing arrived for long. */
   #watchSilence(withinMs: number): void {
     clearTimeout(this.#keepAlive);
     this.#keepAlive = setTimeout(() => {
@@ -261,7 +261,7 @@ class Session {
         resolve(error === null);
       });
     } catch {
-      // It ended meanwhile.
+      // The session ended in the meantime.
       clearTimeout(timer);
       resolve(false);
     }
@@ -273,13 +273,13 @@ function unavailable(message: string, cause?: unknown): ConnectError {
   return new ConnectError(message, Code.Unavailable, undefined, undefined, cause);
 }
 
-/** Node leaves the message empty where it tried several addresses of a name. */
+/** The message of Node is empty if it tried several addresses of a name. */
 function codeOf(error: Error): string {
   return "code" in error ? String(error.code) : error.name;
 }
 
 function ignore(): void {
-  // The streams' own errors reach those who wait for the call.
+  // The caller gets the error from the stream.
 }
 
 function ignoreRejection(promise: Promise<unknown>): void {

@@ -1,6 +1,6 @@
 import type { Transport } from "@connectrpc/connect";
 
-/** What shows who is calling, or how to get it: a function is asked before each call, so that tokens may change. */
+/** A credential, or a function that returns it. The function is called before each call, so that tokens may change. */
 export type Token = string | (() => string | Promise<string>);
 
 /** The same transport, with the token in every call. */
@@ -24,7 +24,7 @@ async function withToken(
   return headers;
 }
 
-/** A function that never answers must not hold up a call that was given up, nor the end of the client. */
+/** A token function that never returns must not delay a call that was aborted, or the end of the client. */
 async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await promise;
   const { promise: aborted, reject } = Promise.withResolvers<never>();

@@ -14,16 +14,19 @@ import { failureOf, ReportError, refusedReport } from "./report-error.ts";
 
 const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
 
-/** Why an agent cannot work, as it says itself. */
+/** An exhaustion, as the agent reports it. */
 export interface ExhaustionReport {
   readonly reason: ExhaustReason;
-  /** The moment of recovery that the provider named. Prefer `retryAfterMs` where it named both, since clocks differ. */
+  /** The moment of recovery that the provider named. Prefer `retryAfterMs` if it named both: clocks differ. */
   readonly recoveryAt?: Date | undefined;
-  /** The time until recovery in milliseconds, at most 366 days. With neither, or with what is zero or past, the server chooses. */
+  /**
+   * The time until recovery in milliseconds, at most 366 days. The server chooses the time if both are missing, zero or in the
+   * past.
+   */
   readonly retryAfterMs?: number | undefined;
 }
 
-/** What an agent is to the service. */
+/** The state of an agent, as the service has it. */
 export interface AgentStatusEvent {
   readonly agentId: string;
   readonly status: AgentStatus | Unknown;
@@ -32,89 +35,93 @@ export interface AgentStatusEvent {
 }
 
 export interface AgentEvents {
-  /** What the service says that this agent is, where that is not what it said itself: at first, and whenever it changes. */
+  /**
+   * The service has another state for the agent than the agent reported: in the first response, and whenever a service changes
+   * it.
+   */
   readonly status: AgentStatusEvent;
   /**
-   * Another process beats for the agent now, or has while this one was cut off or frozen. This one leaves the agent alone
-   * until `claim()`.
+   * Another process beats for the agent now, or did while this one was cut off or frozen. This client sends no beats for the
+   * agent until `claim()`.
    */
   readonly superseded: ReportError;
-  /** A beat was not taken. Where the agent itself is refused, it is tried again each minute. */
+  /** The service rejected a beat. If it rejects the agent itself, the client tries again each minute. */
   readonly refused: ReportError;
 }
 
-/** `applied`: acknowledged. `overtaken`: the agent said something newer before that. */
+/** `applied`: acknowledged. `overtaken`: the agent reported something newer before that. */
 export type ReportOutcome = "applied" | "overtaken";
 
 export interface WaitOptions {
-  /** Ends the waiting with its reason. What was said stays said. */
+  /** Ends the wait with its reason. The report is sent all the same. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * How an agent stands with this client: it beats; it is on its way out or has gone; another process has it; or the
- * service refuses it (unknown, of another claw, not permitted).
+ * What this client does for an agent: it sends beats (`beating`); it sends the goodbye (`leaving`) or has sent it (`left`);
+ * another process holds the agent (`superseded`); or the service rejects the agent (`refused`: unknown, of another claw, not
+ * permitted).
  */
 export type Presence = "beating" | "leaving" | "left" | "superseded" | "refused";
 
 /**
- * One agent of a claw. It beats from its making until `leave()`.
+ * One agent of a claw. The client sends beats for it from `HeartbeatClient.agent()` until `leave()`.
  *
- * Each report is sent at once, and again on another connection until it is acknowledged; the newest counts. The promises
- * resolve when that has happened and reject with a ReportError when the report is refused. Nobody has to wait for them:
- * a rejection that nobody takes is no fault of the process.
+ * The client sends each report at once, and repeats it on other connections until the service acknowledges it. Only the newest
+ * report counts. The promises resolve with the acknowledgement, and reject with a ReportError if the service rejects the report.
+ * Programs may ignore them: a rejection without a handler does not end the process.
  */
 export interface AgentHandle {
   readonly agentId: string;
-  /** What the agent is, as far as both sides agree. Undefined until the service has answered. */
+  /** The status on which both sides agree. Undefined before the first response. */
   readonly status: AgentStatus | Unknown | undefined;
   readonly exhaustion: ExhaustionView | undefined;
   readonly presence: Presence;
-  /** Reports that it is free. */
+  /** Reports that the agent is free. */
   idle(options?: WaitOptions): Promise<ReportOutcome>;
-  /** Reports that it takes a call. */
+  /** Reports that the agent takes a call. */
   onCall(options?: WaitOptions): Promise<ReportOutcome>;
-  /** Reports that it works. */
+  /** Reports that the agent works. */
   busy(options?: WaitOptions): Promise<ReportOutcome>;
-  /** Reports that it is out of quota or of money, as `exhaustionFromError` makes it of what a provider answered. */
+  /** Reports that the agent is out of quota or money. `exhaustionFromError` makes the report from a provider's error. */
   exhausted(report: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome>;
-  /** Says goodbye: it goes offline at once, after what it reported before. A later report brings it back. */
+  /** Sends a goodbye, after earlier reports: the agent goes offline at once. A later report brings it back. */
   leave(options?: WaitOptions): Promise<ReportOutcome>;
   /**
-   * Beats for it again although another process took it over, and takes it back from that one. Does nothing for an agent
-   * that beats.
+   * Takes the agent back from another process that took it over, and sends beats for it again. Does nothing while the agent
+   * beats.
    */
   claim(): void;
-  /** @returns what ends the listening */
+  /** @returns a function that removes the listener */
   on<Name extends keyof AgentEvents>(name: Name, listener: (event: AgentEvents[Name]) => void): () => void;
 }
 
-/** What a seat needs of its client. */
+/** What a BeatingAgent needs of its client. */
 export interface AgentHost {
   readonly closed: boolean;
-  /** Lets the agent beat, on whichever stream has room. */
+  /** Starts the agent's beats, on a stream that has room. */
   add(agent: BeatingAgent): void;
-  /** Says something of an agent that beats. */
+  /** Sends a report or the goodbye of an agent that beats. */
   report(agent: BeatingAgent, content: BeatContent, settle: Settle): void;
-  /** The agent is no longer this client's. */
+  /** Ends the agent's beats. */
   remove(agent: BeatingAgent): void;
-  /** Try it again later. */
+  /** Starts the agent's beats again later. */
   retryLater(agent: BeatingAgent): void;
 }
 
 type Waiter = (error: ReportError) => void;
 
-/** An agent's place in its client. */
+/** The handle of an agent, and its state in the client. */
 export class BeatingAgent implements AgentHandle {
   readonly agentId: string;
-  /** What this program has decided. Its streams say it, and note when the server has taken it in. */
+  /** Why the agent beats, as this program decided. Streams send it, and note when the server accepted it. */
   readonly session: AgentClaim = { start: "first" };
   readonly #host: AgentHost;
   readonly #events: { readonly [Name in keyof AgentEvents]: Listeners<AgentEvents[Name]> };
   readonly #waiters = new Set<Waiter>();
   #status: AgentStatus | Unknown | undefined;
   #exhaustion: ExhaustionView | undefined;
-  /** What it said last, until that is settled: hearing of it is no news. */
+  /** The status of the newest report until it is settled. A response with this status causes no `status` event. */
   #reported: WorkingStatus | "exhausted" | undefined;
   #presence: Presence = "left";
   #goodbye: Promise<ReportOutcome> | undefined;
@@ -155,7 +162,7 @@ export class BeatingAgent implements AgentHandle {
   }
 
   exhausted({ reason, recoveryAt, retryAfterMs }: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome> {
-    // What no message can carry would break the stream, with all agents that beat on it.
+    // A value that no message can carry would break the stream of all agents.
     if (retryAfterMs !== undefined && !(Number.isFinite(retryAfterMs) && retryAfterMs <= FURTHEST_RECOVERY_MS)) {
       const message = `retryAfterMs must be a number of milliseconds, at most 366 days, not ${retryAfterMs}`;
       return quiet(Promise.reject(new RangeError(message)));
@@ -163,7 +170,7 @@ export class BeatingAgent implements AgentHandle {
     if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
       return quiet(Promise.reject(new RangeError("recoveryAt must be a valid date")));
     }
-    // Nor may what no thread can be given: it would be thrown again each time that a worker starts.
+    // A value that cannot be passed to a thread would fail again at each start of a worker.
     if (!REASONS.has(reason)) {
       return quiet(Promise.reject(new RangeError(`reason is unknown. Use one of ${[...REASONS].join(", ")}.`)));
     }
@@ -201,30 +208,30 @@ export class BeatingAgent implements AgentHandle {
     return this.#events[name].add(listener);
   }
 
-  /** Takes in what the server says. @param stays whether the agent still beats on its stream */
+  /** Applies a result of the server. @param stays whether the agent still beats on its stream */
   receive(beat: BeatView, stays: boolean): void {
     const { status, exhaustion, revision, refusal } = beat;
     if (refusal !== undefined) this.#refused(beat, refusedReport(beat, refusal), failureOf(refusal), stays);
     else if (this.#presence === "refused") this.#presence = "beating";
     if (refusal === undefined) this.#refusal = undefined;
     if (status === undefined || this.#presence === "leaving") return;
-    const isNews = (status !== this.#status && status !== this.#reported) || !isSame(exhaustion, this.#exhaustion);
+    const isChange = (status !== this.#status && status !== this.#reported) || !isSame(exhaustion, this.#exhaustion);
     this.#status = status;
     this.#exhaustion = exhaustion;
-    if (isNews) this.#events.status.emit({ agentId: this.agentId, status, exhaustion, revision });
+    if (isChange) this.#events.status.emit({ agentId: this.agentId, status, exhaustion, revision });
   }
 
-  /** Nobody will answer those who wait, for now or for good. */
+  /** Rejects the promises of all open reports. */
   fail(reason: "STREAM_REFUSED" | "CLIENT_CLOSED", message: string, cause?: unknown): void {
     for (const reject of [...this.#waiters]) reject(new ReportError(this.agentId, reason, message, { cause }));
   }
 
-  /** The client says goodbye for all. */
+  /** The client sends the goodbye of this agent. */
   depart(): void {
     if (this.#presence === "beating") this.#presence = "leaving";
   }
 
-  /** The client has ended, with goodbyes or without. */
+  /** The client is closed. */
   end(): void {
     this.fail("CLIENT_CLOSED", "The client was closed before this was acknowledged.");
     this.#presence = "left";
@@ -267,7 +274,7 @@ export class BeatingAgent implements AgentHandle {
       return quiet(until(goneOrNot, signal).then(() => this.#report(report, signal === undefined ? {} : { signal })));
     }
     try {
-      // Of an agent that was refused it is no claim: another process may have it since.
+      // For a rejected agent this is no claim: another process may hold it now.
       if (this.#presence === "refused") this.#enter();
       else this.claim();
     } catch (error) {
@@ -285,7 +292,7 @@ export class BeatingAgent implements AgentHandle {
     this.#waiters.add(waiter);
     this.#reported = statusOf(content);
     this.#host.report(this, content, (result) => {
-      // Before those who wait go on: they are to see what came of it.
+      // Before the promise resolves, so that its caller sees the new state.
       this.#settled(content, result);
       this.#waiters.delete(waiter);
       if (result.kind === "refused") reject(refusedReport(result.beat, result.refusal));
@@ -297,7 +304,7 @@ export class BeatingAgent implements AgentHandle {
   #settled(content: BeatContent, result: ReportResult): void {
     if (result.kind === "overtaken") return;
     this.#reported = undefined;
-    // What it was told it has taken in already.
+    // receive() has applied the status of the server already.
     if (result.kind === "refused" || result.serverStatus !== undefined) return;
     if (content === "leaving") {
       this.#presence = "left";
@@ -321,13 +328,13 @@ function isSame(one: ExhaustionView | undefined, other: ExhaustionView | undefin
   return one?.reason === other?.reason && one?.recoveryAt === other?.recoveryAt;
 }
 
-/** A rejection that nobody takes is no fault of the process. */
+/** Keeps a rejection without a handler from ending the process. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
 }
 
-/** The same, unless the signal aborts before. */
+/** The same promise, unless the signal aborts first. */
 function until<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return quiet(promise);
   const { promise: aborted, reject } = Promise.withResolvers<never>();

@@ -9,7 +9,7 @@ import { durationOf, timestampOf } from "../../../../src/contract/timestamps.ts"
 import type { AgentStatus, ExhaustionNews, SessionStart, WorkingStatus } from "../../../../src/contract/words.ts";
 import type { BeatRefusal, BeatView } from "../views.ts";
 
-/** What an agent says of itself. */
+/** What an agent reports. */
 export type Report = WorkingStatus | { readonly exhausted: ExhaustionNews };
 
 /** What a beat can say: a report, or the goodbye. */
@@ -17,9 +17,9 @@ export type BeatContent = Report | "leaving";
 
 /** The result of a report or a goodbye. */
 export type ReportResult =
-  /** Acknowledged. `told` is what the server has made of the agent since, or by it; undefined where that is as said. */
+  /** Acknowledged. `serverStatus` is the status that the server has set since; undefined if it is the reported one. */
   | { readonly kind: "applied"; readonly serverStatus: AgentStatus | Unknown | undefined }
-  /** The agent said something newer before this was acknowledged. */
+  /** The agent reported something newer before the acknowledgement. */
   | { readonly kind: "overtaken" }
   | { readonly kind: "refused"; readonly beat: BeatView; readonly refusal: BeatRefusal };
 
@@ -35,13 +35,13 @@ export interface OutgoingBeat {
   readonly sessionStart?: SessionStartMessage;
 }
 
-/** Why an agent beats here: what its program decided, until the server has taken it in. Shared with whoever decides. */
+/** Why an agent beats here, as its program decided. The program and the stream share this object. */
 export interface AgentClaim {
-  /** What a new stream says of the agent. `resume`: the server has taken the program's claim in. */
+  /** What a new stream says of the agent. `resume`: the server accepted the program's claim. */
   start: SessionStart;
 }
 
-/** What both sides agree on before an agent has said anything here. */
+/** What both sides agreed on through another stream. */
 export interface AgreedState {
   readonly agreedStatus: WorkingStatus | undefined;
   readonly knownRevision: bigint;
@@ -49,70 +49,70 @@ export interface AgreedState {
 
 const NOTHING_AGREED: AgreedState = { agreedStatus: undefined, knownRevision: 0n };
 
-/** How much a message may carry. */
+/** The limits of one message. */
 export interface MessageLimits {
   readonly beats: number;
   readonly bytes: number;
 }
 
-/** A word that is not acknowledged yet. */
+/** A report or goodbye that is not acknowledged yet. */
 interface Pending<Content> {
   readonly content: Content;
-  /** What the agent knew when it spoke: news that came since may not make an older word look informed. */
+  /** The newest revision that the agent knew when it reported. Later revisions must not make an older report look informed. */
   readonly knownRevision: bigint;
   readonly settle: Settle;
-  /** The message that carries it; 0 while none does. */
+  /** The sequence of the message that carries it; 0 before it is sent. */
   sentIn: bigint;
-  /** What the server has made of the agent since this was said. */
+  /** The status that the server has set since the report. */
   serverStatus: AgentStatus | Unknown | undefined;
 }
 
-/** An agent's page of the book: it can be torn out and put into another stream's. */
+/** The state of one agent. It can move to the queue of another stream. */
 export interface QueueEntry {
   readonly agentId: string;
-  /** The most that a beat of the agent takes in a message. */
+  /** The most bytes that a beat of the agent takes in a message. */
   readonly bytes: number;
   knownRevision: bigint;
-  /** What the agent is, as far as both sides agree: said again on a new stream, since the lease may have ended. */
+  /** The status on which both sides agree. A new stream reports it again, since the lease may have expired. */
   agreedStatus: WorkingStatus | undefined;
-  /** The server said that it is offline, as it does where a lease ended while the machine slept. */
+  /** The server has the agent as offline, for example because its lease expired while the machine slept. */
   isThoughtOffline: boolean;
   report: Pending<Report> | undefined;
-  /** Said after the report: an exhaustion outlasts the goodbye. */
+  /** Sent after the report: an exhaustion outlasts the goodbye. */
   goodbye: Pending<"leaving"> | undefined;
-  /** Whether its lease is to be renewed by the next message. */
+  /** Whether the next message renews its lease. */
   due: boolean;
   readonly claim: AgentClaim;
-  /** The message that first told the stream why the agent beats; 0 while none did. */
+  /** The sequence of the message that first said why the agent beats; 0 before that. */
   startSentIn: bigint;
 }
 
-/** Status, exhaustion, revision, and the lengths of everything, each at its longest. */
+/** Status, exhaustion, revision, and all length prefixes, each at its longest. */
 const BYTES_BESIDES_ID = 64;
 
 /**
- * What the agents of one heartbeat stream have to say, and what the server is known to know of it. A word is sent until
- * it is acknowledged; after that beats carry none, since an exhaustion said again after its recovery would be a new one.
+ * The reports of the agents of one heartbeat stream, and what the server acknowledged of them. A report is sent until it is
+ * acknowledged. Beats after that carry no status: an exhaustion that is repeated after its recovery would be a new one.
  */
 export class BeatQueue {
   readonly #entries = new Map<string, QueueEntry>();
-  /** Those with something to send, in the order in which they came to have it. */
+  /** Agents with something to send, in the order in which it came up. */
   readonly #waiting = new Set<QueueEntry>();
-  /** Those with a word under way. */
+  /** Agents with a report or goodbye that was sent and not acknowledged. */
   readonly #sent = new Set<QueueEntry>();
-  /** Those that the server has not answered for on this stream. */
+  /** Agents for which the server has sent no result on this stream. */
   readonly #starting = new Set<QueueEntry>();
 
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Whether there is something to send. */
+  /** Whether an agent has something to send. */
   get hasWork(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /** Whether every word is acknowledged. */
+  /** Whether every report and goodbye is acknowledged. */
   get isSettled(): boolean {
     if (this.#sent.size > 0) return false;
     for (const { report, goodbye } of this.#waiting) if (report !== undefined || goodbye !== undefined) return false;
@@ -123,14 +123,14 @@ export class BeatQueue {
     return this.#entries.has(agentId);
   }
 
-  /** The newest revision of an agent that the server has told; 0 before it has told any. */
+  /** The newest revision of an agent that the server has sent; 0 before the first. */
   knownRevision(agentId: string): bigint {
     return this.#entries.get(agentId)?.knownRevision ?? 0n;
   }
 
   /**
-   * An agent that says nothing yet: its first beat tells the server only that it is there, and why, or again what both
-   * sides had agreed on by another book.
+   * Adds an agent without a report. Its first beat says only why it beats, and the status on which both sides agreed through
+   * another queue.
    */
   add(
     agentId: string,
@@ -153,13 +153,13 @@ export class BeatQueue {
     });
   }
 
-  /** Takes in an agent of another book, with all that it has to say: nothing of it is under way here. */
+  /** Takes over an agent of another queue with its reports. All of them are sent here. */
   adopt(entry: QueueEntry): void {
     this.#entries.set(entry.agentId, entry);
     this.#beginAnew(entry);
   }
 
-  /** Tears out those that are too many, the newest. */
+  /** Removes the newest agents until `most` are left. @returns what was removed */
   removeSurplus(most: number): QueueEntry[] {
     const surplus = [...this.#entries.values()].slice(most);
     for (const entry of surplus) this.#remove(entry);
@@ -167,10 +167,10 @@ export class BeatQueue {
   }
 
   /**
-   * The newest word of an agent counts, and none after its goodbye.
+   * Queues a report or goodbye. It replaces an earlier report.
    *
-   * @param knownRevision what the agent knew when it spoke. Default: all that the server has told
-   * @returns whether it will be said: not of an agent that was not added, or is no longer the stream's
+   * @param knownRevision the newest revision that the agent knew. Default: the newest that the server has sent
+   * @returns false for an agent that was not added, was removed, or has said goodbye
    */
   report(
     agentId: string,
@@ -196,24 +196,24 @@ export class BeatQueue {
 
   renewAll(): void {
     for (const entry of this.#entries.values()) {
-      // A beat that comes after the goodbye would bring the agent back.
+      // A beat after the goodbye would bring the agent back.
       if (entry.goodbye !== undefined && entry.goodbye.sentIn !== 0n) continue;
       entry.due = true;
       this.#waiting.add(entry);
     }
   }
 
-  /** A new stream: what was not acknowledged on the old one is sent again. */
+  /** Begins a new stream: all that is not acknowledged is sent again. */
   restart(): void {
     for (const entry of this.#entries.values()) this.#beginAnew(entry);
   }
 
-  /** The beats of the message with this sequence: as many as may be, at least one, the rest wants the next one. */
+  /** The beats of the message with this sequence: as many as the limits allow, at least one. The rest waits. */
   nextBeats(sequence: bigint, limits: MessageLimits): OutgoingBeat[] {
     const beats: OutgoingBeat[] = [];
     let bytes = 0;
     for (const entry of this.#waiting) {
-      while (wantsOut(entry)) {
+      while (hasNextBeat(entry)) {
         bytes += entry.bytes;
         if (beats.length >= limits.beats || (beats.length > 0 && bytes > limits.bytes)) return beats;
         beats.push({ ...nextBeat(entry, sequence), ...this.#startOf(entry, sequence) });
@@ -224,7 +224,7 @@ export class BeatQueue {
     return beats;
   }
 
-  /** All messages up to this one are applied or refused. Comes after the results that came with it. */
+  /** The server has handled all messages up to this one. Call it after `receive` for the results of the same response. */
   acknowledge(sequence: bigint): void {
     for (const entry of this.#starting) {
       if (entry.startSentIn !== 0n && entry.startSentIn <= sequence) this.#noteStarted(entry);
@@ -245,23 +245,22 @@ export class BeatQueue {
   }
 
   /**
-   * Takes in a result.
+   * Applies a result.
    *
-   * @returns whether it is news: false for what was overtaken by newer news or by what the agent said since, and for
-   *   agents that are not the stream's.
+   * @returns false if a newer revision or a newer report of the agent replaced it, and for agents of other streams
    */
   receive(beat: BeatView): boolean {
     const { agentId, sequence, status, revision, refusal } = beat;
     const entry = this.#entries.get(agentId);
     if (entry === undefined) return false;
     if (refusal === undefined || refusal.reason === "REPORT_OUTDATED") this.#noteStarted(entry);
-    // The beat was refused before the server looked why it came: the next one says so again.
+    // The server rejected the beat before it read the claim, so the next beat says it again.
     else if (sequence !== 0n && sequence === entry.startSentIn) entry.startSentIn = 0n;
     if (refusal === undefined && revision < entry.knownRevision) return false;
     const { report, goodbye } = entry;
     const ofReport = sequence !== 0n && report?.sentIn === sequence;
     if (refusal !== undefined && isFinal(refusal, ofReport)) {
-      // Nothing more that is said for this agent here has any effect.
+      // Further beats of this agent on this stream have no effect.
       this.#remove(entry);
       report?.settle({ kind: "refused", beat, refusal });
       goodbye?.settle({ kind: "refused", beat, refusal });
@@ -274,7 +273,7 @@ export class BeatQueue {
       this.#noteSettled(entry);
     }
     if (status !== undefined) {
-      // Who is here is not offline, whoever says so: what it does meanwhile goes with its next heartbeat.
+      // The agent is here. Its next beat reports its status, which brings it back.
       entry.isThoughtOffline = status === "offline";
       if (entry.report === undefined)
         entry.agreedStatus = status === "offline" ? entry.agreedStatus : workingStatus(status);
@@ -304,8 +303,8 @@ export class BeatQueue {
   }
 
   /**
-   * Said until the server has answered, since the first beat may be refused for what else it says. A claim anew once: said
-   * again while the answer is on its way, it would take the agent from who claims it meanwhile.
+   * Sent until the server has answered, since it may reject the first beat for another field. `anew` is sent once: a second one
+   * could take the agent from a process that claims it in between.
    */
   #startOf(entry: QueueEntry, sequence: bigint): Pick<OutgoingBeat, "sessionStart"> {
     const { start } = entry.claim;
@@ -314,7 +313,7 @@ export class BeatQueue {
     return { sessionStart: SESSION_START_VALUES[start] };
   }
 
-  /** The stream holds the agent: what the program decided is done, and another stream only goes on with it. */
+  /** The stream holds the agent. Another stream only resumes it. */
   #noteStarted(entry: QueueEntry): void {
     if (this.#starting.delete(entry)) entry.claim.start = "resume";
   }
@@ -327,11 +326,11 @@ export class BeatQueue {
   }
 }
 
-function wantsOut({ due, report, goodbye }: QueueEntry): boolean {
+function hasNextBeat({ due, report, goodbye }: QueueEntry): boolean {
   return due || report?.sentIn === 0n || goodbye?.sentIn === 0n;
 }
 
-/** What the entry says first of what it has to say. */
+/** The next beat of the entry. */
 function nextBeat(entry: QueueEntry, sequence: bigint): OutgoingBeat {
   const { agentId, report, goodbye, knownRevision } = entry;
   entry.due = false;
@@ -348,13 +347,13 @@ function isAnswered<Content>(pending: Pending<Content> | undefined, sequence: bi
   return pending !== undefined && pending.sentIn !== 0n && pending.sentIn <= sequence;
 }
 
-/** Whether the agent itself is refused, not what it said. */
+/** Whether the server rejects the agent itself, not the report. */
 function isFinal({ reason, retryAfterMs }: BeatRefusal, ofReport: boolean): boolean {
   if (reason === "REPORT_OUTDATED" || retryAfterMs !== undefined) return false;
   return reason !== "INVALID_FIELD" || !ofReport;
 }
 
-/** The status that an agent says again on a new stream, where the service has told it this one. */
+/** The status that a new stream reports again if the service has this one. */
 export function workingStatus(status: AgentStatus | Unknown): WorkingStatus | undefined {
   return status === "idle" || status === "on_call" || status === "busy" ? status : undefined;
 }

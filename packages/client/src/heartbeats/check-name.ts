@@ -1,7 +1,7 @@
 const LONGEST = 128;
 
 /**
- * Refuses what the service would refuse as an `agent_id`, a claw or an instance, where its author sees it.
+ * Rejects a name that the service would reject as an `agent_id`, a claw or an instance, so that the caller sees it.
  *
  * @throws RangeError unless it has 1 to 128 code points, none of them a control character or half a surrogate pair
  */

@@ -5,40 +5,40 @@ import type { BeatView } from "../views.ts";
 import type { AgentClaim, AgreedState, BeatContent, QueueEntry, Settle } from "./beat-queue.ts";
 import { type HeartbeatConnection, HeartbeatStream } from "./heartbeat-stream.ts";
 
-/** Agents that the service refuses are tried again after this, give or take a quarter. */
+/** The client tries a rejected agent again after this time, plus or minus a quarter. */
 const RETRY_REFUSED_MS = 60_000;
 
 export interface EndOptions {
-  /** Whether the agents say goodbye. */
+  /** Whether to send goodbyes. */
   readonly goodbye: boolean;
-  /** How long reports and goodbyes may take to be acknowledged, in milliseconds. */
+  /** How long to wait for the acknowledgement of reports and goodbyes, in milliseconds. */
   readonly withinMs: number;
 }
 
-/** What beats for the agents of a claw: streams in this thread, or in a worker. */
+/** The heartbeats of a claw: streams in this thread, or in a worker. */
 export interface ClawHeartbeats {
   /**
-   * Lets the agent beat, on whichever stream has room.
+   * Starts the agent's beats, on a stream that has room.
    *
-   * @param claim why it beats. Becomes `resume` when the service has taken it in
+   * @param claim why it beats. Becomes `resume` when the service has accepted it
    */
   add(agentId: string, claim: AgentClaim): void;
-  /** Says something of an agent that beats. */
+  /** Sends a report or the goodbye of an agent that beats. */
   report(agentId: string, content: BeatContent, settle: Settle): void;
-  /** Lets the agent beat no more. */
+  /** Ends the agent's beats. */
   remove(agentId: string): void;
-  /** Lets an agent that the service refused beat again later. */
+  /** Starts the beats of a rejected agent again later. */
   retryLater(agentId: string, claim: AgentClaim): void;
   /** Sends what is not acknowledged, and ends. Never rejects. */
   end(options: EndOptions): Promise<void>;
 }
 
-/** Told what the service says. Must not throw. */
+/** Receives the results of the service. Must not throw. */
 export interface ClawListener {
   /** @param stays whether the agent still beats on its stream */
   onBeat(beat: BeatView, stays: boolean): void;
   onConnection(connection: HeartbeatConnection): void;
-  /** The service refuses the stream of these agents in a way that stays. */
+  /** The service rejects the stream of these agents, and a retry does not help. */
   onStreamRefused(agentIds: readonly string[], error: CallError): void;
 }
 
@@ -51,13 +51,13 @@ export interface ClawStreamsOptions {
   readonly listener: ClawListener;
 }
 
-/** The heartbeat streams of a claw: one, or several where there are more agents than the service lets one have. */
+/** The heartbeat streams of a claw: one, or several if it has more agents than the service allows on one. */
 export class ClawStreams implements ClawHeartbeats {
   readonly #options: ClawStreamsOptions;
   readonly #streams = new Map<HeartbeatStream, ConnectedClients>();
   readonly #streamOf = new Map<string, HeartbeatStream>();
   readonly #refused = new Map<string, AgentClaim>();
-  /** Which agents others took from a stream. It never gets them back: only one that was opened after that does. */
+  /** The agents that other processes took from a stream. Only a stream that is opened later can get them back. */
   readonly #lost = new WeakMap<HeartbeatStream, Set<string>>();
   #retry: ReturnType<typeof setTimeout> | undefined;
   #generation: bigint;
@@ -79,12 +79,12 @@ export class ClawStreams implements ClawHeartbeats {
     for (const one of [...this.#streams.keys()]) this.#retire(one);
   }
 
-  /** @param knownRevision what the agent knew when it spoke. Default: all that the service has told */
+  /** @param knownRevision the newest revision that the agent knew. Default: the newest that the service has sent */
   report(agentId: string, content: BeatContent, settle: Settle, knownRevision?: bigint): void {
     this.#streamOf.get(agentId)?.report(agentId, content, settle, knownRevision);
   }
 
-  /** The newest revision of an agent that the service has told; 0 before it has told any. */
+  /** The newest revision of an agent that the service has sent; 0 before the first. */
   knownRevision(agentId: string): bigint {
     return this.#streamOf.get(agentId)?.knownRevision(agentId) ?? 0n;
   }
@@ -106,7 +106,7 @@ export class ClawStreams implements ClawHeartbeats {
     );
   }
 
-  /** Says nothing more, so that leases run out, until `resume`. */
+  /** Sends nothing until `resume`, so that leases expire. */
   suspend(): void {
     this.#isSuspended = true;
     for (const stream of this.#streams.keys()) stream.suspend();
@@ -139,9 +139,9 @@ export class ClawStreams implements ClawHeartbeats {
       persistent: true,
       onBeat: (beat) => this.#receive(stream, beat),
       onConnection: (connection) => {
-        // To the service it is another stream.
+        // For the service this is a new stream.
         if (connection.state === "connected") this.#lost.delete(stream);
-        if (connection.state === "waiting" && connection.error?.hopeless === true) {
+        if (connection.state === "waiting" && connection.error?.permanent === true) {
           const agentIds = [...this.#streamOf].filter(([, one]) => one === stream).map(([agentId]) => agentId);
           listener.onStreamRefused(agentIds, connection.error);
         }
@@ -154,7 +154,7 @@ export class ClawStreams implements ClawHeartbeats {
     return stream;
   }
 
-  /** To a stream that is newer than the one that had them: so it wins, whichever is heard first. */
+  /** Moves agents to a newer stream. The service prefers the newer one, in whatever order it reads them. */
   #move(entries: readonly QueueEntry[]): void {
     const stream = this.#openStream();
     for (const { agentId } of entries) this.#streamOf.set(agentId, stream);
@@ -180,7 +180,7 @@ export class ClawStreams implements ClawHeartbeats {
     if (stream !== undefined) this.#retire(stream);
   }
 
-  /** A stream that has nobody left is closed, unless it is the only one: the next agent would open it again. */
+  /** Closes a stream without agents, except the last one, which the next agent can use. */
   #retire(stream: HeartbeatStream): void {
     if (stream.size > 0 || this.#streams.size === 1 || this.#isEnding) return;
     const clients = this.#streams.get(stream);

@@ -16,58 +16,59 @@ import type { HeartbeatConnection } from "./heartbeat-stream.ts";
 const CLOSE_WITHIN_MS = 5_000;
 
 export interface HeartbeatClientOptions extends ServiceTarget {
-  /** The claw that the agents live in: beats for agents of another are refused. 1 to 128 characters. */
+  /** The claw of the agents. The service rejects beats for agents of another claw. 1 to 128 characters. */
   readonly claw: string;
   /**
-   * Names this process, so that of two of its streams the newer one counts. Anew at each start. Default: a random UUID.
+   * Names this process. The service prefers the newer of two streams with one name. Use a new name at each start. Default: a
+   * random UUID.
    */
   readonly instanceId?: string;
-  /** Takes what a listener threw, or what its promise was rejected with. Default: a warning of the process. */
+  /** Called with the error that a listener throws, or that its promise rejects with. Default: a warning of the process. */
   readonly onListenerError?: OnListenerError;
   /**
-   * Whether a worker thread beats, which goes on while the event loop of the main thread is blocked, for as long as
-   * `mainThreadTimeoutMs` says. With `address` or `addresses` only. Default: false, the main thread beats.
+   * Whether a worker thread sends the beats. It goes on while the event loop of the main thread is blocked, for up to
+   * `mainThreadTimeoutMs`. Needs `address` or `addresses`. Default: false, the main thread sends them.
    */
   readonly worker?: boolean | HeartbeatWorkerOptions;
 }
 
 export interface HeartbeatClientEvents {
-  /** How the connection stands, of each stream where there are several. */
+  /** The state of the connection, for each stream if there are several. */
   readonly connection: HeartbeatConnection;
-  /** What becomes of the worker thread, where one beats. */
+  /** The state of the worker thread, if there is one. */
   readonly worker: HeartbeatWorkerEvent;
 }
 
 export interface ClientCloseOptions {
-  /** Whether the agents say goodbye, or keep their leases for who comes next. Default: they do. */
+  /** Whether to send goodbyes. Without them the leases run on, for the process that comes next. Default: true. */
   readonly goodbye?: boolean;
-  /** How long it may take until reports and goodbyes are acknowledged, in milliseconds. Default: 5 s. */
+  /** How long to wait for the acknowledgement of reports and goodbyes, in milliseconds. Default: 5,000. */
   readonly withinMs?: number;
 }
 
 /** The heartbeats of one claw. */
 export interface HeartbeatClient extends AsyncDisposable {
-  /** Names the claw's process. */
+  /** The name of this process. */
   readonly instanceId: string;
   /**
-   * The agent with this id, which beats from now on. Asked for again it is the same.
+   * Starts beats for the agent with this id. The same id returns the same handle.
    *
-   * @throws RangeError for what is no `agent_id`: 1 to 128 characters, no control characters
+   * @throws RangeError unless the id has 1 to 128 characters, without control characters
    */
   agent(agentId: string): AgentHandle;
-  /** @returns what ends the listening */
+  /** @returns a function that removes the listener */
   on<Name extends keyof HeartbeatClientEvents>(
     name: Name,
     listener: (event: HeartbeatClientEvents[Name]) => void,
   ): () => void;
-  /** Sends what is not acknowledged yet, says goodbye, and ends. Never rejects; may be repeated. */
+  /** Sends what is not acknowledged yet, and the goodbyes, and ends. Never rejects; may be called again. */
   close(options?: ClientCloseOptions): Promise<void>;
 }
 
 /**
- * Keeps the agents of a claw alive, all on one stream (or on several, where there are more than the service lets one
- * have). Beats at the server's pace, sends reports at once, adopts what services set, and goes on over lost connections,
- * stopping servers and sleeping laptops. Nothing is connected before the first agent.
+ * Creates the heartbeats of a claw's agents. They share one stream, or several if the service allows fewer agents on one. The
+ * client beats at the pace of the server, sends reports at once, and takes over the status that services set. It continues after
+ * lost connections, server stops and machine sleep. It connects with the first agent.
  *
  * @example
  * await using claw = createHeartbeatClient({ address: "127.0.0.1:50051", claw: "claw-1" });
@@ -75,7 +76,7 @@ export interface HeartbeatClient extends AsyncDisposable {
  * bob.on("status", ({ status }) => console.log(`bob-1 is ${status}`));
  * await bob.busy();
  *
- * @throws RangeError for what is no address or no name of a claw, and for a worker with a transport
+ * @throws RangeError for an invalid address or claw, and for a worker with a transport
  */
 export function createHeartbeatClient(options: HeartbeatClientOptions): HeartbeatClient {
   return new ClawHeartbeatClient(options);
@@ -96,7 +97,7 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
     this.instanceId = options.instanceId ?? crypto.randomUUID();
     checkName("claw", claw);
     checkName("instanceId", this.instanceId);
-    // Complains of a wrong address here, where its author sees it.
+    // Throws for an invalid address here, where the caller sees it.
     createServiceClients(target).close();
     this.#onListenerError = onListenerError;
     this.#events = { connection: new Listeners(onListenerError), worker: new Listeners(onListenerError) };
@@ -109,7 +110,7 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
       },
       onWorker: (event: HeartbeatWorkerEvent): void => this.#events.worker.emit(event),
     };
-    // By the clock, so that a process that was given the name of the one before it comes after that.
+    // From the clock, so that a process with the same name as an earlier one has greater generations.
     const generation = BigInt(Date.now()) * 1_000n;
     this.#beats =
       worker === false
@@ -149,7 +150,8 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
   add(agent: BeatingAgent): void {
     const { agentId } = agent;
     const other = this.#agents.get(agentId);
-    if (other !== undefined && other !== agent) throw new RangeError(`${agentId} left, and was asked for again since`);
+    if (other !== undefined && other !== agent)
+      throw new RangeError(`agent ${agentId} left, and agent() was called for it again. Use the new handle.`);
     this.#agents.set(agentId, agent);
     this.#beats.add(agentId, agent.session);
   }

@@ -20,89 +20,89 @@ import {
   type Settle,
 } from "./beat-queue.ts";
 
-/** What counts until the server has told its own. */
+/** Values until the first response of the server. */
 const INTERVAL_MS = 10_000;
 const LIMITS: MessageLimits = { beats: 1_000, bytes: 1_048_576 };
 /** The claw, the process, its generation and the sequence, each at its longest. */
 const ENVELOPE_BYTES = 1_152;
 /**
- * The server says hello before anything is asked of it. One that does not is suspended, mostly, and another one has to be
- * found while leases run: so not much time at first, and more each time in a row, since it may be the way that is slow.
+ * The server sends its first response before it gets a message. A server that does not is suspended, mostly, and the client must
+ * find another one while leases run. The first attempt waits briefly, further ones longer, since the network may be slow.
  */
 const SHORTEST_FIRST_RESPONSE_TIMEOUT_MS = 1_000;
 const LONGEST_FIRST_RESPONSE_TIMEOUT_MS = 5_000;
 const FIRST_RESPONSES_PER_LEASE = 4;
 /**
- * A beat that is not answered for this share of the interval, and then a question on the same connection that is not
- * for as long: the connection is dead. So another carries the beat before two thirds of the lease are over. A server
- * without its database answers questions and acknowledges nothing; its streams stay.
+ * The connection is dead if the server acknowledges no beat for this share of the interval, and then answers no health check on
+ * the same connection for as long. So another connection carries the beat within two thirds of the lease. A server without its
+ * database answers health checks and acknowledges nothing; its streams stay.
  */
 const UNANSWERED_SHARE = 1 / 3;
 const LONGEST_UNANSWERED_MS = 5_000;
-/** How often the connection is looked after: so many times in an interval, within these bounds. */
+/** How many times in an interval the client checks the connection, within these bounds. */
 const LOOKS_PER_INTERVAL = 50;
 const SHORTEST_LOOK_MS = 100;
 const LONGEST_LOOK_MS = 1_000;
-/** Who looks later than this, and than an interval, was asleep: its connection may have ended without a word. */
+/** A check that comes later than this, and than an interval, shows that the machine slept. Its connection may have ended silently. */
 const SHORTEST_SLEEP_MS = 2_000;
 
-/** How the connection to the service stands. */
+/** The state of the connection to the service. */
 export type HeartbeatConnection =
   | { readonly state: "connected"; readonly intervalMs: number; readonly leaseMs: number }
   | { readonly state: "waiting"; readonly error: CallError | undefined; readonly retryInMs: number };
 
 export interface HeartbeatStreamOptions {
-  /** Where these can tell that their connection is dead, and open another, the stream moves when it is. */
+  /** If these can check their connection and open another one, the stream leaves a dead connection. */
   readonly clients: Pick<ConnectedClients, "agents"> & Partial<Pick<ConnectedClients, "isAnswered" | "reconnect">>;
-  /** The claw that the agents live in; beats for agents of another are refused. */
+  /** The claw of the agents. The server rejects beats for agents of another claw. */
   readonly clawIdentifier: string;
-  /** Names this process, anew at each of its starts. */
+  /** The name of this process, new at each start. */
   readonly instanceId: string;
-  /** Numbers the streams of this process, where it has several. Each number is greater than those before. */
+  /** Numbers the streams of this process if it has several. Each number must be greater than those before. */
   readonly nextGeneration?: () => bigint;
-  /** Whether the stream is tried again also when the server refuses it in a way that stays. Default: no. */
+  /** Whether to retry a stream that the server rejects for good. Default: false. */
   readonly persistent?: boolean;
-  /** What the server says of an agent: what it is at first, what somebody else made of it, what was refused. */
+  /** Receives results: the first state of an agent, changes by others, rejected beats. */
   readonly onBeat?: (beat: BeatView) => void;
   readonly onConnection?: (connection: HeartbeatConnection) => void;
-  /** Takes agents that are more than the server lets a stream have, with all that they have to say. */
+  /** Takes the agents beyond the limit of the server, with their reports. */
   readonly onSurplus?: (entries: readonly QueueEntry[]) => void;
 }
 
 export interface CloseOptions {
-  /** How long to wait until the server knows that all agents leave; without it they say nothing, and their leases run on. */
+  /** How long to wait for the acknowledgement of goodbyes. Without this, no goodbyes are sent, and the leases run on. */
   readonly goodbyeWithinMs?: number;
-  /** How long to wait, where there are no goodbyes, until every report is acknowledged. */
+  /** How long to wait, without goodbyes, for the acknowledgement of all reports. */
   readonly reportsWithinMs?: number;
 }
 
 /** How a stream ended. */
 interface End {
-  /** Undefined when the server asked for a new one. */
+  /** Undefined if the server asked for a new stream. */
   readonly error: CallError | undefined;
-  /** Nobody is at fault and leases are running out: the next stream does not wait. */
-  readonly hurry: boolean;
+  /** Whether the next stream starts at once: this one did not fail, and leases run on. */
+  readonly atOnce: boolean;
 }
 
 /**
- * The heartbeats of many agents on one stream: beats at the server's pace, sends reports at once, opens the stream
- * anew when it ends, and says again what was not acknowledged. Begins at its making, and ends by `close`.
+ * The heartbeats of many agents on one stream. It beats at the server's pace, sends reports at once, reopens the stream when it
+ * ends, and repeats what is not acknowledged. It starts when it is created, and ends with `close`.
  *
- * An agent for which the server refuses beats (taken over, unknown, of another claw) is dropped, after `onBeat` told so;
- * it may be added again.
+ * It removes an agent for which the server rejects beats (taken over, unknown, of another claw) after calling `onBeat`. The agent
+ * may be added again.
  */
 export class HeartbeatStream {
   /**
-   * Resolves when the stream was closed. Rejects with a CallError when the server refuses it in a way that stays, unless
-   * it is persistent.
+   * Resolves when the stream is closed. Rejects with a CallError if the server rejects the stream for good, unless it is
+   * persistent.
    */
   readonly done: Promise<void>;
 
   readonly #options: HeartbeatStreamOptions;
   readonly #queue = new BeatQueue();
   readonly #stop = new AbortController();
-  /** Ends the pause that is under way before the next stream: goodbyes do not wait for a better moment. */
-  readonly #hurry = new AbortController();
+  /** Ends the pause before the next stream: goodbyes do not wait for it. */
+  readonly #skipPause = new AbortController();
   readonly #retry = createRetryPause();
   readonly #nextGeneration: () => bigint;
   #generation = 0n;
@@ -110,13 +110,13 @@ export class HeartbeatStream {
   #leaseMs = 3 * INTERVAL_MS;
   #limits = LIMITS;
   #mostAgents = Number.POSITIVE_INFINITY;
-  /** Since when what was sent waits for a word of the server; undefined while nothing does. */
+  /** Since when a message waits for a response; undefined while none does. */
   #waitingSince: Moment | undefined;
-  /** When it is over although nobody stopped it: with the last goodbye, or with the last report. */
+  /** With what the stream ends by itself: the last goodbye, or the last report. */
   #closing: "goodbye" | "reports" | undefined;
   #firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
   #wake: () => void = () => undefined;
-  /** While this is there no stream is opened. */
+  /** While this is set, no stream is opened. */
   #suspended: PromiseWithResolvers<void> | undefined;
   /** Ends the stream that is open. */
   #leave: () => void = () => undefined;
@@ -125,7 +125,7 @@ export class HeartbeatStream {
     this.#options = options;
     this.#nextGeneration = options.nextGeneration ?? (() => ++this.#generation);
     this.done = this.#run();
-    // Who does not ask for the end is not to die of it.
+    // Keeps a rejection without a handler from ending the process.
     this.done.catch(() => undefined);
   }
 
@@ -134,7 +134,7 @@ export class HeartbeatStream {
     return this.#queue.size;
   }
 
-  /** Whether the server lets the stream have another agent, as far as it has said. */
+  /** Whether the stream can take another agent, by the limits that the server has sent. */
   get hasRoom(): boolean {
     return this.#queue.size < this.#mostAgents;
   }
@@ -144,40 +144,40 @@ export class HeartbeatStream {
     return this.#queue.has(agentId);
   }
 
-  /** The newest revision of an agent that the server has told; 0 before it has told any. */
+  /** The newest revision of an agent that the server has sent; 0 before the first. */
   knownRevision(agentId: string): bigint {
     return this.#queue.knownRevision(agentId);
   }
 
   /**
-   * Lets an agent beat here from now on.
+   * Starts the beats of an agent.
    *
-   * @param claim what its program decided. Default: its first claim
-   * @param agreed what both sides agreed on by another stream. Default: nothing
+   * @param claim why it beats. Default: its first claim
+   * @param agreed what both sides agreed on through another stream. Default: nothing
    */
   add(agentId: string, claim?: AgentClaim, agreed?: AgreedState): void {
     this.#queue.add(agentId, claim, agreed);
     this.#wake();
   }
 
-  /** Takes in agents of another stream. */
+  /** Takes over agents of another stream. */
   adopt(entries: readonly QueueEntry[]): void {
     for (const entry of entries) this.#queue.adopt(entry);
     this.#wake();
   }
 
   /**
-   * Sends what an agent says of itself, or its goodbye. Of what was not sent yet the newest counts.
+   * Sends a report or the goodbye of an agent. It replaces an earlier report.
    *
-   * @returns whether it will be said: not of an agent that does not beat here, or has said goodbye
+   * @returns false for an agent that does not beat here, or has said goodbye
    */
   report(agentId: string, content: BeatContent, settle?: Settle, knownRevision?: bigint): boolean {
-    const taken = this.#queue.report(agentId, content, settle, knownRevision);
+    const isQueued = this.#queue.report(agentId, content, settle, knownRevision);
     this.#wake();
-    return taken;
+    return isQueued;
   }
 
-  /** Says nothing more, so that leases run out, until `resume`. What is reported meanwhile is kept. May be repeated. */
+  /** Sends nothing until `resume`, so that leases expire. Keeps the reports. May be called again. */
   suspend(): void {
     if (this.#suspended !== undefined) return;
     this.#suspended = Promise.withResolvers();
@@ -189,12 +189,12 @@ export class HeartbeatStream {
     this.#suspended = undefined;
   }
 
-  /** Ends the stream, at once unless there is something to wait for. May be repeated. */
+  /** Ends the stream, at once unless it has to wait. May be called again. */
   async close({ goodbyeWithinMs = 0, reportsWithinMs = 0 }: CloseOptions = {}): Promise<void> {
     this.resume();
     this.#closing = goodbyeWithinMs > 0 || reportsWithinMs === 0 ? "goodbye" : "reports";
     if (goodbyeWithinMs > 0) this.#queue.leaveAll();
-    this.#hurry.abort();
+    this.#skipPause.abort();
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
       this.#wake();
@@ -218,27 +218,27 @@ export class HeartbeatStream {
         await this.#suspended.promise;
         continue;
       }
-      const { error, hurry } = await this.#converse();
+      const { error, atOnce } = await this.#runStream();
       if (this.#over) return;
       if (this.#suspended !== undefined) continue;
-      if (error?.hopeless === true && this.#options.persistent !== true) throw error;
-      // Leases run on meanwhile: however often it failed, it is tried a few times within one.
-      const pauseMs = hurry ? 0 : Math.min(this.#retry.next(), this.#leaseMs / 5);
+      if (error?.permanent === true && this.#options.persistent !== true) throw error;
+      // Leases run on. So there are a few attempts within a lease, however many have failed.
+      const pauseMs = atOnce ? 0 : Math.min(this.#retry.next(), this.#leaseMs / 5);
       const retryInMs = Math.max(error?.retryAfterMs ?? 0, pauseMs);
       this.#options.onConnection?.({ state: "waiting", error, retryInMs });
-      const { signal } = this.#hurry.signal.aborted ? this.#stop : this.#hurry;
+      const { signal } = this.#skipPause.signal.aborted ? this.#stop : this.#skipPause;
       await pause(retryInMs, signal);
     }
   }
 
-  /** One stream from its hello to its end. */
-  async #converse(): Promise<End> {
+  /** One stream, from its first response to its end. */
+  async #runStream(): Promise<End> {
     const firstResponse = Promise.withResolvers<void>();
     const ending = new AbortController();
     const { clients } = this.#options;
-    let hurry = false;
+    let atOnce = false;
     let moved = false;
-    // By another connection, since this one is dead, or leads to a replica that cannot be had or wants to be left.
+    // The next stream uses another connection: this one is dead, or its replica does not respond or drains.
     const move = (): void => {
       ending.abort();
       if (!moved) clients.reconnect?.();
@@ -257,14 +257,14 @@ export class HeartbeatStream {
     this.#queue.restart();
     this.#waitingSince = undefined;
     this.#leave = () => {
-      hurry = true;
+      atOnce = true;
       move();
     };
     const unwatch = this.#watchConnection(move, this.#leave);
     let drain: { readonly timer: ReturnType<typeof setTimeout>; readonly at: number } | undefined;
     const leaveWithin = (ms: number): void => {
       const at = performance.now() + Math.random() * ms;
-      // Asked twice, it goes when it was asked to go first.
+      // If the server asks twice, the earlier moment counts.
       if (drain !== undefined && drain.at <= at) return;
       clearTimeout(drain?.timer);
       drain = { at, timer: setTimeout(move, Math.min(at - performance.now(), LONGEST_TIMER_MS)) };
@@ -275,15 +275,15 @@ export class HeartbeatStream {
         clearTimeout(firstResponseTimer);
         this.#firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
         this.#waitingSince = undefined;
-        this.#listen(response);
+        this.#receive(response);
         firstResponse.resolve();
         const within = response.draining?.reconnectWithin;
         if (within !== undefined) leaveWithin(millisOf(within));
         this.#wake();
       }
-      return { error: undefined, hurry };
+      return { error: undefined, atOnce };
     } catch (thrown) {
-      return { error: drain === undefined && !hurry ? callErrorOf(thrown) : undefined, hurry };
+      return { error: drain === undefined && !atOnce ? callErrorOf(thrown) : undefined, atOnce };
     } finally {
       clearTimeout(firstResponseTimer);
       clearTimeout(drain?.timer);
@@ -294,9 +294,9 @@ export class HeartbeatStream {
   }
 
   /**
-   * Nothing tells of a connection that went silent, nor of one that ended while this machine slept, and leases run on.
+   * Checks the connection. No event reports one that went silent, or that ended while the machine slept, and leases run on.
    *
-   * @returns what ends it
+   * @returns a function that stops the checks
    */
   #watchConnection(onDead: () => void, onSlept: () => void): () => void {
     let lastLook = currentMoment();
@@ -308,11 +308,11 @@ export class HeartbeatStream {
       if (lateMs > Math.max(SHORTEST_SLEEP_MS, this.#intervalMs)) onSlept();
       else if (!asking) {
         asking = true;
-        const told = (dead: boolean): void => {
+        const finish = (dead: boolean): void => {
           asking = false;
           if (dead) onDead();
         };
-        void this.#isDead().then(told, () => told(false));
+        void this.#isDead().then(finish, () => finish(false));
       }
       again();
     };
@@ -330,11 +330,11 @@ export class HeartbeatStream {
     const timeoutMs = Math.min(LONGEST_UNANSWERED_MS, this.#intervalMs * UNANSWERED_SHARE);
     if (isAnswered === undefined || since === undefined || msSince(since) < timeoutMs) return false;
     const answered = await isAnswered(timeoutMs);
-    // Whatever came meanwhile, the connection lives.
+    // A response that arrived in the meantime shows that the connection works.
     return !answered && this.#waitingSince === since;
   }
 
-  #listen(response: HeartbeatResponse): void {
+  #receive(response: HeartbeatResponse): void {
     const { nextHeartbeatIn, leaseTtl, limits } = response;
     if (nextHeartbeatIn !== undefined) this.#intervalMs = Math.max(1, millisOf(nextHeartbeatIn));
     if (leaseTtl !== undefined) this.#leaseMs = millisOf(leaseTtl);
@@ -357,7 +357,7 @@ export class HeartbeatStream {
     this.#queue.acknowledge(response.acknowledgedSequence);
   }
 
-  /** The transport asks for the next message when it has room for it, so nothing piles up here. */
+  /** The transport takes the next message when it has capacity, so messages do not queue up here. */
   async *#requests(
     firstResponse: Promise<void>,
     signal: AbortSignal,

@@ -3,19 +3,19 @@ import type { AgentStatus } from "../../../../src/contract/words.ts";
 import type { BeatRefusal, BeatView, ExhaustionView } from "../views.ts";
 
 /**
- * Why a report was not taken. Those of the service are values of the contract's ErrorReason without their prefix:
+ * Why a report was rejected. Reasons of the service are values of the contract's ErrorReason without their prefix:
  *
- * - `REPORT_OUTDATED`: a service set the status meanwhile, and the agent had not heard of it. It knows now.
- * - `SESSION_SUPERSEDED`: another process beats for the agent. This one leaves it alone until `claim()`.
- * - `AGENT_NOT_FOUND`, `WRONG_CLAW`, `PERMISSION_DENIED`: it is not this claw's to beat for, at present.
- * - `INVALID_FIELD`: what was reported is not allowed.
+ * - `REPORT_OUTDATED`: a service set the status in the meantime, and the agent did not know of it. Now it does.
+ * - `SESSION_SUPERSEDED`: another process beats for the agent. This one sends no beats for it until `claim()`.
+ * - `AGENT_NOT_FOUND`, `WRONG_CLAW`, `PERMISSION_DENIED`: this claw may not beat for the agent at present.
+ * - `INVALID_FIELD`: the report is not valid.
  * - `UNKNOWN`: a reason that this version does not know.
  *
- * Those of the client:
+ * Reasons of the client:
  *
- * - `STREAM_REFUSED`: the service refuses the whole stream (`cause` says why: a missing token, for example). The report is
- *   kept, and sent when the service changes its mind.
- * - `CLIENT_CLOSED`: the client was closed before the report was acknowledged. It may have been applied.
+ * - `STREAM_REFUSED`: the service rejects the whole stream (`cause` says why: a missing token, for example). The client keeps the
+ *   report, and sends it when the service accepts the stream.
+ * - `CLIENT_CLOSED`: the client was closed before the acknowledgement. The report may have been applied.
  */
 export type ReportFailure =
   | "REPORT_OUTDATED"
@@ -44,14 +44,14 @@ export interface ReportErrorDetails {
   readonly cause?: unknown;
 }
 
-/** A report that was not taken. The message says what to do. */
+/** A rejected report. The message says what to do. */
 export class ReportError extends Error {
   override readonly name = "ReportError";
   readonly agentId: string;
   readonly reason: ReportFailure;
-  /** The time in milliseconds after which the same report may have success. Undefined where repeating does not help. */
+  /** The time in milliseconds after which the same report may succeed. Undefined if a retry does not help. */
   readonly retryAfterMs: number | undefined;
-  /** What the agent is to the service; undefined where it did not say. */
+  /** The status that the service has for the agent; undefined if it sent none. */
   readonly status: AgentStatus | Unknown | undefined;
   readonly exhaustion: ExhaustionView | undefined;
 

@@ -3,44 +3,44 @@ import { Listeners, warnOf } from "../event-listeners.ts";
 import type { AgentView } from "../views.ts";
 import type { WatchEvent } from "./watch-agents.ts";
 
-/** What is known of the agents that pass a filter. */
+/** The agents that pass a filter. */
 export interface AgentCacheView {
   /** The agent with this id; undefined while it does not pass the filter. */
   get(agentId: string): AgentView | undefined;
-  /** All agents, or those that pass a test. In no order. */
+  /** All agents, or those that pass a test, in no particular order. */
   list(test?: (agent: AgentView) => boolean): AgentView[];
 }
 
-/** The current state of all agents that pass a filter, kept up by a watch. */
+/** The current state of all agents that pass a filter, updated by a watch. */
 export interface AgentCache extends AgentCacheView, AsyncDisposable {
-  /** Resolves when the first snapshot is there. Rejects with a CallError when the service refuses the watch. */
+  /** Resolves with the first snapshot. Rejects with a CallError if the service rejects the watch. */
   readonly ready: Promise<void>;
-  /** The revision that the state equals; undefined before the first snapshot. */
+  /** The revision of the state; undefined before the first snapshot. */
   readonly revision: bigint | undefined;
-  /** Whether the watch runs: otherwise the state is that of a moment ago, until it goes on by itself. */
+  /** Whether the watch runs. While it is interrupted, the state is that of the moment before. */
   readonly isCurrent: boolean;
   /**
-   * Waits for something to be so.
+   * Waits until a condition holds.
    *
-   * @param predicate asked at once, when the first snapshot is there, and after every change
-   * @param options ends the waiting with the signal's reason
-   * @returns what the predicate returned when that was not false, null or undefined
-   * @throws CallError when the service refuses the watch; an AbortError when the cache was closed
+   * @param predicate called now, with the first snapshot, and after every change
+   * @param options `signal` ends the wait with its reason
+   * @returns the first result of the predicate that is not false, null or undefined
+   * @throws CallError if the service rejects the watch; an AbortError if the cache is closed
    */
   waitFor<Found>(
     predicate: (agents: AgentCacheView) => Found,
     options?: { readonly signal?: AbortSignal },
   ): Promise<Exclude<Found, false | null | undefined>>;
-  /** @param listener told what the watch tells, after the state has taken it in. @returns what ends that */
+  /** @param listener called with each event of the watch, after the state changed. @returns a function that removes it */
   subscribe(listener: (event: WatchEvent) => void): () => void;
-  /** Ends the watch. What is known stays readable. */
+  /** Ends the watch. The last state stays readable. */
   close(): Promise<void>;
 }
 
 /**
- * Keeps a cache up by a watch.
+ * Creates a cache that a watch updates.
  *
- * @param watch begins the watch, which ends with the signal
+ * @param watch starts the watch, which ends with the signal
  */
 export function cacheOf(watch: (signal: AbortSignal) => AsyncIterable<WatchEvent>): AgentCache {
   return new WatchedAgents(watch);
@@ -49,20 +49,20 @@ export function cacheOf(watch: (signal: AbortSignal) => AsyncIterable<WatchEvent
 class WatchedAgents implements AgentCache {
   readonly ready: Promise<void>;
   readonly #agents = new Map<string, AgentView>();
-  /** What predicates get: they may take it apart. */
+  /** The argument of predicates, which may destructure it. */
   readonly #view: AgentCacheView = { get: (agentId) => this.get(agentId), list: (test) => this.list(test) };
   readonly #listeners = new Listeners<WatchEvent>(warnOf);
   readonly #stop = new AbortController();
   readonly #done: Promise<void>;
   readonly #snapshot = Promise.withResolvers<void>();
-  /** Why nothing will change any more. */
+  /** Rejects when the watch has ended. */
   readonly #end = Promise.withResolvers<never>();
   #revision: bigint | undefined;
   #isCurrent = false;
 
   constructor(watch: (signal: AbortSignal) => AsyncIterable<WatchEvent>) {
     this.ready = Promise.race([this.#snapshot.promise, this.#end.promise]);
-    // Who does not ask is not to die of it.
+    // Keeps a rejection without a handler from ending the process.
     for (const promise of [this.ready, this.#end.promise]) promise.catch(() => undefined);
     this.#done = this.#follow(watch(this.#stop.signal));
   }
@@ -147,7 +147,7 @@ class WatchedAgents implements AgentCache {
       case "changes":
         for (const { passes, agent } of event.changes) {
           if (passes) this.#agents.set(agent.agentId, agent);
-          // An agent that was created anew under the same id is another.
+          // An agent that was deleted and created again has the same agent_id, and is another one.
           else if (this.#agents.get(agent.agentId)?.id === agent.id) this.#agents.delete(agent.agentId);
         }
         break;

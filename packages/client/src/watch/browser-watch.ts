@@ -4,17 +4,17 @@ import type { Token } from "../connection/token.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
 
-/** How to get to the service where there is no Node. */
+/** The connection to the service, without Node. */
 export interface WatchTarget {
-  /** A transport of Connect's, such as connect-web's, or several that lead to different addresses. */
+  /** A Connect transport, for example of connect-web, or several that lead to different addresses. */
   readonly transport: Transport | readonly Transport[];
-  /** Goes with every call as `authorization: Bearer …`. A function is asked before each call. */
+  /** Sent with every call as `authorization: Bearer …`. A function is called before each call. */
   readonly token?: Token;
 }
 
 /**
- * Watches agents: a snapshot, then every change once. Goes on by itself over lost connections and stopping servers, and
- * from a new snapshot where the service no longer keeps what came after. Runs wherever its transport does.
+ * Watches agents: a snapshot, then every change once. It resumes after lost connections and server stops, with a new snapshot if
+ * the service no longer keeps the changes since. It runs everywhere its transport does.
  *
  * @example
  * const transport = createConnectTransport({ baseUrl: "https://agents.example" }); // of @connectrpc/connect-web
@@ -22,7 +22,7 @@ export interface WatchTarget {
  *   if (event.kind === "snapshot") console.log(event.agents.length, "agents are idle");
  * }
  *
- * @throws CallError when the service refuses the watch in a way that stays
+ * @throws CallError if the service rejects the watch for good
  */
 export function watchAgents(options: WatchTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
   return watchThrough(clientsOnRoutes(routesOf(options.transport), options.token), options);

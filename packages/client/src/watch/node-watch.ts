@@ -3,9 +3,9 @@ import { type AgentCache, cacheOf } from "./agent-cache.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
 
 /**
- * Watches agents: a snapshot, then every change once. Goes on by itself over lost connections and stopping servers, and
- * from a new snapshot where the service no longer keeps what came after. Nothing is connected before it is read, and
- * whoever stops reading ends it.
+ * Watches agents: a snapshot, then every change once. It resumes after lost connections and server stops, with a new snapshot if
+ * the service no longer keeps the changes since. It connects when the caller
+ * starts to read, and ends when the caller stops.
  *
  * @example
  * for await (const event of watchAgents({ address: "127.0.0.1:50051", filter: { statuses: ["idle"] } })) {
@@ -13,7 +13,7 @@ import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents
  *   if (event.kind === "changes") for (const { transition } of event.changes) console.log(transition);
  * }
  *
- * @throws CallError when the service refuses the watch in a way that stays; RangeError for what is no address
+ * @throws CallError if the service rejects the watch for good; RangeError for an invalid address
  */
 export function watchAgents(options: ServiceTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
   const clients = createServiceClients(options);
@@ -27,7 +27,7 @@ export function watchAgents(options: ServiceTarget & WatchOptions): AsyncGenerat
  * await using agents = createAgentCache({ address: "127.0.0.1:50051", filter: { clawIdentifiers: ["claw-1"] } });
  * await agents.waitFor(({ get }) => get("bob-1")?.status === "idle", { signal: AbortSignal.timeout(60_000) });
  *
- * @throws RangeError for what is no address
+ * @throws RangeError for an invalid address
  */
 export function createAgentCache(options: ServiceTarget & Omit<WatchOptions, "from" | "signal">): AgentCache {
   return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }));

@@ -10,7 +10,7 @@ import type { ConnectedClients } from "../connection/service-clients.ts";
 import { currentMoment, type Moment, msSince } from "../elapsed.ts";
 import { type AgentView, agentView, type ChangeView, changeView } from "../views.ts";
 
-/** Says which agents: within a field any value counts, across fields all have to. Each list holds up to 1,000 values. */
+/** Which agents to watch: OR within a field, AND across fields. Each list has up to 1,000 values. */
 export interface AgentFilter {
   readonly agentIds?: readonly string[];
   readonly userIds?: readonly bigint[];
@@ -19,14 +19,14 @@ export interface AgentFilter {
 }
 
 /**
- * Why a watch begins with a snapshot: it was asked to; what came after its last revision is no longer kept; or the
- * service lost that part of its history, in a restore or a failover, so that what was told may never have been.
+ * Why a watch sends a snapshot: it starts; the service no longer keeps the changes after the last revision; or the service lost
+ * that part of its history in a restore or a failover, so that earlier events may not be true any more.
  */
 export type SnapshotCause = "started" | "compacted" | "history_lost";
 
-/** What a watch tells, in order. `revision` is where to go on after having dealt with the event. */
+/** The events of a watch, in order. After handling one, a watch can resume from its `revision`. */
 export type WatchEvent<Agent = AgentView, Change = ChangeView> =
-  /** All agents that pass the filter, as of the revision. What was known before is void. */
+  /** All agents that pass the filter, as of the revision. It replaces the earlier state. */
   | {
       readonly kind: "snapshot";
       readonly because: SnapshotCause;
@@ -35,52 +35,52 @@ export type WatchEvent<Agent = AgentView, Change = ChangeView> =
     }
   /** Each change exactly once, in the order of revisions. */
   | { readonly kind: "changes"; readonly changes: readonly Change[]; readonly revision: bigint }
-  /** How far the watch has come, even where nothing happened. */
+  /** The position of the watch, sent also when nothing happened. */
   | { readonly kind: "bookmark"; readonly revision: bigint }
-  /** The stream is cut off and will go on from where it was. What is known is getting old. */
+  /** The stream broke and will resume. Until then the state may be out of date. */
   | { readonly kind: "interrupted"; readonly error: CallError | undefined; readonly retryInMs: number };
 
 export interface WatchOptions {
-  /** Which agents. Default: every one. */
+  /** Which agents. Default: all. */
   readonly filter?: AgentFilter;
-  /** Where to begin: with a snapshot, or right after a revision that an earlier watch with the same filter came to. */
+  /** Where to begin: with a snapshot, or after the revision of an earlier watch with the same filter. Default: `snapshot`. */
   readonly from?: bigint | "snapshot";
-  /** Whether changes of one agent may be merged while this watcher is slow. Default: no. */
+  /** Whether the server may merge changes of one agent while this watcher is slow. Default: false. */
   readonly conflate?: boolean;
-  /** The longest time in milliseconds without a message, 1 s to 5 min. Default: 10 s. */
+  /** The longest time without a message in milliseconds, 1,000 to 300,000. Default: 10,000. */
   readonly bookmarkMs?: number;
-  /** Ends the watch, quietly and at once. */
+  /** Ends the watch at once, without an error. */
   readonly signal?: AbortSignal;
 }
 
-/** What a watch calls through. Where these can open another connection, it does so when its own is cut off. */
+/** The callers of a watch. If they can open another connection, the watch uses it after its own broke. */
 export type WatchClients = Pick<ConnectedClients, "agents"> & Partial<Pick<ConnectedClients, "reconnect">>;
 
-/** What is made of the messages of a watch. */
+/** Conversions of the messages of a watch. */
 export interface WatchReaders<Agent, Change> {
   readonly agent: (agent: AgentMessage) => Agent;
-  /** Undefined for what no server of this contract sends. */
+  /** Undefined for a message that no server of this contract sends. */
   readonly change: (change: AgentChange) => Change | undefined;
 }
 
 const VIEWS: WatchReaders<AgentView, ChangeView> = { agent: agentView, change: changeView };
 
-/** A stream that misses so many bookmarks is dead, whatever the connection says. */
+/** A stream that misses so many bookmarks is dead, although its connection may answer. */
 const BOOKMARKS_MISSED = 3;
 const BOOKMARK_MS = 10_000;
 const LOOK_MS = 1_000;
 
 /**
- * Watches agents until its signal, or whoever reads it, ends it: goes on from the last revision when the stream is cut
- * off, grows old or is told to go elsewhere, and from a new snapshot when the server no longer keeps what came after.
+ * Watches agents until its signal aborts or its reader stops. It resumes from the last revision when the stream breaks, reaches its
+ * longest age or the server drains, and from a new snapshot when the server no longer keeps the changes after that revision.
  *
- * @throws CallError when the server refuses the watch in a way that stays.
+ * @throws CallError if the server rejects the watch for good
  */
 export function watchThrough(clients: WatchClients, options: WatchOptions): AsyncGenerator<WatchEvent, void> {
   return watchAs(VIEWS, clients, options);
 }
 
-/** As `watchThrough`, with agents and changes read in another way. @throws CallError */
+/** As `watchThrough`, with other conversions of agents and changes. @throws CallError */
 export async function* watchAs<Agent extends { readonly id: bigint }, Change extends ChangeOf<Agent>>(
   readers: WatchReaders<Agent, Change>,
   clients: WatchClients,
@@ -92,12 +92,12 @@ export async function* watchAs<Agent extends { readonly id: bigint }, Change ext
   let because: SnapshotCause = "started";
   while (!signal.aborted) {
     const snapshot = revision === undefined ? new Map<bigint, Agent>() : undefined;
-    let heard = false;
+    let wasReceiving = false;
     let error: CallError | undefined;
     try {
       for await (const message of messages(clients, options, revision, signal)) {
         retry.reset();
-        heard = true;
+        wasReceiving = true;
         if (revision === undefined) {
           addTo(snapshot, message, readers);
           if (message.bookmark?.snapshotComplete !== true) continue;
@@ -113,10 +113,10 @@ export async function* watchAs<Agent extends { readonly id: bigint }, Change ext
       error = callErrorOf(thrown);
     }
     if (signal.aborted) return;
-    // What worked until now may work again: a token that ended, for example, where there is a newer one.
-    if (error?.hopeless === true && !heard) throw error;
+    // A stream that worked may work again, for example with a newer token.
+    if (error?.permanent === true && !wasReceiving) throw error;
     if (error?.code === "OUT_OF_RANGE") {
-      // Compacted, lost in a restore, or another database's: a snapshot is right in each case.
+      // Compacted, lost in a restore, or of another database: each needs a snapshot.
       revision = undefined;
       because = error.reason === "REVISION_COMPACTED" ? "compacted" : "history_lost";
     }
@@ -127,7 +127,7 @@ export async function* watchAs<Agent extends { readonly id: bigint }, Change ext
   }
 }
 
-/** The messages of one stream. Ends it when it is silent for too long, also where a machine slept meanwhile. */
+/** The messages of one stream. Ends a stream that is silent for too long, also after the machine slept. */
 async function* messages(
   { agents }: WatchClients,
   { filter = {}, conflate = false, bookmarkMs = BOOKMARK_MS }: WatchOptions,
@@ -143,7 +143,7 @@ async function* messages(
   };
   const stream = agents.watchAgents(request, { signal: AbortSignal.any([signal, silence.signal]) });
   const reader = stream[Symbol.asyncIterator]();
-  // Only waiting counts: a consumer may take its time.
+  // Only the wait for the server counts, not the time that the consumer takes.
   let waitingSince: Moment | undefined;
   const look = setInterval(() => {
     if (waitingSince !== undefined && msSince(waitingSince) > BOOKMARKS_MISSED * bookmarkMs) silence.abort();
@@ -189,7 +189,7 @@ function* eventsOf<Agent, Change>(
   if (bookmark !== undefined) yield { kind: "bookmark", revision };
 }
 
-/** The contract's filter. */
+/** The filter as a message of the contract. */
 export function filterMessage({ agentIds = [], userIds = [], clawIdentifiers = [], statuses = [] }: AgentFilter) {
   return {
     agentIds: [...agentIds],

@@ -1,9 +1,9 @@
 import { currentMoment, msSince } from "../elapsed.ts";
 
 export interface MainThreadWatchOptions {
-  /** How long the main thread may be silent, in milliseconds. */
+  /** After how many milliseconds without an answer the main thread counts as blocked. */
   readonly timeoutMs: number;
-  /** Sends the main thread what it has to answer. */
+  /** Sends a ping to the main thread. */
   readonly ping: () => void;
   readonly onSilent: (unansweredMs: number) => void;
   readonly onBack: () => void;
@@ -14,13 +14,13 @@ const SHORTEST_LOOK_MS = 20;
 const LONGEST_LOOK_MS = 1_000;
 
 /**
- * Watches from a worker whether the main thread's event loop runs. Only time in which this thread ran as well counts:
- * after a machine slept nobody was silent.
+ * Checks from a worker whether the event loop of the main thread runs. Only the time in which this thread ran counts, so that the
+ * sleep of a machine is not taken for a blocked thread.
  */
 export class MainThreadWatch {
   readonly #options: MainThreadWatchOptions;
   readonly #timer: ReturnType<typeof setInterval>;
-  /** For how long the ping that was sent last has not been answered; undefined where it has. */
+  /** How long the last ping has waited for its answer, in milliseconds; undefined if it was answered. */
   #unansweredMs: number | undefined;
   #isSilent = false;
 
@@ -35,7 +35,7 @@ export class MainThreadWatch {
     }, lookMs);
   }
 
-  /** The main thread said something. */
+  /** The main thread sent a message. */
   noteAnswer(): void {
     this.#unansweredMs = undefined;
     if (!this.#isSilent) return;

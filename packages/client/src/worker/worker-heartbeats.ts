@@ -17,28 +17,28 @@ import {
 import type { ClawHeartbeats, ClawListener, EndOptions } from "../heartbeats/claw-streams.ts";
 import type { BeatView } from "../views.ts";
 
-/** How heartbeats go on in a worker thread while the main thread is blocked. */
+/** Settings of the worker thread that sends the heartbeats. */
 export interface HeartbeatWorkerOptions {
   /**
-   * How long the event loop of the main thread may stand still before the worker stops beating, in milliseconds, from
-   * 100 to 3,600,000. The agents go offline one lease after that. Default: 60,000, since event loops of gateways were
-   * seen to stand still for 35 to 40 s while they start.
+   * How long the event loop of the main thread may be blocked before the worker stops sending heartbeats, in milliseconds, from
+   * 100 to 3,600,000. The agents go offline one lease later. Default: 60,000, since event loops of gateways were blocked for 35
+   * to 40 s at their start.
    */
   readonly mainThreadTimeoutMs?: number;
   /**
-   * Where the worker's program is, for those who bundle the library: built of `harborforge-agents-client/heartbeat-worker`.
-   * Default: the file beside the library's own.
+   * The program of the worker, for programs that bundle the library: build `harborforge-agents-client/heartbeat-worker` as an
+   * entry of its own. Default: the file of the library.
    */
   readonly url?: URL;
 }
 
-/** What becomes of the worker thread that beats. */
+/** A change of the worker thread. */
 export type HeartbeatWorkerEvent =
-  /** The main thread did not answer for so long that the worker stopped beating. Told when it answers again. */
+  /** The worker stopped the heartbeats because the main thread was blocked. Emitted when the main thread runs again. */
   | { readonly state: "suspended"; readonly unansweredMs: number }
-  /** The worker beats again. */
+  /** The worker sends heartbeats again. */
   | { readonly state: "resumed" }
-  /** The worker ended by itself, or could not be started. Another one is started, with all that was reported. */
+  /** The worker ended by itself, or did not start. Another one starts, with all reports. */
   | { readonly state: "restarting"; readonly error: Error; readonly retryInMs: number };
 
 export interface WorkerHeartbeatsOptions {
@@ -51,10 +51,10 @@ export interface WorkerHeartbeatsOptions {
   };
 }
 
-/** What the worker of a claw's heartbeats is started with. */
+/** The start message of the worker. */
 export interface WorkerStart {
   readonly target: Omit<ServiceTarget, "transport" | "token">;
-  /** `asked`: the main thread has a function for it. */
+  /** `asked`: the main thread has a function that returns it. */
   readonly token: { readonly fixed: string | undefined } | "asked";
   readonly claw: string;
   readonly instanceId: string;
@@ -66,11 +66,11 @@ export interface WorkerStart {
 export interface ClaimMessage {
   readonly agentId: string;
   readonly start: SessionStart;
-  /** The number of the claim: an answer to an earlier one says nothing of it. */
+  /** The number of the claim. Answers to earlier claims do not apply to it. */
   readonly claim: number;
 }
 
-/** What the main thread tells the worker. Each message shows that its event loop runs. */
+/** A message of the main thread to the worker. Each one shows that its event loop runs. */
 export type ToWorker =
   | { readonly kind: "pong" }
   | ({ readonly kind: "add" } & ClaimMessage & AgreedState)
@@ -87,9 +87,9 @@ export type ToWorker =
   | { readonly kind: "token-error"; readonly error: unknown }
   | { readonly kind: "end"; readonly options: EndOptions };
 
-/** What the worker tells the main thread: a list of these in each message. */
+/** An event in a message of the worker, which is a list of these. */
 export type FromWorker =
-  /** To be answered with `alive`. */
+  /** The main thread answers with `pong`. */
   | { readonly kind: "ping" }
   | {
       readonly kind: "beat";
@@ -97,7 +97,7 @@ export type FromWorker =
       readonly stays: boolean;
       readonly knownRevision: bigint;
     }
-  /** The service has taken the claim in. */
+  /** The service accepted the claim. */
   | { readonly kind: "claim-accepted"; readonly agentId: string; readonly claim: number }
   | {
       readonly kind: "report-result";
@@ -122,10 +122,10 @@ const SHORTEST_TIMEOUT_MS = 100;
 const LONGEST_TIMEOUT_MS = 3_600_000;
 /** More generations than a worker uses for its streams. */
 const GENERATIONS_PER_WORKER = 1_000_000n;
-/** What the worker has to say about its end may take this longer than the end itself. */
+/** How much longer than its end the last message of the worker may take. */
 const END_GRACE_MS = 1_000;
 
-/** A word that is not settled yet. */
+/** A report or goodbye that is not settled yet. */
 interface UnsettledReport {
   readonly agentId: string;
   readonly content: BeatContent;
@@ -133,41 +133,41 @@ interface UnsettledReport {
   readonly settle: Settle;
 }
 
-/** What another worker has to know of an agent. */
+/** The state of an agent that the next worker needs. */
 interface WorkerAgent {
   agreed: AgreedState;
-  /** What its program decided, and the number of that decision. */
+  /** Why it beats, as its program decided, and the number of that decision. */
   claim: AgentClaim;
   claimNumber: number;
-  /** The service refused it: it is tried again later. */
+  /** The service rejected it. The worker tries it again later. */
   isRefused: boolean;
 }
 
 const NOTHING_AGREED: AgreedState = { agreedStatus: undefined, knownRevision: 0n };
 
 /**
- * The heartbeats of a claw in a worker thread, which has its streams, its leases and what has to be sent again. What is
- * said here is kept until the worker tells what became of it, so that a worker that ends takes nothing with it.
+ * The heartbeats of a claw in a worker thread, which has the streams and repeats reports. The main thread keeps each report until the
+ * worker returns its result, so that nothing is lost when a worker ends.
  */
 export class WorkerHeartbeats implements ClawHeartbeats {
   readonly #options: WorkerHeartbeatsOptions;
   readonly #start: Omit<WorkerStart, "generation">;
   readonly #token: Token | undefined;
   readonly #agents = new Map<string, WorkerAgent>();
-  /** By its number, in the order in which it was said. */
+  /** By number, in the order of the reports. */
   readonly #reports = new Map<number, UnsettledReport>();
   readonly #retry = createRetryPause();
   #worker: Worker | undefined;
   #restart: ReturnType<typeof setTimeout> | undefined;
-  /** By the clock, so that a process that was given the name of the one before it comes after that. */
+  /** From the clock, so that a process with the same name as an earlier one has greater generations. */
   #generation = BigInt(Date.now()) * 1_000n;
   #nextId = 0;
   /** How many claims there were. */
   #claims = 0;
-  /** Resolved when the worker has ended because it was told to. */
+  /** Resolved when the worker has ended after `end`. */
   #ending: PromiseWithResolvers<void> | undefined;
 
-  /** @throws RangeError for a transport, and for a timeout out of range; DataCloneError for what no thread can be given */
+  /** @throws RangeError for a transport, and for a timeout out of range; DataCloneError for values that cannot be passed to a thread */
   constructor(options: WorkerHeartbeatsOptions) {
     this.#options = options;
     const { transport, token, ...target } = options.target;
@@ -229,7 +229,7 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     this.#ending = ending;
     const restarts = this.#restart !== undefined;
     clearTimeout(this.#restart);
-    // What was said before the worker ended is still to be sent.
+    // Reports from before the end of the last worker have to be sent.
     if (restarts) this.#launch();
     const worker = this.#worker;
     if (worker === undefined) return;
@@ -259,14 +259,14 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     if (this.#worker === undefined && this.#restart === undefined && this.#ending === undefined) this.#launch();
   }
 
-  /** Starts a worker, and tells it all that it has to know. Never throws. */
+  /** Starts a worker, and sends it all agents and reports. Never throws. */
   #launch(): void {
     this.#restart = undefined;
     let worker: Worker;
     try {
       worker = this.#create();
     } catch (error) {
-      this.#onEnd(error instanceof Error ? error : new Error("the worker could not be started", { cause: error }));
+      this.#onEnd(error instanceof Error ? error : new Error("the worker did not start", { cause: error }));
       return;
     }
     this.#worker = worker;
@@ -298,15 +298,15 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     const next = this.#generation + GENERATIONS_PER_WORKER;
     this.#generation = now > next ? now : next;
     const workerData: WorkerStart = { ...this.#start, generation: this.#generation };
-    // In a checkout it is a source, in the package what was compiled of it.
+    // A source in a checkout, compiled in the package.
     const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
     const { url = new URL(`../heartbeat-worker.${extension}`, import.meta.url) } = this.#options.worker;
-    // A thread inherits the options of Node. This one, which goes with --eval, is for programs that are no files.
+    // A thread inherits the options of Node. `--input-type`, which goes with --eval, does not work for a file.
     const isText = process.execArgv.some((option) => option.startsWith("--input-type"));
     return new Worker(url, { workerData, name: "harborforge-heartbeats", ...(isText ? { execArgv: [] } : {}) });
   }
 
-  /** The worker ended, or could not be started. */
+  /** The worker ended, or did not start. */
   #onEnd(error: Error): void {
     this.#worker = undefined;
     if (this.#ending !== undefined) {
@@ -367,13 +367,13 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     }
   }
 
-  /** Another worker only goes on with the session. */
+  /** The next worker only resumes the session. */
   #noteAccepted(agentId: string, accepted: number): void {
     const agent = this.#agents.get(agentId);
     if (agent !== undefined && agent.claimNumber === accepted) agent.claim.start = "resume";
   }
 
-  /** As the book of beats in the worker learns it. */
+  /** Applies a result as the BeatQueue in the worker does. */
   #receiveBeat(beat: BeatView, stays: boolean, knownRevision: bigint): void {
     const { agentId, status, refusal } = beat;
     const report = [...this.#reports].filter(([, one]) => one.agentId === agentId);
@@ -385,7 +385,7 @@ export class WorkerHeartbeats implements ClawHeartbeats {
       return;
     }
     this.#agents.delete(agentId);
-    // The worker told what became of the words that it had. These reached it after that.
+    // The worker has settled the reports that it had. These reached it later.
     for (const [id, { settle }] of report) {
       this.#reports.delete(id);
       if (refusal !== undefined) settle({ kind: "refused", beat, refusal });
