@@ -9,6 +9,7 @@ const entrances =
 const layers = [
   "main\\.ts$",
   "server\\.ts$",
+  "server/",
   "rpc/(grpc|connect)/",
   "rpc/(sockets|tls|services)/",
   "rpc/(handlers|pipeline)/",
@@ -64,7 +65,7 @@ export default {
       comment: "Commands call the service as any other client does, so that they work with a service anywhere.",
       severity: "error",
       from: { path: "^src/(cli/[^/]+|simulate)/" },
-      to: { path: "^src/(server\\.ts$|rpc/|liveness/|watch/|storage/)" },
+      to: { path: "^src/(server(\\.ts$|/)|rpc/|liveness/|watch/|storage/)" },
     },
     {
       name: "only-the-edge-uses-messages",

@@ -30,6 +30,7 @@ export default defineConfig({
           pool: "threads",
           // Files share the modules that their worker has loaded: loading the service costs more than most tests.
           isolate: false,
+          restoreMocks: true,
           sequence: { groupOrder: 1 },
         },
       },
@@ -43,6 +44,7 @@ export default defineConfig({
           // Processes, not threads: SIGTERM and uid are a process's own.
           pool: "forks",
           isolate: false,
+          restoreMocks: true,
           sequence: { groupOrder: 2 },
         },
       },

@@ -1,19 +1,22 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
+import { CONTRACT_PAGE, printContractPage } from "./contract-page.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Says whether `gen` is what `buf generate` makes now, and `validate.proto` what its package publishes. Generates
- * elsewhere, so that neither git nor `gen` matters.
+ * Compares the generated files with what the generators print now: `gen`, the page of the contract, and the
+ * `validate.proto` that its package publishes. Generates elsewhere, so that neither git nor `gen` matters.
  */
 export async function checkGenerated(): Promise<ToolResult> {
-  if ((await readFile(VALIDATE_PROTO, "utf8").catch(() => "")) !== (await printValidateProto())) {
-    return {
-      ok: false,
-      output: `${relative(root, VALIDATE_PROTO)} is not what its package publishes: npm run generate\n`,
-    };
+  const texts: readonly [string, () => Promise<string>][] = [
+    [VALIDATE_PROTO, printValidateProto],
+    [CONTRACT_PAGE, printContractPage],
+  ];
+  for (const [file, print] of texts) {
+    if ((await readFile(file, "utf8").catch(() => "")) === (await print())) continue;
+    return { ok: false, output: `${relative(root, file)} is not as generated now. Run "npm run generate".\n` };
   }
   const folder = await temporaryFolder("generated");
   try {

@@ -49,8 +49,8 @@ export function goalsChart({ scenarios }: Report): string | undefined {
     ),
   );
   return card({
-    title: "What is reached",
-    subtitle: "How many times better than it must be, logarithmic; right of the line is reached",
+    title: "Results beside their goals",
+    subtitle: "Factor by which a result is better than its goal, logarithmic; right of the line the goal is reached",
     height: bottom + 58,
     parts,
   });

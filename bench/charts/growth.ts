@@ -67,7 +67,7 @@ export function growthChart({ scenarios }: Report): string | undefined {
       );
   }
   return card({
-    title: "What a beat costs as the fleet grows",
+    title: "Cost of a beat by the size of the fleet",
     subtitle: "Processor time a beat, µs, by the number of agents (logarithmic), at the same number of beats a second",
     height: bottom + 36,
     parts,

@@ -20,7 +20,7 @@ export function heartbeatsChart(find: Find): string | undefined {
   });
   if (rows.length < 2) return undefined;
   return dotPlot({
-    title: "What a heartbeat costs",
+    title: "Cost of a heartbeat",
     subtitle: "Processor time of the server for each agent's heartbeat, µs, logarithmic; less is better",
     rows,
     legend:

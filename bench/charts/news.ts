@@ -37,8 +37,8 @@ export function newsChart(find: Find): string | undefined {
   });
   if (rows.length < 2) return undefined;
   return dotPlot({
-    title: "How fast news travels",
-    subtitle: "Until watchers know, ms, logarithmic; less is better",
+    title: "Time from a change to its watchers",
+    subtitle: "Time until watchers receive it, ms, logarithmic; less is better",
     rows,
     legend:
       "○ half of all, ● 99 of 100, at the right in figures. Marks: dashed what must be reached, dotted what is aimed for.",

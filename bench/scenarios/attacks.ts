@@ -15,7 +15,7 @@ const GOAL_MS = 250;
 /** Every way to make the service hold or do much for little: what it costs a client that behaves well, and in memory. */
 export const attacks: Scenario = {
   name: "attacks",
-  title: "A client beside callers that mean ill",
+  title: "A client beside hostile callers",
   named: true,
   async run(stage, asked) {
     const url = await stage.database("bench_attacks");

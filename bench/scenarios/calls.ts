@@ -17,7 +17,7 @@ interface Round extends CallFigures {
 
 export const calls: Scenario = {
   name: "calls",
-  title: "What a call costs",
+  title: "Cost of a call",
   async run(stage, asked) {
     const url = await stage.database("bench_calls");
     await seedAgents(stage, url, { prefix: "single-", count: AGENTS });

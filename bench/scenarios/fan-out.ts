@@ -22,7 +22,7 @@ interface Round extends FanOutFigures {
 /** Watchers of everything: how many events a second reach them. */
 export const fanOut: Scenario = {
   name: "fan-out",
-  title: "How many watchers are told",
+  title: "Rate and cost of events to watchers",
   async run(stage, asked) {
     const agents = Math.max(...SIZES);
     const url = await stage.database("bench_fan_out");

@@ -63,10 +63,10 @@ const STREAMS_OPENED_A_SECOND = 2_000;
 /** How long after the window the leases of the silent claw may still end. */
 const LAST_END_MS = 60_000;
 
-/** How the cost of a beat grows with the fleet, at the same number of beats a second. */
+/** Cost of a beat by the size of the fleet, at the same number of beats a second. */
 export const growth: Scenario = {
   name: "growth",
-  title: "How the cost of a beat grows with the fleet",
+  title: "Cost of a beat by the size of the fleet",
   async run(stage, asked) {
     const small = await watch(stage, asked, {
       agents: 1_000,
@@ -98,7 +98,7 @@ export const growth: Scenario = {
 /** The largest fleets: only where they are asked for. */
 export const fleets: Scenario = {
   name: "fleets",
-  title: "The fleet that fits",
+  title: "The largest fleet",
   full: true,
   async run(stage, asked) {
     const sizes: (FleetSize & { name: string; must: number; aim: number })[] = [

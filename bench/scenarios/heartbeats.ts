@@ -18,7 +18,7 @@ const SINGLE = { streams: STREAMS, agentsPerStream: 1, everyMs: EVERY_MS, prefix
 
 export const heartbeats: Scenario = {
   name: "heartbeats",
-  title: "What each heartbeat costs",
+  title: "Cost of a heartbeat",
   async run(stage, asked) {
     const url = await stage.database("bench_heartbeats");
     await seedAgents(stage, url, { prefix: "single-", count: STREAMS });

@@ -27,7 +27,7 @@ const LOOK_MS = 400;
 /** A fleet of 10 000, of which some fall silent: how long after the end of a lease its watchers know. */
 export const leaseEnds: Scenario = {
   name: "lease-ends",
-  title: "How soon a silent agent is known to be gone",
+  title: "Time from the end of a lease to its watchers",
   async run(stage, asked) {
     const url = await stage.database("bench_lease_ends");
     const streams = await seedFleet(stage, url);

@@ -31,7 +31,7 @@ interface Growth {
 
 export const memory: Scenario = {
   name: "memory",
-  title: "What an agent costs in memory",
+  title: "Memory of an agent",
   async run(stage, asked) {
     const own: Growth[] = [];
     const shared: Growth[] = [];

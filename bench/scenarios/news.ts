@@ -15,7 +15,7 @@ const CHANGES = 150;
  */
 export const news: Scenario = {
   name: "news",
-  title: "How fast news travels",
+  title: "Time from a change to its watchers",
   async run(stage, asked) {
     const url = await stage.database("bench_news");
     await seedAgents(stage, url, { prefix: "news-", count: 1_000 });

@@ -6,7 +6,7 @@ import type { RuleFigures } from "../load/rules.ts";
 /** What it costs that requests are checked by the rules of the contract. */
 export const rules: Scenario = {
   name: "rules",
-  title: "What the rules of the contract cost a call",
+  title: "Cost of the contract's rules for a call",
   named: true,
   async run(_stage, asked) {
     await using load = new Worker("load/rules.ts", "service", ["--experimental-test-module-mocks"]);

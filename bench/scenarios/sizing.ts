@@ -23,7 +23,7 @@ interface Counters {
 /** A fleet at the pace that the service tells it, with nothing set: what is needed to size a deployment. */
 export const sizing: Scenario = {
   name: "sizing",
-  title: "What a fleet needs",
+  title: "Cost of a fleet",
   full: true,
   async run(stage, asked) {
     const url = await stage.database("bench_sizing");

@@ -11,7 +11,7 @@ const STOP_MS = 60_000;
 
 export const starting: Scenario = {
   name: "starting",
-  title: "From `npm start` to serving",
+  title: "Time from `npm start` to serving",
   async run(_stage, asked) {
     const first: number[] = [];
     const again: number[] = [];

@@ -20,7 +20,7 @@ interface Round extends TransitionFigures {
 /** Reports of another status from many streams at once, as fast as they are acknowledged. */
 export const transitions: Scenario = {
   name: "transitions",
-  title: "How many transitions are committed",
+  title: "Rate and cost of transitions",
   async run(stage, asked) {
     const url = await stage.database("bench_transitions");
     await seedAgents(stage, url, { prefix: "reporting-", count: STREAMS });

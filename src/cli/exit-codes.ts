@@ -10,16 +10,16 @@ export const EXIT_NOT_ALLOWED = 6;
 
 /** The table of `--help` and of docs/cli.md. */
 export const EXIT_CODES: readonly (readonly [code: number, meaning: string])[] = [
-  [EXIT_OK, "all went well; also: ended by Ctrl-C where that is how it ends, or nobody reads the output any more"],
-  [EXIT_FAILED, "it failed for a reason that none of the others is"],
+  [EXIT_OK, "success; also if Ctrl-C ended a command that runs until Ctrl-C, or the reader closed the output"],
+  [EXIT_FAILED, "it failed for another reason"],
   [
     EXIT_WRONG_SETTING,
-    "the command line, a setting or the profile file is wrong, or the service calls a value invalid",
+    "the command line, a setting or the profile file is wrong, or the service rejected a value as invalid",
   ],
-  [EXIT_UNREACHABLE, "the service cannot be reached, or cannot answer now: trying again later may help"],
-  [EXIT_NOT_FOUND, "there is no such user or agent"],
-  [EXIT_CONFLICT, "refused as things stand: taken already, changed since, offline, exhausted"],
-  [EXIT_NOT_ALLOWED, "the token is missing, wrong, or does not allow it"],
+  [EXIT_UNREACHABLE, "the service cannot be reached, or cannot answer now: a later retry may help"],
+  [EXIT_NOT_FOUND, "the user or agent does not exist"],
+  [EXIT_CONFLICT, "rejected because of the present state: name taken, changed since, offline, exhausted"],
+  [EXIT_NOT_ALLOWED, "the token is missing, wrong, or lacks the permission"],
 ];
 
 const BY_CODE: Readonly<Partial<Record<CallCode, number>>> = {

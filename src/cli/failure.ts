@@ -2,7 +2,7 @@ import { EmbeddedPostgresError } from "@harborforge/embedded-postgres";
 import { AccessError } from "../access/access-error.ts";
 import { ConfigError } from "../config/config.ts";
 import { TlsError } from "../rpc/tls/certificate-files.ts";
-import { AddressError } from "../server.ts";
+import { AddressError } from "../server/listen-on.ts";
 import { isLostConnection } from "../storage/failures.ts";
 import { MigrationError } from "../storage/migrate.ts";
 import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";

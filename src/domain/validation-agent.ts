@@ -98,7 +98,7 @@ function statusFault(status: BeatFields["status"], leaving: boolean): string | u
   if (status === undefined) return undefined;
   if (leaving) return "must not be set with leaving";
   if (status === "unknown") return "must be a status of the contract";
-  return status === "offline" ? "must not be OFFLINE: an agent that goes says so by leaving" : undefined;
+  return status === "offline" ? "must not be OFFLINE: set leaving instead" : undefined;
 }
 
 /** An exhaustion comes with EXHAUSTED, and only with it. */

@@ -4,74 +4,75 @@ import type { HeldAgent } from "./held-agent.ts";
 import type { Timed } from "./lease-wheel.ts";
 import type { PendingBeat } from "./pending-beat.ts";
 
-/** Nearly every entry has none waiting, nearly always: they share this one, which nothing is ever put into. */
+/** Shared by all entries without renewals, which nearly all are at any moment. Never modified. */
 const NONE: PendingBeat[] = [];
 
 /**
- * An agent that this replica has something to do with: a session of its own holds it, or it watches its lease. Beats of
- * one agent are judged one after the other here, whoever brings them.
+ * An agent that this replica serves: one of its sessions holds the agent, or the replica watches the agent's lease. Beats of
+ * one agent are judged one after the other here, from streams and from unary calls.
  */
 export class AgentEntry implements Timed {
   readonly id: bigint;
   readonly agentId: string;
-  /** The agent as last heard of; undefined: somebody else changed it, so it must be read. */
+  /** The agent's last known state. Undefined: it changed elsewhere, and has to be read. */
   agent: Agent | undefined;
   /** The session of this replica that holds it. */
   holder: HeldAgent | undefined;
   /** The end of its lease. */
   dueAt: Micros | null = null;
-  /** The lease has ended as far as is known, and must not yet: `dueAt` is when to ask again. */
+  /** The lease has ended as far as is known, and the database does not let it expire yet. `dueAt`: when to ask again. */
   heldBack = false;
   tick: number | null = null;
-  /** Renewals that wait for the next flush, and what the last of them was judged by. */
+  /** The state that the last of `renewals` was judged by. */
   judgedBy: Agent | undefined;
+  /** Beats that only renew the lease, and wait for the next batch. */
   renewals: PendingBeat[] = NONE;
-  /** Whether something of it is on its way to the database; what comes meanwhile waits. */
+  /** Whether a write of this agent is on its way to the database. Beats that arrive meanwhile wait. */
   underway = false;
   waiting: PendingBeat[] = [];
-  /** The newest transition that was heard of meanwhile: perhaps what is on its way itself made it. */
-  news: Transition | undefined;
+  /** The newest transition that arrived during that write. The write itself may have caused it. */
+  #heldTransition: Transition | undefined;
 
   constructor(id: bigint, agentId: string) {
     this.id = id;
     this.agentId = agentId;
   }
 
-  /** Whether beats of it are still to be settled. */
+  /** Whether it has beats that are not settled. */
   get busy(): boolean {
     return this.underway || this.renewals.length > 0 || this.waiting.length > 0;
   }
 
-  /** Takes note of a transition, whoever made it; the session is told of what it does not know yet. */
-  hear(transition: Transition): void {
+  /** Takes a transition from the log, of any replica. The session sends it to its claw, unless the claw knows it. */
+  onTransition(transition: Transition): void {
     if (this.underway) {
-      this.news = transition;
+      this.#heldTransition = transition;
       return;
     }
     if (this.agent !== undefined && this.agent.revision < transition.revision) this.agent = undefined;
     const holder = this.holder;
-    if (holder === undefined || holder.state !== "held" || holder.told >= transition.revision) return;
-    holder.told = transition.revision;
-    holder.session.changed(transition);
+    if (holder === undefined || holder.state !== "held" || holder.sentRevision >= transition.revision) return;
+    holder.sentRevision = transition.revision;
+    holder.session.onTransition(transition);
   }
 
-  /** What waits for the next flush waits for it no longer. */
+  /** Takes the renewals away: they do not wait for the next batch any more. */
   takeRenewals(): PendingBeat[] {
     const { renewals } = this;
     this.renewals = NONE;
     return renewals;
   }
 
-  /** Nothing is on its way any more. */
+  /** The write that was on its way has ended. */
   settled(): void {
     this.underway = false;
-    const { news } = this;
-    this.news = undefined;
-    if (news !== undefined) this.hear(news);
+    const transition = this.#heldTransition;
+    this.#heldTransition = undefined;
+    if (transition !== undefined) this.onTransition(transition);
   }
 
-  /** Takes what the database said. False: something newer is known. */
-  learn(agent: Agent): boolean {
+  /** Takes the agent as the database has it. False: this replica knows a newer state. */
+  update(agent: Agent): boolean {
     const known = this.agent;
     if (
       known !== undefined &&

@@ -15,12 +15,12 @@ import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-errors.ts";
 
-/** Refusals of whoever speaks, not of what it says. */
-const STRANGERS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);
+/** Rejections of the sender, and not of the report. */
+const SENDER_REASONS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);
 
 /**
- * Takes beats in, judges each by what is known of its agent, and sends it the cheap way (a renewal, with many others)
- * or the dear one (a change, through the committer). Beats of one agent are settled in the order they came.
+ * Judges each beat by the last known state of its agent, and writes it in the cheap way (a renewal, in a batch) or in the
+ * expensive one (a change, through the committer). Settles the beats of one agent in the order they came.
  */
 export class BeatIntake {
   readonly #database: Database;
@@ -43,7 +43,7 @@ export class BeatIntake {
         this.#proceed(entry);
       },
       onMissed: (entry, beats) => {
-        // Somebody else changed the agent: each is judged again, before whatever came after it.
+        // The agent changed elsewhere: each beat is judged again, before later ones.
         entry.waiting.unshift(...beats);
         entry.settled();
         this.#proceed(entry);
@@ -51,14 +51,14 @@ export class BeatIntake {
     });
   }
 
-  /** For how many milliseconds beats have been waiting to be written. */
+  /** For how many milliseconds the oldest batch has been on its way to the database; 0: none is. */
   get stuckMs(): number {
     return this.#writer.stuckMs;
   }
 
   /**
-   * A beat of an agent that this replica has an entry for. Beats of its stream go before unary ones. Only a
-   * limited number of unary beats may wait, so a caller that sends very many of them delays only itself.
+   * Takes a beat of an agent that has an entry here. Beats of streams go before unary ones. Only a limited number of unary
+   * beats may wait, so a caller that sends very many of them delays only itself.
    */
   accept(entry: AgentEntry, beat: PendingBeat): void {
     if (!entry.underway && entry.waiting.length === 0) {
@@ -80,12 +80,12 @@ export class BeatIntake {
     entry.waiting.push(beat);
   }
 
-  /** A unary beat of an agent that this replica has nothing to do with otherwise. */
+  /** Takes a unary beat of an agent that has no entry here. */
   acceptElsewhere(beat: PendingBeat): void {
     this.#change(undefined, beat, []);
   }
 
-  /** Another session took the agent: what the former one sent and is not written yet is void. */
+  /** Another session took the agent. Rejects the beats of the former session that are not written yet. */
   supersede(entry: AgentEntry): void {
     const isVoid = (beat: PendingBeat): boolean => beat.holder !== undefined && beat.holder !== entry.holder;
     const voided = [...entry.renewals.filter(isVoid), ...entry.waiting.filter(isVoid)];
@@ -94,6 +94,7 @@ export class BeatIntake {
     for (const beat of voided) beat.settle(refused(sessionSuperseded(entry.agentId)));
   }
 
+  /** Resolves when all beats are written, or given up. */
   async drain(): Promise<void> {
     do {
       await this.#writer.drain();
@@ -105,7 +106,7 @@ export class BeatIntake {
     while (!entry.underway) {
       const beat = entry.waiting.shift();
       if (beat === undefined) {
-        this.#registry.dismiss(entry);
+        this.#registry.prune(entry);
         return;
       }
       if (!beat.abandoned) this.#judge(entry, beat);
@@ -134,7 +135,7 @@ export class BeatIntake {
     this.#writer.add(entry);
   }
 
-  /** A change renews the lease as well, so the renewals that wait are settled by it. */
+  /** A change renews the lease as well, so it also settles the renewals that wait. */
   #changeOf(entry: AgentEntry, beat: PendingBeat): void {
     const renewals = entry.takeRenewals();
     entry.underway = true;
@@ -147,9 +148,9 @@ export class BeatIntake {
         for (const renewal of renewals) renewal.settle(this.#renewed(entry, renewal));
       }
       const again = outcome.kind === "applied" ? [] : renewals;
-      // They did not get their renewal from it after all. What it is refused for as a stranger's, those before it are
-      // refused for, too, and first: they go back to the session in their order.
-      const shared = outcome.kind === "refused" && STRANGERS.has(outcome.refusal.reason);
+      // The change did not renew the lease. If its sender was rejected, so are the earlier beats of the same sender, and
+      // first: they go back to the session in their order.
+      const shared = outcome.kind === "refused" && SENDER_REASONS.has(outcome.refusal.reason);
       for (const renewal of again) if (shared && renewal.holder === beat.holder) renewal.settle(outcome);
       beat.settle(outcome);
       if (entry === undefined) return;
@@ -178,11 +179,11 @@ export class BeatIntake {
       });
       return outcome;
     } catch (error) {
-      if (entry !== undefined && seen !== undefined) this.#registry.learn(entry, seen);
+      if (entry !== undefined && seen !== undefined) this.#registry.update(entry, seen);
       if (error instanceof Refusal) {
         return error.reason === "DATABASE_UNAVAILABLE" ? { kind: "open", refusal: error } : refused(error, seen);
       }
-      this.#log.error({ err: error, agentId: beat.agentId }, "a heartbeat cannot be applied");
+      this.#log.error({ err: error, agentId: beat.agentId }, "failed to apply a heartbeat");
       return { kind: "open", refusal: databaseUnavailable(error) };
     }
   }
@@ -197,10 +198,10 @@ export class BeatIntake {
     const refusal = refusalFor(agent, pending);
     if (refusal !== undefined) throw refusal;
     const learn = (after: Agent): void => {
-      // An agent that came back by a unary heartbeat: nobody else may be watching its lease.
+      // An agent without an entry came back by a unary heartbeat: perhaps no other replica watches its lease.
       const known = entry ?? this.#registry.open(after.id, after.agentId);
-      this.#registry.learn(known, after);
-      this.#registry.dismiss(known);
+      this.#registry.update(known, after);
+      this.#registry.prune(known);
     };
     if (pending.beat === "leaving") {
       const goodbye = judgeGoodbye(agent);
@@ -224,7 +225,7 @@ export class BeatIntake {
           },
           result: ({ agent: after }) => {
             learn(after);
-            return { kind: "applied", agent: pending.holder?.introduce === false ? undefined : after };
+            return { kind: "applied", agent: pending.holder?.needsSnapshot === false ? undefined : after };
           },
         };
       case "held_off":
@@ -271,12 +272,12 @@ export class BeatIntake {
     };
   }
 
-  /** What a beat that only renewed the lease answers: nothing, unless its report was held off or it is the first. */
+  /** The outcome of a beat that only renewed the lease. It shows the agent if the report was outdated or the beat is the first. */
   #renewed(entry: AgentEntry, pending: PendingBeat): BeatOutcome {
     const { agent } = entry;
     if (agent === undefined) return RENEWED;
     if (pending.heldOff) return refused(reportOutdated(agent), agent);
-    return pending.holder?.introduce === false ? RENEWED : { kind: "applied", agent };
+    return pending.holder?.needsSnapshot === false ? RENEWED : { kind: "applied", agent };
   }
 }
 
@@ -297,8 +298,8 @@ function refused(refusal: Refusal, agent?: Agent): BeatOutcome {
 }
 
 /**
- * Whether nothing would be written for a beat. No fence would tell then that the agent was changed elsewhere meanwhile, so
- * that is judged by the agent as it is, not as it is known here.
+ * Whether a beat leads to no write. Then no fencing detects that the agent changed elsewhere, so the committer has to read
+ * the agent instead of using the state that is known here.
  */
 function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
   if (refusalFor(agent, beat) !== undefined) return true;

@@ -9,13 +9,13 @@ import type { Logger } from "./logger.ts";
 import type { PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 
-/** A batch goes out when so many agents wait, */
+/** A batch is written when so many agents wait, */
 const LARGEST_BATCH = 1_000;
-/** or when the first of them has waited so long. */
+/** or when the first of them has waited so long, in milliseconds. */
 const FLUSH_MS = 100;
-/** So often in a row a batch fails before it is looked for the agent that spoils it. */
+/** Failures in a row after which the writer divides a batch, to find the agent that the database cannot write. */
 const MOST_FAILURES_OF_BATCH = 2;
-/** Two connections: while one batch is on its way the next one need not wait. */
+/** Batches that are written at once, each on a connection of its own. */
 const BATCHES_UNDERWAY = 2;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 1_000;
@@ -27,8 +27,8 @@ interface Batch {
 }
 
 /**
- * Writes the heartbeats that change nothing: the newest of each agent, many in one statement. What does not apply any
- * more goes back to be judged again before it is acknowledged.
+ * Writes the heartbeats that only renew leases: the newest of each agent, many in one statement. Beats whose agents changed
+ * meanwhile go back to the intake, which judges them again.
  */
 export class BeatWriter {
   readonly #database: Database;
@@ -39,7 +39,7 @@ export class BeatWriter {
   readonly #pending = new Queue<AgentEntry>();
   #timer: NodeJS.Timeout | undefined;
   #underway = 0;
-  /** Since when each batch is on its way, by `performance.now()`: the oldest first. */
+  /** When each batch was sent, by `performance.now()`; the oldest first. */
   readonly #sentAt = new Set<{ readonly at: number }>();
   #closing = false;
   #idle: (() => void)[] = [];
@@ -58,7 +58,7 @@ export class BeatWriter {
     this.#onMissed = options.onMissed;
   }
 
-  /** The entry has renewals that wait. Call once, when its first one comes. */
+  /** The entry has a first renewal. Call once for each batch of renewals. */
   add(entry: AgentEntry): void {
     this.#pending.push(entry);
     if (this.#pending.size >= LARGEST_BATCH) this.#flushSoon(0);
@@ -69,13 +69,13 @@ export class BeatWriter {
     return this.#pending.size > 0 || this.#underway > 0;
   }
 
-  /** For how many milliseconds the database has not taken what was given to it. */
+  /** For how many milliseconds the oldest batch has been on its way to the database; 0: none is. */
   get stuckMs(): number {
     const [oldest] = this.#sentAt;
     return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
-  /** Writes what waits, and waits until it is written (or given back). */
+  /** Resolves when everything that waits is written, or given back to the intake. */
   async drain(): Promise<void> {
     this.#closing = true;
     while (this.waiting) {
@@ -121,7 +121,7 @@ export class BeatWriter {
       const waiting = entry.takeRenewals();
       const beats = waiting.some(isAbandoned) ? waiting.filter((beat) => !isAbandoned(beat)) : waiting;
       const newest = beats.at(-1);
-      // A change of the agent took its renewals along, or nobody waits for them any more.
+      // A change of the agent took its renewals along, or their callers are gone.
       if (newest === undefined) continue;
       const { agent, judgedBy } = entry;
       if (agent === undefined || agent.epoch !== judgedBy?.epoch || agent.revision !== judgedBy.revision) {
@@ -151,9 +151,10 @@ export class BeatWriter {
         this.#settle(batch, missed, appliedAt);
         return;
       } catch (error) {
-        if (isPermanent(failureKind(error))) this.#log.error({ err: error }, "a batch of heartbeats cannot be written");
-        // Kept and tried again: a heartbeat is acknowledged when it is applied, however long that takes. When the
-        // replica stops, its agents' next heartbeats, elsewhere, stand for these.
+        if (isPermanent(failureKind(error)))
+          this.#log.error({ err: error }, "failed to write a batch of heartbeats, retrying");
+        // Retried without end: a heartbeat is acknowledged when it is applied. When the replica stops, the agents send
+        // their next heartbeats to other replicas.
         if (this.#closing) {
           this.#giveBack(batch);
           return;
@@ -180,8 +181,8 @@ export class BeatWriter {
   }
 
   /**
-   * One agent of the batch may be what the database cannot write, as where its row cannot be read. The others are written
-   * without it.
+   * Writes the halves of a batch by themselves. Perhaps the database cannot write one agent, such as one whose row it cannot
+   * read: the others are written without it.
    */
   async #divide(batch: Batch): Promise<void> {
     if (batch.entries.length === 1) {
@@ -195,7 +196,7 @@ export class BeatWriter {
     ]);
   }
 
-  /** They go the way of changes, where an agent that cannot be written waits apart. */
+  /** The intake sends them through the committer, where an agent that cannot be written blocks no other. */
   #giveBack(batch: Batch): void {
     this.#settle(batch, new Set(batch.entries.map(({ id }) => id)), undefined);
   }
@@ -209,7 +210,7 @@ export class BeatWriter {
         this.#onMissed(entry, beats);
         continue;
       }
-      this.#registry.expect(entry, appliedAt + renewal.leaseMs * 1_000);
+      this.#registry.renew(entry, appliedAt + renewal.leaseMs * 1_000);
       this.#onApplied(entry, beats);
     }
   }

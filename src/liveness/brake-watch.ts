@@ -7,12 +7,12 @@ import { lookAtBrake } from "../storage/fleet-state.ts";
 import type { Logger } from "./logger.ts";
 
 const LOOK_EVERY_MS = 1_000;
-/** Of a database's core, while it is engaged: a very large fleet is looked at less often. */
+/** Of a database's core, while the brake is engaged: the brake of a very large fleet is read less often. */
 const LOOK_SHARE = 0.1;
 
 /**
- * Watches the brake on the ends of leases, which the database engages by itself where more than a fifth of the claws
- * fall silent within one lease. Raises the alarm, and releases the brake when the silence is over.
+ * Watches the brake, which rate limits the expiry of leases. The database engages it when more than a fifth of the claws fall
+ * silent within one lease. Logs that, and releases the brake when the mass silence is over.
  */
 export class BrakeWatch {
   readonly #look: PeriodicTask;
@@ -24,14 +24,14 @@ export class BrakeWatch {
     this.#log = options.log;
     this.#look = new PeriodicTask({
       isLost,
-      name: "look at the brake",
+      name: "read the expiry brake",
       everyMs: LOOK_EVERY_MS,
       share: LOOK_SHARE,
       log: options.log,
       run: async () => {
         const { brake, releasedAt } = await lookAtBrake(options.database);
-        this.#saw(brake);
-        // Not by what was seen: a brake may be released, and engaged once more, between two looks.
+        this.#observe(brake);
+        // By its time: between two reads, a brake may be released and engaged again.
         if (releasedAt === this.#releasedAt) return;
         this.#releasedAt = releasedAt;
         options.onReleased();
@@ -39,7 +39,7 @@ export class BrakeWatch {
     });
   }
 
-  /** As it was a second ago, or some in a very large fleet. */
+  /** The state at the last read: a second ago, or several in a very large fleet. */
   get brake(): ExpiryBrake {
     return this.#brake;
   }
@@ -52,17 +52,14 @@ export class BrakeWatch {
     await this.#look.close();
   }
 
-  #saw(brake: ExpiryBrake): void {
+  #observe(brake: ExpiryBrake): void {
     const before = this.#brake;
     this.#brake = brake;
     if (before.engagedAt === null && brake.engagedAt !== null) {
       const heldBack = Number(brake.heldBack);
-      this.#log.error(
-        { heldBack },
-        "mass silence: many claws fell silent at once, so their agents go offline slowly; look for a fault of ours",
-      );
+      this.#log.error({ heldBack }, "mass silence: many claws fell silent; expiry is rate limited");
     } else if (before.engagedAt !== null && brake.engagedAt === null) {
-      this.#log.info({}, "the mass silence is over: leases end as usual");
+      this.#log.info({}, "the mass silence is over; leases expire as usual");
     }
   }
 }

@@ -11,11 +11,12 @@ import { claimAgents } from "../storage/liveness.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
 
-/** Agents claimed in one statement at most. */
+/** The greatest number of agents in one statement. */
 const LARGEST_BATCH = 1_000;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 1_000;
-const AWAKENING_MS = 25;
+/** How often claims that wait for this process to be awake look again, in milliseconds. */
+const AWAKE_POLL_MS = 25;
 
 export interface ClaimResult {
   /** The agent afterwards; undefined: there is none. */
@@ -25,14 +26,14 @@ export interface ClaimResult {
 
 interface WaitingClaim {
   readonly holder: HeldAgent;
-  /** An earlier attempt was lost with its connection: it may have been made. */
+  /** The connection of an earlier attempt was lost: the database may have made the claim. */
   inDoubt: boolean;
   resolve(result: ClaimResult | undefined): void;
 }
 
 /**
- * Claims agents for the sessions of this replica, many in one statement. Claims of one agent are made in the order
- * they came, which decides between two processes; between two streams of one process their generation decides.
+ * Claims agents for the sessions of this replica, many in one statement. Claims of one agent are made in the order they came:
+ * of two processes the later one wins. Of two streams of one process, the higher generation wins.
  */
 export class Claims {
   readonly #database: Database;
@@ -42,19 +43,19 @@ export class Claims {
   readonly #isAwake: () => boolean;
   readonly #leaseMs: () => number;
   readonly #waiting = new Queue<WaitingClaim>();
-  /** Claims of agents that somebody else has locked, in their order: made one by one, so that the others do not wait. */
+  /** Claims of agents whose rows are locked, in their order. They are made one by one, so that the others do not wait. */
   #apart: WaitingClaim[] = [];
   #running = false;
-  /** How many claims of each agent are not settled yet. */
+  /** The number of unsettled claims of each agent. */
   readonly #wanted = new Map<string, number>();
-  /** Since when the database has been asked and has not carried out what it was asked for. */
+  /** When the oldest claim was sent that the database has not made, by `performance.now()`. Undefined: there is none. */
   #unansweredSince: number | undefined;
   #batchSize = LARGEST_BATCH;
   #closed = false;
 
   /**
    * `isHeldHere`: whether a session of this replica holds the agent under its epoch. `isAwake`: whether this process has
-   * seen what became of its streams. `leaseMs`: how long a lease is now, in milliseconds.
+   * noticed which streams ended while it did not run. `leaseMs`: the length of a lease now, in milliseconds.
    */
   constructor(options: {
     database: Database;
@@ -72,7 +73,7 @@ export class Claims {
     this.#leaseMs = () => options.leaseMs();
   }
 
-  /** Undefined: the replica stops, or the claim cannot be made at all. */
+  /** Claims an agent. Undefined: the replica stops, or the database cannot make the claim. */
   claim(holder: HeldAgent): Promise<ClaimResult | undefined> {
     if (this.#closed) return Promise.resolve(undefined);
     return new Promise((resolve) => {
@@ -84,22 +85,22 @@ export class Claims {
       this.#waiting.push({ holder, inDoubt: false, resolve: settle });
       if (this.#running) return;
       this.#running = true;
-      // What the same message asks for shares a statement.
+      // The claims of one message share a statement.
       setImmediate(() => void this.#run());
     });
   }
 
-  /** For how many milliseconds the database has not taken what was given to it. */
+  /** For how many milliseconds the database has not made the oldest claim; 0: no claim waits. */
   get stuckMs(): number {
     return this.#unansweredSince === undefined ? 0 : performance.now() - this.#unansweredSince;
   }
 
-  /** Whether a stream of this replica waits for this agent. */
+  /** Whether a stream of this replica waits for a claim of this agent. */
   isWaitingFor(agentId: string): boolean {
     return this.#wanted.has(agentId);
   }
 
-  /** Claims that wait for a database that is away are given up. */
+  /** Gives up the claims that wait for a database that is away. */
   close(): void {
     this.#closed = true;
   }
@@ -113,13 +114,13 @@ export class Claims {
   async #run(): Promise<void> {
     const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
     while (this.#waiting.size > 0 || this.#apart.length > 0) {
-      // Between processes the later claim wins: a first beat that was stuck here, on a stream that has ended since, would
-      // take the agent from whoever holds it now.
-      while (!this.#isAwake() && !this.#closed) await sleep(AWAKENING_MS);
+      // Of two processes the later claim wins. A first beat that was stuck here, on a stream that has ended since, would
+      // take the agent from the process that holds it now.
+      while (!this.#isAwake() && !this.#closed) await sleep(AWAKE_POLL_MS);
       let batch = this.#take();
       const isApart = batch.length === 0;
       if (isApart) batch = this.#takeApart();
-      // Of an agent that somebody else has locked the database says nothing.
+      // A locked row does not mean that the database is stuck.
       if (isApart) this.#unansweredSince = undefined;
       else this.#unansweredSince ??= performance.now();
       try {
@@ -132,7 +133,7 @@ export class Claims {
         if (kind === "lost") for (const waiting of batch) waiting.inDoubt = true;
         else if (isPermanent(kind)) {
           this.#unansweredSince = undefined;
-          this.#log.error({ err: error }, "agents cannot be claimed");
+          this.#log.error({ err: error }, "failed to claim agents");
         }
         if (this.#closed) break;
         const [only] = batch;
@@ -146,7 +147,7 @@ export class Claims {
           const locked = await this.#lockedOf(batch, error);
           this.#apart.push(...batch.filter((waiting) => locked.has(waiting.holder.agentId)));
           this.#waiting.putBack(batch.filter((waiting) => !locked.has(waiting.holder.agentId)));
-          // One of them spoils the statement: smaller ones find it, and spare the others.
+          // One of them makes the statement fail: smaller statements find it.
           this.#batchSize = isOne && locked.size === 0 ? Math.ceil(batch.length / 2) : LARGEST_BATCH;
         }
         await new Promise((resolve) => setTimeout(resolve, backoff.next()));
@@ -156,7 +157,7 @@ export class Claims {
     this.#running = false;
   }
 
-  /** Only as far as is needed: where a whole fleet comes at once, very many wait. */
+  /** Reads no more of the queue than one batch: where a whole fleet connects at once, it is very long. */
   #take(): WaitingClaim[] {
     const batch = new Map<string, WaitingClaim>();
     const later: WaitingClaim[] = [];
@@ -182,7 +183,7 @@ export class Claims {
     }
   }
 
-  /** Behind those of other agents, and before those of its own. */
+  /** Behind the claims of other agents, and before later claims of the same agents. */
   #putBackApart(batch: readonly WaitingClaim[]): void {
     const agentIds = new Set(batch.map(({ holder }) => holder.agentId));
     const isOwn = ({ holder }: WaitingClaim): boolean => agentIds.has(holder.agentId);
@@ -211,16 +212,16 @@ export class Claims {
     );
     for (const { holder, inDoubt, resolve } of batch) {
       const agent = agents.get(holder.agentId);
-      // Read after the claim: if the epoch moved on in between, somebody else has claimed it since.
+      // The agent was read after the claim: a different epoch means that another session has claimed it since.
       const claimed = agent !== undefined && epochs.get(agent.id) === agent.epoch;
-      // The answer of an earlier attempt was lost, and what it claimed looks like somebody else's.
+      // The response of an earlier attempt was lost, and its own claim looks like that of another session.
       const ours = inDoubt && agent?.held && agent.replicaId === this.#replica;
       resolve({ agent, claimed: claimed || (ours === true && !this.#isHeldHere(agent)) });
     }
   }
 }
 
-/** A claw process's name as a UUID: the column is narrow, whatever the claw calls itself. */
+/** A claw process's name as a UUID, since names are of any length and the column is narrow. */
 export function instanceKey(instanceId: string): string {
   const hex = createHash("sha256").update(instanceId).digest("hex");
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20, 32)}`;

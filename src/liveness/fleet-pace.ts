@@ -13,10 +13,10 @@ import { countFleet, notePace } from "../storage/fleet-state.ts";
 import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
-/** Of a database's core. A very large fleet is counted less often. */
+/** Of a database's core: a very large fleet is counted less often. */
 const COUNT_SHARE = 0.02;
 
-/** The pace of the fleet: follows its size, slowly enough that an agent that obeys an older pace is still in time. */
+/** The pace of the fleet. It follows the fleet's size, slowly enough that no agent is late that obeys an older pace. */
 export class FleetPace {
   readonly #limits: PaceLimits;
   readonly #count: PeriodicTask;
@@ -30,7 +30,7 @@ export class FleetPace {
     this.#pace = paceFor(0, options.limits);
     this.#count = new PeriodicTask({
       isLost,
-      name: "count the agents that beat",
+      name: "count the fleet",
       everyMs: COUNT_EVERY_MS,
       share: COUNT_SHARE,
       log: options.log,
@@ -38,17 +38,17 @@ export class FleetPace {
     });
   }
 
-  /** Grants are by it as it stands. */
+  /** The pace in force, by which leases are granted. */
   get current(): Pace {
     return this.#pace;
   }
 
-  /** What to announce: jittered. */
+  /** The pace to announce, jittered. */
   announced(): Pace {
     return { intervalMs: announcedIntervalMs(this.#pace, Math.random()), leaseMs: this.#pace.leaseMs };
   }
 
-  /** What to announce to a new stream until its second beat, in milliseconds. */
+  /** The interval to announce to a new stream until its second beat, in milliseconds. */
   first(): number {
     return firstIntervalMs(this.#pace, Math.random());
   }
@@ -68,8 +68,7 @@ export class FleetPace {
     this.#counted = true;
     try {
       const agents = await countFleet(database);
-      // A replica that comes to a large fleet has told nobody anything yet: it need not feel its way there, while all of
-      // them beat as if they were few.
+      // A new replica has not announced a pace yet, so it may take the pace of a large fleet at once.
       if (isFirst) this.#pace = paceFor(agents, this.#limits);
       else this.#adapt(agents);
       await notePace(database, this.#pace);

@@ -1,39 +1,40 @@
 import type { SessionStart } from "../contract/words.ts";
 import type { Transition } from "../domain/agent.ts";
 
-/** A heartbeat stream, as those see it who deal with its agents. */
+/** The session that holds agents, as seen by the claims, the intake and other sessions. */
 export interface AgentHolder {
-  /** The claw that it names; its agents live there. */
+  /** The claw that the stream names; its agents live there. Undefined: it names none. */
   readonly clawIdentifier: string | undefined;
-  /** The claw process behind it (see `instanceKey`), and which of that process's streams it is. */
+  /** The claw process behind the stream (see `instanceKey`). Undefined: it names none. */
   readonly instance: string | undefined;
+  /** Orders the streams of one process: the higher one wins. */
   readonly generation: bigint;
   readonly closed: boolean;
   /** Another session of this replica took the agent. */
-  superseded(holder: HeldAgent): void;
-  /** Somebody else (a service, the time, another replica) changed one of its agents. */
-  changed(transition: Transition): void;
+  onSuperseded(holder: HeldAgent): void;
+  /** A service, the time or another replica changed one of the session's agents. */
+  onTransition(transition: Transition): void;
 }
 
-/** What one session knows of one of its agents. */
+/** One agent of one session. */
 export interface HeldAgent {
   readonly session: AgentHolder;
   readonly agentId: string;
   /**
    * - `new`: not claimed yet;
    * - `held`: under `epoch`;
-   * - `superseded`: another session took it; this one gets it back only when nobody holds it.
+   * - `superseded`: another session took it. This session gets it back only when no session holds it.
    */
   state: "new" | "held" | "superseded";
-  /** Why the stream beats for it; undefined: it has not said. */
+  /** Why the stream beats for it; undefined: the stream has not said. */
   start: SessionStart | undefined;
-  /** The agent's own number and the fencing token, once it is claimed. */
+  /** The agent's row and the fencing token; 0 before the claim. */
   id: bigint;
   epoch: bigint;
-  /** The epoch that the agent was lost under without news of another session that took it; undefined: there was news. */
+  /** The epoch under which the session lost the agent without learning of the session that took it; else undefined. */
   heldUnder: bigint | undefined;
-  /** The newest revision of the agent that the stream was told of. */
-  told: bigint;
-  /** Whether the agent's first result, with the server's view of it, is still to be given. */
-  introduce: boolean;
+  /** The newest revision of the agent that was sent to the claw. */
+  sentRevision: bigint;
+  /** Whether the next result carries the server's view of the agent: the claw has not received one since the claim. */
+  needsSnapshot: boolean;
 }

@@ -1,22 +1,22 @@
 import type { Micros } from "../contract/time.ts";
 
-/** How finely the wheel tells moments apart, in milliseconds: with the commit, this is how late an expiry can be. */
+/** The resolution of the wheel in milliseconds. An expiry is late by this at most, and by its commit. */
 export const TICK_MS = 25;
 
-/** In ticks. A better reading of the database's clock may set it back by less, which is not worth a new beginning. */
+/** In ticks. A better reading of the database's clock may set it back by less, which needs no rebuilding of the wheel. */
 const LARGEST_STEP_BACK = 4;
 
-/** Something that is due at a moment, and whose moment may move. */
+/** An entry with a due time that may change. */
 export interface Timed {
-  /** When it is due, by the database's clock; null: not at all. */
+  /** When the entry is due, by the database's clock; null: never. */
   dueAt: Micros | null;
-  /** The tick in which the wheel looks at it next; the wheel's own. */
+  /** The tick in which the wheel looks at the entry next. Only the wheel sets it. */
   tick: number | null;
 }
 
 /**
- * A timer for very many moments that mostly move on before they come: moving one costs a comparison, since the wheel
- * looks again when the earlier moment comes. Pure: whoever owns it says what time it is.
+ * A timer wheel for very many entries, most of which are postponed before they are due. To postpone one costs a comparison:
+ * the wheel looks again at the earlier time. Pure: its owner passes in the time.
  */
 export class LeaseWheel<Entry extends Timed> {
   readonly #ticks = new Map<number, Entry[]>();
@@ -27,21 +27,21 @@ export class LeaseWheel<Entry extends Timed> {
     this.#swept = tickOf(now);
   }
 
-  /** Call after `dueAt` was set or moved. */
+  /** Call after every change of `dueAt`. */
   schedule(entry: Entry): void {
     if (entry.dueAt === null) return;
     const tick = Math.max(tickOf(entry.dueAt) + 1, this.#swept + 1);
-    // Later than planned: the wheel finds out when it gets there.
+    // The wheel looks at the entry earlier, and then finds the later time.
     if (entry.tick !== null && entry.tick <= tick) return;
     this.#place(entry, tick);
   }
 
-  /** What is due at `now`, each once. An entry that is returned is no longer in the wheel. */
+  /** Removes and returns the entries that are due at `now`. */
   due(now: Micros): Entry[] {
     const current = tickOf(now);
     if (this.#swept - current > LARGEST_STEP_BACK) this.#rewind(current);
     const due: Entry[] = [];
-    // After a long sleep most ticks of the gap hold nothing.
+    // After a long sleep most ticks in between are empty.
     const ticks =
       current - this.#swept > this.#ticks.size
         ? [...this.#ticks.keys()].filter((tick) => tick <= current).sort((a, b) => a - b)
@@ -52,7 +52,7 @@ export class LeaseWheel<Entry extends Timed> {
       if (entries === undefined) continue;
       this.#ticks.delete(tick);
       for (const entry of entries) {
-        // Planned for an earlier tick meanwhile, and looked at there.
+        // Scheduled for an earlier tick meanwhile.
         if (entry.tick !== tick) continue;
         entry.tick = null;
         if (entry.dueAt === null) continue;
@@ -63,7 +63,7 @@ export class LeaseWheel<Entry extends Timed> {
     return due;
   }
 
-  /** The clock was set back: what was put off to the wheel's present is due earlier than that. */
+  /** The clock was set back: entries that were scheduled for the wheel's present may be due earlier. */
   #rewind(current: number): void {
     const entries = new Set(
       [...this.#ticks.entries()].flatMap(([tick, some]) => some.filter((one) => one.tick === tick)),

@@ -1,44 +1,39 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent, Transition } from "../domain/agent.ts";
+import type { BeatResult } from "../domain/claw-message.ts";
+import type { Heartbeats, SessionListener, SessionOptions, UnaryOptions } from "../domain/claw-session.ts";
 import type { ExpiryBrake } from "../domain/directory.ts";
-import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import { reading } from "../storage/attempts.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
-import { releaseAgents, releaseForgotten } from "../storage/liveness.ts";
+import { releaseForgotten } from "../storage/liveness.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
-import type { HeldAgent } from "./held-agent.ts";
 import type { Logger } from "./logger.ts";
 import { hearingFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
-import { Session, type SessionContext, type SessionListener, type SessionOptions } from "./session.ts";
-import { UnaryBeats, type UnaryOptions } from "./unary-beats.ts";
+import { type Release, ReleaseQueue } from "./release-queue.ts";
+import { Session, type SessionContext } from "./session.ts";
+import { SessionNotifier } from "./session-notifier.ts";
+import { UnaryBeats } from "./unary-beats.ts";
 
-/** How long what waits may take to be written when the replica stops, in milliseconds. */
+/** How long a stopping replica waits for pending writes, in milliseconds. */
 const DRAIN_MS = 2_000;
 const POLL_MS = 20;
 /**
- * Streams whose agents this replica has not claimed are nobody's to give time to: they go elsewhere within so much of an
- * interval, where those whose agents it holds have all of it.
+ * A replica that cannot write drains its streams within one interval, and those whose agents it has not claimed within this
+ * share of it: no outage time extends the leases of agents that no replica holds.
  */
 const UNCLAIMED_SHARE = 1 / 4;
-/** A stream that is refused may come again after so much of an interval, in the hope of another replica. */
-const REFUSED_SHARE = 1 / 10;
-/** Releases of streams that end together share a statement. */
-const RELEASE_MS = 50;
-const RELEASED_AT_ONCE = 1_000;
-
-interface Release {
-  readonly id: bigint;
-  readonly epoch: bigint;
-}
+/** A rejected stream may retry after this share of an interval, and reaches another replica with some luck. */
+const RETRY_SHARE = 1 / 10;
 
 export interface LivenessOptions {
   readonly database: Database;
@@ -46,13 +41,14 @@ export interface LivenessOptions {
   readonly replica: number;
   readonly pace: PaceLimits;
   readonly log: Logger;
-  /** This replica can no longer write, so that heartbeats are better heard elsewhere; and it can again. */
+  /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
   onCutOff?(): void;
+  /** It can write again. */
   onBack?(): void;
 }
 
 /** Sessions, leases and recovery of one replica. */
-export class Liveness {
+export class Liveness implements Heartbeats {
   readonly #database: Database;
   readonly #replica: number;
   readonly #log: Logger;
@@ -67,12 +63,8 @@ export class Liveness {
   readonly #brake: BrakeWatch;
   readonly #context: SessionContext;
   readonly #sessions = new Set<Session>();
-  #news: Session[] = [];
-  #releases: Release[] = [];
-  /** By `performance.now()`. */
-  #releaseUntil = Number.POSITIVE_INFINITY;
-  #releaseTimer: NodeJS.Timeout | undefined;
-  #releasing: Promise<void> = Promise.resolve();
+  readonly #notifier = new SessionNotifier();
+  readonly #releases: ReleaseQueue;
 
   constructor(options: LivenessOptions) {
     const { database, replica, log } = options;
@@ -106,10 +98,11 @@ export class Liveness {
     this.#reaper = new Reaper({
       ...shared,
       watches: (other) => this.#membership.watches(other),
-      hears: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
+      hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
-    this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.released() });
+    this.#releases = new ReleaseQueue({ database, log });
+    this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
@@ -118,16 +111,16 @@ export class Liveness {
       firstIntervalMs: () => this.#pace.first(),
       isWatchedElsewhere: (agent) =>
         agent !== undefined && !agent.held && agent.replicaId !== null && agent.replicaId !== replica,
-      sendElsewhere: (session) => {
+      onFirstClaim: (session) => {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
       },
-      release: (held) => this.#release(held),
-      announce: (session) => this.#announce(session),
+      release: (held) => this.#releases.add(held),
+      scheduleNotification: (session) => this.#notifier.schedule(session),
       onClosed: (session) => this.#sessions.delete(session),
     };
   }
 
-  /** Resolves when it is known how often agents are to be heard. Streams are better opened after that. */
+  /** Resolves when the pace is known. Open no streams before. */
   start(): Promise<void> {
     this.#membership.start();
     this.#reaper.start();
@@ -136,7 +129,7 @@ export class Liveness {
     return this.#pace.start();
   }
 
-  /** As it was a second ago. */
+  /** The state of a second ago. */
   get brake(): ExpiryBrake {
     return this.#brake.brake;
   }
@@ -145,17 +138,17 @@ export class Liveness {
     return this.#pace.announced();
   }
 
-  /** How many streams are open, and how many agents this replica keeps an eye on. */
+  /** The number of open streams, of agents with an entry at this replica, and of claws that it found silent since its start. */
   statistics(): { readonly sessions: number; readonly agents: number; readonly silentClaws: number } {
     return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#reaper.silentClaws };
   }
 
   /**
    * @throws Refusal `DATABASE_UNAVAILABLE` while this replica is cut off from the database: it could not claim the agents,
-   * so nobody would know that they are heard here
+   * so other replicas would not know that their heartbeats arrive here
    */
   openSession(options: SessionOptions, listener: SessionListener): Session {
-    if (this.#membership.cutOff) throw cutOffFromDatabase(this.#pace.current.intervalMs * REFUSED_SHARE);
+    if (this.#membership.cutOff) throw cutOffFromDatabase(this.#pace.current.intervalMs * RETRY_SHARE);
     const session = new Session(this.#context, options, listener);
     this.#sessions.add(session);
     return session;
@@ -165,56 +158,56 @@ export class Liveness {
     return this.#unary.beat(beats, options);
   }
 
-  /** This replica made an agent, so it watches its first lease. */
-  created(agent: Agent): void {
-    this.#registry.learn(this.#registry.open(agent.id, agent.agentId), agent);
+  /** This replica created an agent, so it watches the agent's first lease. */
+  onCreated(agent: Agent): void {
+    this.#registry.update(this.#registry.open(agent.id, agent.agentId), agent);
   }
 
-  /** The log of transitions, whoever made them, in order. */
-  changed(transition: Transition): void {
+  /** Takes the log of transitions, of all replicas, in order. */
+  onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
-    if (entry?.id === transition.id) entry.hear(transition);
-    this.#reaper.changed(transition);
-    this.#recovery.changed(transition);
+    if (entry?.id === transition.id) entry.onTransition(transition);
+    this.#reaper.onTransition(transition);
+    this.#recovery.onTransition(transition);
   }
 
-  /** A part of the log was lost: every agent is read anew, and every stream told of its agents with their next beats. */
-  restarted(): void {
+  /** A part of the log was lost: the next beat of each agent reads the agent anew, and its result shows it to the claw. */
+  onRestart(): void {
     for (const entry of this.#registry.entries()) {
       entry.agent = undefined;
-      if (entry.holder !== undefined) entry.holder.introduce = true;
+      if (entry.holder !== undefined) entry.holder.needsSnapshot = true;
     }
-    void this.passedGap();
+    void this.onGap();
   }
 
-  /** A part of the log may be lost, and sessions with it: older ones that came back with their rows hold nothing. */
-  async passedGap(): Promise<void> {
+  /** A part of the log may be lost, and sessions with it. Ends older sessions that a restore brought back with their rows. */
+  async onGap(): Promise<void> {
     const held: Release[] = [];
     for (const { id, holder } of this.#registry.entries())
       if (holder?.state === "held") held.push({ id, epoch: holder.epoch });
     try {
       await reading(() => releaseForgotten(this.#database, this.#replica, held));
     } catch (error) {
-      this.#log.warn({ err: error }, "cannot end the sessions that a restore brought back");
+      this.#log.warn({ err: error }, "failed to end sessions that a restore brought back");
     }
   }
 
-  /** Asks every stream to go elsewhere, each within a moment of its own. @param withinMs the longest of them */
+  /** Asks every stream to reconnect elsewhere, each within a random time. @param withinMs the longest, in milliseconds */
   drain(withinMs: number): void {
     for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));
   }
 
-  /** Takes no more, and waits until what was taken is written and told, `withinMs` at most; the streams end by it. */
+  /** Takes no more beats, and waits until those it took are written and acknowledged, for `withinMs` at most. Ends all streams. */
   async finish(withinMs: number): Promise<void> {
     for (const session of this.#sessions) session.finish();
     const deadline = performance.now() + withinMs;
     while (this.#sessions.size > 0 && performance.now() < deadline) await sleep(POLL_MS);
   }
 
-  /** Writes what waits, then leaves. What cannot be written is not acknowledged. */
+  /** Writes pending beats, then retires this replica. Beats that cannot be written are not acknowledged. */
   async close(): Promise<void> {
     await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close(), this.#brake.close()]);
-    // What the database does not take by then is given up by the committer, unacknowledged.
+    // The committer drops what the database does not take by then. It is not acknowledged.
     const patience = new AbortController();
     await Promise.race([
       this.#intake.drain(),
@@ -223,58 +216,18 @@ export class Liveness {
     patience.abort();
     this.#claims.close();
     for (const session of [...this.#sessions]) session.close();
-    this.#releaseUntil = performance.now() + DRAIN_MS;
-    await this.#releaseNow();
+    await this.#releases.close(DRAIN_MS);
     await this.#membership.close();
   }
 
-  /** Others may be able to write where this replica is not: its streams should find one. They stay open meanwhile. */
+  /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
   #cutOff(): void {
-    this.#log.warn(
-      { streams: this.#sessions.size },
-      "cannot write for a while: streams are asked to try other replicas",
-    );
+    this.#log.warn({ streams: this.#sessions.size }, "cannot write to the database; draining streams");
     for (const session of this.#sessions) this.#sendElsewhere(session);
   }
 
   #sendElsewhere(session: Session): void {
     const withinMs = this.#pace.current.intervalMs * (session.isClaiming ? UNCLAIMED_SHARE : 1);
     session.drain(Math.ceil(Math.random() * withinMs));
-  }
-
-  /** A batch of heartbeats settles those of many streams, and some of them several times: each is told once, after it. */
-  #announce(session: Session): void {
-    this.#news.push(session);
-    if (this.#news.length > 1) return;
-    queueMicrotask(() => {
-      const sessions = this.#news;
-      this.#news = [];
-      for (const one of sessions) one.announce();
-    });
-  }
-
-  #release(held: readonly HeldAgent[]): void {
-    for (const { id, epoch } of held) this.#releases.push({ id, epoch });
-    if (this.#releases.length === 0) return;
-    this.#releaseTimer ??= setTimeout(() => void this.#releaseNow(), RELEASE_MS);
-  }
-
-  /** Best effort: what stays held is given up when the lease ends or the replica is found gone. */
-  async #releaseNow(): Promise<void> {
-    clearTimeout(this.#releaseTimer);
-    this.#releaseTimer = undefined;
-    const releases = this.#releases;
-    this.#releases = [];
-    if (releases.length === 0) return;
-    this.#releasing = this.#releasing
-      .then(() => this.#releaseAll(releases))
-      .catch((error: unknown) => this.#log.debug({ err: error }, "agents of closed streams could not be released"));
-    await this.#releasing;
-  }
-
-  /** Where all streams end together, one statement for all of their agents would take too long, and hold up beats. */
-  async #releaseAll(releases: readonly Release[]): Promise<void> {
-    for (let first = 0; first < releases.length && performance.now() < this.#releaseUntil; first += RELEASED_AT_ONCE)
-      await releaseAgents(this.#database, releases.slice(first, first + RELEASED_AT_ONCE));
   }
 }

@@ -1,4 +1,4 @@
-/** What this part of the program says to operators; pino's loggers fit. */
+/** The log for operators. Pino's loggers implement it. */
 export interface Logger {
   info(facts: object, message: string): void;
   warn(facts: object, message: string): void;

@@ -14,26 +14,26 @@ import {
 } from "../storage/replica-row.ts";
 import type { Logger } from "./logger.ts";
 
-/** How often a replica says that it listens, where the heartbeat interval allows it to be so slow. */
+/** The longest interval at which a replica refreshes its row; a short heartbeat interval shortens it. In milliseconds. */
 const LONGEST_REFRESH_MS = 1_000;
 const SHORTEST_REFRESH_MS = 50;
-/** How often it is looked whether this replica can still write. */
+/** How often a replica checks whether it can still write, in milliseconds. */
 const LOOK_MS = 100;
-/** A process that has not run for so long was suspended or blocked: much may have happened that it has not seen yet. */
+/** A process that has not run for so long was suspended or blocked, and has not noticed yet what happened meanwhile. */
 const OVERSLEPT_MS = 500;
-/** How long it takes at most to see which streams have ended meanwhile. */
+/** The time in which such a process notices which streams have ended, in milliseconds. */
 const AWAKENING_MS = 100;
-/** A replica that is silent for longer is isolated, however long the interval is. */
+/** A replica that is silent for longer is isolated, even if the heartbeat interval is longer. */
 const LONGEST_HEARING_MS = 5_000;
 const SHORTEST_HEARING_MS = 200;
-/** Beats that wait for so long, of the time after which a replica is isolated, are stuck. */
+/** Beats that wait for this share of the time after which a replica is isolated are stuck. */
 const MOST_STUCK_SHARE = 0.5;
-/** How much longer than one lease nobody needs to reconnect. */
+/** How long agents have to reconnect after an isolation, in leases. */
 const LEASES_OF_GRACE = 1;
 
 /**
- * When a replica counts as isolated: after one interval of silence, since every lease that is kept has two more. Its agents
- * then have a whole lease to be heard again.
+ * A replica counts as isolated after one interval of silence: every lease that is renewed in time lasts two more. Its agents
+ * then have a whole lease to send a heartbeat.
  */
 export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): Hearing {
   return {
@@ -47,27 +47,27 @@ export interface MembershipOptions {
   readonly replica: number;
   readonly log: Logger;
   hearing(): Hearing;
-  /** For how many milliseconds this replica has not been able to write what it heard, though it may write its own row. */
+  /** For how many milliseconds this replica could not write heartbeats, although it may be able to write its own row. */
   stuckMs(): number;
-  /** Leases that are this replica's to watch from now on; none ends before `noneBefore`. */
+  /** This replica watches these leases from now on. None expires before `noneBefore`. */
   onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
-  /** This replica has not been able to write for a while: others may. Once for each time. */
+  /** This replica cannot write any more. Called once for each outage. */
   onCutOff(): void;
   /** It can write again. */
   onBack(): void;
 }
 
-/** This replica among the others: says that it listens, and watches over the agents of those that no longer do. */
+/** This replica among the others: refreshes its row, and adopts the agents of replicas that are gone. */
 export class Membership {
   readonly #options: MembershipOptions;
   readonly #refresh: PeriodicTask;
-  /** The replicas whose agents' leases this one watches, each with its guard as it was when their leases were read. */
+  /** The adopted replicas, each with its guard as of the reading of its leases. */
   readonly #adopted = new Map<number, Micros>();
   #following: Promise<void> | undefined;
   #watch: NodeJS.Timeout | undefined;
   #lookedAt = performance.now();
   #awakeFrom = 0;
-  /** For how long this process has run, in milliseconds, since it last could say that it listens. */
+  /** For how long this process has run since it last refreshed its row, in milliseconds. */
   #unheardMs = 0;
   #cutOff = false;
   #closing = false;
@@ -77,7 +77,7 @@ export class Membership {
     const everyMs = options.hearing().isolatedAfterMs / 4;
     this.#refresh = new PeriodicTask({
       isLost,
-      name: "say that this replica listens",
+      name: "refresh the row of this replica",
       everyMs: Math.min(LONGEST_REFRESH_MS, Math.max(SHORTEST_REFRESH_MS, everyMs)),
       log: options.log,
       run: () => this.#run(),
@@ -87,29 +87,29 @@ export class Membership {
   start(): void {
     this.#lookedAt = performance.now();
     this.#refresh.start();
-    this.#watch = setInterval(() => this.#look(), LOOK_MS);
+    this.#watch = setInterval(() => this.#checkWrites(), LOOK_MS);
   }
 
-  /** Whether this replica has not been able to write for so long that it counts as isolated: who comes now is not heard. */
+  /** Whether this replica could not write for so long that it counts as isolated: it rejects new streams. */
   get cutOff(): boolean {
     return this.#cutOff;
   }
 
   /**
-   * False for a moment after this process has not run for a while. What it finds then in its sockets is as old as that, and
-   * the end of a stream comes after what was sent on it.
+   * False for a moment after this process did not run for a while. The messages in its sockets are old then, and it reads the
+   * end of a stream only after them.
    */
   get awake(): boolean {
     const now = performance.now();
     return this.#watch === undefined || (now - this.#lookedAt < OVERSLEPT_MS && now >= this.#awakeFrom);
   }
 
-  /** Whether this replica watches the leases of that one's agents. */
+  /** Whether this replica watches the leases of that replica's agents. */
   watches(replica: number | null): boolean {
     return replica === this.#options.replica || (replica !== null && this.#adopted.has(replica));
   }
 
-  /** Leaves: the others may watch over this replica's agents at once. */
+  /** Retires this replica: the others may adopt its agents at once. */
   async close(): Promise<void> {
     this.#closing = true;
     clearInterval(this.#watch);
@@ -119,13 +119,13 @@ export class Membership {
     try {
       await retireReplica(this.#options.database, this.#options.replica);
     } catch (error) {
-      this.#options.log.debug({ err: error }, "cannot retire; the others will notice");
+      this.#options.log.debug({ err: error }, "failed to retire this replica");
     }
   }
 
   async #run(): Promise<void> {
     const { database, replica, log, hearing, stuckMs } = this.#options;
-    // What is heard and cannot be written helps no lease: as good as isolated, however well this connection does.
+    // A replica that cannot write heartbeats renews no lease. It counts as isolated, even if this connection works.
     if (stuckMs() > hearing().isolatedAfterMs * MOST_STUCK_SHARE) return;
     const isolated = await refreshReplica(database, replica, hearing());
     this.#unheardMs = 0;
@@ -133,39 +133,35 @@ export class Membership {
       this.#cutOff = false;
       this.#options.onBack();
     }
-    if (isolated)
-      log.warn(
-        { graceMs: hearing().graceMs },
-        "nobody listened here for a while: no lease ends until agents could be heard again",
-      );
+    if (isolated) log.warn({ graceMs: hearing().graceMs }, "this replica was isolated; leases are extended");
     await adoptReplicas(database, replica, hearing().graceMs);
     this.#follow();
   }
 
-  /** Beside the refreshing: whoever takes over a large fleet would be isolated meanwhile. */
+  /** Concurrent with the refresh: else a replica that adopts a large fleet would count as isolated meanwhile. */
   #follow(): void {
     this.#following ??= this.#followAdopted()
       .catch((error: unknown) => {
-        this.#options.log.warn({ err: error }, "cannot watch over the agents of a replica that is gone yet");
+        this.#options.log.warn({ err: error }, "failed to adopt the agents of a replica, retrying");
       })
       .finally(() => {
         this.#following = undefined;
       });
   }
 
-  /** The database says whom this replica watches over: who woke up, or went to another one, is no longer among them. */
+  /** The database decides which replicas this one has adopted. A replica that returned is not among them any more. */
   async #followAdopted(): Promise<void> {
     const adopted = await adoptedReplicas(this.#options.database, this.#options.replica);
     const ids = new Set(adopted.map(({ id }) => id));
     for (const id of this.#adopted.keys()) if (!ids.has(id)) this.#adopted.delete(id);
-    // Another guard: it returned, held agents and was adopted again between two looks. Those agents are new to this replica.
+    // Another guard: the replica returned, held agents and was adopted again meanwhile. Those agents are new here.
     for (const gone of adopted) if (this.#adopted.get(gone.id) !== gone.noLeaseEndsBefore) await this.#adopt(gone);
   }
 
-  /** Apart from the refreshing, which may itself be stuck. */
-  #look(): void {
+  /** Independent of the refresh, which may itself be stuck. */
+  #checkWrites(): void {
     const now = performance.now();
-    // A process that did not run for a while says that it listens as soon as it does: it need not send anybody away.
+    // A process that did not run for a while refreshes its row at once: it need not drain its streams.
     this.#unheardMs += Math.min(now - this.#lookedAt, 2 * LOOK_MS);
     if (now - this.#lookedAt >= OVERSLEPT_MS) this.#awakeFrom = now + AWAKENING_MS;
     this.#lookedAt = now;
@@ -186,9 +182,9 @@ export class Membership {
       agents += leases.length;
       after = last.id;
     }
-    // Not before: what fails on the way is read again.
+    // Only now: a failure before makes the next run read the leases again.
     this.#adopted.set(id, noLeaseEndsBefore);
-    // A replica that stopped in order, as each does in the end, leaves nothing behind that is worth a line.
-    if (agents > 0) log.info({ replica: id, agents }, "watches over the agents of a replica that is gone");
+    // A replica that stopped in order has no agents.
+    if (agents > 0) log.info({ replica: id, agents }, "adopted the agents of a replica that is gone");
   }
 }

@@ -1,39 +1,65 @@
 import type { Agent } from "../domain/agent.ts";
+import type { BeatResult } from "../domain/claw-message.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { Beat } from "../domain/status-machine.ts";
 import type { HeldAgent } from "./held-agent.ts";
 
-/** What became of a beat. */
-export type BeatOutcome =
+/** A beat that was applied or rejected. */
+export type SettledOutcome =
   | {
       readonly kind: "applied";
-      /** The agent afterwards, where that is more than a renewed lease. */
+      /** The agent afterwards. Undefined: the beat only renewed the lease, or the claw knows the agent already. */
       readonly agent: Agent | undefined;
     }
-  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined }
-  /** It could not be applied, and whether it ever will is open: it is not acknowledged. */
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined };
+
+export type BeatOutcome =
+  | SettledOutcome
+  /** The beat could not be applied, and may or may not be applied later. It is not acknowledged. */
   | { readonly kind: "open"; readonly refusal: Refusal };
 
-/** A beat on its way. */
+/** A beat that is not settled yet. */
 export interface PendingBeat {
   readonly agentId: string;
   readonly beat: Beat | "leaving";
   readonly leaseMs: number;
-  /** The session that brought it; undefined for a unary heartbeat. */
+  /** The agent, as the session that received the beat holds it; undefined for a unary heartbeat. */
   readonly holder: HeldAgent | undefined;
-  /** For a unary heartbeat: the claw that it says it comes from. */
+  /** The claw that a unary heartbeat names. */
   readonly clawIdentifier: string | undefined;
-  /** The session's fencing token when it was passed on; 0 for a unary heartbeat. */
+  /** The session's fencing token when the session passed the beat on; 0 for a unary heartbeat. */
   epoch: bigint;
-  /** It renews the lease, but its report was judged older than what a service set. */
+  /** The beat renews the lease, but its report is older than the status that a service set. */
   heldOff: boolean;
-  /** It was sent back to be claimed for once already. */
+  /** The session has already claimed the agent again for this beat, which it does once. */
   reclaimed: boolean;
-  /** Of a unary heartbeat: from then on it must not take effect any more, by `performance.now()`. */
+  /** When a unary heartbeat must not be applied any more, by `performance.now()`. */
   readonly deadline: number | undefined;
-  /** Its caller waits no longer, so it must not take effect any more. */
+  /** The caller does not wait any more, so the beat must not be applied. */
   readonly abandoned: boolean;
   settle(outcome: BeatOutcome): void;
 }
 
 export const RENEWED: BeatOutcome = { kind: "applied", agent: undefined };
+
+/**
+ * The result of a settled beat, as its claw reads it. It shows the agent only where the beat applied, or where its report
+ * was outdated: otherwise the agent may belong to another claw.
+ *
+ * @param sequence the message that carried the beat; 0 for a unary heartbeat
+ * @param beatIndex the beat's index in its message, from 0
+ */
+export function beatResult(agentId: string, outcome: SettledOutcome, sequence: bigint, beatIndex: number): BeatResult {
+  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
+  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
+  return {
+    kind: "result",
+    agentId,
+    status: view?.status ?? null,
+    exhaustion: view?.exhaustion ?? null,
+    revision: view?.revision ?? null,
+    refusal,
+    sequence,
+    beatIndex,
+  };
+}

@@ -12,35 +12,35 @@ import { TICK_MS } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
 import type { Registry } from "./registry.ts";
 
-/** How often one of the replicas looks through all leases, for those that nobody watches. */
+/** How often one of the replicas looks for expired leases that no replica watches, in milliseconds. */
 const BACKSTOP_MS = 30_000;
-/** Of a database's core: a very large fleet is looked through less often. */
+/** Of a database's core: this takes longer for a very large fleet, and is done less often. */
 const BACKSTOP_SHARE = 0.02;
-/** How soon a lease is looked at again whose agent has been heard, once that should be written. */
-const HEARD_AGAIN_MICROS = 100_000;
-/** Expiries in the committer at once: more would only queue there, before whatever else is to be committed. */
+/** When to look again at a lease that a pending heartbeat will renew. */
+const PENDING_BEAT_MICROS = 100_000;
+/** Expiries in the committer at once: more would only delay other changes there. */
 const MOST_UNDERWAY = 2_000;
 
 /**
- * Ends leases. The wheel makes it prompt; whether a lease has ended is for the database to say, under the lock of its
- * row, so that a heartbeat that was committed a moment before is never overlooked.
+ * Expires leases. The wheel makes expiry prompt. The database decides whether a lease has ended, under the lock of its row, so
+ * that no heartbeat that was committed before is overlooked.
  */
 export class Reaper {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #registry: Registry;
   readonly #watches: (replica: number | null) => boolean;
-  readonly #hears: (entry: AgentEntry) => boolean;
+  readonly #hasPendingBeat: (entry: AgentEntry) => boolean;
   readonly #log: Logger;
   readonly #backstop: PeriodicTask;
   #timer: NodeJS.Timeout | undefined;
-  /** In the order in which their leases ended, and how many of them are taken on. */
+  /** In the order of their lease ends, and how many of them are taken. */
   #due: AgentEntry[] = [];
   #taken = 0;
-  /** Claws that it was just said of, and the moment of the commit that said so. */
-  readonly #saidOf = new Set<string>();
-  #saidAt: Micros = 0;
-  /** How many claws fell silent, as this replica found. */
+  /** The claws that the newest commit found silent, and the moment of that commit. */
+  readonly #silentNow = new Set<string>();
+  #silentAt: Micros = 0;
+  /** The number of claws that this replica found silent since its start. */
   silentClaws = 0;
   #underway = 0;
 
@@ -49,20 +49,20 @@ export class Reaper {
     committer: Committer;
     registry: Registry;
     log: Logger;
-    /** Whether this replica watches the leases of that one's agents. */
+    /** Whether this replica watches the leases of that replica's agents. */
     watches(replica: number | null): boolean;
-    /** Whether a beat of the agent is on its way to the database, of which its row tells nothing yet. */
-    hears(entry: AgentEntry): boolean;
+    /** Whether a heartbeat of the agent has arrived here that is not written yet. */
+    hasPendingBeat(entry: AgentEntry): boolean;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#watches = (replica) => options.watches(replica);
-    this.#hears = (entry) => options.hears(entry);
+    this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
     this.#log = options.log;
     this.#backstop = new PeriodicTask({
       isLost,
-      name: "look for leases that nobody watches",
+      name: "look for unwatched leases",
       everyMs: BACKSTOP_MS,
       share: BACKSTOP_SHARE,
       log: options.log,
@@ -80,27 +80,27 @@ export class Reaper {
     await this.#backstop.close();
   }
 
-  /** Leases that this replica is to watch from now on. */
+  /** Watches these leases from now on. None expires before `noneBefore`. */
   watch(leases: readonly WatchedLease[], noneBefore: Micros = 0): void {
     for (const { id, agentId, leaseExpiresAt } of leases) {
       if (leaseExpiresAt === null) continue;
-      this.#registry.expect(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
+      this.#registry.renew(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
     }
   }
 
-  /** What held leases back is over: they need not wait for the moment that each of them was given. */
-  released(): void {
+  /** The brake was released: asks again at once about the leases that it held back. */
+  onBrakeReleased(): void {
     const now = this.#database.clock.now();
-    for (const entry of this.#registry.entries()) if (entry.heldBack) this.#registry.expect(entry, now);
+    for (const entry of this.#registry.entries()) if (entry.heldBack) this.#registry.renew(entry, now);
   }
 
-  /** Somebody changed an agent: what is offline or gone has no lease to watch. */
-  changed(transition: Transition): void {
+  /** An agent that is offline or deleted has no lease to watch. */
+  onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
     if (entry === undefined || entry.id !== transition.id) return;
-    if (transition.toStatus === null) this.#registry.forget(entry);
+    if (transition.toStatus === null) this.#registry.revoke(entry);
     else if (transition.toStatus === "offline" && entry.holder === undefined && !entry.busy)
-      this.#registry.forget(entry);
+      this.#registry.revoke(entry);
   }
 
   #tick(): void {
@@ -120,44 +120,44 @@ export class Reaper {
     }
   }
 
-  /** Heard is heard, also where the database is slow. A replica that cannot write for long counts as isolated. */
-  #putOff(entry: AgentEntry): boolean {
-    if (!this.#hears(entry)) return false;
-    this.#registry.expect(entry, this.#database.clock.now() + HEARD_AGAIN_MICROS);
+  /** A pending heartbeat blocks expiry, even if the database is slow. A replica that cannot write for long counts as isolated. */
+  #postpone(entry: AgentEntry): boolean {
+    if (!this.#hasPendingBeat(entry)) return false;
+    this.#registry.renew(entry, this.#database.clock.now() + PENDING_BEAT_MICROS);
     return true;
   }
 
   async #expire(entry: AgentEntry): Promise<void> {
-    if (this.#putOff(entry)) return;
+    if (this.#postpone(entry)) return;
     const known = entry.agent?.status === "offline" ? undefined : entry.agent;
     try {
       await this.#committer.submit<void>({
         agentId: entry.agentId,
         id: entry.id,
-        // Spares the reading: the database looks at the row anyway.
+        // Saves a read: the database checks the row anyway.
         ...(known === undefined ? {} : { known }),
         actor: "server",
         judge: (agent, now) => {
           const done = { kind: "done", result: undefined } as const;
           if (agent === undefined) {
-            this.#registry.forget(entry);
+            this.#registry.revoke(entry);
             return done;
           }
           const change = judgeLeaseEnd(agent);
-          // Of an agent that was not read the lease is unknown: renewals do not change what is known of it.
+          // If the agent was not read, its lease is unknown: renewals do not change the known state.
           const ended = agent === known || (agent.leaseExpiresAt !== null && agent.leaseExpiresAt <= now);
           if (change === undefined || !ended) {
-            // Another replica's to watch, unless a session here holds it or the lease was renewed by a beat here.
+            // Another replica watches the lease, unless a session here holds the agent or a beat here renewed the lease.
             if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
-              this.#registry.forget(entry);
+              this.#registry.revoke(entry);
             else {
-              this.#registry.learn(entry, agent);
-              this.#registry.dismiss(entry);
+              this.#registry.update(entry, agent);
+              this.#registry.prune(entry);
             }
             return done;
           }
-          // It came while this waited for its turn.
-          if (this.#putOff(entry)) return done;
+          // The heartbeat arrived while this change waited.
+          if (this.#postpone(entry)) return done;
           return {
             kind: "write",
             write: {
@@ -170,35 +170,35 @@ export class Reaper {
               leaseEnded: true,
             },
             result: ({ agent: after, silentClaw }) => {
-              this.#registry.learn(entry, after);
-              if (silentClaw !== undefined) this.#silent(silentClaw, after.statusChangedAt);
+              this.#registry.update(entry, after);
+              if (silentClaw !== undefined) this.#onSilentClaw(silentClaw, after.statusChangedAt);
             },
             guarded: (until) => this.#registry.holdBack(entry, until),
           };
         },
       });
     } catch (error) {
-      // Tried again: nobody else may be watching this lease.
-      this.#log.warn({ err: error, agentId: entry.agentId }, "a lease that ended cannot be ended");
-      this.#registry.expect(entry, this.#database.clock.now() + 1_000_000);
+      // Perhaps no other replica watches this lease.
+      this.#log.warn({ err: error, agentId: entry.agentId }, "failed to expire a lease, retrying");
+      this.#registry.renew(entry, this.#database.clock.now() + 1_000_000);
     }
   }
 
-  /** One event, however many agents it has: the members of one group, which share its moment, each say so. */
-  #silent(clawIdentifier: string, at: Micros): void {
-    if (at !== this.#saidAt) this.#saidOf.clear();
-    this.#saidAt = at;
-    if (this.#saidOf.has(clawIdentifier)) return;
-    this.#saidOf.add(clawIdentifier);
+  /** Counts and logs one event for all agents of the claw: each member of one commit, which share its moment, reports it. */
+  #onSilentClaw(clawIdentifier: string, at: Micros): void {
+    if (at !== this.#silentAt) this.#silentNow.clear();
+    this.#silentAt = at;
+    if (this.#silentNow.has(clawIdentifier)) return;
+    this.#silentNow.add(clawIdentifier);
     this.silentClaws += 1;
     this.#log.warn({ clawIdentifier }, "a claw fell silent: all its agents go offline");
   }
 
   async #sweep(): Promise<void> {
     const overdue = await overdueLeases(this.#database);
-    // Of those that are held back is known already that they have ended.
+    // The leases that are held back are known to have ended.
     const leases = overdue.filter(({ agentId }) => this.#registry.get(agentId)?.heldBack !== true);
-    if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that nobody watched");
+    if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that no replica watched");
     this.watch(leases);
   }
 }

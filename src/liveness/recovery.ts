@@ -11,12 +11,12 @@ import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/liveness.t
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
 
-/** How far ahead recoveries are planned: whole seconds, so that all who share one are counted together. */
+/** How far ahead recoveries are planned: in whole seconds, so that all recoveries of one second are counted together. */
 const LOOK_AHEAD_SECONDS = 2;
 const LOOK_EVERY_MS = 500;
-/** How often everything is looked at again, from the beginning. */
+/** How often all recoveries are read again, from the beginning. */
 const LOOK_AGAIN_MS = 10_000;
-/** What is overdue by this much was due while no replica was there. */
+/** A recovery that is overdue by more was due while no replica ran. */
 const OVERDUE_MS = 2_000;
 
 const BEGINNING = { recoveryAt: 0, id: 0n };
@@ -28,8 +28,8 @@ interface Planned extends Timed {
 }
 
 /**
- * Recovers what is exhausted when its time comes, whoever saw the exhaustion. Every replica plans every recovery, the
- * same way (by a hash of the agent), and whoever commits it first has done it: nobody is elected, nobody is missed.
+ * Recovers exhausted agents at their `recovery_at`. Every replica plans every recovery, at the same time (by a hash of the
+ * agent), and the first commit wins. So no replica is elected, and no recovery depends on one replica.
  */
 export class Recovery {
   readonly #database: Database;
@@ -38,7 +38,7 @@ export class Recovery {
   readonly #look: PeriodicTask;
   readonly #planned = new Map<bigint, Planned>();
   readonly #wheel: LeaseWheel<Planned>;
-  /** How many recover within a second, as planned first: later looks see fewer, since some have recovered. */
+  /** How many agents recover within each second, as first counted: later counts are smaller, since some have recovered. */
   readonly #sharing = new Map<number, number>();
   #place: { recoveryAt: Micros; id: bigint } = BEGINNING;
   #lookAgainAt = 0;
@@ -68,15 +68,15 @@ export class Recovery {
     await this.#look.close();
   }
 
-  /** An exhaustion that ends before the place up to which the database was read would be found late. */
-  changed(transition: Transition): void {
+  /** Plans a recovery that lies before the place up to which the database was read: the next read would find it late. */
+  onTransition(transition: Transition): void {
     const { id, agentId, exhaustion } = transition;
     const planned = this.#planned.get(id);
     if (planned !== undefined && planned.recoveryAt !== exhaustion?.recoveryAt) this.#drop(planned);
     if (exhaustion === null || transition.toStatus === null) return;
     const { recoveryAt } = exhaustion;
     if (recoveryAt > this.#place.recoveryAt || this.#planned.get(id)?.recoveryAt === recoveryAt) return;
-    // They come one by one: how many share the moment is known only when it has come (see `#tick`).
+    // Transitions come one by one: `#tick` knows how many recoveries share the second.
     this.#sharing.set(secondOf(recoveryAt), (this.#sharing.get(secondOf(recoveryAt)) ?? 0) + 1);
     this.#plan([{ id, agentId, recoveryAt }]);
   }
@@ -89,7 +89,7 @@ export class Recovery {
     }
     const beforeSecond = Math.floor(this.#database.clock.now() / 1_000_000) + LOOK_AHEAD_SECONDS;
     const from = this.#place;
-    // Before the reading: whatever appears behind this place from now on is told by the log of transitions.
+    // Before the read: from now on the log of transitions tells of recoveries before this place.
     this.#place = { recoveryAt: beforeSecond * 1_000_000 - 1, id: 2n ** 63n - 1n };
     try {
       this.#plan(await this.#read(beforeSecond, from));
@@ -141,7 +141,7 @@ export class Recovery {
   #tick(): void {
     const now = this.#database.clock.now();
     for (const planned of this.#wheel.due(now)) {
-      // More may share the moment by now than when this one was planned.
+      // More recoveries may share the second than when this one was planned.
       const sharing = this.#sharing.get(secondOf(planned.recoveryAt)) ?? 1;
       planned.dueAt = planned.recoveryAt + recoveryDelayMs(planned.agentId, sharing) * 1_000;
       if (planned.dueAt > now) this.#wheel.schedule(planned);
@@ -168,10 +168,10 @@ export class Recovery {
         },
       });
     } catch (error) {
-      this.#log.warn({ err: error, agentId: planned.agentId }, "an agent cannot recover yet");
+      this.#log.warn({ err: error, agentId: planned.agentId }, "failed to recover an agent");
     } finally {
       if (this.#planned.get(planned.id) === planned) this.#planned.delete(planned.id);
-      // Not yet, after all (a better reading of the clock); the next look begins behind it.
+      // It was too early, by a better reading of the clock. The next read begins after it.
       if (laterAt !== undefined && laterAt <= this.#place.recoveryAt) this.#plan([{ ...planned, recoveryAt: laterAt }]);
     }
   }

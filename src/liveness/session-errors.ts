@@ -7,7 +7,7 @@ export function agentNotFound(agentId: string): Refusal {
   });
 }
 
-/** Names no claw: where the agent lives is for those to know who may read it. */
+/** Does not name the agent's claw: the caller may not be allowed to read it. */
 export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
   return new Refusal("WRONG_CLAW", "The agent lives in another claw than the one that this heartbeat names.", {
     metadata: { agentId: agent.agentId },
@@ -22,12 +22,12 @@ export function sessionSuperseded(agentId: string): Refusal {
   );
 }
 
-/** A stream without a name of its process has no earlier session: every stream would be another process. */
+/** A stream that does not name its process has no earlier session to resume: each such stream is a process of its own. */
 export function nothingToResume(beatIndex: number): Refusal {
   return wrongSessionStart(beatIndex, "must not be RESUME on a stream whose first message has no instance_id");
 }
 
-/** A unary heartbeat starts no session. */
+/** A unary heartbeat starts no session, so it has no session_start. */
 export function startsNoSession(beatIndex: number): Refusal {
   return wrongSessionStart(beatIndex, "must not be set in SendHeartbeat, which starts no session");
 }

@@ -1,22 +1,15 @@
-import type { Call } from "../domain/directory.ts";
+import type { BeatResult } from "../domain/claw-message.ts";
+import type { UnaryOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
-import type { BeatResult, ParsedBeat } from "../domain/heartbeat.ts";
+import type { ParsedBeat } from "../domain/heartbeat.ts";
 import { boundsOf } from "../storage/attempts.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import type { BeatIntake } from "./beat-intake.ts";
-import type { BeatOutcome, PendingBeat } from "./pending-beat.ts";
+import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 import { startsNoSession } from "./session-errors.ts";
 
-/** What a unary heartbeat says besides its beats. */
-export interface UnaryOptions {
-  readonly clawIdentifier: string | undefined;
-  readonly leaseMs: number;
-  /** Beats that are not applied when it ends are not applied at all. */
-  readonly call?: Call;
-}
-
-/** Heartbeats without a stream: they hold no session, apply under the epoch in force and supersede nobody. */
+/** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {
   readonly #registry: Registry;
   readonly #intake: BeatIntake;
@@ -29,7 +22,7 @@ export class UnaryBeats {
   /**
    * One result a beat, in order.
    *
-   * @throws Refusal `DATABASE_UNAVAILABLE` where the database was away too long to say what became of a beat
+   * @throws Refusal `DATABASE_UNAVAILABLE` where a beat was not settled before the call's deadline
    */
   beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
     const bounds = boundsOf(options.call);
@@ -44,7 +37,7 @@ export class UnaryBeats {
   ): Promise<BeatResult> {
     const { agentId } = parsed;
     const refuse = (refusal: Refusal): BeatResult =>
-      result(agentId, beatIndex, { kind: "refused", refusal, agent: undefined });
+      beatResult(agentId, { kind: "refused", refusal, agent: undefined }, 0n, beatIndex);
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
     const outcome = await new Promise<BeatOutcome>((resolve) => {
@@ -74,23 +67,8 @@ export class UnaryBeats {
       if (entry === undefined) this.#intake.acceptElsewhere(pending);
       else this.#intake.accept(entry, pending);
     });
-    // Nothing is acknowledged: the caller sends all of them again, which harms nothing.
+    // Nothing is acknowledged. The caller may send all beats again: that is harmless.
     if (outcome.kind === "open") throw outcome.refusal;
-    return result(agentId, beatIndex, outcome);
+    return beatResult(agentId, outcome, 0n, beatIndex);
   }
-}
-
-function result(agentId: string, beatIndex: number, outcome: Exclude<BeatOutcome, { kind: "open" }>): BeatResult {
-  const refusal = outcome.kind === "refused" ? outcome.refusal : null;
-  // Of an agent of another claw nothing is told.
-  const view = refusal === null || refusal.reason === "REPORT_OUTDATED" ? outcome.agent : undefined;
-  return {
-    agentId,
-    status: view?.status ?? null,
-    exhaustion: view?.exhaustion ?? null,
-    revision: view?.revision ?? null,
-    refusal,
-    sequence: 0n,
-    beatIndex,
-  };
 }

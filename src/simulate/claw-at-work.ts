@@ -1,5 +1,5 @@
 import { CallError, createServiceClients } from "harborforge-agents-client";
-import { type BeatView, HeartbeatStream } from "harborforge-agents-client/internal";
+import { type ClawMessageView, HeartbeatStream } from "harborforge-agents-client/internal";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawNews, ClawOrder } from "./claw-messages.ts";
@@ -36,7 +36,9 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
   );
 
   const silent = new Set(agentIds);
-  function onBeat({ agentId, status, exhaustion, refusal }: BeatView): void {
+  function onMessage(message: ClawMessageView): void {
+    if (message.kind !== "result") return;
+    const { agentId, status, exhaustion, refusal } = message;
     if (refusal !== undefined) tell({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
     if (silent.delete(agentId) && silent.size === 0) tell({ kind: "beating" });
     if (status === undefined || status === "unknown") return;
@@ -47,7 +49,7 @@ export function startClaw(order: ClawOrder & { readonly kind: "start" }, tell: (
     clients,
     clawIdentifier,
     instanceId,
-    onBeat,
+    onMessage,
     onConnection: (connection) =>
       tell(
         connection.state === "connected"

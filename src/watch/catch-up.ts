@@ -2,16 +2,16 @@ import type { WatchMessage } from "../domain/watch-message.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
 import { isWithin, type LogPage } from "../storage/transition-log.ts";
 import type { WatchDependencies } from "./dependencies.ts";
-import { reading, untilReached } from "./patience.ts";
+import { readWithRetries, untilReached } from "./waits.ts";
 import type { Watcher } from "./watcher.ts";
 
 /**
- * Tells what came after a revision, from memory where that reaches back so far and from the log where it does not, until
- * the watcher can follow the hub, or has been open for long enough. Returns false when the caller is gone.
+ * Sends what came after a revision, from memory where that reaches back so far and else from the log, until the watcher can
+ * follow the hub or has reached its maximum age. Returns false when the caller is gone.
  *
  * @throws Refusal REVISION_IN_FUTURE, REVISION_COMPACTED
  */
-export async function* tellSince(
+export async function* catchUp(
   watcher: Watcher,
   after: bigint,
   dependencies: WatchDependencies,
@@ -22,22 +22,22 @@ export async function* tellSince(
   watcher.advance(after);
   watcher.rejoin();
   let revision = after;
-  while (watcher.goesOn()) {
-    // Who is far behind and slow is not spared, but every stream gets somewhere.
-    if (watcher.mayEnd && watcher.after > after) return true;
+  while (watcher.isOpen()) {
+    // A slow watcher that is far behind ends by its age, too, but every stream makes progress first.
+    if (watcher.mayEnd && watcher.position > after) return true;
     let transitions = hub.recall(revision, pageSize);
     if (transitions !== undefined && transitions.length < pageSize) {
-      // In one go with the reading: what the hub gets from here on follows right after.
+      // In the same turn of the event loop as `recall`: what the hub receives from here on follows right after.
       hub.follow(watcher);
       for (const transition of transitions) watcher.offer(transition, hub.position);
-      watcher.greet();
+      watcher.scheduleFirstMessage(0);
       return true;
     }
     if (transitions === undefined) {
       const from = revision;
-      const page = yield* reading(watcher, semaphore, () => source.read(from, pageSize));
+      const page = yield* readWithRetries(watcher, semaphore, () => source.read(from, pageSize));
       if (page === undefined) return false;
-      check(page, from);
+      checkResumable(page, from);
       if (!(yield* untilReached(watcher, page.newest, dependencies))) return false;
       transitions = page.transitions;
       revision = page.newest;
@@ -46,7 +46,7 @@ export async function* tellSince(
     if (last !== undefined && transitions.length >= pageSize) revision = last.revision;
     if (watcher.query.conflate) {
       for (const transition of transitions) watcher.offer(transition, revision);
-      yield* tellMerged(watcher, revision, pageSize);
+      yield* sendMerged(watcher, revision, pageSize);
       continue;
     }
     const changes = transitions.flatMap((transition) => watcher.changeOf(transition) ?? []);
@@ -58,13 +58,13 @@ export async function* tellSince(
 }
 
 /**
- * A watcher that conflates reads on before it tells: who is pages behind is behind by less when they are merged. It tells
- * when there is no room for another page, or no time. Everything up to `revision` was offered.
+ * A watcher that conflates reads on before it sends: merging the changes of several pages brings it closer to the present.
+ * It sends when there is no room for another page, or when the watch is old. Everything up to `revision` was offered.
  */
-function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Generator<WatchMessage, void> {
-  if (!watcher.hasNews) watcher.advance(revision);
+function* sendMerged(watcher: Watcher, revision: bigint, pageSize: number): Generator<WatchMessage, void> {
+  if (!watcher.hasChanges) watcher.advance(revision);
   if (watcher.isOld || !watcher.hasRoomFor(pageSize)) {
-    while (watcher.hasNews && watcher.goesOn()) {
+    while (watcher.hasChanges && watcher.isOpen()) {
       const message = watcher.next(revision);
       if (message !== undefined) yield message;
     }
@@ -73,8 +73,12 @@ function* tellMerged(watcher: Watcher, revision: bigint, pageSize: number): Gene
   if (bookmark !== undefined) yield bookmark;
 }
 
-/** The database's word, since this replica may not have read that far. */
-export function check({ newest, oldest, gaps }: LogPage, after: bigint): void {
+/**
+ * Checks that the log has everything after a revision. The database decides, since this replica may not have read so far.
+ *
+ * @throws Refusal REVISION_IN_FUTURE, REVISION_COMPACTED
+ */
+export function checkResumable({ newest, oldest, gaps }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
   if (after < oldest || isWithin(after, gaps)) throw revisionCompacted(oldest);
 }

@@ -2,13 +2,13 @@ import type { Transition } from "../domain/agent.ts";
 import { Backoff } from "../scheduling/backoff.ts";
 import { isWithin, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
 
-/** Transitions read at once; after a full page the next one is read without a pause. */
+/** Transitions in one read. After a full page the next read starts without a pause. */
 const PAGE = 1_000;
-/** Pauses between polls that found nothing: short after something happened, longer with each that did not. */
+/** Pauses between polls: short after a transition, and longer with each poll that finds none. */
 const SHORTEST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 250;
 const PAUSE_GROWTH = 1.2;
-/** Woken or not, there are at most two hundred polls a second: commits that come faster share one. */
+/** At most two hundred polls a second, woken or not: commits that come faster share a poll. */
 const SHORTEST_INTERVAL_MS = 5;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 2_000;
@@ -18,21 +18,21 @@ export interface FeedLog {
   warn(fields: object, message: string): void;
 }
 
-/** Somebody who follows the log. What it throws is logged and harms nobody else. */
+/** Receives the log. Its exceptions are logged, and do not reach the feed or other listeners. */
 export interface FeedListener {
   /**
-   * New transitions in the order of revisions, each one once. With them everything up to `position` has been handed
-   * over; there may be none when only the position moved.
+   * New transitions in the order of revisions, each once. With them the listener has received everything up to `position`.
+   * There are none when only the position moved.
    */
   onTransitions(transitions: readonly Transition[], position: bigint): void;
   /**
-   * What comes next begins after `position`, and does not join on to what was handed over before: the feed started, or
-   * a part of the history was lost or removed before it was read. Whoever keeps something by transitions reads it anew.
+   * The next transitions begin after `position`, and transitions before it may be missing: the feed started, or a part of the
+   * history was lost or removed before it was read. A listener that keeps state by transitions has to read it anew.
    */
   onRestart?(position: bigint): void;
   /** Transitions up to `oldest` are no longer kept. */
   onCompacted?(oldest: bigint): void;
-  /** The feed is about to pass a revision gap, of which it has handed over nothing. */
+  /** The feed is about to pass a revision gap. It has no transitions of it. */
   onGap?(gap: RevisionGap): void;
 }
 
@@ -42,8 +42,8 @@ export interface ChangeFeedOptions {
 }
 
 /**
- * The one reader of the log in a replica. Polling is what finds transitions; being woken only makes it sooner, so a lost
- * notification costs a quarter of a second and never an event.
+ * The one reader of the log in a replica. Polling finds transitions, and waking the feed only makes a poll sooner: a lost
+ * notification costs a quarter of a second, and never a transition.
  */
 export class ChangeFeed {
   readonly #source: Pick<TransitionLog, "newest" | "read" | "renounce">;
@@ -65,30 +65,30 @@ export class ChangeFeed {
     this.#log = log;
   }
 
-  /** Everything up to it has been handed to the listeners. Undefined before the feed has started. */
+  /** The listeners have received everything up to it. Undefined before the feed has started. */
   get position(): bigint | undefined {
     return this.#position;
   }
 
-  /** Reads on from the end of the log as it is now. Resolves when that is known; waits for a database that is away. */
+  /** Reads from the present end of the log on. Resolves when that is known. Waits for a database that is away. */
   start(): Promise<void> {
     this.#running ??= this.#run();
     return this.#started.promise;
   }
 
-  /** Something was committed: polls at once. Cheap; may be called for every commit. */
+  /** Polls at once, after a commit. Cheap enough to be called for every commit. */
   wake(): void {
     this.#woken = true;
     this.#endPause();
   }
 
-  /** Listeners are called in the order in which they came. Returns what ends it. */
+  /** Listeners are called in the order of their subscriptions. Returns a function that ends this one. */
   subscribe(listener: FeedListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** `subscribe` for who only wants the transitions. */
+  /** `subscribe` for listeners that need only the transitions. */
   onTransitions(listener: (transitions: readonly Transition[]) => void): () => void {
     return this.subscribe({
       onTransitions: (transitions) => {
@@ -97,12 +97,12 @@ export class ChangeFeed {
     });
   }
 
-  /** Resolves when the last read has ended; no listener is called after that. */
+  /** Resolves when the last read has ended. The feed calls no listener after that. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#endPause();
     await this.#running;
-    // Nobody waits for ever for a start that did not come.
+    // A caller of `start` may still wait.
     this.#started.resolve();
   }
 
@@ -114,7 +114,7 @@ export class ChangeFeed {
     }
   }
 
-  /** Returns whether there is more to read already. */
+  /** Returns whether there is more to read. */
   async #poll(): Promise<boolean> {
     try {
       const position = this.#position;
@@ -127,7 +127,7 @@ export class ChangeFeed {
       }
       let page = await this.#source.read(position, PAGE);
       if (page.newest < position) {
-        // An older state of the same server, say of a disk's snapshot: nothing but what was seen shows it.
+        // An older state of the same server, such as a snapshot of a disk. Only this position shows it.
         await this.#source.renounce(position);
         page = await this.#source.read(position, PAGE);
       }
@@ -151,42 +151,42 @@ export class ChangeFeed {
     const { transitions, newest, oldest, gaps } = page;
     if (oldest !== this.#oldest) {
       this.#oldest = oldest;
-      this.#tell((listener) => listener.onCompacted?.(oldest));
+      this.#notify((listener) => listener.onCompacted?.(oldest));
     }
     const lost = isWithin(position, gaps);
-    // The counter never goes back by itself: the database is another one, or an older state of the same.
+    // The counter never decreases: this is another database, or an older state of the same one.
     if (lost || newest < position || oldest > position) {
       this.#log.warn(
         { position: position.toString(), newest: newest.toString(), oldest: oldest.toString(), lost },
-        "the log does not join on to what was read before; watchers start again",
+        "the log does not join on to what was read before",
       );
       this.#restart(newest);
       return;
     }
     const last = transitions.at(-1);
-    // A short page says that nothing else is there up to the newest revision of the same snapshot; a full one does not.
+    // Only a short page has everything up to the newest revision of its snapshot.
     const reached = last !== undefined && transitions.length >= PAGE ? last.revision : newest;
     this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
     if (reached === position) return;
     this.#position = reached;
     for (const gap of gaps) {
-      // A full page may end before it.
+      // A full page may end before the gap.
       if (gap.to > reached) break;
       this.#log.info({ from: gap.from.toString(), to: gap.to.toString() }, "passed a revision gap");
-      this.#tell((listener) => listener.onGap?.(gap));
+      this.#notify((listener) => listener.onGap?.(gap));
     }
-    this.#tell((listener) => listener.onTransitions(transitions, reached));
+    this.#notify((listener) => listener.onTransitions(transitions, reached));
   }
 
   #restart(position: bigint): void {
     this.#position = position;
-    this.#tell((listener) => listener.onRestart?.(position));
+    this.#notify((listener) => listener.onRestart?.(position));
   }
 
-  #tell(what: (listener: FeedListener) => void): void {
+  #notify(call: (listener: FeedListener) => void): void {
     for (const listener of this.#listeners) {
       try {
-        what(listener);
+        call(listener);
       } catch (error) {
         this.#log.warn({ err: error }, "a listener of the change feed failed");
       }

@@ -2,17 +2,17 @@ import type { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import type { TransitionLog } from "../storage/transition-log.ts";
 import type { Hub } from "./hub.ts";
 
-/** What all watches of a replica share. */
+/** Shared by all watches of a replica. */
 export interface WatchDependencies {
   readonly hub: Hub;
   readonly source: Pick<TransitionLog, "read" | "readSnapshotPage">;
-  /** What watchers read before they can follow the hub goes through here, so that the feed always has a connection. */
+  /** Limits the reads of watchers that do not follow the hub yet, so that the feed always has a connection. */
   readonly semaphore: FairSemaphore;
   wakeFeed(): void;
-  /** Agents, or transitions, read at once. */
+  /** Agents, or transitions, in one read. */
   readonly pageSize: number;
   /** Changes that wait for one watcher at most. */
   readonly queueLimit: number;
-  /** How old a watch gets, give or take a quarter, in milliseconds. */
+  /** The maximum age of a watch, give or take a quarter, in milliseconds. */
   readonly maxAgeMs: number;
 }

@@ -9,23 +9,23 @@ import type { Watcher } from "./watcher.ts";
 import { WatcherIndex } from "./watcher-index.ts";
 
 /**
- * Transitions kept in memory for watchers that come back, with what is made of them for the wire: some 35 MB, and at a
- * thousand transitions a second the last twenty seconds.
+ * Transitions kept in memory for watchers that resume, with their encoded form: about 35 MB, and the last twenty seconds at
+ * a thousand transitions a second.
  */
 export const RING_CAPACITY = 20_000;
 
-/** Hands what the feed reads to the watchers. Never waits for any of them. */
+/** Hands the transitions that the feed reads to the watchers. Never waits for a watcher. */
 export class Hub implements FeedListener {
   readonly #ring: Ring;
-  /** Those that follow the feed; the rest are still reading what came before. */
+  /** The watchers that follow the feed. The others still read the past. */
   readonly #following = new WatcherIndex();
-  /** Those that have read further than the feed, and where to. */
+  /** The watchers that have read further than the feed, and the positions that they wait for. */
   readonly #awaiting = new Map<Watcher, bigint>();
   readonly #watchers = new Set<Watcher>();
   #position: bigint | undefined;
-  /** The gaps that the feed has passed, as long as a watcher may resume from before them. */
+  /** The revision gaps that the feed has passed, as long as a watcher may resume from before them. */
   #gaps: readonly RevisionGap[] = [];
-  /** Before it nobody may resume, also where memory reaches back so far: all replicas answer alike. */
+  /** No watcher may resume from before it, even if memory reaches back so far: all replicas answer alike. */
   #oldest = 0n;
   #draining = false;
 
@@ -33,13 +33,17 @@ export class Hub implements FeedListener {
     this.#ring = new Ring(ringCapacity);
   }
 
-  /** Everything up to it is in the queues of those who follow. */
+  /**
+   * Everything up to it is in the queues of the watchers that follow.
+   *
+   * @throws Refusal DATABASE_UNAVAILABLE before the feed has started
+   */
   get position(): bigint {
     if (this.#position === undefined) throw starting();
     return this.#position;
   }
 
-  /** How many watches are open. */
+  /** The number of open watches. */
   get size(): number {
     return this.#watchers.size;
   }
@@ -59,7 +63,7 @@ export class Hub implements FeedListener {
 
   onGap(gap: RevisionGap): void {
     this.#gaps = [...this.#gaps, gap];
-    // Of places before it, memory cannot tell which are lost: the database can.
+    // Only the database knows which revisions before the gap are lost.
     this.#ring.reset(gap.to);
   }
 
@@ -74,35 +78,39 @@ export class Hub implements FeedListener {
     this.#endAll(() => revisionCompacted(position));
   }
 
-  /** From now on the watcher is told when all watches end. */
-  join(watcher: Watcher): void {
+  /**
+   * Adds a watcher, which ends when all watches end.
+   *
+   * @throws Refusal DRAINING, DATABASE_UNAVAILABLE
+   */
+  add(watcher: Watcher): void {
     if (this.#draining) throw draining();
     if (this.#position === undefined) throw starting();
     this.#watchers.add(watcher);
   }
 
-  /** From now on the watcher is offered all that comes after the hub's position. */
+  /** From now on the hub offers the watcher everything after its position. */
   follow(watcher: Watcher): void {
     if (this.#watchers.has(watcher)) this.#following.add(watcher);
   }
 
-  /** Wakes the watcher when the feed has come to `position`; undefined: no longer. */
+  /** Wakes the watcher when the feed has reached `position`; undefined: cancels that. */
   awaitPosition(watcher: Watcher, position: bigint | undefined): void {
     if (position === undefined) this.#awaiting.delete(watcher);
     else this.#awaiting.set(watcher, position);
   }
 
   /**
-   * Whether the feed has come to a revision that somebody else has read.
+   * Whether the feed has reached a revision that a watcher has read.
    *
-   * @throws Refusal REVISION_COMPACTED when it was of a history that is lost
+   * @throws Refusal REVISION_COMPACTED when the revision belongs to a history that is lost
    */
   hasReached(revision: bigint): boolean {
     if (isWithin(revision, this.#gaps)) throw revisionCompacted(this.position);
     return this.position >= revision;
   }
 
-  leave(watcher: Watcher): void {
+  remove(watcher: Watcher): void {
     this.#watchers.delete(watcher);
     this.#following.delete(watcher);
     this.#awaiting.delete(watcher);
@@ -110,14 +118,14 @@ export class Hub implements FeedListener {
 
   /**
    * The next transitions after a revision, up to the hub's position, from memory. Undefined when memory does not reach
-   * back to the revision, the feed has not reached it, or it may be lost or no longer kept: then the database knows.
+   * back to the revision, the feed has not reached it, or it may be lost or removed. Then only the database knows.
    */
   recall(revision: bigint, limit: number): readonly Transition[] | undefined {
     if (revision > this.position || revision < this.#oldest) return undefined;
     return this.#ring.from(revision, limit);
   }
 
-  /** Ends all watches, and refuses new ones. */
+  /** Ends all watches, and rejects new ones. */
   drain(): void {
     this.#draining = true;
     this.#endAll(draining);

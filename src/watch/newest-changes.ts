@@ -1,8 +1,8 @@
 import type { ChangeType } from "../contract/words.ts";
 import type { WatchedChange } from "../domain/watch-message.ts";
-import { type Telling, takeUpTo, type WaitingChanges } from "./waiting-changes.ts";
+import { type ChangeBatch, takeUpTo, type WaitingChanges } from "./waiting-changes.ts";
 
-/** What two changes of one agent in a row are to somebody who heard of neither. Undefined: nothing. */
+/** Two changes of one agent in a row, for a watcher that received neither of them. Undefined: no change. */
 const MERGED: Readonly<Record<ChangeType, Readonly<Record<ChangeType, ChangeType | undefined>>>> = {
   entered: { entered: "entered", updated: "entered", left: undefined },
   updated: { entered: "updated", updated: "updated", left: "left" },
@@ -10,26 +10,26 @@ const MERGED: Readonly<Record<ChangeType, Readonly<Record<ChangeType, ChangeType
 };
 
 /**
- * The newest change of each agent. What arrived together waits as it came, so that a watcher that keeps up hears of every
- * step; when more arrives before it was told, what waited is merged: by the agent's own number, each at its first place.
+ * Keeps the newest change of each agent. Changes of one delivery wait as they came, so that a watcher that keeps up receives
+ * every step. When another delivery arrives before they are sent, they are merged by agent, each at its first place.
  *
- * Merged changes are told in batches: everything that waits at one moment. Between the changes of a batch there is no
- * place to resume from (one that stands early may carry a late state), behind its last one there is: the watcher's set is
- * then as of that moment. So `reached` is told with the last part of a batch alone.
+ * Merged changes are sent in batches: everything that waits at one moment. A client cannot resume from within a batch,
+ * because an early change may carry a late state. At the end of a batch the watcher's set is as of that moment. So only the
+ * last part of a batch has `completeTo`.
  */
 export class NewestChanges implements WaitingChanges {
   readonly #limit: number;
-  /** Merged, by the agents' own numbers, in the order of their first places. */
+  /** Merged changes by the agents' rows, in the order of their first changes. */
   #merged = new Map<bigint, WatchedChange>();
-  /** What the last delivery brought. */
+  /** The changes of the last delivery. */
   #arrived: WatchedChange[] = [];
   #delivery = 0n;
   #pageUnderWay = false;
-  /** What is being told, backwards, and the position that is reached with it. */
+  /** The batch that is being sent, backwards, and the position that its end completes. */
   #batch: WatchedChange[] = [];
   #batchPosition = 0n;
 
-  /** `limit`: changes that wait at most, merged ones counted once. */
+  /** `limit`: the greatest number of changes that wait, merged ones counted once. */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -52,7 +52,7 @@ export class NewestChanges implements WaitingChanges {
     this.#merge();
   }
 
-  take(limit: number, position: bigint): Telling | undefined {
+  take(limit: number, position: bigint): ChangeBatch | undefined {
     if (this.#batch.length === 0) {
       this.#batch = [...this.#merged.values(), ...this.#arrived].reverse();
       this.#batchPosition = position;
@@ -64,11 +64,11 @@ export class NewestChanges implements WaitingChanges {
       changes.push(change);
       if (changes.length >= limit) break;
     }
-    return { changes, reached: this.#batch.length === 0 ? this.#batchPosition : undefined };
+    return { changes, completeTo: this.#batch.length === 0 ? this.#batchPosition : undefined };
   }
 
   beginPage(): void {
-    // All of it is older than the page will be.
+    // All of these changes are older than the page will be.
     this.#merge();
     this.#pageUnderWay = true;
   }
@@ -85,7 +85,7 @@ export class NewestChanges implements WaitingChanges {
     this.#arrived = [];
   }
 
-  /** It can be merged into what waits already. */
+  /** Whether the change can be merged into one that waits. */
   #takesNoRoom(change: WatchedChange): boolean {
     return !this.#pageUnderWay && this.#merged.has(change.transition.id);
   }

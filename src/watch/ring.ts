@@ -1,8 +1,7 @@
 import type { Transition } from "../domain/agent.ts";
 
 /**
- * The newest transitions, in memory: most watchers that come back were away for a moment only, and are served without a
- * question to the database.
+ * The newest transitions, in memory: most watchers that resume were disconnected only for a moment, and need no query.
  */
 export class Ring {
   readonly #slots: (Transition | undefined)[];
@@ -16,12 +15,12 @@ export class Ring {
     this.#slots = new Array<Transition | undefined>(capacity).fill(undefined);
   }
 
-  /** All that came after this revision is here. */
+  /** The ring has everything after this revision. */
   get start(): bigint {
     return this.#start;
   }
 
-  /** Forgets everything; what is pushed next comes right after `start`. */
+  /** Drops everything. The next transition that is pushed comes right after `start`. */
   reset(start: bigint): void {
     this.#slots.fill(undefined);
     this.#pushed = 0;
@@ -29,7 +28,7 @@ export class Ring {
     this.#start = start;
   }
 
-  /** Takes the next transition; the oldest one goes when there is no room. */
+  /** Adds the next transition. Drops the oldest one if there is no room. */
   push(transition: Transition): void {
     const slot = this.#pushed % this.#slots.length;
     const oldest = this.#slots[slot];
@@ -39,7 +38,7 @@ export class Ring {
     this.#pushed += 1;
   }
 
-  /** The first `limit` transitions strictly after a revision; undefined when some of them may be gone. */
+  /** The first `limit` transitions after a revision; undefined when the ring may have dropped some of them. */
   from(revision: bigint, limit: number): readonly Transition[] | undefined {
     if (revision < this.#start) return undefined;
     const found: Transition[] = [];

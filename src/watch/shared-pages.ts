@@ -1,8 +1,8 @@
 import type { LogPage, TransitionLog } from "../storage/transition-log.ts";
 
-/** Pages that are kept at most: some ten to twenty megabytes of them, where transitions are many. */
+/** Pages that are kept at most: 10 to 20 MB where pages are full. */
 const MOST_PAGES = 8;
-/** For how long a page is handed out again, in milliseconds: as long as watchers that read together drift apart. */
+/** How long a page is shared, in milliseconds: watchers that read together drift apart by less. */
 const KEPT_MS = 2_000;
 
 interface KeptPage {
@@ -11,12 +11,12 @@ interface KeptPage {
 }
 
 /**
- * The log as watchers read it that are too far behind for the ring. Those that fell behind together, or come back
- * together, are at the same place: they read it, and have it decoded and encoded, once.
+ * The log, for watchers that are too far behind for the ring. Watchers that fell behind together, or resume together, are at
+ * the same place: each page is read, decoded and encoded once for all of them.
  *
- * Only full pages are shared. What they hold will not change, and their reader waits until the feed has come as far, so
- * if it was of a history that is lost the feed ends the watch. A short page, or none, says where the log ends at this moment:
- * that everybody asks for themselves.
+ * Only full pages are shared. Their content does not change, and a reader waits until the feed has reached the page's end: if
+ * that history is lost, the feed ends the watch. A short page tells where the log ends at this moment, so each watcher reads
+ * it for itself.
  */
 export class SharedPages {
   readonly #log: Pick<TransitionLog, "read" | "readSnapshotPage">;

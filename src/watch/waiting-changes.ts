@@ -1,41 +1,41 @@
 import type { WatchedChange } from "../domain/watch-message.ts";
 
-/** Some changes to tell now, and what is told with them. */
-export interface Telling {
+/** Changes to send in one message. */
+export interface ChangeBatch {
   readonly changes: readonly WatchedChange[];
-  /** Everything up to it is told with these changes; undefined: more has to be told before that can be said. */
-  readonly reached: bigint | undefined;
+  /** With these changes everything up to it is sent; undefined: a client cannot resume from here. */
+  readonly completeTo: bigint | undefined;
 }
 
-/** What waits to be told to one watcher. */
+/** The queue of changes for one watcher. */
 export interface WaitingChanges {
-  /** Changes that take room, those among them that are being told. */
+  /** The number of changes in memory, with those of a batch that is being sent. */
   readonly size: number;
   /**
-   * Takes a change that `delivery` brought: the feed's position after a read, so that changes that arrived together are
-   * known. Returns false when there is no room.
+   * Adds a change. Changes that one read of the feed brought have the same `delivery`, its position after the read. Returns
+   * false when there is no room.
    */
   push(change: WatchedChange, delivery: bigint): boolean;
-  /** Takes as little room as it can. */
+  /** Merges changes where that makes room. */
   shrink(): void;
   /**
-   * At most `limit` changes to tell next. `position`: everything up to it was pushed. Undefined: nothing waits.
+   * The next changes to send, at most `limit`. Everything up to `position` was pushed. Undefined: nothing waits.
    */
-  take(limit: number, position: bigint): Telling | undefined;
-  /** While a page of a snapshot is on its way, of which nobody knows yet what it will show, changes stay as they are. */
+  take(limit: number, position: bigint): ChangeBatch | undefined;
+  /** A page of a snapshot is being read. It is unknown which changes it will show, so changes are not merged meanwhile. */
   beginPage(): void;
-  /** The page is as of `revision`: takes out all changes up to it. */
+  /** The page is as of `revision`: removes and returns all changes up to it. */
   endPage(revision: bigint): readonly WatchedChange[];
-  /** Forgets what nobody was told of yet. What is being told goes on, so that it ends at a place to resume from. */
+  /** Drops the changes that wait. A batch that is being sent goes on, so that a client can resume from its end. */
   forget(): void;
 }
 
-/** Every change by itself, in the order of revisions: any of them is a place to resume from. */
+/** Keeps every change, in the order of revisions: a client can resume from each. */
 export class EveryChange implements WaitingChanges {
   readonly #limit: number;
   #changes: WatchedChange[] = [];
 
-  /** `limit`: changes that wait at most. */
+  /** `limit`: the greatest number of changes that wait. */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -50,11 +50,11 @@ export class EveryChange implements WaitingChanges {
     return true;
   }
 
-  take(limit: number, position: bigint): Telling | undefined {
+  take(limit: number, position: bigint): ChangeBatch | undefined {
     if (this.#changes.length === 0) return undefined;
     const changes = this.#changes.splice(0, limit);
     const last = changes.at(-1);
-    return { changes, reached: this.#changes.length === 0 ? position : last?.transition.revision };
+    return { changes, completeTo: this.#changes.length === 0 ? position : last?.transition.revision };
   }
 
   shrink(): void {}
@@ -70,7 +70,7 @@ export class EveryChange implements WaitingChanges {
   }
 }
 
-/** Takes the changes up to a revision out of a list that is in their order. */
+/** Removes the changes up to a revision from a list that is in the order of revisions, and returns them. */
 export function takeUpTo(changes: WatchedChange[], revision: bigint): WatchedChange[] {
   const rest = changes.findIndex(({ transition }) => transition.revision > revision);
   return changes.splice(0, rest === -1 ? changes.length : rest);

@@ -1,13 +1,13 @@
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
-import { tellSince } from "./catch-up.ts";
+import { catchUp } from "./catch-up.ts";
 import type { WatchDependencies } from "./dependencies.ts";
-import { tellSnapshot } from "./snapshot.ts";
-import { watchedLongEnough } from "./watch-errors.ts";
+import { sendSnapshot } from "./snapshot.ts";
+import { watchTooOld } from "./watch-errors.ts";
 import { Watcher } from "./watcher.ts";
 
 /**
- * One watch, from its beginning to its end: first what was before (a snapshot, or the changes since a revision), then
- * what comes. Reads on only when the consumer has taken what was told.
+ * One watch from beginning to end: first the past (a snapshot, or the changes since a revision), then what comes. Reads on
+ * only when the consumer has taken what was sent.
  */
 export async function* watchStream(
   query: WatchQuery,
@@ -18,18 +18,18 @@ export async function* watchStream(
   const { hub, queueLimit, maxAgeMs } = dependencies;
   const watcher = new Watcher(query, signal, queueLimit, maxAgeMs, connection);
   try {
-    hub.join(watcher);
+    hub.add(watcher);
     const { afterRevision } = query;
-    let following = yield* afterRevision === undefined
-      ? tellSnapshot(watcher, dependencies)
-      : tellSince(watcher, afterRevision, dependencies);
-    while (following && watcher.goesOn()) {
+    let isFollowing = yield* afterRevision === undefined
+      ? sendSnapshot(watcher, dependencies)
+      : catchUp(watcher, afterRevision, dependencies);
+    while (isFollowing && watcher.isOpen()) {
       if (watcher.mayEnd) {
         yield watcher.message({ bookmark: { snapshotComplete: false } });
-        throw watchedLongEnough();
+        throw watchTooOld();
       }
       if (watcher.isBehind) {
-        following = yield* tellSince(watcher, watcher.after, dependencies);
+        isFollowing = yield* catchUp(watcher, watcher.position, dependencies);
         continue;
       }
       const message = watcher.next(hub.position);
@@ -37,7 +37,7 @@ export async function* watchStream(
       else yield message;
     }
   } finally {
-    hub.leave(watcher);
+    hub.remove(watcher);
     watcher.close();
   }
 }

@@ -3,8 +3,8 @@ import type { Transition } from "../domain/agent.ts";
 import type { Watcher } from "./watcher.ts";
 
 /**
- * The watchers by what they ask for, so that a transition costs what its receivers cost and not what the watchers number.
- * Each is found by one field of its filter, the one that lets the fewest pass; the others are the watcher's own business.
+ * The watchers by their filters, so that the cost of a transition grows with its receivers and not with all watchers. The
+ * index uses one field of each filter, the most selective one. The watcher itself checks the other fields.
  */
 export class WatcherIndex {
   readonly #byAgent = new Map<string, Set<Watcher>>();
@@ -22,7 +22,7 @@ export class WatcherIndex {
     else this.#ofEverything.add(watcher);
   }
 
-  /** Does nothing when the watcher is not there. */
+  /** Without effect for a watcher that is not in the index. */
   delete(watcher: Watcher): void {
     const { agentIds, userIds, clawIdentifiers, statuses } = watcher.query.filter;
     if (agentIds.length > 0) remove(this.#byAgent, agentIds, watcher);
@@ -38,15 +38,18 @@ export class WatcherIndex {
   }
 
   /**
-   * Calls `tell` once with each watcher that a transition may concern: by what the agent was before it as well as by what
-   * it is after it, since a watcher is also told what leaves its filter.
+   * Calls `visit` once with each watcher that may receive a transition. The agent before and after it counts, since a watcher
+   * also receives what leaves its filter.
    */
-  forEach({ agentId, userId, fromClaw, toClaw, fromStatus, toStatus }: Transition, tell: (one: Watcher) => void): void {
-    this.#byAgent.get(agentId)?.forEach(tell);
-    this.#byUser.get(userId)?.forEach(tell);
-    eachOfBoth(this.#byClaw, fromClaw, toClaw, tell);
-    eachOfBoth(this.#byStatus, fromStatus, toStatus, tell);
-    this.#ofEverything.forEach(tell);
+  forEach(
+    { agentId, userId, fromClaw, toClaw, fromStatus, toStatus }: Transition,
+    visit: (one: Watcher) => void,
+  ): void {
+    this.#byAgent.get(agentId)?.forEach(visit);
+    this.#byUser.get(userId)?.forEach(visit);
+    eachOfBoth(this.#byClaw, fromClaw, toClaw, visit);
+    eachOfBoth(this.#byStatus, fromStatus, toStatus, visit);
+    this.#ofEverything.forEach(visit);
   }
 }
 
@@ -69,13 +72,13 @@ function eachOfBoth<Key>(
   index: Map<Key, Set<Watcher>>,
   from: Key | null,
   to: Key | null,
-  tell: (one: Watcher) => void,
+  visit: (one: Watcher) => void,
 ): void {
   const before = from === null ? undefined : index.get(from);
   const after = to === null ? undefined : index.get(to);
-  before?.forEach(tell);
+  before?.forEach(visit);
   if (after === before) return;
   for (const watcher of after ?? []) {
-    if (!before?.has(watcher)) tell(watcher);
+    if (!before?.has(watcher)) visit(watcher);
   }
 }

@@ -2,50 +2,61 @@ import type { Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { type AgentPredicate, changeType, predicateOf } from "../domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchMessageParts, WatchQuery } from "../domain/watch-message.ts";
+import { BookmarkTimer } from "./bookmark-timer.ts";
 import { NewestChanges } from "./newest-changes.ts";
-import type { SnapshotFront } from "./snapshot-front.ts";
+import type { SnapshotProgress } from "./snapshot-progress.ts";
 import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
 import { watcherTooSlow } from "./watch-errors.ts";
 
 /**
- * Changes that wait for one watcher at most. The transitions themselves are shared by all watchers and the ring, so a
- * full queue costs under a megabyte; only one that outlives the ring (a reader that stands still) keeps transitions of
- * its own alive, twenty megabytes of them at most.
+ * Changes that wait for one watcher at most. All watchers and the ring share the transitions themselves, so a full queue
+ * costs less than a megabyte. Only a queue that outlives the ring, of a reader that stands still, keeps transitions of its
+ * own: 20 MB at most.
  */
 export const QUEUE_LIMIT = 10_000;
 /** Changes in one message at most. */
 export const MESSAGE_CHANGES = 1_000;
-/** When nothing else was said until then, a first bookmark says that the stream stands. In milliseconds. */
-export const FIRST_MESSAGE_MS = 100;
+
+type WatcherState =
+  /** Takes what the hub offers. */
+  | { readonly name: "taking" }
+  /** Dropped changes for lack of room. It reads them again, from the log. */
+  | { readonly name: "behind" }
+  | { readonly name: "ended"; readonly refusal: Refusal };
+
+const TAKING: WatcherState = { name: "taking" };
+const BEHIND: WatcherState = { name: "behind" };
 
 /** One watch: the queue between the hub, which never waits, and the stream, which waits for its reader. */
 export class Watcher {
   readonly query: WatchQuery;
-  /** Stands for the connection that it came by: connections take turns. */
+  /** Identifies the connection: reads of one connection wait for each other. */
   readonly connection: object;
   readonly #passes: AgentPredicate;
   readonly #signal: AbortSignal;
   readonly #queueLimit: number;
   readonly #waiting: WaitingChanges;
-  /** Of `performance.now()`. */
+  readonly #bookmarks: BookmarkTimer;
+  /** By `performance.now()`. */
   readonly #endsAt: number;
-  /** Changes were forgotten for lack of room: they have to be read again, from the log. */
-  #behind = false;
-  /** What was told so far is a place to resume from. */
-  #whole = true;
-  #front: SnapshotFront | undefined;
-  /** Everything at or below it was told, or was there before the watch began. */
-  #after = 0n;
-  /** The revision of the last message: where to resume from for whoever got it. */
-  #told: bigint;
-  #spoken = false;
-  #refusal: Refusal | undefined;
-  /** Of `performance.now()`. */
-  #bookmarkAt = performance.now() + FIRST_MESSAGE_MS;
-  #resume: (() => void) | undefined;
-  readonly #wake = () => this.#resume?.();
+  #state: WatcherState = TAKING;
+  /** Set until the snapshot is complete. */
+  #snapshot: SnapshotProgress | undefined;
+  /** Whether a client can resume from the last message: not from within a batch of merged changes. */
+  #isResumable = true;
+  /** Everything up to it was sent, or was there before the watch began. */
+  #position = 0n;
+  /** The revision of the last message: a client that received it resumes from there. */
+  #sentRevision: bigint;
+  #endWait: (() => void) | undefined;
+  readonly #wake = () => this.#endWait?.();
 
-  /** `maxAgeMs`: how long until it has been open for long enough, give or take a quarter. */
+  /**
+   * @param signal ends the watch when it is aborted
+   * @param queueLimit changes that wait at most
+   * @param maxAgeMs how old the watch gets, give or take a quarter, in milliseconds
+   * @param connection identifies the connection; default: the watch has one of its own
+   */
   constructor(
     query: WatchQuery,
     signal: AbortSignal,
@@ -60,97 +71,103 @@ export class Watcher {
     this.#queueLimit = queueLimit;
     this.#endsAt = performance.now() + maxAgeMs * (0.75 + Math.random() / 2);
     this.#waiting = query.conflate ? new NewestChanges(queueLimit) : new EveryChange(queueLimit);
-    this.#told = query.afterRevision ?? 0n;
+    this.#bookmarks = new BookmarkTimer(query.bookmarkMs);
+    this.#sentRevision = query.afterRevision ?? 0n;
     signal.addEventListener("abort", this.#wake);
   }
 
   // ------------------------------------------------------------------ the hub's side
 
   /**
-   * A transition that was read; `delivery`: how far the log was read with it. Returns false when the watcher takes no more,
-   * be it that it has ended or that it has to catch up from the log.
+   * Takes a transition from the log; `delivery` is the feed's position after the read that brought it. Returns false when
+   * the watcher takes no more, because it has ended or has to catch up from the log.
    */
   offer(transition: Transition, delivery: bigint): boolean {
-    if (this.#refusal !== undefined || this.#behind) return false;
-    if (this.#front?.keeps(transition.id) === false) return true;
+    if (this.#state.name !== "taking") return false;
+    if (this.#snapshot?.keeps(transition.id) === false) return true;
     const change = this.changeOf(transition);
     if (change === undefined) return true;
     if (!this.#waiting.push(change, delivery)) {
       if (this.query.conflate) this.#fallBehind();
-      else this.end(watcherTooSlow(this.#told));
+      else this.end(watcherTooSlow(this.#sentRevision));
       return false;
     }
     this.#wake();
     return true;
   }
 
-  /** The feed has come to the position that was awaited. */
+  /** Ends a wait: the feed has reached the position that the watcher waits for. */
   wake(): void {
     this.#wake();
   }
 
-  /** Ends the watch with an error; what waits in the queue is forgotten. The first word counts. */
+  /** Ends the watch with an error, and drops the changes that wait. Later calls have no effect. */
   end(refusal: Refusal): void {
-    this.#refusal ??= refusal;
+    if (this.#state.name !== "ended") this.#state = { name: "ended", refusal };
     this.#waiting.forget();
     this.#wake();
   }
 
-  /** Memory is bounded also where a great many agents change while nobody reads: what has no room is in the log. */
+  /** Bounds memory where very many agents change and the client does not read. The log has what is dropped. */
   #fallBehind(): void {
-    this.#behind = true;
+    this.#state = BEHIND;
     this.#waiting.forget();
     this.#wake();
   }
 
   // ---------------------------------------------------------------- the stream's side
 
-  /** False when the caller is gone. Throws what ended the watch. */
-  goesOn(): boolean {
+  /**
+   * False when the caller is gone.
+   *
+   * @throws Refusal the one that ended the watch
+   */
+  isOpen(): boolean {
     if (this.#signal.aborted) return false;
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#state.name === "ended") throw this.#state.refusal;
     return true;
   }
 
-  /** Whether anything was said yet. */
-  get spoken(): boolean {
-    return this.#spoken;
+  /** Whether any message was sent. */
+  get hasSent(): boolean {
+    return this.#bookmarks.hasSent;
   }
 
-  /** Waits until something may have happened, the next bookmark is due, or it is `until` (of `performance.now()`). */
+  /** Waits until something may have happened, the next bookmark is due, or it is `until` (by `performance.now()`). */
   wait(until: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#wake(), Math.max(0, Math.min(this.#bookmarkAt, until) - performance.now()));
-      this.#resume = () => {
+      const wakeAt = Math.min(this.#bookmarks.dueAt, until);
+      const timer = setTimeout(() => this.#wake(), Math.max(0, wakeAt - performance.now()));
+      this.#endWait = () => {
         clearTimeout(timer);
-        this.#resume = undefined;
+        this.#endWait = undefined;
         resolve();
       };
     });
   }
 
-  /** When it will have been open for long enough, of `performance.now()`. */
+  /** Ends a wait when a promise settles. */
+  wakeAfter(promise: Promise<unknown>): void {
+    promise.then(this.#wake, this.#wake);
+  }
+
+  /** When the watch reaches its maximum age, by `performance.now()`. */
   get endsAt(): number {
     return this.#endsAt;
   }
 
-  /** Whether it has been open for long enough. */
+  /** Whether the watch has reached its maximum age. */
   get isOld(): boolean {
     return performance.now() >= this.#endsAt;
   }
 
   /**
-   * Whether it is old, and what it was told is a place to resume from. Not before it has got somewhere, where there is
-   * something to tell: who needs longer than that to catch up would come back to the same place again and again.
+   * Whether the watch ends by its age now: the client can resume from the last message, and the watch made progress or has
+   * nothing to send. A client that needs longer than that to catch up would resume from the same place again and again.
    */
   get mayEnd(): boolean {
-    if (!this.#whole || !this.isOld) return false;
-    return !this.hasNews || this.#after > (this.query.afterRevision ?? 0n);
-  }
-
-  /** Ends a wait when a promise settles. */
-  wakeAfter(promise: Promise<unknown>): void {
-    promise.then(this.#wake, this.#wake);
+    if (!this.#isResumable || !this.isOld) return false;
+    return !this.hasChanges || this.#position > (this.query.afterRevision ?? 0n);
   }
 
   /** The transition as this watcher sees it; undefined when it passes outside the filter. */
@@ -159,76 +176,69 @@ export class Watcher {
     return type === undefined ? undefined : { type, transition, conflated: 0 };
   }
 
-  /** Everything up to `revision` was told or is of no interest. */
+  /** Everything up to `revision` was sent, or does not pass the filter. */
   advance(revision: bigint): void {
-    if (revision > this.#after) this.#after = revision;
+    if (revision > this.#position) this.#position = revision;
   }
 
-  /** Everything up to it was told. */
-  get after(): bigint {
-    return this.#after;
+  /** Everything up to it was sent. */
+  get position(): bigint {
+    return this.#position;
   }
 
-  /** Whether so many more changes can wait before something has to be told. */
+  /** Whether so many more changes can wait before the watcher has to send some. */
   hasRoomFor(changes: number): boolean {
     if (this.#waiting.size + changes > this.#queueLimit) this.#waiting.shrink();
     return this.#waiting.size + changes <= this.#queueLimit;
   }
 
-  /** Whether something waits to be told. */
-  get hasNews(): boolean {
+  /** Whether changes wait to be sent. */
+  get hasChanges(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /** Whether what comes next is in the log alone. */
+  /** Whether only the log has the next change. */
   get isBehind(): boolean {
-    return this.#behind && !this.hasNews;
+    return this.#state.name === "behind" && !this.hasChanges;
   }
 
-  /** From now on everything is offered again. Returns whether something was missed, of what came after `after`. */
+  /** Takes offers again. Returns whether the watcher dropped changes that came after `position`. */
   rejoin(): boolean {
-    const behind = this.#behind;
-    this.#behind = false;
-    return behind;
+    const wasBehind = this.#state.name === "behind";
+    if (wasBehind) this.#state = TAKING;
+    return wasBehind;
   }
 
-  /**
-   * The next message of a watch to which everything up to `position` was offered. Undefined: nothing to say now.
-   */
+  /** The next message of a watch to which everything up to `position` was offered. Undefined: there is none now. */
   next(position: bigint): WatchMessage | undefined {
-    const telling = this.#waiting.take(MESSAGE_CHANGES, position);
-    if (telling === undefined) {
-      if (!this.#behind) this.advance(position);
+    const batch = this.#waiting.take(MESSAGE_CHANGES, position);
+    if (batch === undefined) {
+      if (this.#state.name !== "behind") this.advance(position);
       return this.dueBookmark();
     }
-    const { changes, reached } = telling;
-    this.#whole = reached !== undefined;
-    if (reached !== undefined) this.advance(reached);
+    const { changes, completeTo } = batch;
+    this.#isResumable = completeTo !== undefined;
+    if (completeTo !== undefined) this.advance(completeTo);
     return this.message({ changes });
   }
 
-  /** A bookmark, if it is time for one. */
+  /** A bookmark, if one is due. */
   dueBookmark(): WatchMessage | undefined {
     return this.#isBookmarkDue() ? this.message({}) : undefined;
   }
 
-  /** The first message need not wait for anything else to say. */
-  greet(): void {
-    if (!this.#spoken) this.#bookmarkAt = performance.now();
+  /** If nothing was sent yet, a bookmark is due in `ms` milliseconds. Infinity: until the next call there may be no stream. */
+  scheduleFirstMessage(ms: number): void {
+    this.#bookmarks.scheduleFirst(ms);
   }
 
-  /** The first message is not due for so long, in milliseconds: perhaps there will be no stream. */
-  greetLater(ms: number): void {
-    if (!this.#spoken) this.#bookmarkAt = performance.now() + ms;
-  }
-
-  /** A message as of here. It carries a bookmark when one is due, whatever else it says. */
+  /** A message at the watcher's position. It carries a bookmark whenever one is due. */
   message(parts: WatchMessageParts): WatchMessage {
     const bookmark = parts.bookmark ?? (this.#isBookmarkDue() ? { snapshotComplete: false } : undefined);
-    if (bookmark !== undefined || !this.#spoken) this.#bookmarkAt = performance.now() + this.query.bookmarkMs;
-    this.#spoken = true;
-    this.#told = this.#front === undefined ? this.#after : 0n;
-    return { revision: this.#told, snapshotAgents: parts.snapshotAgents ?? [], changes: parts.changes ?? [], bookmark };
+    this.#bookmarks.onSent(bookmark !== undefined);
+    const revision = this.#snapshot === undefined ? this.#position : 0n;
+    this.#sentRevision = revision;
+    return { revision, snapshotAgents: parts.snapshotAgents ?? [], changes: parts.changes ?? [], bookmark };
   }
 
   close(): void {
@@ -237,33 +247,33 @@ export class Watcher {
     this.#wake();
   }
 
-  /** Not in the midst of a batch of merged changes: what was told by then is as of no revision. */
+  /** Within a batch of merged changes, what was sent is as of no revision. */
   #isBookmarkDue(): boolean {
-    return this.#whole && performance.now() >= this.#bookmarkAt;
+    return this.#isResumable && this.#bookmarks.isDue;
   }
 
   // ------------------------------------------------------------------- the snapshot
 
-  beginSnapshot(front: SnapshotFront): void {
-    this.#front = front;
+  beginSnapshot(progress: SnapshotProgress): void {
+    this.#snapshot = progress;
   }
 
-  /** A page is about to be asked for. */
+  /** Call before a page is read. */
   beginPage(): void {
     this.#waiting.beginPage();
   }
 
   /**
-   * What to tell before a page of `revision`: changes up to it of agents that earlier pages have shown. Others up to it
-   * are in the page, or will be in a later one; what came after it stays for later.
+   * The changes to send before a page of `revision`: those up to it, of agents that earlier pages have shown. This page or
+   * a later one shows the other changes up to it. Changes after it wait.
    */
-  takeNews(front: SnapshotFront, revision: bigint): readonly WatchedChange[] {
+  takeChangesBefore(revision: bigint, progress: SnapshotProgress): readonly WatchedChange[] {
     const older = this.#waiting.endPage(revision);
     this.advance(revision);
-    return older.filter(({ transition }) => front.covers(transition.id));
+    return older.filter(({ transition }) => progress.covers(transition.id));
   }
 
   endSnapshot(): void {
-    this.#front = undefined;
+    this.#snapshot = undefined;
   }
 }

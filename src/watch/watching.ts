@@ -10,46 +10,46 @@ import { SharedPages } from "./shared-pages.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 
-/** Of the four connections of the pool: the others are the feed's and the replica's own. */
+/** Connections for reads of watchers, of the four in the pool. The feed and the replica itself use the others. */
 const READERS = 2;
 const PAGE = 1_000;
-/** Streams that never end stay on the replica that they began on: after a rolling restart on the first that was ready. */
+/** Watches that never ended would stay at their replica: after a rolling restart, at the first replica that was ready. */
 const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
   readonly database: Pick<Database, "feed" | "beats" | "newClient">;
   readonly log: FeedLog;
-  /** Transitions kept in memory; 20 000 unless told. */
+  /** Transitions kept in memory. Default 20 000. */
   readonly ringCapacity?: number;
-  /** Changes that wait for one watcher at most; 10 000 unless told. */
+  /** Changes that wait for one watcher at most. Default 10 000. */
   readonly queueLimit?: number;
-  /** Agents, or transitions, read at once; 1 000 unless told. */
+  /** Agents, or transitions, in one read. Default 1 000. */
   readonly pageSize?: number;
-  /** How old a watch gets, give or take a quarter, in milliseconds; 30 min unless told. */
+  /** The maximum age of a watch, give or take a quarter, in milliseconds. Default 30 min. */
   readonly maxAgeMs?: number | undefined;
 }
 
-/** Everything that watches, of one replica. */
+/** The watches of one replica, with the feed that serves them. */
 export interface Watching extends AsyncDisposable {
-  /** The reader of the log, for others who follow transitions. */
+  /** The reader of the log, for other listeners. */
   readonly feed: ChangeFeed;
   readonly watches: {
     /**
-     * Ends when `signal` is aborted; holds nothing before it is iterated. `connection`: any object that stands for it; those
-     * of one wait for each other, and others do not wait for them. Default: it has one of its own.
+     * Ends when `signal` is aborted; holds no resources before it is iterated. `connection`: any object that identifies the
+     * connection. Reads of one connection wait for each other, and not for those of others. Default: one of its own.
      *
      * @throws Refusal REVISION_COMPACTED, REVISION_IN_FUTURE, WATCHER_TOO_SLOW, DRAINING (also by age), DATABASE_UNAVAILABLE (only
-     * before anything was said)
+     * before the first message)
      */
     watch(query: WatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<WatchMessage>;
-    /** How many are open. */
+    /** The number of open watches. */
     readonly size: number;
   };
-  /** This replica committed transitions: its watchers and the other replicas need not wait for a poll. */
+  /** This replica committed transitions: wakes its own feed, and those of the other replicas. */
   notifyCommitted(): void;
-  /** Resolves when watches can be served, which waits for a database that is away. */
+  /** Resolves when watches can be served. Waits for a database that is away. */
   start(): Promise<void>;
-  /** Ends all watches with DRAINING and refuses new ones; the feed goes on. */
+  /** Ends all watches with DRAINING and rejects new ones. The feed goes on. */
   drain(): void;
   /** Drains, and stops everything. May be called again. */
   close(): Promise<void>;

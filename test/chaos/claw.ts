@@ -133,8 +133,9 @@ export class Claw implements AsyncDisposable {
       clients: { agents: ledger.tap(clients.agents, name), isAnswered, reconnect },
       clawIdentifier: identifier,
       instanceId: name,
-      onBeat: ({ agentId, refusal }) => {
-        if (refusal === undefined) return;
+      onMessage: (message) => {
+        if (message.kind !== "result" || message.refusal === undefined) return;
+        const { agentId, refusal } = message;
         const reason = refusal.reason ?? "UNKNOWN";
         this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
         // What was stuck in a stalled replica may take the agent from the process that replaced it: it asks again.

@@ -1,7 +1,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { forAgents } from "../support/access.ts";
-import { deploy, expectUnauthenticated, openStreams, SOON_MS } from "../support/access-deployment.ts";
+import { deploy, expectUnauthenticated, openStreams } from "../support/access-deployment.ts";
 import { newAgent } from "../support/contract-steps.ts";
 import { GRPC_JS, openClients, PROTOCOLS } from "../support/protocol-clients.ts";
 
@@ -15,12 +15,9 @@ test("a revoked token ends its streams on every replica, through both listeners,
   await using others = await openStreams(deployment, other.secret, undefined);
   await streams.beating[0]?.say({ agentId });
 
-  const revokedAt = performance.now();
   await admin.tokens.revokeToken({ keyId: token.keyId });
   await streams.untilAllEnded();
-  const tookMs = performance.now() - revokedAt;
   for (const { ended } of [...streams.beating, ...streams.watching]) expectUnauthenticated(ended);
-  expect(tookMs).toBeLessThan(SOON_MS);
   for (const { agents } of streams.clients) {
     const error = await agents.listAgents({}).then(
       () => undefined,

@@ -40,11 +40,12 @@ async function openSeat(stage: Stage, databaseUrl: string) {
   };
 }
 
-/** An agent that works and rests by turns, and remembers what was acknowledged. */
-async function work(agent: AgentHandle, over: AbortSignal): Promise<string[]> {
+/** An agent that works and rests by turns, and remembers what was acknowledged. `said` gets its name with each report. */
+async function work(agent: AgentHandle, over: AbortSignal, said: string[]): Promise<string[]> {
   const acknowledged: string[] = [];
   while (!over.aborted) {
     const word = acknowledged.length % 2 === 0 ? "busy" : "idle";
+    said.push(agent.agentId);
     expect(await (word === "busy" ? agent.busy() : agent.idle())).toBe("applied");
     acknowledged.push(word);
     await new Promise((resolve) => setTimeout(resolve, 150));
@@ -82,7 +83,8 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
     for (const name of ["refused", "superseded"] as const) {
       agent.on(name, ({ agentId, reason }) => refusals.push(`${agentId} ${reason}`));
     }
-  const stories = Promise.all(agents.map((agent) => work(agent, over.signal)));
+  const said: string[] = [];
+  const stories = Promise.all(agents.map((agent) => work(agent, over.signal, said)));
   /** Until every agent has said something new, and it was taken. */
   const goesOn = async (what: string): Promise<void> => {
     const since = agents.map(({ agentId }) => cache.get(agentId)?.revision ?? 0n);
@@ -112,7 +114,9 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
     await seat.serve();
   }
   for (const { proxy } of seats) proxy.swallow();
-  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  const since = said.length;
+  const waits = () => new Set(said.slice(since)).size === AGENTS;
+  await until("every agent has said something that nobody hears", waits, PATIENCE_MS);
   for (const { proxy } of seats) proxy.mend();
   await goesOn("nothing was carried for a while");
   over.abort();

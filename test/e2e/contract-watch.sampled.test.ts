@@ -197,7 +197,9 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     for (const afterRevision of [0n, 1n]) {
       await using gone = new Watch(clients, { afterRevision });
       await expectRefusal(gone.end(), Code.OutOfRange, "REVISION_COMPACTED", { metadata });
-      expect(gone.messages).toEqual([]);
+      // Where the database takes long to say so, a bookmark without anything else says that the watch stands.
+      expect(gone.messages.flatMap(({ changes, snapshotAgents }) => [...changes, ...snapshotAgents])).toEqual([]);
+      expect(gone.messages.every(({ revision }) => revision === afterRevision)).toBe(true);
     }
     await using future = new Watch(clients, { afterRevision: 2n ** 63n - 1n });
     expect(await failure(future.end())).toMatchObject({

@@ -21,7 +21,7 @@ describe("the pace that the server sets", () => {
         clients,
         clawIdentifier: "claw-1",
         instanceId: agentId,
-        onBeat: ({ refusal }) => expect(refusal).toBeUndefined(),
+        onMessage: (message) => expect(message).toMatchObject({ kind: "result", refusal: undefined }),
       });
       undo.defer(() => stream.close());
       stream.add(agentId);

@@ -22,11 +22,11 @@ test("DATABASE_URL is served instead of a database of its own, and its password 
 
   serving.kill("SIGTERM");
   await says(serving, /"msg":"stopped"/);
-  const stoppedAt = performance.now();
+  // What is left open would be waited for: an idle connection to the database keeps a process for 30 s.
+  const ended = AbortSignal.timeout(25_000);
   const { code, stdout, stderr } = await serving.ended;
+  expect(ended.aborted).toBe(false);
   expect(code).toBe(0);
-  // Nothing is left open that would have to be waited for.
-  expect(performance.now() - stoppedAt).toBeLessThan(1_000);
   expect(stdout + stderr).not.toContain(`:${password}@`);
   // A short one could be part of any word.
   if (password.length >= 8) expect(stdout + stderr).not.toContain(password);

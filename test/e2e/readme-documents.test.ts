@@ -58,6 +58,14 @@ test("docs/README.md leads to every page", async () => {
     expect(index, page).toContain(`](${page.slice("docs/".length)}`);
 });
 
+test("docs/decisions.md lists every decision with its title", async () => {
+  const index = await readFile(join(checkout, "docs/decisions.md"), "utf8");
+  for (const name of decisions) {
+    const [, title] = /^# (.+)$/m.exec(await readFile(join(checkout, name), "utf8")) ?? [];
+    expect(index, name).toContain(`- [${title}](${name.slice("docs/".length)})`);
+  }
+});
+
 test("decisions are numbered without gaps and have their parts", async () => {
   const numbers = decisions.map((name) => /\/(\d{4})-[a-z0-9-]+\.md$/.exec(name)?.[1]).sort();
   expect(numbers).toEqual(decisions.map((_, index) => String(index + 1).padStart(4, "0")));

@@ -204,8 +204,7 @@ test.skipIf(why !== undefined)(
     expect(await open.ended).toMatchObject({ text: expect.stringContaining("REVISION_COMPACTED") });
     const after = scene.watch();
     const stopAgain = scene.write();
-    await until("there is news", async () => (await newestOf(pair.standbyUrl)) > lost, 60_000);
-    await sleep(1_000);
+    await until("there is news", async () => (await newestOf(pair.standbyUrl)) > lost + 50n, 60_000);
     await stopAgain();
     await untilAtTheEnd(pair.standbyUrl, after.histories);
     await after.stop();

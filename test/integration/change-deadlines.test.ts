@@ -281,3 +281,19 @@ test("a deadline that has passed is refused by the database, in words of its own
   const past = toRfc3339(storage.database.clock.now() - 1_000_000);
   await expect(storage.query("SELECT commit_before($1::timestamptz)", [past])).rejects.toMatchObject({ code: "HF001" });
 });
+
+test("a deadline that is less than a millisecond ahead is refused too: a timeout of 0 would be none", async () => {
+  const client = new pg.Client({ connectionString: storage.url });
+  await client.connect();
+  try {
+    // Plans what is called, so that less than a millisecond passes until it looks at the clock.
+    for (let n = 0; n < 5; n += 1) await client.query("SELECT commit_before(clock_timestamp() + interval '1 hour')");
+    for (let n = 0; n < 50; n += 1) {
+      await expect(
+        client.query("SELECT commit_before(clock_timestamp() + interval '900 microseconds')"),
+      ).rejects.toMatchObject({ code: "HF001" });
+    }
+  } finally {
+    await client.end();
+  }
+});

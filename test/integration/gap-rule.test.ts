@@ -64,7 +64,7 @@ describe("a replica that was isolated, while another one listened", () => {
     expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
     expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard + stalls.ms * MS);
     expect(await fleetGuard(hearing)).toBeNull();
-    expect(log.saying("nobody listened here for a while")).toHaveLength(1);
+    expect(log.saying("this replica was isolated")).toHaveLength(1);
   });
 
   test("its agents are adopted, and no row of an agent is written: by adoption, by adoption anew, by waking up", async () => {

@@ -5,6 +5,7 @@ import {
   expiries,
   KeptLog,
   leaseEnd,
+  MS,
   openReplicas,
   untilExpired,
   untilOffline,
@@ -12,13 +13,10 @@ import {
 import { openReplica, type Replica } from "../support/replica.ts";
 import { alive } from "../support/replica-stream.ts";
 import { startService } from "../support/service.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const INTERVAL_MS = 500;
 const FELL_SILENT = "a claw fell silent";
-
-const stalls = useStallMeter();
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -57,7 +55,8 @@ describe("a claw that falls silent", () => {
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.toSorted());
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(1);
     expect(expired[0]?.incident_id).toMatch(/^[0-9a-f-]{36}$/);
-    expect(Math.max(...expired.map(({ at }) => at)) - Math.max(...ends)).toBeLessThan((1_000 + stalls.ms) * 1_000);
+    // Not one after the other, at the rate that a mass silence has.
+    expect(Math.max(...expired.map(({ at }) => at)) - Math.max(...ends)).toBeLessThan(10_000 * MS);
     expect(log.saying(FELL_SILENT)).toEqual([
       { level: "warn", facts: { clawIdentifier: "claw-1" }, message: expect.anything() },
     ]);

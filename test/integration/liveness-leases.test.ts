@@ -2,13 +2,12 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const MS = 1_000;
 
-/** By so much whatever should be prompt may be late. */
-const stalls = useStallMeter();
+/** What is found later was found by the look through all leases, which is made each 30 s. */
+const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -45,11 +44,10 @@ async function lateness(replica: Replica, leases: ReadonlyMap<string, number>, w
   );
 }
 
-/** Never early; and most of them within what is promised, on however busy a machine this runs. */
+/** Never early, and found by the wheel. */
 function expectPrompt(late: readonly number[]): void {
-  const sorted = late.toSorted((a, b) => a - b);
-  expect(sorted[0]).toBeGreaterThanOrEqual(0);
-  expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThan(250 + stalls.ms);
+  expect(Math.min(...late)).toBeGreaterThanOrEqual(0);
+  expect(Math.max(...late)).toBeLessThan(PROMPT_MS);
 }
 
 describe("a lease", () => {

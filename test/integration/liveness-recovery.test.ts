@@ -4,7 +4,6 @@ import type { Exhaustion, Transition } from "../../src/domain/agent.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";
 import { alive, goodbye, reports, type TestStream } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 const MS = 1_000;
@@ -15,7 +14,8 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-const stalls = useStallMeter();
+/** What is found later was found by the look at everything, which is made each 10 s. */
+const PROMPT_MS = 8_000;
 
 async function replicas(...options: ReplicaOptions[]): Promise<[Replica, ...Replica[]]> {
   const { url } = undo.use(await createTestDatabase());
@@ -53,7 +53,7 @@ describe("a recovery", () => {
   test.each([
     ["a report", 0],
     ["a report, whole seconds ahead", 1_900],
-  ])("comes at recovery_at, never before and at most a second after: by %s", async (_, aheadMs) => {
+  ])("comes at recovery_at, never before: by %s", async (_, aheadMs) => {
     const [replica] = await replicas({});
     await replica.createAgent("rests");
     using stream = replica.stream();
@@ -65,7 +65,7 @@ describe("a recovery", () => {
     const recovered = await recoveryOf(replica, "rests");
     expect(recovered).toMatchObject({ actor: "server", fromStatus: "exhausted", toStatus: "idle", exhaustion: null });
     expect(recovered.occurredAt).toBeGreaterThanOrEqual(recoveryAt);
-    expect((recovered.occurredAt - recoveryAt) / MS).toBeLessThan(1_000 + stalls.ms);
+    expect((recovered.occurredAt - recoveryAt) / MS).toBeLessThan(PROMPT_MS);
     await until("the stream is told", () => stream.unasked("rests").at(-1)?.status === "idle");
   });
 
@@ -84,7 +84,7 @@ describe("a recovery", () => {
     const { occurredAt } = await recoveryOf(next, "soon");
     const late = (occurredAt - exhaustionOf(told).recoveryAt) / MS;
     expect(late).toBeGreaterThanOrEqual(0);
-    expect(late).toBeLessThan(1_000 + stalls.ms);
+    expect(late).toBeLessThan(PROMPT_MS);
   });
 
   test("of an agent that is offline clears the exhaustion and leaves it offline", async () => {
@@ -123,7 +123,7 @@ describe("a recovery", () => {
     for (const [index, agentId] of ["put off", "brought forward"].entries()) {
       const late = ((await recoveryOf(replica, agentId)).occurredAt - exhaustionOf(later[index]).recoveryAt) / MS;
       expect(late).toBeGreaterThanOrEqual(0);
-      expect(late).toBeLessThan(1_000 + stalls.ms);
+      expect(late).toBeLessThan(PROMPT_MS);
     }
   });
 
@@ -139,7 +139,7 @@ describe("a recovery", () => {
     hold.release();
     const late = ((await recoveryOf(replica, "in between")).occurredAt - exhaustionOf(told).recoveryAt) / MS;
     expect(late).toBeGreaterThanOrEqual(0);
-    expect(late).toBeLessThan(1_000 + stalls.ms);
+    expect(late).toBeLessThan(PROMPT_MS);
   });
 
   test("is made once, by however many replicas", async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { BeatResult } from "../../src/domain/heartbeat.ts";
+import type { BeatResult } from "../../src/domain/claw-message.ts";
 import type { ServiceWord } from "../../src/domain/status-machine.ts";
 import { MOST_CHANGES_OF_AGENT } from "../../src/storage/committer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";

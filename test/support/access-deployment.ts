@@ -11,9 +11,6 @@ import { until } from "./until.ts";
 
 export const CONNECT = PROTOCOLS.find(({ name }) => name === "Connect JSON over HTTP/2") ?? GRPC_JS;
 
-/** One second is what is promised; a machine that is busy with other tests gets some more. */
-export const SOON_MS = 4_000;
-
 export interface Deployment extends AsyncDisposable {
   readonly replicas: readonly Addresses[];
   readonly mint: Mint;
@@ -106,11 +103,7 @@ export async function openStreams(
     watching,
     clients,
     untilAllEnded: async () => {
-      await until(
-        "all streams have ended",
-        () => [...beating, ...watching].every(({ ended }) => ended !== undefined),
-        SOON_MS,
-      );
+      await until("all streams have ended", () => [...beating, ...watching].every(({ ended }) => ended !== undefined));
     },
     [Symbol.asyncDispose]: () => undo.disposeAsync(),
   };

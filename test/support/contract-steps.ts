@@ -101,6 +101,16 @@ export function aheadMs(timestamp: Agent["createdAt"]): number {
   return timestampMs(present(timestamp)) - Date.now();
 }
 
+/** What the clock of a replica may differ from the database's, generously. */
+const CLOCK_ERROR_MS = 1_000;
+
+/** Expects an instant `ms` after a moment between `since` (by this machine's clock) and now, however long ago that is. */
+export function expectAhead(timestamp: Agent["createdAt"], ms: number, since: number): void {
+  const from = timestampMs(present(timestamp)) - ms;
+  expect(from).toBeGreaterThanOrEqual(since - CLOCK_ERROR_MS);
+  expect(from).toBeLessThanOrEqual(Date.now() + CLOCK_ERROR_MS);
+}
+
 /** A page token with another last character that decodes to something else. */
 export function tampered(token: string): string {
   const at = token.length >> 1;

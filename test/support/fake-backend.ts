@@ -1,8 +1,9 @@
 import type { TransitionCause } from "../../src/contract/words.ts";
 import type { Agent, Exhaustion, Transition, User } from "../../src/domain/agent.ts";
+import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { predicateOf } from "../../src/domain/filter.ts";
-import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
+import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Pace } from "../../src/domain/lease.ts";
 import type {
   AgentKey,
@@ -13,7 +14,6 @@ import type {
   PageQuery,
   SessionListener,
   SessionOptions,
-  SessionOutput,
   UserKey,
   WatchMessage,
   WatchQuery,
@@ -137,14 +137,23 @@ export function createFakeBackend(): FakeBackend {
     calls.beats.push(parsed);
     const { agentId } = parsed;
     const known = agents.get(agentId);
-    const result = { agentId, sequence, beatIndex, status: null, exhaustion: null, revision: null, refusal: null };
-    if ("refusal" in parsed) return { ...result, refusal: parsed.refusal };
+    const none = {
+      kind: "result",
+      agentId,
+      sequence,
+      beatIndex,
+      status: null,
+      exhaustion: null,
+      revision: null,
+      refusal: null,
+    } as const;
+    if ("refusal" in parsed) return { ...none, refusal: parsed.refusal };
     if (known === undefined) {
-      return { ...result, refusal: new Refusal("AGENT_NOT_FOUND", "There is no such agent: create it first.") };
+      return { ...none, refusal: new Refusal("AGENT_NOT_FOUND", "There is no such agent: create it first.") };
     }
     const status = parsed.leaving ? "offline" : parsed.beat.report;
     const after = typeof status === "string" && status !== known.status ? save(agentId, { status }, "report") : known;
-    return { ...result, status: after.status, exhaustion: after.exhaustion, revision: after.revision };
+    return { ...none, status: after.status, exhaustion: after.exhaustion, revision: after.revision };
   };
 
   const backend: FakeBackend = {
@@ -314,19 +323,19 @@ export class FakeSession implements HeartbeatSession {
     this.#owed = sequence;
     if (!this.#acknowledging()) return true;
     const results = beats.map((beat, index) => this.#beat(beat, sequence, index));
-    this.say({ acknowledgedSequence: sequence, results: results.filter((one) => one.refusal !== null) });
+    this.say({ acknowledgedSequence: sequence, messages: results.filter((one) => one.refusal !== null) });
     return true;
   }
 
   say(output: Partial<SessionOutput>): void {
-    this.#outputs.push({ acknowledgedSequence: 0n, results: [], reconnectWithinMs: undefined, ...output });
+    this.#outputs.push({ acknowledgedSequence: 0n, messages: [], ...output });
     if (output.acknowledgedSequence === this.#owed) this.#owed = 0n;
-    queueMicrotask(() => this.#listener.onNews());
+    queueMicrotask(() => this.#listener.onOutput());
   }
 
   fail(error: Error): void {
     this.#failure = error;
-    queueMicrotask(() => this.#listener.onNews());
+    queueMicrotask(() => this.#listener.onOutput());
   }
 
   take(): SessionOutput | undefined {
@@ -341,12 +350,12 @@ export class FakeSession implements HeartbeatSession {
 
   finish(): void {
     this.finished = true;
-    queueMicrotask(() => this.#listener.onNews());
+    queueMicrotask(() => this.#listener.onOutput());
   }
 
   close(): void {
     this.closed = true;
-    queueMicrotask(() => this.#listener.onNews());
+    queueMicrotask(() => this.#listener.onOutput());
   }
 }
 

@@ -1,6 +1,8 @@
 import type { ExhaustionNews, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
-import type { BeatResult, ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { Session, SessionListener } from "../../src/liveness/session.ts";
+import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
+import type { SessionListener } from "../../src/domain/claw-session.ts";
+import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
+import type { Session } from "../../src/liveness/session.ts";
 import { until } from "./until.ts";
 
 /** A beat without a status. */
@@ -25,11 +27,20 @@ export function starting(start: SessionStart, beat: ParsedBeat): ParsedBeat {
   return { ...beat, start };
 }
 
+/** A result as its claw reads it: of a beat, or (`sequence` 0) a change or the loss of an agent. */
+export type ReceivedResult = Omit<BeatResult, "kind">;
+
+/** The results that an output brings, in their order. */
+export function resultsIn({ messages }: SessionOutput): ReceivedResult[] {
+  const unasked = { status: null, exhaustion: null, revision: null, refusal: null, sequence: 0n, beatIndex: 0 };
+  return messages.filter((message) => message.kind !== "draining").map((message) => ({ ...unasked, ...message }));
+}
+
 /** A heartbeat stream without a socket: what a client sends, and everything that it is told. */
 export class TestStream implements Disposable {
   readonly session: Session;
   /** In the order in which they came. */
-  readonly results: BeatResult[] = [];
+  readonly results: ReceivedResult[] = [];
   acknowledged = 0n;
   /** The session has said all it had to say. */
   ended = false;
@@ -42,7 +53,7 @@ export class TestStream implements Disposable {
 
   /** @param open opens the session, which tells the listener what there is to take */
   constructor(open: (listener: SessionListener) => Session) {
-    this.session = open({ onNews: () => this.#read(), onCapacity: () => this.#makeRoom?.() });
+    this.session = open({ onOutput: () => this.#read(), onCapacity: () => this.#makeRoom?.() });
     this.#read();
   }
 
@@ -64,7 +75,7 @@ export class TestStream implements Disposable {
   }
 
   /** Sends one message and waits for its acknowledgement. @returns its results */
-  async say(...beats: ParsedBeat[]): Promise<BeatResult[]> {
+  async say(...beats: ParsedBeat[]): Promise<ReceivedResult[]> {
     const sequence = this.send(...beats);
     await this.acknowledgedUpTo(sequence);
     return this.resultsOf(sequence);
@@ -75,14 +86,14 @@ export class TestStream implements Disposable {
   }
 
   /** In the order of its beats, which is not that in which they were settled. */
-  resultsOf(sequence: bigint): BeatResult[] {
+  resultsOf(sequence: bigint): ReceivedResult[] {
     return this.results
       .filter((result) => result.sequence === sequence)
       .sort((one, other) => one.beatIndex - other.beatIndex);
   }
 
   /** What it was told of an agent without having asked. */
-  unasked(agentId: string): BeatResult[] {
+  unasked(agentId: string): ReceivedResult[] {
     return this.results.filter((result) => result.sequence === 0n && result.agentId === agentId);
   }
 
@@ -98,8 +109,9 @@ export class TestStream implements Disposable {
   #read(): void {
     try {
       for (let output = this.session.take(); output !== undefined; output = this.session.take()) {
-        this.results.push(...output.results);
-        this.reconnectWithinMs ??= output.reconnectWithinMs;
+        this.results.push(...resultsIn(output));
+        for (const message of output.messages)
+          if (message.kind === "draining") this.reconnectWithinMs ??= message.reconnectWithinMs;
         if (output.acknowledgedSequence > this.acknowledged) {
           this.acknowledged = output.acknowledgedSequence;
           this.#onAcknowledged?.(output.acknowledgedSequence);

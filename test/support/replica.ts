@@ -58,19 +58,19 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     },
   });
   undo.defer(() => liveness.close());
-  const directory = { database, committer, firstLeaseMs, onLease: liveness.created.bind(liveness) };
+  const directory = { database, committer, firstLeaseMs, onLease: liveness.onCreated.bind(liveness) };
   const users = createUserDirectory(directory);
   const agents = createAgentDirectory(directory);
   let heard = 0n;
   watching.feed.subscribe({
     onTransitions(transitions) {
       for (const transition of transitions) {
-        if (listens) liveness.changed(transition);
+        if (listens) liveness.onTransition(transition);
         heard = transition.revision;
       }
     },
-    onGap: () => void liveness.passedGap(),
-    onRestart: () => liveness.restarted(),
+    onGap: () => void liveness.onGap(),
+    onRestart: () => liveness.onRestart(),
   });
   await watching.start();
   if (started) await liveness.start();
@@ -137,7 +137,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
 
     /** Has this replica watch the agent's lease as it is. */
     async watchLease(agentId: string): Promise<void> {
-      liveness.created(await agents.get({ agentId }));
+      liveness.onCreated(await agents.get({ agentId }));
     },
 
     /** Resolves when the agent has this status. */

@@ -3,7 +3,8 @@ import { Client } from "pg";
 import { pino } from "pino";
 import { afterAll, beforeAll } from "vitest";
 import { escapingLines } from "../../src/cli/log.ts";
-import { type Addresses, Server, type ServerOptions } from "../../src/server.ts";
+import type { ServerOptions } from "../../src/server/options.ts";
+import { type Addresses, Server } from "../../src/server.ts";
 import { createTestDatabase } from "./cluster.ts";
 
 /** A service as a client meets it: both listeners, and a database of its own behind them. */

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { errors, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createAuthenticator } from "../../src/access/authenticator.ts";
 import { keysAt } from "../../src/access/jwks.ts";
 import { JwtCheck, type JwtCheckOptions } from "../../src/access/jwt-check.ts";
@@ -240,11 +240,18 @@ describe("a JSON Web Token", () => {
 
   test("ends what was opened by it when it expires", async () => {
     const { check } = await setUp();
-    // With its fraction: of a whole second from now nothing may be left.
-    const caller = await check(await sign({ ...GOOD, exp: Date.now() / 1_000 + 1.5 }));
-    const end = await new Promise<Refusal>((resolve) => caller.whileValid?.(resolve));
-    expect(end.reason).toBe("UNAUTHENTICATED");
-    expect(Date.now() * 1_000).toBeGreaterThanOrEqual(caller.principal.expiresAt ?? 0);
+    const exp = seconds() + 60;
+    const caller = await check(await sign({ ...GOOD, exp }));
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"], now: Date.now() });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const ended = vi.fn<(end: Refusal) => void>();
+    caller.whileValid?.(ended);
+    await vi.advanceTimersByTimeAsync(exp * 1_000 - Date.now() - 1);
+    expect(ended).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(ended).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ reason: "UNAUTHENTICATED" }));
   });
 
   test("is checked by the keys in the file as they are by then", async () => {

@@ -164,6 +164,12 @@ describe("the backoff", () => {
     expect(round(story.after(DAY + SECOND), "rate_limit")).toBe(30);
   });
 
+  it("counts exactly 24 hours since the last change, and not a microsecond more", () => {
+    const backoff = { steps: 2, lastAt: START };
+    expect(countedSteps(backoff, START + DAY)).toBe(2);
+    expect(countedSteps(backoff, START + DAY + 1)).toBe(0);
+  });
+
   it("stays at its longest for an agent that is exhausted again and again", () => {
     const story = new Story();
     const rounds = Array.from({ length: 14 }, () => {

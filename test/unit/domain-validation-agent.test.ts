@@ -63,9 +63,7 @@ describe("a beat", () => {
   });
 
   it("does not report offline", () => {
-    expect(refusalOf({ status: "offline" })).toEqual([
-      "beats[3].status must not be OFFLINE: an agent that goes says so by leaving",
-    ]);
+    expect(refusalOf({ status: "offline" })).toEqual(["beats[3].status must not be OFFLINE: set leaving instead"]);
   });
 
   it("leaves alone, without a status and without an exhaustion", () => {

@@ -205,7 +205,7 @@ describe("Heartbeat", () => {
     await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(3));
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 2n });
-    session?.say({ acknowledgedSequence: 7n, reconnectWithinMs: 2_500 });
+    session?.say({ acknowledgedSequence: 7n, messages: [{ kind: "draining", reconnectWithinMs: 2_500 }] });
     const pace = { nextHeartbeatIn: { seconds: 9n }, leaseTtl: { seconds: 30n } };
     const first = await next();
     expect(first).toMatchObject({ acknowledgedSequence: 2n, ...pace });
@@ -246,13 +246,13 @@ describe("Heartbeat", () => {
     input.send({ sequence: 1n });
     await vi.waitFor(() => expect(backend.sessions).toHaveLength(1));
     const exhaustion = { reason: "rate_limit", exhaustedAt: FAKE_NOW, recoveryAt: FAKE_NOW } as const;
-    const common = { agentId: "a", status: "exhausted", exhaustion, revision: 9n, beatIndex: 0 } as const;
+    const agent = { agentId: "a", status: "exhausted", exhaustion, revision: 9n } as const;
     const refusal = new Refusal("REPORT_OUTDATED", "A service set it meanwhile.", { retryAfterMs: 1_500 });
     backend.sessions[0]?.say({
       acknowledgedSequence: 1n,
-      results: [
-        { ...common, sequence: 0n, refusal: null },
-        { ...common, sequence: 1n, refusal },
+      messages: [
+        { kind: "change", ...agent },
+        { kind: "result", ...agent, sequence: 1n, beatIndex: 0, refusal },
       ],
     });
     expect((await next()).results).toMatchObject([

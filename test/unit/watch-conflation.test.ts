@@ -19,7 +19,7 @@ function takeAll(waiting: NewestChanges, position: bigint): readonly WatchedChan
   const changes: WatchedChange[] = [];
   for (let told = waiting.take(2, position); told !== undefined; told = waiting.take(2, position)) {
     changes.push(...told.changes);
-    expect(told.reached).toBe(waiting.size === 0 ? position : undefined);
+    expect(told.completeTo).toBe(waiting.size === 0 ? position : undefined);
   }
   return changes;
 }

@@ -50,7 +50,7 @@ describe("the index of watchers", () => {
     const ids = Array.from({ length: 10_000 }, (_, n) => log.create(`agent-${n}`));
     for (let n = 0; n < ids.length; n += 1) {
       const watcher = watcherOf({ agentIds: [`agent-${n}`] });
-      hub.join(watcher);
+      hub.add(watcher);
       hub.follow(watcher);
     }
     log.transitions.length = 0;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
 import { seen, watchQuery } from "../support/watch-reader.ts";
@@ -11,6 +11,14 @@ const FILTERS: readonly Partial<AgentFilter>[] = [
   { statuses: ["busy", "idle"] },
   { agentIds: ["agent-1", "agent-2", "agent-3", "agent-4"], statuses: ["idle"] },
 ];
+
+/** The test's own clock for what it makes from now on, until it ends. */
+function ownTime(): void {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
+}
 
 describe("a watch that begins with a snapshot", () => {
   it.each(
@@ -379,15 +387,23 @@ describe("an open watch", () => {
   });
 
   it("ends when it is old enough, with the revision to resume from, and not before its snapshot is whole", async () => {
-    await using scene = await startScene({ maxAgeMs: 80, pageSize: 2 });
+    ownTime();
+    await using scene = await startScene({ maxAgeMs: 80_000, pageSize: 2 });
     for (let n = 0; n < 7; n += 1) scene.source.create(`agent-${n}`);
-    const begun = performance.now();
-    await using slow = scene.read({ conflate: true, pace: () => sleep(60) });
+    const goesOn = Promise.withResolvers<void>();
+    await using slow = scene.read({ conflate: true, pace: () => goesOn.promise });
     await using idle = scene.read({ afterRevision: 107n });
+    await vi.waitFor(() => expect(slow.messages).not.toEqual([]));
+    // Ages differ by up to a quarter.
+    await vi.advanceTimersByTimeAsync(55_000);
+    expect([idle.ended, slow.ended]).toEqual([false, false]);
+    await vi.advanceTimersByTimeAsync(46_000);
     for (const reader of [idle, slow]) {
-      expect(await reader.end()).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
-      expect(performance.now() - begun).toBeGreaterThan(reader === idle ? 60 : 180);
+      await vi.waitFor(() => expect(reader.ended).toBe(true));
+      expect(reader.error).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
       expect(reader.messages.at(-1)).toMatchObject({ revision: 107n, bookmark: { snapshotComplete: false } });
+      if (reader === idle) expect(slow.ended).toBe(false);
+      goesOn.resolve();
     }
     expect(slow.snapshot).toHaveLength(7);
     expect(scene.hub.size).toBe(0);
@@ -433,14 +449,15 @@ describe("an open watch", () => {
   });
 
   it("that is old enough before its snapshot is whole waits for it in peace", async () => {
+    ownTime();
     await using scene = await startScene({ maxAgeMs: 10 });
     const { source } = scene;
     await using reader = scene.read();
     const answers = Promise.withResolvers<void>();
     source.delay = () => answers.promise;
-    await sleep(30);
+    await vi.advanceTimersByTimeAsync(30);
     const timers = vi.spyOn(globalThis, "setTimeout");
-    await sleep(200);
+    await vi.advanceTimersByTimeAsync(200);
     const set = timers.mock.calls.length;
     timers.mockRestore();
     expect(set).toBeLessThan(20);

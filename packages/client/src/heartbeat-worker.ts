@@ -43,8 +43,8 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
     instanceId,
     generation,
     listener: {
-      onBeat: (beat, stays) => {
-        post({ kind: "beat", beat, stays, knownRevision: streams.knownRevision(beat.agentId) });
+      onMessage: (message, stays) => {
+        post({ kind: "message", message, stays, knownRevision: streams.knownRevision(message.agentId) });
       },
       onConnection: (connection) => {
         if (connection.state === "connected") {

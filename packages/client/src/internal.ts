@@ -5,5 +5,5 @@ export { baseUrlOf } from "./connection/node-clients.ts";
 export { createRetryPause } from "./connection/retry-pause.ts";
 export type { Report } from "./heartbeats/beat-queue.ts";
 export { HeartbeatStream } from "./heartbeats/heartbeat-stream.ts";
-export { agentView, type BeatView, transitionView } from "./views.ts";
+export { agentView, type ClawMessageView, transitionView } from "./views.ts";
 export { filterMessage, type WatchClients, watchAs, watchThrough } from "./watch/watch-agents.ts";

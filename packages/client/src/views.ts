@@ -8,6 +8,7 @@ import {
   type AgentBeatResult,
   type AgentChange as AgentChangeMessage,
   AgentChangeType,
+  type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import { causeWord, reasonWord, statusWord, type Unknown } from "../../../src/contract/enums.ts";
@@ -61,8 +62,9 @@ export interface ChangeView {
   readonly transition: TransitionView;
 }
 
-/** The result of a beat, or (`sequence` 0) a change of the agent by others. */
+/** The result of a beat, or (`sequence` 0) a change or the loss of the agent. */
 export interface BeatView {
+  readonly kind: "result";
   readonly agentId: string;
   readonly sequence: bigint;
   /** The status on the server; undefined if it sent none. */
@@ -72,6 +74,12 @@ export interface BeatView {
   readonly revision: bigint;
   readonly refusal: BeatRefusal | undefined;
 }
+
+/**
+ * A message of the service about one agent on a heartbeat stream. All kinds take one way through the client, from the
+ * stream to the agent's handle. A new kind is added here and in `messagesOf`; `HeartbeatStream` and `BeatingAgent` act on it.
+ */
+export type ClawMessageView = BeatView;
 
 export interface BeatRefusal {
   /** A value of ErrorReason without its prefix; undefined if this client does not know it. */
@@ -127,8 +135,14 @@ export function transitionView(transition: AgentTransitionMessage): TransitionVi
   };
 }
 
-export function beatView({ agentId, sequence, status, exhaustion, revision, error }: AgentBeatResult): BeatView {
+/** The messages of a response, in the order in which they count. */
+export function messagesOf({ results }: HeartbeatResponse): ClawMessageView[] {
+  return results.map(beatView);
+}
+
+function beatView({ agentId, sequence, status, exhaustion, revision, error }: AgentBeatResult): BeatView {
   return {
+    kind: "result",
     agentId,
     sequence,
     status: statusWord(status),

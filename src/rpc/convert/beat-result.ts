@@ -7,12 +7,12 @@ import {
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { statusValue } from "../../contract/enums.ts";
 import { durationOf } from "../../contract/timestamps.ts";
+import type { BeatResult } from "../../domain/claw-message.ts";
 import type { Refusal } from "../../domain/errors.ts";
-import type { BeatResult } from "../../domain/heartbeat.ts";
 import { codeOf, errorReasonOf, shorten } from "../errors/errors.ts";
 import { exhaustionMessage } from "./agent.ts";
 
-export function beatResultMessage(result: BeatResult): AgentBeatResult {
+export function beatResultMessage(result: Omit<BeatResult, "kind">): AgentBeatResult {
   return create(AgentBeatResultSchema, {
     agentId: result.agentId,
     status: statusValue(result.status),

@@ -1,11 +1,8 @@
-import { create } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import {
-  type AgentService,
-  DrainingSchema,
-  HeartbeatLimitsSchema,
-  type HeartbeatRequest,
-  type HeartbeatResponse,
+import type {
+  AgentService,
+  HeartbeatRequest,
+  HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import {
   type InputListener,
@@ -13,20 +10,16 @@ import {
   type MessageInput,
 } from "../../../packages/connect-grpc-js/src/message-input.ts";
 import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/limits.ts";
-import { durationOf } from "../../contract/timestamps.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { type BeatResult, MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
-import { MAX_BEATS } from "../../domain/validation.ts";
-import { beatResultMessage } from "../convert/beat-result.ts";
+import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/claw-message.ts";
 import { beatsOf } from "../convert/request.ts";
-import type { HeartbeatSession, Heartbeats, SessionListener, SessionOutput } from "./backend.ts";
+import type { HeartbeatSession, Heartbeats, SessionListener } from "./backend.ts";
 import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
 import { heartbeatsFor } from "./scoped-backend.ts";
 
 /**
- * `Heartbeat`: says hello, then reads and answers side by side. What ends the stream never ends a lease: not the end
- * of the input (which a cancelled call looks like), nor an error, nor the signal.
+ * `Heartbeat`: sends a first response, then reads and responds concurrently. The end of the stream never ends a lease: neither
+ * the end of the input (a cancelled call looks like it), nor an error, nor the signal.
  */
 export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
   return (requests, context) =>
@@ -34,8 +27,8 @@ export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof Agent
 }
 
 /**
- * One stream: judges envelopes, opens the session with the first message and feeds it, and tells what the session has to
- * say. All of it is calls, and no promises: thousands of messages a second pass through here.
+ * One stream: checks envelopes, opens the session with the first message, feeds it, and encodes its output. It uses calls and
+ * no promises: thousands of messages a second pass through here.
  */
 class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener<HeartbeatRequest>, SessionListener {
   readonly #heartbeats: Heartbeats;
@@ -45,7 +38,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   /** The last message's sequence; 0 before the first. */
   #previous = 0n;
   #acknowledged = 0n;
-  /** Said before anything that the session has to say. */
+  /** Responses that are sent before the session's next output. */
   #responses: HeartbeatResponse[];
   #inputEnded = false;
   #failure: { readonly reason: unknown } | undefined;
@@ -60,7 +53,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#heartbeats = heartbeats;
     this.#signal = signal;
     // Before any request: headers leave with the first message, and a client waits for the pace.
-    this.#responses = [hello(heartbeats)];
+    this.#responses = [helloResponse(heartbeats.pace())];
     signal.addEventListener("abort", this.#onAbort);
     if (signal.aborted) this.leave();
     else this.#input = listenTo(requests, this);
@@ -79,7 +72,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     }
   }
 
-  /** The client, or a wrong message, ended the input: what is due is still said. */
+  /** The client ended the input. The session's output is still sent. */
   end(): void {
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
@@ -91,13 +84,13 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
     this.#failure = { reason };
-    // Else a broken connection or a fault of ours: there is nobody to tell, or nothing to rely on.
+    // Otherwise the connection is broken, or the server has a fault: the session's output cannot be sent, or not be trusted.
     if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
     else this.#session?.close();
     this.#onNews();
   }
 
-  onNews(): void {
+  onOutput(): void {
     this.#onNews();
   }
 
@@ -106,19 +99,20 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   }
 
   take(): HeartbeatResponse | undefined {
-    const said = this.#responses.shift();
-    if (said !== undefined) return said;
+    const waiting = this.#responses.shift();
+    if (waiting !== undefined) return waiting;
     this.#signal.throwIfAborted();
     const output = this.#session?.take();
     if (output !== undefined) {
       const before = this.#acknowledged;
       this.#acknowledged = output.acknowledgedSequence;
-      if (output.results.length === 0) return lastResponse(this.#heartbeats, output);
-      this.#responses = [...responsesOf(this.#heartbeats, output, before)];
+      const pace = this.#heartbeats.pace();
+      if (output.messages.length === 0) return acknowledgementResponse(output, pace);
+      this.#responses = [...responsesOf(output, before, pace)];
       return this.#responses.shift();
     }
-    // What was due is said; only now the client hears why its stream ends.
-    if (this.#failure !== undefined && this.#said()) {
+    // All output is sent. Only now the client receives the reason for the end of its stream.
+    if (this.#failure !== undefined && this.#isSent()) {
       this.leave();
       throw this.#failure.reason;
     }
@@ -126,7 +120,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   }
 
   get over(): boolean {
-    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#said();
+    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#isSent();
   }
 
   listen(onNews: () => void): void {
@@ -142,72 +136,9 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     this.#session?.close();
   }
 
-  /** Whether there is nothing left to say, now and later. */
-  #said(): boolean {
+  /** Whether all output is sent, and no more will come. */
+  #isSent(): boolean {
     if (this.#responses.length > 0) return false;
     return this.#session === undefined ? this.#inputEnded : this.#session.over;
   }
-}
-
-function hello(heartbeats: Heartbeats): HeartbeatResponse {
-  const message = response(heartbeats, 0n);
-  message.limits = create(HeartbeatLimitsSchema, {
-    maxBeats: MAX_BEATS,
-    maxMessageBytes: MAX_MESSAGE_BYTES,
-    maxAgents: MAX_AGENTS_PER_STREAM,
-  });
-  return message;
-}
-
-/**
- * One response, or several where the results would make one too large for its reader: a refused beat is answered with
- * its `agent_id` as it was sent, however long. Results may come before the acknowledgement, never after it.
- */
-function* responsesOf(
-  heartbeats: Heartbeats,
-  output: SessionOutput,
-  acknowledgedBefore: bigint,
-): Generator<HeartbeatResponse> {
-  let results: HeartbeatResponse["results"] = [];
-  let bytes = 0;
-  for (const result of output.results) {
-    const size = largestSize(result);
-    if (bytes > 0 && bytes + size > MAX_MESSAGE_BYTES) {
-      const part = response(heartbeats, acknowledgedBefore, output.firstIntervalMs);
-      part.results = results;
-      yield part;
-      results = [];
-      bytes = 0;
-    }
-    results.push(beatResultMessage(result));
-    bytes += size;
-  }
-  const last = lastResponse(heartbeats, output);
-  last.results = results;
-  yield last;
-}
-
-function lastResponse(heartbeats: Heartbeats, output: SessionOutput): HeartbeatResponse {
-  const last = response(heartbeats, output.acknowledgedSequence, output.firstIntervalMs);
-  if (output.reconnectWithinMs !== undefined) {
-    last.draining = create(DrainingSchema, { reconnectWithin: durationOf(output.reconnectWithinMs) });
-  }
-  return last;
-}
-
-/** An upper bound in bytes: at most three a UTF-16 unit, and what else a result and its error hold. */
-function largestSize({ agentId, refusal }: BeatResult): number {
-  return 200 + 3 * agentId.length + 3 * (refusal?.message.length ?? 0);
-}
-
-/** Every response tells the pace: it changes with the fleet. */
-function response(heartbeats: Heartbeats, acknowledgedSequence: bigint, firstIntervalMs?: number): HeartbeatResponse {
-  const pace = heartbeats.pace();
-  return {
-    $typeName: "harborforge.agents.v1.HeartbeatResponse",
-    acknowledgedSequence,
-    results: [],
-    nextHeartbeatIn: durationOf(firstIntervalMs ?? pace.intervalMs),
-    leaseTtl: durationOf(pace.leaseMs),
-  };
 }

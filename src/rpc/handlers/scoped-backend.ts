@@ -1,7 +1,7 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { EVERY_AGENT } from "../../domain/filter.ts";
-import type { BeatResult, ParsedBeat } from "../../domain/heartbeat.ts";
+import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import {
   type AgentScope,
   agentDenied,
@@ -15,6 +15,8 @@ import { principalKey } from "../callers/call-values.ts";
 import type {
   AgentDirectory,
   AgentKey,
+  BeatResult,
+  ClawMessage,
   HeartbeatSession,
   Heartbeats,
   SessionOptions,
@@ -118,25 +120,19 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
       scope.agentIds.has(beat.agentId) ? beat : { agentId: beat.agentId, refusal: agentDenied(beat.agentId) },
     );
   };
-  const told = (results: readonly BeatResult[]): readonly BeatResult[] =>
-    scope.kind === "claw" ? results.map(withinClaw) : results;
-  // Unasked: the stream had the agent, so that it was deleted is no secret from it.
-  const toldOnStream = (results: readonly BeatResult[]): readonly BeatResult[] =>
-    scope.kind === "claw"
-      ? results.map((result) =>
-          result.sequence === 0n && result.refusal?.reason === "AGENT_NOT_FOUND" ? result : withinClaw(result),
-        )
-      : results;
+  const narrowed = (message: ClawMessage): ClawMessage =>
+    scope.kind === "claw" ? messageWithinClaw(message) : message;
   return {
     pace: () => heartbeats.pace(),
     openSession(options, listener) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
       const session = heartbeats.openSession({ ...options, clawIdentifier }, listener);
-      return scopedSession(session, judged, toldOnStream);
+      return scopedSession(session, judged, narrowed);
     },
     async beat(beats, options) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
-      return told(await heartbeats.beat(judged(beats), { ...options, clawIdentifier }));
+      const results = await heartbeats.beat(judged(beats), { ...options, clawIdentifier });
+      return scope.kind === "claw" ? results.map(resultWithinClaw) : results;
     },
   };
 }
@@ -144,13 +140,14 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
 function scopedSession(
   session: HeartbeatSession,
   judged: (beats: readonly ParsedBeat[]) => readonly ParsedBeat[],
-  told: (results: readonly BeatResult[]) => readonly BeatResult[],
+  narrowed: (message: ClawMessage) => ClawMessage,
 ): HeartbeatSession {
   return {
     submit: (sequence, beats) => session.submit(sequence, judged(beats)),
     take(): SessionOutput | undefined {
       const output = session.take();
-      return output && { ...output, results: told(output.results) };
+      if (output === undefined || output.messages.length === 0) return output;
+      return { ...output, messages: output.messages.map(narrowed) };
     },
     get over() {
       return session.over;
@@ -174,8 +171,22 @@ function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): Se
   });
 }
 
-/** Where an agent lives that is not this claw's, or whether there is one, is not told. */
-function withinClaw(result: BeatResult): BeatResult {
+/** What a session sends, as a claw's credential may read it. */
+function messageWithinClaw(message: ClawMessage): ClawMessage {
+  switch (message.kind) {
+    case "result":
+      return resultWithinClaw(message);
+    case "lost":
+      // The stream had the agent, so it may know that the agent was deleted.
+      return message.refusal.reason === "WRONG_CLAW" ? { ...message, refusal: agentDenied(message.agentId) } : message;
+    case "change":
+    case "draining":
+      return message;
+  }
+}
+
+/** Hides where an agent of another claw lives, and whether it exists. */
+function resultWithinClaw(result: BeatResult): BeatResult {
   const reason = result.refusal?.reason;
   if (reason !== "WRONG_CLAW" && reason !== "AGENT_NOT_FOUND") return result;
   return { ...result, status: null, exhaustion: null, revision: null, refusal: agentDenied(result.agentId) };

@@ -22,8 +22,8 @@ export const file_harborforge_agents_v1_agent: GenFile = /*@__PURE__*/
  */
 export type Agent = Message<"harborforge.agents.v1.Agent"> & {
   /**
-   * The agent's own number, given by the server. Never used twice: an `agent_id` that was deleted and created again is
-   * another agent with another number.
+   * The agent's number, assigned by the server. Never used twice: an `agent_id` that was deleted and created again has
+   * another number.
    *
    * @generated from field: int64 id = 1;
    */
@@ -52,22 +52,22 @@ export type Agent = Message<"harborforge.agents.v1.Agent"> & {
   clawIdentifier: string;
 
   /**
-   * What the agent is doing. Never unspecified.
+   * The status. Never unspecified.
    *
    * @generated from field: harborforge.agents.v1.AgentStatus status = 5;
    */
   status: AgentStatus;
 
   /**
-   * When the newest heartbeat was taken in. Unset before the first one, and in the messages of WatchAgents.
+   * When the server received the newest heartbeat. Unset before the first one, and in the messages of WatchAgents.
    *
    * @generated from field: google.protobuf.Timestamp last_heartbeat = 6;
    */
   lastHeartbeat?: Timestamp | undefined;
 
   /**
-   * Since when the agent is exhausted. Kept when the reason or the deadline changes and while the agent is offline.
-   * Set together with `recovery_at` and `exhaust_reason`, or not at all.
+   * The start of the exhaustion. Unchanged when the reason or the deadline changes, and while the agent is offline. Set
+   * together with `recovery_at` and `exhaust_reason`, or not at all.
    *
    * @generated from field: google.protobuf.Timestamp exhausted_at = 7;
    */
@@ -117,8 +117,8 @@ export type Agent = Message<"harborforge.agents.v1.Agent"> & {
   statusChangedAt?: Timestamp | undefined;
 
   /**
-   * Since when the lease has been over while the brake on mass expiry keeps the agent from going offline. Unset
-   * otherwise, and in the messages of WatchAgents.
+   * The end of the lease, while the brake (a rate limit on lease expiry) delays the expiry. Unset otherwise, and in the
+   * messages of WatchAgents.
    *
    * @generated from field: google.protobuf.Timestamp suspect_since = 14;
    */
@@ -146,15 +146,15 @@ export type Exhaustion = Message<"harborforge.agents.v1.Exhaustion"> & {
   reason: ExhaustReason;
 
   /**
-   * Until when, as the provider says. Without it, or when it is zero or past, the server chooses by exponential
-   * backoff: 30 seconds (RATE_LIMIT) or 10 minutes (BILLING), doubled with each exhaustion in a row, at most 24 hours,
-   * give or take 10 %. Negative, or more than 366 days ahead, is invalid.
+   * The provider's deadline. If it is unset, zero or in the past, the server uses exponential backoff: 30 seconds
+   * (RATE_LIMIT) or 10 minutes (BILLING), doubled with each exhaustion in a row, at most 24 hours, ± 10 %. A negative
+   * value, or one more than 366 days ahead, is invalid.
    *
    * @generated from oneof harborforge.agents.v1.Exhaustion.recovery
    */
   recovery: {
     /**
-     * The moment of recovery. Always the one that is set in what the server sends.
+     * The moment of recovery. The server always sends this field.
      *
      * @generated from field: google.protobuf.Timestamp recovery_at = 2;
      */
@@ -162,8 +162,8 @@ export type Exhaustion = Message<"harborforge.agents.v1.Exhaustion"> & {
     case: "recoveryAt";
   } | {
     /**
-     * The time until recovery, counted once, from the report that made the agent exhausted: repeated for the same
-     * reason it changes nothing. Preferred over `recovery_at` in requests, since clocks differ.
+     * The time until recovery. The server counts it once, from the report that made the agent exhausted. A repetition
+     * for the same reason changes nothing. Prefer it to `recovery_at` in requests, since clocks differ.
      *
      * @generated from field: google.protobuf.Duration retry_after = 3;
      */
@@ -180,15 +180,14 @@ export const ExhaustionSchema: GenMessage<Exhaustion> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent, 1);
 
 /**
- * One change of an agent: created, moved, another status, another exhaustion, deleted. The only thing that gets a
- * revision.
+ * One change of an agent: created, moved, another status, another exhaustion, deleted. Only transitions get revisions.
  *
  * @generated from message harborforge.agents.v1.AgentTransition
  */
 export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> & {
   /**
-   * The place in the order of all transitions. Strictly ascending in commit order over the whole database, never used
-   * twice, with gaps: to be compared, never counted.
+   * The position in the order of all transitions. Revisions ascend strictly in commit order over the whole database,
+   * have gaps, and are never used twice. Compare them; do not count them.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -216,21 +215,21 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
   toStatus: AgentStatus;
 
   /**
-   * What brought the transition about.
+   * The cause.
    *
    * @generated from field: harborforge.agents.v1.TransitionCause cause = 5;
    */
   cause: TransitionCause;
 
   /**
-   * Who brought it about: `agent:` with the `agent_id`, `service:` or `user:` with a name, or `server`.
+   * The actor: `agent:` with the `agent_id`, `service:` or `user:` with a name, or `server`.
    *
    * @generated from field: string actor = 6;
    */
   actor: string;
 
   /**
-   * When it happened, by the server's clock. May run against the order of revisions by a little; the revision decides.
+   * When it happened, by the server's clock. May differ slightly from the order of revisions; the revision decides.
    *
    * @generated from field: google.protobuf.Timestamp occurred_at = 7;
    */
@@ -244,7 +243,7 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
   exhaustion?: Exhaustion | undefined;
 
   /**
-   * The agent's own number, `Agent.id`.
+   * The agent's number, `Agent.id`.
    *
    * @generated from field: int64 id = 9;
    */
@@ -272,14 +271,14 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
   toClawIdentifier: string;
 
   /**
-   * The `request_id` of the call that brought it about. Empty when there was none.
+   * The `request_id` of the call that caused it. Empty when there was none.
    *
    * @generated from field: string request_id = 13;
    */
   requestId: string;
 
   /**
-   * Shared by the transitions of one event: all agents of a claw that fell silent together. Empty otherwise.
+   * Shared by the transitions of one incident: the agents of a claw that fell silent. Empty otherwise.
    *
    * @generated from field: string incident_id = 14;
    */
@@ -294,20 +293,20 @@ export const AgentTransitionSchema: GenMessage<AgentTransition> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent, 2);
 
 /**
- * What an agent is doing. More values may be added: a client treats one that it does not know as not wakeable.
+ * The status of an agent. More values may be added: a client treats an unknown value as not free.
  *
  * @generated from enum harborforge.agents.v1.AgentStatus
  */
 export const AgentStatus = {
   /**
-   * Says nothing. What it means where it is allowed is told at the field.
+   * Not set. Fields that allow it define what it means.
    *
    * @generated from enum value: AGENT_STATUS_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * The agent is there and free: it may be woken.
+   * The agent is online and free: it may be claimed.
    *
    * @generated from enum value: AGENT_STATUS_IDLE = 1;
    */
@@ -328,14 +327,14 @@ export const AgentStatus = {
   BUSY: 3,
 
   /**
-   * The agent is there but out of quota or of money. `Agent.recovery_at` says until when.
+   * The agent is online but out of quota or money, until `Agent.recovery_at`.
    *
    * @generated from enum value: AGENT_STATUS_EXHAUSTED = 4;
    */
   EXHAUSTED: 4,
 
   /**
-   * The agent is gone: its lease expired, it said goodbye, or a service said so.
+   * The agent is not online: its lease expired, it said goodbye, or a service set this status.
    *
    * @generated from enum value: AGENT_STATUS_OFFLINE = 5;
    */
@@ -343,7 +342,7 @@ export const AgentStatus = {
 } as const;
 
 /**
- * What an agent is doing. More values may be added: a client treats one that it does not know as not wakeable.
+ * The status of an agent. More values may be added: a client treats an unknown value as not free.
  *
  * @generated from enum harborforge.agents.v1.AgentStatus
  */
@@ -362,21 +361,21 @@ export const AgentStatusSchema: GenEnum<AgentStatus> = /*@__PURE__*/
  */
 export const ExhaustReason = {
   /**
-   * Says nothing. Given for an agent without an exhaustion; invalid in a request.
+   * Not set. The value of an agent without an exhaustion; invalid in a request.
    *
    * @generated from enum value: EXHAUST_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * The provider limits the agent's rate. Where no deadline is given, the server's backoff starts at 30 seconds.
+   * The provider limits the agent's rate. Without a deadline, the server's backoff starts at 30 seconds.
    *
    * @generated from enum value: EXHAUST_REASON_RATE_LIMIT = 1;
    */
   RATE_LIMIT: 1,
 
   /**
-   * The agent's account is empty. Where no deadline is given, the server's backoff starts at 10 minutes.
+   * The agent's account is empty. Without a deadline, the server's backoff starts at 10 minutes.
    *
    * @generated from enum value: EXHAUST_REASON_BILLING = 2;
    */
@@ -397,13 +396,13 @@ export const ExhaustReasonSchema: GenEnum<ExhaustReason> = /*@__PURE__*/
   enumDesc(file_harborforge_agents_v1_agent, 1);
 
 /**
- * What brought a transition about. More values may be added.
+ * The cause of a transition. More values may be added.
  *
  * @generated from enum harborforge.agents.v1.TransitionCause
  */
 export const TransitionCause = {
   /**
-   * Says nothing. Never sent by the server.
+   * Not set. Never sent by the server.
    *
    * @generated from enum value: TRANSITION_CAUSE_UNSPECIFIED = 0;
    */
@@ -417,28 +416,28 @@ export const TransitionCause = {
   CREATED: 1,
 
   /**
-   * The agent said so in a heartbeat.
+   * The agent reported it in a heartbeat.
    *
    * @generated from enum value: TRANSITION_CAUSE_REPORT = 2;
    */
   REPORT: 2,
 
   /**
-   * A service said so by UpdateAgentStatus.
+   * A service called UpdateAgentStatus.
    *
    * @generated from enum value: TRANSITION_CAUSE_SERVICE = 3;
    */
   SERVICE: 3,
 
   /**
-   * The agent's lease ended without another heartbeat.
+   * The agent's lease expired without another heartbeat.
    *
    * @generated from enum value: TRANSITION_CAUSE_LEASE_EXPIRED = 4;
    */
   LEASE_EXPIRED: 4,
 
   /**
-   * The agent said in a heartbeat that it is leaving.
+   * The agent sent a heartbeat with `leaving`.
    *
    * @generated from enum value: TRANSITION_CAUSE_GOODBYE = 5;
    */
@@ -474,7 +473,7 @@ export const TransitionCause = {
 } as const;
 
 /**
- * What brought a transition about. More values may be added.
+ * The cause of a transition. More values may be added.
  *
  * @generated from enum harborforge.agents.v1.TransitionCause
  */

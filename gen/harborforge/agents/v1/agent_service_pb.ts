@@ -17,17 +17,17 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/agent_service.proto.
  */
 export const file_harborforge_agents_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIuUBCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgACKvAQoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASJwoIYWdlbnRfaWQYAiABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBIuCg9jbGF3X2lkZW50aWZpZXIYAyABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAQgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiQgoTQ3JlYXRlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJmCg9HZXRBZ2VudFJlcXVlc3QSKQoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAEhoKB3VzZXJfaWQYAiABKANCB7pIBCICIABIAEIMCgNrZXkSBbpIAggBIj8KEEdldEFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiSQoVQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0EjAKCWFnZW50X2lkcxgBIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQiRgoWQmF0Y2hHZXRBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQidwoRTGlzdEFnZW50c1JlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJIm0KEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgDIkUKD0dldEZsZWV0UmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXIiogIKEEdldEZsZWV0UmVzcG9uc2USNAoIc3RhdHVzZXMYASADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQSLwoFY2xhd3MYAiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ2xhd0ZsZWV0EjEKBWJyYWtlGAMgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4cGlyeUJyYWtlEjQKEW5leHRfaGVhcnRiZWF0X2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgGIAEoAyJQCgtTdGF0dXNDb3VudBIyCgZzdGF0dXMYASABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSDQoFY291bnQYAiABKAMiWgoJQ2xhd0ZsZWV0EhcKD2NsYXdfaWRlbnRpZmllchgBIAEoCRI0CghzdGF0dXNlcxgCIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TdGF0dXNDb3VudCJhCgtFeHBpcnlCcmFrZRIPCgdlbmdhZ2VkGAEgASgIEi4KCmVuZ2FnZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWhlbGRfYmFjaxgDIAEoAyKTAQoQTW92ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEi4KD2NsYXdfaWRlbnRpZmllchgCIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAyABKAlCErpID3INGEAyCV5cUHtDY30qJCJAChFNb3ZlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCKFBgoYVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSPwoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzQgu6SAjIAQGCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SJwoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKANCB7pIBCICKABIAIgBARImCgpyZXF1ZXN0X2lkGAUgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQSNgoEaG9sZBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyADqoA7pIpAMabAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBoodGhpcy5zdGF0dXMgIT0gNCB8fCBoYXModGhpcy5leGhhdXN0aW9uKRp5Ch5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGil0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKRq4AQoVaG9sZC5ub3Rfd2l0aF9vZmZsaW5lElttdXN0IG5vdCBiZSBzZXQgd2l0aCBPRkZMSU5FLCB3aGljaCB0YWtlcyBubyBob2xkOiB0aGUgbmV4dCBoZWFydGJlYXQgYnJpbmdzIHRoZSBhZ2VudCBiYWNrGkJ0aGlzLnN0YXR1cyAhPSA1IHx8ICFoYXModGhpcy5ob2xkKSB8fCB0aGlzLmhvbGQgPD0gZHVyYXRpb24oJzBzJylCFAoSX2V4cGVjdGVkX3JldmlzaW9uIkgKGVVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiZQoSRGVsZXRlQWdlbnRSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgCIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIicKE0RlbGV0ZUFnZW50UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMivwEKG0xpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBIsCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokSACIAQESHwoOYWZ0ZXJfcmV2aXNpb24YAiABKANCB7pIBCICKAASGgoJcGFnZV9zaXplGAMgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbmV3ZXN0X2ZpcnN0GAUgASgIQgsKCV9hZ2VudF9pZCJ0ChxMaXN0QWdlbnRUcmFuc2l0aW9uc1Jlc3BvbnNlEjsKC3RyYW5zaXRpb25zGAEgAygLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50VHJhbnNpdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkivQEKFFNlbmRIZWFydGJlYXRSZXF1ZXN0Ej8KBWJlYXRzGAEgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEIOukgLkgEIEOgHIgPYAQMSLAoPY2xhd19pZGVudGlmaWVyGAIgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEjYKCWxlYXNlX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgAitAEKFVNlbmRIZWFydGJlYXRSZXNwb25zZRI3CgdyZXN1bHRzGAEgAygLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdFJlc3VsdBI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i2gEKEEhlYXJ0YmVhdFJlcXVlc3QSGQoIc2VxdWVuY2UYASABKARCB7pIBDICIAASPwoFYmVhdHMYAiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0Qg66SAuSAQgQ6AciA9gBAxIsCg9jbGF3X2lkZW50aWZpZXIYAyABKAlCE7pIEHIOGIABMgleXFB7Q2N9KiQSKAoLaW5zdGFuY2VfaWQYBCABKAlCE7pIEHIOGIABMgleXFB7Q2N9KiQSEgoKZ2VuZXJhdGlvbhgFIAEoBCLqBgoJQWdlbnRCZWF0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSmgEKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1c0JmukhjugFbChJzdGF0dXMubm90X29mZmxpbmUSOm11c3Qgbm90IGJlIE9GRkxJTkU6IGFuIGFnZW50IHRoYXQgZ29lcyBzYXlzIHNvIGJ5IGxlYXZpbmcaCXRoaXMgIT0gNYIBAhABEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhIPCgdsZWF2aW5nGAQgASgIEiQKDmtub3duX3JldmlzaW9uGAUgASgDQge6SAQiAigASACIAQESRAoNc2Vzc2lvbl9zdGFydBgIIAEoDjIjLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZXNzaW9uU3RhcnRCCLpIBYIBAhABOs8DukjLAxpaChdzdGF0dXMubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxohIXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSAwGmMKG2V4aGF1c3Rpb24ubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxomIXRoaXMubGVhdmluZyB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbikafAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBo4dGhpcy5sZWF2aW5nIHx8IHRoaXMuc3RhdHVzICE9IDQgfHwgaGFzKHRoaXMuZXhoYXVzdGlvbikaiQEKHmV4aGF1c3Rpb24ub25seV93aXRoX2V4aGF1c3RlZBIsbXVzdCBub3QgYmUgc2V0IHdpdGhvdXQgdGhlIHN0YXR1cyBFWEhBVVNURUQaOXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKUIRCg9fa25vd25fcmV2aXNpb24iugIKEUhlYXJ0YmVhdFJlc3BvbnNlEh0KFWFja25vd2xlZGdlZF9zZXF1ZW5jZRgBIAEoBBI3CgdyZXN1bHRzGAIgAygLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdFJlc3VsdBI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMQoIZHJhaW5pbmcYBSABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRHJhaW5pbmcSNgoGbGltaXRzGAYgASgLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdExpbWl0cyI/CghEcmFpbmluZxIzChByZWNvbm5lY3Rfd2l0aGluGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlMKD0hlYXJ0YmVhdExpbWl0cxIRCgltYXhfYmVhdHMYASABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAiABKA0SEgoKbWF4X2FnZW50cxgDIAEoDSL8AQoPQWdlbnRCZWF0UmVzdWx0EhAKCGFnZW50X2lkGAEgASgJEjIKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SNAoFZXJyb3IYBCABKAsyJS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0RXJyb3ISEAoIc2VxdWVuY2UYBSABKAQSEgoKYmVhdF9pbmRleBgGIAEoDRIQCghyZXZpc2lvbhgHIAEoAyKTAQoOQWdlbnRCZWF0RXJyb3ISDAoEY29kZRgBIAEoBRIyCgZyZWFzb24YAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgDIAEoCRIuCgtyZXRyeV9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLaAQoSV2F0Y2hBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIkCg5hZnRlcl9yZXZpc2lvbhgCIAEoA0IHukgEIgIoAEgAiAEBEhAKCGNvbmZsYXRlGAMgASgIEkUKEWJvb2ttYXJrX2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwisAjICCAFCEQoPX2FmdGVyX3JldmlzaW9uIssBChNXYXRjaEFnZW50c1Jlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEjUKD3NuYXBzaG90X2FnZW50cxgCIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBIzCgdjaGFuZ2VzGAMgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Q2hhbmdlEjYKCGJvb2ttYXJrGAQgASgLMiQuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQm9va21hcmsiKgoNV2F0Y2hCb29rbWFyaxIZChFzbmFwc2hvdF9jb21wbGV0ZRgBIAEoCCK/AQoLQWdlbnRDaGFuZ2USNAoEdHlwZRgBIAEoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZVR5cGUSKwoFYWdlbnQYAiABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSOgoKdHJhbnNpdGlvbhgDIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SEQoJY29uZmxhdGVkGAQgASgNKngKDFNlc3Npb25TdGFydBIdChlTRVNTSU9OX1NUQVJUX1VOU1BFQ0lGSUVEEAASFwoTU0VTU0lPTl9TVEFSVF9GSVJTVBABEhYKElNFU1NJT05fU1RBUlRfQU5FVxACEhgKFFNFU1NJT05fU1RBUlRfUkVTVU1FEAMqjgEKD0FnZW50Q2hhbmdlVHlwZRIhCh1BR0VOVF9DSEFOR0VfVFlQRV9VTlNQRUNJRklFRBAAEh0KGUFHRU5UX0NIQU5HRV9UWVBFX0VOVEVSRUQQARIdChlBR0VOVF9DSEFOR0VfVFlQRV9VUERBVEVEEAISGgoWQUdFTlRfQ0hBTkdFX1RZUEVfTEVGVBADMpYKCgxBZ2VudFNlcnZpY2USZAoLQ3JlYXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ3JlYXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2USYAoIR2V0QWdlbnQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0QWdlbnRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVzcG9uc2UiA5ACARJyCg5CYXRjaEdldEFnZW50cxIsLmhhcmJvcmZvcmdlLmFnZW50cy52MS5CYXRjaEdldEFnZW50c1JlcXVlc3QaLS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXNwb25zZSIDkAIBEmYKCkxpc3RBZ2VudHMSKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1JlcXVlc3QaKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1Jlc3BvbnNlIgOQAgESYAoIR2V0RmxlZXQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0RmxlZXRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVzcG9uc2UiA5ACARJeCglNb3ZlQWdlbnQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Nb3ZlQWdlbnRSZXNwb25zZRJ2ChFVcGRhdGVBZ2VudFN0YXR1cxIvLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVBZ2VudFN0YXR1c1JlcXVlc3QaMC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXNwb25zZRJkCgtEZWxldGVBZ2VudBIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVBZ2VudFJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXNwb25zZRKEAQoUTGlzdEFnZW50VHJhbnNpdGlvbnMSMi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0GjMuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2UiA5ACARJqCg1TZW5kSGVhcnRiZWF0EisuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXF1ZXN0GiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXNwb25zZRJiCglIZWFydGJlYXQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXNwb25zZSgBMAESawoLV2F0Y2hBZ2VudHMSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVzcG9uc2UiA5ACATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason]);
+  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIuUBCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgACKvAQoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASJwoIYWdlbnRfaWQYAiABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBIuCg9jbGF3X2lkZW50aWZpZXIYAyABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAQgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiQgoTQ3JlYXRlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJmCg9HZXRBZ2VudFJlcXVlc3QSKQoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAEhoKB3VzZXJfaWQYAiABKANCB7pIBCICIABIAEIMCgNrZXkSBbpIAggBIj8KEEdldEFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiSQoVQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0EjAKCWFnZW50X2lkcxgBIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQiRgoWQmF0Y2hHZXRBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQidwoRTGlzdEFnZW50c1JlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJIm0KEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgDIkUKD0dldEZsZWV0UmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXIiogIKEEdldEZsZWV0UmVzcG9uc2USNAoIc3RhdHVzZXMYASADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQSLwoFY2xhd3MYAiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ2xhd0ZsZWV0EjEKBWJyYWtlGAMgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4cGlyeUJyYWtlEjQKEW5leHRfaGVhcnRiZWF0X2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgGIAEoAyJQCgtTdGF0dXNDb3VudBIyCgZzdGF0dXMYASABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSDQoFY291bnQYAiABKAMiWgoJQ2xhd0ZsZWV0EhcKD2NsYXdfaWRlbnRpZmllchgBIAEoCRI0CghzdGF0dXNlcxgCIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TdGF0dXNDb3VudCJhCgtFeHBpcnlCcmFrZRIPCgdlbmdhZ2VkGAEgASgIEi4KCmVuZ2FnZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWhlbGRfYmFjaxgDIAEoAyKTAQoQTW92ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEi4KD2NsYXdfaWRlbnRpZmllchgCIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAyABKAlCErpID3INGEAyCV5cUHtDY30qJCJAChFNb3ZlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCKDBgoYVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSPwoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzQgu6SAjIAQGCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SJwoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKANCB7pIBCICKABIAIgBARImCgpyZXF1ZXN0X2lkGAUgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQSNgoEaG9sZBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyADqmA7pIogMabAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBoodGhpcy5zdGF0dXMgIT0gNCB8fCBoYXModGhpcy5leGhhdXN0aW9uKRp5Ch5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGil0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKRq2AQoVaG9sZC5ub3Rfd2l0aF9vZmZsaW5lElltdXN0IG5vdCBiZSBzZXQgd2l0aCBPRkZMSU5FLCB3aGljaCBoYXMgbm8gaG9sZDogdGhlIG5leHQgaGVhcnRiZWF0IGJyaW5ncyB0aGUgYWdlbnQgYmFjaxpCdGhpcy5zdGF0dXMgIT0gNSB8fCAhaGFzKHRoaXMuaG9sZCkgfHwgdGhpcy5ob2xkIDw9IGR1cmF0aW9uKCcwcycpQhQKEl9leHBlY3RlZF9yZXZpc2lvbiJIChlVcGRhdGVBZ2VudFN0YXR1c1Jlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50ImUKEkRlbGV0ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAiABKAlCErpID3INGEAyCV5cUHtDY30qJCInChNEZWxldGVBZ2VudFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIr8BChtMaXN0QWdlbnRUcmFuc2l0aW9uc1JlcXVlc3QSLAoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAiAEBEh8KDmFmdGVyX3JldmlzaW9uGAIgASgDQge6SAQiAigAEhoKCXBhZ2Vfc2l6ZRgDIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAQgASgJEhQKDG5ld2VzdF9maXJzdBgFIAEoCEILCglfYWdlbnRfaWQidAocTGlzdEFnZW50VHJhbnNpdGlvbnNSZXNwb25zZRI7Cgt0cmFuc2l0aW9ucxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIr0BChRTZW5kSGVhcnRiZWF0UmVxdWVzdBI/CgViZWF0cxgBIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRCDrpIC5IBCBDoByID2AEDEiwKD2NsYXdfaWRlbnRpZmllchgCIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBI2CglsZWFzZV90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAIrQBChVTZW5kSGVhcnRiZWF0UmVzcG9uc2USNwoHcmVzdWx0cxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItoBChBIZWFydGJlYXRSZXF1ZXN0EhkKCHNlcXVlbmNlGAEgASgEQge6SAQyAiAAEj8KBWJlYXRzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEIOukgLkgEIEOgHIgPYAQMSLAoPY2xhd19pZGVudGlmaWVyGAMgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEigKC2luc3RhbmNlX2lkGAQgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEhIKCmdlbmVyYXRpb24YBSABKAQi2AYKCUFnZW50QmVhdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEogBCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCVLpIUboBSQoSc3RhdHVzLm5vdF9vZmZsaW5lEihtdXN0IG5vdCBiZSBPRkZMSU5FOiBzZXQgbGVhdmluZyBpbnN0ZWFkGgl0aGlzICE9IDWCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SDwoHbGVhdmluZxgEIAEoCBIkCg5rbm93bl9yZXZpc2lvbhgFIAEoA0IHukgEIgIoAEgAiAEBEkQKDXNlc3Npb25fc3RhcnQYCCABKA4yIy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2Vzc2lvblN0YXJ0Qgi6SAWCAQIQATrPA7pIywMaWgoXc3RhdHVzLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaISF0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gMBpjChtleGhhdXN0aW9uLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaJiF0aGlzLmxlYXZpbmcgfHwgIWhhcyh0aGlzLmV4aGF1c3Rpb24pGnwKGWV4aGF1c3Rpb24ud2l0aF9leGhhdXN0ZWQSJW11c3QgYmUgc2V0IHdpdGggdGhlIHN0YXR1cyBFWEhBVVNURUQaOHRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyAhPSA0IHx8IGhhcyh0aGlzLmV4aGF1c3Rpb24pGokBCh5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGjl0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gNCB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbilCEQoPX2tub3duX3JldmlzaW9uIroCChFIZWFydGJlYXRSZXNwb25zZRIdChVhY2tub3dsZWRnZWRfc2VxdWVuY2UYASABKAQSNwoHcmVzdWx0cxgCIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKCGRyYWluaW5nGAUgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRyYWluaW5nEjYKBmxpbWl0cxgGIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRMaW1pdHMiPwoIRHJhaW5pbmcSMwoQcmVjb25uZWN0X3dpdGhpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJTCg9IZWFydGJlYXRMaW1pdHMSEQoJbWF4X2JlYXRzGAEgASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAIgASgNEhIKCm1heF9hZ2VudHMYAyABKA0i/AEKD0FnZW50QmVhdFJlc3VsdBIQCghhZ2VudF9pZBgBIAEoCRIyCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEjQKBWVycm9yGAQgASgLMiUuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEVycm9yEhAKCHNlcXVlbmNlGAUgASgEEhIKCmJlYXRfaW5kZXgYBiABKA0SEAoIcmV2aXNpb24YByABKAMikwEKDkFnZW50QmVhdEVycm9yEgwKBGNvZGUYASABKAUSMgoGcmVhc29uGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSLgoLcmV0cnlfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i2gEKEldhdGNoQWdlbnRzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXISJAoOYWZ0ZXJfcmV2aXNpb24YAiABKANCB7pIBCICKABIAIgBARIQCghjb25mbGF0ZRgDIAEoCBJFChFib29rbWFya19pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgMIrAIyAggBQhEKD19hZnRlcl9yZXZpc2lvbiLLAQoTV2F0Y2hBZ2VudHNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI1Cg9zbmFwc2hvdF9hZ2VudHMYAiADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSMwoHY2hhbmdlcxgDIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZRI2Cghib29rbWFyaxgEIAEoCzIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEJvb2ttYXJrIioKDVdhdGNoQm9va21hcmsSGQoRc25hcHNob3RfY29tcGxldGUYASABKAgivwEKC0FnZW50Q2hhbmdlEjQKBHR5cGUYASABKA4yJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRDaGFuZ2VUeXBlEisKBWFnZW50GAIgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EjoKCnRyYW5zaXRpb24YAyABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRUcmFuc2l0aW9uEhEKCWNvbmZsYXRlZBgEIAEoDSp4CgxTZXNzaW9uU3RhcnQSHQoZU0VTU0lPTl9TVEFSVF9VTlNQRUNJRklFRBAAEhcKE1NFU1NJT05fU1RBUlRfRklSU1QQARIWChJTRVNTSU9OX1NUQVJUX0FORVcQAhIYChRTRVNTSU9OX1NUQVJUX1JFU1VNRRADKo4BCg9BZ2VudENoYW5nZVR5cGUSIQodQUdFTlRfQ0hBTkdFX1RZUEVfVU5TUEVDSUZJRUQQABIdChlBR0VOVF9DSEFOR0VfVFlQRV9FTlRFUkVEEAESHQoZQUdFTlRfQ0hBTkdFX1RZUEVfVVBEQVRFRBACEhoKFkFHRU5UX0NIQU5HRV9UWVBFX0xFRlQQAzKWCgoMQWdlbnRTZXJ2aWNlEmQKC0NyZWF0ZUFnZW50EikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5DcmVhdGVBZ2VudFJlc3BvbnNlEmAKCEdldEFnZW50EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRBZ2VudFJlc3BvbnNlIgOQAgEScgoOQmF0Y2hHZXRBZ2VudHMSLC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0Gi0uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkJhdGNoR2V0QWdlbnRzUmVzcG9uc2UiA5ACARJmCgpMaXN0QWdlbnRzEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXNwb25zZSIDkAIBEmAKCEdldEZsZWV0EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRGbGVldFJlc3BvbnNlIgOQAgESXgoJTW92ZUFnZW50EicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLk1vdmVBZ2VudFJlcXVlc3QaKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVzcG9uc2USdgoRVXBkYXRlQWdlbnRTdGF0dXMSLy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0GjAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USZAoLRGVsZXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRlbGV0ZUFnZW50UmVzcG9uc2UShAEKFExpc3RBZ2VudFRyYW5zaXRpb25zEjIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBozLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRUcmFuc2l0aW9uc1Jlc3BvbnNlIgOQAgESagoNU2VuZEhlYXJ0YmVhdBIrLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZW5kSGVhcnRiZWF0UmVxdWVzdBosLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZW5kSGVhcnRiZWF0UmVzcG9uc2USYgoJSGVhcnRiZWF0EicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdFJlcXVlc3QaKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVzcG9uc2UoATABEmsKC1dhdGNoQWdlbnRzEikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEFnZW50c1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason]);
 
 /**
- * Says which agents. Within a field any value counts, across fields all have to; an empty filter means every agent. A
- * list holds at most 1,000 values.
+ * Selects agents: OR within a field, AND across fields. An empty filter selects every agent. A list has at most 1,000
+ * values.
  *
  * @generated from message harborforge.agents.v1.AgentFilter
  */
 export type AgentFilter = Message<"harborforge.agents.v1.AgentFilter"> & {
   /**
-   * The agents with one of these ids of OpenClaw.
+   * The agents with one of these `agent_id`s.
    *
    * @generated from field: repeated string agent_ids = 1;
    */
@@ -63,7 +63,7 @@ export const AgentFilterSchema: GenMessage<AgentFilter> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 0);
 
 /**
- * Asks for a new agent.
+ * The request of CreateAgent.
  *
  * @generated from message harborforge.agents.v1.CreateAgentRequest
  */
@@ -90,10 +90,10 @@ export type CreateAgentRequest = Message<"harborforge.agents.v1.CreateAgentReque
   clawIdentifier: string;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
    */
@@ -108,7 +108,7 @@ export const CreateAgentRequestSchema: GenMessage<CreateAgentRequest> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_agent_service, 1);
 
 /**
- * Answers CreateAgent.
+ * The response of CreateAgent.
  *
  * @generated from message harborforge.agents.v1.CreateAgentResponse
  */
@@ -129,13 +129,13 @@ export const CreateAgentResponseSchema: GenMessage<CreateAgentResponse> = /*@__P
   messageDesc(file_harborforge_agents_v1_agent_service, 2);
 
 /**
- * Asks for one agent.
+ * The request of GetAgent.
  *
  * @generated from message harborforge.agents.v1.GetAgentRequest
  */
 export type GetAgentRequest = Message<"harborforge.agents.v1.GetAgentRequest"> & {
   /**
-   * Says which agent. Required.
+   * The key of the agent. Required.
    *
    * @generated from oneof harborforge.agents.v1.GetAgentRequest.key
    */
@@ -166,7 +166,7 @@ export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 3);
 
 /**
- * Answers GetAgent.
+ * The response of GetAgent.
  *
  * @generated from message harborforge.agents.v1.GetAgentResponse
  */
@@ -187,13 +187,13 @@ export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*
   messageDesc(file_harborforge_agents_v1_agent_service, 4);
 
 /**
- * Asks for many agents at once.
+ * The request of BatchGetAgents.
  *
  * @generated from message harborforge.agents.v1.BatchGetAgentsRequest
  */
 export type BatchGetAgentsRequest = Message<"harborforge.agents.v1.BatchGetAgentsRequest"> & {
   /**
-   * The ids of OpenClaw, at most 1,000. None gives none.
+   * The `agent_id`s, at most 1,000. An empty list returns an empty list.
    *
    * @generated from field: repeated string agent_ids = 1;
    */
@@ -208,13 +208,13 @@ export const BatchGetAgentsRequestSchema: GenMessage<BatchGetAgentsRequest> = /*
   messageDesc(file_harborforge_agents_v1_agent_service, 5);
 
 /**
- * Answers BatchGetAgents.
+ * The response of BatchGetAgents.
  *
  * @generated from message harborforge.agents.v1.BatchGetAgentsResponse
  */
 export type BatchGetAgentsResponse = Message<"harborforge.agents.v1.BatchGetAgentsResponse"> & {
   /**
-   * The agents, one for each id, in the order asked.
+   * The agents, one for each id, in the order of the request.
    *
    * @generated from field: repeated harborforge.agents.v1.Agent agents = 1;
    */
@@ -229,20 +229,20 @@ export const BatchGetAgentsResponseSchema: GenMessage<BatchGetAgentsResponse> = 
   messageDesc(file_harborforge_agents_v1_agent_service, 6);
 
 /**
- * Asks for a page of agents.
+ * The request of ListAgents.
  *
  * @generated from message harborforge.agents.v1.ListAgentsRequest
  */
 export type ListAgentsRequest = Message<"harborforge.agents.v1.ListAgentsRequest"> & {
   /**
-   * Says which agents. Unset means every agent.
+   * Selects the agents. Unset means every agent.
    *
    * @generated from field: harborforge.agents.v1.AgentFilter filter = 1;
    */
   filter?: AgentFilter | undefined;
 
   /**
-   * The greatest number of agents in the answer. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   * The greatest number of agents in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -264,7 +264,7 @@ export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_agent_service, 7);
 
 /**
- * Answers ListAgents.
+ * The response of ListAgents.
  *
  * @generated from message harborforge.agents.v1.ListAgentsResponse
  */
@@ -277,15 +277,15 @@ export type ListAgentsResponse = Message<"harborforge.agents.v1.ListAgentsRespon
   agents: Agent[];
 
   /**
-   * Leads to the next page. Empty on the last one.
+   * The token of the next page. Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
 
   /**
-   * The revision of the first page, on all pages. Passed on as `WatchAgentsRequest.after_revision`, with the same
-   * filter, it makes the list complete.
+   * The revision of the first page, on all pages. A watch with this as `WatchAgentsRequest.after_revision` and the same
+   * filter continues the list.
    *
    * @generated from field: int64 revision = 3;
    */
@@ -300,13 +300,13 @@ export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_agent_service, 8);
 
 /**
- * Asks for the counts of a fleet.
+ * The request of GetFleet.
  *
  * @generated from message harborforge.agents.v1.GetFleetRequest
  */
 export type GetFleetRequest = Message<"harborforge.agents.v1.GetFleetRequest"> & {
   /**
-   * Says which agents count. Unset means every agent. Pace and brake are always those of the deployment.
+   * Selects the agents to count. Unset means every agent. Pace and brake are always those of the deployment.
    *
    * @generated from field: harborforge.agents.v1.AgentFilter filter = 1;
    */
@@ -321,7 +321,7 @@ export const GetFleetRequestSchema: GenMessage<GetFleetRequest> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 9);
 
 /**
- * Answers GetFleet.
+ * The response of GetFleet.
  *
  * @generated from message harborforge.agents.v1.GetFleetResponse
  */
@@ -341,28 +341,28 @@ export type GetFleetResponse = Message<"harborforge.agents.v1.GetFleetResponse">
   claws: ClawFleet[];
 
   /**
-   * The brake on mass expiry. Unset for callers with the role AGENT: it is about all agents together.
+   * The brake on mass expiry. Unset for callers with the role AGENT, because it concerns all agents.
    *
    * @generated from field: harborforge.agents.v1.ExpiryBrake brake = 3;
    */
   brake?: ExpiryBrake | undefined;
 
   /**
-   * The time between two heartbeats of an agent, as it is given out now.
+   * The present time between two heartbeats of an agent.
    *
    * @generated from field: google.protobuf.Duration next_heartbeat_in = 4;
    */
   nextHeartbeatIn?: Duration | undefined;
 
   /**
-   * The length of a lease, as it is granted now.
+   * The present length of a lease.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 5;
    */
   leaseTtl?: Duration | undefined;
 
   /**
-   * The revision as of which the counts are.
+   * The revision of the counts.
    *
    * @generated from field: int64 revision = 6;
    */
@@ -405,7 +405,7 @@ export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 11);
 
 /**
- * The agents of a claw, counted.
+ * The numbers of agents of a claw.
  *
  * @generated from message harborforge.agents.v1.ClawFleet
  */
@@ -433,28 +433,28 @@ export const ClawFleetSchema: GenMessage<ClawFleet> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 12);
 
 /**
- * The state of the brake that slows expiry down when more than 20 % of the claws, and at least three, fall silent
- * within one lease: then the fault is more likely the server's than theirs. Releases itself.
+ * The state of the brake: a rate limit on lease expiry. It engages when more than 20 % of the claws, and at least
+ * three, fall silent within one lease, because then the fault is probably the server's. It releases by itself.
  *
  * @generated from message harborforge.agents.v1.ExpiryBrake
  */
 export type ExpiryBrake = Message<"harborforge.agents.v1.ExpiryBrake"> & {
   /**
-   * Whether the brake is on.
+   * Whether the brake is engaged.
    *
    * @generated from field: bool engaged = 1;
    */
   engaged: boolean;
 
   /**
-   * Since when it is on. Unset when it is off.
+   * When it engaged. Unset while it is not engaged.
    *
    * @generated from field: google.protobuf.Timestamp engaged_at = 2;
    */
   engagedAt?: Timestamp | undefined;
 
   /**
-   * The number of agents whose lease is over and which it keeps from going offline.
+   * The number of agents whose lease is over and whose expiry it delays.
    *
    * @generated from field: int64 held_back = 3;
    */
@@ -469,7 +469,7 @@ export const ExpiryBrakeSchema: GenMessage<ExpiryBrake> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 13);
 
 /**
- * Asks for another claw for an agent.
+ * The request of MoveAgent.
  *
  * @generated from message harborforge.agents.v1.MoveAgentRequest
  */
@@ -489,10 +489,10 @@ export type MoveAgentRequest = Message<"harborforge.agents.v1.MoveAgentRequest">
   clawIdentifier: string;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 3;
    */
@@ -507,7 +507,7 @@ export const MoveAgentRequestSchema: GenMessage<MoveAgentRequest> = /*@__PURE__*
   messageDesc(file_harborforge_agents_v1_agent_service, 14);
 
 /**
- * Answers MoveAgent.
+ * The response of MoveAgent.
  *
  * @generated from message harborforge.agents.v1.MoveAgentResponse
  */
@@ -528,7 +528,7 @@ export const MoveAgentResponseSchema: GenMessage<MoveAgentResponse> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_agent_service, 15);
 
 /**
- * Asks for another status of an agent.
+ * The request of UpdateAgentStatus.
  *
  * @generated from message harborforge.agents.v1.UpdateAgentStatusRequest
  */
@@ -541,41 +541,41 @@ export type UpdateAgentStatusRequest = Message<"harborforge.agents.v1.UpdateAgen
   agentId: string;
 
   /**
-   * The new status. Required. IDLE recovers an exhausted agent; said of an offline one whose exhaustion is recorded, it
-   * clears that, and the agent stays offline.
+   * The new status. Required. IDLE recovers an exhausted agent. For an offline agent with an exhaustion, IDLE clears
+   * the exhaustion and the agent stays offline.
    *
    * @generated from field: harborforge.agents.v1.AgentStatus status = 2;
    */
   status: AgentStatus;
 
   /**
-   * Why and until when. Required with EXHAUSTED, invalid with every other status.
+   * The exhaustion. Required with EXHAUSTED, invalid with every other status.
    *
    * @generated from field: harborforge.agents.v1.Exhaustion exhaustion = 3;
    */
   exhaustion?: Exhaustion | undefined;
 
   /**
-   * The revision that the agent has to have, else ABORTED `REVISION_MISMATCH`. Unset means any.
+   * A precondition: the agent must have this revision, else ABORTED `REVISION_MISMATCH`. Unset means any.
    *
    * @generated from field: optional int64 expected_revision = 4;
    */
   expectedRevision?: bigint | undefined;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 5;
    */
   requestId: string;
 
   /**
-   * How long the new status stands against reports of an agent that does not know of it yet: 0 to 1 hour. Unset means
-   * 60 seconds, for EXHAUSTED until `recovery_at`. OFFLINE takes none: unset or zero. A call that changes nothing, since
-   * the agent is so already, is answered OK and sets none.
+   * How long the new status takes precedence over reports of an agent that does not know of it yet: 0 to 1 hour. Unset
+   * means 60 seconds, for EXHAUSTED until `recovery_at`. OFFLINE has no hold: unset or zero. If the agent already has
+   * this status, the call answers OK, changes nothing and sets no hold.
    *
    * @generated from field: google.protobuf.Duration hold = 6;
    */
@@ -590,7 +590,7 @@ export const UpdateAgentStatusRequestSchema: GenMessage<UpdateAgentStatusRequest
   messageDesc(file_harborforge_agents_v1_agent_service, 16);
 
 /**
- * Answers UpdateAgentStatus.
+ * The response of UpdateAgentStatus.
  *
  * @generated from message harborforge.agents.v1.UpdateAgentStatusResponse
  */
@@ -611,7 +611,7 @@ export const UpdateAgentStatusResponseSchema: GenMessage<UpdateAgentStatusRespon
   messageDesc(file_harborforge_agents_v1_agent_service, 17);
 
 /**
- * Asks for the end of an agent.
+ * The request of DeleteAgent.
  *
  * @generated from message harborforge.agents.v1.DeleteAgentRequest
  */
@@ -624,10 +624,10 @@ export type DeleteAgentRequest = Message<"harborforge.agents.v1.DeleteAgentReque
   agentId: string;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */
@@ -642,7 +642,7 @@ export const DeleteAgentRequestSchema: GenMessage<DeleteAgentRequest> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_agent_service, 18);
 
 /**
- * Answers DeleteAgent.
+ * The response of DeleteAgent.
  *
  * @generated from message harborforge.agents.v1.DeleteAgentResponse
  */
@@ -663,27 +663,27 @@ export const DeleteAgentResponseSchema: GenMessage<DeleteAgentResponse> = /*@__P
   messageDesc(file_harborforge_agents_v1_agent_service, 19);
 
 /**
- * Asks for a page of transitions.
+ * The request of ListAgentTransitions.
  *
  * @generated from message harborforge.agents.v1.ListAgentTransitionsRequest
  */
 export type ListAgentTransitionsRequest = Message<"harborforge.agents.v1.ListAgentTransitionsRequest"> & {
   /**
-   * OpenClaw's `$AGENT_ID` of the agent whose transitions are asked for. Unset means those of all agents.
+   * OpenClaw's `$AGENT_ID` of the agent. Unset means the transitions of all agents.
    *
    * @generated from field: optional string agent_id = 1;
    */
   agentId?: string | undefined;
 
   /**
-   * Gives only transitions with a greater revision. 0 means all that are kept, negative is invalid.
+   * Returns only transitions with a greater revision. 0 means all that are kept, negative is invalid.
    *
    * @generated from field: int64 after_revision = 2;
    */
   afterRevision: bigint;
 
   /**
-   * The greatest number of transitions in the answer. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   * The greatest number of transitions in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
    *
    * @generated from field: int32 page_size = 3;
    */
@@ -697,7 +697,7 @@ export type ListAgentTransitionsRequest = Message<"harborforge.agents.v1.ListAge
   pageToken: string;
 
   /**
-   * Gives the newest transitions first. The default is the oldest first.
+   * Returns the newest transitions first. The default is the oldest first.
    *
    * @generated from field: bool newest_first = 5;
    */
@@ -712,7 +712,7 @@ export const ListAgentTransitionsRequestSchema: GenMessage<ListAgentTransitionsR
   messageDesc(file_harborforge_agents_v1_agent_service, 20);
 
 /**
- * Answers ListAgentTransitions.
+ * The response of ListAgentTransitions.
  *
  * @generated from message harborforge.agents.v1.ListAgentTransitionsResponse
  */
@@ -725,7 +725,7 @@ export type ListAgentTransitionsResponse = Message<"harborforge.agents.v1.ListAg
   transitions: AgentTransition[];
 
   /**
-   * Leads to the next page. Empty on the last one.
+   * The token of the next page. Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -740,29 +740,30 @@ export const ListAgentTransitionsResponseSchema: GenMessage<ListAgentTransitions
   messageDesc(file_harborforge_agents_v1_agent_service, 21);
 
 /**
- * Carries heartbeats without a stream.
+ * The request of SendHeartbeat.
  *
  * @generated from message harborforge.agents.v1.SendHeartbeatRequest
  */
 export type SendHeartbeatRequest = Message<"harborforge.agents.v1.SendHeartbeatRequest"> & {
   /**
-   * The beats, at most 1,000. Several of one agent apply in order. Each is judged for itself, by the rules of AgentBeat:
-   * a bad one does not make the request a bad one.
+   * The beats, at most 1,000. Several of one agent apply in order. The server judges each by itself, by the rules of
+   * AgentBeat: an invalid beat does not make the request invalid.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentBeat beats = 1;
    */
   beats: AgentBeat[];
 
   /**
-   * The claw that sends them. Beats for agents of another claw are refused with `WRONG_CLAW`. Empty means no check.
+   * The claw that sends them. The server rejects beats for agents of another claw with `WRONG_CLAW`. Empty means no
+   * check.
    *
    * @generated from field: string claw_identifier = 2;
    */
   clawIdentifier: string;
 
   /**
-   * The lease asked for, for who beats more seldom than the server's pace (cron runs once a minute). Unset, or shorter
-   * than the server's own, gives the server's own; longer than 1 hour gives 1 hour. Negative is invalid.
+   * The requested lease, for agents that beat more rarely than the server's pace (cron runs once a minute). Unset or
+   * shorter than the server's lease means the server's lease; longer than 1 hour means 1 hour. Negative is invalid.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 3;
    */
@@ -777,20 +778,20 @@ export const SendHeartbeatRequestSchema: GenMessage<SendHeartbeatRequest> = /*@_
   messageDesc(file_harborforge_agents_v1_agent_service, 22);
 
 /**
- * Answers SendHeartbeat.
+ * The response of SendHeartbeat.
  *
  * @generated from message harborforge.agents.v1.SendHeartbeatResponse
  */
 export type SendHeartbeatResponse = Message<"harborforge.agents.v1.SendHeartbeatResponse"> & {
   /**
-   * One result a beat, in order.
+   * One result for each beat, in order.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentBeatResult results = 1;
    */
   results: AgentBeatResult[];
 
   /**
-   * The time until the next heartbeat is due, where no longer lease was asked for.
+   * The time until the next heartbeat is due, unless the request asked for a longer lease.
    *
    * @generated from field: google.protobuf.Duration next_heartbeat_in = 2;
    */
@@ -812,46 +813,47 @@ export const SendHeartbeatResponseSchema: GenMessage<SendHeartbeatResponse> = /*
   messageDesc(file_harborforge_agents_v1_agent_service, 23);
 
 /**
- * Carries heartbeats on a stream. At most 1 MiB.
+ * A message of the stream Heartbeat. At most 1 MiB.
  *
  * @generated from message harborforge.agents.v1.HeartbeatRequest
  */
 export type HeartbeatRequest = Message<"harborforge.agents.v1.HeartbeatRequest"> & {
   /**
-   * The message's number on the stream: from 1, strictly growing, gaps allowed. Else the stream ends.
+   * The message's number on the stream: from 1, strictly growing, gaps allowed. Any other number ends the stream.
    *
    * @generated from field: uint64 sequence = 1;
    */
   sequence: bigint;
 
   /**
-   * The beats, at most 1,000. Several of one agent apply in order. Each is judged for itself, by the rules of AgentBeat:
-   * a bad one does not make the message a bad one. A message without beats renews nothing and is acknowledged.
+   * The beats, at most 1,000. Several of one agent apply in order. The server judges each by itself, by the rules of
+   * AgentBeat: an invalid beat does not make the message invalid. A message without beats renews nothing and is
+   * acknowledged.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentBeat beats = 2;
    */
   beats: AgentBeat[];
 
   /**
-   * The claw that sends. Beats for agents of another claw are refused with `WRONG_CLAW`. Counts in the first message
-   * only. Empty means no check. At most 128 Unicode code points.
+   * The claw that sends. The server rejects beats for agents of another claw with `WRONG_CLAW`. Read in the first
+   * message only. Empty means no check. At most 128 Unicode code points.
    *
    * @generated from field: string claw_identifier = 3;
    */
   clawIdentifier: string;
 
   /**
-   * Names the claw's process, anew at each of its starts. Counts in the first message only. Empty means that every
-   * stream is a process of its own. At most 128 Unicode code points.
+   * Names the claw's process: a new value at each start of the process. Read in the first message only. Empty means
+   * that every stream is a process of its own. At most 128 Unicode code points.
    *
    * @generated from field: string instance_id = 4;
    */
   instanceId: string;
 
   /**
-   * Numbers the streams of one process: of two with the same `instance_id` the greater keeps the agents, whichever
-   * arrives first. Between processes the later claim wins; a stream that resumes a session claims nothing
-   * (`AgentBeat.session_start`). Counts in the first message only.
+   * Numbers the streams of one process. Of two streams with the same `instance_id`, the greater generation keeps the
+   * agents, in any order of arrival. Between processes the later claim wins; a stream that resumes a session claims
+   * nothing (`AgentBeat.session_start`). Read in the first message only.
    *
    * @generated from field: uint64 generation = 5;
    */
@@ -866,7 +868,7 @@ export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*
   messageDesc(file_harborforge_agents_v1_agent_service, 24);
 
 /**
- * What an agent says of itself.
+ * The heartbeat of one agent, with an optional report of its status.
  *
  * @generated from message harborforge.agents.v1.AgentBeat
  */
@@ -879,38 +881,38 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
   agentId: string;
 
   /**
-   * What the agent is doing. Unspecified changes nothing, except that it brings an offline agent back: to EXHAUSTED
-   * while `recovery_at` is ahead, else to IDLE. OFFLINE is invalid: `leaving` says that.
+   * The reported status. Unspecified changes nothing, except that it brings an offline agent back: to EXHAUSTED while
+   * `recovery_at` is in the future, else to IDLE. OFFLINE is invalid: use `leaving`.
    *
    * @generated from field: harborforge.agents.v1.AgentStatus status = 2;
    */
   status: AgentStatus;
 
   /**
-   * Why and until when. Required with EXHAUSTED, invalid with every other status.
+   * The exhaustion. Required with EXHAUSTED, invalid with every other status.
    *
    * @generated from field: harborforge.agents.v1.Exhaustion exhaustion = 3;
    */
   exhaustion?: Exhaustion | undefined;
 
   /**
-   * Says goodbye: the agent goes offline at once. Comes without a status and without an exhaustion.
+   * A goodbye: the agent goes offline at once. Status and exhaustion must be unset.
    *
    * @generated from field: bool leaving = 4;
    */
   leaving: boolean;
 
   /**
-   * The newest `Agent.revision` that the agent knows of. A report from an agent that does not know what a service set
-   * is held off with `REPORT_OUTDATED` while the hold lasts. Unset means that it knows of nothing.
+   * The newest `Agent.revision` that the agent knows of. During a hold, the server holds off a report of an agent that
+   * does not know of the service's change, with `REPORT_OUTDATED`. Unset means that the agent knows of no revision.
    *
    * @generated from field: optional int64 known_revision = 5;
    */
   knownRevision?: bigint | undefined;
 
   /**
-   * Why the stream beats for the agent: the program claims it, or the stream resumes a session. Unset means as in version
-   * 0.1: see SESSION_START_UNSPECIFIED.
+   * The reason why the stream beats for the agent: the program claims it, or the stream resumes a session. Unset means
+   * as in version 0.1: see SESSION_START_UNSPECIFIED.
    *
    * The server reads it in the first beat for the agent on the stream. After a result with `AGENT_NOT_FOUND` or
    * `WRONG_CLAW` the next beat counts as the first. The server reads ANEW in every beat for an agent that the stream does
@@ -932,22 +934,21 @@ export const AgentBeatSchema: GenMessage<AgentBeat> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 25);
 
 /**
- * Acknowledges heartbeats, and tells pace and news.
+ * Acknowledges heartbeats, and carries the pace and changes of agents.
  *
  * @generated from message harborforge.agents.v1.HeartbeatResponse
  */
 export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse"> & {
   /**
-   * All messages up to this one are applied or refused, and the transitions that they brought are committed. 0 before
-   * the first.
+   * All messages up to this one are applied or rejected, and their transitions are committed. 0 before the first.
    *
    * @generated from field: uint64 acknowledged_sequence = 1;
    */
   acknowledgedSequence: bigint;
 
   /**
-   * The results of beats that were refused, or did not have the effect that was asked for, and what services changed
-   * meanwhile. A beat without a result by the time that it is acknowledged was applied as sent.
+   * The results of beats that were rejected, or did not have the requested effect, and the changes that services made
+   * meanwhile. A beat that is acknowledged without a result was applied as sent.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentBeatResult results = 2;
    */
@@ -961,14 +962,14 @@ export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse
   nextHeartbeatIn?: Duration | undefined;
 
   /**
-   * The length of the lease that a heartbeat is granted.
+   * The length of the lease that a heartbeat gets.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 4;
    */
   leaseTtl?: Duration | undefined;
 
   /**
-   * Set when the replica is stopping: the client opens its stream anew. No goodbye is needed.
+   * Set when the replica stops: the client opens a new stream. A goodbye is not needed.
    *
    * @generated from field: harborforge.agents.v1.Draining draining = 5;
    */
@@ -990,13 +991,14 @@ export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_agent_service, 26);
 
 /**
- * Tells that the replica is stopping.
+ * Announces that the replica stops.
  *
  * @generated from message harborforge.agents.v1.Draining
  */
 export type Draining = Message<"harborforge.agents.v1.Draining"> & {
   /**
-   * The time within which the client opens a stream to another replica. Spread, so that not all come at once.
+   * The time within which the client opens a stream to another replica. It differs between streams, to spread the
+   * reconnects.
    *
    * @generated from field: google.protobuf.Duration reconnect_within = 1;
    */
@@ -1011,7 +1013,7 @@ export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 27);
 
 /**
- * What a heartbeat stream may carry.
+ * The limits of a heartbeat stream.
  *
  * @generated from message harborforge.agents.v1.HeartbeatLimits
  */
@@ -1046,7 +1048,7 @@ export const HeartbeatLimitsSchema: GenMessage<HeartbeatLimits> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 28);
 
 /**
- * What became of a beat, or news of an agent of the stream.
+ * The result of a beat, or a change of an agent of the stream.
  *
  * @generated from message harborforge.agents.v1.AgentBeatResult
  */
@@ -1059,42 +1061,42 @@ export type AgentBeatResult = Message<"harborforge.agents.v1.AgentBeatResult"> &
   agentId: string;
 
   /**
-   * The agent's status as the server sees it after the beat. Unspecified when the agent is not known to the caller.
+   * The agent's status after the beat. Unspecified if the agent does not exist for this caller.
    *
    * @generated from field: harborforge.agents.v1.AgentStatus status = 2;
    */
   status: AgentStatus;
 
   /**
-   * The exhaustion as the server sees it after the beat, with `recovery_at` set. Unset when there is none.
+   * The exhaustion after the beat, with `recovery_at` set. Unset when there is none.
    *
    * @generated from field: harborforge.agents.v1.Exhaustion exhaustion = 3;
    */
   exhaustion?: Exhaustion | undefined;
 
   /**
-   * Why the beat was refused. Unset when it was applied, and in news.
+   * Why the beat was rejected. Unset when it was applied, and in a change without a beat.
    *
    * @generated from field: harborforge.agents.v1.AgentBeatError error = 4;
    */
   error?: AgentBeatError | undefined;
 
   /**
-   * The sequence of the message that brought the beat. 0 in news that was not asked for, and in SendHeartbeat.
+   * The sequence of the message with the beat. 0 in a change without a beat, and in SendHeartbeat.
    *
    * @generated from field: uint64 sequence = 5;
    */
   sequence: bigint;
 
   /**
-   * The place of the beat in its message, from 0.
+   * The index of the beat in its message, from 0.
    *
    * @generated from field: uint32 beat_index = 6;
    */
   beatIndex: number;
 
   /**
-   * The agent's revision after the beat, to be sent as `known_revision`. 0 when the agent is not known to the caller.
+   * The agent's revision after the beat, to be sent as `known_revision`. 0 if the agent does not exist for this caller.
    *
    * @generated from field: int64 revision = 7;
    */
@@ -1109,7 +1111,7 @@ export const AgentBeatResultSchema: GenMessage<AgentBeatResult> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 29);
 
 /**
- * Why a beat was refused.
+ * Why a beat was rejected.
  *
  * @generated from message harborforge.agents.v1.AgentBeatError
  */
@@ -1123,21 +1125,21 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
 
   /**
    * The reason. INVALID_FIELD, AGENT_NOT_FOUND, SESSION_SUPERSEDED, WRONG_CLAW, REPORT_OUTDATED, PERMISSION_DENIED or
-   * LIMIT_EXCEEDED (too many agents on the stream; too many unary heartbeats of the agent that wait).
+   * LIMIT_EXCEEDED (too many agents on the stream, or too many waiting unary heartbeats of the agent).
    *
    * @generated from field: harborforge.agents.v1.ErrorReason reason = 2;
    */
   reason: ErrorReason;
 
   /**
-   * A sentence for people, in English, that says what to do.
+   * A sentence for people, in English, with the remedy.
    *
    * @generated from field: string message = 3;
    */
   message: string;
 
   /**
-   * The time after which the same beat may have success. Unset when repeating it does not help.
+   * The time after which the same beat may succeed. Unset when a retry does not help.
    *
    * @generated from field: google.protobuf.Duration retry_after = 4;
    */
@@ -1152,20 +1154,20 @@ export const AgentBeatErrorSchema: GenMessage<AgentBeatError> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 30);
 
 /**
- * Asks for a watch.
+ * The request of WatchAgents.
  *
  * @generated from message harborforge.agents.v1.WatchAgentsRequest
  */
 export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsRequest"> & {
   /**
-   * Says which agents. Unset means every agent. A watch is resumed with the filter that it began with.
+   * Selects the agents. Unset means every agent. Resume a watch with the filter that it began with.
    *
    * @generated from field: harborforge.agents.v1.AgentFilter filter = 1;
    */
   filter?: AgentFilter | undefined;
 
   /**
-   * Where to resume from: changes strictly after it are told. Unset means from a snapshot. Negative is invalid.
+   * Where to resume from: the server sends changes strictly after it. Unset means from a snapshot. Negative is invalid.
    *
    * @generated from field: optional int64 after_revision = 2;
    */
@@ -1173,10 +1175,10 @@ export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsReque
 
   /**
    * Merges the changes of one agent while the watcher is slow, instead of ending the stream with `WATCHER_TOO_SLOW`.
-   * What is merged is told in batches: between the changes of a batch the watcher knows some agents as of later than
-   * others, and `revision` stays where it was. When `revision` moves, what was told until then, applied in its order,
-   * is the whole state as of that revision. So a client that wants its set to be right at every moment takes changes
-   * over when `revision` moves, and drops what it holds back when the stream is cut off: the resumed one tells it again.
+   * The server sends merged changes in batches. Within a batch the watcher has newer states of some agents than of
+   * others, and `revision` stays. When `revision` moves, all changes until then, applied in order, are the complete
+   * state as of that revision. So a client that needs an exact set at every moment applies changes when `revision`
+   * moves. When the stream breaks it drops the changes that it has not applied: the resumed stream sends them again.
    *
    * @generated from field: bool conflate = 3;
    */
@@ -1204,8 +1206,8 @@ export const WatchAgentsRequestSchema: GenMessage<WatchAgentsRequest> = /*@__PUR
  */
 export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResponse"> & {
   /**
-   * Where to resume from: nothing at or below it is undelivered. 0 until the snapshot is complete: who is cut off
-   * before that starts again. Repeats the last one while a batch of merged changes is told: see
+   * Where to resume from: everything at or below it was delivered. 0 until the snapshot is complete: a client whose
+   * stream breaks before that starts again. Repeats the last value during a batch of merged changes: see
    * `WatchAgentsRequest.conflate`.
    *
    * @generated from field: int64 revision = 1;
@@ -1213,21 +1215,21 @@ export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResp
   revision: bigint;
 
   /**
-   * Agents of the snapshot, each as of its own revision. Changes made meanwhile come among them.
+   * Agents of the snapshot, each as of its own revision. Changes that are made meanwhile come in between.
    *
    * @generated from field: repeated harborforge.agents.v1.Agent snapshot_agents = 2;
    */
   snapshotAgents: Agent[];
 
   /**
-   * Changes, in the order of revisions; merged ones in the order of the first that went into each.
+   * Changes, in the order of revisions; merged changes in the order of the first change in each.
    *
    * @generated from field: repeated harborforge.agents.v1.AgentChange changes = 3;
    */
   changes: AgentChange[];
 
   /**
-   * Set when the message tells how far the watch has come. Comes on idle and filtered-out streams, too.
+   * Set when the message carries a position of the watch. Sent on idle streams, too.
    *
    * @generated from field: harborforge.agents.v1.WatchBookmark bookmark = 4;
    */
@@ -1242,13 +1244,13 @@ export const WatchAgentsResponseSchema: GenMessage<WatchAgentsResponse> = /*@__P
   messageDesc(file_harborforge_agents_v1_agent_service, 32);
 
 /**
- * Tells how far a watch has come, even where nothing happened.
+ * The position of a watch, even when nothing happened.
  *
  * @generated from message harborforge.agents.v1.WatchBookmark
  */
 export type WatchBookmark = Message<"harborforge.agents.v1.WatchBookmark"> & {
   /**
-   * Whether this bookmark ends the snapshot: what was told equals the set of agents as of its `revision`.
+   * Whether this bookmark ends the snapshot: the agents that were sent are the set as of its `revision`.
    *
    * @generated from field: bool snapshot_complete = 1;
    */
@@ -1263,29 +1265,29 @@ export const WatchBookmarkSchema: GenMessage<WatchBookmark> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 33);
 
 /**
- * One transition, or several that were merged, as a watcher is told of it.
+ * One transition, or several merged ones, as the server sends it to a watcher.
  *
  * @generated from message harborforge.agents.v1.AgentChange
  */
 export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
   /**
-   * What it is to this watcher.
+   * The type of the change for this watcher.
    *
    * @generated from field: harborforge.agents.v1.AgentChangeType type = 1;
    */
   type: AgentChangeType;
 
   /**
-   * The agent right after the transition, right before it for a deletion. `last_heartbeat`, `lease_expires_at` and
-   * `suspect_since` are unset: they move without transitions. For the credential of a claw that the agent moved away from
-   * `claw_identifier` is empty.
+   * The agent after the transition; for a deletion, before it. `last_heartbeat`, `lease_expires_at` and `suspect_since`
+   * are unset, because they change without transitions. `claw_identifier` is empty for the credential of a claw that
+   * the agent moved away from.
    *
    * @generated from field: harborforge.agents.v1.Agent agent = 2;
    */
   agent?: Agent | undefined;
 
   /**
-   * The transition. The newest where several were merged.
+   * The transition; the newest one if several were merged.
    *
    * @generated from field: harborforge.agents.v1.AgentTransition transition = 3;
    */
@@ -1309,8 +1311,8 @@ export const AgentChangeSchema: GenMessage<AgentChange> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 34);
 
 /**
- * Says why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins between two
- * streams of one process, in any order of arrival.
+ * The reason why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins
+ * between two streams of one process, in any order of arrival.
  *
  * @generated from enum harborforge.agents.v1.SessionStart
  */
@@ -1340,10 +1342,10 @@ export const SessionStart = {
   ANEW: 2,
 
   /**
-   * The stream replaces an earlier stream of the same process (`instance_id`), and the program has said nothing new. The
-   * stream gets the agent only if no other process has held it since. A process without `instance_id` counts as another
-   * one; so does a process whose session has ended. Otherwise the beat gets `SESSION_SUPERSEDED` and changes nothing.
-   * MoveAgent and DeleteAgent begin this history again: afterwards no process has held the agent.
+   * The stream replaces an earlier stream of the same process (`instance_id`), without a new decision of the program.
+   * The stream gets the agent only if no other process has held it since. A process without `instance_id` counts as
+   * another one; so does a process whose session has ended. Otherwise the beat gets `SESSION_SUPERSEDED` and changes
+   * nothing. MoveAgent and DeleteAgent begin this history again: afterwards no process has held the agent.
    *
    * @generated from enum value: SESSION_START_RESUME = 3;
    */
@@ -1351,8 +1353,8 @@ export const SessionStart = {
 } as const;
 
 /**
- * Says why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins between two
- * streams of one process, in any order of arrival.
+ * The reason why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins
+ * between two streams of one process, in any order of arrival.
  *
  * @generated from enum harborforge.agents.v1.SessionStart
  */
@@ -1365,13 +1367,13 @@ export const SessionStartSchema: GenEnum<SessionStart> = /*@__PURE__*/
   enumDesc(file_harborforge_agents_v1_agent_service, 0);
 
 /**
- * What a change is to a watcher, judged by its filter.
+ * The type of a change, by the watcher's filter.
  *
  * @generated from enum harborforge.agents.v1.AgentChangeType
  */
 export const AgentChangeType = {
   /**
-   * Says nothing. Never sent by the server.
+   * Not set. Never sent by the server.
    *
    * @generated from enum value: AGENT_CHANGE_TYPE_UNSPECIFIED = 0;
    */
@@ -1400,7 +1402,7 @@ export const AgentChangeType = {
 } as const;
 
 /**
- * What a change is to a watcher, judged by its filter.
+ * The type of a change, by the watcher's filter.
  *
  * @generated from enum harborforge.agents.v1.AgentChangeType
  */
@@ -1413,27 +1415,29 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
   enumDesc(file_harborforge_agents_v1_agent_service, 1);
 
 /**
- * Knows which agents are there, what each is doing, and when an exhausted one will be back.
+ * Manages agents: their heartbeats, statuses, exhaustions and transitions.
  *
- * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input, which is what
- * breaks the rules at the fields, is INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path; so
- * are in JSON unknown fields and unknown enum names. While the database is away, every unary
- * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
+ * Every error carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A request that breaks the rules
+ * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. So does JSON
+ * with unknown fields or unknown enum names. While the database is unavailable, every unary method answers UNAVAILABLE
+ * `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
- * A change ends with its call. The server counts the call's deadline from the arrival of the request, 10 seconds where the
- * caller sets none, and commits nothing for the call after it, by the database's clock. It also drops what it had not sent
- * to the database when the caller cancelled or its connection ended. DEADLINE_EXCEEDED and CANCELLED still leave it open
- * whether the change was made before. With a `request_id` a retry finds out: it gets the first answer, or is decided anew.
+ * The server commits nothing for a call after its deadline, by the database's clock. It counts the deadline from the
+ * arrival of the request; the default is 10 seconds. When the caller cancels or its connection ends, the server drops a
+ * change that it has not sent to the database yet. After DEADLINE_EXCEEDED or CANCELLED the change may have been made
+ * before. Retry with the same `request_id` to find out: if it was made, the retry gets the first response; if not, the
+ * server judges the retry.
  *
- * Of one agent at most 64 changes wait, of all callers together, and as many unary heartbeats. The server refuses the next
- * one with RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` and `google.rpc.RetryInfo`. A report on a stream waits for at most one of them.
+ * At most 64 changes of one agent wait, of all callers together, and as many unary heartbeats. The server rejects the
+ * next one with RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` and `google.rpc.RetryInfo`. A report on a stream waits for at most
+ * one of them.
  *
  * @generated from service harborforge.agents.v1.AgentService
  */
 export const AgentService: GenService<{
   /**
-   * Creates an agent and binds it to a user that has none. The agent is IDLE and holds a first lease (60 seconds unless
-   * the deployment says otherwise); without a heartbeat it goes offline when that ends.
+   * Creates an agent and binds it to a user that has none. The agent is IDLE and has a first lease (60 seconds by
+   * default, a setting of the server). Without a heartbeat it goes offline when that expires.
    *
    * Errors: NOT_FOUND `USER_NOT_FOUND`; ALREADY_EXISTS `AGENT_ID_TAKEN` or `USER_HAS_AGENT`; INVALID_ARGUMENT
    * `INVALID_FIELD` or `REQUEST_ID_REUSED`.
@@ -1458,9 +1462,9 @@ export const AgentService: GenService<{
     output: typeof GetAgentResponseSchema;
   },
   /**
-   * Returns many agents at once, in the order asked.
+   * Returns many agents at once, in the order of the request.
    *
-   * Errors: NOT_FOUND `AGENT_NOT_FOUND`, which names those that are missing; INVALID_ARGUMENT `INVALID_FIELD`.
+   * Errors: NOT_FOUND `AGENT_NOT_FOUND`, which names the missing agents; INVALID_ARGUMENT `INVALID_FIELD`.
    *
    * @generated from rpc harborforge.agents.v1.AgentService.BatchGetAgents
    */
@@ -1470,8 +1474,8 @@ export const AgentService: GenService<{
     output: typeof BatchGetAgentsResponseSchema;
   },
   /**
-   * Returns the agents that pass a filter in pages, ordered by `id`. All pages carry the first page's `revision`:
-   * watching from it with the same filter misses nothing.
+   * Returns the agents that pass a filter in pages, ordered by `id`. All pages carry the first page's `revision`: a
+   * watch from it with the same filter gets all later changes.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
    *
@@ -1483,8 +1487,8 @@ export const AgentService: GenService<{
     output: typeof ListAgentsResponseSchema;
   },
   /**
-   * Counts the agents that pass a filter, by status and by claw, and tells the pace of heartbeats and the state of the
-   * brake on mass expiry.
+   * Counts the agents that pass a filter, by status and by claw. Also returns the pace of heartbeats and the state of
+   * the brake, the rate limit on lease expiry.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD`.
    *
@@ -1496,8 +1500,8 @@ export const AgentService: GenService<{
     output: typeof GetFleetResponseSchema;
   },
   /**
-   * Moves an agent to another claw. Ends the session that holds it and grants a first lease anew; status and exhaustion
-   * stay. Moving it to the claw where it is changes nothing.
+   * Moves an agent to another claw. Ends its session and grants a new first lease; status and exhaustion stay. A move
+   * to the agent's present claw changes nothing.
    *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
@@ -1509,9 +1513,9 @@ export const AgentService: GenService<{
     output: typeof MoveAgentResponseSchema;
   },
   /**
-   * Sets an agent's status on behalf of a service. The new status stands for its hold against reports of an agent that
-   * does not know of it yet. OFFLINE ends the lease; the next heartbeat brings the agent back. EXHAUSTED for an offline
-   * agent records the exhaustion and leaves it offline.
+   * Sets an agent's status on behalf of a service. During the hold the new status takes precedence over reports of an
+   * agent that does not know of it yet. OFFLINE ends the lease; the next heartbeat brings the agent back. EXHAUSTED for
+   * an offline agent records the exhaustion and leaves it offline.
    *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; FAILED_PRECONDITION `AGENT_OFFLINE` (IDLE, ON_CALL or BUSY for an offline
    * agent) or `AGENT_EXHAUSTED` (ON_CALL or BUSY for an exhausted one; metadata `recoveryAt`); ABORTED
@@ -1537,8 +1541,8 @@ export const AgentService: GenService<{
     output: typeof DeleteAgentResponseSchema;
   },
   /**
-   * Returns the kept transitions of one agent, or of all, in pages, ordered by revision. Those of deleted agents are
-   * among them.
+   * Returns the kept transitions of one agent, or of all, in pages, ordered by revision. Includes those of deleted
+   * agents.
    *
    * Errors: OUT_OF_RANGE `REVISION_COMPACTED` (metadata `oldestRevision`) or `REVISION_IN_FUTURE`; INVALID_ARGUMENT
    * `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
@@ -1551,9 +1555,9 @@ export const AgentService: GenService<{
     output: typeof ListAgentTransitionsResponseSchema;
   },
   /**
-   * Takes in heartbeats without a stream, for agents that run seldom. Holds no session: it supersedes nobody and is
-   * superseded by nobody. Answers when the beats are applied. A bad beat is a result with an error, never the end of
-   * the call.
+   * Receives heartbeats without a stream, for agents that run rarely. Starts no session: it supersedes no session, and
+   * no session supersedes it. Answers when the beats are applied. An invalid beat gets a result with an error and does
+   * not end the call.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` (more than 1,000 beats); RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` (more than
    * 1 MiB).
@@ -1566,13 +1570,13 @@ export const AgentService: GenService<{
     output: typeof SendHeartbeatResponseSchema;
   },
   /**
-   * Takes in heartbeats of many agents on one stream and acknowledges them. The first response comes at once, before
-   * any request, with the pace, the lease and the limits. The stream holds a session for each agent that beats on it:
-   * an agent that appears on another stream is taken over by that one, at once. A stream that replaces a broken one says
-   * so in `AgentBeat.session_start`: it takes no agent that another process has held since.
+   * Receives heartbeats of many agents on one stream and acknowledges them. The first response comes at once, before
+   * any request, with the pace, the lease and the limits. The stream has a session for each agent that beats on it.
+   * When the agent beats on another stream, that stream takes it over at once. A stream that replaces a broken one sets
+   * `AgentBeat.session_start` to RESUME: it takes no agent that another process has held since.
    *
-   * The end of the stream is not a goodbye: leases run on, and the agents may come back on another stream. Beats are
-   * judged one by one: a bad one is a result with an error and harms no other. Needs HTTP/2.
+   * The end of the stream is not a goodbye: leases continue, and the agents may come back on another stream. The server
+   * judges beats one by one: an invalid beat gets a result with an error and does not affect others. Needs HTTP/2.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` (`sequence` not growing, more than 1,000 beats in a message);
    * RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` (more than 1 MiB in a message, too many agents); UNAVAILABLE `DRAINING` with
@@ -1586,13 +1590,14 @@ export const AgentService: GenService<{
     output: typeof HeartbeatResponseSchema;
   },
   /**
-   * Tells every transition that passes a filter exactly once, in the order of revisions, from a snapshot or from a
-   * known revision on. The first message comes at once. A stream ends when it is old (30 minutes, a quarter more or
-   * less), with a bookmark and `DRAINING`: it is resumed from there, on any replica.
+   * Sends every transition that passes a filter exactly once, in the order of revisions. Starts with a snapshot or
+   * after a known revision. The first message comes at once. A stream ends at its maximum age (30 minutes ± a quarter
+   * by default, a setting of the server), with a bookmark and `DRAINING`. The client resumes from there, on any
+   * replica.
    *
    * Errors: OUT_OF_RANGE `REVISION_COMPACTED` (metadata `oldestRevision`) or `REVISION_IN_FUTURE`; RESOURCE_EXHAUSTED
-   * `WATCHER_TOO_SLOW` (metadata `revision`) or, where nothing is read for a minute, `LIMIT_EXCEEDED`; UNAVAILABLE `DRAINING` with `google.rpc.RetryInfo`; INVALID_ARGUMENT
-   * `INVALID_FIELD`.
+   * `WATCHER_TOO_SLOW` (metadata `revision`) or `LIMIT_EXCEEDED` (the client read nothing for a minute); UNAVAILABLE
+   * `DRAINING` with `google.rpc.RetryInfo`; INVALID_ARGUMENT `INVALID_FIELD`.
    *
    * @generated from rpc harborforge.agents.v1.AgentService.WatchAgents
    */

@@ -13,27 +13,27 @@ export const file_harborforge_agents_v1_error_reason: GenFile = /*@__PURE__*/
   fileDesc("CihoYXJib3Jmb3JnZS9hZ2VudHMvdjEvZXJyb3JfcmVhc29uLnByb3RvEhVoYXJib3Jmb3JnZS5hZ2VudHMudjEq+wYKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESIwofRVJST1JfUkVBU09OX0lOVkFMSURfUEFHRV9UT0tFThACEh8KG0VSUk9SX1JFQVNPTl9VU0VSX05PVF9GT1VORBADEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9OT1RfRk9VTkQQBBIfChtFUlJPUl9SRUFTT05fVVNFUk5BTUVfVEFLRU4QBRIcChhFUlJPUl9SRUFTT05fRU1BSUxfVEFLRU4QBhIfChtFUlJPUl9SRUFTT05fQUdFTlRfSURfVEFLRU4QBxIfChtFUlJPUl9SRUFTT05fVVNFUl9IQVNfQUdFTlQQCBIiCh5FUlJPUl9SRUFTT05fUkVWSVNJT05fTUlTTUFUQ0gQCRIeChpFUlJPUl9SRUFTT05fQUdFTlRfT0ZGTElORRAKEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9FWEhBVVNURUQQCxIjCh9FUlJPUl9SRUFTT05fU0VTU0lPTl9TVVBFUlNFREVEEAwSGwoXRVJST1JfUkVBU09OX1dST05HX0NMQVcQDRIgChxFUlJPUl9SRUFTT05fUkVQT1JUX09VVERBVEVEEA4SIwofRVJST1JfUkVBU09OX1JFVklTSU9OX0NPTVBBQ1RFRBAPEiMKH0VSUk9SX1JFQVNPTl9SRVZJU0lPTl9JTl9GVVRVUkUQEBIhCh1FUlJPUl9SRUFTT05fV0FUQ0hFUl9UT09fU0xPVxAREh8KG0VSUk9SX1JFQVNPTl9MSU1JVF9FWENFRURFRBASEhkKFUVSUk9SX1JFQVNPTl9EUkFJTklORxATEiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRAUEiIKHkVSUk9SX1JFQVNPTl9QRVJNSVNTSU9OX0RFTklFRBAVEiAKHEVSUk9SX1JFQVNPTl9VTkFVVEhFTlRJQ0FURUQQFhIfChtFUlJPUl9SRUFTT05fSFRUUDJfUkVRVUlSRUQQFxIiCh5FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQGBIgChxFUlJPUl9SRUFTT05fVE9LRU5fTk9UX0ZPVU5EEBliBnByb3RvMw");
 
 /**
- * Why a call or a heartbeat was refused.
+ * Why the server rejected a call or a heartbeat.
  *
- * A refused call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
- * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A refused heartbeat carries the
- * value itself in `AgentBeatError.reason`. More values may be added: a client goes by the code where it does not know
- * the reason. A call that is refused for none of them (its deadline, an unknown method) has the code's own name as
- * `reason`, such as `DEADLINE_EXCEEDED`.
+ * A rejected call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
+ * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A rejected heartbeat carries the
+ * value itself in `AgentBeatError.reason`. More values may be added: a client decides by the code if it does not know
+ * the reason. If a call fails for another reason (its deadline, an unknown method), `reason` is the name of the code,
+ * such as `DEADLINE_EXCEEDED`.
  *
  * @generated from enum harborforge.agents.v1.ErrorReason
  */
 export const ErrorReason = {
   /**
-   * Says nothing. Never sent with a refusal.
+   * Not set. Never sent with an error.
    *
    * @generated from enum value: ERROR_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * INVALID_ARGUMENT: a field breaks a rule of the contract. `google.rpc.BadRequest` names such fields by their paths,
-   * as in these files and in their order there, and says what would be right; `field` is the first of them.
+   * INVALID_ARGUMENT: a field breaks a rule of the contract. `google.rpc.BadRequest` lists these fields by their paths,
+   * in the order in which the contract declares them, each with its rule. `field` is the first of them.
    *
    * Example of an ErrorInfo:
    *
@@ -44,8 +44,8 @@ export const ErrorReason = {
   INVALID_FIELD: 1,
 
   /**
-   * INVALID_ARGUMENT: the page token is damaged, or belongs to a request with other fields. The list has to be started
-   * again without a token.
+   * INVALID_ARGUMENT: the page token is damaged, or belongs to a request with other fields. Start the list again
+   * without a token.
    *
    * Example of an ErrorInfo:
    *
@@ -56,7 +56,7 @@ export const ErrorReason = {
   INVALID_PAGE_TOKEN: 2,
 
   /**
-   * NOT_FOUND: there is no such user, or none is bound to that agent.
+   * NOT_FOUND: the user does not exist, or no user is bound to that agent.
    *
    * Example of an ErrorInfo:
    *
@@ -67,7 +67,7 @@ export const ErrorReason = {
   USER_NOT_FOUND: 3,
 
   /**
-   * NOT_FOUND: there is no such agent, or no longer. BatchGetAgents names those that are missing.
+   * NOT_FOUND: the agent does not exist. BatchGetAgents names all missing agents.
    *
    * Example of an ErrorInfo:
    *
@@ -122,7 +122,8 @@ export const ErrorReason = {
   USER_HAS_AGENT: 8,
 
   /**
-   * ABORTED: the agent changed since the `expected_revision`. `revision` is its present one: read it, decide again.
+   * ABORTED: the agent changed since the `expected_revision`. `revision` is its present one: read the agent and decide
+   * again.
    *
    * Example of an ErrorInfo:
    *
@@ -133,7 +134,7 @@ export const ErrorReason = {
   REVISION_MISMATCH: 9,
 
   /**
-   * FAILED_PRECONDITION: the agent is offline, and only the agent itself can change that by a heartbeat.
+   * FAILED_PRECONDITION: the agent is offline. Only a heartbeat of the agent can bring it back.
    *
    * Example of an ErrorInfo:
    *
@@ -144,7 +145,7 @@ export const ErrorReason = {
   AGENT_OFFLINE: 10,
 
   /**
-   * FAILED_PRECONDITION: the agent is exhausted and takes neither calls nor work. `recoveryAt` says until when.
+   * FAILED_PRECONDITION: the agent is exhausted until `recoveryAt`, and takes no calls and no work.
    *
    * Example of an ErrorInfo:
    *
@@ -156,8 +157,8 @@ export const ErrorReason = {
 
   /**
    * ABORTED, for a heartbeat: another stream holds the agent now, or another process has held it since the session that
-   * this stream resumes. Nothing that this stream sends for it has effect; it stops beating for this agent and goes on
-   * with the others. If its program decides so, it claims the agent anew (`SESSION_START_ANEW`).
+   * this stream resumes. Beats of this stream for the agent have no effect. The client stops sending them and continues
+   * with its other agents. If its program decides so, it claims the agent anew (`SESSION_START_ANEW`).
    *
    * Example of an ErrorInfo:
    *
@@ -168,7 +169,7 @@ export const ErrorReason = {
   SESSION_SUPERSEDED: 12,
 
   /**
-   * FAILED_PRECONDITION, for a heartbeat: the agent belongs to another claw than the one that the stream named.
+   * FAILED_PRECONDITION, for a heartbeat: the agent belongs to another claw than the one that the request names.
    *
    * Example of an ErrorInfo:
    *
@@ -180,7 +181,8 @@ export const ErrorReason = {
 
   /**
    * ABORTED, for a heartbeat: a service set the status, the agent does not know of it yet, and its report was held off.
-   * The lease was renewed. The result carries the server's view and its revision, to be sent as `known_revision`.
+   * The lease was renewed. The result carries the agent's present state and its revision, to be sent as
+   * `known_revision`.
    *
    * Example of an ErrorInfo:
    *
@@ -191,8 +193,8 @@ export const ErrorReason = {
   REPORT_OUTDATED: 14,
 
   /**
-   * OUT_OF_RANGE: the transitions after that revision are no longer kept, or were lost in a restore. What needs them
-   * starts again from a snapshot. `oldestRevision` is the oldest revision to resume from.
+   * OUT_OF_RANGE: the transitions after that revision are no longer kept, or were lost in a restore. Start again from a
+   * snapshot. `oldestRevision` is the oldest revision to resume from.
    *
    * Example of an ErrorInfo:
    *
@@ -203,7 +205,7 @@ export const ErrorReason = {
   REVISION_COMPACTED: 15,
 
   /**
-   * OUT_OF_RANGE: the database has not given out that revision. It comes from another deployment or was made up.
+   * OUT_OF_RANGE: the database has not assigned that revision. It comes from another deployment or was made up.
    *
    * Example of an ErrorInfo:
    *
@@ -225,8 +227,8 @@ export const ErrorReason = {
   WATCHER_TOO_SLOW: 17,
 
   /**
-   * RESOURCE_EXHAUSTED: a message, a stream or a caller is above a limit of the server, or too many changes of one agent
-   * wait already (`limit` is `changesPerAgent`). `google.rpc.RetryInfo` says when to try again, where that helps.
+   * RESOURCE_EXHAUSTED: a message, a stream or a caller exceeds a limit of the server, or too many changes of one agent
+   * wait (`limit` is `changesPerAgent`). `google.rpc.RetryInfo` has the time to retry, if a retry helps.
    *
    * Example of an ErrorInfo:
    *
@@ -237,7 +239,7 @@ export const ErrorReason = {
   LIMIT_EXCEEDED: 18,
 
   /**
-   * UNAVAILABLE: this replica is stopping. `google.rpc.RetryInfo` says when to call again; another replica answers.
+   * UNAVAILABLE: this replica is stopping. `google.rpc.RetryInfo` has the time to retry; another replica answers.
    *
    * Example of an ErrorInfo:
    *
@@ -248,7 +250,7 @@ export const ErrorReason = {
   DRAINING: 19,
 
   /**
-   * UNAVAILABLE: the database is away for the moment. `google.rpc.RetryInfo` says when to call again.
+   * UNAVAILABLE: the database is unavailable at the moment. `google.rpc.RetryInfo` has the time to retry.
    *
    * Example of an ErrorInfo:
    *
@@ -259,7 +261,7 @@ export const ErrorReason = {
   DATABASE_UNAVAILABLE: 20,
 
   /**
-   * PERMISSION_DENIED: the caller is known but may not do this, or not with this agent.
+   * PERMISSION_DENIED: the caller is authenticated but may not do this, or not with this agent.
    *
    * Example of an ErrorInfo:
    *
@@ -281,7 +283,7 @@ export const ErrorReason = {
   UNAUTHENTICATED: 22,
 
   /**
-   * UNIMPLEMENTED: the method streams in both directions, which HTTP/1.1 cannot carry. The same address speaks HTTP/2.
+   * UNIMPLEMENTED: the method streams in both directions, which needs HTTP/2. Use HTTP/2 with the same address.
    *
    * Example of an ErrorInfo:
    *
@@ -315,13 +317,13 @@ export const ErrorReason = {
 } as const;
 
 /**
- * Why a call or a heartbeat was refused.
+ * Why the server rejected a call or a heartbeat.
  *
- * A refused call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
- * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A refused heartbeat carries the
- * value itself in `AgentBeatError.reason`. More values may be added: a client goes by the code where it does not know
- * the reason. A call that is refused for none of them (its deadline, an unknown method) has the code's own name as
- * `reason`, such as `DEADLINE_EXCEEDED`.
+ * A rejected call carries a `google.rpc.ErrorInfo`: its `reason` is the value's name without `ERROR_REASON_`, its
+ * `domain` is `harborforge.agents`, and the keys of its `metadata` are lowerCamelCase. A rejected heartbeat carries the
+ * value itself in `AgentBeatError.reason`. More values may be added: a client decides by the code if it does not know
+ * the reason. If a call fails for another reason (its deadline, an unknown method), `reason` is the name of the code,
+ * such as `DEADLINE_EXCEEDED`.
  *
  * @generated from enum harborforge.agents.v1.ErrorReason
  */

@@ -15,41 +15,43 @@ export const file_harborforge_agents_v1_token: GenFile = /*@__PURE__*/
   fileDesc("CiFoYXJib3Jmb3JnZS9hZ2VudHMvdjEvdG9rZW4ucHJvdG8SFWhhcmJvcmZvcmdlLmFnZW50cy52MSK8AgoIQXBpVG9rZW4SDgoGa2V5X2lkGAEgASgJEhEKCXByaW5jaXBhbBgCIAEoCRIpCgRyb2xlGAMgASgOMhsuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlJvbGUSEQoJYWdlbnRfaWRzGAQgAygJEhcKD2NsYXdfaWRlbnRpZmllchgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAcgASgJEi4KCmV4cGlyZXNfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJldm9rZWRfYnkYCiABKAkqXwoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDgoKUk9MRV9BR0VOVBABEhAKDFJPTEVfU0VSVklDRRACEg4KClJPTEVfQURNSU4QAxIPCgtST0xFX1ZJRVdFUhAEYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
- * Describes a token that this service issued. The secret is not part of it: only IssueToken's answer has it.
+ * Describes a token that this service issued, without its secret: only the response of IssueToken has it.
  *
  * @generated from message harborforge.agents.v1.ApiToken
  */
 export type ApiToken = Message<"harborforge.agents.v1.ApiToken"> & {
   /**
-   * The public part of the token: 12 letters and digits. Logs, transitions' audit lines and RevokeToken name it.
+   * The public part of the token: 12 letters and digits. Audit log lines and RevokeToken use it.
    *
    * @generated from field: string key_id = 1;
    */
   keyId: string;
 
   /**
-   * Who the token stands for: 1 to 128 Unicode code points. Two tokens of one principal may live at a time.
+   * The principal of the token: 1 to 128 Unicode code points. A principal may have two valid tokens at a time.
    *
    * @generated from field: string principal = 2;
    */
   principal: string;
 
   /**
-   * What its bearer may do.
+   * The role of its bearer.
    *
    * @generated from field: harborforge.agents.v1.Role role = 3;
    */
   role: Role;
 
   /**
-   * Agents that its bearer beats for and reads, by `agent_id`, in the order given. Empty unless the role is AGENT.
+   * Agents for which its bearer may send heartbeats, and which it may read, by `agent_id`, in the order of the request.
+   * Empty unless the role is AGENT.
    *
    * @generated from field: repeated string agent_ids = 4;
    */
   agentIds: string[];
 
   /**
-   * The claw whose agents its bearer beats for and reads, whichever they are at the time. Empty unless the role is AGENT.
+   * The claw for whose present agents its bearer may send heartbeats, and which it may read. Empty unless the role is
+   * AGENT.
    *
    * @generated from field: string claw_identifier = 5;
    */
@@ -63,28 +65,28 @@ export type ApiToken = Message<"harborforge.agents.v1.ApiToken"> & {
   createdAt?: Timestamp | undefined;
 
   /**
-   * Who issued it, as transitions name actors: `user:…`.
+   * The actor that issued it, as in transitions: `user:…`.
    *
    * @generated from field: string created_by = 7;
    */
   createdBy: string;
 
   /**
-   * From then on it lets nobody in.
+   * When it expires. The server rejects it from then on.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 8;
    */
   expiresAt?: Timestamp | undefined;
 
   /**
-   * When it was revoked. Unset while it is not.
+   * When it was revoked. Unset if it was not.
    *
    * @generated from field: google.protobuf.Timestamp revoked_at = 9;
    */
   revokedAt?: Timestamp | undefined;
 
   /**
-   * Who revoked it, as transitions name actors. Empty while nobody has.
+   * The actor that revoked it, as in transitions. Empty if it was not revoked.
    *
    * @generated from field: string revoked_by = 10;
    */
@@ -99,20 +101,20 @@ export const ApiTokenSchema: GenMessage<ApiToken> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_token, 0);
 
 /**
- * Says what a caller is, and so which methods it may call. The table is in the documentation of the service.
+ * The role of a caller. It decides which methods the caller may call; docs/authentication.md has the table.
  *
  * @generated from enum harborforge.agents.v1.Role
  */
 export const Role = {
   /**
-   * Never sent by the server. Asked for, it is invalid.
+   * Not set. Never sent by the server; invalid in a request.
    *
    * @generated from enum value: ROLE_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * Beats for the agents that its credential names, or for those of one whole claw, and reads them.
+   * Sends heartbeats for the agents that its credential names, or for those of one claw, and reads them.
    *
    * @generated from enum value: ROLE_AGENT = 1;
    */
@@ -126,7 +128,7 @@ export const Role = {
   SERVICE: 2,
 
   /**
-   * Manages users, agents and tokens, and may do what a service may.
+   * Manages users, agents and tokens, and may do everything that a service may.
    *
    * @generated from enum value: ROLE_ADMIN = 3;
    */
@@ -141,7 +143,7 @@ export const Role = {
 } as const;
 
 /**
- * Says what a caller is, and so which methods it may call. The table is in the documentation of the service.
+ * The role of a caller. It decides which methods the caller may call; docs/authentication.md has the table.
  *
  * @generated from enum harborforge.agents.v1.Role
  */

@@ -15,56 +15,56 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/token_service.proto.
  */
 export const file_harborforge_agents_v1_token_service: GenFile = /*@__PURE__*/
-  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvdG9rZW5fc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIu0GChFJc3N1ZVRva2VuUmVxdWVzdBIoCglwcmluY2lwYWwYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBI2CgRyb2xlGAIgASgOMhsuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlJvbGVCC7pICMgBAYIBAhABEjAKCWFnZW50X2lkcxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSLAoPY2xhd19pZGVudGlmaWVyGAQgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEj4KCGxpZmV0aW1lGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAiooPMgIIARImCgpyZXF1ZXN0X2lkGAYgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQ6rQS6SKkEGnYKE2FnZW50X2lkcy5vZl9hZ2VudHMSMm11c3Qgbm90IGJlIHNldDogdGhleSBhcmUgZm9yIHRoZSByb2xlIEFHRU5UIGFsb25lGit0aGlzLnJvbGUgPT0gMSB8fCBzaXplKHRoaXMuYWdlbnRfaWRzKSA9PSAwGp0BChxhZ2VudF9pZHMub3JfY2xhd19pZGVudGlmaWVyEjNtdXN0IGJlIHNldCwgb3IgY2xhd19pZGVudGlmaWVyLCBmb3IgdGhlIHJvbGUgQUdFTlQaSHRoaXMucm9sZSAhPSAxIHx8IHNpemUodGhpcy5hZ2VudF9pZHMpID4gMCB8fCB0aGlzLmNsYXdfaWRlbnRpZmllciAhPSAnJxp6ChljbGF3X2lkZW50aWZpZXIub2ZfYWdlbnRzEi9tdXN0IG5vdCBiZSBzZXQ6IGl0IGlzIGZvciB0aGUgcm9sZSBBR0VOVCBhbG9uZRosdGhpcy5yb2xlID09IDEgfHwgdGhpcy5jbGF3X2lkZW50aWZpZXIgPT0gJycakgEKHGNsYXdfaWRlbnRpZmllci5vcl9hZ2VudF9pZHMSJ211c3Qgbm90IGJlIHNldCB0b2dldGhlciB3aXRoIGFnZW50X2lkcxpJdGhpcy5yb2xlICE9IDEgfHwgc2l6ZSh0aGlzLmFnZW50X2lkcykgPT0gMCB8fCB0aGlzLmNsYXdfaWRlbnRpZmllciA9PSAnJyJUChJJc3N1ZVRva2VuUmVzcG9uc2USLgoFdG9rZW4YASABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQXBpVG9rZW4SDgoGc2VjcmV0GAIgASgJImsKEUxpc3RUb2tlbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEiYKCXByaW5jaXBhbBgDIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJCJeChJMaXN0VG9rZW5zUmVzcG9uc2USLwoGdG9rZW5zGAEgAygLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFwaVRva2VuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJjChJSZXZva2VUb2tlblJlcXVlc3QSJQoGa2V5X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgCIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIkUKE1Jldm9rZVRva2VuUmVzcG9uc2USLgoFdG9rZW4YASABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQXBpVG9rZW4yvwIKDFRva2VuU2VydmljZRJhCgpJc3N1ZVRva2VuEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLklzc3VlVG9rZW5SZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLklzc3VlVG9rZW5SZXNwb25zZRJmCgpMaXN0VG9rZW5zEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RUb2tlbnNSZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RUb2tlbnNSZXNwb25zZSIDkAIBEmQKC1Jldm9rZVRva2VuEikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlJldm9rZVRva2VuUmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5SZXZva2VUb2tlblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_harborforge_agents_v1_token]);
+  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvdG9rZW5fc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxItwGChFJc3N1ZVRva2VuUmVxdWVzdBIoCglwcmluY2lwYWwYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBI2CgRyb2xlGAIgASgOMhsuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlJvbGVCC7pICMgBAYIBAhABEjAKCWFnZW50X2lkcxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSLAoPY2xhd19pZGVudGlmaWVyGAQgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEj4KCGxpZmV0aW1lGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAiooPMgIIARImCgpyZXF1ZXN0X2lkGAYgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQ6nAS6SJgEGmwKE2FnZW50X2lkcy5vZl9hZ2VudHMSKG11c3Qgbm90IGJlIHNldCB1bmxlc3MgdGhlIHJvbGUgaXMgQUdFTlQaK3RoaXMucm9sZSA9PSAxIHx8IHNpemUodGhpcy5hZ2VudF9pZHMpID09IDAanQEKHGFnZW50X2lkcy5vcl9jbGF3X2lkZW50aWZpZXISM211c3QgYmUgc2V0LCBvciBjbGF3X2lkZW50aWZpZXIsIGZvciB0aGUgcm9sZSBBR0VOVBpIdGhpcy5yb2xlICE9IDEgfHwgc2l6ZSh0aGlzLmFnZW50X2lkcykgPiAwIHx8IHRoaXMuY2xhd19pZGVudGlmaWVyICE9ICcnGnMKGWNsYXdfaWRlbnRpZmllci5vZl9hZ2VudHMSKG11c3Qgbm90IGJlIHNldCB1bmxlc3MgdGhlIHJvbGUgaXMgQUdFTlQaLHRoaXMucm9sZSA9PSAxIHx8IHRoaXMuY2xhd19pZGVudGlmaWVyID09ICcnGpIBChxjbGF3X2lkZW50aWZpZXIub3JfYWdlbnRfaWRzEidtdXN0IG5vdCBiZSBzZXQgdG9nZXRoZXIgd2l0aCBhZ2VudF9pZHMaSXRoaXMucm9sZSAhPSAxIHx8IHNpemUodGhpcy5hZ2VudF9pZHMpID09IDAgfHwgdGhpcy5jbGF3X2lkZW50aWZpZXIgPT0gJyciVAoSSXNzdWVUb2tlblJlc3BvbnNlEi4KBXRva2VuGAEgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFwaVRva2VuEg4KBnNlY3JldBgCIAEoCSJrChFMaXN0VG9rZW5zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRImCglwcmluY2lwYWwYAyABKAlCE7pIEHIOGIABMgleXFB7Q2N9KiQiXgoSTGlzdFRva2Vuc1Jlc3BvbnNlEi8KBnRva2VucxgBIAMoCzIfLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BcGlUb2tlbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoSUmV2b2tlVG9rZW5SZXF1ZXN0EiUKBmtleV9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAiABKAlCErpID3INGEAyCV5cUHtDY30qJCJFChNSZXZva2VUb2tlblJlc3BvbnNlEi4KBXRva2VuGAEgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFwaVRva2VuMr8CCgxUb2tlblNlcnZpY2USYQoKSXNzdWVUb2tlbhIoLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Jc3N1ZVRva2VuUmVxdWVzdBopLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Jc3N1ZVRva2VuUmVzcG9uc2USZgoKTGlzdFRva2VucxIoLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0VG9rZW5zUmVxdWVzdBopLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0VG9rZW5zUmVzcG9uc2UiA5ACARJkCgtSZXZva2VUb2tlbhIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5SZXZva2VUb2tlblJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuUmV2b2tlVG9rZW5SZXNwb25zZWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_harborforge_agents_v1_token]);
 
 /**
- * Asks for a new token.
+ * The request of IssueToken.
  *
  * @generated from message harborforge.agents.v1.IssueTokenRequest
  */
 export type IssueTokenRequest = Message<"harborforge.agents.v1.IssueTokenRequest"> & {
   /**
-   * Who the token stands for. Required: 1 to 128 Unicode code points, no control characters.
+   * The principal of the token. Required: 1 to 128 Unicode code points, no control characters.
    *
    * @generated from field: string principal = 1;
    */
   principal: string;
 
   /**
-   * What its bearer may do. Required.
+   * The role of its bearer. Required.
    *
    * @generated from field: harborforge.agents.v1.Role role = 2;
    */
   role: Role;
 
   /**
-   * Agents that its bearer may beat for and read, by `agent_id`: at most 1,000, each of 1 to 128 Unicode code points. They
-   * need not exist yet. With the role AGENT exactly one of `agent_ids` and `claw_identifier` is required, with any other
-   * role both are invalid.
+   * Agents for which its bearer may send heartbeats, and which it may read, by `agent_id`: at most 1,000, each of 1 to
+   * 128 Unicode code points. They need not exist yet. With the role AGENT exactly one of `agent_ids` and
+   * `claw_identifier` is required. With any other role both are invalid.
    *
    * @generated from field: repeated string agent_ids = 3;
    */
   agentIds: string[];
 
   /**
-   * The claw whose agents its bearer may beat for and read. 1 to 128 Unicode code points.
+   * The claw for whose agents its bearer may send heartbeats, and which it may read. 1 to 128 Unicode code points.
    *
    * @generated from field: string claw_identifier = 4;
    */
   clawIdentifier: string;
 
   /**
-   * How long the token is good for: 1 second to 366 days. Unset means 90 days.
+   * How long the token is valid: 1 second to 366 days. Unset means 90 days.
    *
    * @generated from field: google.protobuf.Duration lifetime = 5;
    */
   lifetime?: Duration | undefined;
 
   /**
-   * Makes a retry safe: the same id with the same content issues no second token. Such a repetition is answered with the
-   * token that was issued first, as it is by then, and without its `secret`: whoever lost that revokes the token and
-   * issues another with a new id. With other content the id is INVALID_ARGUMENT `REQUEST_ID_REUSED`. A request that
-   * failed is not kept. Other principals may use the same id. At most 64 characters, kept for 24 hours. Empty means no
+   * Makes a retry safe: the same id with the same content issues no second token. The response to the retry is the
+   * first token in its present state, without its `secret`. If you lost the secret, revoke the token and issue another
+   * with a new id. The same id with other content gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The server does not keep a
+   * request that failed. Other principals may use the same id. At most 64 characters, kept for 24 hours. Empty means no
    * such protection.
    *
    * @generated from field: string request_id = 6;
@@ -80,7 +80,7 @@ export const IssueTokenRequestSchema: GenMessage<IssueTokenRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_token_service, 0);
 
 /**
- * Answers IssueToken.
+ * The response of IssueToken.
  *
  * @generated from message harborforge.agents.v1.IssueTokenResponse
  */
@@ -93,8 +93,8 @@ export type IssueTokenResponse = Message<"harborforge.agents.v1.IssueTokenRespon
   token?: ApiToken | undefined;
 
   /**
-   * The token itself, to be sent as `authorization: Bearer <secret>`. Never shown again. Empty in the answer to a
-   * repetition.
+   * The token itself, to be sent as `authorization: Bearer <secret>`. Never shown again. Empty in the response to a
+   * retry.
    *
    * @generated from field: string secret = 2;
    */
@@ -109,13 +109,13 @@ export const IssueTokenResponseSchema: GenMessage<IssueTokenResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_token_service, 1);
 
 /**
- * Asks for a page of tokens.
+ * The request of ListTokens.
  *
  * @generated from message harborforge.agents.v1.ListTokensRequest
  */
 export type ListTokensRequest = Message<"harborforge.agents.v1.ListTokensRequest"> & {
   /**
-   * The greatest number of tokens in the answer. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   * The greatest number of tokens in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -129,7 +129,7 @@ export type ListTokensRequest = Message<"harborforge.agents.v1.ListTokensRequest
   pageToken: string;
 
   /**
-   * Only tokens of this principal. Empty means all. At most 128 Unicode code points, no control characters.
+   * Returns only tokens of this principal. Empty means all. At most 128 Unicode code points, no control characters.
    *
    * @generated from field: string principal = 3;
    */
@@ -144,7 +144,7 @@ export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_token_service, 2);
 
 /**
- * Answers ListTokens.
+ * The response of ListTokens.
  *
  * @generated from message harborforge.agents.v1.ListTokensResponse
  */
@@ -157,7 +157,7 @@ export type ListTokensResponse = Message<"harborforge.agents.v1.ListTokensRespon
   tokens: ApiToken[];
 
   /**
-   * Leads to the next page. Empty on the last one.
+   * The token of the next page. Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -172,7 +172,7 @@ export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_token_service, 3);
 
 /**
- * Asks for the end of a token.
+ * The request of RevokeToken.
  *
  * @generated from message harborforge.agents.v1.RevokeTokenRequest
  */
@@ -185,10 +185,10 @@ export type RevokeTokenRequest = Message<"harborforge.agents.v1.RevokeTokenReque
   keyId: string;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * same answer for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the same response; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The server
+   * does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */
@@ -203,7 +203,7 @@ export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_token_service, 4);
 
 /**
- * Answers RevokeToken.
+ * The response of RevokeToken.
  *
  * @generated from message harborforge.agents.v1.RevokeTokenResponse
  */
@@ -224,19 +224,19 @@ export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__P
   messageDesc(file_harborforge_agents_v1_token_service, 5);
 
 /**
- * Issues, lists and revokes the tokens by which callers show who they are (`authorization: Bearer …`).
+ * Issues, lists and revokes the tokens that authenticate callers (`authorization: Bearer …`).
  *
- * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input is
- * INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the database is away, every
- * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
+ * Every error carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A request that breaks the rules
+ * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the
+ * database is unavailable, every method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * @generated from service harborforge.agents.v1.TokenService
  */
 export const TokenService: GenService<{
   /**
-   * Issues a token. Its secret is in this answer alone: the service keeps a hash, from which nobody can tell it.
+   * Issues a token. Only this response has its secret: the service keeps a hash.
    *
-   * Errors: RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` while two tokens of the principal live already (metadata `limit`): revoke
+   * Errors: RESOURCE_EXHAUSTED `LIMIT_EXCEEDED` while the principal has two valid tokens (metadata `limit`): revoke
    * one, or wait until it expires; INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
    * @generated from rpc harborforge.agents.v1.TokenService.IssueToken
@@ -247,8 +247,8 @@ export const TokenService: GenService<{
     output: typeof IssueTokenResponseSchema;
   },
   /**
-   * Returns all tokens in pages, oldest first. No secrets. Those that have expired or were revoked are among them for 90
-   * days.
+   * Returns all tokens in pages, oldest first, without their secrets. Includes tokens for 90 days after they expired or
+   * were revoked.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
    *
@@ -260,8 +260,8 @@ export const TokenService: GenService<{
     output: typeof ListTokensResponseSchema;
   },
   /**
-   * Revokes a token. Within a second no replica lets its bearer in, and its open streams end with UNAUTHENTICATED.
-   * Revoking it again changes nothing and answers alike.
+   * Revokes a token. Within a second every replica rejects its bearer, and ends its open streams with UNAUTHENTICATED.
+   * Revoking it again changes nothing and gets the same response.
    *
    * Errors: NOT_FOUND `TOKEN_NOT_FOUND`; INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *

@@ -21,7 +21,7 @@ export const file_harborforge_agents_v1_user: GenFile = /*@__PURE__*/
  */
 export type User = Message<"harborforge.agents.v1.User"> & {
   /**
-   * The user's own number, given by the server. Never used twice.
+   * The user's number, assigned by the server. Never used twice.
    *
    * @generated from field: int64 id = 1;
    */
@@ -50,7 +50,7 @@ export type User = Message<"harborforge.agents.v1.User"> & {
   displayName: string;
 
   /**
-   * The `agent_id` of the agent that is bound to the user. Unset when none is.
+   * The `agent_id` of the agent that is bound to the user. Unset when the user has no agent.
    *
    * @generated from field: optional string agent_id = 5;
    */

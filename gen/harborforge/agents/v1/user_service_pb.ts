@@ -18,7 +18,7 @@ export const file_harborforge_agents_v1_user_service: GenFile = /*@__PURE__*/
   fileDesc("CihoYXJib3Jmb3JnZS9hZ2VudHMvdjEvdXNlcl9zZXJ2aWNlLnByb3RvEhVoYXJib3Jmb3JnZS5hZ2VudHMudjEi3QQKEUNyZWF0ZVVzZXJSZXF1ZXN0EicKCHVzZXJuYW1lGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSRAoFZW1haWwYAiABKAlCMLpILXIrGP4BMiZeKFteQFxwe1p9XHB7Q2N9XStAW15AXHB7Wn1ccHtDY31dKyk/JEgAiAEBEikKDGRpc3BsYXlfbmFtZRgDIAEoCUITukgQcg4YgAIyCV5cUHtDY30qJBIqCghhZ2VudF9pZBgEIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJEgBiAEBEjEKD2NsYXdfaWRlbnRpZmllchgFIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJEgCiAEBEiYKCnJlcXVlc3RfaWQYBiABKAlCErpID3INGEAyCV5cUHtDY30qJDr7AbpI9wEafQodYWdlbnRfaWQud2l0aF9jbGF3X2lkZW50aWZpZXISKW11c3QgYmUgc2V0IHRvZ2V0aGVyIHdpdGggY2xhd19pZGVudGlmaWVyGjF0aGlzLmFnZW50X2lkICE9ICcnIHx8IHRoaXMuY2xhd19pZGVudGlmaWVyID09ICcnGnYKHWNsYXdfaWRlbnRpZmllci53aXRoX2FnZW50X2lkEiJtdXN0IGJlIHNldCB0b2dldGhlciB3aXRoIGFnZW50X2lkGjF0aGlzLmNsYXdfaWRlbnRpZmllciAhPSAnJyB8fCB0aGlzLmFnZW50X2lkID09ICcnQggKBl9lbWFpbEILCglfYWdlbnRfaWRCEgoQX2NsYXdfaWRlbnRpZmllciJsChJDcmVhdGVVc2VyUmVzcG9uc2USKQoEdXNlchgBIAEoCzIbLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Vc2VyEisKBWFnZW50GAIgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IosBCg5HZXRVc2VyUmVxdWVzdBIVCgJpZBgBIAEoA0IHukgEIgIgAEgAEikKCHVzZXJuYW1lGAIgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiRIABIpCghhZ2VudF9pZBgDIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokSABCDAoDa2V5EgW6SAIIASI8Cg9HZXRVc2VyUmVzcG9uc2USKQoEdXNlchgBIAEoCzIbLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Vc2VyIkIKEExpc3RVc2Vyc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkiWAoRTGlzdFVzZXJzUmVzcG9uc2USKgoFdXNlcnMYASADKAsyGy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXNlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4QEKEVVwZGF0ZVVzZXJSZXF1ZXN0EhMKAmlkGAEgASgDQge6SAQiAiAAEkQKBWVtYWlsGAIgASgJQjC6SC1yKxj+ATImXihbXkBccHtafVxwe0NjfV0rQFteQFxwe1p9XHB7Q2N9XSspPyRIAIgBARIuCgxkaXNwbGF5X25hbWUYAyABKAlCE7pIEHIOGIACMgleXFB7Q2N9KiRIAYgBARImCgpyZXF1ZXN0X2lkGAQgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiRCCAoGX2VtYWlsQg8KDV9kaXNwbGF5X25hbWUiPwoSVXBkYXRlVXNlclJlc3BvbnNlEikKBHVzZXIYASABKAsyGy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXNlciJQChFEZWxldGVVc2VyUmVxdWVzdBITCgJpZBgBIAEoA0IHukgEIgIgABImCgpyZXF1ZXN0X2lkGAIgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiFAoSRGVsZXRlVXNlclJlc3BvbnNlMvoDCgtVc2VyU2VydmljZRJhCgpDcmVhdGVVc2VyEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZVVzZXJSZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZVVzZXJSZXNwb25zZRJdCgdHZXRVc2VyEiUuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldFVzZXJSZXF1ZXN0GiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldFVzZXJSZXNwb25zZSIDkAIBEmMKCUxpc3RVc2VycxInLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0VXNlcnNSZXF1ZXN0GiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlIgOQAgESYQoKVXBkYXRlVXNlchIoLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVVc2VyUmVxdWVzdBopLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVVc2VyUmVzcG9uc2USYQoKRGVsZXRlVXNlchIoLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVVc2VyUmVxdWVzdBopLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVVc2VyUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_user]);
 
 /**
- * Asks for a new user, with or without an agent.
+ * The request of CreateUser.
  *
  * @generated from message harborforge.agents.v1.CreateUserRequest
  */
@@ -47,25 +47,25 @@ export type CreateUserRequest = Message<"harborforge.agents.v1.CreateUserRequest
 
   /**
    * OpenClaw's `$AGENT_ID` of the agent to bind. 1 to 128 Unicode code points, no control characters. Empty counts as
-   * unset. Comes with `claw_identifier` or not at all.
+   * unset. Set it together with `claw_identifier`.
    *
    * @generated from field: optional string agent_id = 4;
    */
   agentId?: string | undefined;
 
   /**
-   * The claw that hosts the agent. 1 to 128 Unicode code points, no control characters. Empty counts as unset. Comes
-   * with `agent_id` or not at all.
+   * The claw that hosts the agent. 1 to 128 Unicode code points, no control characters. Empty counts as unset. Set it
+   * together with `agent_id`.
    *
    * @generated from field: optional string claw_identifier = 5;
    */
   clawIdentifier?: string | undefined;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 6;
    */
@@ -80,7 +80,7 @@ export const CreateUserRequestSchema: GenMessage<CreateUserRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_user_service, 0);
 
 /**
- * Answers CreateUser.
+ * The response of CreateUser.
  *
  * @generated from message harborforge.agents.v1.CreateUserResponse
  */
@@ -108,19 +108,19 @@ export const CreateUserResponseSchema: GenMessage<CreateUserResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_user_service, 1);
 
 /**
- * Asks for one user.
+ * The request of GetUser.
  *
  * @generated from message harborforge.agents.v1.GetUserRequest
  */
 export type GetUserRequest = Message<"harborforge.agents.v1.GetUserRequest"> & {
   /**
-   * Says which user. Required.
+   * The key of the user. Required.
    *
    * @generated from oneof harborforge.agents.v1.GetUserRequest.key
    */
   key: {
     /**
-     * The user's own number.
+     * The user's number.
      *
      * @generated from field: int64 id = 1;
      */
@@ -153,7 +153,7 @@ export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_user_service, 2);
 
 /**
- * Answers GetUser.
+ * The response of GetUser.
  *
  * @generated from message harborforge.agents.v1.GetUserResponse
  */
@@ -174,13 +174,13 @@ export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_user_service, 3);
 
 /**
- * Asks for a page of users.
+ * The request of ListUsers.
  *
  * @generated from message harborforge.agents.v1.ListUsersRequest
  */
 export type ListUsersRequest = Message<"harborforge.agents.v1.ListUsersRequest"> & {
   /**
-   * The greatest number of users in the answer. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   * The greatest number of users in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -202,7 +202,7 @@ export const ListUsersRequestSchema: GenMessage<ListUsersRequest> = /*@__PURE__*
   messageDesc(file_harborforge_agents_v1_user_service, 4);
 
 /**
- * Answers ListUsers.
+ * The response of ListUsers.
  *
  * @generated from message harborforge.agents.v1.ListUsersResponse
  */
@@ -215,7 +215,7 @@ export type ListUsersResponse = Message<"harborforge.agents.v1.ListUsersResponse
   users: User[];
 
   /**
-   * Leads to the next page. Empty on the last one.
+   * The token of the next page. Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -230,7 +230,7 @@ export const ListUsersResponseSchema: GenMessage<ListUsersResponse> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_user_service, 5);
 
 /**
- * Asks for a change of a user.
+ * The request of UpdateUser.
  *
  * @generated from message harborforge.agents.v1.UpdateUserRequest
  */
@@ -251,17 +251,17 @@ export type UpdateUserRequest = Message<"harborforge.agents.v1.UpdateUserRequest
   email?: string | undefined;
 
   /**
-   * The new shown name. Unset leaves it unchanged. At most 256 Unicode code points, no control characters.
+   * The new display name. Unset leaves it unchanged. At most 256 Unicode code points, no control characters.
    *
    * @generated from field: optional string display_name = 3;
    */
   displayName?: string | undefined;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 4;
    */
@@ -276,7 +276,7 @@ export const UpdateUserRequestSchema: GenMessage<UpdateUserRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_user_service, 6);
 
 /**
- * Answers UpdateUser.
+ * The response of UpdateUser.
  *
  * @generated from message harborforge.agents.v1.UpdateUserResponse
  */
@@ -297,7 +297,7 @@ export const UpdateUserResponseSchema: GenMessage<UpdateUserResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_user_service, 7);
 
 /**
- * Asks for the end of a user and of its agent.
+ * The request of DeleteUser.
  *
  * @generated from message harborforge.agents.v1.DeleteUserRequest
  */
@@ -310,10 +310,10 @@ export type DeleteUserRequest = Message<"harborforge.agents.v1.DeleteUserRequest
   id: bigint;
 
   /**
-   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. The same principal then gets the
-   * first answer again for the same content, and INVALID_ARGUMENT `REQUEST_ID_REUSED` for other content. A request that
-   * failed is not kept, so a retry of it is decided anew. Other principals may use the same id; without credentials all
-   * callers are one principal. At most 64 characters. Empty means no such protection.
+   * Makes a retry safe. The server keeps the id with a change that it made, for 24 hours. For the same content the same
+   * principal then gets the first response again; for other content it gets INVALID_ARGUMENT `REQUEST_ID_REUSED`. The
+   * server does not keep a request that failed: it judges a retry again. Other principals may use the same id; without
+   * credentials all callers are one principal. At most 64 characters. Empty means no such protection.
    *
    * @generated from field: string request_id = 2;
    */
@@ -328,7 +328,7 @@ export const DeleteUserRequestSchema: GenMessage<DeleteUserRequest> = /*@__PURE_
   messageDesc(file_harborforge_agents_v1_user_service, 8);
 
 /**
- * Answers DeleteUser. Says nothing beyond success.
+ * The response of DeleteUser.
  *
  * @generated from message harborforge.agents.v1.DeleteUserResponse
  */
@@ -343,17 +343,17 @@ export const DeleteUserResponseSchema: GenMessage<DeleteUserResponse> = /*@__PUR
   messageDesc(file_harborforge_agents_v1_user_service, 9);
 
 /**
- * Keeps the users of HarborForge and binds each to at most one agent.
+ * Manages the users of HarborForge. Each has at most one agent.
  *
- * Every refusal carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. Invalid input, which is what
- * breaks the rules at the fields, is INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the database is away, every
- * method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
+ * Every error carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A request that breaks the rules
+ * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. While the
+ * database is unavailable, every method answers UNAVAILABLE `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * @generated from service harborforge.agents.v1.UserService
  */
 export const UserService: GenService<{
   /**
-   * Creates a user and, where `agent_id` and `claw_identifier` are given, its agent in the same transaction.
+   * Creates a user and, if `agent_id` and `claw_identifier` are set, its agent in the same transaction.
    *
    * Errors: ALREADY_EXISTS `USERNAME_TAKEN`, `EMAIL_TAKEN` or `AGENT_ID_TAKEN`; INVALID_ARGUMENT `INVALID_FIELD` (also
    * when one of `agent_id` and `claw_identifier` comes without the other) or `REQUEST_ID_REUSED`.
@@ -391,7 +391,7 @@ export const UserService: GenService<{
     output: typeof ListUsersResponseSchema;
   },
   /**
-   * Changes a user's address and shown name. What is unset stays as it is.
+   * Changes a user's address and display name. Unset fields stay unchanged.
    *
    * Errors: NOT_FOUND `USER_NOT_FOUND`; ALREADY_EXISTS `EMAIL_TAKEN`; INVALID_ARGUMENT `INVALID_FIELD` or
    * `REQUEST_ID_REUSED`.
@@ -404,7 +404,7 @@ export const UserService: GenService<{
     output: typeof UpdateUserResponseSchema;
   },
   /**
-   * Deletes a user. Its agent goes with it, as a transition with the cause DELETED.
+   * Deletes a user and its agent. The agent's transition has the cause DELETED.
    *
    * Errors: NOT_FOUND `USER_NOT_FOUND`; INVALID_ARGUMENT `REQUEST_ID_REUSED`.
    *

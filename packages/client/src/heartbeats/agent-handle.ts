@@ -8,7 +8,7 @@ import {
   type WorkingStatus,
 } from "../../../../src/contract/words.ts";
 import { Listeners, type OnListenerError } from "../event-listeners.ts";
-import type { BeatView, ExhaustionView } from "../views.ts";
+import type { BeatView, ClawMessageView, ExhaustionView } from "../views.ts";
 import type { AgentClaim, BeatContent, Report, ReportResult, Settle } from "./beat-queue.ts";
 import { failureOf, ReportError, refusedReport } from "./report-error.ts";
 
@@ -208,8 +208,15 @@ export class BeatingAgent implements AgentHandle {
     return this.#events[name].add(listener);
   }
 
-  /** Applies a result of the server. @param stays whether the agent still beats on its stream */
-  receive(beat: BeatView, stays: boolean): void {
+  /** Takes a message of the server about the agent. @param stays whether the agent still beats on its stream */
+  receive(message: ClawMessageView, stays: boolean): void {
+    switch (message.kind) {
+      case "result":
+        this.#takeResult(message, stays);
+    }
+  }
+
+  #takeResult(beat: BeatView, stays: boolean): void {
     const { status, exhaustion, revision, refusal } = beat;
     if (refusal !== undefined) this.#refused(beat, refusedReport(beat, refusal), failureOf(refusal), stays);
     else if (this.#presence === "refused") this.#presence = "beating";

@@ -1,7 +1,7 @@
 import type { CallError } from "../connection/call-error.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
-import type { BeatView } from "../views.ts";
+import type { ClawMessageView } from "../views.ts";
 import type { AgentClaim, AgreedState, BeatContent, QueueEntry, Settle } from "./beat-queue.ts";
 import { type HeartbeatConnection, HeartbeatStream } from "./heartbeat-stream.ts";
 
@@ -33,10 +33,10 @@ export interface ClawHeartbeats {
   end(options: EndOptions): Promise<void>;
 }
 
-/** Receives the results of the service. Must not throw. */
+/** Receives the messages of the service. Must not throw. */
 export interface ClawListener {
   /** @param stays whether the agent still beats on its stream */
-  onBeat(beat: BeatView, stays: boolean): void;
+  onMessage(message: ClawMessageView, stays: boolean): void;
   onConnection(connection: HeartbeatConnection): void;
   /** The service rejects the stream of these agents, and a retry does not help. */
   onStreamRefused(agentIds: readonly string[], error: CallError): void;
@@ -137,7 +137,7 @@ export class ClawStreams implements ClawHeartbeats {
       instanceId,
       nextGeneration: () => ++this.#generation,
       persistent: true,
-      onBeat: (beat) => this.#receive(stream, beat),
+      onMessage: (message) => this.#pass(stream, message),
       onConnection: (connection) => {
         // For the service this is a new stream.
         if (connection.state === "connected") this.#lost.delete(stream);
@@ -161,17 +161,17 @@ export class ClawStreams implements ClawHeartbeats {
     stream.adopt(entries);
   }
 
-  #receive(stream: HeartbeatStream, beat: BeatView): void {
-    const { agentId } = beat;
+  #pass(stream: HeartbeatStream, message: ClawMessageView): void {
+    const { agentId } = message;
     if (this.#streamOf.get(agentId) !== stream) return;
     const stays = stream.has(agentId);
     if (!stays) {
-      if (beat.refusal?.reason === "SESSION_SUPERSEDED") {
+      if (message.kind === "result" && message.refusal?.reason === "SESSION_SUPERSEDED") {
         this.#lost.set(stream, (this.#lost.get(stream) ?? new Set()).add(agentId));
       }
       this.#leaveStream(agentId);
     }
-    this.#options.listener.onBeat(beat, stays);
+    this.#options.listener.onMessage(message, stays);
   }
 
   #leaveStream(agentId: string): void {

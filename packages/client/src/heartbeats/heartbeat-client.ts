@@ -1,7 +1,7 @@
 import type { CallError } from "../connection/call-error.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import { Listeners, type OnListenerError, warnOf } from "../event-listeners.ts";
-import type { BeatView } from "../views.ts";
+import type { ClawMessageView } from "../views.ts";
 import {
   type HeartbeatWorkerEvent,
   type HeartbeatWorkerOptions,
@@ -103,7 +103,8 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
     this.#events = { connection: new Listeners(onListenerError), worker: new Listeners(onListenerError) };
     const { instanceId } = this;
     const listener = {
-      onBeat: (beat: BeatView, stays: boolean): void => this.#agents.get(beat.agentId)?.receive(beat, stays),
+      onMessage: (message: ClawMessageView, stays: boolean): void =>
+        this.#agents.get(message.agentId)?.receive(message, stays),
       onConnection: (connection: HeartbeatConnection): void => this.#events.connection.emit(connection),
       onStreamRefused: (agentIds: readonly string[], error: CallError): void => {
         for (const agentId of agentIds) this.#agents.get(agentId)?.fail("STREAM_REFUSED", error.message, error);

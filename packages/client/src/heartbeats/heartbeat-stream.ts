@@ -9,7 +9,7 @@ import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
 import { currentMoment, type Moment, msSince } from "../elapsed.ts";
-import { type BeatView, beatView } from "../views.ts";
+import { type ClawMessageView, messagesOf } from "../views.ts";
 import {
   type AgentClaim,
   type AgreedState,
@@ -62,8 +62,8 @@ export interface HeartbeatStreamOptions {
   readonly nextGeneration?: () => bigint;
   /** Whether to retry a stream that the server rejects for good. Default: false. */
   readonly persistent?: boolean;
-  /** Receives results: the first state of an agent, changes by others, rejected beats. */
-  readonly onBeat?: (beat: BeatView) => void;
+  /** A message of the server about an agent: its first state, a change by another caller, a rejected beat. */
+  readonly onMessage?: (message: ClawMessageView) => void;
   readonly onConnection?: (connection: HeartbeatConnection) => void;
   /** Takes the agents beyond the limit of the server, with their reports. */
   readonly onSurplus?: (entries: readonly QueueEntry[]) => void;
@@ -88,7 +88,7 @@ interface End {
  * The heartbeats of many agents on one stream. It beats at the server's pace, sends reports at once, reopens the stream when it
  * ends, and repeats what is not acknowledged. It starts when it is created, and ends with `close`.
  *
- * It removes an agent for which the server rejects beats (taken over, unknown, of another claw) after calling `onBeat`. The agent
+ * It removes an agent for which the server rejects beats (taken over, unknown, of another claw) after calling `onMessage`. The agent
  * may be added again.
  */
 export class HeartbeatStream {
@@ -350,11 +350,16 @@ export class HeartbeatStream {
       }
     }
     if (response.acknowledgedSequence > 0n) this.#retry.reset();
-    for (const result of response.results) {
-      const beat = beatView(result);
-      if (this.#queue.receive(beat)) this.#options.onBeat?.(beat);
-    }
+    for (const message of messagesOf(response)) if (this.#accepts(message)) this.#options.onMessage?.(message);
     this.#queue.acknowledge(response.acknowledgedSequence);
+  }
+
+  /** Whether a message is for an agent of this stream, and not overtaken by a newer one. */
+  #accepts(message: ClawMessageView): boolean {
+    switch (message.kind) {
+      case "result":
+        return this.#queue.receive(message);
+    }
   }
 
   /** The transport takes the next message when it has capacity, so messages do not queue up here. */

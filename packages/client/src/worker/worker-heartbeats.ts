@@ -15,7 +15,7 @@ import {
   workingStatusOf,
 } from "../heartbeats/beat-queue.ts";
 import type { ClawHeartbeats, ClawListener, EndOptions } from "../heartbeats/claw-streams.ts";
-import type { BeatView } from "../views.ts";
+import type { BeatView, ClawMessageView } from "../views.ts";
 
 /** Settings of the worker thread that sends the heartbeats. */
 export interface HeartbeatWorkerOptions {
@@ -92,8 +92,8 @@ export type FromWorker =
   /** The main thread answers with `pong`. */
   | { readonly kind: "ping" }
   | {
-      readonly kind: "beat";
-      readonly beat: BeatView;
+      readonly kind: "message";
+      readonly message: ClawMessageView;
       readonly stays: boolean;
       readonly knownRevision: bigint;
     }
@@ -272,7 +272,7 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     this.#worker = worker;
     let failure = new Error("the worker ended by itself");
     worker.on("message", (batch: readonly FromWorker[]) => {
-      for (const message of batch) if (this.#worker === worker) this.#receive(message);
+      for (const event of batch) if (this.#worker === worker) this.#receive(event);
     });
     worker.on("messageerror", (error) => {
       failure = error;
@@ -322,42 +322,42 @@ export class WorkerHeartbeats implements ClawHeartbeats {
     this.#worker?.postMessage(command);
   }
 
-  #receive(message: FromWorker): void {
+  #receive(event: FromWorker): void {
     const { listener } = this.#options;
-    switch (message.kind) {
+    switch (event.kind) {
       case "ping":
         this.#post({ kind: "pong" });
         return;
-      case "beat":
-        this.#receiveBeat(message.beat, message.stays, message.knownRevision);
-        listener.onBeat(message.beat, message.stays);
+      case "message":
+        if (event.message.kind === "result") this.#receiveBeat(event.message, event.stays, event.knownRevision);
+        listener.onMessage(event.message, event.stays);
         return;
       case "claim-accepted":
-        this.#noteAccepted(message.agentId, message.claim);
+        this.#noteAccepted(event.agentId, event.claim);
         return;
       case "report-result":
-        this.#settle(message.id, message.result, message.knownRevision);
+        this.#settle(event.id, event.result, event.knownRevision);
         return;
       case "connected": {
         this.#retry.reset();
-        const { intervalMs, leaseMs } = message;
+        const { intervalMs, leaseMs } = event;
         listener.onConnection({ state: "connected", intervalMs, leaseMs });
         return;
       }
       case "waiting": {
-        const { error, retryInMs } = message;
+        const { error, retryInMs } = event;
         const callError = error === undefined ? undefined : callErrorFrom(error);
         listener.onConnection({ state: "waiting", error: callError, retryInMs });
         return;
       }
       case "stream-refused":
-        listener.onStreamRefused(message.agentIds, callErrorFrom(message.error));
+        listener.onStreamRefused(event.agentIds, callErrorFrom(event.error));
         return;
       case "token-request":
         void this.#sendToken();
         return;
       case "suspended":
-        listener.onWorker({ state: "suspended", unansweredMs: message.unansweredMs });
+        listener.onWorker({ state: "suspended", unansweredMs: event.unansweredMs });
         return;
       case "resumed":
         listener.onWorker({ state: "resumed" });

@@ -16,7 +16,7 @@ const RESUME = { sessionStart: SessionStart.RESUME };
 
 function result(fields: Partial<BeatView>): BeatView {
   const nothing = { sequence: 0n, status: undefined, exhaustion: undefined, revision: 0n, refusal: undefined };
-  return { agentId: "a", ...nothing, ...fields };
+  return { kind: "result", agentId: "a", ...nothing, ...fields };
 }
 
 const upTo = (beats: number) => ({ beats, bytes: 1_000_000 });

@@ -27,8 +27,7 @@ function start(options: Partial<HeartbeatClientOptions> = {}) {
   /** What a service makes of an agent, told on the newest stream. */
   const serve = (agentId: string, change: Parameters<typeof backend.put>[1]) => {
     const { status, exhaustion, revision } = backend.put(agentId, change);
-    const result = { agentId, status, exhaustion, revision, refusal: null, sequence: 0n, beatIndex: 0 };
-    backend.sessions.at(-1)?.say({ results: [result] });
+    backend.sessions.at(-1)?.say({ messages: [{ kind: "change", agentId, status, exhaustion, revision }] });
     return revision;
   };
   /** Refuses the newest beat of an agent. */
@@ -36,7 +35,7 @@ function start(options: Partial<HeartbeatClientOptions> = {}) {
     const { status, exhaustion, revision } = backend.put(agentId);
     const refusal = new Refusal(reason, "No.");
     backend.sessions.at(-1)?.say({
-      results: [{ agentId, status, exhaustion, revision, refusal, sequence, beatIndex: 0 }],
+      messages: [{ kind: "result", agentId, status, exhaustion, revision, refusal, sequence, beatIndex: 0 }],
     });
   };
   return { backend, client, session, serve, refuse };

@@ -17,7 +17,7 @@ function start(agentIds: string[] = ["a"]) {
     clients: { ...clients, reconnect },
     clawIdentifier: "claw-1",
     instanceId: "instance-1",
-    onBeat: (beat) => beats.push(beat),
+    onMessage: (message) => message.kind === "result" && beats.push(message),
     onConnection: (connection) => connections.push(connection),
   });
   onTestFinished(() => stream.close());
@@ -58,8 +58,7 @@ describe("HeartbeatStream", () => {
     const { session, beats, backend } = start();
     const on = await session(0);
     const { status, exhaustion, revision } = backend.put("a", { status: "on_call" });
-    const news = { agentId: "a", status, exhaustion, revision, refusal: null, sequence: 0n, beatIndex: 0 };
-    on.say({ results: [news] });
+    on.say({ messages: [{ kind: "change", agentId: "a", status, exhaustion, revision }] });
     await vi.waitUntil(() => beats.length > 0);
     expect(beats[0]).toMatchObject({ agentId: "a", sequence: 0n, status: "on_call", revision });
   });
@@ -82,7 +81,7 @@ describe("HeartbeatStream", () => {
   it("goes to another stream when the replica drains", async () => {
     const { session } = start();
     const first = await session(0);
-    first.say({ reconnectWithinMs: 1 });
+    first.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
     const second = await session(1);
     await vi.waitUntil(() => second.submitted.length > 0);
     expect(first.closed).toBe(true);
@@ -99,11 +98,11 @@ describe("HeartbeatStream", () => {
   it("asked twice to go elsewhere, goes when it was asked to go first", async () => {
     const { session, reconnect } = start();
     const first = await session(0);
-    first.say({ reconnectWithinMs: 3_600_000 });
-    first.say({ reconnectWithinMs: 1 });
+    first.say({ messages: [{ kind: "draining", reconnectWithinMs: 3_600_000 }] });
+    first.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
     const second = await session(1);
-    second.say({ reconnectWithinMs: 1 });
-    second.say({ reconnectWithinMs: 3_600_000 });
+    second.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
+    second.say({ messages: [{ kind: "draining", reconnectWithinMs: 3_600_000 }] });
     await session(2);
     expect(reconnect).toHaveBeenCalledTimes(2);
   });

@@ -1,0 +1,55 @@
+import type { AgentStatus } from "../contract/words.ts";
+import type { Exhaustion } from "./agent.ts";
+import type { Refusal } from "./errors.ts";
+
+// Everything that the server sends to a claw on its heartbeat stream, besides the acknowledgement and the pace that every
+// response carries. To add a kind of message, follow the checklist in CONTRIBUTING.md.
+
+/** The result of one beat. A beat that was applied as sent needs none. */
+export interface BeatResult {
+  readonly kind: "result";
+  readonly agentId: string;
+  /** The server's view after the beat; null where it gives none (the agent does not exist, or is not the stream's). */
+  readonly status: AgentStatus | null;
+  readonly exhaustion: Exhaustion | null;
+  readonly revision: bigint | null;
+  /** Why the server rejected the beat; null: it was applied. */
+  readonly refusal: Refusal | null;
+  /** The message that carried the beat; 0 in a unary heartbeat. */
+  readonly sequence: bigint;
+  /** The beat's index in its message, from 0. */
+  readonly beatIndex: number;
+}
+
+/** A service, the time or another replica changed an agent of the stream. */
+export interface AgentUpdate {
+  readonly kind: "change";
+  readonly agentId: string;
+  readonly status: AgentStatus;
+  readonly exhaustion: Exhaustion | null;
+  readonly revision: bigint;
+}
+
+/** The stream lost an agent: another session took it, or it was moved or deleted. */
+export interface AgentLoss {
+  readonly kind: "lost";
+  readonly agentId: string;
+  readonly refusal: Refusal;
+}
+
+/** The replica stops, or cannot serve the stream: the claw opens its stream anew within this time, in milliseconds. */
+export interface DrainRequest {
+  readonly kind: "draining";
+  readonly reconnectWithinMs: number;
+}
+
+export type ClawMessage = BeatResult | AgentUpdate | AgentLoss | DrainRequest;
+
+/** One output of a session: the acknowledgement, and the messages that waited. */
+export interface SessionOutput {
+  /** All messages up to it are applied or rejected. Cumulative; 0 before the first. */
+  readonly acknowledgedSequence: bigint;
+  readonly messages: readonly ClawMessage[];
+  /** In milliseconds; announced instead of the pace's interval where set: a new stream's second beat comes sooner. */
+  readonly firstIntervalMs?: number | undefined;
+}

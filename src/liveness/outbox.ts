@@ -1,0 +1,95 @@
+import type {
+  AgentLoss,
+  AgentUpdate,
+  BeatResult,
+  ClawMessage,
+  DrainRequest,
+  SessionOutput,
+} from "../domain/claw-message.ts";
+
+/**
+ * Results that may wait for a client that does not read them, before its stream is read no further: those of one message,
+ * and the characters of the invalid names that one message may hold.
+ */
+const MOST_UNREAD_RESULTS = 1_000;
+const MOST_UNREAD_CHARACTERS = 262_144;
+
+/** Most outputs only acknowledge. */
+const NONE: readonly ClawMessage[] = [];
+
+/**
+ * Everything that waits to be sent to one claw. A new kind of message chooses its queue in `put`: in order, or only the
+ * newest of each agent, so that a client that reads nothing costs no more memory than its agents.
+ */
+export class Outbox {
+  #results: BeatResult[] = [];
+  #unreadCharacters = 0;
+  /** The newest message about each agent that answers no beat. */
+  readonly #changes = new Map<string, AgentUpdate | AgentLoss>();
+  #drainRequest: DrainRequest | undefined;
+  #sentSequence = 0n;
+  readonly #firstIntervalMs: number;
+  /** When the first acknowledgement was sent, by `performance.now()`; undefined: not yet. */
+  #firstAcknowledgedAt: number | undefined;
+
+  /** @param firstIntervalMs the interval until the stream's second beat: streams that opened together spread out by it */
+  constructor(firstIntervalMs: number) {
+    this.#firstIntervalMs = firstIntervalMs;
+  }
+
+  /** Whether so much waits that the stream is read no further. */
+  get isFull(): boolean {
+    return this.#results.length >= MOST_UNREAD_RESULTS || this.#unreadCharacters >= MOST_UNREAD_CHARACTERS;
+  }
+
+  put(message: ClawMessage): void {
+    switch (message.kind) {
+      case "result":
+        this.#results.push(message);
+        this.#unreadCharacters += message.agentId.length;
+        return;
+      case "change":
+      case "lost":
+        this.#changes.set(message.agentId, message);
+        return;
+      case "draining":
+        this.#drainRequest = message;
+    }
+  }
+
+  /** The session claimed the agent anew: the result of that beat replaces a change that waits. */
+  dropChange(agentId: string): void {
+    this.#changes.delete(agentId);
+  }
+
+  /** Takes everything that waits. Undefined: nothing does, and the acknowledgement was sent before. */
+  take(acknowledgedSequence: bigint): SessionOutput | undefined {
+    const messages = this.#takeMessages();
+    if (messages.length === 0 && acknowledgedSequence === this.#sentSequence) return undefined;
+    if (acknowledgedSequence > 0n) this.#firstAcknowledgedAt ??= performance.now();
+    this.#sentSequence = acknowledgedSequence;
+    return {
+      acknowledgedSequence,
+      messages,
+      firstIntervalMs: this.#isSecondBeatDue() ? undefined : this.#firstIntervalMs,
+    };
+  }
+
+  #takeMessages(): readonly ClawMessage[] {
+    if (this.#results.length === 0 && this.#changes.size === 0 && this.#drainRequest === undefined) return NONE;
+    const messages: ClawMessage[] = this.#results;
+    for (const change of this.#changes.values()) messages.push(change);
+    if (this.#drainRequest !== undefined) messages.push(this.#drainRequest);
+    this.#results = [];
+    this.#unreadCharacters = 0;
+    this.#changes.clear();
+    this.#drainRequest = undefined;
+    return messages;
+  }
+
+  /** Counted from the first acknowledgement, which is late where very many streams open at once. */
+  #isSecondBeatDue(): boolean {
+    const since = this.#firstAcknowledgedAt;
+    return since !== undefined && performance.now() - since >= this.#firstIntervalMs;
+  }
+}

@@ -1,0 +1,20 @@
+import type { Session } from "./session.ts";
+
+/**
+ * Notifies the listeners of sessions, never within a session's own methods. A batch of heartbeats settles beats of many
+ * streams, and several of some: each listener is notified once, after the batch.
+ */
+export class SessionNotifier {
+  #sessions: Session[] = [];
+
+  /** Call once for each session until its listener was notified. */
+  schedule(session: Session): void {
+    this.#sessions.push(session);
+    if (this.#sessions.length > 1) return;
+    queueMicrotask(() => {
+      const sessions = this.#sessions;
+      this.#sessions = [];
+      for (const one of sessions) one.notifyListener();
+    });
+  }
+}

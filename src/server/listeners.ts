@@ -1,0 +1,78 @@
+import type { AccessControl } from "../access/access-control.ts";
+import { type CallLimits, DEFAULT_CALL_LIMITS } from "../rpc/callers/call-limits.ts";
+import { createConnectListener } from "../rpc/connect/connect-listener.ts";
+import { createGrpcListener } from "../rpc/grpc/grpc-listener.ts";
+import type { Backend } from "../rpc/handlers/backend.ts";
+import { accessRule, admitToMetrics } from "../rpc/pipeline/access-rules.ts";
+import { createAudit } from "../rpc/pipeline/audit.ts";
+import { createPipeline, type Pipeline } from "../rpc/pipeline/pipeline.ts";
+import { brakeNotes, databaseNotes, type Health } from "../rpc/services/health.ts";
+import { createServices } from "../rpc/services/services.ts";
+import { createConnectionGate, DEFAULT_CONNECTION_LIMITS } from "../rpc/sockets/connection-gate.ts";
+import { createHostCheck } from "../rpc/sockets/host-check.ts";
+import { DEFAULT_LISTENER_LIMITS } from "../rpc/sockets/limits.ts";
+import type { Listener } from "../rpc/sockets/listener.ts";
+import { MessageQueue } from "../rpc/sockets/message-queue.ts";
+import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../rpc/sockets/receive-budget.ts";
+import { SendBudget } from "../rpc/sockets/send-budget.ts";
+import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
+import type { DatabaseProbe } from "../storage/probe.ts";
+import type { Drain } from "./drain.ts";
+import { createMetrics, type MetricSources } from "./metrics.ts";
+import type { ServerOptions } from "./options.ts";
+
+/** What the pipeline and the listeners serve, and what they report. */
+export interface ListenerParts extends Omit<MetricSources, "gate"> {
+  readonly backend: Backend;
+  readonly health: Health;
+  readonly probe: DatabaseProbe;
+  readonly access: AccessControl;
+  readonly drain: Drain;
+}
+
+export interface Listeners {
+  readonly pipeline: Pipeline;
+  readonly listeners: { readonly grpc: Listener; readonly connect: Listener };
+}
+
+/** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
+export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
+  const { log } = options;
+  const { backend, health, liveness, watching, committer, probe, access, tls, drain } = parts;
+  const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
+  const metrics = createMetrics({ liveness, watching, committer, gate, tls });
+  const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
+  const pipeline = createPipeline({
+    log,
+    metrics,
+    callLimits,
+    admission: drain.admission,
+    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
+  });
+  const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
+  const choice = options.access ?? { kind: "open" };
+  const shared = {
+    services: createServices(pipeline, health, backend, { reflection: options.reflection ?? true }),
+    log,
+    gate,
+    tls,
+    budget,
+    sendBudget: new SendBudget(),
+    queue: new MessageQueue(budget),
+    scheduler: new StreamScheduler(),
+    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
+  };
+  return {
+    pipeline,
+    listeners: {
+      grpc: createGrpcListener(shared),
+      connect: createConnectListener({
+        ...shared,
+        metrics,
+        ready: () => health.why,
+        mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
+        notes: () => [...databaseNotes(probe.state), ...brakeNotes(liveness.brake)],
+      }),
+    },
+  };
+}

@@ -1,0 +1,34 @@
+import type { Logger } from "pino";
+import type { AccessOptions } from "../access/access-control.ts";
+import type { PaceLimits } from "../domain/lease.ts";
+import type { CallLimits } from "../rpc/callers/call-limits.ts";
+import type { ConnectionLimits } from "../rpc/sockets/connection-gate.ts";
+import type { TlsSettings } from "../rpc/tls/certificate-files.ts";
+import type { RetentionLimits } from "../storage/transition-retention.ts";
+import type { WatchingOptions } from "../watch/watching.ts";
+
+export interface ServerOptions {
+  /** A migrated database. */
+  readonly databaseUrl: string;
+  /** `host:port` of the two listeners; port 0 takes a free one. */
+  readonly grpcAddress: string;
+  readonly httpAddress: string;
+  readonly pace: PaceLimits;
+  /** The first lease of a new agent, in milliseconds. */
+  readonly firstLeaseMs: number;
+  /** The transitions that are kept. Default: seven days of them, ten million at most. */
+  readonly retention?: RetentionLimits;
+  /** The maximum age of a watch stream, give or take a quarter, in milliseconds. Default 30 min. */
+  readonly watchMaxAgeMs?: number | undefined;
+  /** How callers are authenticated. Default: not at all. */
+  readonly access?: AccessOptions;
+  /** Smaller than the defaults in tests that exceed them. */
+  readonly watchLimits?: Pick<WatchingOptions, "ringCapacity" | "queueLimit" | "pageSize">;
+  /** The files of TLS. Absent: the listeners speak cleartext. */
+  readonly tls?: TlsSettings | undefined;
+  readonly connectionLimits?: ConnectionLimits;
+  readonly callLimits?: CallLimits;
+  /** Whether gRPC server reflection is served. Default true. */
+  readonly reflection?: boolean;
+  readonly log: Logger;
+}

@@ -1,0 +1,60 @@
+import type { Logger } from "pino";
+import { PeriodicTask } from "../scheduling/periodic-task.ts";
+import { sweepTokens } from "../storage/api-tokens.ts";
+import type { Database } from "../storage/database.ts";
+import { isLost } from "../storage/failures.ts";
+import { sweepRequestIds } from "../storage/request-answers.ts";
+import { type RetentionLimits, TransitionRetention } from "../storage/transition-retention.ts";
+
+/** Request ids are kept for 24 h, and tokens for 90 days after their end. They may be removed up to an hour later. */
+const SWEEP_MS = 3_600_000;
+/** How often a replica looks for a partition of the log that can be removed. */
+const RETENTION_MS = 60_000;
+const DEFAULT_RETENTION: RetentionLimits = { ms: 7 * 24 * 3_600_000, transitions: 10_000_000 };
+
+export interface PeriodicTasksOptions {
+  readonly database: Database;
+  /** The transitions that are kept. Default: seven days of them, ten million at most. */
+  readonly retention: RetentionLimits | undefined;
+  readonly log: Logger;
+}
+
+/** Removes what the database need not keep any more, now and then. */
+export class PeriodicTasks {
+  readonly #retention: TransitionRetention;
+  readonly #sweep: PeriodicTask;
+  readonly #compaction: PeriodicTask;
+
+  constructor({ database, retention = DEFAULT_RETENTION, log }: PeriodicTasksOptions) {
+    this.#retention = new TransitionRetention({ database, limits: retention, log });
+    this.#sweep = new PeriodicTask({
+      isLost,
+      name: "sweep old request ids and tokens",
+      everyMs: SWEEP_MS,
+      log,
+      run: async () => {
+        await sweepRequestIds(database);
+        await sweepTokens(database);
+      },
+    });
+    this.#compaction = new PeriodicTask({
+      isLost,
+      name: "remove old transitions",
+      everyMs: RETENTION_MS,
+      log,
+      run: () => this.#retention.run(),
+    });
+  }
+
+  start(): void {
+    this.#sweep.start();
+    this.#compaction.start();
+  }
+
+  /** Resolves when no task runs any more. */
+  async close(): Promise<void> {
+    await this.#sweep.close();
+    this.#retention.close();
+    await this.#compaction.close();
+  }
+}

@@ -1,0 +1,145 @@
+import { type AccessControl, createAccessControl } from "../access/access-control.ts";
+import { mintToken } from "../access/token-text.ts";
+import { paceFor } from "../domain/lease.ts";
+import { Liveness } from "../liveness/liveness.ts";
+import { hearingFor } from "../liveness/membership.ts";
+import type { Backend } from "../rpc/handlers/backend.ts";
+import { createHealth, type Health } from "../rpc/services/health.ts";
+import { createTls, type Tls } from "../rpc/tls/tls.ts";
+import { createAgentDirectory } from "../storage/agent-directory.ts";
+import { createTokenDirectory } from "../storage/api-tokens.ts";
+import { Committer } from "../storage/committer.ts";
+import { type Database, openDatabase } from "../storage/database.ts";
+import { DatabaseProbe } from "../storage/probe.ts";
+import { registerReplica } from "../storage/replica-row.ts";
+import { createUserDirectory } from "../storage/users.ts";
+import { createWatching, type Watching } from "../watch/watching.ts";
+import { Drain } from "./drain.ts";
+import { createListeners, type Listeners } from "./listeners.ts";
+import type { ServerOptions } from "./options.ts";
+import { PeriodicTasks } from "./periodic-tasks.ts";
+
+const DATABASE_AWAY = "the database is away";
+const CUT_OFF = "cannot write to the database";
+
+/** The parts of one replica, wired. */
+export interface Replica extends Listeners {
+  readonly database: Database;
+  readonly committer: Committer;
+  readonly watching: Watching;
+  readonly liveness: Liveness;
+  readonly probe: DatabaseProbe;
+  readonly tasks: PeriodicTasks;
+  readonly access: AccessControl;
+  readonly health: Health;
+  readonly tls: Tls | undefined;
+  readonly drain: Drain;
+}
+
+/** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
+export async function assembleReplica(options: ServerOptions): Promise<Replica> {
+  const { log } = options;
+  // Before anything is opened: unusable files are the most frequent reason that a start fails.
+  const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
+  const { database, replica, access } = await openStorage(options, tls);
+  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
+  const committer = new Committer(database, replica, () => watching.notifyCommitted());
+  const health = createHealth();
+  const liveness = new Liveness({
+    database,
+    committer,
+    replica,
+    pace: options.pace,
+    log,
+    onCutOff: () => health.suspend(CUT_OFF),
+    onBack: () => health.resume(CUT_OFF),
+  });
+  watching.feed.subscribe({
+    onTransitions: (transitions) => {
+      for (const transition of transitions) liveness.onTransition(transition);
+    },
+    onGap: () => void liveness.onGap(),
+    onRestart: () => liveness.onRestart(),
+  });
+  const probe = new DatabaseProbe({
+    database,
+    onState: (state) => (state === "away" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
+    log,
+  });
+  const drain = new Drain();
+  const backend = createBackend(options, { database, committer, liveness, watching });
+  const served = createListeners(options, {
+    backend,
+    health,
+    liveness,
+    watching,
+    committer,
+    probe,
+    access,
+    tls,
+    drain,
+  });
+  return {
+    database,
+    committer,
+    watching,
+    liveness,
+    probe,
+    tasks: new PeriodicTasks({ database, retention: options.retention, log }),
+    access,
+    health,
+    tls,
+    drain,
+    ...served,
+  };
+}
+
+/** Closes the parts in the order in which each still has what it needs: the listeners, their sessions, the database. */
+export async function closeReplica(replica: Replica): Promise<void> {
+  await Promise.all([replica.listeners.grpc.close(), replica.listeners.connect.close()]);
+  replica.tls?.close();
+  await replica.liveness.close();
+  await replica.committer.close();
+  await replica.watching.close();
+  await replica.access.close();
+  await replica.probe.close();
+  await replica.tasks.close();
+  await replica.database.close();
+}
+
+async function openStorage(options: ServerOptions, tls: Tls | undefined) {
+  const { log } = options;
+  const database = openDatabase({
+    url: options.databaseUrl,
+    onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
+  });
+  try {
+    await database.connect();
+    const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
+    const replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
+    return { database, access, replica };
+  } catch (error) {
+    tls?.close();
+    await database.close();
+    throw error;
+  }
+}
+
+function createBackend(
+  options: ServerOptions,
+  { database, committer, liveness, watching }: Pick<Replica, "database" | "committer" | "liveness" | "watching">,
+): Backend {
+  const directory = {
+    database,
+    committer,
+    firstLeaseMs: options.firstLeaseMs,
+    onLease: liveness.onCreated.bind(liveness),
+  };
+  return {
+    users: createUserDirectory(directory),
+    agents: createAgentDirectory(directory),
+    heartbeats: liveness,
+    watches: watching.watches,
+    tokens: createTokenDirectory(database, mintToken),
+  };
+}
