@@ -1,4 +1,4 @@
-import type { CallError } from "../../packages/client/src/call-error.ts";
+import type { CallError } from "harborforge-agents-client";
 import { EXIT_UNREACHABLE, exitCodeOf, exitCodeWithoutReason } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "../../../packages/client/src/transport.ts";
+import { baseUrlOf } from "harborforge-agents-client/internal";
 import { durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
