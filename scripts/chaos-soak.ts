@@ -2,9 +2,8 @@
 // files do not grow. See --help.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { callErrorOf } from "../packages/client/src/call-error.ts";
-import { createServiceClients } from "../packages/client/src/transport.ts";
-import { watchThrough } from "../packages/client/src/watch-agents.ts";
+import { createServiceClients } from "harborforge-agents-client";
+import { callErrorOf, watchThrough } from "harborforge-agents-client/internal";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 
@@ -182,7 +181,7 @@ async function repeat(everyMs: number, over: AbortSignal, act: () => Promise<voi
       await act();
     } catch (error) {
       if (over.aborted) return;
-      if (callErrorOf(error).hopeless) throw error;
+      if (callErrorOf(error).permanent) throw error;
       refused += 1;
     }
     await sleep(everyMs, undefined, { signal: over }).catch(() => undefined);

@@ -1,5 +1,5 @@
 // Watchers of the whole fleet, which record expired leases and when they learned of them.
-import { watchAgents } from "../../packages/client/src/node-watch.ts";
+import { watchAgents } from "harborforge-agents-client";
 import { doJobs } from "../harness/jobs.ts";
 
 /** Instants in microseconds since 1970. */

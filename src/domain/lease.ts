@@ -67,7 +67,7 @@ export function firstIntervalMs(pace: Pace, random: number): number {
  * The lease of a unary heartbeat in milliseconds: the requested one, but at least the fleet's and at most
  * `LONGEST_LEASE_MS`.
  */
-export function grantedLeaseMs(pace: Pace, askedMs: number | undefined): number {
-  if (askedMs === undefined) return pace.leaseMs;
-  return Math.max(pace.leaseMs, Math.min(LONGEST_LEASE_MS, Math.round(askedMs)));
+export function grantedLeaseMs(pace: Pace, requestedMs: number | undefined): number {
+  if (requestedMs === undefined) return pace.leaseMs;
+  return Math.max(pace.leaseMs, Math.min(LONGEST_LEASE_MS, Math.round(requestedMs)));
 }

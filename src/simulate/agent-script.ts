@@ -1,4 +1,4 @@
-import type { Report } from "../../packages/client/src/beat-book.ts";
+import type { Report } from "harborforge-agents-client/internal";
 import type { AgentStatus, ExhaustReason } from "../contract/words.ts";
 import { between, type Random } from "./seeded-random.ts";
 

@@ -1,6 +1,4 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
-import type { AgentView } from "../../packages/client/src/views.ts";
+import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
 import { setAgentStatus } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 import { between, pick, type Random } from "./seeded-random.ts";

@@ -1,7 +1,5 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { ClawMessageView } from "../../packages/client/src/views.ts";
+import { CallError, createServiceClients } from "harborforge-agents-client";
+import { type ClawMessageView, HeartbeatStream } from "harborforge-agents-client/internal";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawCommand, ClawEvent } from "./claw-messages.ts";

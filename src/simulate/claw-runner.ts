@@ -1,9 +1,11 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ClawAtWork, goodbyeTimeoutMs, startClaw } from "./claw-at-work.ts";
 import { type ClawCommand, type ClawEvent, readClawEvent } from "./claw-messages.ts";
 
-const PROGRAM = fileURLToPath(new URL("./claw-process.ts", import.meta.url));
+/** A source in a checkout, compiled in the package. */
+const PROGRAM = fileURLToPath(new URL(`./claw-process${extname(import.meta.url)}`, import.meta.url));
 /** How long a claw may take to stop after its goodbyes, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
 

@@ -1,5 +1,4 @@
-import type { AgentView, ChangeView, TransitionView } from "../../packages/client/src/views.ts";
-import type { WatchEvent } from "../../packages/client/src/watch-agents.ts";
+import type { AgentView, ChangeView, TransitionView, WatchEvent } from "harborforge-agents-client";
 import { AGENT_STATUSES, type AgentStatus } from "../contract/words.ts";
 
 /** The number of agents in each status. */

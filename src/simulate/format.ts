@@ -1,4 +1,4 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
 import type { AgentStatus } from "../contract/words.ts";
 

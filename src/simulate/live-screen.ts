@@ -1,5 +1,5 @@
 import { stripVTControlCharacters } from "node:util";
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import type { Paint } from "../cli/terminal/paint.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";

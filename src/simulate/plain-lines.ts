@@ -1,4 +1,4 @@
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../contract/words.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";

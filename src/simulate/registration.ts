@@ -1,6 +1,5 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
-import type { AgentView } from "../../packages/client/src/views.ts";
+import { type AgentView, CallError } from "harborforge-agents-client";
+import { createRetryPause } from "harborforge-agents-client/internal";
 import { ensureAgent } from "../cli/calls/agent-calls.ts";
 import { type Caller, createUser, deleteUser, listAgents } from "../cli/calls/directory-calls.ts";
 import { pause } from "../scheduling/timers.ts";

@@ -1,4 +1,4 @@
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import { jsonText } from "../cli/records/output.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { Printer } from "../cli/terminal/printer.ts";

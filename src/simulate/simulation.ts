@@ -1,5 +1,5 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
-import { watchThrough } from "../../packages/client/src/watch-agents.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
+import { watchThrough } from "harborforge-agents-client/internal";
 import { CommandFailure } from "../cli/call-failure.ts";
 import { type FleetPace, readPace } from "../cli/calls/agent-calls.ts";
 import type { Caller } from "../cli/calls/directory-calls.ts";

@@ -1,4 +1,4 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import type { Tally, Totals } from "./fleet-tally.ts";
 

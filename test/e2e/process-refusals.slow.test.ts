@@ -89,7 +89,7 @@ test("a data folder that is half-made, or somebody else's, is refused and left a
   await isRefused(
     stage.program(["serve"]),
     1,
-    /^The PostgreSQL cluster in .* is incomplete \(it lacks global\/pg_control\); /,
+    /^The PostgreSQL cluster in .* is incomplete \(global\/pg_control is missing\)\. /,
   );
   expect(await readdir(stage.dataDir)).toEqual(["postgresql"]);
   expect(await readdir(cluster)).toEqual(["PG_VERSION"]);
@@ -100,7 +100,7 @@ test("a data folder that is half-made, or somebody else's, is refused and left a
   await isRefused(
     stage.program(["serve"], { env: { HARBORFORGE_DATA_DIR: letters } }),
     1,
-    /is not empty and holds no data of this service \(it has to-ada\.txt\)/,
+    /is not empty and has no data of this service \(it has to-ada\.txt\)/,
   );
   expect(await readdir(letters)).toEqual(["to-ada.txt"]);
 });
@@ -114,7 +114,7 @@ test("a data folder that may not be used is refused with what to do about it", a
     for (const file of ["global/pg_control", "pg_hba.conf", "postgresql.conf"])
       await writeFile(join(cluster, file), "");
     await writeFile(join(cluster, "PG_VERSION"), "18\n");
-    await isRefused(stage.program(["serve"]), 1, /belongs to root, and PostgreSQL does not run as root; .*chown/);
+    await isRefused(stage.program(["serve"]), 1, /belongs to root, and PostgreSQL does not run as root\. .*chown/);
   } else {
     const closed = join(stage.path, "closed");
     await mkdir(closed, { mode: 0o500 });

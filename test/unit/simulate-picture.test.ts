@@ -1,7 +1,7 @@
 import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { describe, expect, it } from "vitest";
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
 import { FleetTally } from "../../src/simulate/fleet-tally.ts";

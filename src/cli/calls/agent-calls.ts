@@ -1,6 +1,5 @@
-import { answered, CallError } from "../../../packages/client/src/call-error.ts";
-import type { ServiceClients } from "../../../packages/client/src/service-clients.ts";
-import { type AgentView, agentView } from "../../../packages/client/src/views.ts";
+import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
+import { agentView, answered } from "harborforge-agents-client/internal";
 import { STATUS_VALUES } from "../../contract/enums.ts";
 import { millisOf } from "../../contract/timestamps.ts";
 import type { AgentStatus } from "../../contract/words.ts";
