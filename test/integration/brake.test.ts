@@ -13,11 +13,11 @@ import { Beating, KeptLog, openReplicas, untilExpired } from "../support/fleet-s
 
 const INTERVAL_MS = 600;
 vi.setConfig({ testTimeout: 120_000 });
-/** They wait for leases mostly: side by side, each with a database of its own. */
+/** The tests mostly wait for leases: they run concurrently, each with a database of its own. */
 const test = sequentially.concurrent;
 
-describe("the brake is not for", () => {
-  test.each([1, 2])("%i silent claws of ten: their agents go offline at once", async (claws) => {
+describe("the brake does not engage", () => {
+  test.each([1, 2])("for %i silent claws of ten: their agents go offline at once", async (claws) => {
     await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
@@ -33,7 +33,7 @@ describe("the brake is not for", () => {
     expect(log.saying(MASS_SILENCE)).toEqual([]);
   });
 
-  test("a small fleet's last two", async () => {
+  test("for the last two claws of a small fleet", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     await beatOnce([replica], await seedClaws(replica, 2, 5), INTERVAL_MS);
@@ -43,7 +43,8 @@ describe("the brake is not for", () => {
 });
 
 describe("the brake", () => {
-  test("lets three dead claws go offline within six leases, and none early", () => expectSlowExpiry(3, 1, INTERVAL_MS));
+  test("lets three silent claws go offline within six leases, and none early", () =>
+    expectSlowExpiry(3, 1, INTERVAL_MS));
 
-  test("holds agents back that ask at its rate, whatever theirs is", () => expectRateOfBrake(100, 1, 400));
+  test("retries held-back agents at its own rate", () => expectRateOfBrake(100, 1, 400));
 });

@@ -8,7 +8,7 @@ import { by } from "../support/storage.ts";
 import { PATIENCE } from "../support/until.ts";
 import { startWatchingReplica, type WatchingReplica } from "../support/watching-replica.ts";
 
-/** Collects what a replica's feed hands over. */
+/** Collects the transitions of a replica's feed. */
 function follow(replica: WatchingReplica): bigint[] {
   const revisions: bigint[] = [];
   replica.watching.feed.onTransitions((transitions) => {
@@ -35,7 +35,7 @@ async function createAgents(replica: WatchingReplica, name: string, count: numbe
 }
 
 describe("the change feed", () => {
-  test("of every replica hands over every transition of all replicas once, in order", async () => {
+  test("of every replica emits every transition of all replicas once, in order", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const one = stack.use(await startWatchingReplica(url, { replica: 1 }));
@@ -58,7 +58,7 @@ describe("the change feed", () => {
     }
   });
 
-  test("never misses a transition that commits late: whoever has the counter is waited for", async () => {
+  test("never misses a transition that commits late, because it waits for the holder of the counter", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -66,7 +66,7 @@ describe("the change feed", () => {
     const [early] = await loggedRevisions(replica);
     await vi.waitFor(() => expect(replica.watching.feed.position).toBe(early), PATIENCE);
     const seen = follow(replica);
-    // A transaction that has its revision and lingers before the commit.
+    // A transaction that has its revision and is slow to commit.
     const slow = await replica.database.commits.connect();
     stack.defer(() => slow.release(true));
     await slow.query("BEGIN");
@@ -78,7 +78,7 @@ describe("the change feed", () => {
       ]),
     ]);
     const later = createAgents(replica, "later", 3);
-    // The feed looks at the log again and again meanwhile.
+    // The feed polls the log repeatedly meanwhile.
     const reads = vi.spyOn(replica.database.feed, "query");
     await vi.waitFor(() => expect(reads.mock.calls.length).toBeGreaterThan(3), PATIENCE);
     reads.mockRestore();
@@ -90,7 +90,7 @@ describe("the change feed", () => {
     await vi.waitFor(() => expect(seen).toEqual(logged), PATIENCE);
   });
 
-  test("needs no notification: with every one of them lost all still arrives", async () => {
+  test("needs no notification: all transitions arrive soon although every notification is lost", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const writer = stack.use(await startWatchingReplica(url, { notifies: false }));
@@ -102,7 +102,7 @@ describe("the change feed", () => {
     }
   });
 
-  test("outlives its connections", async () => {
+  test("continues after its connections are lost", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -121,7 +121,7 @@ describe("the change feed", () => {
 });
 
 describe("the log of transitions", () => {
-  test("is read in pages, with its extent in the same moment", async () => {
+  test("is read in pages, with its extent as of the same moment", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -146,7 +146,7 @@ describe("the log of transitions", () => {
     expect((await log.read(begin + 9n, 1)).gaps).toEqual([]);
   });
 
-  test("is not even opened by a poll that finds nothing new", async () => {
+  test("is not opened by a poll that finds nothing new", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -164,7 +164,7 @@ describe("the log of transitions", () => {
 });
 
 describe("notifications", () => {
-  test("reach the other replicas at once, but not the one that sent them, and are few", async () => {
+  test("reach the other replicas at once, not the sender, and are few", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const database = openDatabase({ url, onIdleError: () => undefined });
@@ -183,7 +183,7 @@ describe("notifications", () => {
     open(() => {
       heard.other += 1;
     });
-    // The first hint is that listening has begun.
+    // The first hint reports that LISTEN has begun.
     await vi.waitFor(() => expect(heard).toEqual({ sender: 1, other: 1 }), PATIENCE);
     const begun = performance.now();
     sender.notify();
@@ -192,14 +192,14 @@ describe("notifications", () => {
       sender.notify();
       await sleep(1);
     }
-    // The last word is never swallowed by the throttle.
+    // The throttle never drops the last hint.
     await vi.waitFor(() => expect(heard.other).toBeGreaterThan(3), PATIENCE);
-    // Some three hundred were asked for.
+    // Some three hundred notifications were requested.
     expect(heard.other).toBeLessThan(20 + (performance.now() - begun) / 20);
     expect(heard.sender).toBe(1);
   });
 
-  test("come back after the connection was lost, with a hint for what was missed", async () => {
+  test("resume after a lost connection, with a hint for what was missed", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const database = openDatabase({ url, onIdleError: () => undefined });
@@ -230,7 +230,7 @@ describe("notifications", () => {
     expect(lines).toHaveLength(4);
   });
 
-  test("close while the database is away, and a notification that fails harms nobody", async () => {
+  test("stop while the database is away, and a failed notification has no effect", async () => {
     const database = openDatabase({ url: "postgres://nobody@127.0.0.1:1/none", onIdleError: () => undefined });
     const warn = vi.fn();
     const log = { info: () => undefined, warn };

@@ -4,15 +4,15 @@ import { until } from "../support/until.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test("a connection that holds what it may gets no more until some of it is sent", async () => {
+test("a connection at its limit sends no more until some of its bytes are sent", async () => {
   const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);
   first.add(1_000);
-  expect([budget.hasRoom(reader), budget.hasRoom(other)]).toEqual([false, true]);
+  expect([budget.hasCapacity(reader), budget.hasCapacity(other)]).toEqual([false, true]);
   const second = budget.sending(reader);
   let went = 0;
-  second.whenRoom(() => {
+  second.onCapacity(() => {
     went += 1;
   });
   await turn();
@@ -25,19 +25,19 @@ test("a connection that holds what it may gets no more until some of it is sent"
   expect(budget.total).toBe(0);
 });
 
-test("connections that hold much leave a quarter of all to those that hold little", () => {
+test("connections with many unsent bytes leave a quarter of the budget to those with few", () => {
   const budget = new SendBudget({ totalBytes: 40_000_000, connectionBytes: 30_000_000 });
   const [greedy, modest] = [{}, {}];
   const held = budget.sending(greedy);
   held.add(29_000_000);
-  expect(budget.hasRoom(greedy)).toBe(true);
+  expect(budget.hasCapacity(greedy)).toBe(true);
   held.add(1_000_000);
-  expect([budget.hasRoom(greedy), budget.hasRoom(modest)]).toEqual([false, true]);
+  expect([budget.hasCapacity(greedy), budget.hasCapacity(modest)]).toEqual([false, true]);
   budget.sending(modest).add(300_000);
-  expect(budget.hasRoom(modest)).toBe(false);
+  expect(budget.hasCapacity(modest)).toBe(false);
 });
 
-test("what a call held is given back when it is over, once", () => {
+test("the bytes of a call are released once when it ends", () => {
   const budget = new SendBudget();
   const sending = budget.sending({});
   sending.add(100);
@@ -48,21 +48,21 @@ test("what a call held is given back when it is over, once", () => {
   expect(budget.total).toBe(0);
 });
 
-test("streams that wait go on when all was sent, also behind one that has nothing to say", async () => {
+test("waiting streams continue when all is sent, also behind one without messages", async () => {
   const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);
   first.add(1_000);
   const went: string[] = [];
-  for (const name of ["one", "two", "three"]) budget.sending(reader).whenRoom(() => went.push(name));
+  for (const name of ["one", "two", "three"]) budget.sending(reader).onCapacity(() => went.push(name));
   first.sent(1_000);
   await until("all have gone on", () => went.length === 3);
   expect(budget.total).toBe(0);
   const greedy = budget.sending(other);
   greedy.add(1_000);
   const writing = budget.sending(other);
-  writing.whenRoom(() => writing.add(1_000));
-  budget.sending(other).whenRoom(() => went.push("too early"));
+  writing.onCapacity(() => writing.add(1_000));
+  budget.sending(other).onCapacity(() => went.push("too early"));
   greedy.sent(1_000);
   for (let n = 0; n < 5; n += 1) await turn();
   expect(went).not.toContain("too early");

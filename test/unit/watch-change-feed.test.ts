@@ -21,7 +21,7 @@ async function startFeed(source: FakeLog, log = quiet) {
 }
 
 describe("the change feed", () => {
-  it("begins at the end of the log, and finds what comes by polling alone", async () => {
+  it("starts at the end of the log, and finds new transitions by polling alone", async () => {
     const source = new FakeLog();
     source.create("before");
     await using scene = await startFeed(source);
@@ -31,7 +31,7 @@ describe("the change feed", () => {
     await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]), PATIENCE);
   });
 
-  describe("on a clock of the test's", () => {
+  describe("on the clock of the test", () => {
     beforeEach(() => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     });
@@ -39,7 +39,7 @@ describe("the change feed", () => {
       vi.useRealTimers();
     });
 
-    /** Lets so many milliseconds pass, one by one, with all that happens in each. */
+    /** Advances by so many milliseconds, one by one, with all events of each. */
     async function pass(ms: number): Promise<void> {
       for (let passed = 0; passed < ms; passed += 1) {
         await turn();
@@ -47,16 +47,16 @@ describe("the change feed", () => {
       }
     }
 
-    it("polls at once when it is woken, also by what is committed during a poll", async () => {
+    it("polls at once when it is woken, also by a commit during a poll", async () => {
       const source = new FakeLog();
       await using scene = await startFeed(source);
-      // A question and its answer take a turn each.
+      // A query and its response take a turn each.
       source.delay = () => turn();
       await pass(10);
       for (let n = 1; n <= 20; n += 1) {
         source.create(`agent-${n}`);
         scene.feed.wake();
-        // The next commit comes while the feed reads, or just before or after that: its wake must not be forgotten.
+        // The next commit comes while the feed reads, or just before or after that: its wake must not be lost.
         for (let turns = 0; turns < n % 5; turns += 1) await turn();
         source.create(`another-${n}`);
         scene.feed.wake();
@@ -66,7 +66,7 @@ describe("the change feed", () => {
       }
     });
 
-    it("does not poll more often than it must, however often it is woken", async () => {
+    it("limits its polling rate, however often it is woken", async () => {
       const source = new FakeLog();
       await using scene = await startFeed(source);
       const before = source.reads;
@@ -97,7 +97,7 @@ describe("the change feed", () => {
     ]);
   });
 
-  it("goes on where it was after the database was away, and says so once", async () => {
+  it("continues from its position after the database was away, and reports that once", async () => {
     const source = new FakeLog();
     const lines: string[] = [];
     const say = (_: object, line: string) => {
@@ -129,7 +129,7 @@ describe("the change feed", () => {
     await feed.close();
   });
 
-  it("moves on over a jump that it has not been in", async () => {
+  it("passes a revision gap that it is not in", async () => {
     const source = new FakeLog();
     await using scene = await startFeed(source);
     source.gaps.push({ from: 100n, to: 5_000n });
@@ -162,7 +162,7 @@ describe("the change feed", () => {
       },
       "restart at 900",
     ],
-  ])("begins anew when the log %s", async (_, happen, event) => {
+  ])("restarts when the log %s", async (_, happen, event) => {
     const source = new FakeLog();
     source.create("one");
     source.create("two");
@@ -175,7 +175,7 @@ describe("the change feed", () => {
     expect(scene.events.at(-1)).toBe(`${source.revision} to ${source.revision}`);
   });
 
-  it("is not harmed by a listener that fails, and calls nobody who has left or after its end", async () => {
+  it("ignores errors of a subscriber, and calls none after it has left or after the end", async () => {
     const source = new FakeLog();
     await using scene = await startFeed(source);
     scene.feed.subscribe({
