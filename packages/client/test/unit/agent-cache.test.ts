@@ -47,7 +47,7 @@ const snapshot = (revision: bigint, ...agents: AgentView[]): WatchEvent => ({
 const changes = (revision: bigint, ...all: ChangeView[]): WatchEvent => ({ kind: "changes", changes: all, revision });
 
 describe("a cache of agents", () => {
-  it("is what the watch tells: a snapshot, changes, and a snapshot anew", async () => {
+  it("has the state of the watch: a snapshot, changes, and another snapshot", async () => {
     const { events, cache } = start();
     expect([cache.revision, cache.isCurrent, cache.list()]).toEqual([undefined, false, []]);
     events.send(snapshot(5n, agent("a"), agent("b", { id: 2n })));
@@ -74,7 +74,7 @@ describe("a cache of agents", () => {
     expect(cache.get("a")?.id).toBe(2n);
   });
 
-  it("waits for what its watch will tell, and gives what was found", async () => {
+  it("waits for a later event of its watch, and returns the value that was found", async () => {
     const { events, cache } = start();
     const found = cache.waitFor(({ list }) => list(({ status }) => status === "busy")[0]);
     events.send(snapshot(1n, agent("a")));
@@ -84,7 +84,7 @@ describe("a cache of agents", () => {
     expect(await cache.waitFor(({ get }) => get("a")?.revision)).toBe(1n);
   });
 
-  it("tells those who wait when the service refuses the watch", async () => {
+  it("rejects the waits when the service rejects the watch", async () => {
     const error = new CallError(new ConnectError("no", Code.Unauthenticated));
     const cache = cacheOf(async function* () {
       yield await Promise.reject(error);

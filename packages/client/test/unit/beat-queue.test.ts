@@ -33,14 +33,14 @@ describe("BeatQueue", () => {
     expect(queue.hasWork).toBe(false);
   });
 
-  it("leaves for the next message what does not fit", () => {
+  it("leaves beats that do not fit to the next message", () => {
     const queue = bookOf("a", "b", "c");
     expect(queue.nextBeats(1n, upTo(2))).toHaveLength(2);
     expect(queue.hasWork).toBe(true);
     expect(queue.nextBeats(2n, upTo(2))).toEqual([{ agentId: "c", ...FIRST }]);
   });
 
-  it("sends a word until it is acknowledged, then beats without one", () => {
+  it("sends a report until it is acknowledged, then beats without one", () => {
     const queue = bookOf("a");
     queue.report("a", { exhausted: { reason: "rate_limit", retryAfterMs: 1_500 } });
     expect(queue.nextBeats(1n, upTo(10))).toMatchObject([
@@ -53,7 +53,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a" }]);
   });
 
-  it("sends the newest word alone", () => {
+  it("sends only the newest report", () => {
     const queue = bookOf("a");
     queue.report("a", "on_call");
     queue.report("a", "busy");
@@ -63,7 +63,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
   });
 
-  it("says what the agent is with the next heartbeat where the server thought it offline", () => {
+  it("repeats the status with the next heartbeat if the server has the agent as offline", () => {
     const queue = bookOf("a");
     queue.report("a", "busy");
     queue.nextBeats(1n, upTo(10));
@@ -77,7 +77,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(3n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 6n }]);
   });
 
-  it("says on a new stream what the agent is, but not an exhaustion that the server may have ended", () => {
+  it("repeats the status on a new stream, but not an exhaustion that the server may have ended", () => {
     const queue = bookOf("busy", "exhausted");
     queue.report("busy", "busy");
     queue.report("exhausted", { exhausted: { reason: "billing" } });
@@ -90,7 +90,7 @@ describe("BeatQueue", () => {
     ]);
   });
 
-  it("adopts what a service made of an agent, and says that it knows", () => {
+  it("adopts the status that a service set, and reports the revision that it knows", () => {
     const queue = bookOf("a");
     queue.report("a", "idle");
     queue.nextBeats(1n, upTo(10));
@@ -101,7 +101,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(1n, upTo(10))).toEqual([beat]);
   });
 
-  it("does not make a word look informed by news that came after it", () => {
+  it("does not make an older report look informed by a later revision", () => {
     const queue = bookOf("a");
     queue.receive(result({ status: "idle", revision: 5n }));
     queue.report("a", "busy");
@@ -109,7 +109,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
   });
 
-  it("gives up a word that was held off, and goes by the server's view", () => {
+  it("drops a report that was held off, and adopts the status of the server", () => {
     const queue = bookOf("a");
     queue.report("a", "idle");
     queue.nextBeats(1n, upTo(10));
@@ -120,7 +120,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 9n }]);
   });
 
-  it("takes no notice of what is older than what it knows or has said since", () => {
+  it("ignores results that are older than its known revision or its newest report", () => {
     const queue = bookOf("a");
     queue.receive(result({ status: "on_call", revision: 9n }));
     expect(queue.receive(result({ status: "idle", revision: 8n }))).toBe(false);
@@ -153,7 +153,7 @@ describe("BeatQueue", () => {
     expect(queue.size).toBe(0);
   });
 
-  it("says nothing after a goodbye, which would bring the agent back", () => {
+  it("sends nothing after a goodbye, which would bring the agent back", () => {
     const queue = bookOf("a");
     queue.nextBeats(1n, upTo(10));
     queue.acknowledge(1n);
@@ -167,7 +167,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true, ...RESUME }]);
   });
 
-  describe("says why an agent beats", () => {
+  describe("sends why an agent beats", () => {
     const startsOf = (queue: BeatQueue, sequence: bigint) =>
       queue.nextBeats(sequence, upTo(10)).map(({ sessionStart }) => sessionStart);
 
@@ -213,7 +213,7 @@ describe("BeatQueue", () => {
       expect(startsOf(queue, 2n)).toEqual([undefined]);
     });
 
-    it("again where the server refused the beat for something else that it said", () => {
+    it("again if the server rejected the beat for another field", () => {
       for (const start of ["first", "anew", "resume"] as const) {
         const { queue, claim } = claimed(start);
         queue.report("a", { exhausted: { reason: "billing" } });
@@ -226,7 +226,7 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("as taken in where only its report was held off, and by news of what it is", () => {
+    it("as accepted if only its report was held off, and by a result for the agent", () => {
       const heldOff = { sequence: 1n, status: "on_call", revision: 9n, refusal: refused("REPORT_OUTDATED") } as const;
       for (const answer of [result(heldOff), result({ status: "busy", revision: 3n })]) {
         const { queue, claim } = claimed("anew");

@@ -140,14 +140,14 @@ describe("exhaustionFromError knows an empty account", () => {
     expect(exhaustionFromError(error, NOW)).toMatchObject({ reason: "billing", retryAfterMs: undefined });
   });
 
-  it("and not where Google says quota and means a rate", () => {
+  it("and not if Google says quota and means a rate", () => {
     const message = "You exceeded your current quota, please check your plan and billing details.";
     const error = axiosError(429, { error: { code: 429, status: "RESOURCE_EXHAUSTED", message } });
     expect(exhaustionFromError(error)).toMatchObject({ reason: "rate_limit" });
   });
 });
 
-describe("exhaustionFromError says nothing of", () => {
+describe("exhaustionFromError returns nothing for", () => {
   it.each<[string, unknown]>([
     ["nothing", undefined],
     ["null", null],
@@ -165,7 +165,7 @@ describe("exhaustionFromError says nothing of", () => {
   });
 });
 
-describe("exhaustionFromError bounds what it is given", () => {
+describe("exhaustionFromError limits its input", () => {
   it.each<[string, Record<string, string>]>([
     ["negative", { "retry-after": "-5" }],
     ["zero", { "retry-after": "0" }],
@@ -219,7 +219,7 @@ describe("exhaustionFromError bounds what it is given", () => {
     });
   });
 
-  it("takes proxies that were revoked or trap everything, and lists whose items throw", () => {
+  it("accepts revoked proxies, proxies that trap everything, and lists whose items throw", () => {
     const trap = () => {
       throw new Error("no");
     };

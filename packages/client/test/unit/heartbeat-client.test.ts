@@ -169,7 +169,7 @@ describe("a report", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  it("that nobody waits for may be refused without harm", async () => {
+  it("may be rejected without a handler", async () => {
     const { client, session, refuse } = start();
     const unhandled = vi.fn();
     process.on("unhandledRejection", unhandled);
@@ -182,7 +182,7 @@ describe("a report", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  it("is waited for until the signal says otherwise, and stays said", async () => {
+  it("ends its wait with the signal, and is sent all the same", async () => {
     const { backend, client, session } = start();
     backend.acknowledging = false;
     const stop = new AbortController();
@@ -283,7 +283,7 @@ describe("an agent that another process took over", () => {
 });
 
 describe("an agent that is not this claw's", () => {
-  it("rejects its report with the reason, is told once, and is tried again by its next report", async () => {
+  it("rejects its report with the reason, emits one event, and is tried again by its next report", async () => {
     const { client, session, refuse, backend } = start();
     const agent = client.agent("a");
     const refused = vi.fn();
@@ -312,8 +312,8 @@ describe("an agent that is not this claw's", () => {
   });
 });
 
-describe("what the service says", () => {
-  it("is told when it is not what the agent said itself, and is sent back as known", async () => {
+describe("the state that the service sends", () => {
+  it("is emitted if it differs from the agent's report, and its revision is sent back as known", async () => {
     const { client, session, serve } = start();
     const agent = client.agent("a");
     const heard: string[] = [];
@@ -404,7 +404,7 @@ describe("a listener that fails", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  it("may throw what cannot be converted to a string", async () => {
+  it("may throw a value that cannot be converted to a string", async () => {
     watchProcess();
     const heard = warnings();
     const { client } = start();
@@ -485,7 +485,7 @@ describe("the end", () => {
     expect(agent.presence).toBe("left");
   });
 
-  it("does not wait for longer than it was told, and says so to those who wait", async () => {
+  it("waits no longer than its limit, and rejects the open reports", async () => {
     const { backend, client, session } = start();
     backend.acknowledging = false;
     const report = rejection(client.agent("a").busy());
@@ -507,8 +507,8 @@ describe("the end", () => {
   });
 });
 
-describe("a service that refuses the whole stream", () => {
-  it("is told to those who wait; the report is kept and sent when it changes its mind", async () => {
+describe("a service that rejects the whole stream", () => {
+  it("rejects the promises; the report is kept and sent when the service accepts the stream", async () => {
     const requests: HeartbeatRequest[] = [];
     let permitted = false;
     const transport = serverOf({

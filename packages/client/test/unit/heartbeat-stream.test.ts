@@ -28,7 +28,7 @@ function start(agentIds: string[] = ["a"]) {
 }
 
 describe("HeartbeatStream", () => {
-  it("introduces itself, carries all agents in one message, and tells the pace", async () => {
+  it("sends its name, all agents in one message, and passes on the pace", async () => {
     const { session, connections } = start(["a", "b", "c"]);
     const { options, submitted } = await session(0);
     expect(options).toEqual({ clawIdentifier: "claw-1", instanceId: "instance-1", generation: 1n });
@@ -55,7 +55,7 @@ describe("HeartbeatStream", () => {
     });
   });
 
-  it("tells what a service made of an agent", async () => {
+  it("passes on the status that a service set", async () => {
     const { session, beats, backend } = start();
     const on = await session(0);
     const { status, exhaustion, revision } = backend.put("a", { status: "on_call" });
@@ -64,7 +64,7 @@ describe("HeartbeatStream", () => {
     expect(beats[0]).toMatchObject({ agentId: "a", sequence: 0n, status: "on_call", revision });
   });
 
-  it("opens another stream when its own breaks, and says again what was not acknowledged", async () => {
+  it("opens another stream when its own breaks, and repeats reports that are not acknowledged", async () => {
     const { session, stream, backend, connections } = start();
     const first = await session(0);
     backend.acknowledging = false;
@@ -125,7 +125,7 @@ describe("HeartbeatStream", () => {
     );
   });
 
-  it("does not wait for goodbyes that nobody takes in for longer than it was told", async () => {
+  it("waits for the acknowledgement of goodbyes no longer than its limit", async () => {
     const { session, stream, backend } = start();
     await session(0);
     backend.acknowledging = false;

@@ -26,7 +26,7 @@ const ask = async ({ agents }: ReturnType<typeof clientsOnRoutes>): Promise<stri
   (await agents.getAgent({ key: { case: "agentId", value: "a" } })).agent?.agentId;
 
 describe("service clients", () => {
-  it("stay with one way until they are told to take the next, and come round again", async () => {
+  it("use one route until reconnect, then the next, and the first again after the last", async () => {
     const abort = vi.fn();
     const clients = clientsOnRoutes(["a", "b", "c"].map((name) => ({ transport: replica(name), abort })));
     const seen: (string | undefined)[] = [];

@@ -38,7 +38,7 @@ function withSnapshot(backend: FakeBackend): void {
 }
 
 describe("a watch", () => {
-  it("hands over a snapshot as a whole, and ends quietly with its signal", async () => {
+  it("returns a snapshot as a whole, and ends without an error with its signal", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchMessages.push({ ...empty, bookmark: { snapshotComplete: false }, revision: 43n });
@@ -100,13 +100,13 @@ describe("a watch", () => {
     expect(events.map(({ kind }) => kind)).toEqual(["interrupted", "interrupted"]);
   });
 
-  it("throws what no repetition helps against", async () => {
+  it("throws an error that a retry does not help against", async () => {
     const backend = createFakeBackend();
     backend.watchFailure = new Refusal("UNAUTHENTICATED", "Show who you are.");
     await expect(watch(backend, () => false)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
   });
 
-  it("tries again where what worked is refused: there may be another token by now", async () => {
+  it("retries after a rejection if the stream worked before: there may be another token", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchFailure = new Refusal("UNAUTHENTICATED", "Your token has ended.");
