@@ -68,7 +68,7 @@ await agent.exhausted({ reason: "tired" });
 void ReportError;
 `;
 
-/** Programs named node on the path, other than the one that runs this. */
+/** Programs named node on the path, except the running one. */
 function otherNodes(major: number): string[] {
   const found = (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, "node"));
   const named = process.env.HARBORFORGE_TEST_NODE22;
@@ -109,9 +109,9 @@ describe("the packed client, in an empty project", () => {
     90_000,
   );
 
-  test("holds its entries and what they reach, nothing else", async () => {
+  test("contains its entries and the files they import, and no others", async () => {
     const top = project.packed.filter((name) => !name.startsWith("dist/"));
-    // npm packs what `bin` names, whatever else it is told.
+    // npm always packs the target of `bin`.
     expect(top.sort()).toEqual(["LICENSE", "README.md", "package.json", "src/main.ts"]);
     const reached = new Set<string>();
     for (const entry of ENTRIES) {
@@ -119,7 +119,7 @@ describe("the packed client, in an empty project", () => {
       await reach(`${entry}.d.ts`, reached);
     }
     const files = project.packed.filter((name) => name.startsWith("dist/"));
-    // A module of which types alone are used is there as both.
+    // A module whose types alone are used is there as both.
     const named = (name: string): string => name.replace(/\.(d\.ts|js)$/, "");
     const modules = new Set([...reached].filter((name) => name.startsWith("dist/")).map(named));
     expect(files.filter((name) => !modules.has(named(name)))).toEqual([]);
@@ -128,11 +128,11 @@ describe("the packed client, in an empty project", () => {
   });
 
   test.each([
-    // What browsers import knows nothing of Node, by its types either.
+    // The browser entry and its types import nothing of Node.
     ["watch", [], BROWSER_PROGRAM],
     ["index", ["node"], NODE_PROGRAM],
   ])(
-    "has types that hold without a look at ours: %s",
+    "has types that compile without the sources: %s",
     async (name, types, program) => {
       const folder = join(project.path, name);
       await mkdir(folder);
@@ -158,14 +158,14 @@ describe("the packed client, in an empty project", () => {
   );
 });
 
-test("nothing of Node is reachable from what browsers import", async () => {
+test("the browser entry imports nothing of Node", async () => {
   const reached = new Set<string>();
   await reach("dist/packages/client/src/watch.js", reached);
   expect([...reached].filter((name) => !name.startsWith("dist/")).sort()).toEqual([
     "@bufbuild/protobuf",
     "@bufbuild/protobuf/codegenv2",
     "@bufbuild/protobuf/wkt",
-    // What the contract's annotations mean, of messages alone; not what checks them.
+    // The meaning of the contract's annotations, of messages alone; without their checks.
     "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js",
     "@connectrpc/connect",
   ]);
