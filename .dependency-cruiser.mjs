@@ -3,7 +3,7 @@
 
 /** Files that are started from outside: by npm, by a person, by who imports the client. */
 const entrances =
-  "^(src/(main\\.ts$|cli/|simulate/)|packages/client/src/(index|watch|heartbeat-worker)\\.ts$|packages/[^/]+/src/index\\.ts$)";
+  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|heartbeat-worker|internal)\\.ts$|packages/[^/]+/src/index\\.ts$)";
 
 /** Layers from the top down. A layer may import what stands below it. */
 const layers = [
@@ -57,8 +57,15 @@ export default {
       name: "packages-stand-alone",
       comment: "Others import packages: they do not bring the service along. The two lowest folders are shared by all.",
       severity: "error",
-      from: { path: "^packages/(?!connect-grpc-js)([^/]+)/src/" },
+      from: { path: "^packages/([^/]+)/src/" },
       to: { path: "^(src|packages)/", pathNot: "^(packages/$1/src/|src/(contract|scheduling)/)" },
+    },
+    {
+      name: "packages-by-their-names",
+      comment: "A package promises what its index exports: its other files may change, and it can be published.",
+      severity: "error",
+      from: { path: "^(src|gen|migrations|bench|scripts|test|packages)/", pathNot: "^packages/connect-grpc-js/" },
+      to: { path: "^packages/connect-grpc-js/", dependencyTypesNot: ["aliased-workspace"] },
     },
     {
       name: "commands-use-the-contract",

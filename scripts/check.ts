@@ -1,4 +1,4 @@
-// Runs what continuous integration runs. `--static` leaves the tests out; names given as arguments run those parts alone.
+// Runs the checks of continuous integration. `--static` omits the tests. Arguments name single parts.
 import { parseArgs } from "node:util";
 import { checkBreaking } from "./check-breaking.ts";
 import { checkGenerated } from "./check-generated.ts";

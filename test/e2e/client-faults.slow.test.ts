@@ -1,9 +1,11 @@
+import {
+  type AgentHandle,
+  createAgentCache,
+  createHeartbeatClient,
+  createServiceClients,
+} from "harborforge-agents-client";
 import { expect, test } from "vitest";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentHandle } from "../../packages/client/src/agent-handle.ts";
-import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
-import { createAgentCache } from "../../packages/client/src/node-watch.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { statusName } from "../../src/contract/enums.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";

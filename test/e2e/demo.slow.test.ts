@@ -101,7 +101,7 @@ describe("npm run demo", () => {
       /demo-claw-\S+ exhausted -> idle \[recovery\]/,
       /demo-claw-a-06 busy -> exhausted \[report\] billing, for (9|10|11) min/,
       // A claw is lost and returns.
-      /^note demo-claw-b was killed \(process \d+\), no goodbye: its leases end within 2 s$/m,
+      /^note demo-claw-b was killed \(process \d+\) without a goodbye: its leases expire within 2 s$/m,
       /^note demo-claw-b is offline: 6 agents/m,
       /demo-claw-b-\d+ offline -> \S+ \[heartbeat\]/,
       /^note demo-claw-b is back: 6 agents$/m,
@@ -117,8 +117,8 @@ describe("npm run demo", () => {
     expect(output.match(/demo-claw-b-\d+ \S+ -> offline \[lease_expired\]/g)).toHaveLength(6);
     // The other claws never fell silent.
     expect(output).not.toMatch(/demo-claw-[ac]-\d+ \S+ -> offline \[lease_expired\]/);
-    expect(output).toMatch(/^Claws killed: 1\. No lease ended of an agent that was beating\.$/m);
-    expect(output).toMatch(/^The calendar claimed \d+ agents; \d+ claims were refused/m);
+    expect(output).toMatch(/^Claws killed: 1\. No agent that sent heartbeats lost its lease\.$/m);
+    expect(output).toMatch(/^The calendar claimed \d+ agents; \d+ claims were rejected/m);
     expect(clawsOf(program)).toHaveLength(4);
     expect(clawsOf(program).filter(isAlive)).toEqual([]);
   }, 60_000);
@@ -140,7 +140,7 @@ describe("npm run demo", () => {
     // npm passes on a signal that the terminal has already sent.
     program.child.kill("SIGINT");
     expect(await program.exitCode()).toBe(0);
-    expect(program.output).toMatch(/^note demo-claw-a has said goodbye and ended$/m);
+    expect(program.output).toMatch(/^note demo-claw-a sent its goodbyes and stopped$/m);
     expect(program.output).toMatch(/^summary \S+ all idle=0 on_call=0 busy=0 exhausted=0 offline=6$/m);
     expect(clawsOf(program).filter(isAlive)).toEqual([]);
   });

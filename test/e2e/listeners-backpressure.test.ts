@@ -3,7 +3,7 @@ import type { ClientHttp2Session } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { type Begin, StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
+import { type Start, StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
 import { envelope, http2Call, http2Connect, type RawResponse, tcp } from "../support/rpc-raw.ts";
 
@@ -23,25 +23,25 @@ const asking = envelope(
 );
 const beat = envelope(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, { sequence: 1n })));
 
-/** A stream scheduler whose turns the test controls. */
+/** A scheduler that holds calls until the test releases them. */
 class HeldTurns extends StreamScheduler {
   held = false;
   /** The arrival of each waiting call, in milliseconds. */
   readonly came: number[] = [];
-  readonly #waiting: (readonly [object, Begin])[] = [];
+  readonly #waiting: (readonly [object, Start])[] = [];
 
-  override wait(connection: object, begin: Begin): void {
+  override add(connection: object, start: Start): void {
     if (this.held) {
       this.came.push(performance.now());
-      this.#waiting.push([connection, begin]);
+      this.#waiting.push([connection, start]);
     } else {
-      super.wait(connection, begin);
+      super.add(connection, start);
     }
   }
 
   release(): void {
     this.held = false;
-    for (const [connection, begin] of this.#waiting.splice(0)) super.wait(connection, begin);
+    for (const [connection, start] of this.#waiting.splice(0)) super.add(connection, start);
   }
 }
 

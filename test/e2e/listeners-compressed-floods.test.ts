@@ -80,16 +80,16 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     const stop = await flooding(addressOf(listeners), 60);
     await eventually("messages wait", () => listeners.queue.size > 20);
     const neighbour = await http2Connect(addressOf(listeners));
-    const before = listeners.queue.handedOver;
+    const before = listeners.queue.delivered;
     const usual = await call(neighbour, envelope(asking("a")), GRPC);
-    const between = listeners.queue.handedOver;
+    const between = listeners.queue.delivered;
     expect(statusOf(usual)).toBe("0");
     // An uncompressed message does not wait.
     expect(between - before).toBeLessThanOrEqual(3);
     const large = await call(neighbour, envelope(gzipSync(asking("a".repeat(100_000))), 1), GZIPPED);
     expect(failureOf(errorIn(large)).code).toBe(Code.InvalidArgument);
     // One of each of three connections, the current one on arrival, and any that end meanwhile.
-    expect(listeners.queue.handedOver - between).toBeLessThanOrEqual(7);
+    expect(listeners.queue.delivered - between).toBeLessThanOrEqual(7);
     stop();
     neighbour.destroy();
     await eventually("all is given back", () => listeners.budget.total === 0);

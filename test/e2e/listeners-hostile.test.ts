@@ -319,7 +319,7 @@ describe.each(LISTENERS)("%s", (_listener, addressOf) => {
       socket.destroy();
     }
     await eventually("one was refused", () => listeners.gate.refused > 0);
-    expect(listeners.logged.filter((line) => line.includes("too many come from one address"))).toHaveLength(1);
+    expect(listeners.logged.filter((line) => line.includes("too many from one address"))).toHaveLength(1);
   });
 });
 

@@ -275,7 +275,7 @@ describe("new TLS files", () => {
     const pinged = new Promise<unknown>((resolve) => session.ping(resolve));
     expect(await pinged).toBeNull();
     session.destroy();
-    expect(listeners.logged.filter((line) => line.includes("new TLS files are in force"))).toHaveLength(1);
+    expect(listeners.logged.filter((line) => line.includes("reloaded the TLS files"))).toHaveLength(1);
   });
 
   test("are detected automatically, also behind a symbolic link that is swapped", async () => {
@@ -301,21 +301,23 @@ describe("new TLS files", () => {
     });
     const before = await shown(listeners.grpcAddress);
     await write("second");
-    await eventually("the new files are in force", () => listeners.logged.some((line) => line.includes("in force")));
+    await eventually("the new files are used", () =>
+      listeners.logged.some((line) => line.includes("reloaded the TLS files")),
+    );
     expect(await shown(listeners.grpcAddress)).not.toBe(before);
   });
 
   test("that cannot be used log one warning, and change nothing", async () => {
     await using listeners = await secureListeners();
     const before = await shown(listeners.grpcAddress);
-    const warnings = (): string[] => listeners.logged.filter((line) => line.includes("stay in force"));
+    const warnings = (): string[] => listeners.logged.filter((line) => line.includes("keeps the previous TLS files"));
     const other = authority.issue({ names: LOCAL_NAMES });
     await writeFile(listeners.settings.keyFile, other.key);
     listeners.tls?.reload();
     expect(warnings(), "it may be half written").toHaveLength(0);
     for (let look = 0; look < 3; look += 1) listeners.tls?.reload();
     expect(warnings()).toHaveLength(1);
-    expect(warnings()[0]).toContain("is not the one of the certificate");
+    expect(warnings()[0]).toContain("does not belong to the certificate");
     await unlink(listeners.settings.certFile);
     for (let look = 0; look < 3; look += 1) listeners.tls?.reload();
     expect(warnings()).toHaveLength(2);
@@ -356,12 +358,12 @@ describe("TLS files that cannot be used", () => {
       [{ keyFile: folder }, /private key .* cannot be read: it is a folder\. Check HARBORFORGE_TLS_KEY_FILE\.$/],
       [{ certFile: huge }, /larger than 1048576 bytes/],
       [{ certFile: "/dev/zero" }, /larger than 1048576 bytes/],
-      [{ certFile: junk }, /is no certificate in PEM form\. Check HARBORFORGE_TLS_CERT_FILE\.$/],
-      [{ keyFile: good.certFile }, /is no private key in PEM form.*HARBORFORGE_TLS_KEY_FILE\.$/],
-      [{ keyFile: (await filesOf(authority.issue())).keyFile }, /is not the one of the certificate/],
+      [{ certFile: junk }, /is not a certificate in PEM form\. Check HARBORFORGE_TLS_CERT_FILE\.$/],
+      [{ keyFile: good.certFile }, /is not a private key in PEM form.*HARBORFORGE_TLS_KEY_FILE\.$/],
+      [{ keyFile: (await filesOf(authority.issue())).keyFile }, /does not belong to the certificate/],
       [
         { clientCaFile: junk },
-        /clients' authority .* is no certificate in PEM form\. Check HARBORFORGE_TLS_CLIENT_CA_FILE\.$/,
+        /clients' authority .* is not a certificate in PEM form\. Check HARBORFORGE_TLS_CLIENT_CA_FILE\.$/,
       ],
     ];
     for (const [settings, sentence] of cases) {

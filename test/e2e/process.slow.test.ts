@@ -135,7 +135,7 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     serving.kill("SIGINT");
     serving.kill("SIGTERM");
-    await says(serving, /draining; a second signal ends it at once/);
+    await says(serving, /draining, a second signal stops at once/);
     expect(serving.stderr).not.toMatch(/stopping at once/);
     await vi.waitFor(() => {
       if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");

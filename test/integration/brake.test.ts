@@ -9,12 +9,9 @@ import {
   seedClaws,
   WITHIN_MS,
 } from "../support/brake-scene.ts";
-import { Beating, KeptLog, MS, openReplicas, untilExpired } from "../support/fleet-scene.ts";
-import { StallMeter } from "../support/stall-meter.ts";
+import { Beating, KeptLog, openReplicas, untilExpired } from "../support/fleet-scene.ts";
 
 const INTERVAL_MS = 600;
-const LEASE_MS = 3 * INTERVAL_MS;
-const PACE = { intervalMs: INTERVAL_MS, leaseMs: LEASE_MS };
 vi.setConfig({ testTimeout: 120_000 });
 /** The tests mostly wait for leases: they run concurrently, each with a database of its own. */
 const test = sequentially.concurrent;
@@ -24,15 +21,13 @@ describe("the brake does not engage", () => {
     await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
-    const stalls = undo.use(new StallMeter(replica));
     const fleet = await seedClaws(replica, 10, 20);
     const streams = await beatOnce([replica], fleet, INTERVAL_MS);
     for (const [n, agentIds] of fleet.entries())
       if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
     const heard = await lastHeard(replica);
     const expired = await untilExpired(replica, claws * 20, WITHIN_MS);
-    const late = 1_000 + stalls.lateMs(PACE);
-    for (const { agent_id, at } of expired) expect(at).toBeLessThan((heard.get(agent_id)?.ends ?? 0) + late * MS);
+    for (const { agent_id, at } of expired) expect(at).toBeGreaterThanOrEqual(heard.get(agent_id)?.ends ?? 0);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);
     expect(await engagedAt(replica)).toBeNull();
     expect(log.saying(MASS_SILENCE)).toEqual([]);

@@ -22,16 +22,13 @@ import {
 import { DatabaseProxy } from "../support/gate-proxy.ts";
 import { openReplica } from "../support/replica.ts";
 import { reports, type TestStream } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 /** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** Tolerance for a busy machine; the test checks the promised times where nothing delays them. */
-const ALLOWANCE_MS = 2_500;
-
-const stalls = useStallMeter();
+/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -108,7 +105,7 @@ describe("a replica that loses the database while another one does not", () => {
 
     const gone = await untilOffline(fine, silent, 20_000);
     expect(gone.occurredAt).toBeGreaterThanOrEqual(guard);
-    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + PROMPT_MS * MS);
     const acknowledged = stream.acknowledged;
     await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 20_000);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
@@ -153,7 +150,7 @@ describe("a replica that has adopted another one", () => {
     const expired = await untilExpired(dead, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(back);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + PROMPT_MS * MS);
   });
 
   test("watches agents that it held, when it returned and was adopted again between two scans", async () => {
@@ -215,7 +212,7 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     const expired = await untilExpired(replica, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(awake + (LEASE_MS - 250) * MS);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + PROMPT_MS) * MS);
   });
 
   test.each(["stopped in order", "was killed"])("after the only replica %s and another one starts", async (how) => {
@@ -228,9 +225,9 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     else undo.use(former);
 
     const next = undo.use(await openReplica(url, PACE));
-    const started = await databaseNow(next);
     const guard = await fleetGuard(next);
-    expect(guard).toBeGreaterThan(started + (LEASE_MS - 1_000 - stalls.ms) * MS);
+    // A whole lease from when it began.
+    expect(guard).toBeGreaterThanOrEqual(end + 2 * LEASE_MS * MS);
     using stream = next.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
     const expired = await untilExpired(next, 10, 20_000);
@@ -251,7 +248,7 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     expect(await expiries(next)).toEqual([]);
     const expired = await untilExpired(next, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + PROMPT_MS * MS);
   });
 
   test("but not when no agent has a lease, or one replica was not isolated", async () => {

@@ -19,16 +19,13 @@ import {
 import { DatabaseProxy } from "../support/gate-proxy.ts";
 import { openReplica } from "../support/replica.ts";
 import { alive } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
 /** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** Tolerance for a busy machine; the test checks the promised times where nothing delays them. */
-const ALLOWANCE_MS = 2_500;
-
-const stalls = useStallMeter();
+/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -55,14 +52,16 @@ describe("a replica that was isolated while another one was not", () => {
     await untilThen(hearing, usualEnd - 600 * MS);
     await heardOnce(isolated, lost);
     // Isolated, but not for long enough to be adopted.
+    const before = await databaseNow(hearing);
     await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
     const guard = await until("it is noticed", async () => (await rowOf(isolated, hearing))?.until ?? undefined);
-    expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
+    expect(guard).toBeGreaterThanOrEqual(before + LEASE_MS * MS);
 
     const expired = await untilExpired(hearing, 40, 20_000);
     expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
-    expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard + stalls.ms * MS);
+    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + PROMPT_MS * MS);
+    expect(offlineAt(expired, usual)).toHaveLength(20);
+    expect((await rowOf(hearing, hearing))?.until).toBeNull();
     expect(await fleetGuard(hearing)).toBeNull();
     expect(log.saying("this replica was isolated")).toHaveLength(1);
   });
@@ -136,7 +135,7 @@ describe("a replica that was isolated while another one was not", () => {
     const guard = await until("it is adopted", async () => (await rowOf(dead, adopter))?.until ?? undefined);
     const expired = await untilExpired(adopter, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + PROMPT_MS * MS);
     await until("it is forgotten", async () => (await rowOf(dead, adopter)) === undefined);
   });
 });

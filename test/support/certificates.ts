@@ -18,8 +18,8 @@ export interface Names {
 
 export interface CertificateOptions {
   readonly names?: Names;
-  /** Instead of `names`: the extension's DER as it is. */
-  readonly rawNames?: Uint8Array;
+  /** Instead of `names`: the extension's DER as it is; more than once for a list. */
+  readonly rawNames?: Uint8Array | readonly Uint8Array[];
   /** What the certificate may be used for; by default at both ends of a connection. */
   readonly usage?: "client" | "server" | "both";
   /** Default: from an hour ago to an hour from now. */
@@ -80,7 +80,7 @@ export function createAuthority(name = "test authority"): Authority {
         ...(usage === "client" ? [] : [id(SERVER_AUTH)]),
         ...(usage === "server" ? [] : [id(CLIENT_AUTH)]),
       ];
-      const altNames = rawNames ?? (names === undefined ? undefined : generalNames(names));
+      const altNames = rawNames ?? (names === undefined ? [] : generalNames(names));
       return {
         cert: certificate({
           issuer,
@@ -89,7 +89,7 @@ export function createAuthority(name = "test authority"): Authority {
           signingKey: privateKey,
           extensions: [
             sequence(id(EXTENDED_KEY_USAGE), der(0x04, sequence(...usages))),
-            ...(altNames === undefined ? [] : [sequence(id(SUBJECT_ALT_NAME), der(0x04, altNames))]),
+            ...[altNames].flat().map((content) => sequence(id(SUBJECT_ALT_NAME), der(0x04, content))),
           ],
           notBefore: notBefore ?? new Date(Date.now() - HOUR_MS),
           notAfter: notAfter ?? new Date(Date.now() + HOUR_MS),

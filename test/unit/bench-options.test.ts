@@ -29,9 +29,9 @@ describe("the options of the bench", () => {
   });
 
   it.each([
-    [["--only", "weather"], "There is no scenario weather; there are heartbeats, news."],
-    [["--without", "weather"], "There is no scenario weather; there are heartbeats, news."],
-    [["--scale", "huge"], "The scale is small or full, not huge."],
+    [["--only", "weather"], "Unknown scenario weather. Use heartbeats, news."],
+    [["--without", "weather"], "Unknown scenario weather. Use heartbeats, news."],
+    [["--scale", "huge"], "--scale must be small or full, not huge."],
     [["--rounds", "0"], "--rounds is a whole number from 1 to 100, not 0."],
     [["--seconds", "soon"], "--seconds is a number from 0.5 to 600, not soon."],
     [["--rounds", ""], "--rounds is a whole number from 1 to 100, not nothing."],

@@ -1,6 +1,6 @@
+import { createServiceClients } from "harborforge-agents-client";
+import { baseUrlOf, createRetryPause } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
-import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
-import { baseUrlOf, createServiceClients } from "../../packages/client/src/transport.ts";
 import { ensureAgent, readPace, setAgentStatus } from "../../src/cli/calls/agent-calls.ts";
 import { statusName } from "../../src/contract/enums.ts";
 import { durationOf, microsOf, millisOf, timestampOf } from "../../src/contract/timestamps.ts";

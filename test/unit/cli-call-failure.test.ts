@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { CallError } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
-import { CallError } from "../../packages/client/src/call-error.ts";
 import { callFailure } from "../../src/cli/call-failure.ts";
 
 function exitCodeOf(code: Code, reason?: string): number {

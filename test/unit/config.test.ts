@@ -343,7 +343,7 @@ describe("an invalid value", () => {
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
     ["HARBORFORGE_AUTH", "yes", "one of none, required"],
-    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http only on this machine"],
+    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http on loopback only"],
     ["HARBORFORGE_JWT_JWKS", "https://ada:secret@id.example.org/keys", "without a password"],
     ["HARBORFORGE_JWT_ALGORITHMS", "none", "RS256"],
     ["HARBORFORGE_JWT_ALGORITHMS", "RS256,HS256", "RS256"],
@@ -506,14 +506,14 @@ describe("the table of settings", () => {
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",
       "HARBORFORGE_TLS_IN_FRONT no",
-      "HARBORFORGE_JWT_JWKS none: JSON Web Tokens are rejected",
+      "HARBORFORGE_JWT_JWKS none: they are rejected",
       "HARBORFORGE_JWT_ISSUER none",
       "HARBORFORGE_JWT_AUDIENCE none",
       "HARBORFORGE_JWT_ALGORITHMS RS256,ES256,EdDSA",
       "HARBORFORGE_JWT_CLAIMS principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
       "HARBORFORGE_JWT_ROLES agent=agent,service=service,admin=admin,viewer=viewer",
       "HARBORFORGE_JWT_CLOCK_TOLERANCE 5s",
-      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: certificates authenticate no caller",
+      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: certificates authenticate no client",
     ]);
   });
 

@@ -5,7 +5,7 @@ import {
   countedSteps,
   FIRST_BACKOFF_MS,
   LONGEST_BACKOFF_MS,
-  MOST_STEPS,
+  MAX_STEPS,
 } from "../../src/domain/exhaustion.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
@@ -214,7 +214,7 @@ describe("the backoff", () => {
       story.exhaust({ reason: "rate_limit" });
       story.beat("idle");
     }
-    expect(story.agent.backoff.steps).toBe(MOST_STEPS);
+    expect(story.agent.backoff.steps).toBe(MAX_STEPS);
     expect(round(story, "rate_limit")).toBe(86_400);
   });
 
@@ -222,8 +222,8 @@ describe("the backoff", () => {
     FIRST_BACKOFF_MS.rate_limit,
     FIRST_BACKOFF_MS.billing,
   ])("reaches its maximum long before the limit of the counter: from %i ms", (first) => {
-    expect(first * 2 ** MOST_STEPS).toBeGreaterThan(LONGEST_BACKOFF_MS);
-    expect(MOST_STEPS).toBeLessThanOrEqual(32_767);
+    expect(first * 2 ** MAX_STEPS).toBeGreaterThan(LONGEST_BACKOFF_MS);
+    expect(MAX_STEPS).toBeLessThanOrEqual(32_767);
   });
 
   it.each([

@@ -4,7 +4,7 @@ import { networkOf } from "../../src/rpc/callers/network.ts";
 import { TokenBuckets } from "../../src/rpc/callers/token-buckets.ts";
 
 describe("token buckets", () => {
-  test("give a burst, then a rate per second, separately for each key", () => {
+  test("give each key a burst, then a rate", () => {
     let now = 0;
     const buckets = new TokenBuckets({ perSecond: 10, burst: 3, now: () => now });
     expect([1, 2, 3, 4].map(() => buckets.take("a"))).toEqual([0, 0, 0, 100]);
@@ -17,7 +17,7 @@ describe("token buckets", () => {
     expect([1, 2, 3, 4].map(() => buckets.take("a") > 0)).toEqual([false, false, false, true]);
   });
 
-  test("can be charged for more than is left, up to as much as a burst", () => {
+  test("owe what is charged beyond their tokens, up to one burst", () => {
     let now = 0;
     const buckets = new TokenBuckets({ perSecond: 10, burst: 20, now: () => now });
     buckets.charge("a", 15);
@@ -29,7 +29,7 @@ describe("token buckets", () => {
     expect(buckets.take("a")).toBe(0);
   });
 
-  test("drop the least recently used keys, and so stay few", () => {
+  test("drop the least recently used key", () => {
     const buckets = new TokenBuckets({ perSecond: 1, burst: 1, maxKeys: 2, now: () => 0 });
     buckets.take("a");
     buckets.take("b");
@@ -51,11 +51,11 @@ test.each([
   ["fe80::1%eth0", "fe80:0:0:0::/64"],
   ["1::", "1:0:0:0::/64"],
   ["", ""],
-])("the network of %s", (address, network) => {
+])("counts %s by its network", (address, network) => {
   expect(networkOf(address)).toBe(network);
 });
 
-test("the filters of a caller's watches have a limit of values, and the filters of all callers another one", () => {
+test("limits the values in the filters of one caller's watches, and of all watches", () => {
   const limiter = createCallLimiter({ requestsPerSecond: 1, streamsPerCaller: 1 });
   const releases = [limiter.holdValues("one", 200_000), limiter.holdValues("one", 50_000)];
   expect(() => limiter.holdValues("one", 1)).toThrow("of a caller's open watches would hold more than 250000 values");

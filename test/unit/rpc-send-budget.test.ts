@@ -9,10 +9,10 @@ test("a connection at its limit sends no more until some of its bytes are sent",
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);
   first.add(1_000);
-  expect([budget.hasRoom(reader), budget.hasRoom(other)]).toEqual([false, true]);
+  expect([budget.hasCapacity(reader), budget.hasCapacity(other)]).toEqual([false, true]);
   const second = budget.sending(reader);
   let went = 0;
-  second.whenRoom(() => {
+  second.onCapacity(() => {
     went += 1;
   });
   await turn();
@@ -30,11 +30,11 @@ test("connections with many unsent bytes leave a quarter of the budget to those 
   const [greedy, modest] = [{}, {}];
   const held = budget.sending(greedy);
   held.add(29_000_000);
-  expect(budget.hasRoom(greedy)).toBe(true);
+  expect(budget.hasCapacity(greedy)).toBe(true);
   held.add(1_000_000);
-  expect([budget.hasRoom(greedy), budget.hasRoom(modest)]).toEqual([false, true]);
+  expect([budget.hasCapacity(greedy), budget.hasCapacity(modest)]).toEqual([false, true]);
   budget.sending(modest).add(300_000);
-  expect(budget.hasRoom(modest)).toBe(false);
+  expect(budget.hasCapacity(modest)).toBe(false);
 });
 
 test("the bytes of a call are released once when it ends", () => {
@@ -54,15 +54,15 @@ test("waiting streams continue when all is sent, also behind one without message
   const first = budget.sending(reader);
   first.add(1_000);
   const went: string[] = [];
-  for (const name of ["one", "two", "three"]) budget.sending(reader).whenRoom(() => went.push(name));
+  for (const name of ["one", "two", "three"]) budget.sending(reader).onCapacity(() => went.push(name));
   first.sent(1_000);
   await until("all have gone on", () => went.length === 3);
   expect(budget.total).toBe(0);
   const greedy = budget.sending(other);
   greedy.add(1_000);
   const writing = budget.sending(other);
-  writing.whenRoom(() => writing.add(1_000));
-  budget.sending(other).whenRoom(() => went.push("too early"));
+  writing.onCapacity(() => writing.add(1_000));
+  budget.sending(other).onCapacity(() => went.push("too early"));
   greedy.sent(1_000);
   for (let n = 0; n < 5; n += 1) await turn();
   expect(went).not.toContain("too early");

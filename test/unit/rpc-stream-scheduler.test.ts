@@ -3,38 +3,38 @@ import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test("no call starts on arrival; a single call starts in the same turn", async () => {
-  const begun: string[] = [];
+test("starts a single call in the next turn, never at once", async () => {
+  const started: string[] = [];
   const scheduler = new StreamScheduler();
-  scheduler.wait({}, () => begun.push("one") > 0);
-  expect(begun).toEqual([]);
+  scheduler.add({}, () => started.push("one") > 0);
+  expect(started).toEqual([]);
   await turn();
-  expect(begun).toEqual(["one"]);
+  expect(started).toEqual(["one"]);
 });
 
-test("a limited number starts in a turn, one of each connection after the other, in each connection's order", async () => {
-  const begun: string[] = [];
+test("starts a limited number of calls in a turn, one of each connection after the other, in order", async () => {
+  const started: string[] = [];
   const scheduler = new StreamScheduler(4);
   const [many, few] = [{}, {}];
-  const bring = (who: object, name: string): void => scheduler.wait(who, () => begun.push(name) > 0);
-  for (let index = 0; index < 6; index += 1) bring(many, `many ${index}`);
-  bring(few, "few 0");
-  bring(few, "few 1");
+  const add = (connection: object, name: string): void => scheduler.add(connection, () => started.push(name) > 0);
+  for (let index = 0; index < 6; index += 1) add(many, `many ${index}`);
+  add(few, "few 0");
+  add(few, "few 1");
   await turn();
-  expect(begun).toEqual(["many 0", "few 0", "few 1", "many 1"]);
-  bring(few, "few 2");
+  expect(started).toEqual(["many 0", "few 0", "few 1", "many 1"]);
+  add(few, "few 2");
   await turn();
-  expect(begun.slice(4)).toEqual(["many 2", "many 3", "many 4", "many 5"]);
+  expect(started.slice(4)).toEqual(["many 2", "many 3", "many 4", "many 5"]);
   await turn();
-  expect(begun.slice(8)).toEqual(["few 2"]);
+  expect(started.slice(8)).toEqual(["few 2"]);
 });
 
-test("a cancelled call takes no place", async () => {
-  const begun: string[] = [];
+test("does not count cancelled calls", async () => {
+  const started: string[] = [];
   const scheduler = new StreamScheduler(2);
-  const who = {};
-  for (let index = 0; index < 1_000; index += 1) scheduler.wait(who, () => false);
-  scheduler.wait(who, () => begun.push("wanted") > 0);
+  const connection = {};
+  for (let index = 0; index < 1_000; index += 1) scheduler.add(connection, () => false);
+  scheduler.add(connection, () => started.push("wanted") > 0);
   await turn();
-  expect(begun).toEqual(["wanted"]);
+  expect(started).toEqual(["wanted"]);
 });

@@ -1,10 +1,10 @@
 import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { describe, expect, it } from "vitest";
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
-import { Fleet } from "../../src/simulate/fleet-tally.ts";
+import { FleetTally } from "../../src/simulate/fleet-tally.ts";
 import { clockOf, spanOf } from "../../src/simulate/format.ts";
 import { tableLines } from "../../src/simulate/live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/simulate/plain-lines.ts";
@@ -103,7 +103,7 @@ describe("the table", () => {
       "all                 14        2      6          2       12  36 agents",
       "",
       "Heartbeat every 10 s, lease 30 s. Recovered 9, lost 12, came back 3.",
-      "Calendar: 41 claimed, 6 refused: AGENT_EXHAUSTED 4, REVISION_MISMATCH 2",
+      "Calendar: 41 claimed, 6 rejected: AGENT_EXHAUSTED 4, REVISION_MISMATCH 2",
       "Exhausted, back in: c-03 5 s, a-12 9 min 58 s (billing)",
       "All of demo-claw-b is offline. It starts again in 4 s.",
       "",
@@ -145,7 +145,7 @@ describe("plain lines", () => {
     const exhausted = transition({ from: "busy", to: "exhausted", cause: "report", exhaustion: rateLimit });
     expect(transitionLine(exhausted)).toMatch(/^\S+ demo-claw-a-01 busy -> exhausted \[report\] rate limit, for 5 s$/);
     expect(transitionLine(transition({ to: "offline", cause: "lease_expired" }))).toMatch(
-      /idle -> offline \[lease_expired\] its lease ended$/,
+      /idle -> offline \[lease_expired\] lease expired$/,
     );
     expect(transitionLine(transition({ from: undefined, to: "idle", cause: "created" }))).toContain("none -> idle");
   });
@@ -158,13 +158,13 @@ describe("plain lines", () => {
       "summary 0:42 all idle=14 on_call=2 busy=6 exhausted=2 offline=12",
     ]);
     expect(closingLines(view())).toEqual([
-      "It ran for 0:42 with 36 agents on 3 claws and saw 99 transitions: report 87, lease_expired 12.",
-      "The calendar claimed 41 agents; 6 claims were refused (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
-      "Beats that were not taken as they were: REPORT_OUTDATED 5.",
-      "9 exhaustions recovered, 12 leases ended, 3 agents came back.",
-      "Claws killed: 1. No lease ended of an agent that was beating.",
+      "Duration 0:42: 36 agents on 3 claws, 99 transitions: report 87, lease_expired 12.",
+      "The calendar claimed 41 agents; 6 claims were rejected (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
+      "Beats that the service rejected or changed: REPORT_OUTDATED 5.",
+      "9 exhaustions recovered, 12 leases expired, 3 agents came back.",
+      "Claws killed: 1. No agent that sent heartbeats lost its lease.",
     ]);
-    expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 leases ended of agents that were beating/);
+    expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 agents that sent heartbeats lost their leases/);
     expect(closingDocument(view())).toMatchObject({
       agents: 36,
       transitions: 99,
@@ -217,7 +217,7 @@ describe("the output", () => {
     expect(written[1]).not.toContain("\u001b[2J");
     output.close(view());
     expect(written[2]?.endsWith("\u001b[?25h\u001b[?1049l")).toBe(true);
-    expect(written[3]).toMatch(/^It ran for 0:42/);
+    expect(written[3]).toMatch(/^Duration 0:42/);
   });
 
   it.each([
@@ -254,7 +254,7 @@ describe("the fleet", () => {
     ({ kind: "snapshot", because: "started", agents, revision: 1n }) as const;
 
   it("follows the watch, and counts transitions", () => {
-    const fleet = new Fleet();
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })));
     const change = (to: AgentView["status"], fields: Partial<TransitionView>) => ({
       passes: true,
@@ -277,7 +277,7 @@ describe("the fleet", () => {
   });
 
   it("drops a deleted agent", () => {
-    const fleet = new Fleet();
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01")));
     const deleted = transition({ to: undefined, cause: "deleted" });
     fleet.apply({

@@ -1,5 +1,5 @@
+import type { Report } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
-import type { Report } from "../../packages/client/src/beat-book.ts";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
 import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
 import { planFleet } from "../../src/simulate/registration.ts";

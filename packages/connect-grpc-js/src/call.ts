@@ -1,35 +1,15 @@
-import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
-import {
-  Code,
-  type ConnectError,
-  type ContextValues,
-  createHandlerContext,
-  type MethodImplSpec,
-} from "@connectrpc/connect";
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, createHandlerContext, type MethodImplSpec } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { readFast } from "../../../src/rpc/codec/fast-path.ts";
-import { CANCELLED, DEADLINE_EXCEEDED, fromLibrary } from "../../../src/rpc/errors/errors.ts";
-import type { Sending } from "../../../src/rpc/sockets/send-budget.ts";
-import { hasTooManyValues, tooManyValues } from "../../../src/rpc/validation/value-limit.ts";
+import type { BridgeSettings, MessageCodec } from "./options.ts";
 import { headersOf } from "./status.ts";
+import type { CallTransport } from "./transport.ts";
 
-// What calls of every kind have in common on the gRPC listener.
-
-/** What the bridge has to know of the network below a call. */
-export interface CallTransport {
-  /** Whether the caller reset the call's stream, or its connection is lost. grpc-js takes that for a half-close. */
-  isReset(): boolean;
-  /** What is known of the caller before it says anything: where it calls from. */
-  contextValues(): ContextValues;
-  /** What the call has written and not sent; to be closed when it is over. */
-  sending(): Sending;
-  /** Hears of a message that is too much, or too slow, to be waited for. */
-  onRefused(listener: (error: ConnectError) => void): void;
-}
+// What calls of all kinds have in common.
 
 export type CallContext = ReturnType<typeof createHandlerContext>;
 
-/** The context of a call whose headers are there. */
+/** The context of a call whose headers have arrived. */
 export function callContext(
   { method }: MethodImplSpec,
   path: string,
@@ -50,28 +30,22 @@ export function callContext(
   });
 }
 
-/** Reads a message. @throws ConnectError for too many values in it, and for what is no message */
-export function readMessage<Desc extends DescMessage>(desc: Desc, bytes: Buffer): MessageShape<Desc> {
-  if (hasTooManyValues(desc, bytes)) throw tooManyValues();
-  const fast = readFast(desc, bytes);
-  if (fast !== undefined) return fast;
-  try {
-    return fromBinary(desc, bytes);
-  } catch (thrown) {
-    const why = thrown instanceof Error ? thrown.message : String(thrown);
-    throw fromLibrary(Code.Internal, `parse binary: ${why}`);
-  }
+/** Encodes a response. grpc-js copies it with `Buffer`'s own methods. */
+export function encode<Desc extends DescMessage>(
+  codec: MessageCodec,
+  schema: Desc,
+  message: MessageInitShape<Desc>,
+): Buffer {
+  const bytes = codec.encode(schema, message);
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The answer to no request, or a second one, where there has to be one. */
-export function oneRequest(fault: "missing" | "extra"): ConnectError {
-  return fromLibrary(
-    Code.Unimplemented,
-    `this method takes exactly one request message, and ${fault === "missing" ? "none" : "more than one"} came`,
-  );
+/** The error for a call that takes one request and got none, or more than one. */
+export function notOneRequest(got: "none" | "more than one"): ConnectError {
+  return new ConnectError(`this method takes exactly one request message, and got ${got}`, Code.Unimplemented);
 }
 
-/** Why a call is over whose status did not leave. */
-export function lateOrCancelled(call: ServerInterceptingCallInterface): ConnectError {
-  return Number(call.getDeadline()) <= Date.now() ? DEADLINE_EXCEEDED : CANCELLED;
+/** Why a call ended before its status was sent. */
+export function endReason(call: ServerInterceptingCallInterface, settings: BridgeSettings): ConnectError {
+  return Number(call.getDeadline()) <= Date.now() ? settings.deadlineExceeded : settings.cancelled;
 }

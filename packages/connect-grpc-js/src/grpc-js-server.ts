@@ -11,25 +11,28 @@ import {
 
 export interface GrpcJsServer {
   readonly server: Server;
+  /** Takes connections; the server listens on no port. */
   readonly injector: ConnectionInjector;
+  /** Emits `session`, `sessionError` and `stream`. */
   readonly http2Server: EventEmitter;
-  /** What grpc-js does with a new stream. */
+  /** Hands a new stream to grpc-js, which adds no listener for streams of its own. */
   readonly serveStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void;
 }
 
 /**
- * A grpc-js server whose connections and streams pass through our hands. grpc-js has no option for three things that
- * are needed: nghttp2's budget of stream resets, `grpc-timeout` beyond a timer's range, and details when a method is
- * unknown. All three are solved at its HTTP/2 server, which it keeps private; this file is the only one to reach for it,
- * and it refuses to start with a version of grpc-js that keeps it elsewhere.
+ * A grpc-js server whose connections and streams the caller passes on. grpc-js has no option for three things: nghttp2's limit
+ * of stream resets, `grpc-timeout` beyond a timer's range, and error details for an unknown method. The caller solves all three
+ * at the HTTP/2 server, which grpc-js keeps private. Only this file reads it.
  *
- * Connections are handed over by its connection injector, so nothing is accepted before the listeners are in place.
+ * grpc-js writes rejected headers to standard error, credentials included, so this function turns its log off for the process.
+ *
+ * @param http2Options options of Node's `http2.createServer`
+ * @throws Error if this version of grpc-js keeps its HTTP/2 server elsewhere
  */
 export function createGrpcJsServer(
   options: ServerOptions,
   http2Options: Readonly<Record<string, unknown>>,
 ): GrpcJsServer {
-  // It writes to standard error what callers sent, credentials among it, where a header has a character that it should not.
   setLogVerbosity(logVerbosity.NONE);
   const server = new Server(options);
   const commonOptions: unknown = Reflect.get(server, "commonServerOptions");
@@ -54,5 +57,7 @@ export function createGrpcJsServer(
 }
 
 function unknownVersion(what: string): Error {
-  return new Error(`this version of @grpc/grpc-js keeps ${what} elsewhere: see src/rpc/grpc-js-server.ts`);
+  return new Error(
+    `This version of @grpc/grpc-js keeps ${what} elsewhere. Install the version that @harborforge/connect-grpc-js names.`,
+  );
 }

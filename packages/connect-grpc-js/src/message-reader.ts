@@ -1,14 +1,14 @@
-import type { InputListener, ListenableInput, MessageInput } from "./message-input.ts";
+import type { MessageListener, MessageSubscription, SubscribableMessages } from "./message-listener.ts";
 
 /**
- * A caller's stream of messages, read one by one: the next is asked for only when the handler wants it, so a slow
- * handler slows its caller down. Half-close ends it; anything else that ends the call makes it throw. Its end must
- * not be taken for more than that: grpc-js's clients half-close a stream before they cancel it.
+ * The requests of one stream. It asks for the next message only when the handler wants it, so a slow handler slows its client
+ * down. A half-close ends it; anything else that ends the call makes it throw. A half-close does not mean that the client
+ * succeeded: grpc-js's clients half-close a stream before they cancel it.
  */
-export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInput<T> {
+export class MessageReader<T> implements AsyncIterableIterator<T>, SubscribableMessages<T> {
   readonly #request: () => void;
   #waiting: { resolve: (result: IteratorResult<T>) => void; reject: (error: unknown) => void } | undefined;
-  #listener: InputListener<T> | undefined;
+  #listener: MessageListener<T> | undefined;
   #asking = false;
   #askAgain = false;
   #ended = false;
@@ -48,15 +48,15 @@ export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInp
     waiting?.reject(error);
   }
 
-  /** To be used instead of the iterator, not beside it. */
-  listen(listener: InputListener<T>): MessageInput {
+  /** Replaces the iterator: a reader has either. */
+  subscribe(listener: MessageListener<T>): MessageSubscription {
     this.#listener = listener;
     if (this.#failure !== undefined) listener.fail(this.#failure.error);
     else if (this.#ended) listener.end();
     else this.#ask();
     return {
       resume: () => this.#ask(),
-      leave: () => {
+      unsubscribe: () => {
         this.#listener = IGNORE;
       },
     };
@@ -65,7 +65,8 @@ export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInp
   next(): Promise<IteratorResult<T>> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
-    if (this.#waiting !== undefined) return Promise.reject(new Error("a stream of messages has one reader"));
+    if (this.#waiting !== undefined)
+      return Promise.reject(new Error("next() was called before the last promise settled"));
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
       this.#request();
@@ -81,7 +82,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInp
     return this;
   }
 
-  /** Messages may come within the asking: they are a loop and no recursion, however many wait. */
+  /** A loop, without recursion: `request` may push the message before it returns, and many may wait. */
   #ask(): void {
     if (this.#asking) {
       this.#askAgain = true;
@@ -96,4 +97,4 @@ export class MessageReader<T> implements AsyncIterableIterator<T>, ListenableInp
   }
 }
 
-const IGNORE: InputListener<unknown> = { message: () => false, end: () => undefined, fail: () => undefined };
+const IGNORE: MessageListener<unknown> = { message: () => false, end: () => undefined, fail: () => undefined };

@@ -1,34 +1,35 @@
 /**
- * A stream of messages that are taken when there are some: without a promise for each, which is what most of a heartbeat
- * would cost. Whoever takes them asks until there is none, and asks again when it hears of news.
+ * A stream of messages without a promise for each, which would be most of the cost of a small message. The consumer takes
+ * messages until there is none, and takes again when `onReadable` calls it.
  */
 export interface MessageSource<T extends object> {
-  /** The next message; undefined where there is none now, or none any more. Throws what ended the stream, each time. */
+  /** The next message; undefined if there is none now, or the stream has ended. Throws what ended it, each time. */
   take(): T | undefined;
-  /** Whether the stream has ended well, and all that was in it is taken. */
-  readonly over: boolean;
-  /** `onNews` is called when there may be something to take, or the stream is over, or failed; never within `take`. */
-  listen(onNews: () => void): void;
-  /** Nobody takes any more: what stands behind it may clean up. May be repeated. */
-  leave(): void;
+  /** Whether the stream has ended without an error, and all its messages are taken. */
+  readonly done: boolean;
+  /** Sets the listener for a new message, the end and a failure. It is never called within `take`. */
+  onReadable(listener: () => void): void;
+  /** Tells the source that no more messages will be taken, so that it can clean up. May be repeated. */
+  close(): void;
 }
 
-/** The same as an iterable, for those who know nothing of sources. */
+/** A source as an iterable. A handler returns one; the bridge takes from its source directly. */
 export class SourceStream<T extends object> implements AsyncIterableIterator<T> {
   readonly source: MessageSource<T>;
   #waiting: PromiseWithResolvers<IteratorResult<T>> | undefined;
-  #listens = false;
+  #listening = false;
 
   constructor(source: MessageSource<T>) {
     this.source = source;
   }
 
   next(): Promise<IteratorResult<T>> {
-    if (!this.#listens) {
-      this.#listens = true;
-      this.source.listen(() => this.#onNews());
+    if (!this.#listening) {
+      this.#listening = true;
+      this.source.onReadable(() => this.#settle());
     }
-    if (this.#waiting !== undefined) return Promise.reject(new Error("a stream of messages has one reader"));
+    if (this.#waiting !== undefined)
+      return Promise.reject(new Error("next() was called before the last promise settled"));
     try {
       const result = this.#result();
       if (result !== undefined) return Promise.resolve(result);
@@ -40,14 +41,14 @@ export class SourceStream<T extends object> implements AsyncIterableIterator<T> 
   }
 
   return(): Promise<IteratorResult<T>> {
-    this.source.leave();
+    this.source.close();
     this.#waiting?.resolve({ done: true, value: undefined });
     this.#waiting = undefined;
     return Promise.resolve({ done: true, value: undefined });
   }
 
   throw(thrown: unknown): Promise<IteratorResult<T>> {
-    this.source.leave();
+    this.source.close();
     this.#waiting?.reject(thrown);
     this.#waiting = undefined;
     return Promise.reject(thrown);
@@ -60,10 +61,10 @@ export class SourceStream<T extends object> implements AsyncIterableIterator<T> 
   #result(): IteratorResult<T> | undefined {
     const value = this.source.take();
     if (value !== undefined) return { done: false, value };
-    return this.source.over ? { done: true, value: undefined } : undefined;
+    return this.source.done ? { done: true, value: undefined } : undefined;
   }
 
-  #onNews(): void {
+  #settle(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
     try {
@@ -78,18 +79,18 @@ export class SourceStream<T extends object> implements AsyncIterableIterator<T> 
   }
 }
 
-/** Takes from an iterable: by itself where it is a source, else one message at a time, none before it is wanted. */
+/** The source of a `SourceStream`; for any other iterable, one that asks for a message when the one before is taken. */
 export function sourceOf<T extends object>(stream: AsyncIterable<T>): MessageSource<T> {
   return stream instanceof SourceStream ? stream.source : new IteratorSource(stream[Symbol.asyncIterator]());
 }
 
 class IteratorSource<T extends object> implements MessageSource<T> {
   readonly #iterator: AsyncIterator<T>;
-  #onNews: () => void = () => undefined;
+  #listener: () => void = () => undefined;
   #asked = false;
   #value: T | undefined;
   #failure: { readonly reason: unknown } | undefined;
-  over = false;
+  done = false;
 
   constructor(iterator: AsyncIterator<T>) {
     this.#iterator = iterator;
@@ -99,18 +100,18 @@ class IteratorSource<T extends object> implements MessageSource<T> {
     if (this.#failure !== undefined) throw this.#failure.reason;
     const value = this.#value;
     this.#value = undefined;
-    if (value === undefined && !this.over && !this.#asked) this.#ask();
+    if (value === undefined && !this.done && !this.#asked) this.#ask();
     return value;
   }
 
-  listen(onNews: () => void): void {
-    this.#onNews = onNews;
+  onReadable(listener: () => void): void {
+    this.#listener = listener;
   }
 
-  /** A generator cleans up when what it waits for settles; nobody waits for it here. */
-  leave(): void {
-    if (this.over) return;
-    this.over = true;
+  /** Does not wait for the generator: it cleans up when the promise that it awaits settles. */
+  close(): void {
+    if (this.done) return;
+    this.done = true;
     this.#iterator.return?.().then(undefined, () => undefined);
   }
 
@@ -119,14 +120,14 @@ class IteratorSource<T extends object> implements MessageSource<T> {
     this.#iterator.next().then(
       (result) => {
         this.#asked = false;
-        if (result.done === true) this.over = true;
+        if (result.done === true) this.done = true;
         else this.#value = result.value;
-        this.#onNews();
+        this.#listener();
       },
       (reason: unknown) => {
         this.#asked = false;
         this.#failure = { reason };
-        this.#onNews();
+        this.#listener();
       },
     );
   }

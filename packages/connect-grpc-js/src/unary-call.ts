@@ -1,17 +1,16 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { ConnectError, MethodImplSpec } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { encoded } from "../../../src/rpc/codec/encoded.ts";
-import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../../../src/rpc/errors/errors.ts";
-import type { Sending } from "../../../src/rpc/sockets/send-budget.ts";
-import { type CallTransport, lateOrCancelled, oneRequest, readMessage } from "./call.ts";
+import { encode, endReason, notOneRequest } from "./call.ts";
+import type { BridgeSettings } from "./options.ts";
 import { errorStatus, type GrpcStatus, okStatus } from "./status.ts";
-import { GrpcContext } from "./unary-context.ts";
+import type { CallTransport, Sending } from "./transport.ts";
+import { UnaryContext } from "./unary-context.ts";
 
 type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
 
-/** Smaller answers are not counted: a connection has no more of them than streams. */
-const SMALL_ANSWER_BYTES = 4_096;
+/** Smaller responses are not counted: the number of streams on a connection limits them. */
+const SMALL_RESPONSE_BYTES = 4_096;
 
 /** One unary call, from its headers to its status. */
 export class UnaryCall {
@@ -19,101 +18,109 @@ export class UnaryCall {
   readonly #path: string;
   readonly #call: ServerInterceptingCallInterface;
   readonly #transport: CallTransport;
-  readonly #requestMs: number;
-  #context: GrpcContext | undefined;
+  readonly #settings: BridgeSettings;
+  #context: UnaryContext | undefined;
   #request: MessageShape<DescMessage> | undefined;
   #requestTimer: NodeJS.Timeout | undefined;
   #sending: Sending | undefined;
-  /** A status was sent, or the caller is gone: nothing more can be said. */
-  #over = false;
+  /** The status was sent, or the client cancelled. */
+  #ended = false;
 
-  /** `requestMs` is how long the request may take to come, in milliseconds. */
   constructor(
     spec: UnarySpec,
     path: string,
     call: ServerInterceptingCallInterface,
     transport: CallTransport,
-    requestMs: number,
+    settings: BridgeSettings,
   ) {
     this.#spec = spec;
     this.#path = path;
     this.#call = call;
     this.#transport = transport;
-    this.#requestMs = requestMs;
+    this.#settings = settings;
   }
 
   start(): void {
-    this.#transport.onRefused((error) => this.#fail(error));
+    this.#transport.onRejected((error) => this.#fail(error));
     this.#call.start({
       onReceiveMetadata: (metadata: Metadata) => this.#onHeaders(metadata),
       onReceiveMessage: (bytes: Buffer) => this.#onMessage(bytes),
       onReceiveHalfClose: () => this.#onHalfClose(),
-      onCancel: () => this.#onCallOver(),
+      onCancel: () => this.#onCancel(),
     });
   }
 
   #onHeaders(metadata: Metadata): void {
-    this.#context = new GrpcContext(this.#spec.method, this.#path, this.#call, metadata, this.#transport);
-    this.#requestTimer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), this.#requestMs);
+    this.#context = new UnaryContext(this.#spec.method, this.#path, this.#call, metadata, this.#transport);
+    this.#requestTimer = setTimeout(() => this.#fail(this.#settings.deadlineExceeded), this.#settings.requestTimeoutMs);
     this.#call.startRead();
   }
 
   #onMessage(bytes: Buffer): void {
-    if (this.#over) return;
+    if (this.#ended) return;
     try {
-      const message = readMessage(this.#spec.method.input, bytes);
-      if (this.#request !== undefined) throw oneRequest("extra");
+      const message = this.#settings.codec.decode(this.#spec.method.input, bytes);
+      if (this.#request !== undefined) throw notOneRequest("more than one");
       this.#request = message;
       this.#call.startRead();
     } catch (thrown) {
-      this.#fail(toConnectError(thrown));
+      this.#failWith(thrown);
     }
   }
 
   #onHalfClose(): void {
     clearTimeout(this.#requestTimer);
-    // That the call is over comes next.
-    if (this.#over || this.#transport.isReset()) return;
-    if (this.#request === undefined) this.#fail(oneRequest("missing"));
+    // A reset is not a half-close: `onCancel` comes next.
+    if (this.#ended || this.#transport.isReset()) return;
+    if (this.#request === undefined) this.#failWith(notOneRequest("none"));
     else if (this.#context !== undefined) this.#handle(this.#request, this.#context);
   }
 
-  /** The status has left, or the caller cancelled or is lost. The deadline, too, comes here, after grpc-js said so. */
-  #onCallOver(): void {
+  /** The status was sent, the client cancelled or is gone, or the deadline has passed and grpc-js has sent that. */
+  #onCancel(): void {
     this.#sending?.close();
     clearTimeout(this.#requestTimer);
-    if (this.#over) return;
-    this.#over = true;
-    this.#context?.end.abort(lateOrCancelled(this.#call));
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#context?.ending.abort(endReason(this.#call, this.#settings));
   }
 
-  #handle(request: MessageShape<DescMessage>, context: GrpcContext): void {
-    const failed = (thrown: unknown): void => this.#fail(toConnectError(thrown));
+  #handle(request: MessageShape<DescMessage>, context: UnaryContext): void {
     try {
       const output = this.#spec.impl(request, context);
-      if (output instanceof Promise) output.then((response) => this.#answer(response), failed);
-      else this.#answer(output);
+      if (output instanceof Promise) {
+        output.then(
+          (response) => this.#respond(response),
+          (thrown: unknown) => this.#failWith(thrown),
+        );
+      } else {
+        this.#respond(output);
+      }
     } catch (thrown) {
-      failed(thrown);
+      this.#failWith(thrown);
     }
   }
 
-  #answer(response: MessageInitShape<DescMessage>): void {
-    if (this.#over) return;
+  #respond(response: MessageInitShape<DescMessage>): void {
+    if (this.#ended) return;
     try {
-      const bytes = encoded(this.#spec.method.output, response);
+      const bytes = encode(this.#settings.codec, this.#spec.method.output, response);
       const headers = this.#context?.headersToSend ?? null;
       if (headers !== null) this.#call.sendMetadata(headers);
-      if (bytes.byteLength > SMALL_ANSWER_BYTES) {
+      if (bytes.byteLength > SMALL_RESPONSE_BYTES) {
         this.#sending = this.#transport.sending();
         this.#sending.add(bytes.byteLength);
       }
       this.#call.sendMessage(bytes, () => undefined);
     } catch (thrown) {
-      this.#fail(toConnectError(thrown));
+      this.#failWith(thrown);
       return;
     }
     this.#finish(okStatus(this.#context?.trailersToSend ?? null));
+  }
+
+  #failWith(reason: unknown): void {
+    this.#fail(this.#settings.toError(reason));
   }
 
   #fail(error: ConnectError): void {
@@ -121,10 +128,10 @@ export class UnaryCall {
   }
 
   #finish(status: GrpcStatus, error?: ConnectError): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#ended) return;
+    this.#ended = true;
     clearTimeout(this.#requestTimer);
     this.#call.sendStatus(status);
-    this.#context?.end.abort(error ?? CANCELLED);
+    this.#context?.ending.abort(error ?? this.#settings.cancelled);
   }
 }

@@ -1,12 +1,12 @@
 import type { DescMethodUnary, DescService } from "@bufbuild/protobuf";
 import type { ContextValues } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import type { CallTransport } from "./call.ts";
-import { LateContext } from "./late-context.ts";
+import { LazyContext } from "./lazy-context.ts";
 import { headersOf, metadataOf } from "./status.ts";
+import type { CallTransport } from "./transport.ts";
 
-/** The context of a unary call on the gRPC listener. */
-export class GrpcContext extends LateContext {
+/** The context of a unary call. */
+export class UnaryContext extends LazyContext {
   readonly method: DescMethodUnary;
   readonly protocolName = "grpc";
   readonly requestMethod = "POST";
@@ -64,11 +64,12 @@ export class GrpcContext extends LateContext {
     return this.#responseTrailer;
   }
 
-  /** What the handler set; null for nothing. */
+  /** The headers that the handler has set; null for none. */
   get headersToSend(): Metadata | null {
     return this.#responseHeader === undefined ? null : metadataOf(this.#responseHeader);
   }
 
+  /** The trailers that the handler has set; null for none. */
   get trailersToSend(): Metadata | null {
     return this.#responseTrailer === undefined ? null : metadataOf(this.#responseTrailer);
   }

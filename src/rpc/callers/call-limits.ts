@@ -2,45 +2,45 @@ import { Refusal } from "../../domain/errors.ts";
 import { TokenBuckets } from "./token-buckets.ts";
 
 export interface CallLimits {
-  /** Calls a second that one caller may begin, unary ones and streams; twice as many at once. */
+  /** Calls that one caller may begin each second, unary ones and streams; twice as many at once. */
   readonly requestsPerSecond: number;
   /** Streams that one caller may have open. */
   readonly streamsPerCaller: number;
 }
 
 /**
- * Bounds for the worst, not a share for everybody: behind a proxy, or without credentials, a caller may be a whole fleet. A
- * unary call costs 50 to 500 µs of CPU: 20 000 a second are more than one core serves. An idle stream costs 12 to 30 KiB:
- * 100 000, as many as agents that each have one of their own on a replica, are 3 GiB at most.
+ * Limits for the worst case: behind a proxy, or without credentials, a whole fleet is one caller. A unary call costs 50 to
+ * 500 µs of CPU, so one core serves fewer than 20 000 a second. An idle stream costs 12 to 30 KiB, so 100 000 of them, one for each
+ * agent of a replica, hold 3 GiB at most.
  */
 export const DEFAULT_CALL_LIMITS: CallLimits = { requestsPerSecond: 20_000, streamsPerCaller: 100_000 };
 
 /**
- * What filters of open watches hold, of one caller and of all together. A value is remembered in the filter, in the watch's own
- * index and in that of all watches: half a kilobyte. 250 000 are ten thousand watches of twenty-five agents each.
+ * Values in the filters of open watches, of one caller and in total. The filter, the watch's index and the index of all watches
+ * hold each value, which takes half a kilobyte. 250 000 are ten thousand watches of twenty-five agents each.
  */
 export const FILTER_VALUES_PER_CALLER = 250_000;
 export const FILTER_VALUES = 1_000_000;
 
-/** Limits what one caller can begin and hold. Callers are told apart by a key: a principal's name, or an address. */
+/** Limits the calls, streams and filters of each caller. The key of a caller is a principal's name or an address. */
 export interface CallLimiter {
-  /** Why the caller may not begin a call now; undefined if it may, which is counted. */
+  /** Counts a call. Returns the error if the caller may not begin one now, undefined if it may. */
   begin(key: string): Refusal | undefined;
   /**
-   * Counts a stream until the function that comes back is called, which may be repeated.
+   * Counts a stream until the returned function is called, which may be repeated.
    *
    * @throws Refusal when the caller has too many open
    */
   holdStream(key: string): () => void;
   /**
-   * Counts the values of a stream's filter until the function that comes back is called, once.
+   * Counts the values of a stream's filter until the returned function is called. It must be called once.
    *
-   * @throws Refusal when the caller, or all together, hold too many
+   * @throws Refusal when the caller, or all callers together, hold too many
    */
   holdValues(key: string, count: number): () => void;
 }
 
-/** How long a caller with too many streams should wait: they end when it ends them, so nobody can say. */
+/** How long a caller with too many streams should wait. An estimate: its streams end when the caller ends them. */
 const STREAM_RETRY_MS = 5_000;
 
 export function createCallLimiter({ requestsPerSecond, streamsPerCaller }: CallLimits): CallLimiter {

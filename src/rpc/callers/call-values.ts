@@ -2,20 +2,20 @@ import { type ContextKey, createContextKey } from "@connectrpc/connect";
 import { ANYONE, type Principal } from "../../domain/principal.ts";
 import type { PeerIdentity } from "./peer-identity.ts";
 
-/** Who calls. The pipeline sets it before a handler sees the call; while nobody has to show credentials, it is anyone. */
+/** The authenticated caller. The pipeline sets it before the handler runs. Without authentication it is `ANYONE`. */
 export const principalKey: ContextKey<Principal> = createContextKey(ANYONE, { description: "principal" });
 
-/** The other end of the connection that a call came by. */
+/** The client's end of a connection. */
 export interface Peer {
-  /** Its IP address, without a port; empty where it is not known. */
+  /** Its IP address, without a port; empty if it is unknown. */
   readonly address: string;
-  /** Whether the connection is TLS, up to this process. */
+  /** Whether this process terminates TLS for the connection. */
   readonly encrypted: boolean;
-  /** By the certificate that it showed and that was verified; undefined for who showed none. */
+  /** From the client's verified certificate; undefined without one. */
   readonly identity: PeerIdentity | undefined;
 }
 
-const NOBODY: Peer = { address: "", encrypted: false, identity: undefined };
+const UNKNOWN: Peer = { address: "", encrypted: false, identity: undefined };
 
-/** Where a call comes from. Both listeners set it before the pipeline sees the call. */
-export const peerKey: ContextKey<Peer> = createContextKey(NOBODY, { description: "peer" });
+/** The client's end of the call's connection. Both listeners set it before the pipeline runs. */
+export const peerKey: ContextKey<Peer> = createContextKey(UNKNOWN, { description: "peer" });

@@ -1,8 +1,8 @@
 import { isIPv6 } from "node:net";
 
 /**
- * What an IP address is limited by. Of IPv6 its network of 64 bits: one machine has as many addresses in it as it
- * likes. An IPv4 address is itself, also where it comes as IPv6.
+ * The key by which rate limits count an IP address. For IPv6 it is the /64 network: a machine can use any address in its network.
+ * For IPv4, also mapped into IPv6, it is the address.
  */
 export function networkOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];

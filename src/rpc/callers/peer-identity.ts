@@ -3,24 +3,24 @@ import { TLSSocket } from "node:tls";
 import type { Micros } from "../../contract/time.ts";
 import { subjectAltNames } from "./subject-alt-names.ts";
 
-/** Who the other end of a connection is, by the certificate that it showed and that our certificate authority signed. */
+/** The identity of a client, from its certificate, which a configured certificate authority has signed. */
 export interface PeerIdentity {
-  /** URI names, such as `spiffe://example.org/claw/7`, as they stand in the certificate. */
+  /** URI names, such as `spiffe://example.org/claw/7`, as in the certificate. */
   readonly uris: readonly string[];
-  /** DNS names, as they stand in the certificate; a wildcard is one of them and stands for nothing. */
+  /** DNS names, as in the certificate. A wildcard is compared as text. */
   readonly dnsNames: readonly string[];
-  /** When the certificate ends, which nobody looks at again while the connection stands. */
+  /** When the certificate expires. TLS checks it during the handshake only. */
   readonly expiresAt: Micros;
 }
 
 /**
- * The names in the certificate of a connection's other end. Undefined without TLS, without a certificate, with one that
- * was not verified, and with one whose names cannot be read: nothing is known then.
+ * The identity of the client of a connection. Undefined without TLS, without a certificate, with one that was not verified,
+ * and with one whose names are rejected.
  */
 export function peerIdentityOf(socket: Duplex): PeerIdentity | undefined {
-  // `authorized` alone says nothing: it is the verdict on a certificate only where one was asked for and shown.
+  // `authorized` counts only together with a certificate.
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
   const certificate = socket.getPeerX509Certificate();
-  const names = certificate && subjectAltNames(certificate.raw);
+  const names = certificate && subjectAltNames(certificate);
   return names && { ...names, expiresAt: certificate.validToDate.getTime() * 1_000 };
 }

@@ -1,71 +1,97 @@
 export interface TokenBucketOptions {
-  /** Tokens that come back each second. */
+  /** Tokens that a bucket gains each second. */
   readonly perSecond: number;
-  /** Tokens that a full bucket holds: what may be taken at once. */
+  /** Tokens that a full bucket holds: how many can be taken at once. */
   readonly burst: number;
-  /**
-   * Buckets that are remembered. The one that was touched least lately is forgotten first, and whose it was starts with a
-   * full one: that helps nobody who has not as many keys as there are buckets. Default 10 000, 1 MB or so.
-   */
-  readonly maxKeys?: number;
-  /** A clock in milliseconds that never goes back. */
+  /** A monotonic clock in milliseconds. Default `performance.now`. */
   readonly now?: () => number;
 }
 
-interface Bucket {
-  tokens: number;
-  filledAt: number;
+/** Fractions of a token add up with an error: 0.1 ten times is less than 1. */
+const ALMOST_ONE = 1 - 1e-9;
+
+/** A token bucket, full at first. */
+export class TokenBucket {
+  readonly #options: TokenBucketOptions;
+  #tokens: number;
+  #filledAt: number;
+
+  constructor(options: TokenBucketOptions) {
+    this.#options = options;
+    this.#tokens = options.burst;
+    this.#filledAt = this.#now();
+  }
+
+  /** Takes a token. Returns 0 if there was one; else the time until there is one, in whole milliseconds, at least 1. */
+  take(): number {
+    this.#fill();
+    if (this.#tokens < ALMOST_ONE) {
+      return Math.max(1, Math.ceil(((ALMOST_ONE - this.#tokens) * 1_000) / this.#options.perSecond));
+    }
+    this.#tokens = Math.max(0, this.#tokens - 1);
+    return 0;
+  }
+
+  /** Takes `count` tokens, even if the bucket has fewer: it then owes them, up to one `burst`. */
+  charge(count: number): void {
+    this.#fill();
+    this.#tokens = Math.max(-this.#options.burst, this.#tokens - count);
+  }
+
+  #fill(): void {
+    const now = this.#now();
+    const { perSecond, burst } = this.#options;
+    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filledAt) * perSecond) / 1_000);
+    this.#filledAt = now;
+  }
+
+  #now(): number {
+    return this.#options.now?.() ?? performance.now();
+  }
 }
 
-/** What tenths and hundredths add up to, where one was meant. */
-const ALMOST_ONE = 1 - 1e-9;
+export interface TokenBucketsOptions extends TokenBucketOptions {
+  /**
+   * How many buckets are kept. The least recently used one is dropped first, and its key starts with a full bucket again. A
+   * caller profits only if it has more keys than there are buckets. Default 10 000, about 1 MB.
+   */
+  readonly maxKeys?: number;
+}
 
 /** A token bucket for each key, in bounded memory. */
 export class TokenBuckets {
-  readonly #perMs: number;
-  readonly #burst: number;
+  readonly #options: TokenBucketsOptions;
   readonly #maxKeys: number;
-  readonly #now: () => number;
-  /** In the order in which they were touched. */
-  readonly #buckets = new Map<string, Bucket>();
+  /** The least recently used first. */
+  readonly #buckets = new Map<string, TokenBucket>();
 
-  constructor(options: TokenBucketOptions) {
-    this.#perMs = options.perSecond / 1_000;
-    this.#burst = options.burst;
+  constructor(options: TokenBucketsOptions) {
+    this.#options = options;
     this.#maxKeys = options.maxKeys ?? 10_000;
-    this.#now = options.now ?? (() => performance.now());
   }
 
-  /** Takes a token. 0 if there was one; else how long it takes until there is, in whole milliseconds, at least 1. */
+  /** See `TokenBucket.take`. */
   take(key: string): number {
-    const tokens = this.#tokens(key);
-    const taken = tokens >= ALMOST_ONE;
-    this.#put(key, taken ? Math.max(0, tokens - 1) : tokens);
-    return taken ? 0 : Math.max(1, Math.ceil((ALMOST_ONE - tokens) / this.#perMs));
+    return this.#bucket(key).take();
   }
 
-  /** Takes tokens that may not be there yet, and then have to come back before there is one again; no more than a bucket holds. */
+  /** See `TokenBucket.charge`. */
   charge(key: string, count: number): void {
-    this.#put(key, Math.max(-this.#burst, this.#tokens(key) - count));
+    this.#bucket(key).charge(count);
   }
 
-  #tokens(key: string): number {
-    const known = this.#buckets.get(key);
-    if (known === undefined) return this.#burst;
-    return Math.min(this.#burst, known.tokens + (this.#now() - known.filledAt) * this.#perMs);
-  }
-
-  #put(key: string, tokens: number): void {
+  #bucket(key: string): TokenBucket {
+    const bucket = this.#buckets.get(key) ?? new TokenBucket(this.#options);
     this.#buckets.delete(key);
-    this.#buckets.set(key, { tokens, filledAt: this.#now() });
-    if (this.#buckets.size <= this.#maxKeys) return;
-    for (const oldest of this.#buckets.keys()) {
-      this.#buckets.delete(oldest);
-      break;
+    this.#buckets.set(key, bucket);
+    if (this.#buckets.size > this.#maxKeys) {
+      const [oldest] = this.#buckets.keys();
+      if (oldest !== undefined) this.#buckets.delete(oldest);
     }
+    return bucket;
   }
 
-  /** How many keys are remembered. */
+  /** How many keys have a bucket. */
   get size(): number {
     return this.#buckets.size;
   }

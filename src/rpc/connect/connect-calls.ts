@@ -153,10 +153,10 @@ export function createConnectCalls(
         );
         return true;
       }
-      const unread = handler.method.methodKind === "unary" && !sendBudget.hasRoom(connectionOf(req));
+      const unread = handler.method.methodKind === "unary" && !sendBudget.hasCapacity(connectionOf(req));
       if (
         unread ||
-        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasRoom(connectionOf(req)))
+        (isCompressed(req) && handler.method.methodKind === "unary" && !queue.budget.hasCapacity(connectionOf(req)))
       ) {
         // Its response has no room, or the request itself would be rejected when it has arrived. The rest of the request
         // is discarded.

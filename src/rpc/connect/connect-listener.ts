@@ -163,7 +163,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
         req.socket.destroy();
         return;
       }
-      scheduler.wait(req.socket, () => {
+      scheduler.add(req.socket, () => {
         if (req.destroyed || res.destroyed) return false;
         serve(req, res);
         return true;
@@ -198,12 +198,12 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     http1.emit("connection", socket);
   };
   // Node reads all input that came with the preface at once. It can be paused only after that.
-  const greetings = new StreamScheduler(1);
+  const newConnections = new StreamScheduler(1);
   const serveHttp2 = (socket: Socket): void => {
     // In HTTP/1.1, clients that have closed their side still get responses. In HTTP/2, such a client is gone.
     socket.allowHalfOpen = false;
     if (socket.readableLength <= USUAL_GREETING_BYTES) http2.emit("connection", socket);
-    else greetings.wait(socket, () => !socket.destroyed && http2.emit("connection", socket));
+    else newConnections.add(socket, () => !socket.destroyed && http2.emit("connection", socket));
   };
   const secure = options.tls?.acceptor({
     alpn: ["h2", "http/1.1"],

@@ -1,7 +1,7 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import type { ConnectError } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
-import type { Sending } from "../sockets/send-budget.ts";
+import type { Sending } from "@harborforge/connect-grpc-js";
 import type { NodeResponse } from "./node-request.ts";
 import {
   type ErrorForm,
@@ -37,7 +37,7 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
   try {
     if (body !== undefined) {
       for (;;) {
-        if (!sending.hasRoom && options.streams) await room(res, sending, options.writeStallMs);
+        if (!sending.hasCapacity && options.streams) await room(res, sending, options.writeStallMs);
         const next = await body.next();
         if (next.done === true) break;
         if (isGone(res)) return;
@@ -104,7 +104,7 @@ function room(res: NodeResponse, sending: Sending, writeStallMs: number): Promis
       res.off("close", onSettled);
       resolve();
     };
-    sending.whenRoom(onSettled);
+    sending.onCapacity(onSettled);
     res.once("close", onSettled);
   });
 }

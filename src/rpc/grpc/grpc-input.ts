@@ -5,14 +5,14 @@ import type { Encoding } from "../sockets/inflate.ts";
 import { LARGE_BYTES, type MessageInput } from "../sockets/message-queue.ts";
 import { COMPRESSED } from "../sockets/whole-messages.ts";
 
-/** Before a message: a flag and its length. */
+/** The header of a framed message: a flag and the length. */
 const HEAD_BYTES = 5;
 
 /**
- * Has a call's input, which is made when it is needed, decompress its messages, and not grpc-js, which begins with all that come
- * at once. `fail` ends the call with an error.
+ * Makes a call decompress its messages through a `MessageInput`, which `makeInput` creates when it is needed. grpc-js itself would
+ * decompress all messages that arrive together at once. `fail` ends the call with an error.
  *
- * @throws Error for a version of grpc-js that decompresses elsewhere
+ * @throws Error if this version of grpc-js decompresses elsewhere
  */
 export function takeOverMessages(
   call: ServerInterceptingCallInterface,
@@ -21,7 +21,7 @@ export function takeOverMessages(
   fail: (error: ConnectError) => void,
 ): void {
   if (typeof Reflect.get(call, "decompressMessage") !== "function") {
-    throw new Error("this version of @grpc/grpc-js decompresses elsewhere: see src/rpc/grpc/grpc-input.ts");
+    throw new Error("This version of @grpc/grpc-js decompresses elsewhere: see src/rpc/grpc/grpc-input.ts.");
   }
   let input: MessageInput | undefined;
   const read = (message: Buffer): Buffer | Promise<Buffer> => {
@@ -34,7 +34,7 @@ export function takeOverMessages(
     if (!isEncoding(encoding)) throw fromLibrary(Code.Unimplemented, `unknown compression "${encoding}"`);
     return input.read(bytes, encoding);
   };
-  // What it throws, or rejects with, grpc-js would send without details. It waits for ever instead: the call is over.
+  // grpc-js would send an error of `read` without details. `fail` has ended the call, so this promise never settles.
   const failed = (thrown: unknown): Promise<never> => {
     fail(toConnectError(thrown));
     return new Promise(() => undefined);
@@ -50,21 +50,21 @@ export function takeOverMessages(
     });
     return;
   }
-  const line = new OneByOne();
+  const turns = new OneByOne();
   const startRead = call.startRead.bind(call);
   call.startRead = () => {
-    line.next();
+    turns.next();
     startRead();
   };
   Reflect.set(call, "decompressMessage", (message: Buffer) =>
-    line
+    turns
       .wait()
       .then(() => read(message))
       .catch(failed),
   );
 }
 
-/** In the words of Connect's library, which have their explanation. grpc-js would take the bytes as they are. */
+/** The text of Connect's library, which `explain` knows. grpc-js would decode the compressed bytes. */
 function undeclared(): ConnectError {
   return fromLibrary(Code.Internal, "received compressed envelope, but do not know how to decompress");
 }
@@ -74,8 +74,8 @@ function isEncoding(encoding: string): encoding is Encoding {
 }
 
 /**
- * A piece of the network may hold sixteen small messages, which would be sixteen megabytes: each is decompressed when the
- * one before it has been read, and the next one is asked for.
+ * Decompresses a message only when the call asks for the next one. One read from the network can bring sixteen small messages,
+ * which become sixteen megabytes.
  */
 class OneByOne {
   readonly #waiting: (() => void)[] = [];

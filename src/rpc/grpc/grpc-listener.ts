@@ -3,16 +3,20 @@ import { createServer, type Socket } from "node:net";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ServiceImplSpec } from "@connectrpc/connect";
 import type { ServerInterceptor } from "@grpc/grpc-js";
+import {
+  createGrpcBridge,
+  createGrpcJsServer,
+  errorStatus,
+  explainedStatus,
+  type GrpcStatus,
+} from "@harborforge/connect-grpc-js";
 import type { Logger } from "pino";
-import { createGrpcBridge } from "../../../packages/connect-grpc-js/src/bridge.ts";
-import { createGrpcJsServer } from "../../../packages/connect-grpc-js/src/grpc-js-server.ts";
-import { errorStatus, explainedStatus, type GrpcStatus } from "../../../packages/connect-grpc-js/src/status.ts";
 import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
-import { fromLibrary, fromRefusal } from "../errors/errors.ts";
+import { fromLibrary, fromRefusal, toConnectError } from "../errors/errors.ts";
 import { refuseAmbiguous } from "../sockets/authorization-header.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
@@ -29,29 +33,30 @@ import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
 import type { Tls } from "../tls/tls.ts";
 import { takeOverMessages } from "./grpc-input.ts";
+import { messageCodec } from "./message-codec.ts";
 
 export interface GrpcListenerOptions {
-  /** As the pipeline wrapped them. */
+  /** Wrapped by the pipeline. */
   readonly services: readonly ServiceImplSpec[];
   readonly log: Logger;
-  /** Which connections come in. */
+  /** Accepts or rejects connections. */
   readonly gate: ConnectionGate;
-  /** Without it all is in cleartext. */
+  /** Default: cleartext. */
   readonly tls?: Tls | undefined;
   readonly limits?: Partial<ListenerLimits>;
-  /** What is held of messages on their way; one of the listener's own unless given. */
+  /** Limits the bytes of unread requests. Default: one of the listener's own. */
   readonly budget?: ReceiveBudget;
-  /** What is held of answers that are not read; the listener's own unless given. */
+  /** Limits the bytes of unread responses. Default: one of the listener's own. */
   readonly sendBudget?: SendBudget;
-  /** In which messages wait that are compressed or large; the listener's own, on `budget`, unless given. */
+  /** The queue of compressed and large messages. Default: one of the listener's own, on `budget`. */
   readonly queue?: MessageQueue;
-  /** In which calls begin; the listener's own unless given. */
+  /** Starts new calls. Default: one of the listener's own. */
   readonly scheduler?: StreamScheduler;
-  /** Refuses what goes to, or comes from, elsewhere than this machine. Default: all may come. */
+  /** Rejects requests that a page of another site may have sent. Default: none. */
   readonly hostCheck?: HostCheck | undefined;
 }
 
-/** How long a status has to leave before its stream is reset, in milliseconds. */
+/** Time to send a status before its stream is reset, in milliseconds. */
 const STATUS_MS = 100;
 
 /** The gRPC listener: HTTP/2, in cleartext or TLS, binary protobuf, on grpc-js. */
@@ -61,7 +66,13 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
   const sendBudget = options.sendBudget ?? new SendBudget();
   const queue = options.queue ?? new MessageQueue(budget);
-  const bridge = createGrpcBridge(services, limits);
+  const bridge = createGrpcBridge(services, {
+    codec: messageCodec,
+    toError: toConnectError,
+    requestTimeoutMs: limits.requestMs,
+    writeTimeoutMs: limits.writeStallMs,
+    freeHeaders: true,
+  });
   const paths = new Map(
     services.flatMap(({ service }) =>
       service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
@@ -72,28 +83,28 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   const newStreams = new NewStreams(options.scheduler ?? new StreamScheduler(), sessions, gate);
   const sockets = new Set<Socket>();
 
-  // grpc-js makes a call's interceptors within its stream listener, so this is the stream of the call being made.
+  // The stream that grpc-js is given now: it creates a call's interceptors within its stream listener.
   let openingStream: { readonly stream: ServerHttp2Stream; readonly encoding: string | undefined } | undefined;
 
-  /** Adds details to what grpc-js itself refuses, and resets streams whose clients do not read their end. */
+  /** Adds details to errors of grpc-js itself, and resets streams whose clients do not read the status. */
   const explain: ServerInterceptor = (method, call) => {
     const stream = openingStream?.stream;
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
-      sendStatus(explainedStatus(status));
+      sendStatus(explainedStatus(status, fromLibrary));
       if (stream !== undefined) lingerThenReset(stream, limits.lingerMs);
     };
-    let refuse: ((error: ConnectError) => void) | undefined;
+    let reject: ((error: ConnectError) => void) | undefined;
     if (stream !== undefined) {
       const input = (): MessageInput => inputOf(stream, paths.get(method.path));
-      takeOverMessages(call, openingStream?.encoding, input, (error) => refuse?.(error));
+      takeOverMessages(call, openingStream?.encoding, input, (error) => reject?.(error));
     }
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
       sending: () => sendBudget.sending(stream?.session),
-      onRefused: (listener) => {
-        refuse = listener;
+      onRejected: (listener) => {
+        reject = listener;
         if (stream !== undefined) receive(stream, listener);
       },
     });
@@ -106,11 +117,11 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     return input;
   }
 
-  /** Watches what a call holds of messages on their way. grpc-js has paused the stream already, and lets it flow. */
-  function receive(stream: ServerHttp2Stream, refuse: (error: ConnectError) => void): void {
+  /** Counts the incomplete messages of a call. grpc-js has its own listener, and pauses and resumes the stream. */
+  function receive(stream: ServerHttp2Stream, reject: (error: ConnectError) => void): void {
     const receiving = budget.request(stream.session, true, (error) => {
-      refuse(error);
-      // What still comes would be held, too; the status has had its turn.
+      reject(error);
+      // Later bytes would be held, too. The status was sent before.
       setTimeout(() => stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), STATUS_MS).unref();
     });
     stream.on("data", (piece: Uint8Array) => receiving.add(piece));
@@ -121,7 +132,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": -1,
-      // Its bookkeeping costs every message, and metrics are counted in the pipeline.
+      // Channelz costs time for every message, and the pipeline counts metrics.
       "grpc.enable_channelz": 0,
       interceptors: [explain],
     },
@@ -150,11 +161,11 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     ambiguous: Refusal | undefined,
   ): void {
     if (!speaksGrpc(stream, headers["content-type"])) return;
-    const stranger = ambiguous ?? options.hostCheck?.(headers);
+    const rejected = ambiguous ?? options.hostCheck?.(headers);
     const refusal =
-      stranger === undefined
-        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? noRoom(stream, headers))
-        : fromRefusal(stranger);
+      rejected === undefined
+        ? (unknownMethod(paths, headers[":path"]) ?? clampTimeout(headers) ?? overLimit(stream, headers))
+        : fromRefusal(rejected);
     if (refusal !== undefined) {
       respondStatus(stream, statusOf(refusal));
       return;
@@ -168,12 +179,12 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     }
   }
 
-  /** A call that would be refused when its message is there, or whose answer has no room, is refused before it costs anything. */
-  function noRoom(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
+  /** Rejects a call early, if the response or the request would exceed a budget of its connection. */
+  function overLimit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): ConnectError | undefined {
     const method = paths.get(headers[":path"] ?? "");
-    if (method?.methodKind === "unary" && !sendBudget.hasRoom(stream.session)) return TOO_MUCH_UNREAD;
+    if (method?.methodKind === "unary" && !sendBudget.hasCapacity(stream.session)) return TOO_MUCH_UNREAD;
     const encoding = headers["grpc-encoding"];
-    if (encoding === undefined || encoding === "identity" || queue.budget.hasRoom(stream.session)) return undefined;
+    if (encoding === undefined || encoding === "identity" || queue.budget.hasCapacity(stream.session)) return undefined;
     return streamsIn(method) ? undefined : TOO_MUCH;
   }
 
@@ -181,7 +192,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     alpn: ["h2"],
     handshakeMs: limits.handshakeMs,
     onSecure: (socket) => {
-      // HTTP/2 in TLS is agreed upon, or it is not HTTP/2 (RFC 9113, 3.2).
+      // HTTP/2 over TLS requires ALPN (RFC 9113, 3.2).
       if (socket.alpnProtocol === "h2") grpc.injector.injectConnection(socket);
       else socket.destroy();
     },
@@ -214,7 +225,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   };
 }
 
-/** Of refusals that are the same for all, made once. */
+/** The statuses of errors that are made once. */
 const statuses = new WeakMap<ConnectError, GrpcStatus>();
 
 function statusOf(refusal: ConnectError): GrpcStatus {
@@ -230,12 +241,12 @@ function streamsIn(method: DescMethod | undefined): boolean {
 }
 
 /**
- * Whether a call's content type is one that grpc-js serves. grpc-js itself looks at the start alone, would take the bytes
- * of gRPC-Web or of gRPC with JSON for binary gRPC, and fail in a way that tells nobody why.
+ * Whether a call's content type is gRPC with binary protobuf; responds with 415 otherwise. grpc-js checks the prefix only: it would
+ * read gRPC-Web, or gRPC with JSON, as binary gRPC, and fail with a misleading error.
  */
 function speaksGrpc(stream: ServerHttp2Stream, contentType: string | undefined): boolean {
   if (contentType !== undefined && /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType)) return true;
-  const text = `This port speaks gRPC with binary protobuf (content-type: application/grpc) and nothing else.\n`;
+  const text = `This port speaks only gRPC with binary protobuf (content-type: application/grpc).\n`;
   stream.respond({ ":status": 415, "content-type": "text/plain; charset=utf-8" });
   stream.end(text);
   return false;
@@ -252,7 +263,7 @@ function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
     },
     { endStream: true },
   );
-  // What the client still sends is thrown away, so that it cannot fill the connection's window.
+  // Discards what the client still sends: unread, it would fill the window of the connection.
   stream.resume();
 }
 
@@ -270,8 +281,8 @@ const MS_PER_UNIT: Readonly<Record<string, number>> = {
 };
 
 /**
- * grpc-js computes timeouts in 32 bits: one beyond 24.8 days, legal as it is, would fire at once. It also takes for a
- * timeout what only contains one, so that is refused here.
+ * Shortens a timeout beyond 24.8 days, which is legal: grpc-js computes timeouts in 32 bits, and it would fire at once. Returns an
+ * error for a malformed one: grpc-js accepts a header that only contains a timeout.
  */
 function clampTimeout(headers: IncomingHttpHeaders): ConnectError | undefined {
   const header = headers["grpc-timeout"];

@@ -1,15 +1,16 @@
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import {
+  type MessageListener,
+  type MessageSource,
+  type MessageSubscription,
+  SourceStream,
+  subscribe,
+} from "@harborforge/connect-grpc-js";
 import type {
   AgentService,
   HeartbeatRequest,
   HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import {
-  type InputListener,
-  listenTo,
-  type MessageInput,
-} from "../../../packages/connect-grpc-js/src/message-input.ts";
-import { type MessageSource, SourceStream } from "../../../packages/connect-grpc-js/src/message-source.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/claw-message.ts";
 import { beatsOf } from "../convert/request.ts";
@@ -30,10 +31,10 @@ export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof Agent
  * One stream: checks envelopes, opens the session with the first message, feeds it, and encodes its output. It uses calls and
  * no promises: thousands of messages a second pass through here.
  */
-class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener<HeartbeatRequest>, SessionListener {
+class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListener<HeartbeatRequest>, SessionListener {
   readonly #heartbeats: Heartbeats;
   readonly #signal: AbortSignal;
-  readonly #input: MessageInput | undefined;
+  readonly #input: MessageSubscription | undefined;
   #session: HeartbeatSession | undefined;
   /** The last message's sequence; 0 before the first. */
   #previous = 0n;
@@ -43,10 +44,10 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
   #inputEnded = false;
   #failure: { readonly reason: unknown } | undefined;
   #left = false;
-  #onNews: () => void = () => undefined;
+  #onReadable: () => void = () => undefined;
   readonly #onAbort = (): void => {
-    this.leave();
-    this.#onNews();
+    this.close();
+    this.#onReadable();
   };
 
   constructor(heartbeats: Heartbeats, requests: AsyncIterable<HeartbeatRequest>, signal: AbortSignal) {
@@ -55,8 +56,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     // Before any request: headers leave with the first message, and a client waits for the pace.
     this.#responses = [helloResponse(heartbeats.pace())];
     signal.addEventListener("abort", this.#onAbort);
-    if (signal.aborted) this.leave();
-    else this.#input = listenTo(requests, this);
+    if (signal.aborted) this.close();
+    else this.#input = subscribe(requests, this);
   }
 
   message(request: HeartbeatRequest): boolean {
@@ -77,7 +78,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     if (this.#left || this.#inputEnded) return;
     this.#inputEnded = true;
     this.#session?.finish();
-    this.#onNews();
+    this.#onReadable();
   }
 
   fail(reason: unknown): void {
@@ -87,11 +88,11 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     // Otherwise the connection is broken, or the server has a fault: the session's output cannot be sent, or not be trusted.
     if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
     else this.#session?.close();
-    this.#onNews();
+    this.#onReadable();
   }
 
   onOutput(): void {
-    this.#onNews();
+    this.#onReadable();
   }
 
   onCapacity(): void {
@@ -113,26 +114,26 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, InputListener
     }
     // All output is sent. Only now the client receives the reason for the end of its stream.
     if (this.#failure !== undefined && this.#isSent()) {
-      this.leave();
+      this.close();
       throw this.#failure.reason;
     }
     return undefined;
   }
 
-  get over(): boolean {
+  get done(): boolean {
     return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#isSent();
   }
 
-  listen(onNews: () => void): void {
-    this.#onNews = onNews;
+  onReadable(listener: () => void): void {
+    this.#onReadable = listener;
   }
 
   /** Closes the session, in every way that a stream can end. Leases run on. */
-  leave(): void {
+  close(): void {
     if (this.#left) return;
     this.#left = true;
     this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#input?.leave();
+    this.#input?.unsubscribe();
     this.#session?.close();
   }
 

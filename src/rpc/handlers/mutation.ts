@@ -1,6 +1,6 @@
 import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { isCallOver } from "../../../packages/connect-grpc-js/src/late-context.ts";
+import { isCallEnded } from "@harborforge/connect-grpc-js";
 import { actorOf, requesterOf } from "../../domain/principal.ts";
 import { principalKey } from "../callers/call-values.ts";
 import { fingerprint } from "../convert/request-fingerprint.ts";
@@ -39,6 +39,6 @@ class ContextCall implements Call {
   }
 
   get over(): boolean {
-    return isCallOver(this.#context);
+    return isCallEnded(this.#context);
   }
 }

@@ -1,5 +1,5 @@
 import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { BoundedContext, onCallEnd } from "../../../packages/connect-grpc-js/src/late-context.ts";
+import { ChildContext, onCallEnd } from "@harborforge/connect-grpc-js";
 import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/errors.ts";
 import type { CallRecord } from "./call-record.ts";
 
@@ -25,7 +25,7 @@ class BoundedCall<T> {
   readonly #record: CallRecord;
   readonly #resolve: (value: T) => void;
   readonly #reject: (error: ConnectError) => void;
-  #context: BoundedContext | undefined;
+  #context: ChildContext | undefined;
   #timer: NodeJS.Timeout | undefined;
   #unhear: (() => void) | undefined;
 
@@ -43,7 +43,7 @@ class BoundedCall<T> {
 
   run(deadlineMs: number, handle: (context: HandlerContext) => T | Promise<T>): void {
     const endsAt = performance.now() + deadlineMs;
-    const context = new BoundedContext(this.#outer, () => endsAt - performance.now());
+    const context = new ChildContext(this.#outer, () => endsAt - performance.now());
     this.#context = context;
     const over = onCallEnd(this.#outer, (reason) => this.#stop(endReason(reason)));
     if (over === undefined) return;
@@ -73,7 +73,7 @@ class BoundedCall<T> {
 
   #stop(error: ConnectError): void {
     this.#fail(error);
-    this.#context?.end.abort(error);
+    this.#context?.ending.abort(error);
   }
 
   #settle(error: ConnectError | undefined): boolean {

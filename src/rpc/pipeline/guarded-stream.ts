@@ -1,5 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
-import type { MessageSource } from "../../../packages/connect-grpc-js/src/message-source.ts";
+import type { MessageSource } from "@harborforge/connect-grpc-js";
 import { toConnectError } from "../errors/errors.ts";
 import type { RequestCheck } from "../validation/request-check.ts";
 
@@ -12,7 +12,7 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
   #source: MessageSource<T> | undefined;
   #ended = false;
   #failure: ConnectError | undefined;
-  #onNews: () => void = () => undefined;
+  #onReadable: () => void = () => undefined;
 
   /** `onOver` is called once, with the error that ended the stream, if any. */
   constructor(onOver: (error: ConnectError | undefined) => void) {
@@ -22,20 +22,20 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
   /** Connects the handler's output. Call it at most once. The stream may be read before. */
   start(source: MessageSource<T>): void {
     if (this.#ended) {
-      source.leave();
+      source.close();
       return;
     }
     this.#source = source;
-    source.listen(() => this.#onNews());
-    this.#onNews();
+    source.onReadable(() => this.#onReadable());
+    this.#onReadable();
   }
 
   /** Ends the stream with an error. Does nothing if it has ended. */
   stop(error: ConnectError): void {
     if (this.#ended) return;
     this.#finish(error);
-    this.#onNews();
-    this.#source?.leave();
+    this.#onReadable();
+    this.#source?.close();
   }
 
   take(): T | undefined {
@@ -47,31 +47,31 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
       if (message !== undefined) return message;
       // Stopped during `take`: its notification came before the reader listened.
       if (this.#failure !== undefined) throw this.#failure;
-      if (source.over) this.#finish(undefined);
+      if (source.done) this.#finish(undefined);
       return undefined;
     } catch (thrown) {
       // Stopped during `take`: that is why it threw.
       if (this.#failure !== undefined) throw this.#failure;
       const error = toConnectError(thrown);
       this.#finish(error);
-      source.leave();
+      source.close();
       throw error;
     }
   }
 
-  get over(): boolean {
+  get done(): boolean {
     return this.#ended && this.#failure === undefined;
   }
 
-  listen(onNews: () => void): void {
-    this.#onNews = onNews;
+  onReadable(listener: () => void): void {
+    this.#onReadable = listener;
   }
 
   /** The reader is gone: the caller disconnected, or a message could not be sent. */
-  leave(): void {
+  close(): void {
     if (this.#ended) return;
     this.#finish(undefined);
-    this.#source?.leave();
+    this.#source?.close();
   }
 
   #finish(error: ConnectError | undefined): void {

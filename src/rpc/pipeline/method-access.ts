@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { requestHeaderOf } from "../../../packages/connect-grpc-js/src/late-context.ts";
+import { requestHeaderOf } from "@harborforge/connect-grpc-js";
 import {
   ANYONE,
   type Authenticate,

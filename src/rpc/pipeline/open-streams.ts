@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { SourceStream, sourceOf } from "../../../packages/connect-grpc-js/src/message-source.ts";
+import { SourceStream, sourceOf } from "@harborforge/connect-grpc-js";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller, Principal } from "../../domain/principal.ts";
 import { CANCELLED, fromRefusal, toConnectError } from "../errors/errors.ts";

@@ -6,16 +6,16 @@ import {
 import type { Health } from "./health.ts";
 
 /**
- * `grpc.health.v1.Health`: the server as a whole (the empty name) and each of `serviceNames`, which share one state,
- * since all of them need the same database. An unknown name is NOT_FOUND to Check; Watch answers SERVICE_UNKNOWN and stays
- * open, as that protocol has it.
+ * `grpc.health.v1.Health` for the server (the empty name) and each of `serviceNames`. They share one state, because all of them
+ * need the same database. For an unknown name, Check fails with NOT_FOUND, and Watch sends SERVICE_UNKNOWN and stays open, as
+ * the protocol demands.
  */
 export function healthService(health: Health, serviceNames: readonly string[]): ServiceImpl<typeof HealthService> {
   const known = new Set(["", ...serviceNames]);
   const status = (): ServingStatus => (health.serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
   return {
     check: ({ service }) => {
-      if (!known.has(service)) throw new ConnectError(`no service is named ${service} here`, Code.NotFound);
+      if (!known.has(service)) throw new ConnectError(`there is no service ${service}`, Code.NotFound);
       return { status: status() };
     },
     list: () => ({ statuses: Object.fromEntries([...known].map((name) => [name, { status: status() }])) }),

@@ -1,17 +1,17 @@
 import { toRfc3339 } from "../../contract/time.ts";
 import type { ExpiryBrake } from "../../domain/directory.ts";
 
-/** Whether the replica should get calls, kept as the reasons why it should not. */
+/** Whether the replica should get calls. It should while there is no reason against it. */
 export interface Health {
-  /** Nothing stands against calls. */
+  /** Whether there is no reason against calls. */
   readonly serving: boolean;
-  /** Why not, in plain words, e.g. `draining, the database is away`; undefined while serving. */
+  /** The reasons against calls, e.g. `draining, the database is away`; undefined while serving. */
   readonly why: string | undefined;
-  /** Notes a reason not to serve. Each reason stands alone: the database that comes back does not end a drain. */
+  /** Adds a reason. Each one is removed by itself: a database that is back does not end a drain. */
   suspend(reason: string): void;
-  /** Takes a reason back. Nothing happens if it was not noted. */
+  /** Removes a reason, if there is one. */
   resume(reason: string): void;
-  /** Calls `listener` at every change between serving and not. Returns what ends that. */
+  /** Calls `listener` when `serving` changes. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void;
 }
 
@@ -42,12 +42,12 @@ export function createHealth(): Health {
   };
 }
 
-/** What health says of a database that is there and slow: calls are answered, late. */
+/** The notes of the health page for a slow database: calls take longer, and still succeed. */
 export function databaseNotes(state: "available" | "slow" | "unavailable"): readonly string[] {
   return state === "slow" ? ["the database is slow to answer"] : [];
 }
 
-/** What health says of the brake on mass expiry while it is engaged. It is an alarm, not a reason to send calls elsewhere. */
+/** The notes of the health page while the brake on mass expiry is engaged. It is an alarm: the replica still serves calls. */
 export function brakeNotes({ engagedAt, heldBack }: ExpiryBrake): readonly string[] {
   if (engagedAt === null) return [];
   return [`expiry brake engaged since ${toRfc3339(engagedAt)}: a mass silence, ${heldBack} agents held back`];

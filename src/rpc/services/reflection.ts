@@ -1,4 +1,4 @@
-import { type DescFile, type DescMessage, type DescService, toBinary } from "@bufbuild/protobuf";
+import { createRegistry, type DescFile, type DescService, type Registry, toBinary } from "@bufbuild/protobuf";
 import {
   FileDescriptorProtoSchema,
   file_google_protobuf_any,
@@ -18,7 +18,7 @@ import type {
   ServerReflectionRequest as ServerReflectionRequestAlpha,
 } from "../../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
-/** Files that no service imports, but whose types clients need: those of error details, and the well-known types. */
+/** Files that no service imports, but whose types clients need: error details, and the well-known types. */
 const ALSO_SERVED: readonly DescFile[] = [
   file_google_rpc_error_details,
   file_google_rpc_status,
@@ -32,8 +32,8 @@ const ALSO_SERVED: readonly DescFile[] = [
 ];
 
 /**
- * gRPC server reflection for these services, v1 and v1alpha, which differ in nothing but their package. Answers from the
- * generated descriptors; a file comes with all that it imports, so that one request is enough.
+ * gRPC server reflection for these services, v1 and v1alpha, which differ in their package only. It responds with the generated
+ * descriptors. A file comes with all files that it imports, so that one request is enough.
  */
 export function reflectionServices(services: readonly DescService[]): {
   v1: ServiceImpl<typeof ServerReflection>;
@@ -43,86 +43,78 @@ export function reflectionServices(services: readonly DescService[]): {
   return {
     v1: {
       async *serverReflectionInfo(requests) {
-        for await (const request of requests) yield answer(index, request);
+        for await (const request of requests) yield responseTo(index, request);
       },
     },
     v1alpha: {
       async *serverReflectionInfo(requests) {
-        for await (const request of requests) yield answer(index, request);
+        for await (const request of requests) yield responseTo(index, request);
       },
     },
   };
 }
 
 interface Index {
+  /** Sorted. */
   readonly services: readonly string[];
-  readonly fileByName: ReadonlyMap<string, DescFile>;
-  /** By the full name of a service, method, message, field, oneof, enum, enum value or extension. */
-  readonly fileBySymbol: ReadonlyMap<string, DescFile>;
-  /** By the extended message's full name, then by field number. */
-  readonly extensions: ReadonlyMap<string, ReadonlyMap<number, DescFile>>;
+  readonly files: ReadonlyMap<string, DescFile>;
+  readonly registry: Registry;
 }
 
 function createIndex(services: readonly DescService[]): Index {
-  const fileByName = new Map<string, DescFile>();
-  const fileBySymbol = new Map<string, DescFile>();
-  const extensions = new Map<string, Map<number, DescFile>>();
-  const addFile = (file: DescFile): void => {
-    const name = file.proto.name;
-    if (fileByName.has(name)) return;
-    fileByName.set(name, file);
-    file.dependencies.forEach(addFile);
-    for (const service of file.services) {
-      fileBySymbol.set(service.typeName, file);
-      for (const method of service.methods) fileBySymbol.set(`${service.typeName}.${method.name}`, file);
-    }
-    addTypes(file, file);
+  const files = withImports([...services.map(({ file }) => file), ...ALSO_SERVED]);
+  return {
+    services: services.map((service) => service.typeName).sort(),
+    files: new Map([...files].map((file) => [file.proto.name, file])),
+    registry: createRegistry(...files),
   };
-  const addTypes = (file: DescFile, scope: DescFile | DescMessage): void => {
-    const messages = scope.kind === "file" ? scope.messages : scope.nestedMessages;
-    const enums = scope.kind === "file" ? scope.enums : scope.nestedEnums;
-    const scopedExtensions = scope.kind === "file" ? scope.extensions : scope.nestedExtensions;
-    for (const message of messages) {
-      fileBySymbol.set(message.typeName, file);
-      for (const member of [...message.fields, ...message.oneofs]) {
-        fileBySymbol.set(`${message.typeName}.${member.name}`, file);
-      }
-      addTypes(file, message);
-    }
-    for (const { typeName, values } of enums) {
-      fileBySymbol.set(typeName, file);
-      // Protobuf puts enum values beside their enum, not inside it.
-      const outer = typeName.slice(0, typeName.lastIndexOf(".") + 1);
-      for (const value of values) fileBySymbol.set(`${outer}${value.name}`, file);
-    }
-    for (const extension of scopedExtensions) {
-      fileBySymbol.set(extension.typeName, file);
-      const extendee = extension.extendee.typeName;
-      const numbers = extensions.get(extendee) ?? new Map<number, DescFile>();
-      extensions.set(extendee, numbers.set(extension.number, file));
-    }
-  };
-  for (const service of services) addFile(service.file);
-  ALSO_SERVED.forEach(addFile);
-  return { services: services.map((service) => service.typeName).sort(), fileByName, fileBySymbol, extensions };
 }
 
-function answer(index: Index, request: ServerReflectionRequest | ServerReflectionRequestAlpha) {
+/** These files and all that they import, a file before its imports. */
+function withImports(files: readonly DescFile[], found: Set<DescFile> = new Set()): Set<DescFile> {
+  for (const file of files) {
+    if (!found.has(file)) withImports(file.dependencies, found.add(file));
+  }
+  return found;
+}
+
+/** The file that defines a service, method, message, field, oneof, enum, enum value or extension, by its full name. */
+function fileOf(registry: Registry, symbol: string): DescFile | undefined {
+  const type = registry.get(symbol);
+  if (type !== undefined) return type.file;
+  const [scope, name] = splitName(symbol);
+  const isNamed = (member: { readonly name: string }): boolean => member.name === name;
+  const parent = registry.get(scope);
+  if (parent?.kind === "message" && [...parent.fields, ...parent.oneofs].some(isNamed)) return parent.file;
+  if (parent?.kind === "service" && parent.methods.some(isNamed)) return parent.file;
+  for (const type of registry) {
+    // Protobuf puts enum values beside their enum, not inside it.
+    if (type.kind === "enum" && splitName(type.typeName)[0] === scope && type.values.some(isNamed)) return type.file;
+  }
+  return undefined;
+}
+
+function splitName(fullName: string): [scope: string, name: string] {
+  const dot = fullName.lastIndexOf(".");
+  return [fullName.slice(0, Math.max(0, dot)), fullName.slice(dot + 1)];
+}
+
+function responseTo(index: Index, request: ServerReflectionRequest | ServerReflectionRequestAlpha) {
   return {
     validHost: request.host,
     originalRequest: { host: request.host, messageRequest: echo(request) },
-    messageResponse: respond(index, request),
+    messageResponse: messageResponseTo(index, request),
   };
 }
 
-/** The question as it came, without the type name by which the versions differ. */
+/** The request as it came, without the type name, in which the versions differ. */
 function echo({ messageRequest }: ServerReflectionRequest | ServerReflectionRequestAlpha) {
   if (messageRequest.case !== "fileContainingExtension") return messageRequest;
   const { containingType, extensionNumber } = messageRequest.value;
   return { case: messageRequest.case, value: { containingType, extensionNumber } };
 }
 
-function respond(index: Index, { messageRequest }: ServerReflectionRequest | ServerReflectionRequestAlpha) {
+function messageResponseTo(index: Index, { messageRequest }: ServerReflectionRequest | ServerReflectionRequestAlpha) {
   switch (messageRequest.case) {
     case "listServices":
       return {
@@ -130,19 +122,23 @@ function respond(index: Index, { messageRequest }: ServerReflectionRequest | Ser
         value: { service: index.services.map((name) => ({ name })) },
       };
     case "fileByFilename":
-      return fileResponse(index.fileByName.get(messageRequest.value), `file ${messageRequest.value}`);
+      return fileResponse(index.files.get(messageRequest.value), `file ${messageRequest.value}`);
     case "fileContainingSymbol":
-      return fileResponse(index.fileBySymbol.get(messageRequest.value), `symbol ${messageRequest.value}`);
+      return fileResponse(fileOf(index.registry, messageRequest.value), `symbol ${messageRequest.value}`);
     case "fileContainingExtension": {
       const { containingType, extensionNumber } = messageRequest.value;
-      const file = index.extensions.get(containingType)?.get(extensionNumber);
-      return fileResponse(file, `extension ${extensionNumber} of ${containingType}`);
+      const extendee = index.registry.getMessage(containingType);
+      const extension = extendee && index.registry.getExtensionFor(extendee, extensionNumber);
+      return fileResponse(extension?.file, `extension ${extensionNumber} of ${containingType}`);
     }
     case "allExtensionNumbersOfType": {
       const baseTypeName = messageRequest.value;
-      if (!index.fileBySymbol.has(baseTypeName))
+      if (fileOf(index.registry, baseTypeName) === undefined) {
         return errorResponse(Code.NotFound, `there is no type ${baseTypeName}`);
-      const extensionNumber = [...(index.extensions.get(baseTypeName)?.keys() ?? [])];
+      }
+      const extensionNumber = [...index.registry].flatMap((type) =>
+        type.kind === "extension" && type.extendee.typeName === baseTypeName ? [type.number] : [],
+      );
       return { case: "allExtensionNumbersResponse" as const, value: { baseTypeName, extensionNumber } };
     }
     case undefined:
@@ -150,24 +146,16 @@ function respond(index: Index, { messageRequest }: ServerReflectionRequest | Ser
   }
 }
 
-/** What is answered for a file, made once: it is forty times as long as the question. */
+/** The encoded descriptors of a file and its imports, made once: they are forty times as long as the request. */
 const described = new WeakMap<DescFile, Uint8Array[]>();
 
 function fileResponse(file: DescFile | undefined, what: string) {
   if (file === undefined) return errorResponse(Code.NotFound, `there is no ${what}`);
-  const known = described.get(file);
-  if (known !== undefined) {
-    return { case: "fileDescriptorResponse" as const, value: { fileDescriptorProto: known } };
+  let fileDescriptorProto = described.get(file);
+  if (fileDescriptorProto === undefined) {
+    fileDescriptorProto = [...withImports([file])].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+    described.set(file, fileDescriptorProto);
   }
-  const files = new Set<DescFile>();
-  const add = (dependency: DescFile): void => {
-    if (files.has(dependency)) return;
-    files.add(dependency);
-    dependency.dependencies.forEach(add);
-  };
-  add(file);
-  const fileDescriptorProto = [...files].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-  described.set(file, fileDescriptorProto);
   return { case: "fileDescriptorResponse" as const, value: { fileDescriptorProto } };
 }
 

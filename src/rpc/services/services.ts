@@ -10,7 +10,7 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Health } from "./health.ts";
 import { type StandardServicesOptions, standardServices } from "./standard-services.ts";
 
-/** Everything that both listeners serve. */
+/** All services of both listeners. */
 export function createServices(
   pipeline: Pipeline,
   health: Health,

@@ -9,25 +9,25 @@ import { healthService } from "./health-service.ts";
 import { reflectionServices } from "./reflection.ts";
 
 export interface StandardServicesOptions {
-  /** Whether anybody may ask which services, methods and messages there are. Default true. */
+  /** Whether clients may list services, methods and messages. Default true. */
   readonly reflection?: boolean;
 }
 
 /**
- * Health and reflection, for both listeners, about `services` and themselves. They are admitted while the replica drains:
- * whoever asks then has to hear NOT_SERVING.
+ * Health and reflection, for both listeners, of `services` and themselves. They serve calls while the replica drains: a load
+ * balancer has to get NOT_SERVING then.
  */
 export function standardServices(
   pipeline: Pipeline,
   health: Health,
   services: readonly DescService[],
-  { reflection: reflects = true }: StandardServicesOptions = {},
+  { reflection: hasReflection = true }: StandardServicesOptions = {},
 ): ServiceImplSpec[] {
-  const all = [...services, HealthService, ...(reflects ? [ServerReflection, ServerReflectionAlpha] : [])];
+  const all = [...services, HealthService, ...(hasReflection ? [ServerReflection, ServerReflectionAlpha] : [])];
   const names = all.map((service) => service.typeName);
   const options = { admission: false };
   const healthSpec = pipeline.wrap(HealthService, healthService(health, names), options);
-  if (!reflects) return [healthSpec];
+  if (!hasReflection) return [healthSpec];
   const reflection = reflectionServices(all);
   return [
     healthSpec,

@@ -1,14 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http";
 
-/** What no credential looks like: who shows it is known to have shown something, and nobody is let in by it. */
-const NONE = "?";
+/** No valid credential: the request counts as one with a credential, and authentication rejects it. */
+const INVALID = "?";
 
 /**
- * Puts something that lets nobody in where there are two `authorization` headers, of which Node shows the first and what stands
- * in front may have looked at the other, or where there is one that gRPC does not carry, which grpc-js drops: the caller would then
- * be taken for one that shows nothing but its certificate.
+ * Replaces an ambiguous `authorization` header by an invalid one. With two of them, Node reads the first, and a proxy may have
+ * checked the second. grpc-js drops one with characters that gRPC does not allow: the request would then be authenticated by its
+ * client certificate alone.
  *
- * @param raw names and values in turn, as they came
+ * @param raw names and values in turn, as received
  */
 export function refuseAmbiguous(headers: IncomingHttpHeaders, raw: readonly string[]): void {
   const { authorization } = headers;
@@ -18,5 +18,5 @@ export function refuseAmbiguous(headers: IncomingHttpHeaders, raw: readonly stri
     const name = raw[index];
     if (name?.length === "authorization".length && name.toLowerCase() === "authorization") count += 1;
   }
-  if (count > 1 || /[^\x20-\x7e]/.test(authorization)) headers.authorization = NONE;
+  if (count > 1 || /[^\x20-\x7e]/.test(authorization)) headers.authorization = INVALID;
 }

@@ -1,35 +1,34 @@
 import type { Http2Session } from "node:http2";
 
 /**
- * Calls of one connection that may wait for their turn before no more is read from it. As many as two turns begin. One read of
- * 64 KiB may bring thousands, if they are small, before it can be stopped; it does not bring the next thousands.
+ * How many calls of one connection may wait before the server stops reading from it: as many as start in two turns. One read of
+ * 64 KiB may bring thousands of small calls. The server stops before the next read.
  */
 const MOST_WAITING = 64;
 
 /**
- * The longest time that nothing is read from a connection, in milliseconds; then 64 KiB or so are. What else the client sends on
- * it, as pings, and messages of streams that are open, waits no longer than that for each read that is ahead of it. Clients give
- * a ping seconds to be answered.
+ * The longest pause of a connection, in milliseconds. Then the server reads about 64 KiB. Pings, and messages of open streams, wait
+ * at most this long for each read ahead of them. Clients wait seconds for the answer to a ping.
  */
 const LONGEST_PAUSE_MS = 100;
 
 interface State {
   waiting: number;
-  /** Set while nothing is read. */
+  /** Set during a pause. */
   timer: NodeJS.Timeout | undefined;
 }
 
-/** What Node has below a socket. HTTP/2 reads from there, and offers no other way to hold a client back. */
+/** Node's handle below a socket. HTTP/2 reads from it, and has no other way to pause. */
 interface Handle {
   readStop(): void;
   readStart(): void;
 }
 
-/** Stops reading from HTTP/2 connections, for a while, that bring calls faster than these get their turns. */
+/** Pauses HTTP/2 connections whose calls arrive faster than the scheduler starts them. */
 export class Backpressure {
   readonly #states = new WeakMap<Http2Session, State>();
 
-  /** A call of the connection begins to wait. */
+  /** Counts a call of the connection that waits. */
   add(session: Http2Session): void {
     let state = this.#states.get(session);
     if (state === undefined) {
@@ -40,13 +39,13 @@ export class Backpressure {
     }
     state.waiting += 1;
     if (state.waiting <= MOST_WAITING) return;
-    // Also where it was stopped: Node starts again by itself when it had stopped, too, to write.
+    // Also during a pause: Node resumes reading by itself after it stopped for a write.
     handleOf(session)?.readStop();
     const paused = state;
     state.timer ??= setTimeout(() => resume(session, paused), LONGEST_PAUSE_MS).unref();
   }
 
-  /** A call of the connection waits no more. */
+  /** Counts a call of the connection that no longer waits. */
   remove(session: Http2Session): void {
     const state = this.#states.get(session);
     if (state === undefined) return;
@@ -62,7 +61,7 @@ function resume(session: Http2Session, state: State): void {
   handleOf(session)?.readStart();
 }
 
-/** Undefined when the connection is gone. */
+/** Undefined if the connection is closed. */
 function handleOf(session: Http2Session): Handle | undefined {
   if (session.destroyed) return undefined;
   const handle: unknown = Reflect.get(session.socket, "_handle");

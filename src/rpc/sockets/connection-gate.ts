@@ -4,36 +4,36 @@ import { networkOf } from "../callers/network.ts";
 import { TokenBuckets } from "../callers/token-buckets.ts";
 
 export interface ConnectionLimits {
-  /** Connections of both listeners together. */
+  /** Open connections of both listeners together. */
   readonly maxConnections: number;
-  /** New connections a second from one address, or one IPv6 network; twice as many at once. */
+  /** New connections each second from one address or IPv6 network; twice as many at once. */
   readonly connectionsPerSecond: number;
 }
 
 /**
- * A connection costs a file descriptor and tens of kilobytes before it says a word; 50 000 are two gigabytes or so, and more
- * than claws that each hold one. A TLS handshake costs about a millisecond of CPU: 500 a second from one place take
- * half a core, and let 10 000 claws behind one address come back within 20 s.
+ * An idle connection costs a file descriptor and tens of kilobytes. 50 000 are about two gigabytes, and more than the claws of a
+ * replica need. A TLS handshake costs about a millisecond of CPU: 500 a second from one address take half a core, and 10 000 claws
+ * behind one address reconnect within 20 s.
  */
 export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = { maxConnections: 50_000, connectionsPerSecond: 500 };
 
-/** Decides which connections come in at all, before a byte of theirs is read. Both listeners have one between them. */
+/** Accepts or rejects new connections before the first read. Both listeners share one. */
 export interface ConnectionGate {
-  /** Counts a connection until it closes. False for one too many, which is closed at once: there is nobody to tell why. */
+  /** Counts a connection until it closes. Closes one above a limit at once, without a response, and returns false. */
   admit(socket: Socket): boolean;
-  /** A connection from this address had to be cut: it counts as many, so that who comes again soon has to wait. */
+  /** Counts many connections for an address whose client misused one, so that it has to wait before it reconnects. */
   charge(address: string): void;
   readonly open: number;
   readonly refused: number;
 }
 
 /**
- * As how many connections one counts that had to be cut. With the limits above ten can be cut at once, and then five a second,
- * each of which cost 20 ms or so.
+ * The connections that `charge` counts. With the default limits a client can misuse ten connections at once, and then five a
+ * second, each of which costs about 20 ms.
  */
-const COST_OF_CUT = 100;
+const CHARGE = 100;
 
-/** At most one line in this time says that connections are refused. */
+/** One log line in this time, at most. */
 const WARN_EVERY_MS = 60_000;
 
 export function createConnectionGate(limits: ConnectionLimits, log: Logger): ConnectionGate {
@@ -47,12 +47,12 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
 
   function refuse(socket: Socket, why: string): false {
     refused += 1;
-    // A reset leaves nothing behind, where a polite end would wait for the other side.
+    // A reset frees the socket at once. An orderly end would wait for the client.
     socket.resetAndDestroy();
     const now = performance.now();
     if (now - warnedAt >= WARN_EVERY_MS) {
       warnedAt = now;
-      log.warn({ from: socket.remoteAddress, open, refused, ...limits }, `connections are refused: ${why}`);
+      log.warn({ from: socket.remoteAddress, open, refused, ...limits }, `rejected connections: ${why}`);
     }
     return false;
   }
@@ -61,7 +61,7 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
     admit: (socket) => {
       if (open >= limits.maxConnections) return refuse(socket, "too many are open");
       if (buckets.take(networkOf(socket.remoteAddress ?? "")) > 0) {
-        return refuse(socket, "too many come from one address");
+        return refuse(socket, "too many from one address");
       }
       open += 1;
       socket.once("close", () => {
@@ -69,7 +69,7 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
       });
       return true;
     },
-    charge: (address) => buckets.charge(networkOf(address), COST_OF_CUT),
+    charge: (address) => buckets.charge(networkOf(address), CHARGE),
     get open() {
       return open;
     },

@@ -1,48 +1,48 @@
 import { Refusal } from "../../domain/errors.ts";
 import { isLoopback } from "../../domain/loopback.ts";
 
-/** What a request says of where it goes and of which page it comes from; a client that is no browser may leave it all out. */
-export interface Whereabouts {
+/** The headers of a request that name its server and the page that sent it. Clients other than browsers may omit them. */
+export interface OriginHeaders {
   readonly ":authority"?: string | undefined;
   readonly host?: string | undefined;
   readonly origin?: string | undefined;
 }
 
-/** Why a request is none that this machine's own user made; undefined where it may be one. */
-export type HostCheck = (headers: Whereabouts) => Refusal | undefined;
+/** Returns the error for a request that a page of another site may have sent; undefined for any other. */
+export type HostCheck = (headers: OriginHeaders) => Refusal | undefined;
 
 /**
- * Where nobody shows a credential, whatever is in the browser of this machine could call: a page whose own name was made to lead
- * here (DNS rebinding), or one that simply posts to 127.0.0.1. Browsers cannot help to say so, the one in `Host` or `:authority`,
- * the other in `Origin`. So both have to be names of this machine, or among `allowed`: names without ports, of any letter case.
+ * Protects a service without authentication from pages in this machine's browsers. Such a page can point its own host name to
+ * this machine (DNS rebinding), which `Host` or `:authority` shows, or post to 127.0.0.1, which `Origin` shows. Both have to name
+ * this machine, or a host of `allowed`: names without ports, in any letter case.
  */
 export function createHostCheck(allowed: readonly string[]): HostCheck {
   const names = new Set(allowed.map((name) => name.toLowerCase()));
-  const isOurs = (authority: string): boolean => {
+  const isAllowed = (authority: string): boolean => {
     const host = hostOf(authority);
     return host !== undefined && (isLoopback(host) || names.has(host));
   };
   return (headers) => {
     for (const authority of [headers[":authority"], headers.host]) {
-      if (authority !== undefined && authority !== "" && !isOurs(authority)) return elsewhere("Host");
+      if (authority !== undefined && authority !== "" && !isAllowed(authority)) return otherSite("Host");
     }
     const { origin } = headers;
     if (origin === undefined) return undefined;
     const [, authority] = /^https?:\/\/([^/]+)$/i.exec(origin) ?? [];
-    return authority !== undefined && isOurs(authority) ? undefined : elsewhere("Origin");
+    return authority !== undefined && isAllowed(authority) ? undefined : otherSite("Origin");
   };
 }
 
-/** Without port and brackets; undefined for what is no host and port, and so nobody's. */
+/** The host without port and brackets; undefined if `authority` is malformed. */
 function hostOf(authority: string): string | undefined {
   const [, bracketed, plain] = /^(?:\[([\da-f:.]+)\]|([^:[\]@/\\?#,\s]+))(?::\d{1,5})?$/i.exec(authority) ?? [];
   return (bracketed ?? plain)?.toLowerCase().replace(/\.$/, "");
 }
 
-function elsewhere(header: "Host" | "Origin"): Refusal {
+function otherSite(header: "Host" | "Origin"): Refusal {
   return new Refusal(
     "PERMISSION_DENIED",
-    `The ${header} of this request is not this machine, and this service asks nobody for a credential: use localhost, ` +
+    `The ${header} of this request is not this machine, and this service requires no credential: use localhost, ` +
       "127.0.0.1 or [::1], or set HARBORFORGE_ALLOWED_HOSTS to the name, or HARBORFORGE_AUTH=required.",
     { metadata: { header: header.toLowerCase() } },
   );

@@ -1,29 +1,29 @@
 import { constants, type Http2Session, type ServerHttp2Session } from "node:http2";
 import { setTimeout as delay } from "node:timers/promises";
-import { TokenBuckets } from "../callers/token-buckets.ts";
+import { TokenBucket } from "../callers/token-buckets.ts";
 
-/** The HTTP/2 connections of a listener: dropped when they are dead, asked to go when it drains. */
+/** The HTTP/2 connections of a listener. It closes dead ones, and asks clients to leave when it drains. */
 export interface Http2Sessions {
   add(session: ServerHttp2Session): void;
   readonly size: number;
-  /** Asks one client to open its further streams on another connection; those that are open go on. May be repeated. */
+  /** Asks one client to open new streams on another connection. Open streams go on. May be repeated. */
   retire(session: Http2Session): void;
-  /** Asks every client to open no more streams here. Resolves when all connections are closed. */
+  /** Asks all clients to open no more streams. Resolves when all connections are closed. */
   drain(): Promise<void>;
-  /** Ends every connection with all its streams, at once, and stops pinging. */
+  /** Destroys all connections with their streams, and stops pinging. */
   close(): void;
 }
 
-/** The greatest stream id: a GOAWAY with it promises that streams which are on their way are still served. */
+/** The greatest stream id. A GOAWAY with it promises that streams in flight are still served. */
 const LAST_STREAM_ID = 2 ** 31 - 1;
 
-/** Longer than a round trip, so that a client has heard the GOAWAY before the connection takes no new stream. */
+/** Longer than a round trip: the client has the GOAWAY before the connection rejects new streams. */
 const GOAWAY_NOTICE_MS = 100;
 
 /**
- * What a client may send of frames that make us answer and that no call needs. Keep-alives come once in ten seconds, and
- * measurements of bandwidth, which gRPC libraries make by pings, at most once a round trip; settings change hardly ever.
- * nghttp2 ends a connection whose answers pile up; this ends one that reads them, too.
+ * The limit of PING and SETTINGS frames, which the server has to answer and no call needs. Clients send a keep-alive every ten
+ * seconds, gRPC libraries measure bandwidth with at most one ping a round trip, and settings rarely change. nghttp2 closes a
+ * connection whose client does not read the answers; this limit also closes one whose client does.
  */
 const CONTROL_FRAMES = { perSecond: 100, burst: 1_000 };
 
@@ -57,13 +57,13 @@ export function createHttp2Sessions(pingIntervalMs: number): Http2Sessions {
         sessions.delete(session);
         if (sessions.size === 0) emptied?.();
       });
-      const budget = new TokenBuckets({ ...CONTROL_FRAMES, maxKeys: 1 });
+      const budget = new TokenBucket(CONTROL_FRAMES);
       const onControlFrame = (): void => {
-        if (budget.take("") > 0) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+        if (budget.take() > 0) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
       };
       session.on("ping", onControlFrame);
       session.on("remoteSettings", onControlFrame);
-      // Without a listener an error of one connection would end the process. Closing follows by itself.
+      // Without a listener, an error of one connection would end the process. `close` follows by itself.
       session.on("error", () => undefined);
     },
     get size() {

@@ -3,18 +3,18 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
 import { fromLibrary } from "../errors/errors.ts";
 
-/** Encodings of messages that are read; `deflate` by gRPC alone, whose libraries have it. */
+/** Supported compressions of requests. Only gRPC has `deflate`. */
 export type Encoding = "gzip" | "deflate";
 
-/** No byte of a compressed message can become more than so many: DEFLATE ends there. */
+/** The largest ratio of DEFLATE: bytes after decompression for each byte before. */
 const MOST_RATIO = 1_032;
-/** A gzip member's head and end; its last four bytes are its length when decompressed. */
+/** The size of an empty gzip member. Its last four bytes are the length after decompression. */
 const GZIP_LEAST_BYTES = 18;
 const LENGTH_BYTES = 4;
 
 /**
- * How long a message says that it is when decompressed, in bytes, as far as can be told without doing it, and no more than it
- * can be. Above `MAX_MESSAGE_BYTES` it need not be tried. What a message says may be wrong.
+ * The size after decompression, in bytes: what a gzip message declares, else an upper bound. The declaration may be wrong. A size
+ * above `MAX_MESSAGE_BYTES` need not be decompressed.
  */
 export function declaredBytes(bytes: Uint8Array, encoding: Encoding): number {
   const most = bytes.length * MOST_RATIO;
@@ -23,31 +23,31 @@ export function declaredBytes(bytes: Uint8Array, encoding: Encoding): number {
   return Math.min(most, end.getUint32(0, true));
 }
 
-/** It does not fit into the room that it was given. */
+/** The message is larger than the given limit. */
 export class TooLong extends Error {}
 
-/** Decompresses at once. @throws TooLong; ConnectError for what is damaged */
+/** Decompresses in this thread. @throws TooLong; ConnectError for damaged bytes */
 export function inflateNow(bytes: Uint8Array, encoding: Encoding, most: number): Buffer {
   const inflate = encoding === "gzip" ? gunzipSync : inflateSync;
   try {
-    return inflate(bytes, roomFor(most));
+    return inflate(bytes, outputOf(most));
   } catch (thrown) {
     throw failureOf(thrown);
   }
 }
 
-/** Decompresses in another thread. Rejects with what `inflateNow` throws. */
+/** Decompresses in another thread. Rejects with the errors of `inflateNow`. */
 export function inflate(bytes: Uint8Array, encoding: Encoding, most: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const done = (error: Error | null, inflated: Buffer): void =>
       error === null ? resolve(inflated) : reject(failureOf(error));
-    if (encoding === "gzip") gunzip(bytes, roomFor(most), done);
-    else inflateZlib(bytes, roomFor(most), done);
+    if (encoding === "gzip") gunzip(bytes, outputOf(most), done);
+    else inflateZlib(bytes, outputOf(most), done);
   });
 }
 
-/** One piece, so that the message need not be put together; a byte more than it takes, or the end would need another. */
-function roomFor(most: number): ZlibOptions {
+/** Output in one chunk, which needs no copy. One byte more, because zlib would else need a second chunk for the end. */
+function outputOf(most: number): ZlibOptions {
   return { maxOutputLength: Math.max(1, most), chunkSize: Math.max(64, most + 1) };
 }
 
@@ -56,12 +56,12 @@ function failureOf(thrown: unknown): Error {
   return damaged();
 }
 
-/** In the words of Connect's library, which have their explanation. */
+/** The text of Connect's library, which `explain` knows. */
 function damaged(): ConnectError {
   return fromLibrary(Code.Internal, "decompression failed");
 }
 
-/** The same for what is too long for any message. */
+/** The error for a message above the limit of all messages. */
 export function tooLarge(): ConnectError {
   return fromLibrary(Code.ResourceExhausted, `a message is larger than ${MAX_MESSAGE_BYTES} after decompression`);
 }

@@ -2,21 +2,21 @@ import { once } from "node:events";
 import type { Server } from "node:net";
 import type { Logger } from "pino";
 
-/** Messages are small and wait for nothing; TCP probes peers that are silent for a minute, instead of two hours. */
+/** Sends small messages at once, and probes a silent peer after a minute, instead of two hours. */
 export const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
 
-/** An address in force, e.g. `127.0.0.1:50051` or `[::1]:50051`. */
+/** The address that a listener is bound to, e.g. `127.0.0.1:50051` or `[::1]:50051`. */
 export type BoundAddress = string;
 
 /**
- * Listens on `host:port` (`[v6]:port` for IPv6); port 0 takes a free one. Resolves to the address in force.
- * Rejects with Node's error (`EADDRINUSE`, `EACCES`, …) or a `RangeError` for what is no address.
+ * Listens on `host:port` (`[v6]:port` for IPv6); port 0 takes a free one. Resolves to the bound address.
+ * Rejects with Node's error (`EADDRINUSE`, `EACCES`, …), or a `RangeError` if `address` is malformed.
  */
 export async function listen(server: Server, address: string, log: Logger): Promise<BoundAddress> {
   const { host, port } = parseAddress(address);
   server.listen({ host, port });
   await once(server, "listening");
-  // From here on an error is one of accepting, e.g. too many open files: it must not end what is served.
+  // Later errors are of accepting, e.g. too many open files: they must not end open connections.
   server.on("error", (error) => log.error({ err: error, address }, "cannot accept connections"));
   const bound = server.address();
   if (bound === null || typeof bound === "string") return address;

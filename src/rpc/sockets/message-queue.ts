@@ -7,22 +7,22 @@ import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } 
 import { type ReceiveBudget, TOO_MUCH } from "./receive-budget.ts";
 
 /**
- * Up to here a compressed message is decompressed where it comes: 16 KiB take 50 µs, less than handing them to a thread. The
- * usual messages of claws that compress are of that size, and wait for nobody.
+ * A compressed message of up to this size is decompressed at once: 16 KiB take 50 µs, less than passing them to a thread. The
+ * usual messages of claws that compress are of that size, and do not wait.
  */
 const SMALL_BYTES = 16_384;
 /**
- * From here on a message that came as it is waits for its turn, too: a megabyte takes as much reading as if it had been
+ * An uncompressed message from this size on waits in the queue, too: a megabyte takes as long to decode as if it had been
  * compressed. A thousand usual beats are 60 KB.
  */
 export const LARGE_BYTES = 131_072;
 /**
  * The longest pause after a message for each of its bytes, in milliseconds: 100 ms after a megabyte. So at least 8 MiB a second
- * pass, however busy the process is with other things: claws that compress a thousand beats, 60 KB, must not fall behind. A
- * megabyte of JSON takes 20 ms of a processor, and on one that others use, too, several times that.
+ * pass, however busy the process is: claws that compress a thousand beats, 60 KB, must not fall behind. A megabyte of JSON takes
+ * 20 ms of processor time, and several times that on a shared processor.
  */
 const LONGEST_PAUSE_MS_PER_BYTE = 100 / MAX_MESSAGE_BYTES;
-/** A pause that is shorter than a timer can be is one turn of the event loop. */
+/** A shorter pause is one turn of the event loop: timers count whole milliseconds. */
 const SHORTEST_PAUSE_MS = 1;
 
 interface Waiting {
@@ -35,44 +35,44 @@ interface Waiting {
 }
 
 /**
- * Messages of both listeners that are compressed, or large. They are decompressed and handed over one at a time, and one
- * connection after the other, by bytes after decompression; and as much time as one took is then everybody else's. So
- * however many come, they take half of the process at most, one thread, and the memory of one message.
+ * The compressed and the large messages of both listeners. The queue decompresses and delivers one at a time, fairly between
+ * connections by their bytes after decompression. After each message it pauses for as long as the message took. So these
+ * messages use half of the process at most, one thread, and the memory of one message.
  */
 export class MessageQueue {
   readonly budget: ReceiveBudget;
   readonly #waiting = new FairQueue<Waiting>();
   #busy = false;
-  #handedOver = 0;
+  #delivered = 0;
 
   constructor(budget: ReceiveBudget) {
     this.budget = budget;
   }
 
-  /** How many messages wait for their turn. */
+  /** How many messages wait. */
   get size(): number {
     return this.#waiting.size;
   }
 
-  /** How many had their turn since the start. */
-  get handedOver(): number {
-    return this.#handedOver;
+  /** How many messages were delivered since the start. */
+  get delivered(): number {
+    return this.#delivered;
   }
 
   /**
-   * For the messages of one call. `streams`: it may have many, one after the other; else what its only one takes is held
-   * until the call is over. Has to be closed then.
+   * For the messages of one call, which has to close it. `streams`: the call may have many messages, one after the other.
+   * Otherwise the bytes of its only message count until the call ends.
    */
   input(connection: object | undefined, address: string, streams: boolean): MessageInput {
     return new MessageInput(this, connection, networkOf(address), streams);
   }
 
-  /** For `MessageInput`. Returns what ends the waiting. */
+  /** For `MessageInput`. Returns a function that removes the message from the queue. */
   wait(network: string, connection: object | undefined, waiting: Waiting): () => void {
     const forget = this.#waiting.push(network, connection, waiting);
     if (!this.#busy) {
       this.#busy = true;
-      // Not within the reading of the network.
+      // Not within the read from the network.
       setImmediate(() => this.#turn());
     }
     return forget;
@@ -87,8 +87,8 @@ export class MessageQueue {
     const { item, charge } = next;
     charge(item.declared);
     const begun = performance.now();
-    void this.#handOver(item, charge).then((bytes) =>
-      // The reader that waited for the message has read it by then.
+    void this.#deliver(item, charge).then((bytes) =>
+      // By then the reader that waited for the message has decoded it.
       setImmediate(() => this.#pause(Math.min(performance.now() - begun, bytes * LONGEST_PAUSE_MS_PER_BYTE))),
     );
   }
@@ -98,14 +98,14 @@ export class MessageQueue {
     else setTimeout(() => this.#turn(), ms);
   }
 
-  /** How many bytes it was, also where that is no message. Never rejects. */
-  async #handOver(waiting: Waiting, charge: (cost: number) => void): Promise<number> {
+  /** Resolves to the size in bytes, also if the message is rejected. Never rejects. */
+  async #deliver(waiting: Waiting, charge: (cost: number) => void): Promise<number> {
     const { bytes, encoding, declared, input, resolve, reject } = waiting;
     try {
       const whole = encoding === undefined ? asBuffer(bytes) : await this.#inflate(bytes, encoding, declared, input);
       input.hold(whole.length);
       charge(whole.length - declared);
-      this.#handedOver += 1;
+      this.#delivered += 1;
       resolve(whole);
       return whole.length;
     } catch (thrown) {
@@ -121,13 +121,13 @@ export class MessageQueue {
     } catch (thrown) {
       if (!(thrown instanceof TooLong) || declared >= MAX_MESSAGE_BYTES) throw thrown;
     }
-    // It said less than it is. Two members of gzip, one after the other, do that.
+    // The declared size was too small, as with two gzip members one after the other.
     input.hold(MAX_MESSAGE_BYTES);
     return await inflate(bytes, encoding, MAX_MESSAGE_BYTES);
   }
 }
 
-/** The messages of one call, on their way to whoever reads them. */
+/** Decompresses the messages of one call, and counts their bytes. */
 export class MessageInput {
   readonly #queue: MessageQueue;
   readonly #connection: object | undefined;
@@ -150,19 +150,19 @@ export class MessageInput {
   }
 
   /**
-   * The message, decompressed, when it is its turn; at once where it is small. The next one only after this one was read.
+   * The decompressed message; at once if it is small. The caller asks for the next message after it has decoded this one.
    *
-   * @throws ConnectError, or rejects with it: damaged, too large, or too much for the connection, or in all, at this moment
+   * @throws ConnectError, or rejects with it: the message is damaged or too large, or the budget is used up
    */
   read(bytes: Uint8Array, encoding: Encoding | undefined): Buffer | Promise<Buffer> {
-    // What was held for the last one is not any more: the next is asked for when that was read.
+    // The last message is decoded by now.
     if (this.#streams) this.hold(0);
     let declared = bytes.length;
     if (encoding !== undefined) {
       if (bytes.length === 0) return Buffer.alloc(0);
       declared = declaredBytes(bytes, encoding);
       if (declared > MAX_MESSAGE_BYTES) throw tooLarge();
-      // A megabyte may say that it becomes nothing, and take a tenth of a second.
+      // A compressed megabyte may declare a small size, and take a tenth of a second.
       if (Math.max(declared, bytes.length) <= SMALL_BYTES) {
         try {
           return inflateNow(bytes, encoding, declared);
@@ -173,8 +173,8 @@ export class MessageInput {
     } else if (bytes.length < LARGE_BYTES) {
       return asBuffer(bytes);
     }
-    // A stream waits with what it is now, and is not read meanwhile. A call that waits is one of many: what they will be,
-    // decompressed, must fit.
+    // A stream counts its compressed bytes, because it is not read while it waits. Calls with one message count the size after
+    // decompression, because a connection may have many of them.
     const fits = this.hold(this.#streams ? bytes.length : declared);
     if (!fits) {
       this.hold(0);
@@ -193,7 +193,7 @@ export class MessageInput {
     });
   }
 
-  /** Notes how many bytes this call holds. False: more than it may; they are held all the same. */
+  /** Sets the bytes that this call holds. Returns false if that is more than it may; it counts them in either case. */
   hold(bytes: number): boolean {
     if (this.#closed) return true;
     const more = bytes - this.#held;
@@ -201,7 +201,7 @@ export class MessageInput {
     return this.#queue.budget.hold(this.#connection, more);
   }
 
-  /** The call is over. What waits is not read any more, and is not kept: nobody counts it. */
+  /** Ends with the call. Removes a waiting message from the queue, and rejects its promise with `error`, if given. */
   close(error?: ConnectError): void {
     if (this.#closed) return;
     this.hold(0);

@@ -4,9 +4,8 @@ import type { Socket } from "node:net";
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 /**
- * Tells which protocol a new connection speaks, from its first bytes, which stay unread for whoever serves it. As many
- * bytes are waited for as it takes to tell: one may do, and they may come one by one. A connection that does not say
- * within `timeoutMs` is closed, and `onProtocol` is not called; neither is it for one that ends before.
+ * Detects the protocol of a new connection from its first bytes, and leaves them unread. One byte may be enough, and they may
+ * arrive one by one. Closes a connection that sends too few of them within `timeoutMs`, without calling `onProtocol`.
  */
 export function sniffProtocol(
   socket: Socket,
@@ -34,7 +33,7 @@ export function sniffProtocol(
     socket.pause();
     socket.unshift(seen);
     onProtocol(http2 ? "http2" : "http1");
-    // HTTP/1.1 reads from the socket's stream, which has to flow; HTTP/2 took over what is below it and what was unread.
+    // HTTP/1.1 reads from the socket's stream, which has to flow. HTTP/2 reads from the handle below it.
     if (!http2) socket.resume();
   };
   socket.on("data", onData);

@@ -4,7 +4,7 @@ import { Refusal } from "../../domain/errors.ts";
 import { DEADLINE_EXCEEDED, fromRefusal } from "../errors/errors.ts";
 
 export interface ReceiveLimits {
-  /** Bytes of messages that are not read yet, decompressed, of all connections together. */
+  /** Bytes of unread messages, decompressed, of all connections together. */
   readonly totalBytes: number;
   /** The same of one connection. */
   readonly connectionBytes: number;
@@ -13,22 +13,22 @@ export interface ReceiveLimits {
 }
 
 /**
- * A message is held until it is whole, and a connection may have thousands of streams with a megabyte underway on each.
- * Usual messages come whole, in one piece, and hold nothing. 32 MiB are 32 of the greatest from one client; 256 MiB are
- * what a small machine can bear.
+ * The process holds a message until it is complete, and a connection may send a megabyte on each of thousands of streams. Usual
+ * messages arrive in one piece and hold nothing. 32 MiB are 32 messages of the largest size from one client; a small machine can
+ * hold 256 MiB.
  */
 export const DEFAULT_RECEIVE_LIMITS: Omit<ReceiveLimits, "messageMs"> = {
   totalBytes: 256 * 1_048_576,
   connectionBytes: 32 * 1_048_576,
 };
 
-/** What a piece costs besides its bytes: one byte in a piece of its own takes a hundred. */
+/** The overhead of a piece in bytes: a piece of one byte takes a hundred. */
 const PIECE_BYTES = 128;
 
-/** How soon a client should come again with what was too much for the moment. */
+/** When a client should retry a call that was rejected because the budget was used up. */
 const RETRY_MS = 1_000;
 
-/** Bounds what both listeners hold of messages that are still on their way, or wait for their turn to be read. */
+/** Limits the bytes that both listeners hold of incomplete messages, and of messages that wait in the queue. */
 export class ReceiveBudget {
   readonly limits: ReceiveLimits;
   readonly #connections = new WeakMap<object, { bytes: number }>();
@@ -43,15 +43,15 @@ export class ReceiveBudget {
     return this.#total;
   }
 
-  /** For one request on a connection. `enveloped`: its bytes are frames of messages, else they are one message. */
+  /** Counts one request. `enveloped`: its bytes are framed messages; otherwise they are one message. */
   request(connection: object | undefined, enveloped: boolean, onExcess: (error: ConnectError) => void): Receiving {
     const hold = (bytes: number): boolean => this.hold(connection, bytes);
     return new Receiving(hold, enveloped, this.limits.messageMs, onExcess);
   }
 
   /**
-   * Counts so many bytes more, or fewer, that a connection holds; undefined: one that is gone. False: more than it may, or
-   * than all may; they are counted all the same.
+   * Adds to the bytes that a connection holds; undefined for one that is closed. Returns false if the connection, or all together,
+   * hold more than they may. It counts the bytes in either case.
    */
   hold(connection: object | undefined, bytes: number): boolean {
     const held = (connection === undefined ? undefined : this.#connections.get(connection)) ?? { bytes: 0 };
@@ -61,15 +61,15 @@ export class ReceiveBudget {
     return bytes <= 0 || (held.bytes <= this.limits.connectionBytes && this.#total <= this.#mostFor(held.bytes));
   }
 
-  /** Whether a connection may hold one message more, of any size. */
-  hasRoom(connection: object | undefined): boolean {
+  /** Whether a connection may hold one more message of the largest size. */
+  hasCapacity(connection: object | undefined): boolean {
     const after = (connection === undefined ? 0 : (this.#connections.get(connection)?.bytes ?? 0)) + MAX_MESSAGE_BYTES;
     return after <= this.limits.connectionBytes && this.#total + MAX_MESSAGE_BYTES <= this.#mostFor(after);
   }
 
   /**
-   * What all may hold together where one connection holds so much. A quarter is left to those that hold no more than one
-   * message, so that a few that hold all they can do not keep the others from sending.
+   * The total limit for a connection that holds so much. A quarter of the total is reserved for connections that hold one message
+   * at most, so that a few large ones do not block the others.
    */
   #mostFor(connectionBytes: number): number {
     const { totalBytes } = this.limits;
@@ -77,7 +77,7 @@ export class ReceiveBudget {
   }
 }
 
-/** A request whose bytes come in. To be closed when it is over. */
+/** Counts the incomplete message of one request. The request closes it when it ends. */
 export class Receiving {
   readonly #hold: (bytes: number) => boolean;
   readonly #enveloped: boolean;
@@ -86,7 +86,7 @@ export class Receiving {
   #held = 0;
   #over = false;
   #timer: NodeJS.Timeout | undefined;
-  /** Bytes still missing: of the five that begin an envelope, and of what is in it. */
+  /** Bytes still missing of the envelope's five-byte header and of its content. */
   #headLeft = HEAD_BYTES;
   #length = 0;
   #bodyLeft = 0;
@@ -103,27 +103,27 @@ export class Receiving {
     this.#onExcess = onExcess;
   }
 
-  /** Notes a piece. Tells once, by `onExcess`, when it is too much or too late; the request has to be ended then. */
+  /** Counts a piece. Calls `onExcess` once if it is too large or too late; the caller has to end the request then. */
   add(piece: Uint8Array): void {
     if (this.#over) return;
     const unfinished = this.#enveloped ? this.#walk(piece) : piece.length;
-    // All that came before belongs to the same message, unless one ended in this piece.
+    // The earlier pieces belong to the same message, unless a message ended in this piece.
     const bytes = unfinished === 0 ? 0 : (unfinished === piece.length ? this.#held : 0) + unfinished + PIECE_BYTES;
     const before = this.#held;
     this.#held = bytes;
-    if (bytes === 0) this.#stopClock();
-    else if (unfinished < piece.length || before === 0) this.#startClock();
+    if (bytes === 0) this.#stopTimer();
+    else if (unfinished < piece.length || before === 0) this.#startTimer();
     if (bytes !== before && !this.#hold(bytes - before)) this.#end(TOO_MUCH);
   }
 
   close(): void {
     this.#over = true;
-    this.#stopClock();
+    this.#stopTimer();
     if (this.#held > 0) this.#hold(-this.#held);
     this.#held = 0;
   }
 
-  /** How many bytes at the piece's end belong to a message that is not whole; all of them where none ended in it. */
+  /** How many bytes at the end of the piece belong to an incomplete message; all of them if no message ended in it. */
   #walk(piece: Uint8Array): number {
     let at = 0;
     let wholeUntil = 0;
@@ -150,13 +150,13 @@ export class Receiving {
     return piece.length - wholeUntil;
   }
 
-  #startClock(): void {
-    this.#stopClock();
-    // A body without envelopes has a clock of its own.
+  #startTimer(): void {
+    this.#stopTimer();
+    // A body without envelopes has its own timer.
     if (this.#enveloped) this.#timer = setTimeout(() => this.#end(DEADLINE_EXCEEDED), this.#messageMs);
   }
 
-  #stopClock(): void {
+  #stopTimer(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
@@ -169,11 +169,10 @@ export class Receiving {
 
 const HEAD_BYTES = 5;
 
-/** One for all: those who send too much send much, and an error costs its stack. */
+/** Made once: such clients get many of them, and an error costs its stack. */
 export const TOO_MUCH: ConnectError = fromRefusal(
-  new Refusal(
-    "LIMIT_EXCEEDED",
-    "too many bytes of messages that are not read yet: send messages whole, and fewer at once",
-    { metadata: { limit: "unfinishedBytes" }, retryAfterMs: RETRY_MS },
-  ),
+  new Refusal("LIMIT_EXCEEDED", "too many bytes of unread messages: send messages whole, and fewer at once", {
+    metadata: { limit: "unfinishedBytes" },
+    retryAfterMs: RETRY_MS,
+  }),
 );

@@ -1,4 +1,5 @@
 import type { ConnectError } from "@connectrpc/connect";
+import type { Sending } from "@harborforge/connect-grpc-js";
 import { Refusal } from "../../domain/errors.ts";
 import { fromRefusal } from "../errors/errors.ts";
 
@@ -10,23 +11,23 @@ export interface SendLimits {
 }
 
 /**
- * What a client does not read is held until it is sent or its stream ends, and a page of a thousand agents is a hundred
- * kilobytes. As much as of what comes in: 32 MiB are three hundred such pages, 256 MiB what a small machine can bear.
+ * The process holds a response until it is sent or its stream ends, and a page of a thousand agents is a hundred kilobytes. The
+ * same limits as for requests: 32 MiB are three hundred such pages, and a small machine can hold 256 MiB.
  */
 export const DEFAULT_SEND_LIMITS: SendLimits = { totalBytes: 256 * 1_048_576, connectionBytes: 32 * 1_048_576 };
 
-/** A connection that holds no more than so much may send where others have used up their three quarters of all. */
+/** A connection below this size may still send when the large ones have used three quarters of the total. */
 const SMALL_BYTES = 262_144;
-/** How soon a client should come again that has to read first. */
+/** When a client should retry a call that was rejected because it has to read first. */
 const RETRY_MS = 1_000;
 
 interface Held {
   bytes: number;
-  /** Streams that go on when there is room. */
+  /** Resumes streams that wait for capacity. */
   readonly waiting: Set<() => void>;
 }
 
-/** Bounds what both listeners hold of answers that their clients do not read. */
+/** Limits the responses that both listeners hold for clients that do not read. */
 export class SendBudget {
   readonly #limits: SendLimits;
   readonly #connections = new WeakMap<object, Held>();
@@ -43,27 +44,27 @@ export class SendBudget {
     return this.#total;
   }
 
-  /** Whether a connection may be given more to send; undefined: one that is gone. */
-  hasRoom(connection: object | undefined): boolean {
+  /** Whether a connection may be given more to send; undefined for one that is closed. */
+  hasCapacity(connection: object | undefined): boolean {
     const bytes = connection === undefined ? 0 : (this.#connections.get(connection)?.bytes ?? 0);
     return this.#fits(bytes);
   }
 
-  /** For the answer, or answers, of one call. */
+  /** For the response, or responses, of one call. */
   sending(connection: object | undefined): Sending {
     const held: Held = (connection === undefined ? undefined : this.#connections.get(connection)) ?? {
       bytes: 0,
       waiting: new Set(),
     };
     if (connection !== undefined) this.#connections.set(connection, held);
-    return new Sending(
+    return new CountedSending(
       (bytes) => this.#hold(held, bytes),
       () => this.#fits(held.bytes),
-      (go) => {
-        held.waiting.add(go);
+      (resume) => {
+        held.waiting.add(resume);
         this.#waiting.add(held);
         return () => {
-          held.waiting.delete(go);
+          held.waiting.delete(resume);
           if (held.waiting.size === 0) this.#waiting.delete(held);
         };
       },
@@ -73,24 +74,24 @@ export class SendBudget {
   #hold(held: Held, bytes: number): void {
     this.#total += bytes;
     held.bytes += bytes;
-    if (bytes < 0 && this.#waiting.size > 0) this.#letGo();
+    if (bytes < 0 && this.#waiting.size > 0) this.#resume();
   }
 
-  #letGo(): void {
-    for (const held of [...this.#waiting]) this.#letOneGo(held);
+  #resume(): void {
+    for (const held of [...this.#waiting]) this.#resumeOne(held);
   }
 
-  /** One stream after the other, while there is room: what it writes is counted before the next one is asked. */
-  #letOneGo(held: Held): void {
-    const [go] = held.waiting;
-    if (go === undefined || !this.#fits(held.bytes)) return;
-    held.waiting.delete(go);
+  /** Resumes one stream after the other, so that what one writes is counted before the next one is asked. */
+  #resumeOne(held: Held): void {
+    const [resume] = held.waiting;
+    if (resume === undefined || !this.#fits(held.bytes)) return;
+    held.waiting.delete(resume);
     if (held.waiting.size === 0) this.#waiting.delete(held);
-    // Not within whatever was sent just now.
+    // Not within the callback of the write that was sent.
     setImmediate(() => {
-      go();
-      // It may have had nothing to write, which nobody would hear of.
-      this.#letOneGo(held);
+      resume();
+      // If it had nothing to write, no later write would resume the next one.
+      this.#resumeOne(held);
     });
   }
 
@@ -100,61 +101,56 @@ export class SendBudget {
   }
 }
 
-/** What one call has written and not sent. To be closed when it is over. */
-export class Sending {
+class CountedSending implements Sending {
   readonly #hold: (bytes: number) => void;
   readonly #fits: () => boolean;
-  readonly #wait: (go: () => void) => () => void;
+  readonly #wait: (resume: () => void) => () => void;
   #held = 0;
   #closed = false;
-  #forget: (() => void) | undefined;
+  #stopWaiting: (() => void) | undefined;
 
-  constructor(hold: (bytes: number) => void, fits: () => boolean, wait: (go: () => void) => () => void) {
+  constructor(hold: (bytes: number) => void, fits: () => boolean, wait: (resume: () => void) => () => void) {
     this.#hold = hold;
     this.#fits = fits;
     this.#wait = wait;
   }
 
-  /** Whether the connection may be given more. */
-  get hasRoom(): boolean {
+  get hasCapacity(): boolean {
     return this.#fits();
   }
 
-  /** So much is about to be written. */
   add(bytes: number): void {
     if (this.#closed) return;
     this.#held += bytes;
     this.#hold(bytes);
   }
 
-  /** So much of it was sent. */
   sent(bytes: number): void {
     if (this.#closed) return;
     this.#held -= bytes;
     this.#hold(-bytes);
   }
 
-  /** Calls `go` once when there may be room. */
-  whenRoom(go: () => void): void {
-    if (this.#closed || this.#forget !== undefined) return;
-    this.#forget = this.#wait(() => {
-      this.#forget = undefined;
-      if (!this.#closed) go();
+  onCapacity(resume: () => void): void {
+    if (this.#closed || this.#stopWaiting !== undefined) return;
+    this.#stopWaiting = this.#wait(() => {
+      this.#stopWaiting = undefined;
+      if (!this.#closed) resume();
     });
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#forget?.();
+    this.#stopWaiting?.();
     if (this.#held > 0) this.#hold(-this.#held);
     this.#held = 0;
   }
 }
 
-/** The refusal of a call on a connection that does not read what it was answered. One for all. */
+/** The error for a call on a connection that does not read its responses. Made once: an error costs its stack. */
 export const TOO_MUCH_UNREAD: ConnectError = fromRefusal(
-  new Refusal("LIMIT_EXCEEDED", "too many bytes of answers wait to be read on this connection: read them first", {
+  new Refusal("LIMIT_EXCEEDED", "too many bytes of responses wait to be read on this connection: read them first", {
     metadata: { limit: "unreadBytes" },
     retryAfterMs: RETRY_MS,
   }),

@@ -1,9 +1,9 @@
 import { Refusal } from "../../domain/errors.ts";
 
 /**
- * Request headers that have one value and decide something here. Node takes the first of two, or joins them with a comma, and a
- * proxy in front may take the other one. `authorization` has a rule of its own: two of them are no credential. Lists, such as
- * `accept-encoding`, and headers that nothing reads may repeat.
+ * Request headers that the server reads and that have one value. If there are two, Node takes the first one or joins them, and a
+ * proxy may take the other one. `authorization-header.ts` handles two `authorization` headers. Lists, such as `accept-encoding`,
+ * and headers that the server does not read may repeat.
  */
 const SINGLE: ReadonlyMap<string, string> = new Map(
   [
@@ -29,8 +29,8 @@ const HOST_AND_PORT = /^(?:\[[\da-f:.]+(?:%[^\]\s]+)?\]|[^:[\]@/\\?#,\s]*)(?::\d
  * - HTTP/1.1: a `Host` that is no host and port (the same section);
  * - HTTP/2: `:authority` and `Host` that differ (RFC 9113, section 8.3.1).
  *
- * @param raw names and values in turn, as they came
- * @returns `INVALID_FIELD` with the header's name as `header` in its metadata; undefined where nothing is wrong
+ * @param raw names and values in turn, as received
+ * @returns `INVALID_FIELD` with the header's name as `header` in its metadata; undefined if the headers are unambiguous
  */
 export function ambiguousHeaders(raw: readonly string[], httpVersion: 1 | 2): Refusal | undefined {
   let seen: Set<string> | undefined;
@@ -46,17 +46,20 @@ export function ambiguousHeaders(raw: readonly string[], httpVersion: 1 | 2): Re
     if (title === undefined) continue;
     seen ??= new Set();
     if (seen.has(name)) {
-      return wrong(name, `The request has ${countOf(name, raw)} ${title} headers: send exactly one.`);
+      return invalid(name, `The request has ${countOf(name, raw)} ${title} headers: send exactly one.`);
     }
     seen.add(name);
     if (name === "host") host = value;
   }
   if (host === undefined) return undefined;
   if (httpVersion === 1 && !HOST_AND_PORT.test(host)) {
-    return wrong("host", "The Host header is not a host with an optional port: send one, such as localhost:8080.");
+    return invalid("host", "The Host header is not a host with an optional port: send one, such as localhost:8080.");
   }
-  if (authority !== undefined && named(authority, scheme) !== named(host, scheme)) {
-    return wrong("host", ":authority and Host of the request differ: send only :authority, or the same value in both.");
+  if (authority !== undefined && normalized(authority, scheme) !== normalized(host, scheme)) {
+    return invalid(
+      "host",
+      ":authority and Host of the request differ: send only :authority, or the same value in both.",
+    );
   }
   return undefined;
 }
@@ -65,12 +68,12 @@ function countOf(name: string, raw: readonly string[]): number {
   return raw.filter((text, index) => index % 2 === 0 && text.toLowerCase() === name).length;
 }
 
-/** As two authorities are compared: by any letter case, and with or without the port that the scheme implies. */
-function named(authority: string, scheme: string | undefined): string {
+/** The form in which authorities are compared: in lower case, without the default port of the scheme. */
+function normalized(authority: string, scheme: string | undefined): string {
   return authority.toLowerCase().replace(scheme === "https" ? /:(443)?$/ : /:(80)?$/, "");
 }
 
-function wrong(header: string, message: string): Refusal {
+function invalid(header: string, message: string): Refusal {
   return new Refusal("INVALID_FIELD", message, {
     metadata: { header },
     violations: [{ field: "", description: message }],

@@ -1,109 +1,109 @@
-/** Begins something that waited. False where nobody wants it any more, so that it cost nothing. */
-export type Begin = () => boolean;
+/** Starts a call. Returns false if the client has cancelled it, so that it cost nothing. */
+export type Start = () => boolean;
 
-/** What is begun in one turn of the event loop, at most. */
+/** Calls that start in one turn of the event loop, at most. */
 const PER_TURN = 32;
 
 /**
- * And for how long, in milliseconds, with all that follows at once from what was begun: until one of each connection has begun,
- * and where that took less. A call takes the event loop some ten times until it is answered: to be read, begun, sent to the
- * database and heard from it, committed, written. So others wait ten times this, however much one connection brought.
+ * The longest time of a turn, in milliseconds, with the microtasks of the started calls: the first until a call of each connection
+ * has started, the second after that. A call needs about ten turns until its response is written. So a call waits ten times this,
+ * however many calls another connection sends.
  */
 const LONGEST_TURN_MS = 4;
 const USUAL_TURN_MS = 1;
 
-/** So many of one connection begin together: it has brought no more than a client that waits for answers does. */
+/** A connection with fewer waiting calls starts all of them together: a client that waits for responses has no more. */
 const FEW = 4;
 
-/** What nobody wants any more costs a microsecond or less: so many of them are as long as a turn. */
-const UNWANTED_PER_TURN = 4_096;
+/** A cancelled call costs at most a microsecond: this many take as long as a turn. */
+const CANCELLED_PER_TURN = 4_096;
 
-/** So many that have begun stay in their line. */
-const FORGET_AFTER = 64;
+/** Started calls are removed from a queue in groups of this size. */
+const REMOVE_AFTER = 64;
 
-interface Line {
-  readonly begins: Begin[];
-  /** Where the next one is; those before it have begun. */
+interface Queue {
+  readonly starts: Start[];
+  /** The index of the next call; those before it have started. */
   next: number;
 }
 
 /**
- * Lets calls begin by turns, one of each connection after the other. One read from the network brings thousands of them where
- * a connection means ill; begun as they come they would keep all others waiting, for seconds. A call that comes alone begins in
- * the turn in which it was read.
+ * Starts calls in turns, one of each connection after the other (round robin). One read from the network can bring thousands of
+ * calls. Started at once, they would delay the calls of all other connections by seconds. A call that arrives alone starts in the
+ * turn in which it was read.
  */
 export class StreamScheduler {
-  readonly #lines = new Map<object, Line>();
+  readonly #queues = new Map<object, Queue>();
   readonly #perTurn: number;
   #scheduled = false;
-  /** Of this turn: what may still begin, the connections that have not had theirs yet, and when it began. */
-  #left = 0;
-  #toCome = 0;
-  #begunAt = 0;
+  /** Of this turn: the calls that may still start, the connections that wait for their first one, and its start. */
+  #callsLeft = 0;
+  #connectionsLeft = 0;
+  #turnStartedAt = 0;
 
   constructor(perTurn = PER_TURN) {
     this.#perTurn = perTurn;
   }
 
-  /** Calls `begin` in a coming turn, after what `connection` brought before. */
-  wait(connection: object, begin: Begin): void {
-    const line = this.#lines.get(connection);
-    if (line === undefined) this.#lines.set(connection, { begins: [begin], next: 0 });
-    else line.begins.push(begin);
+  /** Calls `start` in a later turn, after the earlier calls of `connection`. */
+  add(connection: object, start: Start): void {
+    const queue = this.#queues.get(connection);
+    if (queue === undefined) this.#queues.set(connection, { starts: [start], next: 0 });
+    else queue.starts.push(start);
     if (this.#scheduled) return;
     this.#scheduled = true;
     setImmediate(this.#turn);
   }
 
   readonly #turn = (): void => {
-    this.#left = this.#perTurn;
-    this.#toCome = this.#lines.size;
-    this.#begunAt = performance.now();
+    this.#callsLeft = this.#perTurn;
+    this.#connectionsLeft = this.#queues.size;
+    this.#turnStartedAt = performance.now();
     this.#step();
   };
 
-  /** Begins one, and has what follows from it done, before it asks whether there is time for another one. */
+  /** Starts one call, and lets its microtasks run before it checks the time again. */
   readonly #step = (): void => {
-    const mostMs = this.#toCome > 0 ? LONGEST_TURN_MS : USUAL_TURN_MS;
-    if (this.#left > 0 && performance.now() - this.#begunAt < mostMs && this.#beginOne()) {
-      this.#left -= 1;
-      // Behind all microtasks and ticks that this call has left: they are most of what it costs.
+    const longestMs = this.#connectionsLeft > 0 ? LONGEST_TURN_MS : USUAL_TURN_MS;
+    if (this.#callsLeft > 0 && performance.now() - this.#turnStartedAt < longestMs && this.#startOne()) {
+      this.#callsLeft -= 1;
+      // After all microtasks and ticks of this call: they are most of its cost.
       queueMicrotask(this.#stepLater);
       return;
     }
-    if (this.#lines.size === 0) this.#scheduled = false;
+    if (this.#queues.size === 0) this.#scheduled = false;
     else setImmediate(this.#turn);
   };
 
   readonly #stepLater = (): void => process.nextTick(this.#step);
 
-  /** False where nothing that waits is wanted, or much is not. */
-  #beginOne(): boolean {
-    for (let unwanted = 0; unwanted < UNWANTED_PER_TURN; unwanted += 1) {
-      const begin = this.#shift();
-      if (begin === undefined) return false;
-      if (begin()) return true;
+  /** False if no call waits, or very many of them were cancelled. */
+  #startOne(): boolean {
+    for (let cancelled = 0; cancelled < CANCELLED_PER_TURN; cancelled += 1) {
+      const start = this.#shift();
+      if (start === undefined) return false;
+      if (start()) return true;
     }
     return false;
   }
 
-  /** The next one of the connection whose turn it is. A connection with many more is put last. */
-  #shift(): Begin | undefined {
-    for (const [connection, line] of this.#lines) {
-      const begin = line.begins[line.next];
-      line.next += 1;
-      const more = line.begins.length - line.next;
+  /** The next call of the next connection. A connection with many more calls goes to the end. */
+  #shift(): Start | undefined {
+    for (const [connection, queue] of this.#queues) {
+      const start = queue.starts[queue.next];
+      queue.next += 1;
+      const more = queue.starts.length - queue.next;
       if (more === 0 || more >= FEW) {
-        this.#lines.delete(connection);
-        this.#toCome -= 1;
+        this.#queues.delete(connection);
+        this.#connectionsLeft -= 1;
       }
-      if (more >= FEW) this.#lines.set(connection, line);
-      // What has begun is let go, without moving all that still waits each time.
-      if (line.next >= FORGET_AFTER) {
-        line.begins.splice(0, line.next);
-        line.next = 0;
+      if (more >= FEW) this.#queues.set(connection, queue);
+      // Frees started calls in groups: each removal moves all waiting ones.
+      if (queue.next >= REMOVE_AFTER) {
+        queue.starts.splice(0, queue.next);
+        queue.next = 0;
       }
-      return begin;
+      return start;
     }
     return undefined;
   }

@@ -5,24 +5,23 @@ import type { Encoding } from "./inflate.ts";
 import type { MessageInput } from "./message-queue.ts";
 
 const HEAD_BYTES = 5;
-/** The lowest bit of an envelope's flags. The others say something else. */
+/** The lowest bit of an envelope's flags. */
 export const COMPRESSED = 1;
 
 export interface MessageFormat {
-  /** Of what the messages are, in binary; undefined for JSON, whose values are counted where it is read. */
+  /** The type of binary messages; undefined for JSON, whose values the JSON reader counts. */
   readonly desc: DescMessage | undefined;
-  /** Whether the body is frames of messages, and not one message. */
+  /** Whether the body consists of framed messages; otherwise it is one message. */
   readonly enveloped: boolean;
-  /** How they are compressed: all of a body without envelopes, and in one the messages that say so. */
+  /** The compression of a body without envelopes, or of the messages whose envelope has the flag. */
   readonly encoding: Encoding | undefined;
 }
 
 /**
- * The bytes of a request, a whole message at a time, decompressed by `input` when it is their turn and looked at before Connect
- * reads them. What is too large as it came, breaks off, or is compressed in a way that nobody declared, passes for Connect to
- * refuse.
+ * The bytes of a request, one complete message at a time: decompressed by `input`, and checked before Connect decodes them. A
+ * message that is too large, incomplete, or compressed without a declared compression passes through: Connect rejects it.
  *
- * @throws ConnectError, from `next()`, for a message with too many values, and for what `input` refuses
+ * @throws ConnectError, from `next()`, for a message with too many values, and the errors of `input`
  */
 export async function* wholeMessages(
   pieces: AsyncIterable<Uint8Array>,
@@ -69,7 +68,7 @@ export async function* wholeMessages(
   yield enveloped ? rest : await read(rest, true);
 }
 
-/** In two pieces, so that a megabyte is not copied for the sake of five bytes. */
+/** In two pieces: one would need a copy of the message. */
 function* envelope(message: Uint8Array, flags: number): Generator<Uint8Array> {
   const head = Buffer.alloc(HEAD_BYTES);
   head[0] = flags;

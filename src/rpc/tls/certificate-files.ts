@@ -2,44 +2,44 @@ import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 
-/** What a listener shows and asks for: paths of PEM files. */
+/** The TLS settings of the listeners: paths of PEM files. */
 export interface TlsSettings {
-  /** The certificate of the service and those between it and its authority, in this order. */
+  /** The certificate of the service, followed by the intermediate ones. */
   readonly certFile: string;
   /** The private key of the first certificate, without a passphrase. */
   readonly keyFile: string;
-  /** The authorities that sign clients' certificates. Set unless `clientCert` is `none`. */
+  /** The authorities of clients' certificates. Set unless `clientCert` is `none`. */
   readonly clientCaFile: string | undefined;
-  /** Whether clients are asked for a certificate, and whether one that has none may come in. */
+  /** Whether the listeners request a client certificate, and whether they require it. */
   readonly clientCert: "none" | "optional" | "required";
 }
 
-/** What was read from the files, and found to fit together. */
+/** The texts of files that were validated. */
 export interface TlsMaterial {
   readonly cert: string;
   readonly key: string;
   readonly ca: string | undefined;
-  /** From and until when the service's certificate counts, in unix milliseconds. */
+  /** The validity of the service's certificate, in unix milliseconds. */
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
 }
 
-/** TLS cannot be had with these files: a sentence that says which one, why, and which setting names it. */
+/** The files are unusable. The message names the file, the reason and the setting. */
 export class TlsError extends Error {
   override readonly name = "TlsError";
 }
 
-/** No chain of certificates is longer: what is may be any file, or a device that never ends. */
+/** A larger file is no chain of certificates. The path may name any file, or a device without an end. */
 const MAX_FILE_BYTES = 1_048_576;
 
-/** The texts of the files, before anybody looks into them. */
+/** The texts of the files, not validated. */
 export interface TlsTexts {
   readonly cert: string;
   readonly key: string;
   readonly ca: string | undefined;
 }
 
-/** @throws TlsError where one cannot be read */
+/** @throws TlsError if a file cannot be read */
 export function readTlsFiles({ certFile, keyFile, clientCaFile }: TlsSettings): TlsTexts {
   return {
     cert: read("certificate", certFile, "HARBORFORGE_TLS_CERT_FILE"),
@@ -52,36 +52,36 @@ export function readTlsFiles({ certFile, keyFile, clientCaFile }: TlsSettings): 
 }
 
 /**
- * Judges the texts. An expired certificate is none of its business: its holder is told, and whoever connects.
+ * Validates the texts. Accepts an expired certificate, which the service logs and its clients reject.
  *
- * @throws TlsError where they make no TLS
+ * @throws TlsError if they cannot be used together
  */
-export function judgeTlsFiles(texts: TlsTexts, { certFile, keyFile, clientCaFile }: TlsSettings): TlsMaterial {
+export function validateTlsFiles(texts: TlsTexts, { certFile, keyFile, clientCaFile }: TlsSettings): TlsMaterial {
   const certificate = parsed(
     () => new X509Certificate(texts.cert),
-    `The TLS certificate ${certFile} is no certificate in PEM form. Check HARBORFORGE_TLS_CERT_FILE.`,
+    `The TLS certificate ${certFile} is not a certificate in PEM form. Check HARBORFORGE_TLS_CERT_FILE.`,
   );
   const key = parsed(
     () => createPrivateKey(texts.key),
-    `The TLS private key ${keyFile} is no private key in PEM form, or has a passphrase. Check HARBORFORGE_TLS_KEY_FILE.`,
+    `The TLS private key ${keyFile} is not a private key in PEM form, or has a passphrase. Check HARBORFORGE_TLS_KEY_FILE.`,
   );
   if (!fits(certificate, key)) {
     throw new TlsError(
-      `The TLS private key ${keyFile} is not the one of the certificate ${certFile}. Check HARBORFORGE_TLS_KEY_FILE and HARBORFORGE_TLS_CERT_FILE.`,
+      `The TLS private key ${keyFile} does not belong to the certificate ${certFile}. Check HARBORFORGE_TLS_KEY_FILE and HARBORFORGE_TLS_CERT_FILE.`,
     );
   }
   if (texts.ca !== undefined) {
     const { ca } = texts;
     parsed(
       () => new X509Certificate(ca),
-      `The TLS clients' authority ${clientCaFile} is no certificate in PEM form. Check HARBORFORGE_TLS_CLIENT_CA_FILE.`,
+      `The TLS clients' authority ${clientCaFile} is not a certificate in PEM form. Check HARBORFORGE_TLS_CLIENT_CA_FILE.`,
     );
   }
-  // What OpenSSL alone judges: the rest of the chain, and whether the key is strong enough.
+  // OpenSSL checks the rest of the chain, and the strength of the key.
   parsed(
     () =>
       createSecureContext({ cert: texts.cert, key: texts.key, ...(texts.ca === undefined ? {} : { ca: texts.ca }) }),
-    `The TLS files ${certFile} and ${keyFile} cannot be used together: a key that is too weak, or a broken chain.`,
+    `The TLS files ${certFile} and ${keyFile} cannot be used together: the key is too weak, or the chain is broken.`,
   );
   return {
     ...texts,
@@ -108,7 +108,7 @@ function parsed<Result>(parse: () => Result, sentence: string): Result {
 
 const WHY: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
-  EACCES: "this user may not read it",
+  EACCES: "this user has no permission to read it",
   EISDIR: "it is a folder",
 };
 

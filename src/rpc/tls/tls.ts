@@ -2,64 +2,64 @@ import { constants } from "node:crypto";
 import type { Socket } from "node:net";
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from "node:tls";
 import type { Logger } from "pino";
-import { judgeTlsFiles, readTlsFiles, TlsError, type TlsMaterial, type TlsSettings } from "./certificate-files.ts";
+import { readTlsFiles, TlsError, type TlsMaterial, type TlsSettings, validateTlsFiles } from "./certificate-files.ts";
 
-/** The TLS of both listeners: one set of files, read again when they change. */
+/** The TLS of both listeners, with one set of files. Reloads them when they change. */
 export interface Tls {
-  /** Makes connections of `alpn`'s protocols secure, until closed. */
+  /** Creates the TLS side of a listener, for the protocols of `alpn`. */
   acceptor(options: AcceptorOptions): TlsAcceptor;
-  /** Until when the certificate in force counts, in unix milliseconds. */
+  /** When the current certificate expires, in unix milliseconds. */
   readonly notAfterMs: number;
-  /** Looks at the files now; what `everyMs` does by itself. */
+  /** Checks the files now, as it does every `everyMs`. */
   reload(): void;
-  /** Reads no more files. What was accepted goes on. */
+  /** Stops the checks. Open connections go on. */
   close(): void;
 }
 
 export interface AcceptorOptions {
   /** Application protocols, the preferred first. */
   readonly alpn: readonly string[];
-  /** How long a client may take for each of its turns in the handshake, in milliseconds. */
+  /** How long a client may take for each of its flights of the handshake, in milliseconds. */
   readonly handshakeMs: number;
-  /** Given every connection whose handshake went well. It has a listener for errors. */
+  /** Called with each connection after its handshake. The socket has a listener for errors. */
   readonly onSecure: (socket: TLSSocket) => void;
 }
 
 export interface TlsAcceptor {
-  /** Takes a connection in cleartext from its first byte. One whose handshake fails, or takes too long, is destroyed. */
+  /** Starts the handshake on a new connection. Destroys it if the handshake fails or takes too long. */
   accept(socket: Socket): void;
 }
 
 export interface TlsOptions extends TlsSettings {
   readonly log: Logger;
-  /** How often the files are looked at, in milliseconds. Default 5 s. */
+  /** How often the files are checked, in milliseconds. Default 5 s. */
   readonly everyMs?: number;
 }
 
 /**
- * Reads the files, and reads them again every few seconds: polling needs no signal, works on every file system, and does
- * not care how a file is replaced, by its folder's symbolic link or in place. A new pair counts for connections that come
- * then. One that cannot be used changes nothing; it is warned of once, and only when it was seen twice, since who writes
- * two files one after the other has for a moment two that do not fit.
+ * Reads the files, and checks them every few seconds. Polling needs no signal, works on every file system, and for files that are
+ * replaced in place or by a symbolic link of their folder. New files are used for new connections. Invalid files change nothing,
+ * and are logged once, if two checks in a row found them: a key and a certificate that are written one after the other do not
+ * match in between.
  *
- * @throws TlsError where the files cannot be used at all
+ * @throws TlsError if the files are invalid at the start
  */
 export function createTls(options: TlsOptions): Tls {
   const { log } = options;
   const servers = new Set<Server>();
-  let material = judgeTlsFiles(readTlsFiles(options), options);
-  /** What was wrong at the last look, and whether it was said. */
-  let wrong: { readonly what: string; said: boolean } | undefined;
+  let material = validateTlsFiles(readTlsFiles(options), options);
+  /** The problem that the last check found, and whether it was logged. */
+  let problem: { readonly text: string; logged: boolean } | undefined;
   let warnedOf: TlsMaterial | undefined;
 
-  function warnIfOutOfTime(): void {
+  function warnIfNotValidNow(): void {
     const now = Date.now();
     if (warnedOf === material || (now >= material.notBeforeMs && now < material.notAfterMs)) return;
     warnedOf = material;
-    const what = now < material.notBeforeMs ? "does not count yet" : "has expired";
+    const state = now < material.notBeforeMs ? "is not valid yet" : "has expired";
     log.warn(
       { notBefore: new Date(material.notBeforeMs), notAfter: new Date(material.notAfterMs) },
-      `the TLS certificate ${what}: clients will refuse it`,
+      `the TLS certificate ${state}: clients will reject it`,
     );
   }
 
@@ -68,26 +68,26 @@ export function createTls(options: TlsOptions): Tls {
       const texts = readTlsFiles(options);
       const same = texts.cert === material.cert && texts.key === material.key && texts.ca === material.ca;
       if (!same) {
-        const fresh = judgeTlsFiles(texts, options);
+        const fresh = validateTlsFiles(texts, options);
         for (const server of servers) server.setSecureContext(contextOf(fresh, options));
         material = fresh;
-        log.info({ notAfter: new Date(fresh.notAfterMs) }, "new TLS files are in force");
+        log.info({ notAfter: new Date(fresh.notAfterMs) }, "reloaded the TLS files");
       }
-      wrong = undefined;
+      problem = undefined;
     } catch (error) {
-      const what = error instanceof TlsError ? error.message : "unexpected";
-      if (wrong?.what !== what) {
-        wrong = { what, said: false };
-      } else if (!wrong.said) {
-        wrong.said = true;
-        if (error instanceof TlsError) log.warn({}, `${what} The TLS files read before stay in force.`);
-        else log.error({ err: error }, "the TLS files cannot be read again: those read before stay in force");
+      const text = error instanceof TlsError ? error.message : "unexpected";
+      if (problem?.text !== text) {
+        problem = { text, logged: false };
+      } else if (!problem.logged) {
+        problem.logged = true;
+        if (error instanceof TlsError) log.warn({}, `${text} The service keeps the previous TLS files.`);
+        else log.error({ err: error }, "cannot reload the TLS files, keeping the previous ones");
       }
     }
-    warnIfOutOfTime();
+    warnIfNotValidNow();
   }
 
-  warnIfOutOfTime();
+  warnIfNotValidNow();
   const timer = setInterval(reload, options.everyMs ?? 5_000);
   timer.unref();
 
@@ -98,20 +98,20 @@ export function createTls(options: TlsOptions): Tls {
       ALPNProtocols: [...alpn],
       requestCert: asks,
       rejectUnauthorized: options.clientCert === "required",
-      // Counts from the first moment, and anew with what the server sends, which it does twice at most.
+      // The timer starts with the connection, and again when the server sends, which it does twice at most.
       handshakeTimeout: handshakeMs,
     });
     servers.add(server);
     server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
-      // Its text is about the bytes, and quotes none of them.
+      // The error's text may describe the client's bytes. Only its code is logged.
       log.debug({ code: "code" in error ? error.code : undefined }, "TLS handshake failed");
       socket.destroy();
     });
     server.on("secureConnection", (socket: TLSSocket) => {
       socket.on("error", () => undefined);
-      // Who may come without a certificate may still not come with a wrong one.
+      // Also if certificates are optional: an invalid one is rejected.
       if (asks && !socket.authorized && socket.getPeerX509Certificate() !== undefined) {
-        log.debug({ code: socket.authorizationError }, "TLS client certificate refused");
+        log.debug({ code: socket.authorizationError }, "TLS client certificate rejected");
         socket.destroy();
         return;
       }
@@ -138,7 +138,7 @@ function contextOf({ cert, key, ca }: TlsMaterial, { clientCert }: TlsSettings):
     minVersion: "TLSv1.2",
     secureOptions:
       constants.SSL_OP_NO_RENEGOTIATION |
-      // A resumed session is not verified again: an authority that was taken back would count as long as a ticket does.
+      // A resumed session is not verified again: it would outlive the removal of its authority.
       (clientCert === "none" ? 0 : constants.SSL_OP_NO_TICKET),
   };
 }

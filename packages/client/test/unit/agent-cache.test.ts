@@ -2,10 +2,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { PushedInput } from "../../../../test/support/pushed-input.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
-import { cacheOf } from "../../src/agent-cache.ts";
-import { CallError } from "../../src/call-error.ts";
+import { CallError } from "../../src/connection/call-error.ts";
 import type { AgentView, ChangeView } from "../../src/views.ts";
-import type { WatchEvent } from "../../src/watch-agents.ts";
+import { cacheOf } from "../../src/watch/agent-cache.ts";
+import type { WatchEvent } from "../../src/watch/watch-agents.ts";
 
 function start() {
   const events = new PushedInput<WatchEvent>();

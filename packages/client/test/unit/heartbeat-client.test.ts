@@ -14,9 +14,9 @@ import { readFields, readName } from "../../../../src/domain/validation.ts";
 import { createFakeBackend } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeat-client.ts";
-import { checkName } from "../../src/name.ts";
-import { ReportError } from "../../src/report-error.ts";
+import { checkName } from "../../src/heartbeats/check-name.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeats/heartbeat-client.ts";
+import { ReportError } from "../../src/heartbeats/report-error.ts";
 
 function start(options: Partial<HeartbeatClientOptions> = {}) {
   const backend = createFakeBackend();
@@ -530,7 +530,7 @@ describe("a service that refuses the whole stream", () => {
   });
 });
 
-describe("the limits of the hello", () => {
+describe("the limits of the firstResponse", () => {
   it("split messages, by beats and by bytes, and open further streams", async () => {
     const streams: HeartbeatRequest[][] = [];
     const transport = serverOf({

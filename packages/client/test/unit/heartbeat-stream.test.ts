@@ -4,7 +4,7 @@ import { Refusal } from "../../../../src/domain/errors.ts";
 import { createFakeBackend, FAKE_PACE } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
-import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeat-stream.ts";
+import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeats/heartbeat-stream.ts";
 import type { BeatView } from "../../src/views.ts";
 
 function start(agentIds: string[] = ["a"]) {
