@@ -17,7 +17,8 @@ export default defineConfig({
     maxWorkers: 3,
     // Of tests that say that they may run side by side: those wait for leases mostly.
     maxConcurrency: 5,
-    testTimeout: 30_000,
+    // They catch hangs, on the slowest machine that tests run on.
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     // A cluster with work in its buffers stops in its own time.
     teardownTimeout: 60_000,

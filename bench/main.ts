@@ -1,4 +1,4 @@
-// Measures the service beside its floor and its peers. See --help.
+// Measures the service, and beside it a lower bound and peers. See --help.
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { chartsOf } from "./charts/all.ts";
@@ -23,22 +23,22 @@ const HELP = `npm run bench -- [options]
   --only NAME      one scenario; repeat for more:
                    ${names(({ full, named }) => full !== true && named !== true)};
                    with --scale full also ${names(({ full }) => full === true)};
-                   by name alone ${names(({ named }) => named === true)}
-  --without NAME   all that would be run but this one; repeat for more
-  --peers          beside etcd, connect-node and FastAPI, where they are installed
-  --scale full     the large fleets as well, which take many minutes, and all rounds of what takes long
-  --rounds N       of each measure (default 5); the median is shown
-  --seconds N      how long a round counts (default 1)
-  --out FOLDER     where results.json and the charts go (default bench/out)
-  --docs           put the results into docs/performance.json, its charts and docs/performance.md as well,
-                   in place of older ones of the same scenarios
-  --redraw         measure nothing: make the charts and tables of docs/performance.md anew
-Exit codes: 0 measured, whatever the figures; 1 something failed; 2 the command line is wrong; 130 stopped.`;
+                   only by name: ${names(({ named }) => named === true)}
+  --without NAME   omit this scenario; repeat for more
+  --peers          also measure etcd, connect-node and FastAPI, if they are installed
+  --scale full     also the large fleets, which take many minutes, and all rounds of long scenarios
+  --rounds N       rounds of each measure (default 5); the median is shown
+  --seconds N      seconds of each round (default 1)
+  --out FOLDER     the folder for results.json and the charts (default bench/out)
+  --docs           also update docs/performance.json, its charts and docs/performance.md,
+                   replacing older results of the same scenarios
+  --redraw         do not measure, only redraw the charts and tables of docs/performance.md
+Exit codes: 0 measured, 1 a scenario failed, 2 the command line is invalid, 130 stopped.`;
 
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
-    // Again: whoever asks does not want to wait.
+    // A second signal stops at once.
     if (stop.signal.aborted) process.exit(130);
     stop.abort(new Error("stopped"));
   });
@@ -95,7 +95,7 @@ async function measure(options: Options): Promise<number> {
   return failed === 0 ? 0 : 1;
 }
 
-/** Each on a PostgreSQL of its own: what one leaves behind (WAL, dead rows) slows no other down. */
+/** Each scenario has a PostgreSQL of its own, so that WAL and dead rows of one do not slow down another. */
 async function run({ name, title, run }: Scenario, options: Options, commit: string): Promise<ScenarioReport> {
   const notes: string[] = [];
   const begin = performance.now();
@@ -108,14 +108,14 @@ async function run({ name, title, run }: Scenario, options: Options, commit: str
   const before = await usage();
   try {
     const { rounds, roundMs, peers, full } = options;
-    const tell = (line: string) => console.error(line);
+    const log = (line: string) => console.error(line);
     const note = (line: string) => {
       notes.push(line);
       console.error(`  ${line}`);
     };
-    const asked = { rounds, roundMs, peers, full, tell, note };
-    // One that is stopped fails of itself as soon as what it started is ended; nobody waits for that.
-    const measures = await Promise.race([run(stage, asked), stopped.promise]);
+    const bench = { rounds, roundMs, peers, full, log, note };
+    // A stopped scenario fails as soon as its processes end. This failure is not reported.
+    const measures = await Promise.race([run(stage, bench), stopped.promise]);
     const after = await usage();
     const others = after.busy - before.busy - (after.own - before.own);
     const elsewhere = Math.max(0, others / ((after.at - before.at) * after.cores));

@@ -1,21 +1,21 @@
-// A fleet that beats for a long time on one replica while claws come and go and others ask: does anything grow? See --help.
+// Runs a fleet on one replica for a long time, while claws come and go and services call. Checks that memory and open
+// files do not grow. See --help.
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { callErrorOf } from "../packages/client/src/call-error.ts";
-import { createServiceClients } from "../packages/client/src/transport.ts";
-import { watchThrough } from "../packages/client/src/watch-agents.ts";
+import { createServiceClients } from "harborforge-agents-client";
+import { callErrorOf, watchThrough } from "harborforge-agents-client/internal";
 import { Random } from "../test/chaos/random.ts";
 import { World } from "../test/chaos/world.ts";
 
 const HELP = `npm run soak -- [options]
   --minutes N      how long (default 20)
-  --agents N       multiplexed over the claws' streams (default 20000)
+  --agents N       on the streams of all claws (default 20000)
   --claws N        (default 40)
   --interval MS    the heartbeat interval (default 5000)
   --reports N      reports a second over all agents (default 50)
   --every S        seconds between two samples (default 10)
-  --growth SHARE   how much more memory the last sixth may hold than the second (default 0.15)
-Exit codes: 0 memory and open files stayed flat and nobody was lost, 1 they did not.`;
+  --growth SHARE   allowed growth of memory from the second to the last sixth (default 0.15)
+Exit codes: 0 memory and open files did not grow, and no agent went offline; 1 otherwise.`;
 
 const { values } = parseArgs({
   options: {
@@ -36,18 +36,18 @@ interface Sample {
   readonly files: number;
 }
 
-/** Open files may differ by so many: connections of pools come and go. */
+/** The allowed difference in open files: pools open and close connections. */
 const FILES_SLACK = 20;
-/** A claw ends and comes back so often, a watch and a call each much more. */
+/** The intervals of claws that disconnect, of watches, and of calls, in milliseconds. */
 const CHURN_MS = 5_000;
 const WATCH_MS = 2_000;
 const CALL_MS = 200;
 const TICK_MS = 50;
 
-/** Calls and watches that were told to come back later. */
+/** Calls and watches that the service rejected temporarily. */
 let refused = 0;
 
-/** After a signal what was started is ended in order; that is not waited for longer than this. */
+/** The timeout of an orderly stop after a signal, in milliseconds. */
 const STOP_MS = 30_000;
 
 const stop = new AbortController();
@@ -101,13 +101,13 @@ async function main(): Promise<number> {
   return judge(samples, away);
 }
 
-/** The first sixth warms up: it is shown, and not compared. */
+/** The first sixth is a warm-up: it is shown but not compared. */
 function judge(samples: readonly Sample[], accidents: readonly string[]): number {
   const sixth = Math.max(1, Math.floor(samples.length / 6));
   const part = (index: number) => average(samples.slice(index * sixth, (index + 1) * sixth));
   const [first, second, middle, last] = [part(0), part(1), part(3), average(samples.slice(-sixth))];
   console.log(`first   ${words(first)}\nsecond  ${words(second)}\nmiddle  ${words(middle)}\nlast    ${words(last)}`);
-  if (refused > 0) console.log(`${refused} calls and watches were told to come back later`);
+  if (refused > 0) console.log(`${refused} calls and watches were rejected temporarily`);
   for (const what of accidents) console.log(`ACCIDENT ${what}`);
   const grown = last.residentMiB / second.residentMiB - 1;
   const files = last.files - second.files;
@@ -127,7 +127,7 @@ function words({ residentMiB, files }: Sample): string {
   return `${residentMiB.toFixed(0).padStart(5)} MiB resident, ${files.toFixed(0).padStart(4)} open files`;
 }
 
-/** Claws break off and come back before their leases end, over and over. */
+/** Claws disconnect and reconnect before their leases expire, repeatedly. */
 async function churn(world: World, random: Random, over: AbortSignal): Promise<void> {
   await repeat(CHURN_MS, over, async () => {
     const claw = random.pick(world.claws);
@@ -137,18 +137,18 @@ async function churn(world: World, random: Random, over: AbortSignal): Promise<v
   });
 }
 
-/** Watches that begin with the whole fleet, follow it for a while and leave. */
+/** Watches of the whole fleet, from a snapshot, for a while. */
 async function watches(port: number, over: AbortSignal): Promise<void> {
   using clients = createServiceClients({ address: `127.0.0.1:${port}` });
   await repeat(WATCH_MS, over, async () => {
     const signal = within(4 * WATCH_MS, over);
     for await (const _ of watchThrough(clients, { signal })) {
-      // What it tells is others' to check.
+      // Other tests check the events.
     }
   });
 }
 
-/** What services ask, over and over. */
+/** Calls of services, repeatedly. */
 async function calls(port: number, over: AbortSignal): Promise<void> {
   using clients = createServiceClients({ address: `127.0.0.1:${port}` });
   await repeat(CALL_MS, over, async () => {
@@ -157,7 +157,10 @@ async function calls(port: number, over: AbortSignal): Promise<void> {
   });
 }
 
-/** Aborts after a time, or with another. By a timer of its own: one that only `AbortSignal.any` knows may be collected. */
+/**
+ * Aborts after a time, or with another signal. It has its own timer, because a signal that only `AbortSignal.any`
+ * references may be garbage-collected.
+ */
 function within(ms: number, other: AbortSignal): AbortSignal {
   const controller = new AbortController();
   const end = (): void => {
@@ -171,14 +174,14 @@ function within(ms: number, other: AbortSignal): AbortSignal {
   return controller.signal;
 }
 
-/** Does it again and again until the signal. What a busy machine makes the service refuse for a while is counted. */
+/** Repeats an action until the signal. Counts temporary rejections, which a busy machine may cause. */
 async function repeat(everyMs: number, over: AbortSignal, act: () => Promise<void>): Promise<void> {
   while (!over.aborted) {
     try {
       await act();
     } catch (error) {
       if (over.aborted) return;
-      if (callErrorOf(error).hopeless) throw error;
+      if (callErrorOf(error).permanent) throw error;
       refused += 1;
     }
     await sleep(everyMs, undefined, { signal: over }).catch(() => undefined);

@@ -1,22 +1,22 @@
-// Runs the chaos suite: real processes, faults from a seed, and an observer that judges. See --help.
+// Runs the chaos suite: real processes, faults from a seed, and an observer that checks the invariants. See --help.
 import { parseArgs } from "node:util";
 import { FAULTS } from "../test/chaos/faults.ts";
 import { report } from "../test/chaos/report.ts";
 import { type ChaosResult, runChaos } from "../test/chaos/run-chaos.ts";
 
 const HELP = `npm run test:chaos -- [options]
-  --seed N          the first seed (default: of the moment); the plan of the faults follows from it
+  --seed N          the first seed (default: the time); determines the faults
   --seeds N         how many seeds, one after the other (default 1)
-  --seconds N       how long faults begin in each run (default 60)
+  --seconds N       how long each run injects faults (default 60)
   --agents N        (default 2000)   --claws N  (default 20)
   --interval MS     the heartbeat interval; a lease is three (default 1000)
   --faults a,b      only these (default all): ${Object.keys(FAULTS).join(", ")}
-  --at-once N       faults under way at once, at most (default 2)
-  --slack MS        what an expiry may take beyond its lease (default 1500)
+  --at-once N       faults at the same time, at most (default 2)
+  --slack MS        allowed delay of an expiry after its lease (default 1500)
   --reports N       reports a second over all agents (default 100)
-  --show N          violations shown of each invariant (default 5)
+  --show N          violations to show for each invariant (default 5)
   --keep FOLDER     keep the logs of the replicas there
-Exit codes: 0 every run held, 1 one did not, 2 a run could not be made.`;
+Exit codes: 0 all invariants held in each run, 1 a violation, 2 a run failed to start.`;
 
 const { values } = parseArgs({
   options: {
@@ -36,7 +36,7 @@ const { values } = parseArgs({
   },
 });
 
-/** After a signal what was started is ended in order; that is not waited for longer than this. */
+/** The timeout of an orderly stop after a signal, in milliseconds. */
 const STOP_MS = 30_000;
 
 const stop = new AbortController();

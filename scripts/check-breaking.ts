@@ -4,9 +4,8 @@ import { temporaryFolder } from "../test/support/owned-process.ts";
 import { runTool, type ToolResult } from "./run-tool.ts";
 
 /**
- * Says whether the contract breaks who was built against the previous commit: the last one where `proto` has changes
- * that are not committed, else the one before it. Where there is none (first commit, shallow clone, no git) it says so
- * and passes.
+ * Checks that the contract is compatible with the previous commit: HEAD if `proto` has uncommitted changes, otherwise
+ * HEAD^. Passes with a note if there is none (first commit, shallow clone, no git).
  */
 export async function checkBreaking(): Promise<ToolResult> {
   const changed = await runTool("git", ["status", "--porcelain", "--", "proto", "buf.yaml"]);
@@ -21,7 +20,7 @@ export async function checkBreaking(): Promise<ToolResult> {
   if (!protos.ok) return protos;
   if (!/^proto\/.*\.proto$/m.test(protos.output)) return { ok: true, output: `not compared: ${base} has no protos\n` };
 
-  // An archive and not buf's own reading of git: that clones, which neither a shallow clone nor a worktree bears.
+  // Use an archive, because buf would clone, which fails in a shallow clone or a worktree.
   const folder = await temporaryFolder("breaking");
   try {
     const archive = join(folder, "previous.tar");

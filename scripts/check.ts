@@ -1,4 +1,4 @@
-// Runs what continuous integration runs. `--static` leaves the tests out; names given as arguments run those parts alone.
+// Runs the checks of continuous integration. `--static` omits the tests. Arguments name single parts.
 import { parseArgs } from "node:util";
 import { checkBreaking } from "./check-breaking.ts";
 import { checkGenerated } from "./check-generated.ts";
@@ -27,7 +27,7 @@ const chosen = [...parts].filter(([name]) =>
   positionals.length > 0 ? positionals.includes(name) : !(values.static === true && name === "tests"),
 );
 
-// One after the other: tests judge time, and what runs beside them would be taken for slowness of ours.
+// One after the other: each of them uses all cores.
 const failed: string[] = [];
 for (const [name, run] of chosen) {
   const begin = performance.now();

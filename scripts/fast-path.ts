@@ -59,13 +59,19 @@ export function fastPathSource({ read, written }: FastPathMessages): string {
     "  switch (message.$typeName) {",
     ...written.map((desc) => {
       const name = nameOf(desc);
-      return `    case ${JSON.stringify(desc.typeName)}:\n      write${name}(writer, message as ${name});\n      return true;`;
+      const reserve = `      writer.reserve(${typicalBytes(desc)});`;
+      return `    case ${JSON.stringify(desc.typeName)}:\n${reserve}\n      write${name}(writer, message as ${name});\n      return true;`;
     }),
     "    default:\n      return false;\n  }\n}",
     ...[...readTypes].map(readFunction),
     ...[...writtenTypes].map(writeFunction),
     "",
   ].join("\n");
+}
+
+/** The size of most messages of a type, or less: most acknowledgements are small, other messages have agents. */
+function typicalBytes({ typeName }: DescMessage): number {
+  return typeName === HeartbeatResponseSchema.typeName ? 64 : 256;
 }
 
 /** The messages, and those in their supported fields, each once. */

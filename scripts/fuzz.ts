@@ -1,4 +1,4 @@
-// Sends random, mutated and hostile inputs to both listeners of a real service, and judges the answers. See --help.
+// Sends random, mutated and hostile inputs to both listeners of a real service, and checks the responses. See --help.
 import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -12,12 +12,12 @@ import { TroubledDatabase } from "../test/fuzz/troubled-database.ts";
 import { temporaryFolder } from "../test/support/owned-process.ts";
 
 const HELP = `npm run fuzz -- [options]
-  --seed N       inputs follow from it (default: of the moment)
-  --inputs N     how many (default 100000)
-  --minutes N    for how long at most (default 15)
-  --database     while the database stalls, refuses and breaks connections, and runs full
-  --credentials  to a service that asks for them: by callers of every role, and by those who have none that is good
-Exit codes: 0 all held, 1 something did not, 2 the run could not be made.`;
+  --seed N       determines the inputs (default: the time)
+  --inputs N     the number of inputs (default 100000)
+  --minutes N    the maximum duration (default 15)
+  --database     while the database stalls, rejects and breaks connections, and runs out of space
+  --credentials  to a service that requires credentials: by callers of each role, and without valid credentials
+Exit codes: 0 no fault found, 1 a fault found, 2 the run failed to start.`;
 
 const { values } = parseArgs({
   options: {
@@ -30,7 +30,7 @@ const { values } = parseArgs({
   },
 });
 
-/** After a signal what was started is ended in order; that is not waited for longer than this. */
+/** The timeout of an orderly stop after a signal, in milliseconds. */
 const STOP_MS = 10_000;
 
 const stop = new AbortController();
@@ -49,7 +49,7 @@ async function main(): Promise<number> {
   console.log(`seed ${seed}`);
   const folder = await temporaryFolder("fuzz");
   try {
-    // PostgreSQL of root runs by another account, which has to pass through.
+    // For root, PostgreSQL runs under another account, which needs access to the folder.
     await chmod(folder, 0o711);
     const postgres = await startEmbeddedPostgres({ dataDir: join(folder, "data"), log: { info() {}, warn() {} } });
     try {
@@ -91,7 +91,7 @@ async function migrated(databaseUrl: string): Promise<string> {
   return databaseUrl;
 }
 
-/** One line in five seconds. */
+/** Prints at most one line in five seconds. */
 function progress(): (line: string) => void {
   let saidAt = 0;
   return (line) => {

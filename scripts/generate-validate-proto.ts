@@ -1,4 +1,4 @@
-// Writes proto/buf/validate/validate.proto from the descriptor that its npm package publishes.
+// Writes proto/buf/validate/validate.proto from the descriptor in its npm package.
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";

@@ -13,15 +13,15 @@ import { getExtension, hasExtension, isMessage, ScalarType } from "@bufbuild/pro
 import { isReflectMessage, type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { FieldDescriptorProto_Label } from "@bufbuild/protobuf/wkt";
 
-/** Where field numbers end: what `max` stands for in a range of extensions. */
+/** The largest field number, which `max` means in a range of extensions. */
 const END_OF_NUMBERS = 536_870_912;
-/** The same for enums, whose ranges include their ends. */
+/** The largest enum number. Ranges of enums include their ends. */
 const LARGEST_ENUM_NUMBER = 2_147_483_647;
 
 /**
- * Prints a file of proto2 from its descriptor, as far as `buf format` makes it pretty. Descriptors have no comments, so
- * that there are none. Knows what the files need that we print and no more: who calls it compares what comes out of the
- * compiler with the descriptor.
+ * Prints a proto2 file from its descriptor, without comments, which descriptors do not have. `buf format` completes the
+ * layout. It supports only the features that the printed files use, so the caller compiles the output and compares it
+ * with the descriptor.
  *
  * @param registry the extensions that occur in options
  */
@@ -99,7 +99,7 @@ class Printer {
     return [`enum ${desc.name} {`, ...reserved(ranges, proto.reservedName), ...values, "}"].join("\n");
   }
 
-  /** Each as `name = value`, those of extensions by one field at a time, as people write them. */
+  /** Each option as `name = value`; extensions field by field, as people write them. */
   #options(options: Message | undefined): string[] {
     if (options === undefined) return [];
     const desc = this.#registry.getMessage(options.$typeName);
@@ -138,7 +138,7 @@ class Printer {
     return `{\n${fields.map((field) => `${field.name}: ${this.#value(field, message.get(field))}`).join("\n")}\n}`;
   }
 
-  /** Without the file's own package: all that is declared there is found without it. */
+  /** Without the package of the file, which is implicit. */
   #name(typeName: string): string {
     const prefix = `${this.#file.proto.package}.`;
     return typeName.startsWith(prefix) ? typeName.slice(prefix.length) : typeName;
@@ -162,7 +162,7 @@ function scalarName(field: DescField | DescExtension): string {
   return String(ScalarType[scalar]).toLowerCase();
 }
 
-/** Both ends included. */
+/** Both ends are included. */
 function range(first: number, last: number, largest: number): string {
   if (first === last) return String(first);
   return `${first} to ${last === largest ? "max" : last}`;
@@ -175,7 +175,7 @@ function reserved(ranges: readonly string[], names: readonly string[]): string[]
   ];
 }
 
-/** As proto files quote: their escapes are those of C, and UTF-8 may stand as it is. */
+/** Quotes a string for a proto file: C escapes, with UTF-8 unchanged. */
 function quote(text: string): string {
   const escaped = text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
   return `"${escaped}"`;

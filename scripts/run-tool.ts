@@ -1,18 +1,18 @@
 import { delimiter, join } from "node:path";
 import { spawn } from "../test/support/owned-process.ts";
 
-/** The top of the checkout: scripts do the same from whatever folder they are started. */
+/** The root of the checkout, so that scripts work in any current folder. */
 export const root = join(import.meta.dirname, "..");
 
-/** How a tool ended, with all it printed, in the order in which it came. */
+/** The result of a tool, with its output in order. */
 export interface ToolResult {
   readonly ok: boolean;
   readonly output: string;
 }
 
 /**
- * Runs a program of the checkout's own `node_modules`, or of the machine, to its end. A tool that cannot be started is
- * a failed one, not an exception.
+ * Runs a program of `node_modules` or of the machine to its end. A tool that fails to start counts as failed; this is
+ * not an exception.
  */
 export function runTool(name: string, args: readonly string[]): Promise<ToolResult> {
   const path = [join(root, "node_modules", ".bin"), process.env.PATH].join(delimiter);
@@ -21,7 +21,7 @@ export function runTool(name: string, args: readonly string[]): Promise<ToolResu
       cwd: root,
       env: { ...process.env, PATH: path },
       stdio: ["ignore", "pipe", "pipe"],
-      // Windows starts the wrappers in .bin through its shell only.
+      // Windows can start the wrappers in .bin only through its shell.
       shell: process.platform === "win32",
     });
     const chunks: Buffer[] = [];

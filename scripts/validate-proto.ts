@@ -12,10 +12,10 @@ import { temporaryFolder } from "../test/support/owned-process.ts";
 import { printProto } from "./print-proto.ts";
 import { root, runTool } from "./run-tool.ts";
 
-/** The file's place below the include path: ours, and that of every other project that imports it. */
+/** The path below the include folder, the same as in all projects that import it. */
 const NAME = "buf/validate/validate.proto";
 
-/** Where the checkout keeps it. */
+/** The path in the checkout. */
 export const VALIDATE_PROTO = join(root, "proto", NAME);
 
 const HEADER = `// The rules that our protos put on fields, by protovalidate (https://protovalidate.com).
@@ -27,9 +27,9 @@ const HEADER = `// The rules that our protos put on fields, by protovalidate (ht
 `;
 
 /**
- * The text of `validate.proto` as the installed package has it.
+ * The text of `validate.proto` of the installed package.
  *
- * @throws Error when what was printed does not compile to the published descriptor
+ * @throws Error if the printed text does not compile to the published descriptor
  */
 export async function printValidateProto(): Promise<string> {
   const registry = createRegistry(file_google_protobuf_descriptor, file_buf_validate_validate);
@@ -51,7 +51,7 @@ export async function printValidateProto(): Promise<string> {
     await rm(folder, { recursive: true, force: true });
   }
 
-  /** Everything but where in the text it came from. That proto2 is meant may be said or left out. */
+  /** Everything except source positions. The syntax proto2 may be explicit or implicit. */
   function comparable(file: FileDescriptorProto): string {
     const plain = create(FileDescriptorProtoSchema, { ...file, sourceCodeInfo: undefined, syntax: "" });
     return toJsonString(FileDescriptorProtoSchema, plain, { registry });

@@ -10,7 +10,7 @@ export interface Drawing {
   readonly svg: string;
 }
 
-/** All that can be drawn of these results. */
+/** All charts that these results allow. */
 export function chartsOf(report: Report): Drawing[] {
   const find = findIn(report);
   const drawn = [

@@ -13,9 +13,9 @@ export interface Point {
 
 export interface Row {
   readonly label: string;
-  /** Drawn in this order: the last one is on top. */
+  /** Drawn in this order; the last one is on top. */
   readonly points: readonly Point[];
-  /** What stands at the right. */
+  /** The text at the right. */
   readonly value: string;
   readonly must?: number;
   readonly aim?: number;
@@ -26,11 +26,11 @@ export interface DotPlot {
   readonly title: string;
   readonly subtitle: string;
   readonly rows: readonly Row[];
-  /** Further words below the axis. */
+  /** A line of text below the axis. */
   readonly legend?: string;
 }
 
-/** Medians as dots and spreads as lines on one logarithmic axis; what must be reached as a dashed mark, the aim as a dotted one. */
+/** Medians as dots and spreads as lines on a logarithmic axis. Requirements are dashed marks, aims are dotted ones. */
 export function dotPlot({ title, subtitle, rows, legend }: DotPlot): string {
   const [from, to] = [MARGIN + LABELS, WIDTH - MARGIN - VALUES];
   const bottom = TOP + rows.length * ROW;

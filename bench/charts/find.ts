@@ -1,7 +1,7 @@
 import type { Report } from "../harness/report.ts";
 import type { Measure } from "../harness/scenario.ts";
 
-/** A measure of a scenario by its name, where it was measured. */
+/** Finds a measure of a scenario by name; undefined if it was not measured. */
 export type Find = (scenario: string, name: string) => Measure | undefined;
 
 export function findIn({ scenarios }: Report): Find {

@@ -8,7 +8,7 @@ const HEADING = 30;
 const LABELS = 350;
 const VALUES = 190;
 
-/** Every measure that has something to reach, by how many times better it is than that. */
+/** All measures with a requirement, by their ratio to it. */
 export function goalsChart({ scenarios }: Report): string | undefined {
   const groups = scenarios
     .map(({ title, measures }) => ({ title, measures: measures.filter(judged) }))

@@ -7,11 +7,11 @@ const HEIGHT = 260;
 const LEFT = 44;
 const RIGHT = 190;
 const LABEL_HEIGHT = 18;
-/** Such as `10 k agents: CPU a beat, service`; how large the large fleet was, the ratio's name says. */
+/** Such as `10 k agents: CPU a beat, service`. The name of the ratio has the size of the large fleet. */
 const NAME = /^(?:(\d+) ([kM]) agents|large fleet): CPU a beat, (service|PostgreSQL)$/;
 const LARGE = /^(\d+) k ÷ 1 k agents/;
 
-/** What a beat costs, against the size of the fleet. */
+/** The cost of a beat by the size of the fleet. */
 export function growthChart({ scenarios }: Report): string | undefined {
   const measures = scenarios.filter(({ name }) => name === "growth").flatMap(({ measures }) => measures);
   const series = [
@@ -36,7 +36,7 @@ export function growthChart({ scenarios }: Report): string | undefined {
     parts.push(text(x.at(agents), bottom + 18, tickText(agents), "muted small", "middle"));
   const labels = series.map(({ points }) => y.at(points.at(-1)?.figure.median ?? 0));
   const [above = 0, below = 0] = labels;
-  // Where they would touch, they keep apart.
+  // Move labels apart if they would overlap.
   const apart = Math.max(0, LABEL_HEIGHT - Math.abs(above - below)) / 2;
   for (const [index, { label, kind, points }] of series.entries()) {
     const path = points.map(({ agents, figure }) => `${x.at(agents).toFixed(1)},${y.at(figure.median).toFixed(1)}`);

@@ -1,9 +1,9 @@
-/** What all charts share: a card that is readable on light and dark pages, text, and axes. */
+/** The common parts of charts: a card for light and dark pages, text, and axes. */
 
 export const WIDTH = 880;
 export const MARGIN = 24;
 
-/** Colours by the reader's scheme. `c-` classes colour fills, `s-` classes strokes. */
+/** Colours for light and dark schemes. `c-` classes colour fills, `s-` classes colour strokes. */
 const STYLE = `
   svg { color-scheme: light dark; font-family: system-ui, -apple-system, "Segoe UI", "Noto Sans", Inter, sans-serif; font-size: 13px; font-variant-numeric: tabular-nums; }
   .card { fill: #ffffff; stroke: #d8dee4; }
@@ -36,13 +36,13 @@ const STYLE = `
 
 export interface Card {
   readonly title: string;
-  /** What is shown, and in what unit. */
+  /** The measured value and its unit. */
   readonly subtitle: string;
   readonly height: number;
   readonly parts: readonly string[];
 }
 
-/** Where what is drawn begins, below the title. */
+/** The top of the drawing area, below the title. */
 export const TOP = 78;
 
 export function card({ title, subtitle, height, parts }: Card): string {
@@ -82,7 +82,7 @@ export interface Axis {
   at(value: number): number;
 }
 
-/** Logarithmic, from one of 1, 2, 5, 10 … to another, with all of them as ticks, or fewer where they would be too many. */
+/** A logarithmic axis with ticks at 1, 2, 5, 10 …, or fewer ticks if they would be too many. */
 export function logAxis(values: readonly number[], from: number, to: number): Axis {
   const positive = values.filter((value) => Number.isFinite(value) && value > 0);
   const [least, most] = [Math.min(...positive), Math.max(...positive)];
@@ -99,7 +99,7 @@ export function logAxis(values: readonly number[], from: number, to: number): Ax
   return { ticks, at };
 }
 
-/** From zero to a round number at or above the greatest. */
+/** A linear axis from zero to a round number at or above the largest value. */
 export function linearAxis(most: number, from: number, to: number): Axis {
   const raw = most / 4;
   const power = 10 ** Math.floor(Math.log10(raw));

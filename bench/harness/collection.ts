@@ -1,15 +1,15 @@
 import { once } from "node:events";
 import type { Started } from "./processes.ts";
 
-/** For the environment of a Node program: its inspector, if it is woken, takes a port that is free. */
+/** For the environment of a Node program: its inspector takes a free port. */
 export const INSPECTABLE = { NODE_OPTIONS: "--inspect-port=127.0.0.1:0" };
 
 const WAKE_MS = 10_000;
 const COLLECT_MS = 30_000;
 
 /**
- * Has a Node program collect all its garbage, as often as needed, so that what it holds is what it needs. It runs without
- * any flag for that: a signal wakes its inspector, which is part of every Node.
+ * Makes a Node program collect all its garbage, so that its memory is what it needs. It needs no flag: a signal starts
+ * the inspector, which is part of Node.
  */
 export async function collectGarbage(program: Started): Promise<void> {
   const socket = new WebSocket(await inspectorOf(program));

@@ -1,25 +1,25 @@
 import { readdir, readFile } from "node:fs/promises";
 
-/** The kernel counts processor time in ticks of 10 ms on every machine that Node runs on (`getconf CLK_TCK`). */
+/** The kernel counts processor time in ticks of 10 ms (`getconf CLK_TCK`). */
 const TICK_MS = 10;
 
 /**
- * User and system time that the processes used so far, with that of their children that ended, in milliseconds. Fine
- * enough for short rounds: of threads that live the scheduler's account is read, which is in nanoseconds; ticks are what
- * is known of those that ended.
+ * The user and system time of the processes and their ended children so far, in milliseconds. For living threads it
+ * reads the scheduler's account in nanoseconds, which is exact enough for short rounds. For ended ones there are only
+ * ticks.
  */
 export async function cpuMs(pids: readonly number[]): Promise<number> {
   const times = await Promise.all(pids.map(processCpuMs));
   return times.reduce((sum, ms) => sum + ms, 0);
 }
 
-/** Resident memory of the process, in bytes. */
+/** The resident memory of the process, in bytes. */
 export async function residentBytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "utf8");
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1_024;
 }
 
-/** The process and all that descend from it, as they are now. */
+/** The process and all its current descendants. */
 export async function family(root: number): Promise<number[]> {
   const parents = new Map<number, number>();
   for (const name of await readdir("/proc")) {
@@ -34,11 +34,11 @@ export async function family(root: number): Promise<number[]> {
   return members;
 }
 
-/** Time that all processors of the machine were busy so far, and their number. Undefined where it is not told. */
+/** The busy time of all processors so far, and their number. Undefined if the machine does not report it. */
 export async function machineBusyMs(): Promise<{ busyMs: number; cores: number } | undefined> {
   const text = await readFile("/proc/stat", "utf8").catch(() => undefined);
   if (text === undefined) return undefined;
-  // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. Waiting is not being busy.
+  // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. Idle and iowait are not busy time.
   const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = (/^cpu +(.*)$/m.exec(text)?.[1] ?? "")
     .split(" ")
     .map(Number);
@@ -52,7 +52,7 @@ async function processCpuMs(pid: number): Promise<number> {
   return Math.max(stat.ownMs, await threadsMs(pid)) + stat.childrenMs;
 }
 
-/** Of the threads that live. */
+/** The time of living threads. */
 async function threadsMs(pid: number): Promise<number> {
   const folder = `/proc/${pid}/task`;
   const threads = await readdir(folder).catch(() => []);

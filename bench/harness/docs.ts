@@ -15,7 +15,7 @@ const SIZING_END = "<!-- end of the sizing -->";
 const BEGIN = "<!-- results: made by `npm run bench -- --docs` -->";
 const END = "<!-- end of the results -->";
 
-/** Puts the results in place of older ones of the same scenarios, and makes what is drawn from them anew. */
+/** Replaces older results of the same scenarios in the documentation, and redraws tables and charts. */
 export async function updateDocs(report: Report): Promise<void> {
   const older = await readReport(RESULTS);
   const merged = older === undefined ? report : merge(older, report);
@@ -31,7 +31,7 @@ export async function redrawDocs(): Promise<void> {
   await writeFile(PAGE, withResults(await readFile(PAGE, "utf8"), report));
 }
 
-/** The page with this report, and what follows from it, between their marks. */
+/** The page with this report, and the sizing that follows from it, between their markers. */
 export function withResults(page: string, report: Report): string {
   const sections = report.scenarios.map((scenario) => sectionOf(scenario, "###"));
   const results = [headOf(report.machine), ...sections].join("\n\n");
@@ -44,7 +44,7 @@ function between(page: string, begin: string, end: string, block: string): strin
   return [page.slice(0, from) + begin, block, page.slice(to)].join("\n\n");
 }
 
-/** In the order in which they run. Figures of two machines do not stand side by side. */
+/** Merges two reports in the order of scenarios. Figures of different machines are never mixed. */
 export function merge(older: Report, newer: Report): Report {
   const { machine } = newer;
   if (older.machine.processor !== machine.processor || older.machine.cores !== machine.cores) return newer;

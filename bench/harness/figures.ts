@@ -1,4 +1,4 @@
-/** Of several rounds: the one in the middle, and how far they lie apart. */
+/** The median of several rounds, and their spread. */
 export interface Figure {
   readonly median: number;
   readonly least: number;
@@ -6,7 +6,7 @@ export interface Figure {
   readonly rounds: number;
 }
 
-/** Rounds without a number are left out. */
+/** Rounds without a number are ignored. */
 export function figure(values: readonly number[]): Figure {
   const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
@@ -15,12 +15,14 @@ export function figure(values: readonly number[]): Figure {
   return { median, least: sorted[0] ?? Number.NaN, most: sorted.at(-1) ?? Number.NaN, rounds: sorted.length };
 }
 
-/** Round by round, so that what disturbed a whole round disturbs both. */
+/** The ratio of each round, so that a disturbance of a round affects both values. */
 export function ratio(values: readonly number[], others: readonly number[]): Figure {
   return figure(values.map((value, round) => value / (others[round] ?? Number.NaN)));
 }
 
-/** Two digits, or a whole number from 100 up: never an exponent, also where rounding adds a digit (99.7 is "100"). */
+/**
+ * Two significant digits, or a whole number from 100. Never an exponent, also if rounding adds a digit (99.7 is "100").
+ */
 export function short(value: number): string {
   if (!Number.isFinite(value)) return "–";
   if (Math.abs(value) >= 99.5) return Math.round(value).toLocaleString("en-US");

@@ -1,4 +1,4 @@
-/** The other end of `Worker`: does the jobs that the bench sends, one after the other, and answers each. */
+/** The other end of `Worker`: does the jobs of the bench one after the other, and answers each. */
 export function doJobs(jobs: Readonly<Record<string, (details: never) => Promise<object>>>): void {
   process.on("message", (message: { job: string }) => {
     const work = jobs[message.job];
@@ -9,6 +9,6 @@ export function doJobs(jobs: Readonly<Record<string, (details: never) => Promise
         process.send?.({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
     );
   });
-  // Whoever gave the jobs is gone.
+  // The bench has ended.
   process.on("disconnect", () => process.exit(0));
 }

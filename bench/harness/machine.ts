@@ -3,7 +3,7 @@ import { availableParallelism, cpus, release, totalmem } from "node:os";
 import { spawnSync } from "../../test/support/owned-process.ts";
 import { PINNED, TOP } from "./processes.ts";
 
-/** What the figures were measured on: without it they say nothing. */
+/** The machine of the measurement. */
 export interface Machine {
   readonly processor: string;
   readonly cores: number;
@@ -30,7 +30,7 @@ export async function describeMachine(): Promise<Machine> {
   };
 }
 
-/** What is measured, with a `+` where files differ from it. */
+/** The measured commit, with a `+` if files have changed since. */
 export function measuredCommit(): string {
   const git = (...args: string[]) => spawnSync("git", args, { cwd: TOP, encoding: "utf8" });
   const { status, stdout } = git("rev-parse", "--short=10", "HEAD");

@@ -11,7 +11,7 @@ export class MemoryPeak implements Disposable {
         (bytes) => {
           this.most = Math.max(this.most, bytes);
         },
-        // The process has ended: whoever measures it says so.
+        // The process has ended, which the scenario reports.
         () => undefined,
       );
     }, everyMs);

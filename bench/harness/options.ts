@@ -1,22 +1,22 @@
 import { parseArgs } from "node:util";
 
 export interface Options {
-  /** Scenarios by name; empty: all that is meant to be run together. */
+  /** The scenarios to run by name; empty: all that run by default. */
   readonly only: readonly string[];
-  /** Left out of those. */
+  /** Scenarios to omit. */
   readonly without: readonly string[];
   readonly peers: boolean;
   readonly full: boolean;
   readonly rounds: number;
   readonly roundMs: number;
   readonly out: string;
-  /** Whether the results become those of docs/performance.md. */
+  /** Whether to update docs/performance.md with the results. */
   readonly docs: boolean;
-  /** Nothing is measured; charts and tables of docs/performance.md are made anew from its results. */
+  /** Do not measure, only redraw the charts and tables of docs/performance.md. */
   readonly redraw: boolean;
 }
 
-/** A sentence for whoever typed it. */
+/** An invalid command line. The message is for the user. */
 export class OptionError extends Error {}
 
 /** @throws OptionError */
@@ -24,10 +24,9 @@ export function readOptions(args: readonly string[], scenarios: readonly string[
   const { values } = parsed(args);
   if (values.help) return "help";
   const unknown = [...values.only, ...values.without].filter((name) => !scenarios.includes(name));
-  if (unknown.length > 0)
-    throw new OptionError(`There is no scenario ${unknown.join(", ")}; there are ${scenarios.join(", ")}.`);
+  if (unknown.length > 0) throw new OptionError(`Unknown scenario ${unknown.join(", ")}. Use ${scenarios.join(", ")}.`);
   if (values.scale !== "small" && values.scale !== "full")
-    throw new OptionError(`The scale is small or full, not ${values.scale}.`);
+    throw new OptionError(`--scale must be small or full, not ${values.scale}.`);
   return {
     only: values.only,
     without: values.without,
@@ -59,7 +58,7 @@ function parsed(args: readonly string[]) {
       },
     });
   } catch (error) {
-    // Its sentences are made for people.
+    // Its messages are for users.
     throw new OptionError(error instanceof Error ? error.message : String(error));
   }
 }

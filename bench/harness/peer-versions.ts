@@ -3,7 +3,7 @@ import { spawnSync } from "../../test/support/owned-process.ts";
 const PYTHON =
   "import fastapi, sqlalchemy, uvicorn; print(fastapi.__version__, sqlalchemy.__version__, uvicorn.__version__)";
 
-/** Of the peers that are installed, if they take part. */
+/** The versions of the installed peers, if they are measured. */
 export function peerVersions(peers: boolean): Record<string, string> {
   if (!peers) return {};
   const versions: Record<string, string> = {};

@@ -5,50 +5,50 @@ import { resolve } from "node:path";
 import { spawn, spawnSync } from "../../test/support/owned-process.ts";
 
 export const TOP = resolve(import.meta.dirname, "../..");
-/** Longer than a program takes to begin. */
+/** The timeout of a program's start, in milliseconds. */
 const START_MS = 60_000;
-/** Longer than any one job lasts. */
+/** The timeout of a job, in milliseconds. */
 const JOB_MS = 900_000;
-/** Longer than a program needs to end in good order. */
+/** The timeout of an orderly stop, in milliseconds. */
 const END_MS = 10_000;
 
-/** Where it runs: what is measured, or what makes it work. Each has a core of its own where there are two. */
+/** The core of a process: the measured service, or the load. With two cores, each side has one. */
 export type Side = "service" | "load";
 
-/** Undefined where there are no two cores, or no program that pins (`taskset`, of util-linux). */
+/** Undefined without two cores, or without `taskset` (util-linux). */
 export const CORES: Readonly<Record<Side, string>> | undefined = chooseCores();
 export const PINNED = CORES !== undefined;
 
 export interface Started extends AsyncDisposable {
   readonly pid: number;
-  /** What it has written to its standard output. */
+  /** Its standard output so far. */
   readonly said: () => string;
-  /** The end of what it has written to its standard error. */
+  /** The end of its standard error. */
   readonly complained: () => string;
   readonly child: ChildProcess;
-  /** Rejects if it ends before its owner ends it. */
+  /** Rejects if the process ends before its owner stops it. */
   readonly endedByItself: Promise<never>;
 }
 
 export interface StartOptions {
-  /** Anywhere: what people wait for has the whole machine. */
+  /** "anywhere": the process may use the whole machine. */
   readonly side: Side | "anywhere";
   readonly env?: Readonly<Record<string, string>>;
-  /** With a channel for messages, as between Node processes. */
+  /** Whether it has a message channel, as between Node processes. */
   readonly channel?: boolean;
   readonly cwd?: string;
-  /** Another signal than SIGTERM ends it at once. */
+  /** The signal that stops it; default SIGTERM. */
   readonly endBy?: NodeJS.Signals;
 }
 
 const living = new Set<Started>();
 
-/** Ends all that was started and lives, for one who was told to stop. */
+/** Stops all running processes. */
 export async function endAll(): Promise<void> {
   await Promise.all([...living].map((started) => started[Symbol.asyncDispose]()));
 }
 
-/** Starts a program that ends with its owner, and with all that it started itself. */
+/** Starts a program that ends with its owner, together with all processes that it started. */
 export function start(command: string, args: readonly string[], options: StartOptions): Started {
   const { side } = options;
   const pinned = CORES === undefined || side === "anywhere" ? [] : ["taskset", "-c", CORES[side]];
@@ -57,7 +57,7 @@ export function start(command: string, args: readonly string[], options: StartOp
     cwd: options.cwd ?? TOP,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
     stdio: ["ignore", "pipe", "pipe", ...(options.channel === true ? (["ipc"] as const) : [])],
-    // A group of its own: the Ctrl-C of a terminal reaches the bench alone, which ends everything in order.
+    // Its own process group: Ctrl-C in a terminal reaches only the bench, which stops everything in order.
     detached: true,
   });
   const { pid } = child;
@@ -74,7 +74,7 @@ export function start(command: string, args: readonly string[], options: StartOp
   const ended = once(child, "close");
   const endedByItself = ended.then(([code, signal]): Promise<never> => {
     const died = new Error(`${command} ${args.join(" ")} ended by itself (${code ?? signal}):\n${complaints}`);
-    // Whom its owner ends nobody waits for any more.
+    // If the owner stopped it, no one awaits this promise.
     return wanted ? Promise.reject(died) : new Promise(() => undefined);
   });
   endedByItself.catch(() => undefined);
@@ -97,7 +97,7 @@ export function start(command: string, args: readonly string[], options: StartOp
   return started;
 }
 
-/** Waits until what the program said matches. */
+/** Waits until the standard output matches. */
 export async function untilSaid(started: Started, pattern: RegExp): Promise<RegExpExecArray> {
   const deadline = performance.now() + START_MS;
   for (;;) {
@@ -108,11 +108,11 @@ export async function untilSaid(started: Started, pattern: RegExp): Promise<RegE
   }
 }
 
-/** A Node program of `bench/load` or `bench/peers` that does jobs that are sent to it, one after the other. */
+/** A Node program of `bench/load` or `bench/peers` that does jobs one after the other. */
 export class Worker implements AsyncDisposable {
   readonly #started: Started;
 
-  /** `flags` are of Node. */
+  /** @param flags of Node */
   constructor(file: string, side: Side, flags: readonly string[] = []) {
     this.#started = start(process.execPath, [...flags, `bench/${file}`], { side, channel: true });
   }
@@ -139,11 +139,11 @@ function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);
   } catch {
-    // It has ended.
+    // The process has ended already.
   }
 }
 
-/** The first two of those that this process may run on. */
+/** The first two cores that this process may use. */
 function chooseCores(): Record<Side, string> | undefined {
   let allowed = "";
   try {

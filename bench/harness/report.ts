@@ -6,13 +6,13 @@ import { type Measure, verdict } from "./scenario.ts";
 export interface ScenarioReport {
   readonly name: string;
   readonly title: string;
-  /** When it was measured, as a date and a time in UTC, and how long that took. */
+  /** The start in UTC, and the duration. */
   readonly at: string;
   readonly seconds: number;
   readonly settings: Settings;
-  /** The part of the machine's processors that others had meanwhile, 0 to 1. Absent where it is not known. */
+  /** The share of processor time that other processes used meanwhile, 0 to 1. Absent: unknown. */
   readonly elsewhere?: number;
-  /** What was left out, or was not as it should be. */
+  /** Notes on omissions and problems. */
   readonly notes: readonly string[];
   readonly measures: readonly Measure[];
 }
@@ -22,10 +22,10 @@ export interface Settings {
   readonly roundMs: number;
   readonly peers: boolean;
   readonly full: boolean;
-  /** What was measured. */
+  /** The measured commit. */
   readonly commit: string;
   readonly postgresql: string;
-  /** Of the programs that were measured beside, where there are any. */
+  /** The versions of measured peers. */
   readonly versions: Readonly<Record<string, string>>;
 }
 
@@ -34,7 +34,7 @@ export interface Report {
   readonly scenarios: readonly ScenarioReport[];
 }
 
-/** As `results.json` has it. Undefined if there is no such file. */
+/** Reads `results.json`; undefined if the file does not exist. */
 export async function readReport(file: string): Promise<Report | undefined> {
   const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
@@ -43,10 +43,10 @@ export async function readReport(file: string): Promise<Report | undefined> {
   return text === undefined ? undefined : JSON.parse(text);
 }
 
-/** More than this part of the machine in the hands of others makes figures doubtful. */
+/** Figures are doubtful if other processes used more than this share of the machine. */
 const DISTURBED = 0.05;
 
-/** As text for a terminal, which is Markdown as well. */
+/** A table in Markdown, which is readable on a terminal as well. */
 export function tableOf({ measures }: Pick<ScenarioReport, "measures">): string {
   const head = ["measure", "median", "spread", "must", "aim", "reached"];
   const rows = measures.map((measure) => {
@@ -63,7 +63,7 @@ export function tableOf({ measures }: Pick<ScenarioReport, "measures">): string 
   return [line(head), rule, ...rows.map(line)].join("\n");
 }
 
-/** The table with its title, and what has to be known of it. */
+/** The table with its title and remarks. */
 export function sectionOf(scenario: ScenarioReport, heading: string): string {
   return [`${heading} ${scenario.title}`, tableOf(scenario), remarksOf(scenario)]
     .filter((part) => part !== "")

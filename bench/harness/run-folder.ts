@@ -4,11 +4,11 @@ import { temporaryFolder as ownedFolder } from "../../test/support/owned-process
 
 let made: Promise<string> | undefined;
 
-/** A new folder, in one of the bench's own, which is gone when the bench ends. */
+/** Makes a new temporary folder, which is deleted when the bench ends. */
 export async function temporaryFolder(name: string): Promise<string> {
   made ??= ownedFolder("bench");
   const folder = await made;
-  // For root, PostgreSQL has an account of its own, which has to pass through.
+  // For root, PostgreSQL runs under another account, which needs access to the folder.
   await chmod(folder, 0o711);
   return await mkdtemp(join(folder, `${name}-`));
 }

@@ -1,43 +1,43 @@
 import { type Figure, figure } from "./figures.ts";
 import type { Stage } from "./stage.ts";
 
-/** What the command line asked for. */
-export interface Asked {
-  /** Of which the median is taken. */
+/** The options of the command line. */
+export interface BenchRun {
+  /** The number of rounds; the median counts. */
   readonly rounds: number;
-  /** How long one round counts, in milliseconds. */
+  /** The duration of a round, in milliseconds. */
   readonly roundMs: number;
-  /** Whether others are measured beside the service. */
+  /** Whether peers are measured as well. */
   readonly peers: boolean;
-  /** The large fleets, which take many minutes. */
+  /** Whether to measure the large fleets, which take many minutes. */
   readonly full: boolean;
-  /** Says what goes on. */
-  tell(line: string): void;
-  /** Says what the result has to say as well: what was left out, or was not as it should be. */
+  /** Reports progress. */
+  log(line: string): void;
+  /** Adds a note to the result, on omissions or problems. */
   note(line: string): void;
 }
 
-/** One line of the table. */
+/** A row of the table. */
 export interface Measure {
   readonly name: string;
   readonly unit: string;
   readonly figure: Figure;
-  /** What has to be reached, and what is aimed for; undefined where the measure only informs. */
+  /** The requirement and the aim; undefined if the measure is only information. */
   readonly must?: number;
   readonly aim?: number;
-  /** Default: less is better. */
+  /** Whether more is better; default: less is better. */
   readonly more?: boolean;
 }
 
 export interface Scenario {
   readonly name: string;
   readonly title: string;
-  /** Only where the large fleets are asked for. */
+  /** Runs only with `--scale full`. */
   readonly full?: boolean;
-  /** Only where it is asked for by name. */
+  /** Runs only with `--only`. */
   readonly named?: boolean;
-  /** The measures, with names that differ from each other: charts find them by these. */
-  run(stage: Stage, asked: Asked): Promise<readonly Measure[]>;
+  /** Returns the measures. Their names are unique, because charts find them by name. */
+  run(stage: Stage, bench: BenchRun): Promise<readonly Measure[]>;
 }
 
 export type Verdict = "aim" | "must" | "missed" | "–";
@@ -50,26 +50,26 @@ export function verdict({ figure, must, aim, more = false }: Measure): Verdict {
   return reaches(must) ? "must" : "missed";
 }
 
-/** On the small scale, of what takes long and differs little from round to round. */
+/** The number of rounds of long scenarios with little variance, on the small scale. */
 const FEW_ROUNDS = 3;
 
-export function fewRounds({ rounds, full }: Asked): number {
+export function fewRounds({ rounds, full }: BenchRun): number {
   return full ? rounds : Math.min(rounds, FEW_ROUNDS);
 }
 
-/** A line of the table that has nothing to reach. */
+/** A row without a requirement. */
 export function informs(name: string, unit: string, values: readonly number[]): Measure {
   return { name, unit, figure: figure(values) };
 }
 
-/** Above it, what was measured may have been the load generator. */
+/** Above this share, the load generator may have been the limit. */
 const LOAD_LIMIT = 0.9;
 
-/** How busy the load generator was with each of the subjects, at most; a note where it was the limit. */
-export function loadShare(asked: Asked, shares: Readonly<Record<string, readonly number[]>>): Measure {
+/** The largest share of the load generator's core for each subject. Adds a note if it was the limit. */
+export function loadShare(bench: BenchRun, shares: Readonly<Record<string, readonly number[]>>): Measure {
   for (const [name, values] of Object.entries(shares)) {
     const share = figure(values).median;
-    if (share > LOAD_LIMIT) asked.note(`the load generator was the limit of "${name}" (${Math.round(share * 100)} %)`);
+    if (share > LOAD_LIMIT) bench.note(`the load generator was the limit of "${name}" (${Math.round(share * 100)} %)`);
   }
   return informs("load generator: share of its core", "%", Object.values(shares).flatMap(percents));
 }

@@ -1,18 +1,20 @@
 import { short } from "./figures.ts";
 import type { Report } from "./report.ts";
 
-/** Of the default configuration: the shortest interval, and the beats a second to which a larger fleet is stretched. */
+/** The default configuration: the shortest interval, and the target heartbeats per second of a larger fleet. */
 const INTERVAL_S = 10;
 const BEATS_A_SECOND = 10_000;
 const FLEETS = [1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
 
 interface Shape {
   readonly title: string;
-  /** Microseconds of processor time a beat, memory an agent, and bytes a beat in both directions, as measures' names. */
+  /**
+   * The names of measures: processor time of a beat in µs, memory of an agent, and bytes of a beat in both directions.
+   */
   readonly serviceUs: readonly [scenario: string, name: string];
   readonly kib: readonly [scenario: string, name: string];
   readonly bytes: readonly (readonly [scenario: string, name: string])[];
-  /** Larger ones are beyond what was measured. */
+  /** Larger fleets were not measured. */
   readonly most: number;
 }
 
@@ -39,10 +41,10 @@ const SHAPES: readonly Shape[] = [
   },
 ];
 
-/** Of TCP and IP, for a small message that goes alone: at most. */
+/** The maximum overhead of TCP and IP for a small message, in bytes. */
 const HEADER_BYTES = 66;
 
-/** What fleets of several sizes need, from what was measured, as Markdown. Empty where not all of that is there. */
+/** The resources of fleets of several sizes, computed from the measures, as Markdown. Empty if a measure is missing. */
 export function sizingOf({ scenarios }: Report): string {
   const find = ([scenario, name]: readonly [string, string]): number => {
     const measures = scenarios.find((one) => one.name === scenario)?.measures;

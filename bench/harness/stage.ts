@@ -10,7 +10,7 @@ import { cpuMs, family } from "./cpu.ts";
 import { CORES, type Started, start, untilSaid } from "./processes.ts";
 import { temporaryFolder } from "./run-folder.ts";
 
-/** A replica of the service, started as anybody starts it. */
+/** A replica of the service, started as users start it. */
 export interface Replica extends AsyncDisposable {
   readonly pid: number;
   readonly started: Started;
@@ -19,12 +19,12 @@ export interface Replica extends AsyncDisposable {
   readonly http: string;
 }
 
-/** A connection to a database, for questions that are asked while something is measured. */
+/** A connection to a database, for queries during a measurement. */
 export interface Questions extends AsyncDisposable {
   ask<Row extends object>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
 }
 
-/** A PostgreSQL of the bench's own with the defaults of `npm start`, and databases in it. */
+/** A PostgreSQL for the bench with the defaults of `npm start`, and databases in it. */
 export class Stage implements AsyncDisposable {
   readonly #postgres: EmbeddedPostgres;
 
@@ -39,7 +39,7 @@ export class Stage implements AsyncDisposable {
       ...(signal === undefined ? {} : { signal }),
     });
     if (CORES !== undefined) {
-      // Its processes that write in the background were there before it could be pinned; later ones inherit.
+      // Its background processes started before it was pinned; later ones inherit the core.
       for (const pid of await family(postgres.pid))
         spawnSync("taskset", ["-a", "-c", "-p", CORES.service, String(pid)]);
     }
@@ -76,7 +76,7 @@ export class Stage implements AsyncDisposable {
 
   async questions(url: string): Promise<Questions> {
     const client = new Client({ connectionString: url });
-    // A connection that is cut while idle says so by an event; the next question fails by itself.
+    // A connection that is cut while idle emits an event. The next query fails anyway.
     client.on("error", () => undefined);
     await client.connect();
     return {
@@ -86,12 +86,12 @@ export class Stage implements AsyncDisposable {
     };
   }
 
-  /** Writes all that PostgreSQL has only in memory, so that no checkpoint of what was prepared falls into a round. */
+  /** Makes a checkpoint, so that none caused by the preparation falls into a round. */
   async checkpoint(): Promise<void> {
     await this.query(this.#postgres.connectionString, "CHECKPOINT");
   }
 
-  /** Of PostgreSQL with all its processes, in milliseconds. */
+  /** The processor time of PostgreSQL with all its processes, in milliseconds. */
   async cpuMs(): Promise<number> {
     return await cpuMs(await family(this.#postgres.pid));
   }
@@ -116,7 +116,7 @@ export class Stage implements AsyncDisposable {
   }
 }
 
-/** Unless told otherwise, `claw-0` has the first thousand of every prefix, and so on. */
+/** By default, `claw-0` has the first thousand agents of each prefix, and so on. */
 export const AGENTS_PER_CLAW = 1_000;
 
 export interface SeededAgents {
@@ -128,7 +128,7 @@ export interface SeededAgents {
   readonly perClaw?: number;
 }
 
-/** Puts agents `${prefix}1`, `${prefix}2` … there, idle, with leases that outlast the bench. */
+/** Inserts idle agents `${prefix}1`, `${prefix}2` …, whose leases last longer than the bench. */
 export async function seedAgents(
   stage: Stage,
   url: string,

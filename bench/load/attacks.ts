@@ -1,4 +1,5 @@
-// Callers that mean ill: each attack makes the service hold or do much for little that is sent. Loopback only, for a given time.
+// Hostile callers: each attack makes the service store or compute much for little input. Only on loopback, for a given
+// time.
 import http2 from "node:http2";
 import { setPriority } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +17,7 @@ import { doJobs } from "../harness/jobs.ts";
 const SERVICE = "/harborforge.agents.v1.AgentService/";
 const REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const MOST_BYTES = 1_048_576;
-/** Calls that a client keeps underway on one connection, at most; as many streams as a listener allows. */
+/** The most concurrent calls of a client on one connection: as many as a listener allows streams. */
 const UNDERWAY = 4_000;
 const TICK_MS = 10;
 
@@ -26,19 +27,19 @@ export interface AttackJob {
   readonly http: string;
   readonly attack: string;
   readonly ms: number;
-  /** Names of agents that exist: `${prefix}1` and on. */
+  /** The prefix of existing agents: `${prefix}1`, `${prefix}2` … */
   readonly prefix: string;
   readonly agents: number;
 }
 
 export interface AttackFigures {
-  /** Messages, or calls, that were sent. */
+  /** Sent messages or calls. */
   readonly sent: number;
   readonly sentBytes: number;
-  /** Calls that ended with a status other than OK, and of those with RESOURCE_EXHAUSTED. */
+  /** Calls with a status other than OK, and the number of those with RESOURCE_EXHAUSTED. */
   readonly refused: number;
   readonly exhausted: number;
-  /** Of those that are not RESOURCE_EXHAUSTED. */
+  /** Examples of other failures than RESOURCE_EXHAUSTED. */
   readonly otherRefusal?: string;
   readonly ms: number;
 }
@@ -67,7 +68,7 @@ const GRPC = { "content-type": "application/grpc", te: "trailers" };
 const GZIPPED = { ...GRPC, "grpc-encoding": "gzip" };
 const LONG_NAME = hasKey("a".repeat(MOST_BYTES - 64));
 
-/** A thousand beats, as large as a message may be; of nobody, and of names that are too long. */
+/** A thousand beats in a message of the maximum size, for missing agents and for names that are too long. */
 const HUGE_BEATS = toBinary(
   HeartbeatRequestSchema,
   create(HeartbeatRequestSchema, {
@@ -95,7 +96,7 @@ function connect(address: string, windowBytes = 8 * MOST_BYTES): http2.ClientHtt
   return session;
 }
 
-/** Calls at a rate, over some connections, each of which is opened again when it was closed. */
+/** Calls at a fixed rate over several connections. A closed connection is opened again. */
 function calls(
   { connections, perSecond, windowBytes }: Shape,
   address: (job: AttackJob) => string,
@@ -157,7 +158,11 @@ function count(stream: http2.ClientHttp2Stream, tally: Tally): void {
   }
 }
 
-/** Messages at a rate, on streams that are opened again when they end. `read`: whether answers are taken. */
+/**
+ * Messages at a fixed rate on streams. An ended stream is opened again.
+ *
+ * @param read whether responses are read
+ */
 function messages(
   { connections, perSecond, windowBytes }: Shape,
   streams: number,
@@ -202,7 +207,7 @@ function messages(
   };
 }
 
-/** Opens so many streams, as fast as they are taken, and reads none of them. */
+/** Opens many streams as fast as the service accepts them, and reads none of them. */
 function unread(
   streams: number,
   perConnection: number,
@@ -255,7 +260,7 @@ const batchOf = ({ prefix, agents }: AttackJob): Uint8Array =>
       }),
     ),
   );
-/** A request of reflection for the file that describes the service: field 4, `file_containing_symbol`. */
+/** A reflection request for the file of the service: field 4, `file_containing_symbol`. */
 const symbol = Buffer.from("harborforge.agents.v1.AgentService");
 const describeService = Buffer.concat([Buffer.from([0x22, symbol.length]), symbol]);
 const pages = pageOf(1_000);
@@ -342,7 +347,7 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
   "connections that say nothing": idleConnections(5_000),
 };
 
-/** The same beats under another sequence, compressed anew: an attacker computes it once. */
+/** The same beats with another sequence, compressed again, which an attacker has to compute only once. */
 const beatsBySequence = new Map<number, Uint8Array>();
 function beatsOf(sequence: number): Uint8Array {
   let bytes = beatsBySequence.get(sequence);
@@ -356,7 +361,7 @@ function beatsOf(sequence: number): Uint8Array {
 
 function idleWithHeaders(streams: number, perConnection: number): Attack {
   const long: Record<string, string> = {};
-  // Entries of hpack's table: sent once, and then a byte each.
+  // Entries of the HPACK table: sent once, then one byte each.
   for (let n = 0; n < 15; n += 1) long[`x-${n}`] = `${n}`.repeat(200).padEnd(1_000, "x").slice(0, 1_000);
   return async (job, tally, until) => {
     const sessions: http2.ClientHttp2Session[] = [];
@@ -400,7 +405,7 @@ function idleConnections(count: number): Attack {
 }
 
 if (process.send !== undefined) {
-  // Whoever is disturbed shares a processor with this.
+  // The disturbed client shares a processor with this program.
   setPriority(10);
   doJobs({
     attack: async (job: AttackJob): Promise<AttackFigures> => {

@@ -5,8 +5,8 @@ import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_se
 const FIRST_FIELD = 0x08;
 
 /**
- * The first heartbeat of a stream for these agents, without its sequence: what comes before it is put there a message, so
- * that the load generator encodes nothing while it measures.
+ * The first heartbeat of a stream for these agents, without its sequence. The sequence is prepended to each message, so
+ * that the load generator encodes nothing during the measurement.
  */
 export function beatsOf(agentIds: readonly string[], claw: string, instance: string): Buffer {
   const message = create(HeartbeatRequestSchema, {
@@ -18,7 +18,7 @@ export function beatsOf(agentIds: readonly string[], claw: string, instance: str
   return Buffer.from(toBinary(HeartbeatRequestSchema, message));
 }
 
-/** Every further one, which does not say again who sends it. */
+/** Later heartbeats, which do not repeat claw and instance. */
 export function furtherBeatsOf(agentIds: readonly string[]): Buffer {
   const message = create(HeartbeatRequestSchema, { beats: agentIds.map((agentId) => ({ agentId })) });
   return Buffer.from(toBinary(HeartbeatRequestSchema, message));
@@ -34,7 +34,7 @@ export function withSequence(sequence: number, beats: Buffer): Buffer {
   return Buffer.concat([head.subarray(0, length), beats]);
 }
 
-/** The number in field 1 of a message that begins with it; 0 where it does not (a hello, an unasked result). */
+/** The number in field 1 at the start of a message; 0 for other messages (a hello, a change by others). */
 export function readSequence(message: Buffer): number {
   if (message[0] !== FIRST_FIELD) return 0;
   let value = 0;

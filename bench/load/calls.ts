@@ -1,4 +1,4 @@
-// Makes unary calls, so many underway at any time.
+// Makes unary calls with a fixed number of concurrent ones.
 import { create, toBinary } from "@bufbuild/protobuf";
 import grpc from "@grpc/grpc-js";
 import { GetAgentRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -8,7 +8,7 @@ import { Latency, type LatencyFigures } from "./latency.ts";
 export interface CallFigures extends LatencyFigures {
   readonly calls: number;
   readonly ms: number;
-  /** Of this process: near `ms`, it was the limit. */
+  /** Processor time of this process: if it is near `ms`, the load generator was the limit. */
   readonly loadCpuMs: number;
 }
 

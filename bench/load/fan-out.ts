@@ -1,4 +1,5 @@
-// Many watchers, each counting what it is told. A round changes agents by one heartbeat, and ends when all were told.
+// Many watchers, each of which counts its events. A round changes agents by one heartbeat, and ends when all watchers
+// have the changes.
 import type http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -15,7 +16,7 @@ export interface FanOutJob {
   readonly prefix: string;
   readonly agents: number;
   readonly watchers: number;
-  /** Of the whole fleet each, or the n-th of the n-th agent. */
+  /** Each watches the whole fleet, or the n-th watcher watches the n-th agent. */
   readonly what: "everything" | "one agent each";
 }
 
@@ -29,13 +30,13 @@ let job: FanOutJob | undefined;
 let sessions: http2.ClientHttp2Session[] = [];
 let writer: http2.ClientHttp2Session | undefined;
 const busy: boolean[] = [];
-let told = 0;
+let delivered = 0;
 let goal = Number.POSITIVE_INFINITY;
 let reached = (): void => undefined;
 let arrivals: number[] = [];
 
 doJobs({
-  /** Resolves when each watcher has its snapshot. */
+  /** Resolves when all watchers have their snapshots. */
   open: async (asked: FanOutJob) => {
     job = asked;
     sessions = Array.from({ length: CONNECTIONS }, () => connect(`http://${asked.address}`));
@@ -48,10 +49,10 @@ doJobs({
       const filter = asked.what === "everything" ? {} : { filter: { agentIds: [`${asked.prefix}${n + 1}`] } };
       return openCountingWatch(session, filter, ({ changes }) => {
         if (changes === known) return;
-        told += changes - known;
+        delivered += changes - known;
         known = changes;
         if (asked.what !== "everything") arrivals.push(performance.now());
-        if (told >= goal) reached();
+        if (delivered >= goal) reached();
       });
     });
     const snapshot = asked.what === "everything" ? asked.agents : 1;
@@ -68,9 +69,12 @@ doJobs({
     });
     const events = what === "everything" ? size * watchers : size;
     const done = Promise.withResolvers<void>();
-    const late = setTimeout(() => done.reject(new Error(`${goal - told} of ${events} events did not come`)), ROUND_MS);
+    const late = setTimeout(
+      () => done.reject(new Error(`${goal - delivered} of ${events} events did not come`)),
+      ROUND_MS,
+    );
     reached = done.resolve;
-    goal = told + events;
+    goal = delivered + events;
     arrivals = [];
     const latency = new Latency();
     const cpu = process.cpuUsage();

@@ -1,5 +1,5 @@
-// Beside a large fleet: changes the status of some agents and times how soon a watcher of the whole fleet knows, notes who
-// went offline and when that was known, and asks for the whole fleet now and then.
+// Beside a large fleet: changes the status of some agents and measures how soon a watcher of the whole fleet gets the
+// change. Records which agents go offline and when the watcher learns of it, and lists the whole fleet now and then.
 import type http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -16,26 +16,26 @@ import { callUnary, connect, framed, openStream, unframer } from "./wire.ts";
 const PAUSE_MS = 200;
 const ASK_EVERY_MS = 20_000;
 
-/** An agent whose lease ended, and when the watcher knew, in microseconds since 1970. */
+/** An agent whose lease expired, and when the watcher got the change, in microseconds since 1970. */
 export interface KnownEnd {
   readonly agentId: string;
   readonly knownAt: number;
 }
 
 export interface FleetNews {
-  /** From the answer to whoever changed a status, until the watcher knew; 0 where the watcher knew first. */
+  /** From the response to the change until the watcher got it; 0 if the watcher was first. */
   readonly news: LatencyFigures;
-  /** From the call to its answer. */
+  /** From the call to its response. */
   readonly answer: LatencyFigures;
   readonly getFleet: LatencyFigures;
   readonly listAgents: LatencyFigures;
   readonly ends: readonly KnownEnd[];
-  /** Whatever failed first. */
+  /** The first failure. */
   readonly failure: string | undefined;
 }
 
 const ends: KnownEnd[] = [];
-const heard = new Map<bigint, number>();
+const received = new Map<bigint, number>();
 const sessions: http2.ClientHttp2Session[] = [];
 let latencies = newLatencies();
 let failure: string | undefined;
@@ -70,7 +70,7 @@ function watch(address: string, afterRevision: bigint): void {
       for (const { transition } of fromBinary(WatchAgentsResponseSchema, bytes).changes) {
         if (transition?.cause === TransitionCause.LEASE_EXPIRED)
           ends.push({ agentId: transition.agentId, knownAt: (performance.timeOrigin + at) * 1_000 });
-        else if (transition !== undefined) heard.set(transition.revision, at);
+        else if (transition !== undefined) received.set(transition.revision, at);
       }
       wake();
     }),
@@ -87,14 +87,14 @@ async function changeStatuses(address: string, agentIds: readonly string[]): Pro
     const { agent } = await callUnary(writer, AgentService.method.updateAgentStatus, { agentId, status });
     const answered = performance.now();
     const revision = agent?.revision ?? 0n;
-    while (!heard.has(revision) && !stopped) {
+    while (!received.has(revision) && !stopped) {
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
     }
     latencies.answer.record(answered - begun);
-    latencies.news.record(Math.max(0, (heard.get(revision) ?? Number.NaN) - answered));
-    heard.clear();
+    latencies.news.record(Math.max(0, (received.get(revision) ?? Number.NaN) - answered));
+    received.clear();
     await sleep(PAUSE_MS * (0.5 + Math.random()));
   }
 }

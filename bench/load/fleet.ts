@@ -1,4 +1,5 @@
-// A fleet that obeys: many agents to a stream, each stream beats for all of its agents when the server says so.
+// A fleet that keeps the server's pace: many agents share a stream, and each stream sends the beats of all its agents
+// when they are due.
 import { fromBinary } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import grpc from "@grpc/grpc-js";
@@ -13,22 +14,22 @@ export interface FleetJob {
   readonly agentsPerStream: number;
   readonly connections: number;
   readonly prefix: string;
-  /** Streams opened a second, so that the fleet comes as fleets do. */
+  /** Streams opened in a second, because a real fleet connects gradually. */
   readonly perSecond: number;
 }
 
 export interface FleetFigures {
-  /** Messages that were acknowledged since the last time it was asked, and results that were refusals. */
+  /** Acknowledged messages since the last query, and rejected beats. */
   readonly acknowledged: number;
   readonly refused: number;
   readonly slowestMs: number;
-  /** Streams that ended by themselves. */
+  /** Streams that ended unexpectedly. */
   readonly ended: number;
 }
 
 const identity = (buffer: Buffer): Buffer => buffer;
 let figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: 0 };
-/** What cuts each stream off: its leases run on. */
+/** Functions that cut each stream off without a goodbye. */
 const cuts: (() => void)[] = [];
 const clients: grpc.Client[] = [];
 
@@ -75,7 +76,7 @@ function open(job: FleetJob, n: number, acknowledged: () => void): void {
 }
 
 doJobs({
-  /** Opens all streams, and resolves when each has been acknowledged once. */
+  /** Opens all streams. Resolves when each has an acknowledged message. */
   open: async ({ fleet }: { fleet: FleetJob }) => {
     for (let n = 0; n < fleet.connections; n += 1) {
       clients.push(
@@ -83,13 +84,13 @@ doJobs({
       );
     }
     const begin = performance.now();
-    const heard = new Set<number>();
+    const received = new Set<number>();
     for (let n = 0; n < fleet.streams; n += 1) {
-      open(fleet, n, () => heard.add(n));
+      open(fleet, n, () => received.add(n));
       const due = begin + (n / fleet.perSecond) * 1_000;
       if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
     }
-    while (heard.size < fleet.streams) {
+    while (received.size < fleet.streams) {
       if (figures.ended > 0) throw new Error("a stream ended");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
@@ -100,7 +101,7 @@ doJobs({
     figures = { acknowledged: 0, refused: 0, slowestMs: 0, ended: taken.ended };
     return taken;
   },
-  /** The first `streams` fall silent, without a goodbye. */
+  /** Cuts off the first `streams` streams, without a goodbye. */
   silence: async ({ streams }: { streams: number }) => {
     for (const cut of cuts.slice(0, streams)) cut();
     return {};

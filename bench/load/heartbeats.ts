@@ -1,4 +1,4 @@
-// Sends heartbeats over many streams, each with one message underway, and times the acknowledgements.
+// Sends heartbeats over many streams, each with one message in flight, and measures the time to the acknowledgement.
 import { readFile } from "node:fs/promises";
 import { fromBinary } from "@bufbuild/protobuf";
 import grpc from "@grpc/grpc-js";
@@ -8,29 +8,29 @@ import { AGENTS_PER_CLAW } from "../harness/stage.ts";
 import { beatsOf, furtherBeatsOf, readSequence, withSequence } from "./beat-messages.ts";
 import { Latency, type LatencyFigures } from "./latency.ts";
 
-/** The service and an echo take the same messages; etcd takes the keep-alive of one lease a stream. */
+/** The service and the echo get the same messages; etcd gets the keep-alive of one lease for each stream. */
 export type Target = "service" | "echo" | "etcd";
 
 export interface HeartbeatJob {
   readonly address: string;
-  /** What answers there. */
+  /** The kind of server. */
   readonly target: Target;
   readonly connections: number;
   readonly streams: number;
   readonly agentsPerStream: number;
   readonly prefix: string;
-  /** Milliseconds between two messages of a stream; 0: the next one goes when the last one is acknowledged. */
+  /** Milliseconds between two messages of a stream; 0: send the next one as soon as the last one is acknowledged. */
   readonly everyMs: number;
 }
 
 export interface HeartbeatFigures extends LatencyFigures {
   readonly messages: number;
-  /** Messages that came, acknowledgements or not. */
+  /** Received messages of any kind. */
   readonly answers: number;
   readonly ms: number;
-  /** Of this process: near `ms`, it was the limit. */
+  /** Processor time of this process: if it is near `ms`, the load generator was the limit. */
   readonly loadCpuMs: number;
-  /** Written to and read from the connections, as HTTP/2 has them. */
+  /** Bytes written to and read from the connections, with HTTP/2. */
   readonly sentBytes: number;
   readonly receivedBytes: number;
 }
@@ -41,10 +41,10 @@ const PATHS: Readonly<Record<Target, string>> = {
   etcd: "/etcdserverpb.Lease/LeaseKeepAlive",
 };
 
-/** Long before a lease ends, and after all others had their turn. */
+/** Long before a lease expires, and after all other subjects. */
 const IDLE_MS = 12_000;
 const LOOK_FOR_IDLE_MS = 1_000;
-/** Of so many answers of a stream one is read whole, to see that beats were applied. */
+/** One of this many responses of a stream is decoded, to check that beats were applied. */
 const LOOK_EVERY = 50;
 
 const identity = (buffer: Buffer): Buffer => buffer;
@@ -59,7 +59,7 @@ class Fleet {
   #failure: string | undefined;
   #closing = false;
   #working = false;
-  /** Those whose last message was acknowledged, and when. */
+  /** Streams whose last message was acknowledged, and when. */
   readonly #idle = new Map<() => void, number>();
   readonly #timer: NodeJS.Timeout;
 
@@ -67,12 +67,12 @@ class Fleet {
     this.#job = job;
     for (let n = 0; n < job.connections; n += 1) {
       this.#clients.push(
-        // Each its own connection: equal channels share one otherwise.
+        // One connection for each channel: otherwise equal channels share one.
         new grpc.Client(job.address, grpc.credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 }),
       );
     }
     for (let n = 0; n < job.streams; n += 1) this.#open(job, n);
-    // While others are measured its agents stay alive.
+    // Keeps its agents alive while others are measured.
     this.#timer = setInterval(() => {
       const due = performance.now() - IDLE_MS;
       for (const [send, since] of this.#idle) if (since < due) send();
@@ -88,7 +88,7 @@ class Fleet {
     }
   }
 
-  /** What the streams do counts for `ms`. */
+  /** Counts the work of the streams for `ms`. */
   async count(ms: number): Promise<HeartbeatFigures> {
     this.#latency = new Latency();
     this.#messages = 0;
@@ -114,7 +114,7 @@ class Fleet {
     };
   }
 
-  /** Spread over the interval, as agents do not beat in step. */
+  /** Spread over the interval, because real agents do not beat at the same moment. */
   work(): void {
     this.#working = true;
     for (const [n, send] of this.#sends.entries()) {
@@ -132,7 +132,7 @@ class Fleet {
   close(): void {
     this.#closing = true;
     clearInterval(this.#timer);
-    // Every call has its own error to tell, of which nobody wants to hear.
+    // Each call has an error, which is irrelevant here.
     for (const client of this.#clients) client.close();
   }
 
@@ -151,7 +151,7 @@ class Fleet {
       if (this.#closing) return;
       sequence += 1;
       sentAt = performance.now();
-      // A keep-alive has the lease's id alone, in the field where a heartbeat has its sequence.
+      // A keep-alive has only the id of the lease, in the field where a heartbeat has its sequence.
       if (job.target === "etcd") call.write(withSequence(n + 1, Buffer.alloc(0)));
       else call.write(withSequence(sequence, sequence === 1 ? hello : beats));
     };
@@ -172,7 +172,7 @@ class Fleet {
       else {
         setTimeout(
           () => {
-            // One that rested in between has been sent on by others.
+            // A stream that paused in between was continued elsewhere.
             if (this.#working && this.#idle.get(send) === now) send();
           },
           Math.max(0, job.everyMs - (now - sentAt)),
@@ -186,7 +186,7 @@ class Fleet {
   }
 }
 
-/** That this process wrote and read so far: little else than connections. Zero where Linux does not tell. */
+/** Bytes that this process wrote and read so far, nearly all on connections. Zero if Linux does not report them. */
 async function bytes(): Promise<{ sent: number; received: number }> {
   const text = await readFile("/proc/self/io", "utf8").catch(() => "");
   const field = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, "m").exec(text)?.[1] ?? 0);
@@ -206,7 +206,7 @@ function named(name: string): Fleet {
 }
 
 doJobs({
-  /** Opens the streams, and resolves when each has been acknowledged. */
+  /** Opens the streams. Resolves when each has an acknowledged message. */
   open: async ({ name, fleet }: Named & { fleet: HeartbeatJob }) => {
     const opened = new Fleet(fleet);
     fleets.set(name, opened);

@@ -1,6 +1,6 @@
 import { build, type Histogram } from "hdr-histogram-js";
 
-/** Milliseconds, to the microsecond and three digits, up to ten minutes. */
+/** A histogram of milliseconds with a resolution of 1 µs and three digits, up to ten minutes. */
 export class Latency {
   readonly #histogram: Histogram = build({
     lowestDiscernibleValue: 1,

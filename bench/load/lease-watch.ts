@@ -1,11 +1,11 @@
-// Watchers of the whole fleet, which note who went offline as their lease ended, and when they knew.
-import { watchAgents } from "../../packages/client/src/node-watch.ts";
+// Watchers of the whole fleet, which record expired leases and when they learned of them.
+import { watchAgents } from "harborforge-agents-client";
 import { doJobs } from "../harness/jobs.ts";
 
-/** Microseconds since 1970. */
+/** Instants in microseconds since 1970. */
 export interface SeenEnd {
   readonly agentId: string;
-  /** As PostgreSQL has it. */
+  /** The time of the transition in PostgreSQL. */
   readonly committedAt: number;
   readonly knownAt: number;
 }

@@ -1,4 +1,4 @@
-// Makes leases in etcd: ids 1 to `count`, for the keep-alives of `heartbeats.ts`.
+// Grants leases in etcd: ids 1 to `count`, for the keep-alives of `heartbeats.ts`.
 import grpc from "@grpc/grpc-js";
 import { doJobs } from "../harness/jobs.ts";
 import { withSequence } from "./beat-messages.ts";
@@ -8,7 +8,7 @@ const identity = (buffer: Buffer): Buffer => buffer;
 const ID_TAG = 0x10;
 const TTL_S = 600;
 
-/** Each is written to the disk, many with one write. */
+/** Each lease is written to disk, many with one write. */
 const AT_ONCE = 50;
 
 doJobs({

@@ -1,4 +1,5 @@
-// A client that behaves well, beside others that do not: a few calls a second, each on time whatever became of the last.
+// A well-behaved client beside hostile ones: a few calls in a second, each on time, whatever the result of the last
+// one.
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -11,11 +12,11 @@ export interface NeighbourFigures extends LatencyFigures {
   readonly firstFailure: string;
 }
 
-/** Calls a second, of each kind. */
+/** Calls of each kind in a second. */
 const PER_SECOND = 20;
 
 doJobs({
-  /** Reads an agent and renews another by a heartbeat, until the time is over; waits for what is underway. */
+  /** Reads an agent and renews another one by a heartbeat until the time is over. Waits for running calls. */
   call: async (job: { address: string; prefix: string; ms: number }): Promise<NeighbourFigures> => {
     const session = connect(`http://${job.address}`);
     const latency = new Latency();

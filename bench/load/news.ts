@@ -1,4 +1,5 @@
-// Sets an agent's status at one replica, and times how soon a watcher there and one at another replica know.
+// Sets an agent's status at one replica, and measures how soon a watcher there and one at another replica get the
+// change.
 import type http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -12,23 +13,23 @@ import { doJobs } from "../harness/jobs.ts";
 import { Latency, type LatencyFigures } from "./latency.ts";
 import { callUnary, connect, framed, openStream, unframer } from "./wire.ts";
 
-/** Between two changes at most; not in step with anything that the service does at intervals. */
+/** The maximum time between two changes, which is no multiple of an interval of the service. */
 const PAUSE_MS = 20;
 
 export interface NewsFigures {
-  /** From the instant that PostgreSQL gave the transition, before it was committed, until the watcher knew. */
+  /** From the time of the transition in PostgreSQL, before its commit, until the watcher got it. */
   readonly same: LatencyFigures;
   readonly other: LatencyFigures;
-  /** From the answer to whoever changed it, until the watcher knew; 0 where the watcher knew first. */
+  /** From the response to the change until the watcher got it; 0 if the watcher was first. */
   readonly sameFromAnswer: LatencyFigures;
   readonly otherFromAnswer: LatencyFigures;
-  /** From the call to its answer. */
+  /** From the call to its response. */
   readonly answer: LatencyFigures;
 }
 
 interface Watcher {
   readonly session: http2.ClientHttp2Session;
-  /** The next change, and when it was known. */
+  /** The next change, and when the watcher got it. */
   next(): Promise<{ occurredAtMs: number; at: number }>;
 }
 
@@ -36,12 +37,12 @@ let watchers: Watcher[] = [];
 let writer: http2.ClientHttp2Session | undefined;
 let changes = 0;
 
-/** Resolves when the watch has come to the present. */
+/** Resolves when the watch has caught up. */
 async function watch(address: string, agentId: string): Promise<Watcher> {
   const session = connect(`http://${address}`);
   const stream = openStream(session, AgentService.method.watchAgents);
   const complete = Promise.withResolvers<void>();
-  let heard = Promise.withResolvers<{ occurredAtMs: number; at: number }>();
+  let received = Promise.withResolvers<{ occurredAtMs: number; at: number }>();
   stream.on("error", complete.reject);
   stream.on(
     "data",
@@ -51,7 +52,7 @@ async function watch(address: string, agentId: string): Promise<Watcher> {
       if (message.bookmark?.snapshotComplete === true) complete.resolve();
       const occurredAt = message.changes[0]?.transition?.occurredAt;
       if (occurredAt === undefined) return;
-      heard.resolve({ occurredAtMs: Number(occurredAt.seconds) * 1_000 + occurredAt.nanos / 1_000_000, at });
+      received.resolve({ occurredAtMs: Number(occurredAt.seconds) * 1_000 + occurredAt.nanos / 1_000_000, at });
     }),
   );
   stream.end(
@@ -61,8 +62,8 @@ async function watch(address: string, agentId: string): Promise<Watcher> {
   return {
     session,
     next: async () => {
-      const news = await heard.promise;
-      heard = Promise.withResolvers();
+      const news = await received.promise;
+      received = Promise.withResolvers();
       return news;
     },
   };

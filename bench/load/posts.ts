@@ -1,4 +1,4 @@
-// Sends heartbeats as HTTP requests, over many connections with one request underway each.
+// Sends heartbeats as HTTP requests over many connections, with one request in flight on each.
 import { Agent, request } from "node:http";
 import { doJobs } from "../harness/jobs.ts";
 import type { HeartbeatFigures } from "./heartbeats.ts";

@@ -1,5 +1,5 @@
-// What the rules of the contract cost a unary call: the same calls through two gRPC listeners of one process, one of whose
-// pipelines checks nothing, in turns. Handlers answer at once, so that this is the most that the rules can weigh.
+// The cost of validation in a unary call: the same calls through two gRPC listeners of one process, one of which
+// validates nothing, in turns. Handlers respond at once, so this is the maximum share of validation.
 import { mock } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
@@ -15,13 +15,13 @@ import { callUnary, connect } from "./wire.ts";
 
 type PipelineModule = typeof import("../../src/rpc/pipeline/pipeline.ts");
 
-/** Of which the median is a round's figure. */
+/** The median of these is the figure of a round. */
 const CALLS = 400;
 
 export interface RuleFigures {
   readonly what: string;
   readonly bytes: number;
-  /** Microseconds a call, and of the check without a call. */
+  /** Microseconds of a call, and of the validation alone. */
   readonly withoutUs: number;
   readonly withUs: number;
   readonly aloneUs: number;

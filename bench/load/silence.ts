@@ -1,4 +1,4 @@
-// Streams that beat at the pace that they are told, each for some agents, until they are told to fall silent.
+// Streams that keep the server's pace, each for some agents, until they are told to fall silent.
 import { fromBinary } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import grpc from "@grpc/grpc-js";
@@ -13,7 +13,7 @@ export interface BeatingStream {
 }
 
 const CONNECTIONS = 20;
-/** Opened at once, and how long until the next ones, so that a fleet does not beat in step. */
+/** Streams opened at once, and the pause before the next ones, so that the fleet does not beat at the same moment. */
 const AT_ONCE = 10;
 const PAUSE_MS = 30;
 
@@ -51,7 +51,7 @@ function beat(client: grpc.Client, { name, claw, agentIds }: BeatingStream): Pro
     failure ??= error.message;
     acknowledged.reject(error);
   });
-  // Cut off, not said goodbye: its leases run on.
+  // Cut off without a goodbye: its leases continue.
   stops.set(name, () => {
     silent = true;
     clearTimeout(timer);
@@ -76,7 +76,7 @@ doJobs({
     await Promise.all(opened);
     return {};
   },
-  /** Beats that were acknowledged so far. */
+  /** Acknowledged beats so far. */
   beats: async () => {
     if (failure !== undefined) throw new Error(failure);
     return { beats };

@@ -1,4 +1,4 @@
-// Takes snapshots of the whole fleet, one after the other, each on a connection of its own.
+// Reads snapshots of the whole fleet one after the other, each on a connection of its own.
 import { doJobs } from "../harness/jobs.ts";
 import { connect, openCountingWatch } from "./wire.ts";
 

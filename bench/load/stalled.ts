@@ -1,4 +1,4 @@
-// Watchers that stop reading while agents change, beside one that reads.
+// Watchers that stop reading while agents change, beside a watcher that reads.
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -7,7 +7,7 @@ import { Latency, type LatencyFigures } from "./latency.ts";
 import { type CountingWatch, callUnary, connect, openCountingWatch } from "./wire.ts";
 
 const CHANGED = 1_000;
-/** As clients have it usually. */
+/** The usual window of clients. */
 const WINDOW_BYTES = 65_535;
 const PAUSE_MS = 100;
 
@@ -33,7 +33,7 @@ doJobs({
     });
     return {};
   },
-  /** Changes agents for a while: how long the watcher that reads took to know, from the answers on. */
+  /** Changes agents for a while. Measures the time from each response until the reading watcher got the change. */
   disturb: async ({ ms }: { ms: number }): Promise<LatencyFigures> => {
     if (writer === undefined) throw new Error("nothing was opened");
     const latency = new Latency();
@@ -44,17 +44,17 @@ doJobs({
       const beats = Array.from({ length: CHANGED }, (_, n) => ({ agentId: `${prefix}${first + n + 1}`, status }));
       round += 1;
       goal = transitions + CHANGED;
-      const heard = Promise.withResolvers<number>();
-      reached = () => heard.resolve(performance.now());
+      const received = Promise.withResolvers<number>();
+      reached = () => received.resolve(performance.now());
       await callUnary(writer, AgentService.method.sendHeartbeat, { beats, leaseTtl: { seconds: 600n } });
       const answered = performance.now();
-      latency.record(Math.max(0, (await heard.promise) - answered));
+      latency.record(Math.max(0, (await received.promise) - answered));
       transitions += CHANGED;
       await sleep(PAUSE_MS);
     }
     return latency.figures;
   },
-  /** Half of them conflate. Each on a connection of its own. */
+  /** Half of them conflate. Each has a connection of its own. */
   stall: async ({ watchers }: { watchers: number }) => {
     held = Array.from({ length: watchers }, (_, n) => {
       const session = connect(`http://${address}`, WINDOW_BYTES);

@@ -1,4 +1,4 @@
-// Reports another status on every stream as soon as the last one was acknowledged, which is after the commit.
+// Reports another status on each stream as soon as the last one was acknowledged, which is after its commit.
 import type http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -14,7 +14,7 @@ import { Latency, type LatencyFigures } from "./latency.ts";
 import { connect, framed, openStream, unframer } from "./wire.ts";
 
 const CONNECTIONS = 10;
-/** Of so many answers one is read whole, to see that nothing was refused. */
+/** One of this many responses is decoded, to check that nothing was rejected. */
 const LOOK_EVERY = 100;
 
 export interface TransitionFigures extends LatencyFigures {

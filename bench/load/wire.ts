@@ -1,7 +1,4 @@
-/**
- * The gRPC protocol by hand, for measurements: a client that looks at no more than it counts, so that it is not what is
- * measured. Messages are decoded only where somebody asks for them.
- */
+/** A minimal gRPC client for measurements, which does little itself. It decodes messages only on request. */
 import http2 from "node:http2";
 import {
   create,
@@ -13,13 +10,13 @@ import {
 } from "@bufbuild/protobuf";
 import { AgentService, type WatchAgentsRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 
-/** Large enough not to be waited for. */
+/** Large enough that the server never waits for it. */
 const WINDOW_BYTES = 8 * 1_024 * 1_024;
 const CHANGES_FIELD = 3;
 const SNAPSHOT_FIELD = 2;
 const BOOKMARK_FIELD = 4;
 
-/** `windowBytes`: how much the server may send ahead of what is read. */
+/** @param windowBytes how much the server may send before the client reads */
 export function connect(base: string, windowBytes = WINDOW_BYTES): http2.ClientHttp2Session {
   const session = http2.connect(base, { settings: { initialWindowSize: windowBytes }, maxSessionMemory: 1_000 });
   session.on("connect", () => session.setLocalWindowSize(windowBytes));
@@ -27,7 +24,7 @@ export function connect(base: string, windowBytes = WINDOW_BYTES): http2.ClientH
   return session;
 }
 
-/** One unary call. */
+/** Makes a unary call. */
 export async function callUnary<Method extends DescMethod>(
   session: http2.ClientHttp2Session,
   method: Method,
@@ -52,13 +49,13 @@ export async function callUnary<Method extends DescMethod>(
   return fromBinary<Method["output"]>(method.output, await promise);
 }
 
-/** Empty: there is none. */
+/** The error of a response; empty: there is none. */
 function refusalOf(headers: http2.IncomingHttpHeaders): string {
   const code = headers["grpc-status"];
   return code === undefined || code === "0" ? "" : `status ${code}: ${headers["grpc-message"]}`;
 }
 
-/** What a watcher has got so far. */
+/** What a watcher has received so far. */
 export interface Count {
   changes: number;
   snapshotAgents: number;
@@ -73,8 +70,10 @@ export interface CountingWatch {
 }
 
 /**
- * Opens a watch and counts. `onProgress` after each chunk that came, `onRefusal` when the server ended it: an error that
- * nobody catches, unless told.
+ * Opens a watch and counts its events.
+ *
+ * @param onProgress called after each received chunk
+ * @param onRefusal called when the server ended the watch; default: an uncaught error
  */
 export function openCountingWatch(
   session: http2.ClientHttp2Session,
@@ -106,7 +105,7 @@ function complain(refusal: string): never {
   throw new Error(`a watch ended: ${refusal}`);
 }
 
-/** Begins a call, and sends nothing yet. */
+/** Begins a call without sending a message. */
 export function openStream(session: http2.ClientHttp2Session, method: DescMethod): http2.ClientHttp2Stream {
   return session.request({
     ":method": "POST",
@@ -116,7 +115,7 @@ export function openStream(session: http2.ClientHttp2Session, method: DescMethod
   });
 }
 
-/** A message as it goes over the wire: not compressed, then its length. */
+/** A gRPC frame: the compression flag (off), the length, and the message. */
 export function framed(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
@@ -124,7 +123,7 @@ export function framed(message: Uint8Array): Buffer {
   return frame;
 }
 
-/** Cuts chunks into messages. */
+/** Splits chunks into messages. */
 export function unframer(onMessage: (message: Buffer) => void): (chunk: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0);
   return (chunk) => {
@@ -144,7 +143,7 @@ function send(session: http2.ClientHttp2Session, method: DescMethod, message: Ui
   return stream;
 }
 
-/** Reads frames and the outermost fields in them from chunks that are cut anywhere, and skips what is inside. */
+/** Parses frames and their outermost fields from arbitrary chunks. Skips nested contents. */
 function scanner(count: Count): (chunk: Buffer) => void {
   let head = 0;
   let length = 0;
@@ -159,7 +158,7 @@ function scanner(count: Count): (chunk: Buffer) => void {
     let at = 0;
     while (at < chunk.length) {
       if (left === 0) {
-        // The frame's head: a flag and four bytes of length.
+        // The head of the frame: a flag and four bytes of length.
         const byte = chunk[at++] ?? 0;
         length = head === 0 ? 0 : length * 256 + byte;
         head += 1;

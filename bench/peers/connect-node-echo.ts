@@ -1,4 +1,4 @@
-// The same on connect-node: decodes every heartbeat and answers it, and does nothing else.
+// The same service on connect-node: decodes each heartbeat and responds to it, and does nothing else.
 import { createServer } from "node:http2";
 import { create } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";

@@ -1,4 +1,4 @@
-"""The same work as it is commonly done: load the agent by its id, set fields, commit."""
+"""The usual implementation of the same work: load the agent by its id, set fields, commit."""
 
 import os
 from datetime import datetime, timedelta, timezone

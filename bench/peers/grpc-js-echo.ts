@@ -1,4 +1,4 @@
-// The floor: a bare grpc-js service that sends every message back, without looking into it.
+// The lower bound: a bare grpc-js service that sends each message back without decoding it.
 import grpc from "@grpc/grpc-js";
 
 const identity = (buffer: Buffer): Buffer => buffer;

@@ -15,7 +15,7 @@ import { stalled } from "./stalled.ts";
 import { starting } from "./starting.ts";
 import { transitions } from "./transitions.ts";
 
-/** In the order in which they run. */
+/** All scenarios in the order of their runs. */
 export const SCENARIOS: readonly Scenario[] = [
   heartbeats,
   growth,

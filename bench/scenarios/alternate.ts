@@ -1,20 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Asked } from "../harness/scenario.ts";
+import type { BenchRun } from "../harness/scenario.ts";
 import type { HeartbeatFigures } from "../load/heartbeats.ts";
 
-/** Before the first round, so that what is compiled for speed is compiled: tens of thousands of messages of each. */
+/**
+ * The warm-up before the first round: tens of thousands of messages of each subject, so that V8 has optimised the code.
+ */
 const WARM_UP_MS = 3_000;
-/** Before each round counts. */
+/** The warm-up before each round. */
 const RUN_IN_MS = 400;
-/** After it, until what was begun is done. */
+/** The pause after each round, until running work is done. */
 const RUN_OUT_MS = 200;
 
-/** Something that answers messages, and what it costs. */
+/** A measured server and its load. */
 export interface Subject {
   readonly name: string;
-  /** Processor time used so far, in milliseconds: of the server, and of what it stores in. */
+  /** Processor time so far, in milliseconds: of the server, and of its storage. */
   cpu(): Promise<{ server: number; storage: number }>;
-  /** Lets its load begin, count for so many milliseconds, and end. */
+  /** Starts the load, counts for a number of milliseconds, and stops it. */
   begin(): Promise<void>;
   count(ms: number): Promise<HeartbeatFigures>;
   end(): Promise<void>;
@@ -22,27 +24,27 @@ export interface Subject {
 
 export interface Round {
   readonly perSecond: number;
-  /** Microseconds of processor time a message. */
+  /** Microseconds of processor time for each message. */
   readonly serverUs: number;
   readonly storageUs: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Of the core that the load generator has. */
+  /** The share of the load generator's core. */
   readonly loadShare: number;
-  /** A message. */
+  /** Bytes of each message. */
   readonly answers: number;
   readonly sentBytes: number;
   readonly receivedBytes: number;
 }
 
-/** Round by round each subject once, so that what disturbs the machine disturbs all. */
-export async function alternate(subjects: readonly Subject[], asked: Asked): Promise<Map<string, Round[]>> {
+/** Measures each subject once in each round, so that a disturbance of the machine affects all. */
+export async function alternate(subjects: readonly Subject[], bench: BenchRun): Promise<Map<string, Round[]>> {
   const rounds = new Map<string, Round[]>(subjects.map(({ name }) => [name, []]));
   for (const subject of subjects) await oneRound(subject, WARM_UP_MS);
-  for (let round = 0; round < asked.rounds; round += 1) {
-    // Not always the same one after the other.
+  for (let round = 0; round < bench.rounds; round += 1) {
+    // Vary the order.
     const order = round % 2 === 0 ? subjects : subjects.toReversed();
-    for (const subject of order) rounds.get(subject.name)?.push(await oneRound(subject, asked.roundMs));
+    for (const subject of order) rounds.get(subject.name)?.push(await oneRound(subject, bench.roundMs));
   }
   return rounds;
 }

@@ -7,24 +7,27 @@ import type { NeighbourFigures } from "../load/neighbour.ts";
 
 const AGENTS = 2_000;
 const ATTACK_MS = 15_000;
-/** What was there before the attack has its effect, and after it has ended. */
+/** The times before and after the attack, in milliseconds. */
 const AROUND_MS = 1_000;
 const SAMPLE_MS = 50;
 const GOAL_MS = 250;
 
-/** Every way to make the service hold or do much for little: what it costs a client that behaves well, and in memory. */
+/**
+ * Each attack that makes the service store or compute much for little input: its effect on a well-behaved client and on
+ * memory.
+ */
 export const attacks: Scenario = {
   name: "attacks",
   title: "A client beside hostile callers",
   named: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_attacks");
     await seedAgents(stage, url, { prefix: "single-", count: AGENTS });
     const measures: Measure[] = [];
     const wanted = process.env.ATTACKS?.split(";");
     for (const attack of ["nothing", ...Object.keys(ATTACKS)]) {
       if (wanted !== undefined && !wanted.some((part) => attack.includes(part))) continue;
-      // Each on a replica that has seen no other.
+      // Each attack has a new replica.
       await using undo = new AsyncDisposableStack();
       const replica = undo.use(await stage.replica(url));
       const hostile = undo.use(new Worker("load/attacks.ts", "load"));
@@ -42,7 +45,7 @@ export const attacks: Scenario = {
       });
       const sent = await attacking;
       const mostMib = peak.most / 1_048_576;
-      asked.note(
+      bench.note(
         `${attack}: ${Math.round((sent?.sent ?? 0) / ((sent?.ms ?? 1) / 1_000))} /s of ${Math.round((sent?.sentBytes ?? 0) / Math.max(1, sent?.sent ?? 1))} bytes, ` +
           `${sent?.refused ?? 0} refused (${sent?.exhausted ?? 0} as too much${sent?.otherRefusal === undefined ? "" : `; else ${sent.otherRefusal}`}); neighbour: ${disturbed.count} calls, ` +
           `${disturbed.failures} failed ${disturbed.firstFailure}, p50 ${disturbed.p50Ms.toFixed(1)}, p99 ${disturbed.p99Ms.toFixed(1)} ms; ` +

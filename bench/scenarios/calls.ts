@@ -7,7 +7,7 @@ import type { CallFigures } from "../load/calls.ts";
 
 const UNDERWAY = 64;
 const AGENTS = 1_000;
-/** Tens of thousands of calls, so that what is compiled for speed is compiled. */
+/** The warm-up: tens of thousands of calls, so that V8 has optimised the code. */
 const WARM_UP_MS = 3_000;
 
 interface Round extends CallFigures {
@@ -18,7 +18,7 @@ interface Round extends CallFigures {
 export const calls: Scenario = {
   name: "calls",
   title: "Cost of a call",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_calls");
     await seedAgents(stage, url, { prefix: "single-", count: AGENTS });
     await using undo = new AsyncDisposableStack();
@@ -47,9 +47,9 @@ export const calls: Scenario = {
     };
     const names = ["echo", "service"] as const;
     for (const name of names) await oneRound(name, WARM_UP_MS);
-    for (let round = 0; round < asked.rounds; round += 1) {
+    for (let round = 0; round < bench.rounds; round += 1) {
       const order = round % 2 === 0 ? names : names.toReversed();
-      for (const name of order) rounds[name].push(await oneRound(name, asked.roundMs));
+      for (const name of order) rounds[name].push(await oneRound(name, bench.roundMs));
     }
     const each = (name: keyof typeof subjects, value: (round: Round) => number) => rounds[name].map(value);
     const server = (name: keyof typeof subjects) => each(name, ({ serverUs }) => serverUs);
@@ -73,7 +73,7 @@ export const calls: Scenario = {
         "ms",
         each("service", ({ p99Ms }) => p99Ms),
       ),
-      loadShare(asked, { echo: each("echo", share), GetAgent: each("service", share) }),
+      loadShare(bench, { echo: each("echo", share), GetAgent: each("service", share) }),
     ];
   },
 };

@@ -7,10 +7,10 @@ import { seedAgents } from "../harness/stage.ts";
 import type { FanOutFigures, FanOutJob } from "../load/fan-out.ts";
 
 const WATCHERS = 1_000;
-/** Agents that change at once. The more news there is, the less each costs; a hundred is what is judged. */
+/** Agents that change at once. Events are cheaper in larger groups; the requirement is for a hundred. */
 const SIZES = [10, 100, 1_000];
 const JUDGED = 100;
-/** A round of one size is as many changes as come to this many events. */
+/** A round has as many changes as make this many events. */
 const EVENTS = 200_000;
 const SETTLE_MS = 1_000;
 const PAUSE_MS = 100;
@@ -19,11 +19,11 @@ interface Round extends FanOutFigures {
   readonly serverUs: number;
 }
 
-/** Watchers of everything: how many events a second reach them. */
+/** Events in a second that reach watchers of all agents. */
 export const fanOut: Scenario = {
   name: "fan-out",
   title: "Rate and cost of events to watchers",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const agents = Math.max(...SIZES);
     const url = await stage.database("bench_fan_out");
     await seedAgents(stage, url, { prefix: "watched-", count: agents });
@@ -51,7 +51,7 @@ export const fanOut: Scenario = {
     };
     const rounds = new Map(SIZES.map((size): [number, Round[]] => [size, []]));
     for (const size of SIZES) await oneRound(size);
-    for (let round = 0; round < asked.rounds; round += 1)
+    for (let round = 0; round < bench.rounds; round += 1)
       for (const [size, some] of rounds) some.push(await oneRound(size));
     await load.do("close");
     const share = ({ loadCpuMs, ms }: Round) => loadCpuMs / ms;
@@ -69,7 +69,7 @@ export const fanOut: Scenario = {
           some.map(({ serverUs }) => serverUs),
         ),
       ),
-      loadShare(asked, Object.fromEntries([...rounds].map(([size, some]) => [`${size} at once`, some.map(share)]))),
+      loadShare(bench, Object.fromEntries([...rounds].map(([size, some]) => [`${size} at once`, some.map(share)]))),
     ];
   },
 };

@@ -5,7 +5,7 @@ import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family, residentBytes } from "../harness/cpu.ts";
 import { figure, ratio } from "../harness/figures.ts";
 import { CORES, Worker } from "../harness/processes.ts";
-import { type Asked, informs, type Measure, type Scenario } from "../harness/scenario.ts";
+import { type BenchRun, informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import { AGENTS_PER_CLAW, type Questions, type Stage, seedAgents } from "../harness/stage.ts";
 import type { FleetFigures, FleetJob } from "../load/fleet.ts";
 import type { FleetNews } from "../load/fleet-news.ts";
@@ -14,23 +14,23 @@ import { Latency, type LatencyFigures } from "../load/latency.ts";
 interface FleetSize {
   readonly agents: number;
   readonly agentsPerStream: number;
-  /** How long it is watched, once all agents beat, in how many rounds (default one). */
+  /** How long the fleet is measured once all agents beat, and in how many rounds (default one). */
   readonly seconds: number;
   readonly rounds?: number;
   readonly env?: Readonly<Record<string, string>>;
-  /** Others watch it, ask for it and change it meanwhile, and one of its claws falls silent; on all cores. */
+  /** Meanwhile, others watch, list and change the fleet, and one of its claws falls silent; on all cores. */
   readonly lively?: boolean;
 }
 
 interface Outcome {
-  /** Until each stream had been acknowledged once. */
+  /** Until each stream had an acknowledged message. */
   readonly openedS: number;
-  /** Offline though they beat. */
+  /** Agents that went offline although they sent heartbeats. */
   readonly lost: number;
   readonly refused: number;
   readonly ended: number;
   readonly beatsPerSecond: number;
-  /** Microseconds a beat, of each round. */
+  /** Microseconds for each beat, by round. */
   readonly serverUs: readonly number[];
   readonly storageUs: readonly number[];
   readonly serverShare: number;
@@ -46,45 +46,45 @@ interface Lively {
   readonly answer: LatencyFigures;
   readonly getFleet: LatencyFigures;
   readonly listAgents: LatencyFigures;
-  /** From the end of each lease of the silent claw until the watcher knew, and how many of them it was told of. */
+  /** From the expiry of each lease of the silent claw until the watcher got it, and how many it got. */
   readonly leaseEnd: LatencyFigures;
 }
 
-/** Of the fleets that are compared: longer than the interval at which agents beat. */
+/** The round of compared fleets: longer than the heartbeat interval. */
 const WINDOW_S = 12;
 const PREFIX = "fleet-";
 const SEEDED_AT_ONCE = 100_000;
-/** Agents whose status others change. They need not beat. */
+/** Agents whose status others change. They send no heartbeats. */
 const CHANGED = Array.from({ length: 10 }, (_, n) => `changed-${n + 1}`);
 const AGENTS_OPENED_A_SECOND = 10_000;
-/** Of `HARBORFORGE_STREAMS_PER_CALLER`. */
+/** The value of `HARBORFORGE_STREAMS_PER_CALLER`. */
 const DEFAULT_STREAMS_PER_CALLER = 100_000;
 const STREAMS_OPENED_A_SECOND = 2_000;
-/** How long after the window the leases of the silent claw may still end. */
+/** How long after the measurement the leases of the silent claw may still expire. */
 const LAST_END_MS = 60_000;
 
 /** Cost of a beat by the size of the fleet, at the same number of beats a second. */
 export const growth: Scenario = {
   name: "growth",
   title: "Cost of a beat by the size of the fleet",
-  async run(stage, asked) {
-    const small = await watch(stage, asked, {
+  async run(stage, bench) {
+    const small = await watch(stage, bench, {
       agents: 1_000,
       agentsPerStream: 100,
       seconds: WINDOW_S,
-      rounds: asked.rounds,
+      rounds: bench.rounds,
       env: { HARBORFORGE_HEARTBEAT_INTERVAL: "100ms", HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
-    const large = await watch(stage, asked, {
-      agents: asked.full ? 200_000 : 100_000,
+    const large = await watch(stage, bench, {
+      agents: bench.full ? 200_000 : 100_000,
       agentsPerStream: 100,
-      seconds: asked.full ? 2 * WINDOW_S : WINDOW_S,
-      rounds: asked.rounds,
+      seconds: bench.full ? 2 * WINDOW_S : WINDOW_S,
+      rounds: bench.rounds,
       env: { HARBORFORGE_HEARTBEATS_PER_SECOND: "10000" },
     });
     const costs = ({ serverUs, storageUs }: Outcome) =>
       serverUs.map((us, round) => us + (storageUs[round] ?? Number.NaN));
-    const name = `${asked.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
+    const name = `${bench.full ? 200 : 100} k ÷ 1 k agents, CPU a beat`;
     return [
       informs("1 k agents: CPU a beat, service", "µs", small.serverUs),
       informs("1 k agents: CPU a beat, PostgreSQL", "µs", small.storageUs),
@@ -95,12 +95,12 @@ export const growth: Scenario = {
   },
 };
 
-/** The largest fleets: only where they are asked for. */
+/** The largest fleets: only with `--scale full`. */
 export const fleets: Scenario = {
   name: "fleets",
   title: "The largest fleet",
   full: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const sizes: (FleetSize & { name: string; must: number; aim: number })[] = [
       { name: "at the default pace", agents: 1_000_000, agentsPerStream: 1_000, seconds: 300, must: 500, aim: 1_000 },
       {
@@ -116,13 +116,13 @@ export const fleets: Scenario = {
     ];
     const measures: Measure[] = [];
     for (const { name, must, aim, ...size } of sizes) {
-      // The largest of these that nobody is lost in.
+      // The largest of these without a lost agent.
       let outcome: Outcome | undefined;
       let agents = size.agents;
       for (; agents >= size.agents / 16; agents /= 2) {
-        asked.tell(`  ${agents} agents ${name}`);
-        outcome = await watch(stage, asked, { ...size, agents, lively: true });
-        asked.tell(`  ${JSON.stringify(outcome)}`);
+        bench.log(`  ${agents} agents ${name}`);
+        outcome = await watch(stage, bench, { ...size, agents, lively: true });
+        bench.log(`  ${JSON.stringify(outcome)}`);
         if (outcome.lost === 0 && outcome.ended === 0) break;
       }
       measures.push({ name: `agents ${name}`, unit: "k", figure: figure([agents / 1_000]), must, aim, more: true });
@@ -148,7 +148,7 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
     ...(lively === undefined
       ? []
       : [
-          // Where the watch did not last there is nothing to tell of it; a note says so.
+          // If the watch ended early there is only a note.
           ...(lively.news.count === 0
             ? []
             : [
@@ -167,22 +167,22 @@ function detailsOf(name: string, outcome: Outcome): Measure[] {
   ];
 }
 
-async function watch(stage: Stage, asked: Asked, size: FleetSize): Promise<Outcome> {
+async function watch(stage: Stage, bench: BenchRun, size: FleetSize): Promise<Outcome> {
   const url = await stage.database("bench_fleet");
   await seedFleet(stage, url, size.agents);
-  const outcome = await watchOn(stage, asked, url, size);
+  const outcome = await watchOn(stage, bench, url, size);
   await stage.drop("bench_fleet");
   return outcome;
 }
 
-async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize): Promise<Outcome> {
+async function watchOn(stage: Stage, bench: BenchRun, url: string, size: FleetSize): Promise<Outcome> {
   await using undo = new AsyncDisposableStack();
   const questions = undo.use(await stage.questions(url));
   const streams = size.agents / size.agentsPerStream;
   const replica = undo.use(await stage.replica(url, { ...envFor(streams), ...size.env }));
   const load = undo.use(new Worker("load/fleet.ts", "load"));
   const watcher = undo.use(new Worker("load/fleet-news.ts", "load"));
-  // Service and PostgreSQL have both cores, which they share with the load.
+  // Service and PostgreSQL use both cores, which they share with the load.
   if (size.lively === true) await onAllCores(questions, [replica.pid, load.pid, watcher.pid]);
   const fleet: FleetJob = {
     address: replica.grpc,
@@ -193,7 +193,7 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
     perSecond: Math.min(STREAMS_OPENED_A_SECOND, Math.max(10, AGENTS_OPENED_A_SECOND / size.agentsPerStream)),
   };
   const { ms } = await load.do<{ ms: number }>("open", { fleet });
-  asked.tell(`  ${size.agents} agents on ${streams} streams were there after ${(ms / 1_000).toFixed(1)} s`);
+  bench.log(`  ${size.agents} agents on ${streams} streams were there after ${(ms / 1_000).toFixed(1)} s`);
   await sleep(2_000);
   if (size.lively === true) await watcher.do("open", { address: replica.grpc, agentIds: CHANGED });
   const ends = size.lively === true ? await silenceOne(load, questions, size) : new Map<string, number>();
@@ -218,14 +218,14 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
   const refused = seen.reduce((sum, figures) => sum + figures.refused, 0);
   const ended = seen.at(-1)?.ended ?? 0;
   const slowestMs = Math.max(...seen.map((figures) => figures.slowestMs));
-  /** Microseconds a beat, round by round. */
+  /** Microseconds for each beat, by round. */
   const costs = (which: "server" | "storage") =>
     seen.map((figures, round) => {
       const used = (marks[round + 1]?.[which] ?? Number.NaN) - (marks[round]?.[which] ?? Number.NaN);
       return (used * 1_000) / (figures.acknowledged * size.agentsPerStream);
     });
   const residentMiB = (await residentBytes(replica.pid)) / 2 ** 20;
-  const lively = size.lively === true ? await livelyFigures(asked, watcher, ends) : undefined;
+  const lively = size.lively === true ? await livelyFigures(bench, watcher, ends) : undefined;
   const [row] = await questions.ask<{ lost: number }>(
     "SELECT count(*)::integer AS lost FROM agent_transitions WHERE cause = 'lease_expired' AND agent_id <> ALL ($1::text[])",
     [[...ends.keys()]],
@@ -251,10 +251,12 @@ async function watchOn(stage: Stage, asked: Asked, url: string, size: FleetSize)
   };
 }
 
-/** Cuts the streams of the first claw off. When the lease of each of its agents ends, in microseconds since 1970. */
+/**
+ * Cuts off the streams of the first claw. Returns the lease expiry of each of its agents, in microseconds since 1970.
+ */
 async function silenceOne(load: Worker, questions: Questions, size: FleetSize): Promise<Map<string, number>> {
   await load.do("silence", { streams: Math.max(1, AGENTS_PER_CLAW / size.agentsPerStream) });
-  // What was on its way is written.
+  // Wait until pending beats are written.
   await sleep(3_000);
   const rows = await questions.ask<{ agent_id: string; ends: string }>(
     `SELECT agent_id, (extract(epoch FROM lease_expires_at) * 1000000)::bigint AS ends
@@ -264,14 +266,14 @@ async function silenceOne(load: Worker, questions: Questions, size: FleetSize): 
   return new Map(rows.map(({ agent_id, ends }) => [agent_id, Number(ends)]));
 }
 
-async function livelyFigures(asked: Asked, watcher: Worker, ends: ReadonlyMap<string, number>): Promise<Lively> {
+async function livelyFigures(bench: BenchRun, watcher: Worker, ends: ReadonlyMap<string, number>): Promise<Lively> {
   const figures = await watcher.do<FleetNews>("figures");
   let known = figures.ends;
   const deadline = performance.now() + LAST_END_MS;
   for (; known.length < ends.size && performance.now() < deadline; await sleep(1_000))
     known = (await watcher.do<FleetNews>("figures")).ends;
-  if (figures.failure !== undefined) asked.note(figures.failure);
-  if (known.length < ends.size) asked.note(`of ${ends.size} ends of leases the watcher was told ${known.length}`);
+  if (figures.failure !== undefined) bench.note(figures.failure);
+  if (known.length < ends.size) bench.note(`the watcher got ${known.length} of ${ends.size} expired leases`);
   const leaseEnd = new Latency();
   for (const { agentId, knownAt } of known) {
     const end = ends.get(agentId);
@@ -315,7 +317,7 @@ async function onAllCores(questions: Questions, pids: readonly number[]): Promis
     spawnSync("taskset", ["-a", "-c", "-p", cores, String(pid)]);
 }
 
-/** One program stands for many callers here: with its watcher beside it, it may have more streams than one caller. */
+/** This program simulates many callers: with its watcher it needs more streams than one caller may have. */
 function envFor(streams: number): Readonly<Record<string, string>> {
   return streams < DEFAULT_STREAMS_PER_CALLER ? {} : { HARBORFORGE_STREAMS_PER_CALLER: String(2 * streams) };
 }

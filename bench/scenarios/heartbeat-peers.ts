@@ -3,7 +3,7 @@ import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "../harness/cpu.ts";
 import { start, untilSaid, Worker } from "../harness/processes.ts";
 import { temporaryFolder } from "../harness/run-folder.ts";
-import type { Asked } from "../harness/scenario.ts";
+import type { BenchRun } from "../harness/scenario.ts";
 import type { Stage } from "../harness/stage.ts";
 import type { HeartbeatFigures } from "../load/heartbeats.ts";
 import type { Subject } from "./alternate.ts";
@@ -16,10 +16,10 @@ export interface Etcd extends AsyncDisposable {
   readonly address: string;
 }
 
-/** A single etcd with its defaults, and as many leases as streams. Undefined where the program is not installed. */
-export async function openEtcd(asked: Asked, leases: number): Promise<Etcd | undefined> {
+/** A single etcd with its defaults, and as many leases as streams. Undefined if etcd is not installed. */
+export async function openEtcd(bench: BenchRun, leases: number): Promise<Etcd | undefined> {
   if (spawnSync("etcd", ["--version"]).status !== 0) {
-    asked.note("etcd was not found, and left out (Debian: apt-get install etcd-server)");
+    bench.note("etcd was not found, and left out (Debian: apt-get install etcd-server)");
     return undefined;
   }
   await using undo = new AsyncDisposableStack();
@@ -53,16 +53,16 @@ export interface FastApi extends AsyncDisposable {
   readonly subject: Subject;
 }
 
-/** One uvicorn worker on the same PostgreSQL. Undefined where its programs are not installed. */
+/** One uvicorn worker on the same PostgreSQL. Undefined if its programs are not installed. */
 export async function openFastApi(
   stage: Stage,
-  asked: Asked,
+  bench: BenchRun,
   prefix: string,
   agents: number,
 ): Promise<FastApi | undefined> {
   const python = "/usr/bin/python3";
   if (spawnSync(python, ["-c", "import fastapi, sqlalchemy, uvicorn, psycopg2"]).status !== 0) {
-    asked.note(
+    bench.note(
       "FastAPI was not found, and left out (Debian: apt-get install python3-fastapi python3-sqlalchemy python3-uvicorn python3-psycopg2)",
     );
     return undefined;

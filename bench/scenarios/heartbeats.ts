@@ -1,7 +1,7 @@
 import { cpuMs } from "../harness/cpu.ts";
 import { figure, ratio } from "../harness/figures.ts";
 import { start, untilSaid, Worker } from "../harness/processes.ts";
-import { type Asked, informs, loadShare, type Measure, type Scenario } from "../harness/scenario.ts";
+import { type BenchRun, informs, loadShare, type Measure, type Scenario } from "../harness/scenario.ts";
 import { seedAgents } from "../harness/stage.ts";
 import type { HeartbeatFigures, HeartbeatJob } from "../load/heartbeats.ts";
 import { alternate, type Round, type Subject } from "./alternate.ts";
@@ -9,7 +9,10 @@ import { openEtcd, openFastApi } from "./heartbeat-peers.ts";
 
 const CONNECTIONS = 20;
 const STREAMS = 1_000;
-/** With it 1 000 streams send 10 000 messages a second: what one core bears beside PostgreSQL, and every peer but one. */
+/**
+ * With it, 1 000 streams send 10 000 messages in a second, which one core can handle beside PostgreSQL; so can all
+ * peers except one.
+ */
 const EVERY_MS = 100;
 const MANY = 100;
 const MANY_STREAMS = 100;
@@ -19,7 +22,7 @@ const SINGLE = { streams: STREAMS, agentsPerStream: 1, everyMs: EVERY_MS, prefix
 export const heartbeats: Scenario = {
   name: "heartbeats",
   title: "Cost of a heartbeat",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_heartbeats");
     await seedAgents(stage, url, { prefix: "single-", count: STREAMS });
     await seedAgents(stage, url, { prefix: "many-", count: MANY_STREAMS * MANY });
@@ -51,30 +54,30 @@ export const heartbeats: Scenario = {
       await subject("service", { ...SINGLE, ...service }, replica.pid, "storage"),
       await subject("many", many, replica.pid, "storage"),
     ];
-    if (asked.peers) {
+    if (bench.peers) {
       const connect = undo.use(start(process.execPath, ["bench/peers/connect-node-echo.ts"], { side: "service" }));
       const [, address = ""] = await untilSaid(connect, /serving (\S+)/);
       subjects.push(await subject("connect", { ...SINGLE, target: "service", address }, connect.pid));
-      const etcd = await openEtcd(asked, STREAMS);
+      const etcd = await openEtcd(bench, STREAMS);
       if (etcd !== undefined) {
         undo.use(etcd);
         subjects.push(await subject("etcd", { ...SINGLE, target: "etcd", address: etcd.address }, etcd.pid));
       }
-      const fastApi = await openFastApi(stage, asked, "single-", STREAMS);
+      const fastApi = await openFastApi(stage, bench, "single-", STREAMS);
       if (fastApi !== undefined) {
         undo.use(fastApi);
         const fast = { ...SINGLE, ...service, prefix: "fast-", everyMs: 0 };
         subjects.push(await subject("fast", fast, replica.pid, "storage"), fastApi.subject);
       }
     }
-    const rounds = await alternate(subjects, asked);
-    return [...ownMeasures(rounds, asked), ...(asked.peers ? peerMeasures(rounds) : [])];
+    const rounds = await alternate(subjects, bench);
+    return [...ownMeasures(rounds, bench), ...(bench.peers ? peerMeasures(rounds) : [])];
   },
 };
 
 type Rounds = ReadonlyMap<string, readonly Round[]>;
 
-function ownMeasures(rounds: Rounds, asked: Asked): Measure[] {
+function ownMeasures(rounds: Rounds, bench: BenchRun): Measure[] {
   const each = (name: string, value: (round: Round) => number) => (rounds.get(name) ?? []).map(value);
   const server = (name: string) => each(name, ({ serverUs }) => serverUs);
   const shares = Object.fromEntries([...rounds].map(([name, all]) => [name, all.map(({ loadShare }) => loadShare)]));
@@ -135,7 +138,7 @@ function ownMeasures(rounds: Rounds, asked: Asked): Measure[] {
       "B",
       each("many", ({ receivedBytes }) => receivedBytes / MANY),
     ),
-    loadShare(asked, shares),
+    loadShare(bench, shares),
   ];
 }
 

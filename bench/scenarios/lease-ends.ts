@@ -8,27 +8,27 @@ import { Latency } from "../load/latency.ts";
 import type { SeenEnd } from "../load/lease-watch.ts";
 import type { BeatingStream } from "../load/silence.ts";
 
-/** Shorter than the default, and leases with it, so that they end while somebody waits. */
+/** Shorter than the default, so that leases expire during the measurement. */
 const INTERVAL_MS = 3_000;
 const LEASE_MS = 3 * INTERVAL_MS;
 const CLAWS = 180;
 const PER_CLAW = 50;
-/** Agents with a stream of their own each. */
+/** Agents that have a stream each. */
 const SINGLES = 500;
-/** Of the claw that falls silent as a whole, all of whose leases end at once. */
+/** The agents of the claw that falls silent as a whole, whose leases expire at once. */
 const LARGE = 500;
 const WATCHERS = 3;
-/** For how long streams fall silent, one after the other: too few at once for the brake on mass expiry. */
+/** The time over which streams fall silent one after the other: too few at once for the brake. */
 const SILENCING_S = 10;
 const CLAWS_A_SECOND = 2;
 const SINGLES_A_SECOND = 45;
 const LOOK_MS = 400;
 
-/** A fleet of 10 000, of which some fall silent: how long after the end of a lease its watchers know. */
+/** A fleet of 10 000 agents, some of which fall silent: the time from the expiry of a lease until its watchers know. */
 export const leaseEnds: Scenario = {
   name: "lease-ends",
   title: "Time from the end of a lease to its watchers",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_lease_ends");
     const streams = await seedFleet(stage, url);
     await using undo = new AsyncDisposableStack();
@@ -40,7 +40,7 @@ export const leaseEnds: Scenario = {
     const questions = undo.use(await stage.questions(url));
     const ends = lookAtEnds(questions);
     undo.defer(() => ends.stop());
-    // Everybody has beaten, and beats have spread.
+    // All agents have sent a beat, and beats have spread.
     await sleep(INTERVAL_MS + 1_000);
     const usage = async () => ({ load: await cpuMs([load.pid, watching.pid]), at: performance.now() });
     const before = await usage();
@@ -61,12 +61,12 @@ export const leaseEnds: Scenario = {
     await ends.stop();
     const { ends: seen } = await watching.do<{ ends: SeenEnd[] }>("take");
     await load.do("close");
-    const told = new Set(seen.map(({ agentId }) => agentId));
-    const strangers = [...told].filter((agentId) => !silent.has(agentId)).length;
-    if (strangers > 0) asked.note(`${strangers} agents went offline that kept beating`);
-    const missing = silent.size * WATCHERS - (seen.length - strangers * WATCHERS);
-    if (missing > 0) asked.note(`${missing} of ${silent.size * WATCHERS} ends were not told in time`);
-    const rounds = asked.rounds;
+    const reported = new Set(seen.map(({ agentId }) => agentId));
+    const others = [...reported].filter((agentId) => !silent.has(agentId)).length;
+    if (others > 0) bench.note(`${others} agents went offline although they sent heartbeats`);
+    const missing = silent.size * WATCHERS - (seen.length - others * WATCHERS);
+    if (missing > 0) bench.note(`${missing} of ${silent.size * WATCHERS} expiries were not reported in time`);
+    const rounds = bench.rounds;
     const some = seen.filter(({ agentId }) => silent.has(agentId) && !agentId.startsWith("large-"));
     const large = seen.filter(({ agentId }) => agentId.startsWith("large-"));
     return [
@@ -82,7 +82,7 @@ export const leaseEnds: Scenario = {
         true,
       ),
       informs("leases that ended", "", [silent.size]),
-      loadShare(asked, { "lease ends": [(after.load - before.load) / (after.at - before.at)] }),
+      loadShare(bench, { "lease ends": [(after.load - before.load) / (after.at - before.at)] }),
     ];
   },
 };
@@ -103,7 +103,7 @@ async function seedFleet(stage: Stage, url: string) {
   };
 }
 
-/** Reads the ends of leases while they can be seen: shortly before they come. In microseconds since 1970. */
+/** Reads lease expiries shortly before they happen, in microseconds since 1970. */
 function lookAtEnds(questions: Questions) {
   const known = new Map<string, number>();
   const stopped = new AbortController();
@@ -118,7 +118,7 @@ function lookAtEnds(questions: Questions) {
       await sleep(LOOK_MS);
     }
   })();
-  // It is told by `stop`.
+  // `stop` reports the failure.
   looking.catch(() => undefined);
   return {
     known,
@@ -129,7 +129,7 @@ function lookAtEnds(questions: Questions) {
   };
 }
 
-/** In the order in which the leases ended. */
+/** In the order of expiry. */
 function lateMs(
   seen: readonly SeenEnd[],
   ends: ReadonlyMap<string, number>,
@@ -144,7 +144,7 @@ function lateMs(
     .map(({ late }) => late);
 }
 
-/** Rounds are equal parts of what happened, one after the other. */
+/** Rounds are equal, consecutive parts of the events. */
 function measure(name: string, late: readonly number[], rounds: number, percent: 50 | 99, judged = false): Measure {
   const size = Math.ceil(late.length / rounds);
   const values = Array.from({ length: rounds }, (_, round) => {

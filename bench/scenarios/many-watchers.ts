@@ -10,12 +10,12 @@ const CHANGED = 1_000;
 const SETTLE_MS = 2_000;
 const PAUSE_MS = 200;
 
-/** Watchers of one agent each: news for one of them is nothing to all others. */
+/** Watchers of one agent each: a change concerns only one of them. */
 export const manyWatchers: Scenario = {
   name: "many-watchers",
   title: "Ten thousand watchers of one agent each",
   named: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_many_watchers");
     await seedAgents(stage, url, { prefix: "watched-", count: WATCHERS });
     await using undo = new AsyncDisposableStack();
@@ -27,7 +27,7 @@ export const manyWatchers: Scenario = {
     await sleep(SETTLE_MS);
     const watcherKib = ((await residentBytes(replica.pid)) - resident) / 1_024 / WATCHERS;
     const rounds: (FanOutFigures & { serverUs: number })[] = [];
-    for (let round = -1; round < asked.rounds; round += 1) {
+    for (let round = -1; round < bench.rounds; round += 1) {
       const before = await cpuMs([replica.pid]);
       const first = ((round + 1) * CHANGED) % WATCHERS;
       const figures = await load.do<FanOutFigures>("round", { first, size: CHANGED });
@@ -54,7 +54,7 @@ export const manyWatchers: Scenario = {
         "µs",
         rounds.map(({ serverUs }) => serverUs),
       ),
-      loadShare(asked, { changes: rounds.map(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
+      loadShare(bench, { changes: rounds.map(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
     ];
   },
 };

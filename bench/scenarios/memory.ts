@@ -7,10 +7,10 @@ import { fewRounds, informs, type Scenario } from "../harness/scenario.ts";
 import { type Stage, seedAgents } from "../harness/stage.ts";
 import type { HeartbeatFigures, HeartbeatJob } from "../load/heartbeats.ts";
 
-/** What a process takes once, however many agents there are, is no agent's: code, pools, connections to PostgreSQL. */
+/** The memory that a process needs once (code, pools, connections to PostgreSQL) does not count. */
 const WARM_UP_MESSAGES = 20_000;
 const WARM_UP_MS = 30_000;
-/** How long after the last message the replica has to come to rest. */
+/** The pause after the last message before the measurement, in milliseconds. */
 const SETTLE_MS = 2_000;
 
 interface Shape {
@@ -21,22 +21,22 @@ interface Shape {
 const OWN: Shape = { streams: 5_000, agentsPerStream: 1 };
 const SHARED: Shape = { streams: 500, agentsPerStream: 100 };
 
-/** KiB an agent, by which the replica's resident memory grew. */
+/** The growth of the replica's resident memory for each agent, in KiB. */
 interface Growth {
-  /** With all that was needed once and is garbage: how much of that there is, V8 decides by the whole heap. */
+  /** With garbage. V8 decides its amount by the size of the whole heap. */
   readonly atOnce: number;
-  /** After a collection, before the fleet and after it. */
+  /** After garbage collection, before the fleet and after it. */
   readonly kept: number;
 }
 
 export const memory: Scenario = {
   name: "memory",
   title: "Memory of an agent",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const own: Growth[] = [];
     const shared: Growth[] = [];
-    for (let round = 0; round < fewRounds(asked); round += 1) {
-      // Beside each other: what they share is time, which is not measured.
+    for (let round = 0; round < fewRounds(bench); round += 1) {
+      // In parallel, because time is not measured here.
       const [ownGrowth, sharedGrowth] = await Promise.all([growth(stage, "own", OWN), growth(stage, "shared", SHARED)]);
       own.push(ownGrowth);
       shared.push(sharedGrowth);

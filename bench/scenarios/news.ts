@@ -6,17 +6,17 @@ import type { NewsFigures } from "../load/news.ts";
 
 const AGENT = "news-1";
 const WARM_UP = 150;
-/** Of each round. */
+/** Changes of each round. */
 const CHANGES = 150;
 
 /**
- * How soon watchers at two replicas know of a status that was set at one of them. The time begins when PostgreSQL stamped
- * the transition, so that the commit itself is part of it: a little more than is promised.
+ * The time until watchers at two replicas get a status that was set at one of them. It begins at PostgreSQL's timestamp
+ * of the transition, so it includes the commit: slightly more than the promise covers.
  */
 export const news: Scenario = {
   name: "news",
   title: "Time from a change to its watchers",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_news");
     await seedAgents(stage, url, { prefix: "news-", count: 1_000 });
     await using undo = new AsyncDisposableStack();
@@ -26,7 +26,7 @@ export const news: Scenario = {
     await load.do("open", { same: same.grpc, other: other.grpc, agentId: AGENT });
     await load.do("count", { agentId: AGENT, count: WARM_UP });
     const rounds: NewsFigures[] = [];
-    for (let round = 0; round < asked.rounds; round += 1)
+    for (let round = 0; round < bench.rounds; round += 1)
       rounds.push(await load.do<NewsFigures>("count", { agentId: AGENT, count: CHANGES }));
     await load.do("close");
     const each = (value: (round: NewsFigures) => number) => rounds.map(value);

@@ -3,17 +3,17 @@ import { Worker } from "../harness/processes.ts";
 import { informs, type Measure, type Scenario } from "../harness/scenario.ts";
 import type { RuleFigures } from "../load/rules.ts";
 
-/** What it costs that requests are checked by the rules of the contract. */
+/** The cost of validating requests by the rules of the contract. */
 export const rules: Scenario = {
   name: "rules",
   title: "Cost of the contract's rules for a call",
   named: true,
-  async run(_stage, asked) {
+  async run(_stage, bench) {
     await using load = new Worker("load/rules.ts", "service", ["--experimental-test-module-mocks"]);
     const all: RuleFigures[] = [];
-    for (let round = -1; round < asked.rounds; round += 1) {
+    for (let round = -1; round < bench.rounds; round += 1) {
       const { rounds } = await load.do<{ rounds: RuleFigures[] }>("round");
-      // The first one warms up.
+      // The first one is a warm-up.
       if (round >= 0) all.push(...rounds);
     }
     const names = [...new Set(all.map(({ what }) => what))];

@@ -8,9 +8,9 @@ const STREAMS = 500;
 const PER_STREAM = 100;
 const AGENTS = STREAMS * PER_STREAM;
 const IDLE_MS = 5_000;
-/** The default interval: then everybody has beaten, and beats have spread. */
+/** The default interval: after it, all agents have sent a beat, and beats have spread. */
 const SPREAD_MS = 11_000;
-/** Shorter than this, a round would see how the interval is filled. */
+/** A shorter round would depend on the distribution of beats in the interval. */
 const ROUND_MS = 5_000;
 
 interface Counters {
@@ -20,12 +20,12 @@ interface Counters {
   readonly rows: number;
 }
 
-/** A fleet at the pace that the service tells it, with nothing set: what is needed to size a deployment. */
+/** A fleet at the service's pace with default settings: the resources of a deployment. */
 export const sizing: Scenario = {
   name: "sizing",
   title: "Cost of a fleet",
   full: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_sizing");
     await using undo = new AsyncDisposableStack();
     const replica = undo.use(await stage.replica(url));
@@ -62,7 +62,7 @@ export const sizing: Scenario = {
     const rounds: { server: number; storage: number; wal: number; commits: number; perSecond: number }[] = [];
     const start = await counted();
     const loadBefore = { cpu: await cpuMs([load.pid]), at: performance.now() };
-    for (let round = 0; round < asked.rounds; round += 1) {
+    for (let round = 0; round < bench.rounds; round += 1) {
       const known = await counted();
       const before = await cpu();
       await sleep(ROUND_MS);
@@ -107,14 +107,14 @@ export const sizing: Scenario = {
         "B",
         rounds.map(({ wal }) => wal),
       ),
-      // PostgreSQL counts them with a delay that is long for a round.
+      // PostgreSQL counts them with a delay, which is long compared to a round.
       informs("rows written a beat", "", [(end.rows - start.rows) / (end.beats - start.beats)]),
       informs(
         "commits a second",
         "/s",
         rounds.map(({ commits }) => commits),
       ),
-      loadShare(asked, { fleet: [share] }),
+      loadShare(bench, { fleet: [share] }),
     ];
   },
 };

@@ -17,11 +17,11 @@ interface Round extends SnapshotFigures {
   readonly storageUs: number;
 }
 
-/** What a new watcher of a silent fleet waits for. */
+/** The time until a new watcher of a fleet without changes has its snapshot. */
 export const snapshot: Scenario = {
   name: "snapshot",
   title: "A new watcher of 100 000 agents",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_snapshot");
     await seedAgents(stage, url, { prefix: "watched-", count: AGENTS });
     await using undo = new AsyncDisposableStack();
@@ -40,7 +40,7 @@ export const snapshot: Scenario = {
     const rest = await residentBytes(replica.pid);
     const peak = undo.use(new MemoryPeak(replica.pid, SAMPLE_MS));
     const rounds: Round[] = [];
-    for (let round = 0; round < asked.rounds; round += 1) rounds.push(await oneRound());
+    for (let round = 0; round < bench.rounds; round += 1) rounds.push(await oneRound());
     const each = (value: (round: Round) => number) => rounds.map(value);
     return [
       { name: "until the snapshot is there", unit: "s", figure: figure(each(({ ms }) => ms / 1_000)), must: 3, aim: 1 },
@@ -60,7 +60,7 @@ export const snapshot: Scenario = {
         each(({ bytes }) => bytes / AGENTS),
       ),
       informs("memory meanwhile, more than at rest", "MiB", [(Math.max(peak.most, rest) - rest) / 2 ** 20]),
-      loadShare(asked, { snapshots: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
+      loadShare(bench, { snapshots: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
     ];
   },
 };

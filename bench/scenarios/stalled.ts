@@ -7,16 +7,16 @@ import type { LatencyFigures } from "../load/latency.ts";
 const AGENTS = 20_000;
 const WATCHERS = 200;
 const QUIET_MS = 20_000;
-/** After a whole minute the listener ends a stream that is not read. */
+/** The listener ends a stream that is not read for a minute. */
 const STALLED_MS = 55_000;
 const SAMPLE_MS = 100;
 
-/** Watchers of everything that stop reading: what each costs, and what that does to one that reads. */
+/** Watchers of all agents that stop reading: the memory of each, and the effect on a watcher that reads. */
 export const stalled: Scenario = {
   name: "stalled",
   title: "Two hundred watchers that stop reading",
   named: true,
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_stalled");
     await seedAgents(stage, url, { prefix: "watched-", count: AGENTS });
     await using undo = new AsyncDisposableStack();
@@ -34,7 +34,7 @@ export const stalled: Scenario = {
     const during = await disturb(STALLED_MS);
     const { refused, first } = await load.do<{ refused: number; first: string }>("readOn");
     const after = await disturb(QUIET_MS);
-    asked.note(
+    bench.note(
       `of ${WATCHERS / 2} watchers that do not conflate ${refused} were told that they are too slow (${first.split(":")[0]})`,
     );
     return [

@@ -12,10 +12,10 @@ const STOP_MS = 60_000;
 export const starting: Scenario = {
   name: "starting",
   title: "Time from `npm start` to serving",
-  async run(_stage, asked) {
+  async run(_stage, bench) {
     const first: number[] = [];
     const again: number[] = [];
-    for (let round = 0; round < fewRounds(asked); round += 1) {
+    for (let round = 0; round < fewRounds(bench); round += 1) {
       const folder = await temporaryFolder("start");
       try {
         first.push(await timed(folder));
@@ -47,7 +47,10 @@ async function timed(folder: string): Promise<number> {
   return seconds;
 }
 
-/** From within: npm, told to end, leaves the service behind, whose processor time would be taken for that of others. */
+/**
+ * Stop the service itself: a signal to npm would leave the service running, and its processor time would be attributed
+ * to others.
+ */
 async function stop(program: Started): Promise<void> {
   const closed = once(program.child, "close", { signal: AbortSignal.timeout(STOP_MS) });
   const services: number[] = [];

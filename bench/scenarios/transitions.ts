@@ -17,11 +17,11 @@ interface Round extends TransitionFigures {
   readonly committed: number;
 }
 
-/** Reports of another status from many streams at once, as fast as they are acknowledged. */
+/** Status reports from many streams at once, as fast as they are acknowledged. */
 export const transitions: Scenario = {
   name: "transitions",
   title: "Rate and cost of transitions",
-  async run(stage, asked) {
+  async run(stage, bench) {
     const url = await stage.database("bench_transitions");
     await seedAgents(stage, url, { prefix: "reporting-", count: STREAMS });
     await stage.checkpoint();
@@ -43,7 +43,7 @@ export const transitions: Scenario = {
       await load.do("work");
       const figures = await load.do<TransitionFigures>("count", { ms });
       await load.do("rest");
-      // All that was begun is committed and acknowledged.
+      // Wait until all reports are committed and acknowledged.
       await sleep(REST_MS);
       const after = await cpu();
       const now = await counted();
@@ -59,7 +59,7 @@ export const transitions: Scenario = {
     };
     await oneRound(WARM_UP_MS);
     const rounds: Round[] = [];
-    for (let round = 0; round < asked.rounds; round += 1) rounds.push(await oneRound(asked.roundMs));
+    for (let round = 0; round < bench.rounds; round += 1) rounds.push(await oneRound(bench.roundMs));
     const each = (value: (round: Round) => number) => rounds.map(value);
     return [
       {
@@ -95,7 +95,7 @@ export const transitions: Scenario = {
         "ms",
         each(({ p99Ms }) => p99Ms),
       ),
-      loadShare(asked, { transitions: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
+      loadShare(bench, { transitions: each(({ loadCpuMs, ms }) => loadCpuMs / ms) }),
     ];
   },
 };

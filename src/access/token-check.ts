@@ -226,8 +226,8 @@ export class TokenCheck {
   #onFailure(error: unknown, keyIds: readonly string[]): void {
     if (!this.#failing && !this.#closed) this.#log.warn({ err: error }, "failed to read tokens, using cached ones");
     this.#failing = true;
-    const asked = new Set(keyIds);
-    this.#rejectWaiting(error, asked);
+    const failedKeyIds = new Set(keyIds);
+    this.#rejectWaiting(error, failedKeyIds);
     if (this.#isTrusted(STREAM_TRUST)) return;
     for (const [keyId, held] of this.#streams) {
       this.#streams.delete(keyId);

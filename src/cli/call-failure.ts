@@ -1,4 +1,4 @@
-import type { CallError } from "../../packages/client/src/call-error.ts";
+import type { CallError } from "harborforge-agents-client";
 import { EXIT_UNREACHABLE, exitCodeOf, exitCodeWithoutReason } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
 
@@ -29,9 +29,9 @@ const CERTIFICATE = /certificate|\b(TLS|SSL)\b/i;
 /** Explains a failed call in one line: what failed, why, and what to do. */
 export function callFailure(error: CallError, address: string): CommandFailure {
   if (error.reason === undefined && CERTIFICATE.test(error.message)) {
-    const said = `The TLS connection to ${address} failed (${printable(error.message)}).`;
+    const text = `The TLS connection to ${address} failed (${printable(error.message)}).`;
     return new CommandFailure(
-      `${said} Set the certificate authority with --ca, and a client certificate with --cert and --key.`,
+      `${text} Set the certificate authority with --ca, and a client certificate with --cert and --key.`,
       EXIT_UNREACHABLE,
     );
   }
@@ -40,11 +40,11 @@ export function callFailure(error: CallError, address: string): CommandFailure {
 }
 
 function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address: string): string {
-  const said = closed(printable(message));
+  const text = closed(printable(message));
   if (reason !== undefined) {
     const advice = ADVICE[reason];
     const later = advice === undefined && retryAfterMs !== undefined ? "Try again later." : advice;
-    return [`${printable(reason)}: ${said}`, ...(later === undefined ? [] : [later])].join(" ");
+    return [`${printable(reason)}: ${text}`, ...(later === undefined ? [] : [later])].join(" ");
   }
   // Without a reason of the contract, the error does not come from the service.
   switch (code) {
@@ -53,7 +53,7 @@ function sentenceOf({ reason, code, message, retryAfterMs }: CallError, address:
     case "DEADLINE_EXCEEDED":
       return `The service at ${address} did not respond in time. Try again, or set a longer --timeout.`;
     default:
-      return `${code}: ${said} The server at ${address} may not be the gRPC listener of this service: check --address.`;
+      return `${code}: ${text} The server at ${address} may not be the gRPC listener of this service: check --address.`;
   }
 }
 

@@ -1,10 +1,10 @@
-import { defaultDataDir } from "../../packages/embedded-postgres/src/data-folder.ts";
 import {
+  defaultDataDir,
+  EmbeddedPostgresError,
   type EmbeddedPostgresLog,
+  runningPostgres,
   startEmbeddedPostgres,
-} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
-import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
-import { runningPostgres } from "../../packages/embedded-postgres/src/running-postgres.ts";
+} from "@harborforge/embedded-postgres";
 import type { DatabaseChoice } from "../config/database.ts";
 
 export interface DatabaseInUse {

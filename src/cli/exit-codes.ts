@@ -1,4 +1,4 @@
-import type { CallCode } from "../../packages/client/src/call-error.ts";
+import type { CallCode } from "harborforge-agents-client";
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;

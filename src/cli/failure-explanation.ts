@@ -1,4 +1,4 @@
-import { EmbeddedPostgresError } from "../../packages/embedded-postgres/src/embedded-postgres-error.ts";
+import { EmbeddedPostgresError } from "@harborforge/embedded-postgres";
 import { AccessError } from "../access/access-error.ts";
 import { ConfigError } from "../config/problems.ts";
 import { TlsError } from "../rpc/tls/certificate-files.ts";

@@ -14,8 +14,8 @@ export function greeting({ grpc, http }: Addresses, data: string, tls: boolean, 
   }
   if (tls) return where;
   const call = (method: string, message: object): string =>
-    `  npx buf curl --protocol grpc --http2-prior-knowledge -d '${JSON.stringify(message)}' http://${grpc}/harborforge.agents.v1.${method}`;
-  // The request_id makes the first line repeatable, also after a restart.
+    `  npx buf curl --protocol grpc -d '${JSON.stringify(message)}' http://${grpc}/harborforge.agents.v1.${method}`;
+  // With a request_id the first line may be repeated, after a restart, too.
   const user = { username: "ada", agentId: "ada-1", clawIdentifier: "claw-1", requestId: "try-ada" };
   return `${where}
 Try, in another terminal:

@@ -38,7 +38,7 @@ function parseHosts(given: string): readonly string[] | undefined {
 
 const allowedHosts: Definition<readonly string[] | undefined> = {
   placeholder: "<list>",
-  description: "names in Host and Origin that are accepted besides localhost, as long as callers need no credential",
+  description: "without required authentication: names that Host and Origin may have, besides localhost",
   defaultText: "none",
   fallback: undefined,
   allowed: "a list of names, separated by commas, without ports and wildcards",
@@ -49,7 +49,7 @@ export const ACCESS_SETTINGS = {
   auth: oneOf(
     {
       placeholder: "<who>",
-      description: "whether callers need a credential; required on addresses that are not loopback",
+      description: "whether callers must authenticate; required on non-loopback addresses",
     },
     "none",
     ["none", "required"],
@@ -57,8 +57,7 @@ export const ACCESS_SETTINGS = {
   allowedHosts,
   tlsInFront: either(
     {
-      description:
-        "whether a proxy in front of the listeners terminates TLS, so that they accept credentials in cleartext",
+      description: "whether TLS ends in front of the listeners, so that they may accept credentials in cleartext",
     },
     false,
     ["yes", "no"],
@@ -68,7 +67,7 @@ export const ACCESS_SETTINGS = {
     {
       placeholder: "<file>",
       description: "the principals of client certificates, by their URI or DNS names, as JSON",
-      defaultText: "none: certificates authenticate no caller",
+      defaultText: "none: certificates authenticate no client",
     },
     "a file",
   ),

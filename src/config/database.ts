@@ -11,7 +11,7 @@ const databaseUrl: Definition<string | undefined> = {
   // The name that hosting providers set.
   env: "DATABASE_URL",
   placeholder: "<url>",
-  description: "the PostgreSQL (15 to 18) to use",
+  description: "the PostgreSQL database (15 to 18) to use",
   defaultText: "an embedded PostgreSQL",
   fallback: undefined,
   allowed: "a URL such as postgres://user:password@host:5432/database; several hosts are separated by commas",
@@ -24,9 +24,9 @@ export const DATABASE_SETTINGS = {
   dataDir: path(
     {
       placeholder: "<folder>",
-      description: "the folder for the data of the embedded PostgreSQL",
+      description: "the data folder of the embedded PostgreSQL",
       defaultText:
-        "$XDG_DATA_HOME/harborforge-agents, else ~/.local/share/harborforge-agents; for root /var/lib/harborforge-agents if other users cannot enter that folder",
+        "$XDG_DATA_HOME/harborforge-agents, else ~/.local/share/harborforge-agents; for root /var/lib/harborforge-agents if another user cannot enter that",
     },
     "a folder",
   ),

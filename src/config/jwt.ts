@@ -64,15 +64,15 @@ function parseFileOrUrl(given: string): URL | undefined {
 const jwtJwks: Definition<URL | undefined> = {
   placeholder: "<file or URL>",
   description: "the key set (JWKS) that verifies JSON Web Tokens",
-  defaultText: "none: JSON Web Tokens are rejected",
+  defaultText: "none: they are rejected",
   fallback: undefined,
-  allowed: "the path of a file, or an https URL (http only on this machine) without a password",
+  allowed: "the path of a file, or an https URL (http on loopback only) without a password",
   parse: parseFileOrUrl,
 };
 
 const jwtAlgorithms: Definition<readonly JwtAlgorithm[]> = {
   placeholder: "<list>",
-  description: "the accepted signature algorithms of JSON Web Tokens",
+  description: "the allowed signature algorithms of JSON Web Tokens",
   defaultText: "RS256,ES256,EdDSA",
   fallback: ["RS256", "ES256", "EdDSA"],
   allowed: `a list, separated by commas, of ${JWT_ALGORITHMS.join(", ")}`,
@@ -81,7 +81,7 @@ const jwtAlgorithms: Definition<readonly JwtAlgorithm[]> = {
 
 const jwtClaims: Definition<ClaimPaths> = {
   placeholder: "<list>",
-  description: "the claims of a JSON Web Token that identify its bearer; claims that are not listed keep their default",
+  description: "the claims of a JSON Web Token that identify its bearer; omitted ones have their default",
   defaultText: "principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
   fallback: DEFAULT_CLAIMS,
   allowed:
@@ -91,7 +91,7 @@ const jwtClaims: Definition<ClaimPaths> = {
 
 const jwtRoles: Definition<RoleNames> = {
   placeholder: "<list>",
-  description: "the names of the roles in JSON Web Tokens",
+  description: "the names of the roles at the issuer of JSON Web Tokens",
   defaultText: "agent=agent,service=service,admin=admin,viewer=viewer",
   fallback: OWN_ROLE_NAMES,
   allowed: `a list, separated by commas, of the issuer's names, each with = and one of ${ROLES.join(", ")}`,
@@ -107,8 +107,7 @@ export const JWT_SETTINGS = {
   jwtRoles,
   jwtClockTolerance: duration(
     {
-      description:
-        "how far the clock of the issuer of JSON Web Tokens may be ahead; it does not extend the expiry of tokens",
+      description: "how far the clock of the issuer of JSON Web Tokens may be ahead; it does not extend `exp`",
     },
     "5s",
     "0s",

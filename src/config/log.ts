@@ -6,7 +6,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 const LOG_FORMATS = ["auto", "pretty", "json"] as const;
 
 export const LOG_SETTINGS = {
-  logLevel: oneOf({ placeholder: "<level>", description: "the lowest level that is logged" }, "info", LOG_LEVELS),
+  logLevel: oneOf({ placeholder: "<level>", description: "the lowest level of log lines" }, "info", LOG_LEVELS),
   logFormat: oneOf(
     {
       placeholder: "<format>",

@@ -64,15 +64,13 @@ type OwnFacts = Facts & { readonly placeholder: string; readonly defaultText?: s
 
 /** A duration from `shortest` to `longest`, as `parseDuration` reads them. */
 export function duration(facts: Facts, byDefault: string, shortest: string, longest: string): DurationDefinition {
-  const [fallback, shortestMs, longestMs] = [byDefault, shortest, longest].map(
-    (text) => parseDuration(text) ?? Number.NaN,
-  );
-  if (fallback === undefined || shortestMs === undefined || longestMs === undefined) throw new TypeError("no duration");
+  const shortestMs = milliseconds(shortest);
+  const longestMs = milliseconds(longest);
   return {
     placeholder: "<duration>",
     ...facts,
     defaultText: byDefault,
-    fallback,
+    fallback: milliseconds(byDefault),
     unit: "ms",
     allowed: `a duration from ${formatDuration(shortestMs)} to ${formatDuration(longestMs)}, such as 500ms, 10s or 1m30s`,
     parse(text) {
@@ -80,6 +78,12 @@ export function duration(facts: Facts, byDefault: string, shortest: string, long
       return ms !== undefined && ms >= shortestMs && ms <= longestMs ? ms : undefined;
     },
   };
+}
+
+function milliseconds(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === undefined) throw new TypeError(`${text} is not a duration`);
+  return ms;
 }
 
 export function wholeNumber(facts: Facts, fallback: number, least: number, most: number): Definition<number> {
@@ -117,7 +121,7 @@ export function either(facts: Facts, fallback: boolean, [yes, no]: readonly [str
     ...facts,
     defaultText: fallback ? yes : no,
     fallback,
-    allowed: `one of ${yes}, ${no}`,
+    allowed: `one of ${fallback ? `${yes}, ${no}` : `${no}, ${yes}`}`,
     parse(text) {
       if (text === yes) return true;
       return text === no ? false : undefined;
@@ -127,7 +131,7 @@ export function either(facts: Facts, fallback: boolean, [yes, no]: readonly [str
 
 export function address(facts: Facts, byDefault: string): Definition<Address> {
   const fallback = parseAddress(byDefault);
-  if (fallback === undefined) throw new TypeError(`${byDefault} is no address`);
+  if (fallback === undefined) throw new TypeError(`${byDefault} is not an address`);
   return {
     placeholder: "<host:port>",
     ...facts,

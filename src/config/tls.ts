@@ -17,11 +17,14 @@ function pemFile(description: string) {
 }
 
 export const TLS_SETTINGS = {
-  tlsCertFile: pemFile("the certificate chain of both listeners; if it is set, they serve TLS"),
+  tlsCertFile: pemFile("the certificate of both listeners, with its intermediate certificates; it turns TLS on"),
   tlsKeyFile: pemFile("the private key of the certificate, without a passphrase"),
-  tlsClientCaFile: pemFile("the certificate authorities that sign client certificates"),
+  tlsClientCaFile: pemFile("the authorities that sign the certificates of clients"),
   tlsClientCert: oneOf(
-    { placeholder: "<when>", description: "whether clients are asked for a certificate, and whether they need one" },
+    {
+      placeholder: "<when>",
+      description: "whether clients are asked for a certificate, and whether a client without one may connect",
+    },
     "none",
     CLIENT_CERT,
   ),

@@ -12,7 +12,7 @@ export interface Exhaustion {
  * The state of the server's own backoff. It chooses the length of an exhaustion when the provider names none. `lastAt`:
  * when an exhaustion last began, changed or ended.
  */
-export interface Backoff {
+export interface ExhaustionBackoff {
   readonly steps: number;
   readonly lastAt: Micros | null;
 }
@@ -29,7 +29,7 @@ export interface Hold {
 export interface AgentCondition {
   readonly status: AgentStatus;
   readonly exhaustion: Exhaustion | null;
-  readonly backoff: Backoff;
+  readonly backoff: ExhaustionBackoff;
   readonly hold: Hold | null;
 }
 

@@ -1,6 +1,7 @@
 import type { AgentStatus } from "../contract/words.ts";
 import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
+import { type AgentScope, agentDenied } from "./principal.ts";
 
 // Everything that the server sends to a claw on its heartbeat stream, besides the acknowledgement and the pace that every
 // response carries. To add a kind of message, follow the checklist in CONTRIBUTING.md.
@@ -52,4 +53,27 @@ export interface SessionOutput {
   readonly messages: readonly ClawMessage[];
   /** In milliseconds; announced instead of the pace's interval where set: a new stream's second beat comes sooner. */
   readonly firstIntervalMs?: number | undefined;
+}
+
+/** A message as a caller with this scope may read it. A claw's credential learns nothing of agents of other claws. */
+export function messageWithin(scope: AgentScope, message: ClawMessage): ClawMessage {
+  switch (message.kind) {
+    case "result":
+      return resultWithin(scope, message);
+    case "lost": {
+      // The stream had the agent, so it may learn that the agent was deleted, but not where it lives now.
+      const isMoved = scope.kind === "claw" && message.refusal.reason === "WRONG_CLAW";
+      return isMoved ? { ...message, refusal: agentDenied(message.agentId) } : message;
+    }
+    case "change":
+    case "draining":
+      return message;
+  }
+}
+
+/** A result as a caller with this scope may read it: that an agent lives in another claw and that it is unknown look alike. */
+export function resultWithin(scope: AgentScope, result: BeatResult): BeatResult {
+  const reason = result.refusal?.reason;
+  if (scope.kind !== "claw" || (reason !== "WRONG_CLAW" && reason !== "AGENT_NOT_FOUND")) return result;
+  return { ...result, status: null, exhaustion: null, revision: null, refusal: agentDenied(result.agentId) };
 }

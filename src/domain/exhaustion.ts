@@ -1,6 +1,6 @@
 import type { Micros } from "../contract/time.ts";
 import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
-import type { AgentCondition, Backoff } from "./agent.ts";
+import type { AgentCondition, ExhaustionBackoff } from "./agent.ts";
 
 /** The first step of the server's backoff for each reason, when the provider names no time. */
 export const FIRST_BACKOFF_MS: Readonly<Record<ExhaustReason, number>> = {
@@ -14,7 +14,7 @@ export const BACKOFF_SPREAD = 0.1;
 /** After this time without an exhaustion the backoff starts again. */
 export const BACKOFF_FORGOTTEN_AFTER_MS = 24 * 3_600_000;
 /** The largest count: 40 doublings exceed the longest step, and the column is a smallint. */
-export const MOST_STEPS = 40;
+export const MAX_STEPS = 40;
 
 /** When an exhaustion ends: at a given instant, or some time after the commit. */
 export type RecoveryTime = { readonly at: Micros } | { readonly afterMs: number };
@@ -42,12 +42,12 @@ export const CLEAR_EXHAUSTION: ExhaustionChange = { kind: "clear" };
  * @param random uniform in [0, 1)
  */
 export function backoffMs(reason: ExhaustReason, steps: number, random: number): number {
-  const plain = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS[reason] * 2 ** Math.min(steps, MOST_STEPS));
+  const plain = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS[reason] * 2 ** Math.min(steps, MAX_STEPS));
   return Math.min(LONGEST_BACKOFF_MS, Math.round(plain * (1 - BACKOFF_SPREAD + 2 * BACKOFF_SPREAD * random)));
 }
 
 /** The steps that still count at `now`. */
-export function countedSteps(backoff: Backoff, now: Micros): number {
+export function countedSteps(backoff: ExhaustionBackoff, now: Micros): number {
   if (backoff.lastAt === null) return 0;
   return now - backoff.lastAt > BACKOFF_FORGOTTEN_AFTER_MS * 1_000 ? 0 : backoff.steps;
 }
@@ -87,5 +87,5 @@ export function exhaustionAfter(
     return { kind: "set", reason: report.reason, recovery: { afterMs: delay }, continues, backoffSteps: steps };
   }
   const recovery = { afterMs: backoffMs(report.reason, steps, random) };
-  return { kind: "set", reason: report.reason, recovery, continues, backoffSteps: Math.min(MOST_STEPS, steps + 1) };
+  return { kind: "set", reason: report.reason, recovery, continues, backoffSteps: Math.min(MAX_STEPS, steps + 1) };
 }

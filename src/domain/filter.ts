@@ -22,6 +22,7 @@ export interface Filterable {
 /** A filter prepared for many agents. */
 export type AgentPredicate = (agent: Filterable) => boolean;
 
+/** Prepares a filter for many agents. */
 export function predicateOf(filter: AgentFilter): AgentPredicate {
   const agentIds = new Set(filter.agentIds);
   const userIds = new Set(filter.userIds);

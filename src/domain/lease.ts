@@ -32,6 +32,7 @@ export function paceFor(agents: number, limits: PaceLimits): Pace {
   return paceOf(Math.min(LONGEST_INTERVAL_MS, Math.max(limits.shortestIntervalMs, targetMs)));
 }
 
+/** The pace of an interval in milliseconds. */
 export function paceOf(intervalMs: number): Pace {
   return { intervalMs, leaseMs: intervalMs * INTERVALS_PER_LEASE };
 }
@@ -66,7 +67,7 @@ export function firstIntervalMs(pace: Pace, random: number): number {
  * The lease of a unary heartbeat in milliseconds: the requested one, but at least the fleet's and at most
  * `LONGEST_LEASE_MS`.
  */
-export function grantedLeaseMs(pace: Pace, askedMs: number | undefined): number {
-  if (askedMs === undefined) return pace.leaseMs;
-  return Math.max(pace.leaseMs, Math.min(LONGEST_LEASE_MS, Math.round(askedMs)));
+export function grantedLeaseMs(pace: Pace, requestedMs: number | undefined): number {
+  if (requestedMs === undefined) return pace.leaseMs;
+  return Math.max(pace.leaseMs, Math.min(LONGEST_LEASE_MS, Math.round(requestedMs)));
 }

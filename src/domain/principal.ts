@@ -119,10 +119,10 @@ export function narrowFilter(scope: AgentScope | undefined, filter: AgentFilter)
   return { ...filter, clawIdentifiers: narrow([scope.clawIdentifier], filter.clawIdentifiers) };
 }
 
-/** An empty `asked` stands for all names. */
-function narrow(allowed: readonly string[], asked: readonly string[]): readonly string[] {
-  const wanted = new Set(asked);
-  const both = asked.length === 0 ? allowed : allowed.filter((name) => wanted.has(name));
+/** An empty `requested` stands for all names. */
+function narrow(allowed: readonly string[], requested: readonly string[]): readonly string[] {
+  const wanted = new Set(requested);
+  const both = requested.length === 0 ? allowed : allowed.filter((name) => wanted.has(name));
   return both.length === 0 ? [NO_NAME] : both;
 }
 

@@ -272,7 +272,7 @@ export class BeatIntake {
     };
   }
 
-  /** The outcome of a beat that only renewed the lease. It shows the agent if the report was outdated or the beat is the first. */
+  /** The outcome of a beat that only renewed the lease. It shows the agent to an outdated report, and to a first beat. */
   #renewed(entry: AgentEntry, pending: PendingBeat): BeatOutcome {
     const { agent } = entry;
     if (agent === undefined) return RENEWED;
@@ -306,7 +306,7 @@ function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
   return beat.beat === "leaving" && judgeGoodbye(agent) === undefined;
 }
 
-/** Whether the agent is this beat's to speak for. */
+/** Why the sender of a beat may not speak for the agent; undefined: it may. */
 function refusalFor(agent: Agent, { holder, clawIdentifier }: PendingBeat): Refusal | undefined {
   const claw = holder === undefined ? clawIdentifier : holder.session.clawIdentifier;
   if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent);

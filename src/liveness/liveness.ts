@@ -197,7 +197,7 @@ export class Liveness implements Heartbeats {
     for (const session of this.#sessions) session.drain(Math.ceil(Math.random() * withinMs));
   }
 
-  /** Takes no more beats, and waits until those it took are written and acknowledged, for `withinMs` at most. Ends all streams. */
+  /** Takes no more beats. Waits until earlier ones are written and acknowledged and the streams end, `withinMs` at most. */
   async finish(withinMs: number): Promise<void> {
     for (const session of this.#sessions) session.finish();
     const deadline = performance.now() + withinMs;
@@ -222,7 +222,7 @@ export class Liveness implements Heartbeats {
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
   #cutOff(): void {
-    this.#log.warn({ streams: this.#sessions.size }, "cannot write to the database; draining streams");
+    this.#log.warn({ streams: this.#sessions.size }, "cannot write: streams are asked to try other replicas");
     for (const session of this.#sessions) this.#sendElsewhere(session);
   }
 

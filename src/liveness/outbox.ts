@@ -54,6 +54,9 @@ export class Outbox {
         return;
       case "draining":
         this.#drainRequest = message;
+        return;
+      default:
+        message satisfies never;
     }
   }
 

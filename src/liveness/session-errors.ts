@@ -9,9 +9,13 @@ export function agentNotFound(agentId: string): Refusal {
 
 /** Does not name the agent's claw: the caller may not be allowed to read it. */
 export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
-  return new Refusal("WRONG_CLAW", "The agent lives in another claw than the one that this heartbeat names.", {
-    metadata: { agentId: agent.agentId },
-  });
+  return new Refusal(
+    "WRONG_CLAW",
+    "The agent does not live in the claw that this heartbeat names. Send its heartbeats from its own claw, or move it.",
+    {
+      metadata: { agentId: agent.agentId },
+    },
+  );
 }
 
 export function sessionSuperseded(agentId: string): Refusal {

@@ -1,5 +1,5 @@
 /** Removed entries at the front of the array are kept up to this number before the array is copied. */
-const MOST_LEFT = 1_024;
+const MAX_REMOVED = 1_024;
 
 /** A first-in, first-out queue with constant cost per item. `Array.shift` would move all items each time. */
 export class Queue<Item extends object> {
@@ -21,7 +21,7 @@ export class Queue<Item extends object> {
     this.#items[this.#first] = undefined;
     this.#first += 1;
     // Amortized, each item moves at most once for each item taken before it.
-    if (this.#first >= MOST_LEFT && this.#first >= this.size) {
+    if (this.#first >= MAX_REMOVED && this.#first >= this.size) {
       this.#items = this.#items.slice(this.#first);
       this.#first = 0;
     }

@@ -13,9 +13,9 @@ export class Semaphore {
   readonly #waiting = new Queue<Waiting>();
   #free: number;
 
-  /** @param most callers that may run at the same time */
-  constructor(most: number) {
-    this.#free = most;
+  /** @param limit callers that may run at the same time */
+  constructor(limit: number) {
+    this.#free = limit;
   }
 
   /**

@@ -1,21 +1,20 @@
-import type { Report } from "../../packages/client/src/beat-book.ts";
+import type { Report } from "harborforge-agents-client/internal";
 import type { AgentStatus, ExhaustReason } from "../contract/words.ts";
 import { between, type Random } from "./seeded-random.ts";
 
 export interface AgentScriptOptions {
   readonly random: Random;
-  /** How many times quicker than life everything goes. */
+  /** The speed: 1 is real time. */
   readonly speed: number;
-  /** How often work ends at the provider's rate limit, from 0 to 1. */
+  /** The share of work that ends at the provider's rate limit, 0 to 1. */
   readonly rateLimitShare: number;
-  /** Whether this is the agent whose account is empty once, until somebody tops it up. */
+  /** Whether the agent's account runs empty once. */
   readonly emptyAccount: boolean;
 }
 
 /**
- * What one agent of a simulation does: waits, takes calls, works, and now and then can work no more. It follows what the
- * server says of it, as an agent should: that it was called, that its exhaustion is over. Times are in milliseconds of
- * any clock that only goes forward.
+ * The actions of one simulated agent: it waits, takes calls, works, and is sometimes exhausted. It follows the server's
+ * view: that a service claimed it, that its exhaustion ended. Times are milliseconds of any monotonic clock.
  */
 export class AgentScript {
   readonly #random: Random;
@@ -32,15 +31,15 @@ export class AgentScript {
     this.#willRunDry = emptyAccount;
   }
 
-  /** The server's view of the agent: what it is at first, or what somebody else made of it. */
+  /** Takes the server's view of the agent: its first status, or a change by others. */
   observe(status: AgentStatus, reason: ExhaustReason | "unknown" | undefined, now: number): void {
     if (status === this.#status) return;
-    // It happened already, in an earlier run.
+    // The account ran empty in an earlier run already.
     if (reason === "billing") this.#willRunDry = false;
     this.#become(status, reason, now);
   }
 
-  /** What the agent says now; undefined while it has nothing to say. */
+  /** The agent's next report; undefined: none is due. */
   tick(now: number): Report | undefined {
     if (now < this.#nextAt) return undefined;
     const report = this.#next();
@@ -52,14 +51,14 @@ export class AgentScript {
   #next(): Report {
     switch (this.#status) {
       case "idle":
-        // Calls of its own: from its user, not from the calendar.
+        // Calls from its user, not from the calendar.
         return this.#random() < 0.5 ? "on_call" : "busy";
       case "on_call":
         return "busy";
       case "busy":
         return this.#afterWork();
       default:
-        // The account was topped up: the agent's own word ends its exhaustion.
+        // The account has money again: the agent's report ends its exhaustion.
         return "idle";
     }
   }

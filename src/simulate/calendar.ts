@@ -1,19 +1,17 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
-import type { AgentView } from "../../packages/client/src/views.ts";
+import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
 import { setAgentStatus } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 import { between, pick, type Random } from "./seeded-random.ts";
 
-/** Between two slots of one agent; of a fleet of 36 about every second has one somewhere. */
+/** The time between two appointments of one agent, in milliseconds. A fleet of 36 has about one in a second. */
 const SOONEST_MS = 15_000;
 const LATEST_MS = 45_000;
-/** A slot that was made for a certain agent, whatever it is when its time comes. */
-const FIXED_SLOT_SHARE = 0.25;
-/** So many agents are looked at for a slot. */
-const MOST_LOOKS = 30;
+/** The share of appointments with a certain agent, whatever its status is then. */
+const FIXED_AGENT_SHARE = 0.25;
+/** The number of agents that are tried for an appointment. */
+const MAX_CANDIDATES = 30;
 const SHORTEST_PAUSE_MS = 20;
-/** Slots that two schedulers go for at the same time. */
+/** The share of appointments that two schedulers claim at the same time. */
 const RACE_SHARE = 0.1;
 
 export interface CalendarOptions {
@@ -21,26 +19,26 @@ export interface CalendarOptions {
   readonly random: Random;
   readonly speed: number;
   readonly agentIds: readonly string[];
-  /** An agent as far as it is known now. */
+  /** The newest known state of an agent. */
   agent(agentId: string): AgentView | undefined;
   onClaimed(): void;
-  /** A claim was refused; the reason as the contract names it, or the code where there is none. */
+  /** A claim was rejected: with the contract's reason, or the code if there is none. */
   onRefused(reason: string): void;
 }
 
 /**
- * Does what HarborForge's calendar would: when a slot's time comes it claims an agent, by the revision it knows, so that
- * of two schedulers only one wins. Goes on until the signal aborts.
+ * Simulates HarborForge's calendar: at the time of an appointment it claims an agent with its known revision, so that
+ * only one of two schedulers succeeds. Runs until the signal aborts.
  */
 export async function runCalendar(options: CalendarOptions, signal: AbortSignal): Promise<void> {
   const { random, speed, agentIds } = options;
   while (!signal.aborted) {
-    // Timers are not finer than a millisecond: of a large fleet several slots come at once.
+    // Timers have a resolution of a millisecond, so a large fleet has several appointments at once.
     const untilNext = between(random, SOONEST_MS, LATEST_MS) / Math.max(1, agentIds.length) / speed;
-    const slots = Math.ceil(SHORTEST_PAUSE_MS / untilNext);
-    await pause(untilNext * slots, signal);
+    const appointments = Math.ceil(SHORTEST_PAUSE_MS / untilNext);
+    await pause(untilNext * appointments, signal);
     if (signal.aborted) return;
-    await Promise.all(Array.from({ length: slots }, () => fill(options, signal)));
+    await Promise.all(Array.from({ length: appointments }, () => fill(options, signal)));
   }
 }
 
@@ -51,10 +49,10 @@ async function fill(options: CalendarOptions, signal: AbortSignal): Promise<void
   await Promise.all(Array.from({ length: claims }, () => claim(options, agent, signal)));
 }
 
-/** Who works or is on a call is left alone; who is exhausted or offline is tried where the slot is for that agent. */
+/** An idle agent; for an appointment with a certain agent also an exhausted or offline one. */
 function candidate({ agentIds, agent: find, random }: CalendarOptions): AgentView | undefined {
-  const fixed = random() < FIXED_SLOT_SHARE;
-  for (let look = 0; look < MOST_LOOKS; look += 1) {
+  const fixed = random() < FIXED_AGENT_SHARE;
+  for (let look = 0; look < MAX_CANDIDATES; look += 1) {
     const agent = find(pick(random, agentIds) ?? "");
     const { status } = agent ?? {};
     if (status === "idle" || (fixed && (status === "exhausted" || status === "offline"))) return agent;

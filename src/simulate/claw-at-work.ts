@@ -1,42 +1,40 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { ClawMessageView } from "../../packages/client/src/views.ts";
+import { CallError, createServiceClients } from "harborforge-agents-client";
+import { type ClawMessageView, HeartbeatStream } from "harborforge-agents-client/internal";
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawCommand, ClawEvent } from "./claw-messages.ts";
 import { createRandom, seedFor } from "./seeded-random.ts";
 
 const TICK_MS = 50;
-/** How long goodbyes may take: so much, and more where there are many. */
+/** How long goodbyes may take, in milliseconds: a fixed part, and a part for each agent. */
 const GOODBYE_MS = 2_000;
 const GOODBYE_MS_PER_AGENT = 5;
 
-/** The most that a claw's goodbyes take. */
-export function goodbyePatienceMs(agents: number): number {
+/** The timeout of a claw's goodbyes, in milliseconds. */
+export function goodbyeTimeoutMs(agents: number): number {
   return GOODBYE_MS + GOODBYE_MS_PER_AGENT * agents;
 }
 
-/** A claw at work. */
+/** A running claw. */
 export interface ClawAtWork {
-  /** Says goodbye for its agents, and ends. */
+  /** Sends goodbyes for its agents, and stops. */
   stop(): Promise<void>;
-  /** Breaks off, as a power cut would. */
+  /** Stops without a goodbye, like a power cut. */
   kill(): Promise<void>;
 }
 
-/** Lets a claw's agents beat and do what their scripts say. */
+/** Starts a claw: its agents send heartbeats and follow their scripts. */
 export function startClaw(
   order: ClawCommand & { readonly kind: "start" },
-  tell: (news: ClawEvent) => void,
+  emit: (event: ClawEvent) => void,
 ): ClawAtWork {
   const { target, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = order;
   const clients = createServiceClients(target);
-  const dry = new Set(emptyAccounts);
+  const emptyIds = new Set(emptyAccounts);
   const scripts = new Map(
     agentIds.map((agentId) => {
       const random = createRandom(seedFor(seed, agentId));
-      return [agentId, new AgentScript({ random, speed, rateLimitShare, emptyAccount: dry.has(agentId) })];
+      return [agentId, new AgentScript({ random, speed, rateLimitShare, emptyAccount: emptyIds.has(agentId) })];
     }),
   );
 
@@ -44,8 +42,8 @@ export function startClaw(
   function onMessage(message: ClawMessageView): void {
     if (message.kind !== "result") return;
     const { agentId, status, exhaustion, refusal } = message;
-    if (refusal !== undefined) tell({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
-    if (silent.delete(agentId) && silent.size === 0) tell({ kind: "beating" });
+    if (refusal !== undefined) emit({ kind: "refused", agentId, reason: refusal.reason ?? "UNKNOWN" });
+    if (silent.delete(agentId) && silent.size === 0) emit({ kind: "beating" });
     if (status === undefined || status === "unknown") return;
     scripts.get(agentId)?.observe(status, exhaustion?.reason, performance.now());
   }
@@ -56,7 +54,7 @@ export function startClaw(
     instanceId,
     onMessage,
     onConnection: (connection) =>
-      tell(
+      emit(
         connection.state === "connected"
           ? { kind: "connected" }
           : { kind: "waiting", reason: connection.error?.message ?? "the service asked for a new stream" },
@@ -64,7 +62,7 @@ export function startClaw(
   });
   stream.done.catch((error: unknown) => {
     const known = error instanceof CallError;
-    tell({
+    emit({
       kind: "failed",
       reason: known ? error.message : String(error),
       exitCode: known ? exitCodeOf(error.code) : EXIT_FAILED,
@@ -84,5 +82,5 @@ export function startClaw(
     await stream.close({ goodbyeWithinMs });
     clients.close();
   };
-  return { stop: () => end(goodbyePatienceMs(agentIds.length)), kill: () => end(0) };
+  return { stop: () => end(goodbyeTimeoutMs(agentIds.length)), kill: () => end(0) };
 }

@@ -1,11 +1,11 @@
-/** Where the service is. */
+/** The address of the service, and the claw's credentials. */
 export interface ClawTarget {
   readonly address: string;
   readonly token?: string;
   readonly tls: { readonly ca?: string[]; readonly cert?: string; readonly key?: string };
 }
 
-/** What a claw's process is told: what it is, or to say goodbye and end. */
+/** A message to a claw's process: start, or send goodbyes and stop. */
 export type ClawCommand =
   | {
       readonly kind: "start";
@@ -16,23 +16,23 @@ export type ClawCommand =
       readonly seed: number;
       readonly speed: number;
       readonly rateLimitShare: number;
-      /** The agents whose accounts are empty. */
+      /** The agents whose accounts run empty. */
       readonly emptyAccounts: readonly string[];
     }
   | { readonly kind: "stop" };
 
-/** What a claw's process tells. */
+/** A message of a claw's process. */
 export type ClawEvent =
   | { readonly kind: "connected" }
-  /** The service has taken in a beat of every agent. */
+  /** The service has applied a beat of each agent. */
   | { readonly kind: "beating" }
   | { readonly kind: "waiting"; readonly reason: string }
-  /** The server refused a beat, or took an agent away; the reason as the contract names it. */
+  /** The service rejected a beat, or another stream took an agent. The reason is the contract's. */
   | { readonly kind: "refused"; readonly agentId: string; readonly reason: string }
-  /** The claw can do nothing more. */
+  /** The claw cannot continue. */
   | { readonly kind: "failed"; readonly reason: string; readonly exitCode: number };
 
-/** Undefined for what is no order. */
+/** Undefined: not a valid command. */
 export function readClawCommand(message: unknown): ClawCommand | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, clawIdentifier, instanceId, agentIds, seed, speed, rateLimitShare, emptyAccounts } = message;
@@ -68,7 +68,7 @@ function readTarget(value: unknown): ClawTarget | undefined {
   };
 }
 
-/** Undefined for what is no news. */
+/** Undefined: not a valid event. */
 export function readClawEvent(message: unknown): ClawEvent | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, reason, agentId, exitCode } = message;

@@ -1,4 +1,5 @@
-// One claw of a simulation, a process of its own so that killing it is a kill: started by fork, told by messages what it is.
+// A simulated claw as a process of its own, so that it can be killed. Its parent forks it and sends commands as
+// messages.
 import { type ClawAtWork, startClaw } from "./claw-at-work.ts";
 import { readClawCommand } from "./claw-messages.ts";
 
@@ -6,13 +7,13 @@ let claw: ClawAtWork | undefined;
 process.on("message", (message) => {
   const order = readClawCommand(message);
   if (order?.kind === "start") {
-    claw ??= startClaw(order, (news) => {
-      if (process.connected) process.send?.(news);
+    claw ??= startClaw(order, (event) => {
+      if (process.connected) process.send?.(event);
     });
   }
   if (order?.kind === "stop") void (claw?.stop() ?? Promise.resolve()).then(() => process.exit(0));
 });
-// Ctrl-C reaches the whole group of processes; when a claw ends is for the simulation to say.
+// Ctrl-C reaches the whole process group, but the simulation decides when a claw stops.
 process.on("SIGINT", () => undefined);
-// The simulation is gone without a word, so this claw goes likewise: no process survives its owner.
+// The simulation has died, so this claw exits as well, without a goodbye.
 process.on("disconnect", () => process.exit(1));

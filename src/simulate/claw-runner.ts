@@ -1,37 +1,39 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ClawAtWork, goodbyePatienceMs, startClaw } from "./claw-at-work.ts";
+import { type ClawAtWork, goodbyeTimeoutMs, startClaw } from "./claw-at-work.ts";
 import { type ClawCommand, type ClawEvent, readClawEvent } from "./claw-messages.ts";
 
-const PROGRAM = fileURLToPath(new URL("./claw-process.ts", import.meta.url));
-/** How long a claw may take to end, beyond its goodbyes. */
-const STOP_PATIENCE_MS = 2_000;
+/** A source in a checkout, compiled in the package. */
+const PROGRAM = fileURLToPath(new URL(`./claw-process${extname(import.meta.url)}`, import.meta.url));
+/** How long a claw may take to stop after its goodbyes, in milliseconds. */
+const STOP_TIMEOUT_MS = 2_000;
 
 export interface ClawListener {
-  onEvent(news: ClawEvent): void;
-  /** It ended, and nobody here asked for that. `words` is the last that it wrote on its standard error. */
-  onEnded(words: string): void;
+  onEvent(event: ClawEvent): void;
+  /** The claw ended unexpectedly. `lastOutput`: the end of its standard error. */
+  onEnded(lastOutput: string): void;
 }
 
-/** A claw that was started. */
+/** A running claw. */
 export interface Claw {
-  /** Of its process; undefined where it has none of its own. */
+  /** The process id; undefined without a process of its own. */
   readonly pid: number | undefined;
-  /** Ends it as a power cut would. Resolves when it is gone. */
+  /** Stops it without a goodbye, like a power cut. Resolves when it has stopped. */
   kill(): Promise<void>;
-  /** Lets it say goodbye for its agents and end. */
+  /** Lets it send goodbyes for its agents and stop. */
   stop(): Promise<void>;
 }
 
-/** A claw within this process: cheap, so that there can be many. */
+/** A claw in this process: cheap, so that there can be many. */
 export class LocalClaw implements Claw {
   readonly pid = undefined;
   readonly #claw: ClawAtWork;
   #wanted = true;
 
   constructor(order: ClawCommand & { readonly kind: "start" }, { onEvent }: ClawListener) {
-    this.#claw = startClaw(order, (news) => {
-      if (this.#wanted) onEvent(news);
+    this.#claw = startClaw(order, (event) => {
+      if (this.#wanted) onEvent(event);
     });
   }
 
@@ -49,30 +51,30 @@ export class LocalClaw implements Claw {
 /** A claw that is a process of its own. */
 export class ForkedClaw implements Claw {
   readonly pid: number | undefined;
-  readonly #patienceMs: number;
+  readonly #stopTimeoutMs: number;
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
   #wanted = true;
-  #words = "";
+  #lastOutput = "";
 
   constructor(order: ClawCommand & { readonly kind: "start" }, events: ClawListener) {
     const child = fork(PROGRAM, [], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
     this.#child = child;
-    this.#patienceMs = goodbyePatienceMs(order.agentIds.length) + STOP_PATIENCE_MS;
+    this.#stopTimeoutMs = goodbyeTimeoutMs(order.agentIds.length) + STOP_TIMEOUT_MS;
     this.pid = child.pid;
     this.#ended = new Promise((resolve) => {
       child.once("exit", resolve);
       child.once("error", resolve);
     });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#words = `${this.#words}${text}`.slice(-500);
+      this.#lastOutput = `${this.#lastOutput}${text}`.slice(-500);
     });
     child.on("message", (message) => {
-      const news = readClawEvent(message);
-      if (news !== undefined && this.#wanted) events.onEvent(news);
+      const event = readClawEvent(message);
+      if (event !== undefined && this.#wanted) events.onEvent(event);
     });
     void this.#ended.then(() => {
-      if (this.#wanted) events.onEnded(this.#words.trim());
+      if (this.#wanted) events.onEnded(this.#lastOutput.trim());
     });
     this.#send(order);
   }
@@ -83,17 +85,17 @@ export class ForkedClaw implements Claw {
     await this.#ended;
   }
 
-  /** Kills it when that takes too long. */
+  /** Kills the process after a timeout. */
   async stop(): Promise<void> {
     this.#wanted = false;
     this.#send({ kind: "stop" });
-    const tooLate = setTimeout(() => this.#child.kill("SIGKILL"), this.#patienceMs);
+    const tooLate = setTimeout(() => this.#child.kill("SIGKILL"), this.#stopTimeoutMs);
     await this.#ended;
     clearTimeout(tooLate);
   }
 
   #send(order: ClawCommand): void {
-    // What cannot be sent goes to a process that is gone, which is noticed by its end.
+    // A send error means that the process has ended, which its exit event reports.
     if (this.#child.connected) this.#child.send(order, () => undefined);
   }
 }

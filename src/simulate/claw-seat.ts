@@ -7,19 +7,22 @@ export interface ClawSeatOptions {
   readonly name: string;
   readonly agentIds: readonly string[];
   readonly target: ClawTarget;
-  /** Whether it gets a process of its own. */
+  /** Whether the claw is a process of its own. */
   readonly forked: boolean;
   readonly seed: number;
   readonly speed: number;
   readonly rateLimitShare: number;
-  /** The agents whose accounts are empty the first time. */
+  /** The agents whose accounts run empty in the first run. */
   readonly emptyAccounts: readonly string[];
-  onEvent(seat: ClawSeat, news: ClawEvent): void;
-  /** Its process ended, and nobody here asked for that. */
-  onEnded(seat: ClawSeat, words: string): void;
+  onEvent(seat: ClawSeat, event: ClawEvent): void;
+  /** Its process ended unexpectedly. `lastOutput`: the end of its standard error. */
+  onEnded(seat: ClawSeat, lastOutput: string): void;
 }
 
-/** One claw's place in a simulation: the same name and agents, but at each start another process with an identity anew. */
+/**
+ * A claw of the simulation over several runs: name and agents stay, and each start is a new process with a new instance
+ * id.
+ */
 export class ClawSeat {
   readonly name: string;
   readonly agentIds: readonly string[];
@@ -35,22 +38,22 @@ export class ClawSeat {
     this.agentIds = options.agentIds;
   }
 
-  /** Whether it was started, and neither ended nor killed. */
+  /** Whether the claw is running. */
   get runs(): boolean {
     return this.#claw !== undefined;
   }
 
-  /** Whether the service has heard of each of its agents since its process started. */
+  /** Whether the service has applied a beat of each of its agents since the start. */
   get beats(): boolean {
     return this.#beats;
   }
 
-  /** What its process does, in a few words. */
+  /** The state of its process in a few words. */
   get doing(): string {
     return this.#doing();
   }
 
-  /** @returns the number of its process; undefined when there could be none */
+  /** @returns the process id; undefined without a process of its own */
   start(): number | undefined {
     const { name, agentIds, target, forked, seed, speed, rateLimitShare, emptyAccounts } = this.#options;
     const Kind = forked ? ForkedClaw : LocalClaw;
@@ -63,23 +66,23 @@ export class ClawSeat {
         clawIdentifier: name,
         instanceId: randomUUID(),
         agentIds,
-        // A claw that starts again does not do the same again.
+        // A restarted claw does not repeat its former actions.
         seed: seed + this.#starts,
         speed,
         rateLimitShare,
         emptyAccounts: this.#starts === 0 ? emptyAccounts : [],
       },
       {
-        onEvent: (news) => {
-          if (news.kind === "beating") this.#beats = true;
-          if (news.kind === "waiting") this.#doing = () => "reconnecting";
+        onEvent: (event) => {
+          if (event.kind === "beating") this.#beats = true;
+          if (event.kind === "waiting") this.#doing = () => "reconnecting";
           else if (this.#beats) this.#doing = () => "beating";
-          this.#options.onEvent(this, news);
+          this.#options.onEvent(this, event);
         },
-        onEnded: (words) => {
+        onEnded: (lastOutput) => {
           this.#claw = undefined;
-          this.#doing = () => "ended by itself";
-          this.#options.onEnded(this, words);
+          this.#doing = () => "ended unexpectedly";
+          this.#options.onEnded(this, lastOutput);
         },
       },
     );
@@ -88,7 +91,7 @@ export class ClawSeat {
     return claw.pid;
   }
 
-  /** @returns the number that its process had, if it had one of its own */
+  /** @returns the process id that it had; undefined without a process of its own */
   async kill(): Promise<number | undefined> {
     const claw = this.#claw;
     this.#claw = undefined;
@@ -98,12 +101,12 @@ export class ClawSeat {
     return claw?.pid;
   }
 
-  /** Says goodbye and ends, or ends at once when the signal aborts. */
+  /** Sends goodbyes and stops. Kills the claw when the signal aborts. */
   async stop(hurry: AbortSignal): Promise<void> {
     const claw = this.#claw;
     if (claw === undefined) return;
     this.#claw = undefined;
-    this.#doing = () => "says goodbye";
+    this.#doing = () => "sending goodbyes";
     const kill = (): void => void claw.kill();
     hurry.addEventListener("abort", kill, { once: true });
     if (hurry.aborted) kill();

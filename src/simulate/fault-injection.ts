@@ -1,33 +1,33 @@
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 import type { ClawSeat } from "./claw-seat.ts";
-import type { Fleet } from "./fleet-tally.ts";
+import type { FleetTally } from "./fleet-tally.ts";
 import { sizeOf } from "./fleet-tally.ts";
 import { processText, spanOf } from "./format.ts";
 
 const FIRST_LOSS_AFTER_MS = 15_000;
 const NEXT_LOSS_AFTER_MS = 45_000;
 const AWAY_MS = 5_000;
-const LOOK_EVERY_MS = 50;
+const CHECK_EVERY_MS = 50;
 
 export interface FaultInjectionOptions {
   readonly seats: readonly ClawSeat[];
-  readonly fleet: Fleet;
+  readonly fleet: FleetTally;
   readonly pace: FleetPace;
   readonly speed: number;
-  /** A claw is about to be killed: what its agents lose from now on is meant. */
+  /** Called before a claw is killed: its expired leases are expected from now on. */
   onLost(seat: ClawSeat): void;
   note(sentence: string): void;
-  /** What is to be seen just now; undefined for nothing in particular. */
+  /** The notice to show at the moment; undefined: none. */
   notice(now: (() => string) | undefined): void;
 }
 
-/** Loses one claw after the other, and lets each come back. Goes on until the signal aborts. */
+/** Kills one claw after the other and restarts each. Runs until the signal aborts. */
 export async function runFaultInjection(options: FaultInjectionOptions, signal: AbortSignal): Promise<void> {
   const { seats, speed } = options;
   let waitMs = FIRST_LOSS_AFTER_MS;
   for (let turn = 1; ; turn += 1) {
-    // A claw that was never heard is not missed: its agents still have their first leases.
+    // Wait until all claws send heartbeats: before that, their agents still have their first leases.
     await until(() => seats.every((one) => one.beats || !one.runs), signal);
     await pause(waitMs / speed, signal);
     const seat = seats[turn % seats.length];
@@ -46,15 +46,16 @@ async function loseOnce(seat: ClawSeat, options: FaultInjectionOptions, signal: 
   const pid = await seat.kill();
   const killedAt = performance.now();
   const sinceMs = (): number => performance.now() - killedAt;
-  note(`${name} was killed${processText(pid)}, no goodbye: its leases end within ${spanOf(pace.leaseMs)}`);
+  note(`${name} was killed${processText(pid)} without a goodbye: its leases expire within ${spanOf(pace.leaseMs)}`);
   notice(() => {
     const leftMs = pace.leaseMs - sinceMs();
-    const when = leftMs > 0 ? `within ${spanOf(leftMs)}` : "at any moment now";
-    return `${name} was killed without a goodbye: its leases end ${when}.`;
+    const when = leftMs > 0 ? `within ${spanOf(leftMs)}` : "at any moment";
+    return `${name} was killed without a goodbye: its leases expire ${when}.`;
   });
-  // Somebody else may beat for one of its agents, or the service may be away: then it starts again all the same.
-  const patienceMs = 2 * pace.leaseMs + 10_000;
-  await until(() => fleet.tally(name).offline === sizeOf(fleet.tally(name)) || sinceMs() > patienceMs, signal);
+  // Restart it in any case after a timeout: another process may send heartbeats for its agents, or the service may be
+  // unavailable.
+  const timeoutMs = 2 * pace.leaseMs + 10_000;
+  await until(() => fleet.tally(name).offline === sizeOf(fleet.tally(name)) || sinceMs() > timeoutMs, signal);
   if (signal.aborted) return;
   note(`${name} is offline: ${fleet.tally(name).offline} agents, ${spanOf(sinceMs())} after it was killed`);
 
@@ -65,10 +66,10 @@ async function loseOnce(seat: ClawSeat, options: FaultInjectionOptions, signal: 
   note(`${name} starts again${processText(seat.start())}`);
   notice(undefined);
   const restartedAt = performance.now();
-  await until(() => fleet.tally(name).offline === 0 || performance.now() - restartedAt > patienceMs, signal);
+  await until(() => fleet.tally(name).offline === 0 || performance.now() - restartedAt > timeoutMs, signal);
   if (!signal.aborted) note(`${name} is back: ${sizeOf(fleet.tally(name))} agents`);
 }
 
 async function until(condition: () => boolean, signal: AbortSignal): Promise<void> {
-  while (!condition() && !signal.aborted) await pause(LOOK_EVERY_MS, signal);
+  while (!condition() && !signal.aborted) await pause(CHECK_EVERY_MS, signal);
 }

@@ -1,39 +1,41 @@
-import type { AgentView, ChangeView, TransitionView } from "../../packages/client/src/views.ts";
-import type { WatchEvent } from "../../packages/client/src/watch-agents.ts";
+import type { AgentView, ChangeView, TransitionView, WatchEvent } from "harborforge-agents-client";
 import { AGENT_STATUSES, type AgentStatus } from "../contract/words.ts";
 
-/** How many agents are in each status. */
+/** The number of agents in each status. */
 export type Tally = Readonly<Record<AgentStatus, number>>;
 
-/** What happened since the watch began. */
+/** The transitions since the watch began. */
 export interface Totals {
   readonly transitions: number;
-  /** How many of them there were of each cause. */
+  /** The number of transitions of each cause. */
   readonly causes: ReadonlyMap<TransitionView["cause"], number>;
-  /** Exhaustions that the server ended when their time was over. */
+  /** Exhaustions that the server ended at their recovery time. */
   readonly recovered: number;
-  /** Agents that went offline because their leases ended. */
+  /** Agents that went offline because their leases expired. */
   readonly lost: number;
   /** Agents that came back from offline. */
   readonly returned: number;
 }
 
-/** As many transitions as a large terminal shows. */
+/** The number of transitions that a large terminal can show. */
 const NEWEST_KEPT = 60;
-const NOBODY: Tally = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
+const EMPTY_TALLY: Tally = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
 
-/** A simulation's agents as a watch tells of them. What is asked often is counted as it happens: they may be many. */
-export class Fleet {
+/**
+ * The agents of a simulation as a watch reports them. Counts are updated with each change, because a fleet may be
+ * large.
+ */
+export class FleetTally {
   readonly #isMember: (agentId: string) => boolean;
   readonly #agents = new Map<string, AgentView>();
   readonly #tallies = new Map<string, Record<AgentStatus, number>>();
-  readonly #all: Record<AgentStatus, number> = { ...NOBODY };
+  readonly #all: Record<AgentStatus, number> = { ...EMPTY_TALLY };
   readonly #causes = new Map<TransitionView["cause"], number>();
   /** The newest first. */
   #newest: readonly TransitionView[] = [];
   #totals: Omit<Totals, "causes"> = { transitions: 0, recovered: 0, lost: 0, returned: 0 };
 
-  /** @param members whom it counts: claws may have more agents, of an earlier run. Default: everybody. */
+  /** @param members the agents to count, because a claw may have others of an earlier run; default: all */
   constructor(members?: ReadonlySet<string>) {
     this.#isMember = members === undefined ? () => true : (agentId) => members.has(agentId);
   }
@@ -54,7 +56,11 @@ export class Fleet {
     return { ...this.#totals, causes: this.#causes };
   }
 
-  /** Takes in what the watch tells. @returns the transitions that are new, in their order */
+  /**
+   * Applies an event of the watch.
+   *
+   * @returns the new transitions, in order
+   */
   apply(event: WatchEvent): readonly TransitionView[] {
     switch (event.kind) {
       case "snapshot":
@@ -71,9 +77,9 @@ export class Fleet {
     }
   }
 
-  /** All agents, or those of one claw. */
+  /** The counts of all agents, or of one claw. */
   tally(clawIdentifier?: string): Tally {
-    return clawIdentifier === undefined ? this.#all : (this.#tallies.get(clawIdentifier) ?? NOBODY);
+    return clawIdentifier === undefined ? this.#all : (this.#tallies.get(clawIdentifier) ?? EMPTY_TALLY);
   }
 
   #set(agent: AgentView): void {
@@ -93,7 +99,7 @@ export class Fleet {
     if (status === "unknown") return;
     let tally = this.#tallies.get(clawIdentifier);
     if (tally === undefined) {
-      tally = { ...NOBODY };
+      tally = { ...EMPTY_TALLY };
       this.#tallies.set(clawIdentifier, tally);
     }
     tally[status] += by;
@@ -116,7 +122,7 @@ export class Fleet {
   }
 }
 
-/** How many agents a tally counts. */
+/** The number of agents in a tally. */
 export function sizeOf(tally: Tally): number {
   return AGENT_STATUSES.reduce((sum, status) => sum + tally[status], 0);
 }

@@ -1,4 +1,4 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
 import type { AgentStatus } from "../contract/words.ts";
 
@@ -24,12 +24,12 @@ export function clockOf(ms: number): string {
   return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
 }
 
-/** ` (process 4711)`, for a claw that has one of its own. */
+/** ` (process 4711)` for a claw with a process of its own, otherwise empty. */
 export function processText(pid: number | undefined): string {
   return pid === undefined ? "" : ` (process ${pid})`;
 }
 
-/** `0.9 s`, `12 s`, `9 min 58 s`, `3 h 20 min`: what people say of a time that passes. Never below nothing. */
+/** `0.9 s`, `12 s`, `9 min 58 s`, `3 h 20 min`. Negative durations count as 0. */
 export function spanOf(ms: number): string {
   if (ms < 950) return `${(Math.ceil(Math.max(0, ms) / 100) / 10).toFixed(1)} s`;
   const seconds = Math.round(ms / 1_000);
@@ -39,7 +39,7 @@ export function spanOf(ms: number): string {
   return `${Math.floor(minutes / 60)} h${minutes % 60 === 0 ? "" : ` ${minutes % 60} min`}`;
 }
 
-/** `12:03:14.123`, of the day in this place. */
+/** `12:03:14.123` in local time. */
 export function timeOf(instant: Micros): string {
   const date = new Date(instant / MICROS_PER_MS);
   const part = (number: number, digits: number): string => String(number).padStart(digits, "0");
@@ -49,25 +49,25 @@ export function timeOf(instant: Micros): string {
 
 const CAUSE_WORDS: Readonly<Record<TransitionView["cause"], string>> = {
   created: "created",
-  report: "says so itself",
+  report: "its own report",
   service: "set by a service",
-  lease_expired: "its lease ended",
-  goodbye: "said goodbye",
+  lease_expired: "lease expired",
+  goodbye: "goodbye",
   recovery: "recovered by the server",
   moved: "moved",
   deleted: "deleted",
-  heartbeat: "beats again",
-  unknown: "for a new reason",
+  heartbeat: "heartbeats again",
+  unknown: "unknown cause",
 };
 
-/** Why a transition came about, for people. */
+/** The cause of a transition, for people. */
 export function reasonOf({ cause, to, exhaustion, occurredAt }: TransitionView): string {
   if (to !== "exhausted" || exhaustion === undefined || exhaustion.recoveryAt === undefined) return CAUSE_WORDS[cause];
   const left = (exhaustion.recoveryAt - occurredAt) / MICROS_PER_MS;
   return `${exhaustReasonText(exhaustion.reason)}, for ${spanOf(left)}`;
 }
 
-/** Who is exhausted and for how long still, the soonest first. */
+/** The exhausted agents with their remaining time, soonest first. */
 export function recoveriesOf(exhausted: readonly AgentView[], nowMs: number): string[] {
   return exhausted
     .flatMap(({ agentId, exhaustion }) =>

@@ -1,5 +1,5 @@
 import { stripVTControlCharacters } from "node:util";
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import type { Paint } from "../cli/terminal/paint.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";
@@ -13,15 +13,15 @@ const FEWEST_CLAWS = 3;
 const COLUMNS = [9, 9, 7, 11, 9];
 
 /**
- * The lines of the live picture: at most as many as there are rows. None reaches the last column: after writing there,
- * terminals differ in what erasing the rest of the line takes away.
+ * The lines of the live table: at most as many as the screen has rows. No line reaches the last column, because
+ * terminals differ in how they erase the rest of a line after writing there.
  */
 export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint): string[] {
   const { rows } = size;
   const columns = size.columns - 1;
   const { pace, totals } = view;
   const title = `HarborForge Agents, a simulation at ${view.address}`;
-  // Those with something to tell come first where not all fit.
+  // If not all claws fit, those with the most offline agents come first.
   const most = Math.max(FEWEST_CLAWS, Math.floor(rows / 3));
   const shown = view.claws.length <= most ? view.claws : [...view.claws].sort(byOffline).slice(0, most);
   const hidden = view.claws.length - shown.length;
@@ -35,14 +35,14 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
     "",
     `Heartbeat every ${spanOf(pace.intervalMs)}, lease ${spanOf(pace.leaseMs)}. ` +
       `Recovered ${totals.recovered}, lost ${totals.lost}, came back ${totals.returned}.`,
-    `Calendar: ${view.claimed} claimed, ${sumOf(view.refused)} refused${
+    `Calendar: ${view.claimed} claimed, ${sumOf(view.refused)} rejected${
       view.refused.size === 0 ? "" : `: ${countsText(view.refused)}`
     }`,
     listed("Exhausted, back in: ", recoveriesOf(view.exhausted, view.now), columns),
     view.notice === undefined ? "" : paint("alarm", printable(view.notice)),
     "",
   ];
-  const bottom = [paint("dim", printable(view.note)), paint("dim", "Ctrl-C ends it; the agents say goodbye.")];
+  const bottom = [paint("dim", printable(view.note)), paint("dim", "Stop with Ctrl-C.")];
   const room = rows - top.length - bottom.length;
   const newest = view.newest.slice(0, Math.max(0, room)).map((transition) => changeLine(transition, paint));
   const blank = Array.from({ length: Math.max(0, room - newest.length) }, () => "");
@@ -74,9 +74,9 @@ function styled(status: TransitionView["from"], none: string, paint: Paint): str
   return status === undefined || status === "unknown" ? words : paint(status, words);
 }
 
-/** As many as fit on a line, and how many more there are. */
+/** As many items as fit on a line, and the number of the others. */
 function listed(head: string, items: readonly string[], columns: number): string {
-  if (items.length === 0) return `${head}nobody`;
+  if (items.length === 0) return `${head}none`;
   for (let shown = items.length; shown > 0; shown -= 1) {
     const more = items.length === shown ? "" : ` and ${items.length - shown} more`;
     const line = `${head}${items.slice(0, shown).join(", ")}${more}`;
@@ -85,7 +85,7 @@ function listed(head: string, items: readonly string[], columns: number): string
   return `${head}${items.length}`;
 }
 
-/** Cut to the width; a line that has to be cut loses its colours, so that none of them runs on. */
+/** Cuts a line to the width. A cut line loses its colours, so that no colour continues. */
 function clipped(line: string, columns: number): string {
   return widthOf(line) <= columns ? line : clip(stripVTControlCharacters(line), columns);
 }

@@ -1,17 +1,17 @@
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../contract/words.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";
 
-/** One transition as a line that programs can read, too: the statuses and the cause are the contract's own words. */
+/** A transition as a line. Programs may parse it: statuses and cause have their names in the contract. */
 export function transitionLine(transition: TransitionView): string {
   const { occurredAt, agentId, from, to, cause } = transition;
   const change = `${from ?? "none"} -> ${to ?? "none"}`;
   return `${timeOf(occurredAt)} ${agentId} ${change} [${cause}] ${reasonOf(transition)}`;
 }
 
-/** The counts at a moment, by claw and of all. */
+/** The current counts, by claw and in total. */
 export function summaryLines(view: SimulationView): string[] {
   const at = clockOf(view.elapsedMs);
   return [
@@ -20,25 +20,25 @@ export function summaryLines(view: SimulationView): string[] {
   ];
 }
 
-/** What the simulation has come to, for its end. */
+/** The summary at the end of the simulation. */
 export function closingLines(view: SimulationView): string[] {
   const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive } = view;
   const reasons = refused.size === 0 ? "" : ` (${countsText(refused)})`;
   const causes = totals.causes.size === 0 ? "" : `: ${countsText(totals.causes)}`;
   const loss =
     lostAlive === 0
-      ? "No lease ended of an agent that was beating."
-      : `${lostAlive} leases ended of agents that were beating: that should not happen.`;
+      ? "No agent that sent heartbeats lost its lease."
+      : `${lostAlive} agents that sent heartbeats lost their leases: this is a fault.`;
   return [
-    `It ran for ${clockOf(view.elapsedMs)} with ${sizeOf(all)} agents on ${claws.length} claws and saw ${totals.transitions} transitions${causes}.`,
-    `The calendar claimed ${claimed} agents; ${sumOf(refused)} claims were refused${reasons}.`,
-    ...(refusedBeats.size === 0 ? [] : [`Beats that were not taken as they were: ${countsText(refusedBeats)}.`]),
-    `${totals.recovered} exhaustions recovered, ${totals.lost} leases ended, ${totals.returned} agents came back.`,
+    `Duration ${clockOf(view.elapsedMs)}: ${sizeOf(all)} agents on ${claws.length} claws, ${totals.transitions} transitions${causes}.`,
+    `The calendar claimed ${claimed} agents; ${sumOf(refused)} claims were rejected${reasons}.`,
+    ...(refusedBeats.size === 0 ? [] : [`Beats that the service rejected or changed: ${countsText(refusedBeats)}.`]),
+    `${totals.recovered} exhaustions recovered, ${totals.lost} leases expired, ${totals.returned} agents came back.`,
     `Claws killed: ${killed}. ${loss}`,
   ];
 }
 
-/** The same for programs. */
+/** The summary as JSON, for programs. */
 export function closingDocument(view: SimulationView): object {
   const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive, revisions, elapsedMs } = view;
   return {

@@ -1,23 +1,22 @@
-import { CallError } from "../../packages/client/src/call-error.ts";
-import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
-import type { AgentView } from "../../packages/client/src/views.ts";
+import { type AgentView, CallError } from "harborforge-agents-client";
+import { createRetryPause } from "harborforge-agents-client/internal";
 import { ensureAgent } from "../cli/calls/agent-calls.ts";
 import { type Caller, createUser, deleteUser, listAgents } from "../cli/calls/directory-calls.ts";
 import { pause } from "../scheduling/timers.ts";
 
-/** Calls under way at the same time: a small fleet is quick anyway, and a large one is not to wait for itself. */
-const AT_ONCE = 32;
+/** Calls at the same time. */
+const CONCURRENT_CALLS = 32;
 const LARGEST_PAGE = 1_000;
-const MOST_TRIES = 5;
-/** What is over when one waits a little. */
-const PASSING: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
+const MAX_ATTEMPTS = 5;
+/** Codes of temporary failures. */
+const TEMPORARY: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
 
 export interface ClawPlan {
   readonly name: string;
   readonly agentIds: readonly string[];
 }
 
-/** The claws and their agents, by the same names at each run; the agents are dealt out evenly. */
+/** The claws and their agents, with the same names in each run. Agents are distributed evenly. */
 export function planFleet(names: string, claws: number, agents: number): ClawPlan[] {
   const digits = Math.max(2, String(Math.ceil(agents / claws)).length);
   return Array.from({ length: claws }, (_, place) => {
@@ -28,19 +27,19 @@ export function planFleet(names: string, claws: number, agents: number): ClawPla
   });
 }
 
-/** Letters as long as they last. */
+/** Letters up to 26 claws, then numbers. */
 function clawSuffix(place: number, claws: number): string {
   if (claws <= 26) return String.fromCodePoint("a".charCodeAt(0) + place);
   return String(place + 1).padStart(String(claws).length, "0");
 }
 
 /**
- * Sees to it that all users and agents are there, adopting those of an earlier run.
+ * Makes sure that all users and agents exist. Uses those of an earlier run again.
  *
- * @param onProgress how many are there so far
+ * @param onProgress called with the number of existing agents
  * @throws CallError
  */
-export async function enrol(
+export async function ensureFleet(
   caller: Caller,
   plans: readonly ClawPlan[],
   onProgress: (done: number) => void,
@@ -53,23 +52,23 @@ export async function enrol(
     if (missing.get(agentId)?.clawIdentifier === clawIdentifier) missing.delete(agentId);
   }
   onProgress(all - missing.size);
-  await atOnce([...missing.values()], async (plan) => {
-    await persistently(() => enrolOne(caller, plan), caller.signal);
+  await forEachConcurrently([...missing.values()], async (plan) => {
+    await withRetries(() => ensureOne(caller, plan), caller.signal);
     missing.delete(plan.agentId);
     onProgress(all - missing.size);
   });
 }
 
-async function dismissOne(caller: Caller, userId: bigint): Promise<void> {
+async function deleteOne(caller: Caller, userId: bigint): Promise<void> {
   try {
     await deleteUser(caller, userId);
   } catch (error) {
-    // Deleted already, by an earlier try whose answer was lost.
+    // An earlier attempt whose response was lost has deleted it.
     if (!(error instanceof CallError) || error.code !== "NOT_FOUND") throw error;
   }
 }
 
-async function enrolOne(
+async function ensureOne(
   caller: Caller,
   agent: { readonly agentId: string; readonly clawIdentifier: string },
 ): Promise<void> {
@@ -78,34 +77,38 @@ async function enrolOne(
     await createUser(caller, { ...user, agent });
   } catch (error) {
     if (!(error instanceof CallError) || error.code !== "ALREADY_EXISTS") throw error;
-    // Half of it is there: the user without the agent, or the agent on another claw.
+    // The user exists without the agent, or the agent exists on another claw.
     await ensureAgent(caller.clients, { ...user, ...agent }, caller.signal);
   }
 }
 
-/** Thousands of calls at once may be more than a service answers in time; each is made again, as it is wanted anyway. */
-async function persistently(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+/** Retries temporary failures: thousands of calls at the same time may exceed the service's limits. */
+async function withRetries(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   const retry = createRetryPause();
-  for (let left = MOST_TRIES; ; left -= 1) {
+  for (let left = MAX_ATTEMPTS; ; left -= 1) {
     try {
       return await work();
     } catch (error) {
-      const passes = error instanceof CallError && PASSING.has(error.code);
-      if (!passes || left <= 1 || signal?.aborted === true) throw error;
+      const isTemporary = error instanceof CallError && TEMPORARY.has(error.code);
+      if (!isTemporary || left <= 1 || signal?.aborted === true) throw error;
       await pause(retry.next(error.retryAfterMs), signal ?? new AbortController().signal);
     }
   }
 }
 
-/** Deletes the users of these agents, and the agents with them. @throws CallError */
-export async function dismiss(
+/**
+ * Deletes the users of these agents, and the agents with them.
+ *
+ * @throws CallError
+ */
+export async function deleteFleet(
   caller: Caller,
   agents: readonly AgentView[],
   onProgress: (done: number) => void,
 ): Promise<void> {
   let done = 0;
-  await atOnce(agents, async ({ userId }) => {
-    await persistently(() => dismissOne(caller, userId), caller.signal);
+  await forEachConcurrently(agents, async ({ userId }) => {
+    await withRetries(() => deleteOne(caller, userId), caller.signal);
     done += 1;
     onProgress(done);
   });
@@ -121,10 +124,10 @@ async function* present(caller: Caller, plans: readonly ClawPlan[]): AsyncGenera
   } while (pageToken !== "");
 }
 
-async function atOnce<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+async function forEachConcurrently<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
   const waiting = items.values();
   const worker = async (): Promise<void> => {
     for (const item of waiting) await work(item);
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  await Promise.all(Array.from({ length: CONCURRENT_CALLS }, worker));
 }

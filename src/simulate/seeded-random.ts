@@ -1,4 +1,4 @@
-/** Numbers in [0, 1) that are the same for the same seed. Mulberry32: a demo needs no better. */
+/** Reproducible numbers in [0, 1). Mulberry32 is good enough for a simulation. */
 export type Random = () => number;
 
 export function createRandom(seed: number): Random {
@@ -11,19 +11,19 @@ export function createRandom(seed: number): Random {
   };
 }
 
-/** A seed for a part of the whole, so that what one part draws does not move the others. */
+/** A seed for a part of the simulation, so that parts do not influence each other. */
 export function seedFor(seed: number, part: string): number {
   let hash = seed >>> 0;
   for (const character of part) hash = (Math.imul(hash, 31) + (character.codePointAt(0) ?? 0)) >>> 0;
   return hash;
 }
 
-/** Uniform between two numbers. */
+/** A uniform number in [low, high). */
 export function between(random: Random, low: number, high: number): number {
   return low + random() * (high - low);
 }
 
-/** One of them; undefined when there is none. */
+/** A random item; undefined if there is none. */
 export function pick<Item>(random: Random, items: readonly Item[]): Item | undefined {
   return items[Math.floor(random() * items.length)];
 }

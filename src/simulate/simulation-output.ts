@@ -1,4 +1,4 @@
-import type { TransitionView } from "../../packages/client/src/views.ts";
+import type { TransitionView } from "harborforge-agents-client";
 import { jsonText } from "../cli/records/output.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { Printer } from "../cli/terminal/printer.ts";
@@ -7,25 +7,25 @@ import { tableLines } from "./live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "./plain-lines.ts";
 import type { SimulationView } from "./view.ts";
 
-/** Where a simulation shows itself. */
+/** The output of a simulation. */
 export interface SimulationOutput {
-  /** Something happened that is worth a line of its own. */
+  /** Prints an event of the simulation. */
   note(sentence: string): void;
   transition(transition: TransitionView): void;
-  /** The picture of the moment; asked for several times a second. */
+  /** Shows the current state; called several times a second. */
   show(view: SimulationView): void;
-  /** The end: leaves the terminal as it was found, with what the simulation has come to. */
+  /** Restores the terminal and prints the summary. */
   close(view: SimulationView | undefined): void;
 }
 
 export interface SimulationOutputOptions {
-  /** Only the summary, as a document for programs. */
+  /** Only a JSON summary, for programs. */
   readonly json: boolean;
-  /** Whether each transition is a line, where there is no screen. */
+  /** Whether each transition is a line, if there is no terminal. */
   readonly transitions: boolean;
 }
 
-/** A live table on a terminal, plain lines everywhere else. */
+/** A live table on a terminal, otherwise plain lines. */
 export function createOutput(out: Printer, options: SimulationOutputOptions): SimulationOutput {
   if (options.json) return documentOutput(out);
   return out.isScreen ? screenOutput(out) : plainOutput(out, options.transitions);
@@ -35,15 +35,15 @@ const SUMMARY_EVERY_MS = 10_000;
 
 function plainOutput(out: Printer, transitions: boolean): SimulationOutput {
   const print = (line: string): void => out.put(`${line}\n`);
-  let summedUpAt = 0;
+  let lastSummaryAt = 0;
   return {
     note: (sentence) => print(`note ${printable(sentence)}`),
     transition: (transition) => {
       if (transitions) print(transitionLine(transition));
     },
     show(view) {
-      if (view.elapsedMs - summedUpAt < SUMMARY_EVERY_MS) return;
-      summedUpAt = view.elapsedMs;
+      if (view.elapsedMs - lastSummaryAt < SUMMARY_EVERY_MS) return;
+      lastSummaryAt = view.elapsedMs;
       for (const line of summaryLines(view)) print(line);
     },
     close(view) {

@@ -1,5 +1,5 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
-import { watchThrough } from "../../packages/client/src/watch-agents.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
+import { watchThrough } from "harborforge-agents-client/internal";
 import { CommandFailure } from "../cli/call-failure.ts";
 import { type FleetPace, readPace } from "../cli/calls/agent-calls.ts";
 import type { Caller } from "../cli/calls/directory-calls.ts";
@@ -10,31 +10,31 @@ import { runCalendar } from "./calendar.ts";
 import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
 import { runFaultInjection } from "./fault-injection.ts";
-import { Fleet, sizeOf } from "./fleet-tally.ts";
+import { FleetTally, sizeOf } from "./fleet-tally.ts";
 import { processText } from "./format.ts";
-import { type ClawPlan, dismiss, enrol, planFleet } from "./registration.ts";
+import { type ClawPlan, deleteFleet, ensureFleet, planFleet } from "./registration.ts";
 import { createRandom, type Random, seedFor } from "./seeded-random.ts";
 import type { SimulationOutput } from "./simulation-output.ts";
 import type { SimulationView } from "./view.ts";
 
 export interface SimulationOptions {
-  /** What the names of claws, agents and users begin with. */
+  /** The prefix of the names of claws, agents and users. */
   readonly names: string;
   readonly claws: number;
-  /** Of all claws together. */
+  /** The number of agents on all claws together. */
   readonly agents: number;
-  /** Undefined: until it is interrupted. */
+  /** Undefined: until an interrupt. */
   readonly durationMs: number | undefined;
   readonly seed: number;
-  /** How many times quicker than life agents work and claws are lost. Leases are the server's and stay as they are. */
+  /** The speed of agents and faults; 1 is real time. Leases are the server's and do not change. */
   readonly speed: number;
-  /** How often work ends at the provider's rate limit, from 0 to 1. */
+  /** The share of work that ends at the provider's rate limit, 0 to 1. */
   readonly rateLimitShare: number;
-  /** How many agents find their account empty, once. */
+  /** The number of agents whose account runs empty once. */
   readonly emptyAccounts: number;
   /** Whether each claw is a process of its own. */
   readonly forked: boolean;
-  /** Whether claws are killed and come back. */
+  /** Whether claws are killed and restarted. */
   readonly faults: boolean;
   /** Whether a calendar claims agents. */
   readonly calendar: boolean;
@@ -45,30 +45,30 @@ export interface SimulationOptions {
 export interface SimulationRun {
   readonly options: SimulationOptions;
   readonly caller: Caller;
-  /** For the claws, which have connections of their own. */
+  /** The target of the claws, which have connections of their own. */
   readonly target: ClawTarget;
-  /** Where claws show other tokens than whoever watches them: by their names. */
+  /** The tokens of the claws by name, if they differ from the watcher's. */
   readonly clawTokens: ReadonlyMap<string, string>;
   readonly output: SimulationOutput;
-  /** How far something has come that takes its time. */
+  /** Reports the progress of a long step. */
   onProgress(what: string, done: number, of: number): void;
-  /** Ends the simulation, with goodbyes. */
+  /** Stops the simulation with goodbyes. */
   readonly stop: AbortSignal;
-  /** Ends it at once, without. */
+  /** Stops it at once, without goodbyes. */
   readonly hurry: AbortSignal;
 }
 
 const DRAW_EVERY_MS = 100;
-/** How long after the goodbyes the watch may take to tell of them: so much, and more where there are many. */
-const LAST_NEWS_MS = 2_000;
-const LAST_NEWS_MS_PER_AGENT = 2;
+/** How long the watch may take to report the goodbyes, in milliseconds: a fixed part, and a part for each agent. */
+const LAST_CHANGES_MS = 2_000;
+const LAST_CHANGES_MS_PER_AGENT = 2;
 const RESTART_AFTER_MS = 2_000;
 
 /**
- * Runs a simulation until its time is over or it is stopped. When this returns, no process of it is left.
+ * Runs a simulation until its duration ends or it is stopped. Afterwards none of its processes is left.
  *
- * @returns what it has come to; undefined when it was stopped before it began
- * @throws CallError when it cannot begin, CommandFailure when it cannot go on
+ * @returns the final state; undefined if it was stopped before it began
+ * @throws CallError if it cannot start, CommandFailure if it cannot continue
  */
 export async function runSimulation(run: SimulationRun): Promise<SimulationView | undefined> {
   const { options, output, stop, onProgress } = run;
@@ -77,7 +77,7 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
   let pace: FleetPace;
   try {
     pace = await readPace(caller.clients, stop);
-    await enrol(caller, plans, (done) => onProgress("Users and agents are there", done, options.agents));
+    await ensureFleet(caller, plans, (done) => onProgress("Creating users and agents", done, options.agents));
   } catch (error) {
     if (stop.aborted) return undefined;
     throw error;
@@ -90,9 +90,9 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
     output.close(simulation.view());
   }
   if (options.cleanUp) {
-    const doomed = simulation.agents;
-    await dismiss({ ...run.caller, signal: run.hurry }, doomed, (done) =>
-      onProgress("Users and agents are deleted", done, doomed.length),
+    const remaining = simulation.agents;
+    await deleteFleet({ ...run.caller, signal: run.hurry }, remaining, (done) =>
+      onProgress("Deleting users and agents", done, remaining.length),
     );
   }
   return simulation.view();
@@ -101,19 +101,19 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
 class Simulation {
   readonly #run: SimulationRun;
   readonly #pace: FleetPace;
-  readonly #fleet: Fleet;
+  readonly #fleet: FleetTally;
   readonly #seats: readonly ClawSeat[];
   readonly #startedAt = performance.now();
-  /** Ends what works: the calendar, the drill. */
+  /** Stops the calendar and the fault injection. */
   readonly #work = new AbortController();
-  /** Ends what shows. */
+  /** Stops the watch. */
   readonly #watch = new AbortController();
   readonly #failure = Promise.withResolvers<never>();
   readonly #superseded = new Set<string>();
   readonly #refused = new Map<string, number>();
   readonly #refusedBeats = new Map<string, number>();
   readonly #ready = Promise.withResolvers<void>();
-  /** Claws that have not begun, or were killed, and whose agents are not all back yet. */
+  /** Claws that are not started or were killed, until all their agents are back. */
   readonly #down: Set<string>;
   #killed = 0;
   #lostAlive = 0;
@@ -121,7 +121,7 @@ class Simulation {
   #revision = 0n;
   #claimed = 0;
   #newestNote = "";
-  #cutOff: string | undefined;
+  #disconnected: string | undefined;
   #notice: (() => string) | undefined;
   #working: Promise<unknown> = Promise.resolve();
   #watching: Promise<unknown> = Promise.resolve();
@@ -132,9 +132,9 @@ class Simulation {
     this.#run = run;
     this.#pace = pace;
     this.#down = new Set(plans.map(({ name }) => name));
-    this.#fleet = new Fleet(new Set(plans.flatMap(({ agentIds }) => agentIds)));
-    // The last agents of the first claws, so that they are never those that somebody looks at first.
-    const dry = new Set(plans.flatMap(({ agentIds }) => agentIds.slice(-1)).slice(0, emptyAccounts));
+    this.#fleet = new FleetTally(new Set(plans.flatMap(({ agentIds }) => agentIds)));
+    // The last agents of the first claws, so that the first agents of the list are usual ones.
+    const emptyIds = new Set(plans.flatMap(({ agentIds }) => agentIds.slice(-1)).slice(0, emptyAccounts));
     this.#seats = plans.map(
       ({ name, agentIds }) =>
         new ClawSeat({
@@ -145,9 +145,9 @@ class Simulation {
           seed,
           speed,
           rateLimitShare,
-          emptyAccounts: agentIds.filter((agentId) => dry.has(agentId)),
-          onEvent: (seat, news) => this.#onEvent(seat, news),
-          onEnded: (seat, words) => void this.#onEnded(seat, words),
+          emptyAccounts: agentIds.filter((agentId) => emptyIds.has(agentId)),
+          onEvent: (seat, event) => this.#onEvent(seat, event),
+          onEnded: (seat, lastOutput) => void this.#onEnded(seat, lastOutput),
         }),
     );
     this.#failure.promise.catch(() => undefined);
@@ -157,7 +157,7 @@ class Simulation {
     return this.#fleet.agents;
   }
 
-  /** Until its time is over or it is stopped. */
+  /** Runs until the duration ends or it is stopped. */
   async run(): Promise<void> {
     const { options, output, stop } = this.#run;
     const { seed, speed, durationMs, calendar, faults } = options;
@@ -172,7 +172,7 @@ class Simulation {
     }
     const work: Promise<void>[] = [];
     if (calendar) work.push(this.#claim(createRandom(seedFor(seed, "calendar")), speed));
-    if (faults) work.push(this.#loseClaws(speed));
+    if (faults) work.push(this.#injectFaults(speed));
     this.#working = Promise.all(work).catch((error: unknown) => this.#fail(error));
     const timeIsOver = durationMs === undefined ? [] : [pause(durationMs, this.#work.signal)];
     await Promise.race([over, this.#failure.promise, ...timeIsOver]);
@@ -193,7 +193,7 @@ class Simulation {
     return runCalendar(options, this.#work.signal);
   }
 
-  #loseClaws(speed: number): Promise<void> {
+  #injectFaults(speed: number): Promise<void> {
     const options = {
       seats: this.#seats,
       fleet: this.#fleet,
@@ -211,26 +211,26 @@ class Simulation {
     return runFaultInjection(options, this.#work.signal);
   }
 
-  /** Ends everything, with goodbyes where there is time for them. */
+  /** Stops everything, with goodbyes if there is time. */
   async end(): Promise<void> {
     const { hurry } = this.#run;
     this.#work.abort();
-    this.#notice = () => "The simulation ends: its agents say goodbye.";
-    // First of all, since it could be starting a claw at this moment.
+    this.#notice = () => "Stopping: the agents send goodbyes.";
+    // Wait for the fault injection first, which may be starting a claw.
     await this.#working;
     const killed = this.#seats.filter((seat) => !seat.runs);
     await Promise.all(this.#seats.map((seat) => seat.stop(hurry)));
     const present = this.#seats.filter((seat) => !killed.includes(seat));
     const saidGoodbye = (): boolean => present.every(({ name }) => this.#isOffline(name));
-    const deadline = performance.now() + LAST_NEWS_MS + LAST_NEWS_MS_PER_AGENT * this.#run.options.agents;
-    const waits = (): boolean => !hurry.aborted && this.#cutOff === undefined && performance.now() < deadline;
+    const deadline = performance.now() + LAST_CHANGES_MS + LAST_CHANGES_MS_PER_AGENT * this.#run.options.agents;
+    const waits = (): boolean => !hurry.aborted && this.#disconnected === undefined && performance.now() < deadline;
     while (present.length > 0 && !saidGoodbye() && waits()) await pause(20, hurry);
     this.#watch.abort();
     await this.#watching;
     clearInterval(this.#drawing);
     for (const { name } of present) {
       const known = this.#isOffline(name);
-      this.#note(`${name} ${known ? "has said goodbye and ended" : "has ended; the service does not know it yet"}`);
+      this.#note(`${name} ${known ? "sent its goodbyes and stopped" : "stopped; the service does not know it yet"}`);
     }
   }
 
@@ -250,7 +250,7 @@ class Simulation {
       lostAlive: this.#lostAlive,
       revisions: [this.#began ?? 0n, this.#revision],
       totals: fleet.totals,
-      notice: this.#cutOff ?? this.#notice?.(),
+      notice: this.#disconnected ?? this.#notice?.(),
       note: this.#newestNote,
       exhausted: fleet.agents.filter(({ exhaustion }) => exhaustion !== undefined),
       newest: fleet.newest,
@@ -261,60 +261,60 @@ class Simulation {
     const filter = { clawIdentifiers: this.#seats.map(({ name }) => name) };
     const { clients } = this.#run.caller;
     for await (const event of watchThrough(clients, { filter, signal: this.#watch.signal })) {
-      for (const transition of this.#fleet.apply(event)) this.#learn(transition);
+      for (const transition of this.#fleet.apply(event)) this.#observe(transition);
       if (event.kind === "snapshot") this.#ready.resolve();
       if (event.kind !== "interrupted") {
         this.#began ??= event.revision;
         this.#revision = event.revision;
       }
-      const wasCutOff = this.#cutOff !== undefined;
+      const wasDisconnected = this.#disconnected !== undefined;
       if (event.kind === "interrupted") {
-        const why = event.error?.message.replace(/\.$/, "") ?? "the service ended it";
-        this.#cutOff = `The watch is cut off: ${why}. Trying again.`;
-        if (!wasCutOff) this.#note(this.#cutOff);
-      } else if (wasCutOff) {
-        this.#cutOff = undefined;
-        this.#note("The watch goes on.");
+        const why = event.error?.message.replace(/\.$/, "") ?? "the service ended the stream";
+        this.#disconnected = `Watch disconnected: ${why}. Reconnecting.`;
+        if (!wasDisconnected) this.#note(this.#disconnected);
+      } else if (wasDisconnected) {
+        this.#disconnected = undefined;
+        this.#note("Watch reconnected.");
       }
     }
   }
 
-  #learn(transition: TransitionView): void {
+  #observe(transition: TransitionView): void {
     const { cause, to, clawIdentifier = "" } = transition;
     if (cause === "lease_expired" && !this.#down.has(clawIdentifier)) this.#lostAlive += 1;
-    // From its first agent that is back on, what its agents lose is no longer meant.
-    if (to !== "offline" && cause !== "service") this.#backUp(clawIdentifier);
+    // Once all its agents are back, expired leases are faults again.
+    if (to !== "offline" && cause !== "service") this.#markBack(clawIdentifier);
     this.#run.output.transition(transition);
   }
 
-  #backUp(name: string): void {
+  #markBack(name: string): void {
     if (!this.#down.has(name)) return;
     const seat = this.#seats.find((one) => one.name === name);
     if (seat?.runs === true && seat.beats && this.#fleet.tally(name).offline === 0) this.#down.delete(name);
   }
 
-  #onEvent(seat: ClawSeat, news: ClawEvent): void {
-    if (news.kind === "failed")
-      this.#fail(new CommandFailure(`${seat.name} cannot go on: ${printable(news.reason)}`, news.exitCode));
-    if (news.kind !== "refused") return;
-    count(this.#refusedBeats, news.reason);
-    if (news.reason === "REPORT_OUTDATED") return;
-    this.#note(`${seat.name}: the service refuses beats of ${news.agentId} (${news.reason})`);
-    if (news.reason !== "SESSION_SUPERSEDED") return;
-    this.#superseded.add(news.agentId);
-    // One may have been taken over by somebody who tries something; all of a claw are when a second demo runs.
+  #onEvent(seat: ClawSeat, event: ClawEvent): void {
+    if (event.kind === "failed")
+      this.#fail(new CommandFailure(`${seat.name} cannot continue: ${printable(event.reason)}`, event.exitCode));
+    if (event.kind !== "refused") return;
+    count(this.#refusedBeats, event.reason);
+    if (event.reason === "REPORT_OUTDATED") return;
+    this.#note(`${seat.name}: the service rejects beats of ${event.agentId} (${event.reason})`);
+    if (event.reason !== "SESSION_SUPERSEDED") return;
+    this.#superseded.add(event.agentId);
+    // Another process may take a single agent. If it takes all agents of a claw, a second simulation is running.
     if (seat.agentIds.every((agentId) => this.#superseded.has(agentId))) {
       this.#fail(
         new CommandFailure(
-          `Another process beats for the agents of ${seat.name} now: does a second simulation run? Give it other --names.`,
+          `Another process sends heartbeats for the agents of ${seat.name}. If a second simulation is running, use other --names.`,
           EXIT_CONFLICT,
         ),
       );
     }
   }
 
-  async #onEnded(seat: ClawSeat, words: string): Promise<void> {
-    this.#note(`${seat.name} ended by itself${words === "" ? "" : `: ${words.replaceAll(/\s+/g, " ")}`}`);
+  async #onEnded(seat: ClawSeat, lastOutput: string): Promise<void> {
+    this.#note(`${seat.name} ended unexpectedly${lastOutput === "" ? "" : `: ${lastOutput.replaceAll(/\s+/g, " ")}`}`);
     await pause(RESTART_AFTER_MS, this.#work.signal);
     if (!this.#work.signal.aborted && !seat.runs) seat.start();
   }

@@ -1,16 +1,16 @@
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import type { Tally, Totals } from "./fleet-tally.ts";
 
-/** A claw, as a simulation shows it. */
+/** A claw in the view. */
 export interface ClawLine {
   readonly name: string;
   readonly tally: Tally;
-  /** What its process does, in a few words. */
+  /** The state of its process in a few words. */
   readonly doing: string;
 }
 
-/** Everything that a simulation shows at a moment: what is drawn depends on nothing else. */
+/** The complete state that a simulation shows at a moment. */
 export interface SimulationView {
   readonly address: string;
   readonly elapsedMs: number;
@@ -20,22 +20,22 @@ export interface SimulationView {
   readonly claws: readonly ClawLine[];
   readonly all: Tally;
   readonly claimed: number;
-  /** Claims refused, by reason. */
+  /** Rejected claims, by reason. */
   readonly refused: ReadonlyMap<string, number>;
-  /** Beats refused, by reason. */
+  /** Rejected beats, by reason. */
   readonly refusedBeats: ReadonlyMap<string, number>;
   readonly totals: Totals;
-  /** Claws that were killed on purpose so far. */
+  /** The number of claws that were killed on purpose. */
   readonly killed: number;
-  /** Leases that ended although their claw was not killed: agents that beat, and were lost. */
+  /** Expired leases of agents whose claw was not killed: each is a fault. */
   readonly lostAlive: number;
-  /** The revision that the watch began with, and the one that it has come to. */
+  /** The first and the newest revision of the watch. */
   readonly revisions: readonly [from: bigint, to: bigint];
-  /** What is going on beyond the counts: a claw that was killed, a connection that is cut. */
+  /** The current notice, e.g. a killed claw or a broken connection. */
   readonly notice: string | undefined;
-  /** The newest event that is no transition: a process that started, a beat that was refused. */
+  /** The newest event that is not a transition, e.g. a started process or a rejected beat. */
   readonly note: string;
   readonly exhausted: readonly AgentView[];
-  /** The newest first. */
+  /** Newest first. */
   readonly newest: readonly TransitionView[];
 }

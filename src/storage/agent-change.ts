@@ -90,12 +90,12 @@ export function memberOf(
   request: RequestKey | undefined,
   notAfter?: Micros,
 ): object {
-  const asked =
+  const requested =
     request === undefined
       ? {}
       : { principal: request.principal, request_id: request.id, fingerprint: request.fingerprint };
   const until = notAfter === undefined ? {} : { not_after: toRfc3339(notAfter) };
-  const common = { n, actor, ...asked, ...until };
+  const common = { n, actor, ...requested, ...until };
   switch (write.kind) {
     case "create":
       return {

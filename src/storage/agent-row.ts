@@ -7,7 +7,7 @@ import {
   TRANSITION_CAUSES,
   type TransitionCause,
 } from "../contract/words.ts";
-import type { Agent, Backoff, Exhaustion, Transition, User } from "../domain/agent.ts";
+import type { Agent, Exhaustion, ExhaustionBackoff, Transition, User } from "../domain/agent.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
 
 /** A row of the view `agent_states`. */
@@ -90,7 +90,7 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
 }
 
 /** Nearly all agents share this object. */
-const NO_BACKOFF: Backoff = Object.freeze({ steps: 0, lastAt: null });
+const NO_BACKOFF: ExhaustionBackoff = Object.freeze({ steps: 0, lastAt: null });
 
 /** Written out rather than spread, which would give each agent of a large fleet a second object for its members. */
 export function agentFromRow(row: AgentRow): Agent {
@@ -158,10 +158,12 @@ const STATUSES: ReadonlyMap<string, AgentStatus> = new Map(AGENT_STATUSES.map((s
 const REASONS: ReadonlyMap<string, ExhaustReason> = new Map(EXHAUST_REASONS.map((reason) => [reason, reason]));
 const CAUSES: ReadonlyMap<string, TransitionCause> = new Map(TRANSITION_CAUSES.map((cause) => [cause, cause]));
 
+/** @throws TypeError for a value of a newer program */
 export function statusOf(text: string): AgentStatus {
   return known(STATUSES, text, "status");
 }
 
+/** @throws TypeError for a value of a newer program */
 export function causeOf(text: string): TransitionCause {
   return known(CAUSES, text, "cause");
 }

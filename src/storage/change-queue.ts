@@ -62,16 +62,16 @@ export class ChangeQueue<Item extends Queued> {
   }
 
   /**
-   * Whether `most` changes of this kind and agent wait. Unwanted changes are dropped before the count. Reports and
+   * Whether `limit` changes of this kind and agent wait. Unwanted changes are dropped before the count. Reports and
    * other changes have separate limits, so that neither kind blocks the other.
    */
-  isFull(most: number, change: Queued["change"]): boolean {
+  isFull(limit: number, change: Queued["change"]): boolean {
     const waiting = this.#lines.get(change.agentId)?.waiting[kindOf(change)] ?? [];
-    if (waiting.length < most) return false;
+    if (waiting.length < limit) return false;
     const kept = waiting.filter((item) => !this.#isDropped(item));
     this.#size -= waiting.length - kept.length;
     waiting.splice(0, waiting.length, ...kept);
-    return kept.length >= most;
+    return kept.length >= limit;
   }
 
   push(item: Item): void {
@@ -97,20 +97,20 @@ export class ChangeQueue<Item extends Queued> {
     for (const kind of ["reports", "others"] as const) this.#order[kind].putBack(first[kind]);
   }
 
-  /** Takes the next change of each agent, of at most `most` agents. */
-  takeGroup(most: number): Item[] {
+  /** Takes the next change of each agent, of at most `limit` agents. */
+  takeGroup(limit: number): Item[] {
     this.#group += 1;
     const group: Item[] = [];
-    this.#take("reports", most - Math.min(Math.floor(most / 2), this.#order.others.size), group);
-    this.#take("others", most, group);
-    this.#take("reports", most, group);
+    this.#take("reports", limit - Math.min(Math.floor(limit / 2), this.#order.others.size), group);
+    this.#take("others", limit, group);
+    this.#take("reports", limit, group);
     return group;
   }
 
-  #take(kind: Kind, most: number, group: Item[]): void {
+  #take(kind: Kind, limit: number, group: Item[]): void {
     const order = this.#order[kind];
     const nextTime: Line<Item>[] = [];
-    while (group.length < most) {
+    while (group.length < limit) {
       const line = order.take();
       if (line === undefined) break;
       if (line.group === this.#group) {

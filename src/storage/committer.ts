@@ -6,6 +6,7 @@ import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directory.ts";
 import { Backoff } from "../scheduling/backoff.ts";
 import { Semaphore } from "../scheduling/semaphore.ts";
+import { LONGEST_TIMER_MS } from "../scheduling/timers.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -33,8 +34,6 @@ const MAX_FAILURES_OF_GROUP = 2;
 /** The pause between attempts for a quarantined agent, in milliseconds. An attempt may wait up to 2 s for a lock. */
 const FIRST_QUARANTINE_PAUSE_MS = 250;
 const LONGEST_QUARANTINE_PAUSE_MS = 2_000;
-/** The longest delay of a timer. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 

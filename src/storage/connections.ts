@@ -57,7 +57,7 @@ export class PatientPool extends pg.Pool {
   readonly #waiters = new Queue<Waiter>();
   #waiting = 0;
   /** Requests to the pool: one for each caller, also for callers that timed out. */
-  #asked = 0;
+  #requested = 0;
 
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: ConnectCallback): void;
@@ -82,11 +82,11 @@ export class PatientPool extends pg.Pool {
   }
 
   #connect(callback: ConnectCallback): void {
-    if (this.idleCount > this.#asked) {
+    if (this.idleCount > this.#requested) {
       // The usual case: a connection is idle.
-      this.#asked += 1;
+      this.#requested += 1;
       super.connect((error, client, release) => {
-        this.#asked -= 1;
+        this.#requested -= 1;
         callback(error, client, release);
       });
       return;
@@ -99,11 +99,11 @@ export class PatientPool extends pg.Pool {
     };
     this.#waiters.push(waiter);
     this.#waiting += 1;
-    this.#asked += 1;
+    this.#requested += 1;
     super.connect((error, client, release) => {
-      this.#asked -= 1;
+      this.#requested -= 1;
       // Each waiting caller has another connection attempt.
-      if (client === undefined && this.#asked >= this.#waiting) return;
+      if (client === undefined && this.#requested >= this.#waiting) return;
       const first = this.#takeFirst();
       if (first !== undefined) first.callback(error, client, release);
       else if (client !== undefined) release();

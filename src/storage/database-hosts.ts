@@ -115,8 +115,8 @@ export class DatabaseHosts {
         const host = await Promise.race([found, roundIsOver]);
         if (host !== undefined) return host;
       } catch (error) {
-        const said = checks.map(({ host, failure }) => `${host.host}: ${failure}`);
-        throw new NoWritableHostError(`no database host is writable (${said.join("; ")})`, { cause: error });
+        const reasons = checks.map(({ host, failure }) => `${host.host}: ${failure}`);
+        throw new NoWritableHostError(`no database host is writable (${reasons.join("; ")})`, { cause: error });
       } finally {
         clearTimeout(timer);
       }

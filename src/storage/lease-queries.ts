@@ -20,6 +20,7 @@ export interface Renewal {
   readonly id: bigint;
   readonly epoch: bigint;
   readonly revision: bigint;
+  /** The length of the new lease, in milliseconds. */
   readonly leaseMs: number;
   /** Whether a session holds the agent, even if other replicas took this one for dead. */
   readonly held: boolean;

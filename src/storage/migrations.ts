@@ -12,6 +12,7 @@ const SESSION_OPTIONS = "-c timezone=UTC";
 /** The oldest supported version of PostgreSQL: 15. */
 const OLDEST_SERVER = 150_000;
 
+/** The database cannot be migrated or used. The message is for the operator. */
 export class MigrationError extends Error {
   override readonly name = "MigrationError";
 }

@@ -2,12 +2,7 @@ import pg from "pg";
 import { columnTypes } from "./column-types.ts";
 import { writableUrl } from "./database-hosts.ts";
 import { assertMigrated } from "./migrations.ts";
-
-/** Revisions strictly between the two are unused. A watcher positioned there starts again with a snapshot. */
-export interface RevisionGap {
-  readonly from: bigint;
-  readonly to: bigint;
-}
+import type { RevisionGap } from "./transition-log.ts";
 
 /** Longer than any transaction of a replica locks the counter. */
 const LOCK_TIMEOUT_MS = 10_000;

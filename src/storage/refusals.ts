@@ -53,6 +53,7 @@ export function agentsNotFound(missing: readonly [string, ...string[]]): Refusal
   });
 }
 
+/** @param revision the agent's current revision */
 export function revisionMismatch(revision: bigint): Refusal {
   return new Refusal(
     "REVISION_MISMATCH",
@@ -61,6 +62,7 @@ export function revisionMismatch(revision: bigint): Refusal {
   );
 }
 
+/** @param oldest the log has all transitions after this revision */
 export function revisionCompacted(oldest: bigint): Refusal {
   return new Refusal(
     "REVISION_COMPACTED",
@@ -69,6 +71,7 @@ export function revisionCompacted(oldest: bigint): Refusal {
   );
 }
 
+/** @param newest the newest revision */
 export function revisionInFuture(newest: bigint): Refusal {
   return new Refusal(
     "REVISION_IN_FUTURE",
@@ -91,12 +94,13 @@ export function reusedRequestId(requestId: string): Refusal {
 /** The delay before a retry, in milliseconds: by then some of the waiting changes are committed. */
 const CHANGES_RETRY_MS = 250;
 
-export function tooManyChanges(agentId: string, most: number): Refusal {
+/** @param limit the maximum number of waiting changes */
+export function tooManyChanges(agentId: string, limit: number): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `${most} changes of this agent are waiting already. Retry when some of them are answered.`,
+    `${limit} changes of this agent are waiting already. Retry when some of them are answered.`,
     {
-      metadata: { limit: "changesPerAgent", changesPerAgent: most.toString(), agentId },
+      metadata: { limit: "changesPerAgent", changesPerAgent: limit.toString(), agentId },
       // Jitter spreads the retries of callers that were rejected together.
       retryAfterMs: Math.ceil(CHANGES_RETRY_MS * (1 + Math.random())),
     },

@@ -62,11 +62,11 @@ const NO_CALL: Pick<Call, "over"> = { over: false };
  */
 export async function retryChange<Result>(
   { knex, clock, changes }: Pick<Database, "knex" | "clock" | "changes">,
-  asked: Call | undefined,
+  caller: Call | undefined,
   repeatable: boolean,
   work: (transaction: Knex.Transaction) => Promise<Result>,
 ): Promise<Result> {
-  const { deadline, call } = boundsOf(asked);
+  const { deadline, call } = boundsOf(caller);
   const pauses = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   let inDoubt = false;
   let wasLate = false;

@@ -37,7 +37,8 @@ export interface RevisionGap {
   readonly to: bigint;
 }
 
-export function isWithin(revision: bigint, gaps: readonly RevisionGap[]): boolean {
+/** Whether a revision is strictly within one of the gaps: then it may belong to a lost history. */
+export function isInGap(revision: bigint, gaps: readonly RevisionGap[]): boolean {
   return gaps.some(({ from, to }) => from < revision && revision < to);
 }
 

@@ -1,6 +1,6 @@
 import type { WatchMessage } from "../domain/watch-message.ts";
 import { revisionCompacted, revisionInFuture } from "../storage/refusals.ts";
-import { isWithin, type LogPage } from "../storage/transition-log.ts";
+import { isInGap, type LogPage } from "../storage/transition-log.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { readWithRetries, untilReached } from "./waits.ts";
 import type { Watcher } from "./watcher.ts";
@@ -80,5 +80,5 @@ function* sendMerged(watcher: Watcher, revision: bigint, pageSize: number): Gene
  */
 export function checkResumable({ newest, oldest, gaps }: LogPage, after: bigint): void {
   if (after > newest) throw revisionInFuture(newest);
-  if (after < oldest || isWithin(after, gaps)) throw revisionCompacted(oldest);
+  if (after < oldest || isInGap(after, gaps)) throw revisionCompacted(oldest);
 }

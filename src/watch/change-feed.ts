@@ -1,6 +1,6 @@
 import type { Transition } from "../domain/agent.ts";
 import { Backoff } from "../scheduling/backoff.ts";
-import { isWithin, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
+import { isInGap, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
 
 /** Transitions in one read. After a full page the next read starts without a pause. */
 const PAGE = 1_000;
@@ -153,7 +153,7 @@ export class ChangeFeed {
       this.#oldest = oldest;
       this.#notify((listener) => listener.onCompacted?.(oldest));
     }
-    const lost = isWithin(position, gaps);
+    const lost = isInGap(position, gaps);
     // The counter never decreases: this is another database, or an older state of the same one.
     if (lost || newest < position || oldest > position) {
       this.#log.warn(

@@ -1,7 +1,7 @@
 import type { Transition } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { revisionCompacted } from "../storage/refusals.ts";
-import { isWithin, type RevisionGap } from "../storage/transition-log.ts";
+import { isInGap, type RevisionGap } from "../storage/transition-log.ts";
 import type { FeedListener } from "./change-feed.ts";
 import { Ring } from "./ring.ts";
 import { draining, starting } from "./watch-errors.ts";
@@ -106,7 +106,7 @@ export class Hub implements FeedListener {
    * @throws Refusal REVISION_COMPACTED when the revision belongs to a history that is lost
    */
   hasReached(revision: bigint): boolean {
-    if (isWithin(revision, this.#gaps)) throw revisionCompacted(this.position);
+    if (isInGap(revision, this.#gaps)) throw revisionCompacted(this.position);
     return this.position >= revision;
   }
 

@@ -1,6 +1,5 @@
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import type { ConnectedClients } from "../../packages/client/src/service-clients.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
+import { type ConnectedClients, createServiceClients } from "harborforge-agents-client";
+import { HeartbeatStream } from "harborforge-agents-client/internal";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import type { FaultLog, Stop } from "./fault-log.ts";
 import type { Ledger } from "./ledger.ts";

@@ -1,4 +1,4 @@
-import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
+import type { ServiceClients } from "harborforge-agents-client";
 
 type Agents = ServiceClients["agents"];
 type Requests = Parameters<Agents["heartbeat"]>[0];

@@ -1,7 +1,6 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { ServiceClients } from "../../packages/client/src/service-clients.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
+import { createServiceClients, type ServiceClients } from "harborforge-agents-client";
 import { migrate } from "../../src/storage/migrations.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { temporaryFolder } from "../support/owned-process.ts";

@@ -15,7 +15,7 @@ import {
   createServiceClients,
   type HeartbeatWorkerOptions,
   ReportError,
-} from "../../packages/client/src/index.ts";
+} from "harborforge-agents-client";
 import type { News, Order, SocketFault } from "./messages.ts";
 
 interface HostOptions {

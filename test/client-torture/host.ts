@@ -1,7 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import type { HeartbeatWorkerOptions } from "../../packages/client/src/index.ts";
+import type { HeartbeatWorkerOptions } from "harborforge-agents-client";
 import { fork, spawn } from "../support/owned-process.ts";
 import type { News, Order } from "./messages.ts";
 

@@ -1,9 +1,9 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createServiceClients } from "harborforge-agents-client";
+import { transitionView } from "harborforge-agents-client/internal";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import { transitionView } from "../../packages/client/src/views.ts";
 import { migrate } from "../../src/storage/migrations.ts";
 import { ChaosDatabase } from "../chaos/chaos-database.ts";
 import { Random } from "../chaos/random.ts";

@@ -148,8 +148,8 @@ describe("simulate", () => {
       "1s",
       "--clean-up",
     );
-    expect(text).toMatch(/^It ran for 0:0\d with 20 agents on 2 claws and saw \d+ transitions: .+\.$/m);
-    expect(text).toMatch(/^Claws killed: 0\. No lease ended of an agent that was beating\.$/m);
+    expect(text).toMatch(/^Duration 0:0\d: 20 agents on 2 claws, \d+ transitions: .+\.$/m);
+    expect(text).toMatch(/^Claws killed: 0\. No agent that sent heartbeats lost its lease\.$/m);
     expect(await said("agents", "list", "--claw", `${names}-claw-a`, "-o", "jsonl")).toBe("");
   });
 

@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { createServer as createHttp2Server } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { ConnectError } from "@connectrpc/connect";
+import { createServiceClients } from "harborforge-agents-client";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { portOf } from "../support/fault-proxy.ts";
 import {
   ACK,

@@ -1,10 +1,8 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { createAgentCache, createHeartbeatClient, createServiceClients } from "harborforge-agents-client";
 import { pino } from "pino";
 import { expect, test } from "vitest";
-import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
-import { createAgentCache } from "../../packages/client/src/node-watch.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { Server } from "../../src/server.ts";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createAuthority, LOCAL_NAMES } from "../support/certificates.ts";

@@ -1,5 +1,5 @@
+import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openStage, type RunOptions } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 

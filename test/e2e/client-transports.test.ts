@@ -1,11 +1,9 @@
 import type { Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { createGrpcWebTransport, createConnectTransport as createWebTransport } from "@connectrpc/connect-web";
+import { createHeartbeatClient, createServiceClients, type WatchEvent } from "harborforge-agents-client";
+import { createAgentCache, watchAgents } from "harborforge-agents-client/watch";
 import { describe, expect, test } from "vitest";
-import { createAgentCache, watchAgents } from "../../packages/client/src/browser-watch.ts";
-import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { WatchEvent } from "../../packages/client/src/watch-agents.ts";
 import { createGrpcJsTransport } from "../support/grpc-js-transport.ts";
 import { unique, useService } from "../support/service.ts";
 import { until } from "../support/until.ts";

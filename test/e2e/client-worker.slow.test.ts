@@ -1,6 +1,5 @@
+import { createAgentCache, createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
-import { createAgentCache } from "../../packages/client/src/node-watch.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openStage } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 import { until } from "../support/until.ts";

@@ -1,8 +1,11 @@
+import {
+  createHeartbeatClient,
+  createServiceClients,
+  type HeartbeatClientOptions,
+  type HeartbeatWorkerEvent,
+} from "harborforge-agents-client";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../packages/client/src/heartbeat-client.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
-import type { HeartbeatWorkerNews } from "../../packages/client/src/worker-beats.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { unique, useService } from "../support/service.ts";
 import { until } from "../support/until.ts";
@@ -23,7 +26,7 @@ describe("a worker that beats", () => {
       ...options,
     });
     onTestFinished(() => client.close({ withinMs: 0 }));
-    const news: HeartbeatWorkerNews[] = [];
+    const news: HeartbeatWorkerEvent[] = [];
     client.on("worker", (one) => news.push(one));
     const statusOf = async (): Promise<string> => {
       const rows = await service().query<{ status: string }>("SELECT status FROM agents WHERE agent_id = $1", agentId);

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { runnableBlocks } from "../support/fenced-blocks.ts";
 import { execFileSync } from "../support/owned-process.ts";
-import { linkPackages, openClientProject } from "../support/packed-client.ts";
+import { linkPackages, openPackedProject } from "../support/packed-project.ts";
 import { checkout, openStage } from "../support/program.ts";
 import { addressed, runBlock } from "../support/run-block.ts";
 
@@ -18,7 +18,7 @@ test.each([
   async (name, languages) => {
     await using stage = await openStage();
     await using database = await createTestDatabase();
-    await using project = await openClientProject();
+    await using project = await openPackedProject(["harborforge-agents-client"]);
     const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
     await linkPackages(project.path, ["@connectrpc/connect-web"]);
     const blocks = runnableBlocks(await readFile(join(checkout, name), "utf8"));

@@ -11,6 +11,7 @@ import { INTERNAL_TEXT, RAISED_ERRORS, type RaisedError } from "../support/datab
 import { GRPC_JS, openClients, type ProtocolClients } from "../support/protocol-clients.ts";
 import { type Failure, failureOf } from "../support/rpc-clients.ts";
 import { type RunningService, startService, unique } from "../support/service.ts";
+import { PATIENCE } from "../support/until.ts";
 
 /** What the next statement with this text ends with, as often as it says. */
 interface Plan {
@@ -52,7 +53,7 @@ beforeAll(async () => {
   service = await startService();
   clients = openClients(GRPC_JS, service.addresses);
   seen = background;
-  await vi.waitUntil(() => background.has("SELECT clock_timestamp() AS read_at") && background.size > 3, 10_000);
+  await vi.waitUntil(() => background.has("SELECT clock_timestamp() AS read_at") && background.size > 3, PATIENCE);
   seen = undefined;
 });
 afterAll(async () => {

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
+import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { UpdateAgentStatusRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { openMint } from "../support/access.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { HOSTILE_CHARACTERS, RAW } from "../support/hostile-text.ts";

@@ -1,6 +1,6 @@
+import { createServiceClients } from "harborforge-agents-client";
+import { HeartbeatStream } from "harborforge-agents-client/internal";
 import { describe, expect, test as sequentially, vi } from "vitest";
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { durationMs, seed } from "../support/pace-scene.ts";
 import { type RunningService, startService } from "../support/service.ts";
 import { until } from "../support/until.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test as sequentially, vi } from "vitest";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { INTERVAL_JITTER, SHORTEST_FIRST_SHARE } from "../../src/domain/lease.ts";
 import { HeartbeatClient } from "../support/heartbeat-client.ts";
 import { durationMs, seed } from "../support/pace-scene.ts";

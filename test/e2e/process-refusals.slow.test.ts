@@ -89,7 +89,7 @@ test("a data folder that is half-made, or somebody else's, is refused and left a
   await isRefused(
     stage.program(["serve"]),
     1,
-    /^The PostgreSQL cluster in .* is incomplete \(it lacks global\/pg_control\); /,
+    /^The PostgreSQL cluster in .* is incomplete \(global\/pg_control is missing\)\. /,
   );
   expect(await readdir(stage.dataDir)).toEqual(["postgresql"]);
   expect(await readdir(cluster)).toEqual(["PG_VERSION"]);
@@ -100,7 +100,7 @@ test("a data folder that is half-made, or somebody else's, is refused and left a
   await isRefused(
     stage.program(["serve"], { env: { HARBORFORGE_DATA_DIR: letters } }),
     1,
-    /is not empty and holds no data of this service \(it has to-ada\.txt\)/,
+    /is not empty and has no data of this service \(it has to-ada\.txt\)/,
   );
   expect(await readdir(letters)).toEqual(["to-ada.txt"]);
 });
@@ -114,7 +114,7 @@ test("a data folder that may not be used is refused with what to do about it", a
     for (const file of ["global/pg_control", "pg_hba.conf", "postgresql.conf"])
       await writeFile(join(cluster, file), "");
     await writeFile(join(cluster, "PG_VERSION"), "18\n");
-    await isRefused(stage.program(["serve"]), 1, /belongs to root, and PostgreSQL does not run as root; .*chown/);
+    await isRefused(stage.program(["serve"]), 1, /belongs to root, and PostgreSQL does not run as root\. .*chown/);
   } else {
     const closed = join(stage.path, "closed");
     await mkdir(closed, { mode: 0o500 });
@@ -146,7 +146,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    new RegExp(`^The database ${host}/\\w+ refuses the login \\(password authentication failed.* DATABASE_URL\\.\n$`),
+    new RegExp(`^The database ${host}/\\w+ rejects the login \\(password authentication failed.* DATABASE_URL\\.\n$`),
   );
   await isRefused(
     serveOn(
@@ -156,7 +156,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /asks for a password, and the one in DATABASE_URL is missing/,
+    /requires a password, and the one in DATABASE_URL is missing/,
   );
   await isRefused(
     serveOn(
@@ -176,7 +176,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /^The database 127\.0\.0\.1:1\/\w+ cannot be reached \(connect ECONNREFUSED 127\.0\.0\.1:1\)\. Check DATABASE_URL\.\n$/,
+    /^The database 127\.0\.0\.1:1\/\w+ is unreachable \(connect ECONNREFUSED 127\.0\.0\.1:1\)\. Check DATABASE_URL\.\n$/,
   );
   await isRefused(
     serveOn(
@@ -186,7 +186,7 @@ test("a database that cannot be used is refused with what is wrong, and without 
       }),
     ),
     1,
-    /cannot be reached with the encryption that DATABASE_URL asks for \(.*\)\. Check its sslmode\.\n$/,
+    /is unreachable with the encryption of DATABASE_URL \(.*\)\. Check its sslmode\.\n$/,
   );
 });
 
@@ -208,7 +208,7 @@ test("a database whose user may not create tables is refused", async () => {
     await isRefused(
       serveOn(stage, url.href),
       1,
-      /does not let this user work \(.*permission denied for schema public\)/,
+      /denies this user permission \(.*permission denied for schema public\)/,
     );
   } finally {
     await administer(database.url, `DROP ROLE ${role}`);

@@ -45,9 +45,9 @@ test("the first token comes from the command line; beside the service that has t
     .map((line) => line.split("\t"));
   expect(rows.map(([, role, principal, , state, whom]) => [role, principal, state, whom ?? ""])).toEqual([
     ["ROLE", "PRINCIPAL", "STATE", "FOR"],
-    ["admin", "ada", "good", ""],
-    ["agent", "claw-7", "good", "claw claw-7"],
-    ["agent", "both", "good", "a-1,a-2"],
+    ["admin", "ada", "valid", ""],
+    ["agent", "claw-7", "valid", "claw claw-7"],
+    ["agent", "both", "valid", "a-1,a-2"],
   ]);
   for (const token of [secret, claw.stdout.trim()]) expect(list).not.toContain(token.split("_")[2]);
 

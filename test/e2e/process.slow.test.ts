@@ -6,6 +6,7 @@ import { describe, expect, test, vi } from "vitest";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { gone, openStage, type Running, type Serving, says, serves } from "../support/program.ts";
 import { grpcClient } from "../support/rpc-clients.ts";
+import { PATIENCE } from "../support/until.ts";
 
 function users({ grpc }: Serving) {
   return createClient(UserService, createGrpcTransport({ baseUrl: grpc }));
@@ -132,15 +133,12 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     serving.kill("SIGINT");
     serving.kill("SIGTERM");
-    await says(serving, /draining; a second signal ends it at once/);
+    await says(serving, /draining, a second signal stops at once/);
     expect(serving.stderr).not.toMatch(/stopping at once/);
-    await vi.waitFor(
-      () => {
-        if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
-        expect(serving.stderr).toMatch(/stopping at once/);
-      },
-      { timeout: 10_000, interval: 100 },
-    );
+    await vi.waitFor(() => {
+      if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
+      expect(serving.stderr).toMatch(/stopping at once/);
+    }, PATIENCE);
     expect(await serving.ended).toMatchObject({ code: 0, signal: null });
     await gone(stage.dataDir, postmaster);
   });

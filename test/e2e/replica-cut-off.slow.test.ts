@@ -1,8 +1,7 @@
+import { createServiceClients } from "harborforge-agents-client";
+import { callErrorOf, HeartbeatStream } from "harborforge-agents-client/internal";
 import { pino } from "pino";
 import { expect, test } from "vitest";
-import { callErrorOf } from "../../packages/client/src/call-error.ts";
-import { HeartbeatStream } from "../../packages/client/src/heartbeat-stream.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { Server } from "../../src/server.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { DatabaseProxy } from "../support/gate-proxy.ts";

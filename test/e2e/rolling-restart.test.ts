@@ -1,7 +1,6 @@
+import { createHeartbeatClient, createServiceClients } from "harborforge-agents-client";
 import { expect, test } from "vitest";
 import { type AgentTransition, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createHeartbeatClient } from "../../packages/client/src/heartbeat-client.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { statusName } from "../../src/contract/enums.ts";
 import type { Server } from "../../src/server.ts";
 import { createTestDatabase } from "../support/cluster.ts";

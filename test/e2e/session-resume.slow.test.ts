@@ -1,6 +1,6 @@
+import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
 import { AgentStatus, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { createServiceClients } from "../../packages/client/src/transport.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Running, says } from "../support/program.ts";

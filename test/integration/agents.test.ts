@@ -26,8 +26,8 @@ async function createAgent({ claw = "claw-1", target = storage } = {}): Promise<
 const WORD = { holdMs: undefined };
 const RATE_LIMIT = { exhausted: { reason: "rate_limit", retryAfterMs: 60_000 } } as const;
 
-describe("an agent", () => {
-  test("is idle at first, holds a first lease, and is found by its agent_id and by its user", async () => {
+describe("a new agent", () => {
+  test("is idle, holds a first lease, and can be read by its agent_id and by its user", async () => {
     const before = storage.leases.length;
     const agent = await createAgent();
     expect(agent).toMatchObject({ status: "idle", exhaustion: null, hold: null, held: false, lastHeartbeat: null });
@@ -42,7 +42,7 @@ describe("an agent", () => {
     expect(storage.leases.slice(before)).toEqual([agent]);
   });
 
-  test("is not found under keys of nobody", async () => {
+  test("cannot be read under keys that belong to no agent", async () => {
     await expect(storage.agents.get({ agentId: "nobody" })).rejects.toMatchObject(
       refused("AGENT_NOT_FOUND", { agentId: "nobody" }),
     );
@@ -51,7 +51,7 @@ describe("an agent", () => {
     );
   });
 
-  test("is read as it was left by every change that was acknowledged before, however many read at once", async () => {
+  test("is read with every change acknowledged before the read, however many reads are concurrent", async () => {
     const agents = [await createAgent(), await createAgent(), await createAgent()];
     const acknowledged = new Map(agents.map(({ agentId, revision }) => [agentId, revision]));
     const words = ["busy", "on_call", "idle"] as const;
@@ -78,7 +78,7 @@ describe("an agent", () => {
     ]);
   });
 
-  test("needs a user that exists and has none, and an agent_id of its own", async () => {
+  test("requires an existing user without an agent, and an unused agent_id", async () => {
     const agent = await createAgent();
     const free = await createUser();
     const create = (userId: bigint, agentId: string) =>
@@ -93,7 +93,7 @@ describe("an agent", () => {
     await expect(storage.agents.get({ agentId: "orphan" })).rejects.toMatchObject({ reason: "AGENT_NOT_FOUND" });
   });
 
-  test("of one agent_id that two replicas create at once is created once", async () => {
+  test("is created once when two replicas create the same agent_id at once", async () => {
     await using other = openStorage(storage.url, 2);
     const users = [await createUser(), await createUser()];
     const attempts = await Promise.allSettled(
@@ -108,15 +108,15 @@ describe("an agent", () => {
   });
 });
 
-describe("many agents", () => {
-  test("come in the order asked, once for each time asked", async () => {
+describe("a batch read of agents", () => {
+  test("returns agents in the requested order, once for each mention", async () => {
     const [a, b, c] = [await createAgent(), await createAgent(), await createAgent()];
     const asked = [c, a, b, a];
     expect(await storage.agents.getAll(asked.map(({ agentId }) => agentId))).toEqual(asked);
     expect(await storage.agents.getAll([])).toEqual([]);
   });
 
-  test("of which some are missing are refused by their names", async () => {
+  test("rejects a request with missing agents and names them", async () => {
     const agent = await createAgent();
     await expect(storage.agents.getAll(["gone, too", agent.agentId, "gone", "gone"])).rejects.toMatchObject({
       message: 'These agents do not exist: "gone, too", "gone".',
@@ -124,7 +124,7 @@ describe("many agents", () => {
     });
   });
 
-  test("of which a thousand are missing are named as far as a trailer carries them", async () => {
+  test("names a thousand missing agents up to the size limit of a trailer", async () => {
     const names = Array.from({ length: 1_000 }, (_, index) => `${"é".repeat(120)}-${index}`);
     const refusal: unknown = await storage.agents.getAll(names).catch((error: unknown) => error);
     expect(refusal).toMatchObject({ reason: "AGENT_NOT_FOUND", metadata: { missing: "1000", agentId: names[0] } });
@@ -134,8 +134,8 @@ describe("many agents", () => {
   });
 });
 
-describe("lists and counts", () => {
-  test("take filters: within a field any, across fields all", async () => {
+describe("ListAgents and CountAgents", () => {
+  test("filter: OR within a field, AND across fields", async () => {
     await using other = await createTestStorage();
     const create = (claw: string) => createAgent({ claw, target: other });
     const [first, second, third] = [await create("a"), await create("b"), await create("a")];
@@ -183,7 +183,7 @@ describe("lists and counts", () => {
     expect(fleet.revision).toBe(revision);
   });
 
-  test("go through pages by id", async () => {
+  test("page by id", async () => {
     await using other = await createTestStorage();
     const agents: Agent[] = [];
     for (let index = 0; index < 5; index++) agents.push(await createAgent({ target: other }));
@@ -196,8 +196,8 @@ describe("lists and counts", () => {
   });
 });
 
-describe("a move", () => {
-  test("ends the session, keeps status and exhaustion, grants a first lease anew", async () => {
+describe("MoveAgent", () => {
+  test("ends the session, keeps status and exhaustion, and grants a new first lease", async () => {
     const agent = await createAgent();
     await storage.agents.updateStatus(agent.agentId, { status: RATE_LIMIT, ...WORD }, undefined, by());
     await storage.query(
@@ -218,7 +218,7 @@ describe("a move", () => {
     expect(transition).toMatchObject({ cause: "moved", fromClaw: "claw-1", toClaw: "claw-2", toStatus: "exhausted" });
   });
 
-  test("of an offline agent gives it no lease", async () => {
+  test("grants no lease to an offline agent", async () => {
     const agent = await createAgent();
     await storage.agents.updateStatus(agent.agentId, { status: "offline", ...WORD }, undefined, by());
     const watched = storage.leases.length;
@@ -227,12 +227,12 @@ describe("a move", () => {
     expect(storage.leases).toHaveLength(watched);
   });
 
-  test("to where the agent is changes nothing", async () => {
+  test("changes nothing when the agent is already at that claw", async () => {
     const agent = await createAgent();
     expect(await storage.agents.move(agent.agentId, "claw-1", by())).toEqual(agent);
     expect(await storage.agents.move(agent.agentId, "claw-1", by(`move-${agent.id}`))).toEqual(agent);
     await storage.agents.move(agent.agentId, "claw-2", by());
-    // The repetition of the request that changed nothing does not move it back.
+    // The repeated request changed nothing the first time, so it does not move the agent back.
     expect(await storage.agents.move(agent.agentId, "claw-1", by(`move-${agent.id}`))).toEqual(agent);
     expect((await storage.agents.get({ agentId: agent.agentId })).clawIdentifier).toBe("claw-2");
     await expect(storage.agents.move("nobody", "claw-1", by())).rejects.toMatchObject(
@@ -241,8 +241,8 @@ describe("a move", () => {
   });
 });
 
-describe("a service's word", () => {
-  test("sets the status and stands for its hold", async () => {
+describe("a status change by a service", () => {
+  test("sets the status and takes precedence during its hold", async () => {
     const agent = await createAgent();
     const busy = await storage.agents.updateStatus(agent.agentId, { status: "busy", holdMs: 5_000 }, undefined, by());
     expect(busy).toMatchObject({ status: "busy", leaseExpiresAt: agent.leaseExpiresAt, epoch: agent.epoch });
@@ -252,7 +252,7 @@ describe("a service's word", () => {
     expect(idle).toMatchObject({ status: "idle", hold: null });
   });
 
-  test("puts an agent offline: the lease ends, the session keeps its hold", async () => {
+  test("to offline ends the lease, and the session keeps the agent", async () => {
     const agent = await createAgent();
     await storage.query("UPDATE agent_liveness SET held = true WHERE agent = $1", [agent.id]);
     const offline = await storage.agents.updateStatus(agent.agentId, { status: "offline", ...WORD }, undefined, by());
@@ -262,7 +262,7 @@ describe("a service's word", () => {
     ).rejects.toMatchObject(refused("AGENT_OFFLINE"));
   });
 
-  test("records an exhaustion, of an offline agent, too", async () => {
+  test("records an exhaustion, also of an offline agent", async () => {
     const agent = await createAgent();
     const exhausted = await storage.agents.updateStatus(
       agent.agentId,
@@ -295,7 +295,7 @@ describe("a service's word", () => {
     expect(recovered).toMatchObject({ status: "offline", exhaustion: null });
   });
 
-  test("asks for the revision that it was formed by", async () => {
+  test("applies only to the expected revision", async () => {
     const agent = await createAgent();
     const claim = (revision: bigint) =>
       storage.agents.updateStatus(agent.agentId, { status: "on_call", ...WORD }, revision, by());
@@ -306,7 +306,7 @@ describe("a service's word", () => {
     expect(await claim(claimed.revision)).toEqual(claimed);
   });
 
-  test("of two replicas that claim the same revision at once is heard from one", async () => {
+  test("succeeds on one of two replicas that expect the same revision at once", async () => {
     await using other = openStorage(storage.url, 2);
     for (let round = 0; round < 5; round++) {
       const agent = await createAgent();
@@ -327,7 +327,7 @@ describe("a service's word", () => {
     }
   });
 
-  test("that is repeated never looks like a lost race", async () => {
+  test("does not look like a lost race when it is repeated", async () => {
     const agent = await createAgent();
     const claim = () =>
       storage.agents.updateStatus(
@@ -345,15 +345,15 @@ describe("a service's word", () => {
     expect(await claim()).toEqual(claimed);
   });
 
-  test("to nobody is refused", async () => {
+  test("is rejected for an unknown agent", async () => {
     await expect(
       storage.agents.updateStatus("nobody", { status: "busy", ...WORD }, undefined, by()),
     ).rejects.toMatchObject(refused("AGENT_NOT_FOUND", { agentId: "nobody" }));
   });
 });
 
-describe("a deletion", () => {
-  test("answers with the revision of the last transition, and again when repeated", async () => {
+describe("DeleteAgent", () => {
+  test("returns the revision of the last transition, also when it is repeated", async () => {
     const agent = await createAgent();
     const revision = await storage.agents.delete(agent.agentId, by(`delete-${agent.agentId}`));
     const [transition] = (await lastTransitions(agent.agentId)).rows;
@@ -365,7 +365,7 @@ describe("a deletion", () => {
     expect((await storage.users.get({ id: agent.userId })).agentId).toBeNull();
   });
 
-  test("frees the agent_id for another agent, which the repeated deletion leaves alone", async () => {
+  test("frees the agent_id for another agent, and the repeated request does not delete that one", async () => {
     const agent = await createAgent();
     const revision = await storage.agents.delete(agent.agentId, by(`delete-${agent.agentId}`));
     const { userId, agentId, clawIdentifier } = agent;
@@ -377,8 +377,8 @@ describe("a deletion", () => {
   });
 });
 
-describe("a request that is repeated", () => {
-  test("creates one agent, on two replicas at once, too", async () => {
+describe("a repeated request_id", () => {
+  test("creates one agent, also on two replicas at once", async () => {
     await using other = openStorage(storage.url, 2);
     const userId = await createUser();
     const fields = { userId, agentId: `agent-${made}`, clawIdentifier: "claw-1" };
@@ -391,7 +391,7 @@ describe("a request that is repeated", () => {
     expect(await other.agents.create(fields, request)).toEqual(answers[0]);
   });
 
-  test("with other content is refused, for another agent, too", async () => {
+  test("is rejected with other content, also for another agent", async () => {
     const [one, other] = [await createAgent(), await createAgent()];
     const word = { status: "busy", ...WORD } as const;
     const settled = await Promise.allSettled([
@@ -407,8 +407,8 @@ describe("a request that is repeated", () => {
   });
 });
 
-describe("the database", () => {
-  test("that cannot be reached is refused as unavailable, soon", async () => {
+describe("a database failure", () => {
+  test("is reported as UNAVAILABLE soon when connections are refused", async () => {
     await using away = openStorage("postgres://nobody@127.0.0.1:1/nothing");
     const unavailable = { ...refused("DATABASE_UNAVAILABLE"), retryAfterMs: 1_000 };
     await expect(away.agents.get({ agentId: "any" })).rejects.toMatchObject(unavailable);
@@ -416,7 +416,7 @@ describe("the database", () => {
     await expect(away.agents.fleet(EVERY_AGENT)).rejects.toMatchObject(unavailable);
   });
 
-  test("that cuts the connections off is asked again", async () => {
+  test("is retried when open connections are cut off", async () => {
     const agent = await createAgent();
     await using killer = openStorage(storage.url, 2);
     for (let round = 0; round < 3; round++) {

@@ -189,8 +189,8 @@ test("a token is never remembered as good after its revocation was heard of, whe
 });
 
 test.each([
-  ["is behind what was read", 1],
-  ["has given as many numbers again", 2],
+  ["has a lower count of revocations", 1],
+  ["has the same count of revocations", 2],
 ])("in another history of the database that %s all tokens of open streams are read again", async (_, counted) => {
   await using scene = await openTokens();
   const { database, tokens } = scene;

@@ -19,7 +19,10 @@ beforeEach(async () => {
   tests += 1;
 });
 
-/** The fleet has so many claws, as its census says. @returns one heard agent of each of the first `count` claws */
+/**
+ * The fleet statistics report so many claws. @returns one agent with a heartbeat for each of the first `count`
+ * claws
+ */
 async function heardClaws(claws: number, count: number): Promise<string[]> {
   await fleet.query(
     "UPDATE fleet_state SET claws = $1, agents = $1, interval_ms = $2, lease_ms = $3",
@@ -35,7 +38,7 @@ async function heardClaws(claws: number, count: number): Promise<string[]> {
   return agentIds;
 }
 
-/** The leases of these agents end, of all others none. @returns which of them are offline at once */
+/** Expires the leases of these agents, and of no others. @returns the agents that are offline at once */
 async function fallSilent(agentIds: readonly string[]): Promise<string[]> {
   await fleet.query(
     `UPDATE agent_liveness SET lease_expires_at = clock_timestamp() - interval '1 millisecond'
@@ -55,16 +58,16 @@ async function isEngaged(): Promise<boolean> {
 
 describe("the threshold of the brake", () => {
   test.each([
-    // A fifth of the claws, and one claw less or more.
+    // A fifth of the claws, and one claw fewer or more.
     { claws: 100, silent: 19, engages: false },
     { claws: 100, silent: 20, engages: false },
     { claws: 100, silent: 21, engages: true },
-    // A fifth that is no whole number of claws.
+    // A fifth that is not a whole number of claws.
     { claws: 14, silent: 2, engages: false },
     { claws: 14, silent: 3, engages: true },
     { claws: 16, silent: 3, engages: false },
     { claws: 16, silent: 4, engages: true },
-    // The least number of claws.
+    // The minimum number of claws.
     { claws: 15, silent: 3, engages: false },
     { claws: 2, silent: 2, engages: false },
     { claws: 3, silent: 3, engages: true },
@@ -77,7 +80,7 @@ describe("the threshold of the brake", () => {
     });
   });
 
-  test("counts the claws that fell silent within one lease, one after the other", async () => {
+  test("counts claws that fall silent one after the other within one lease", async () => {
     const agentIds = await heardClaws(100, 21);
     expect(await fallSilent(agentIds.slice(0, 20))).toHaveLength(20);
     expect(await fleet.listening(PACE.leaseMs - REAL_MS, replica)).toEqual([]);
@@ -95,7 +98,7 @@ describe("the threshold of the brake", () => {
     expect(await isEngaged()).toBe(false);
   });
 
-  test("does not count a claw of which another agent is heard", async () => {
+  test("does not count a claw with another agent that still sends heartbeats", async () => {
     const agentIds = await heardClaws(100, 21);
     const [alsoThere = ""] = await fleet.seedAgents(1, `test ${tests}, another agent `);
     await fleet.query(
@@ -109,7 +112,7 @@ describe("the threshold of the brake", () => {
   });
 });
 
-describe("the brake is released", () => {
+describe("the release of the brake", () => {
   const checkBrake = () => fleet.query(namedQuery("look-at-brake").text);
 
   test.each([
@@ -127,7 +130,7 @@ describe("the brake is released", () => {
     expect(await isEngaged()).toBe(!released);
   });
 
-  test("not while the silences of the last lease are a mass, although no agent is held back", async () => {
+  test("does not happen while the silences of the last lease are a mass silence, although no agent is held back", async () => {
     const agentIds = await heardClaws(100, 21);
     await fallSilent(agentIds);
     await fleet.hear(replica, agentIds);

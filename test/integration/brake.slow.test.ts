@@ -20,11 +20,11 @@ import { until } from "../support/until.ts";
 const INTERVAL_MS = 600;
 const LEASE_MS = 3 * INTERVAL_MS;
 vi.setConfig({ testTimeout: 120_000 });
-/** They wait for leases mostly: side by side, each with a database of its own. */
+/** The tests mostly wait for leases: they run concurrently, each with a database of its own. */
 const test = sequentially.concurrent;
 
 describe("when many claws fall silent at once", () => {
-  test("leases end slowly, agents held back are suspect, an alarm is raised; and those that come back are not offline", async () => {
+  test("leases expire slowly, delayed agents are suspect, an alarm is raised, and agents that return stay online", async () => {
     const intervalMs = 1_000;
     await using undo = new AsyncDisposableStack();
     const log = new KeptLog();
@@ -37,7 +37,7 @@ describe("when many claws fall silent at once", () => {
     const heard = await lastHeard(replica);
     const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
 
-    // Held back: suspect since their leases ended, or since the brake engaged where that was later.
+    // Held back: suspect since the end of their leases, or since the brake engaged if that was later.
     const suspects = await until("most are held back", async () => {
       const agents = await replica.query<{ agent_id: string; since: number | null }>(
         "SELECT agent_id, suspect_since AS since FROM agent_states WHERE lease_expires_at IS NOT NULL",
@@ -54,12 +54,12 @@ describe("when many claws fall silent at once", () => {
     expect(log.saying(MASS_SILENCE)[0]).toMatchObject({ level: "error", facts: { heldBack: expect.any(Number) } });
     expect(replica.liveness.brake).toMatchObject({ engagedAt: engaged });
 
-    // At the rate that takes the whole fleet in four leases, and not at once.
+    // At the rate that expires the whole fleet in four leases, and not at once.
     const soFar = await expiries(replica);
     const elapsed = ((await databaseNow(replica)) - engaged) / MS;
     expect(soFar.length).toBeLessThanOrEqual((400 / (12 * intervalMs)) * elapsed + 1);
 
-    // They come back: nobody of them is offline after that, and the brake lets go.
+    // They return: none of them goes offline after that, and the brake releases.
     await Promise.all(silent.map((agentIds, n) => streams[n]?.say(...agentIds.map(alive))));
     const offline = new Set((await expiries(replica)).map(({ agent_id }) => agent_id));
     for (const [n, agentIds] of silent.entries())
@@ -77,14 +77,15 @@ describe("when many claws fall silent at once", () => {
     [3, 7],
     [5, 40],
     [20, 100],
-  ])("and never come back (%i claws of %i agents), all are offline within six leases, never early", (claws, each) =>
+  ])("and do not return (%i claws of %i agents), all are offline within six leases, and none early", (claws, each) =>
     expectSlowExpiry(claws, each, INTERVAL_MS));
 
-  test("a claw stays one event, however slowly its agents go", async () => {
+  test("a claw stays one incident, however slowly its agents expire", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet: string[][] = [[], [], []];
-    // Their leases end in this order: of each claw one, then of each claw the other, more than a lease later.
+    // Their leases end in this order: one agent of each claw, then the other agent of each, more than a lease
+    // later.
     for (const n of [1, 2]) {
       for (const [claw, agentIds] of fleet.entries())
         agentIds.push(...(await replica.seedAgents(1, `claw-${claw} agent-${n}-`, 600_000, `claw-${claw}`)));
@@ -100,7 +101,7 @@ describe("when many claws fall silent at once", () => {
     expect(replica.liveness.statistics().silentClaws).toBe(3);
   });
 
-  test("two replicas share one bucket", async () => {
+  test("two replicas share one token bucket", async () => {
     await using undo = new AsyncDisposableStack();
     const logs = [new KeptLog(), new KeptLog()];
     const replicas = await openReplicas(undo, ...logs.map((log) => ({ intervalMs: INTERVAL_MS, log })));
@@ -114,26 +115,26 @@ describe("when many claws fall silent at once", () => {
     const first = expired[0]?.at ?? 0;
     const rate = 400 / (4 * LEASE_MS);
     for (const [n, { at }] of expired.entries()) {
-      // The bucket holds a second's worth at most.
+      // The bucket holds one second of tokens at most.
       expect(n).toBeLessThanOrEqual(rate * ((at - first) / MS + 1_000 + stalls.stalledMs) + 2);
     }
-    // Each says so: an alarm that only one of them raised may be the one that nobody collects.
+    // Each replica raises the alarm: an operator may collect the metrics of only one of them.
     for (const log of logs) expect(log.saying(MASS_SILENCE)).toHaveLength(1);
   });
 
   test.each([
     [300, 2],
     [6_000, 1],
-  ])("%i agents that are held back are asked about at a rate that is the brake's, not theirs", (agents, replicas) =>
+  ])("%i held-back agents are retried at the rate of the brake", (agents, replicas) =>
     expectRateOfBrake(agents, replicas, INTERVAL_MS));
 
-  test("what is still held back when the brake lets go does not wait for the moment that it was given", async () => {
+  test("a held-back agent expires on release of the brake, without waiting for its assigned moment", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 5, 20);
     await beatOnce([replica], fleet, INTERVAL_MS);
     await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
-    // Whoever asks from now on is told to come back in the next millennium.
+    // From now on, the brake assigns a moment in the next millennium.
     await replica.query("UPDATE fleet_state SET brake_next_ask = '3000-01-01'");
     await until("some were told", async () => {
       const [row] = await replica.query<{ told: boolean }>(
@@ -142,15 +143,15 @@ describe("when many claws fall silent at once", () => {
       return row?.told;
     });
     await until("all have gone", async () => {
-      // Again and again: the statistics would undo it.
+      // Repeatedly: the fleet statistics would undo it.
       await replica.query("UPDATE fleet_state SET claws = 1000");
       return (await expiries(replica)).length === 100;
     });
   });
 });
 
-describe("the brake is not for", () => {
-  test("three of twenty", async () => {
+describe("the brake does not engage", () => {
+  test("for three of twenty claws", async () => {
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS });
     const fleet = await seedClaws(replica, 20, 5);
@@ -161,7 +162,7 @@ describe("the brake is not for", () => {
     expect(await engagedAt(replica)).toBeNull();
   });
 
-  test("claws that fall silent one after the other, each in a lease of its own", async () => {
+  test("for claws that fall silent one after the other, each in another lease", async () => {
     const intervalMs = 200;
     await using undo = new AsyncDisposableStack();
     const [replica] = await openReplicas(undo, { intervalMs });
@@ -171,7 +172,7 @@ describe("the brake is not for", () => {
     for (const each of beating) undo.use(each);
     for (const [n, each] of beating.slice(0, 5).entries()) {
       each[Symbol.dispose]();
-      // From the end of the lease before it on: a slow machine must not take from this one's.
+      // From the end of the previous lease on: a slow machine must not shorten this one.
       await streams[n]?.say(...(fleet[n] ?? []).map(alive));
       await untilExpired(replica, 3 * (n + 1), WITHIN_MS);
       expect(await engagedAt(replica)).toBeNull();
@@ -179,7 +180,7 @@ describe("the brake is not for", () => {
   });
 });
 
-test("the brake shows where operators look", async () => {
+test("the brake is visible in metrics, log and health", async () => {
   await using service = await startService({
     pace: { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 },
     firstLeaseMs: 2_000,
@@ -212,7 +213,7 @@ test("the brake shows where operators look", async () => {
     "suspectSince",
   );
   expect(service.logged.filter((line) => line.includes(MASS_SILENCE))).toHaveLength(1);
-  // Calls are welcome all the while: readiness is not what the brake is about.
+  // The replica still accepts calls: the brake does not affect readiness.
   const ready = await page("/readyz");
   expect(ready.status).toBe(200);
   expect(ready.text).toMatch(

@@ -12,7 +12,7 @@ import { RowLocks } from "../support/gate-locks.ts";
 import { by, createTestStorage, openStorage, refused } from "../support/storage.ts";
 import { until } from "../support/until.ts";
 
-/** Long enough for a change to reach the lock that stops it, on a busy machine. */
+/** Time for a change to reach the lock that blocks it, also on a busy machine. */
 const SOON_MS = 500;
 
 let storage: Awaited<ReturnType<typeof createTestStorage>>;
@@ -63,7 +63,7 @@ const passed = (deadline: number): Promise<true> =>
 const UNAVAILABLE = refused("DATABASE_UNAVAILABLE");
 
 describe("a change whose deadline passes", () => {
-  test("on its way to the database is not made when it arrives", async () => {
+  test("on its way to the database is not applied when it arrives", async () => {
     const agent = await createAgent();
     using hold = gate.hold("commit-changes");
     const deadline = soon();
@@ -75,7 +75,7 @@ describe("a change whose deadline passes", () => {
     expect(await clawOf(agent)).toBe("claw-0");
   });
 
-  test("while it waits for the agent's lock is not made", async () => {
+  test("while it waits for the lock of the agent is not applied", async () => {
     const agent = await createAgent();
     await locks.takeLiveness(agent.agentId);
     const deadline = soon();
@@ -87,7 +87,7 @@ describe("a change whose deadline passes", () => {
     expect(await clawOf(agent)).toBe("claw-0");
   });
 
-  test("while its group waits for the counter is not made, leaves nothing, and its neighbours are committed", async () => {
+  test("while its group waits for the counter is not applied and leaves nothing, and the rest of the group commits", async () => {
     const [late, neighbour, owner] = [await createAgent(), await createAgent(), await createAgent()];
     await storage.agents.delete(owner.agentId, by());
     await locks.takeCounter();
@@ -120,13 +120,13 @@ describe("a change whose deadline passes", () => {
       [created, late.id],
     );
     expect(Number(traces[0]?.count)).toBe(0);
-    // Nothing is remembered of a request that was not carried out.
+    // The database records nothing of a request that was not carried out.
     expect((await storage.agents.move(late.agentId, "claw-2", by(`move-${late.id}`))).clawIdentifier).toBe("claw-2");
   });
 
-  test("is measured by the clock of the server that it is sent to, where another one was primary before", async () => {
+  test("is judged by the clock of the server that receives it after a failover to another primary", async () => {
     const [agent, blocked] = [await createAgent(), await createAgent()];
-    // As if the former primary's clock was ten seconds ahead, and its connections are gone.
+    // As if the clock of the former primary was ten seconds ahead, and its connections are closed.
     storage.database.clock.observe(storage.database.clock.now() + 10_000_000, performance.now());
     await storage
       .query(
@@ -167,9 +167,9 @@ describe("a change whose deadline passes", () => {
     expect(second.judged).toBe(0);
   });
 
-  test("by what a slow answer told of the database's clock is measured again, and made", async () => {
+  test("by a clock reading from a slow response is checked against a new reading, and applied", async () => {
     const agent = await createAgent();
-    // As if the last answer had taken ten seconds to arrive.
+    // As if the last response had taken ten seconds to arrive.
     storage.database.clock.observe(storage.database.clock.now() - 10_000_000, performance.now());
     const moved = await storage.committer.submit(move(agent, { deadline: performance.now() + 5_000 }));
     expect(moved.clawIdentifier).toBe("claw-1");
@@ -178,7 +178,7 @@ describe("a change whose deadline passes", () => {
     expect(displayName).toBe("in time");
   });
 
-  test("by this machine's clock, where the database was not asked for the time yet, is measured by the database's", async () => {
+  test("by the clock of this machine, before the first clock reading, is judged by the clock of the database", async () => {
     const agent = await createAgent();
     const { now } = Date;
     Date.now = () => now() + 3_600_000;
@@ -198,7 +198,7 @@ describe("a change whose deadline passes", () => {
 });
 
 describe("a change whose call ends", () => {
-  test.each(["read-agents", "read-answers"])("while %s is under way is neither judged nor made", async (query) => {
+  test.each(["read-agents", "read-answers"])("during %s is neither judged nor applied", async (query) => {
     const agent = await createAgent();
     using hold = gate.hold(query);
     const call = { over: false };
@@ -215,7 +215,7 @@ describe("a change whose call ends", () => {
 });
 
 describe("a change of a user", () => {
-  test("that waits for the user's lock past its deadline is not made", async () => {
+  test("is not applied when it waits for the lock of the user past its deadline", async () => {
     const { userId } = await createAgent();
     await locks.write("BEGIN");
     await locks.write("SELECT FROM users WHERE id = $1 FOR UPDATE", userId);
@@ -233,7 +233,7 @@ describe("a change of a user", () => {
     );
   });
 
-  test("whose call ended before it got a connection runs no statement", async () => {
+  test("runs no statement when its call ends before it gets a connection", async () => {
     const { userId } = await createAgent();
     await locks.write("BEGIN");
     await locks.write("SELECT FROM users WHERE id = $1 FOR UPDATE", userId);
@@ -242,7 +242,7 @@ describe("a change of a user", () => {
     const gone = expect(storage.users.update(userId, { displayName: "gone" }, { ...by(), call })).rejects.toMatchObject(
       UNAVAILABLE,
     );
-    // Lists go on while changes wait.
+    // Reads proceed while changes wait.
     expect((await storage.users.list({ after: undefined, limit: 1 })).rows).toHaveLength(1);
     call.over = true;
     await locks.commit();
@@ -250,7 +250,7 @@ describe("a change of a user", () => {
     expect((await storage.users.get({ id: userId })).displayName).toBe("held");
   });
 
-  test("whose COMMIT does not arrive before the deadline is undone by the database itself", async () => {
+  test("is rolled back by the database when COMMIT does not arrive before the deadline", async () => {
     const { userId } = await createAgent();
     const client = new pg.Client({ connectionString: storage.url });
     const ended = new Promise((resolve) => client.on("error", resolve));
@@ -277,16 +277,16 @@ test("a token is not issued after its deadline", async () => {
   expect((await tokens.list(token.principal, { after: undefined, limit: 1 })).rows).toEqual([]);
 });
 
-test("a deadline that has passed is refused by the database, in words of its own", async () => {
+test("the database rejects a deadline that has passed with an error of its own", async () => {
   const past = toRfc3339(storage.database.clock.now() - 1_000_000);
   await expect(storage.query("SELECT commit_before($1::timestamptz)", [past])).rejects.toMatchObject({ code: "HF001" });
 });
 
-test("a deadline that is less than a millisecond ahead is refused too: a timeout of 0 would be none", async () => {
+test("a deadline less than a millisecond ahead is rejected, because a timeout of 0 would mean no timeout", async () => {
   const client = new pg.Client({ connectionString: storage.url });
   await client.connect();
   try {
-    // Plans what is called, so that less than a millisecond passes until it looks at the clock.
+    // Plans the call beforehand, so that less than a millisecond passes until it reads the clock.
     for (let n = 0; n < 5; n += 1) await client.query("SELECT commit_before(clock_timestamp() + interval '1 hour')");
     for (let n = 0; n < 50; n += 1) {
       await expect(

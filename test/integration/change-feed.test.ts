@@ -5,11 +5,10 @@ import { Notifications } from "../../src/storage/notifications.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { by } from "../support/storage.ts";
+import { PATIENCE } from "../support/until.ts";
 import { startWatchingReplica, type WatchingReplica } from "../support/watching-replica.ts";
 
-const PATIENCE = { timeout: 10_000, interval: 1 };
-
-/** Collects what a replica's feed hands over. */
+/** Collects the transitions of a replica's feed. */
 function follow(replica: WatchingReplica): bigint[] {
   const revisions: bigint[] = [];
   replica.watching.feed.onTransitions((transitions) => {
@@ -36,7 +35,7 @@ async function createAgents(replica: WatchingReplica, name: string, count: numbe
 }
 
 describe("the change feed", () => {
-  test("of every replica hands over every transition of all replicas once, in order", async () => {
+  test("of every replica emits every transition of all replicas once, in order", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const one = stack.use(await startWatchingReplica(url, { replica: 1 }));
@@ -54,12 +53,12 @@ describe("the change feed", () => {
     const logged = await loggedRevisions(one);
     expect(logged).toHaveLength(8 * 160);
     for (const revisions of seen) {
-      await vi.waitFor(() => expect(revisions).toHaveLength(logged.length), { timeout: 5_000 });
+      await vi.waitFor(() => expect(revisions).toHaveLength(logged.length), PATIENCE);
       expect(revisions).toEqual(logged);
     }
   });
 
-  test("never misses a transition that commits late: whoever has the counter is waited for", async () => {
+  test("never misses a transition that commits late, because it waits for the holder of the counter", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -67,7 +66,7 @@ describe("the change feed", () => {
     const [early] = await loggedRevisions(replica);
     await vi.waitFor(() => expect(replica.watching.feed.position).toBe(early), PATIENCE);
     const seen = follow(replica);
-    // A transaction that has its revision and lingers before the commit.
+    // A transaction that has its revision and is slow to commit.
     const slow = await replica.database.commits.connect();
     stack.defer(() => slow.release(true));
     await slow.query("BEGIN");
@@ -79,7 +78,7 @@ describe("the change feed", () => {
       ]),
     ]);
     const later = createAgents(replica, "later", 3);
-    // The feed looks at the log again and again meanwhile.
+    // The feed polls the log repeatedly meanwhile.
     const reads = vi.spyOn(replica.database.feed, "query");
     await vi.waitFor(() => expect(reads.mock.calls.length).toBeGreaterThan(3), PATIENCE);
     reads.mockRestore();
@@ -88,10 +87,10 @@ describe("the change feed", () => {
     await later;
     const logged = (await loggedRevisions(replica)).slice(1);
     expect(logged).toHaveLength(4);
-    await vi.waitFor(() => expect(seen).toEqual(logged), { timeout: 5_000 });
+    await vi.waitFor(() => expect(seen).toEqual(logged), PATIENCE);
   });
 
-  test("needs no notification: with every one of them lost all still arrives", async () => {
+  test("needs no notification: all transitions arrive soon although every notification is lost", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const writer = stack.use(await startWatchingReplica(url, { notifies: false }));
@@ -103,7 +102,7 @@ describe("the change feed", () => {
     }
   });
 
-  test("outlives its connections", async () => {
+  test("continues after its connections are lost", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -116,13 +115,13 @@ describe("the change feed", () => {
          AND application_name IN ('harborforge-agents feed', 'harborforge-agents listen')`,
       );
     }
-    await vi.waitFor(() => expect(seen).toHaveLength(100), { timeout: 10_000 });
+    await vi.waitFor(() => expect(seen).toHaveLength(100), PATIENCE);
     expect(seen).toEqual(await loggedRevisions(replica));
   });
 });
 
 describe("the log of transitions", () => {
-  test("is read in pages, with its extent in the same moment", async () => {
+  test("is read in pages, with its extent as of the same moment", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -147,7 +146,7 @@ describe("the log of transitions", () => {
     expect((await log.read(begin + 9n, 1)).gaps).toEqual([]);
   });
 
-  test("is not even opened by a poll that finds nothing new", async () => {
+  test("is not opened by a poll that finds nothing new", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const replica = stack.use(await startWatchingReplica(url));
@@ -165,7 +164,7 @@ describe("the log of transitions", () => {
 });
 
 describe("notifications", () => {
-  test("reach the other replicas at once, but not the one that sent them, and are few", async () => {
+  test("reach the other replicas at once, not the sender, and are few", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const database = openDatabase({ url, onIdleError: () => undefined });
@@ -184,7 +183,7 @@ describe("notifications", () => {
     open(() => {
       heard.other += 1;
     });
-    // The first hint is that listening has begun.
+    // The first hint reports that LISTEN has begun.
     await vi.waitFor(() => expect(heard).toEqual({ sender: 1, other: 1 }), PATIENCE);
     const begun = performance.now();
     sender.notify();
@@ -193,14 +192,14 @@ describe("notifications", () => {
       sender.notify();
       await sleep(1);
     }
-    // The last word is never swallowed by the throttle.
+    // The throttle never drops the last hint.
     await vi.waitFor(() => expect(heard.other).toBeGreaterThan(3), PATIENCE);
-    // Some three hundred were asked for.
+    // Some three hundred notifications were requested.
     expect(heard.other).toBeLessThan(20 + (performance.now() - begun) / 20);
     expect(heard.sender).toBe(1);
   });
 
-  test("come back after the connection was lost, with a hint for what was missed", async () => {
+  test("resume after a lost connection, with a hint for what was missed", async () => {
     await using stack = new AsyncDisposableStack();
     const { url } = stack.use(await createTestDatabase());
     const database = openDatabase({ url, onIdleError: () => undefined });
@@ -220,18 +219,18 @@ describe("notifications", () => {
     stack.defer(() => notifications.close());
     notifications.start();
     for (let round = 1; round <= 2; round += 1) {
-      await vi.waitFor(() => expect(hints).toBe(round), { timeout: 5_000 });
+      await vi.waitFor(() => expect(hints).toBe(round), PATIENCE);
       await administer(
         url,
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
          AND application_name = 'harborforge-agents listen'`,
       );
     }
-    await vi.waitFor(() => expect(hints).toBe(3), { timeout: 5_000 });
+    await vi.waitFor(() => expect(hints).toBe(3), PATIENCE);
     expect(lines).toHaveLength(4);
   });
 
-  test("close while the database is away, and a notification that fails harms nobody", async () => {
+  test("stop while the database is away, and a failed notification has no effect", async () => {
     const database = openDatabase({ url: "postgres://nobody@127.0.0.1:1/none", onIdleError: () => undefined });
     const warn = vi.fn();
     const log = { info: () => undefined, warn };

@@ -48,8 +48,8 @@ async function claim(agentId: string, claimant: Claimant): Promise<boolean> {
 }
 
 describe.each([
-  { how: "as it is", heldBy: "living" },
-  { how: "held by a replica that is gone, which is nobody", heldBy: "gone" },
+  { how: "also for agents of a live replica", heldBy: "living" },
+  { how: "also for agents of a failed replica", heldBy: "gone" },
 ] as const)("the query that claims agents decides as the domain does, $how", ({ heldBy }) => {
   // Of those that are held by a living replica the second round has nothing to add.
   const cases = CASES.filter(({ last }) => heldBy === "living" || !last.held);

@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "vitest";
+import { tryStream } from "../support/cut-off-scene.ts";
 import {
   Beating,
   databaseNow,
@@ -22,13 +23,14 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-// To everything that is written down, a clock that goes ahead is the same as a past that moves back.
-test("where the database's clock goes ahead by an hour, the fleet has a lease to be heard again", async () => {
+// For stored values, a clock that jumps ahead is the same as values that move back.
+test("a clock step of an hour ahead gives every agent of the fleet one lease to send a heartbeat", async () => {
   const [one, two = one] = await openReplicas(undo, PACE, PACE);
   const lively = await one.seedAgents(10, "lively-");
   const silent = await one.seedAgents(10, "silent-");
-  using first = one.stream();
-  using second = two.stream();
+  // On a busy machine a replica with leases as short may take itself for isolated for a moment.
+  using first = await until("one replica takes streams", () => tryStream(one));
+  using second = await until("the other one does", () => tryStream(two));
   using _beating = new Beating(() => first, lively.slice(0, 5), 100);
   using _beatingToo = new Beating(() => second, lively.slice(5), 100);
   await first.say(...silent.slice(0, 5).map(alive));
@@ -56,7 +58,7 @@ test("where the database's clock goes ahead by an hour, the fleet has a lease to
   expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
 });
 
-test("where it is set back by an hour, agents that beat stay, and those that are silent from then on are found in time", async () => {
+test("a clock step of an hour back keeps agents that send heartbeats, and expires silent ones in time", async () => {
   const [one] = await openReplicas(undo, PACE);
   const [lively = "", silent = ""] = await one.seedAgents(2, "set back-");
   using stream = one.stream();
@@ -71,7 +73,7 @@ test("where it is set back by an hour, agents that beat stay, and those that are
     "the beat counts",
     async () => (await leaseEnd(one, lively)) < (await databaseNow(one)) + 2 * LEASE_MS * MS,
   );
-  // What was heard before the step has a lease by the clock of that time; a beat more and it has one by this.
+  // A lease renewed before the step follows the clock of that time; the next beat gives it the new clock.
   await stream.say(alive(silent));
   const expired = await untilExpired(one, 1, 10_000);
   expect(expired.map(({ agent_id }) => agent_id)).toEqual([silent]);

@@ -27,7 +27,7 @@ function createAgent(target: Pick<Storage, "users"> = storage): Promise<Agent> {
   });
 }
 
-/** A move that says which judgement it comes from. */
+/** A move that names the judgement it comes from. */
 function moveTo(agentId: string, clawIdentifier: string, more: Partial<Change<Agent>> = {}): Change<Agent> {
   return {
     agentId,
@@ -44,7 +44,7 @@ function movedTo(agent: Agent, clawIdentifier: string): AgentUpdate {
   return { kind: "update", agent, cause: "moved", clawIdentifier, lease: KEEP_LEASE };
 }
 
-/** The claws of an agent in the order of the log, and whether each transition knows the one before. */
+/** The claws of an agent in the order of the log, and whether each transition follows the one before it. */
 async function historyOf(agentId: string) {
   const { rows } = await storage.agents.transitions({
     agentId,
@@ -61,8 +61,8 @@ async function historyOf(agentId: string) {
   return rows.map(({ toClaw }) => toClaw);
 }
 
-describe("a group", () => {
-  test("holds changes of many agents, in one transaction", async () => {
+describe("a group of changes", () => {
+  test("commits changes of many agents in one transaction", async () => {
     const agents = await Promise.all(Array.from({ length: 50 }, () => createAgent()));
     const before = storage.commits.length;
     const moved = await Promise.all(agents.map(({ agentId }) => storage.committer.submit(moveTo(agentId, "claw-1"))));
@@ -81,7 +81,7 @@ describe("a group", () => {
     expect(new Set(rows.map(({ occurredAt }) => occurredAt)).size).toBe(1);
   });
 
-  test("keeps the order of one agent's changes, and each gets its own revision", async () => {
+  test("keeps the order of changes of one agent, each with its own revision", async () => {
     const { agentId } = await createAgent();
     const claws = Array.from({ length: 20 }, (_, index) => `claw-${index + 1}`);
     const moved = await Promise.all(claws.map((claw) => storage.committer.submit(moveTo(agentId, claw))));
@@ -90,7 +90,7 @@ describe("a group", () => {
     expect([...revisions].sort((a, b) => Number(a - b))).toEqual(revisions);
   });
 
-  test("loses a member that conflicts, and none of its neighbours", async () => {
+  test("drops a member that conflicts, and commits the rest", async () => {
     const taken = await createAgent();
     const [before, after] = [await createAgent(), await createAgent()];
     const user = { username: `late-${++made}`, email: null, displayName: "" };
@@ -123,7 +123,7 @@ describe("a group", () => {
     expect(await historyOf(create.agentId)).toEqual([]);
   });
 
-  test("loses a member that breaks a rule of the database, and none of its neighbours", async () => {
+  test("drops a member that violates a database constraint, and commits the rest", async () => {
     const agents = await Promise.all(Array.from({ length: 9 }, () => createAgent()));
     const settled = await Promise.allSettled(
       agents.map(({ agentId }, index) =>
@@ -139,7 +139,7 @@ describe("a group", () => {
     }
   });
 
-  test("loses a member whose judge refuses, and one whose result cannot be made", async () => {
+  test("drops a member whose judge rejects, and one whose result cannot be built", async () => {
     const [agent, neighbour] = [await createAgent(), await createAgent()];
     const settled = await Promise.allSettled([
       storage.committer.submit<Agent>({
@@ -170,7 +170,7 @@ describe("a group", () => {
 });
 
 describe("a change", () => {
-  test("that was judged by an outdated agent is judged again", async () => {
+  test("is judged again when it was judged by an outdated agent", async () => {
     const agent = await createAgent();
     await other.agents.move(agent.agentId, "claw-1", by());
     const judged: string[] = [];
@@ -187,7 +187,7 @@ describe("a change", () => {
     expect(await historyOf(agent.agentId)).toEqual(["claw-0", "claw-1", "claw-2"]);
   });
 
-  test("is fenced by its session's epoch", async () => {
+  test("is fenced by the epoch of its session", async () => {
     const agent = await createAgent();
     await storage.query("UPDATE agent_liveness SET epoch = nextval('agent_epochs') WHERE agent = $1", [agent.id]);
     const epochs: bigint[] = [];
@@ -208,7 +208,7 @@ describe("a change", () => {
 
   test("waits for an instant of the database's clock", async () => {
     const agent = await createAgent();
-    // Without a replica that listens no lease ends.
+    // No lease expires without a replica that is not isolated.
     await storage.query("INSERT INTO replicas (deaf_after_ms) VALUES (60000)");
     await storage.query("UPDATE agent_liveness SET lease_expires_at = clock_timestamp() + interval '200 ms'");
     let ended = 0;
@@ -244,7 +244,7 @@ describe("a change", () => {
     expect(statusChangedAt).toBeGreaterThanOrEqual(before?.lease_expires_at ?? Number.POSITIVE_INFINITY);
   });
 
-  test("by the number of an agent does not meet another one with the same agent_id", async () => {
+  test("by the row number of an agent does not apply to another agent with the same agent_id", async () => {
     const agent = await createAgent();
     await storage.agents.delete(agent.agentId, by());
     const { userId, agentId, clawIdentifier } = agent;
@@ -258,7 +258,7 @@ describe("a change", () => {
     expect(found).toBeUndefined();
   });
 
-  test("of a deleted agent tells it as it was", async () => {
+  test("of a deleted agent reports the last state of the agent", async () => {
     const agent = await createAgent();
     const deleted = await storage.committer.submit<Agent>({
       agentId: agent.agentId,
@@ -273,7 +273,7 @@ describe("a change", () => {
     expect(deleted.revision).toBeGreaterThan(agent.revision);
   });
 
-  test("that can never apply is given up at its deadline", async () => {
+  test("that can never apply ends at its deadline", async () => {
     const agent = await createAgent();
     const never: Change<never> = {
       agentId: agent.agentId,
@@ -293,7 +293,7 @@ describe("a change", () => {
   test.each([
     true,
     false,
-  ])("that was cut off while it was being made says so, if it has no request_id: %s", async (known) => {
+  ])("whose connection breaks during the commit reports that, if it has no request_id: %s", async (known) => {
     const { agentId } = await createAgent();
     await using blocker = openStorage(storage.url, 3);
     const held = await blocker.database.feed.connect();
@@ -327,7 +327,7 @@ describe("a change", () => {
     }
   });
 
-  test("survives that its connection is cut off, and is made once", async () => {
+  test("is applied once when its connection breaks", async () => {
     const agents = await Promise.all(Array.from({ length: 20 }, () => createAgent()));
     let done = false;
     const changes = Promise.all(
@@ -353,14 +353,15 @@ describe("a change", () => {
 });
 
 describe("two replicas", () => {
-  test("give revisions in the order of their commits, none twice", async () => {
+  test("assign revisions in the order of their commits, none twice", async () => {
     const agents = await Promise.all(Array.from({ length: 40 }, () => createAgent()));
     const [counter] = await storage.query<{ revision: bigint }>("SELECT revision FROM revision_counter");
     const start = counter?.revision ?? 0n;
 
     let done = false;
     const seen: bigint[] = [];
-    // A reader that goes on from the last revision it saw, as watchers do: what commits later must come later.
+    // A reader that continues from the last revision it read, as watchers do: later commits have higher
+    // revisions.
     const reader = (async () => {
       let last = start;
       for (;;) {
@@ -395,7 +396,7 @@ describe("two replicas", () => {
     for (const { agentId } of agents) expect(await historyOf(agentId)).toHaveLength(11);
   });
 
-  test("that get one request at once make one change", async () => {
+  test("make one change when they get one request at once", async () => {
     const agents = await Promise.all(Array.from({ length: 10 }, () => createAgent()));
     await Promise.all(
       agents.map(async ({ agentId }) => {
@@ -413,7 +414,7 @@ async function moveOften(replica: Storage, agentId: string, name: string): Promi
   for (let step = 0; step < 5; step++) await replica.committer.submit(moveTo(agentId, `${name}-${step}`));
 }
 
-/** As if the server had been started anew since. */
+/** As if the server had restarted since. */
 const BREAK_HISTORY = "UPDATE revision_history SET server_started_at = '-infinity', written_by = pg_current_xact_id()";
 
 describe("revisions", () => {
@@ -423,7 +424,7 @@ describe("revisions", () => {
     ["a database that was altered, also by renaming", "database_written_by = '3'", "database_altered"],
     ["a row that another transaction wrote", "written_by = '3'", "row_copied"],
     ["nothing is known of it", "database_oid = NULL", "unknown"],
-  ])("jump ahead of whatever a lost history can have given: %s", async (_, change, reason) => {
+  ])("skip every revision that a lost history can have assigned: %s", async (_, change, reason) => {
     await using restored = await createTestStorage();
     const agent = await createAgent(restored);
     await restored.query(
@@ -431,7 +432,7 @@ describe("revisions", () => {
     );
     const startedAt = BigInt(Date.now()) * 1_024n;
     const moved = await restored.agents.move(agent.agentId, "claw-1", by());
-    // A second of tolerance: the database's clock need not be this process's.
+    // A second of tolerance: the clocks of database and test process may differ.
     expect(moved.revision).toBeGreaterThan(startedAt - 1_024_000n);
     expect(moved.revision).toBeGreaterThan(agent.revision + 1n);
     expect(await restored.query("SELECT from_revision, to_revision, reason FROM revision_jumps")).toEqual([
@@ -442,7 +443,7 @@ describe("revisions", () => {
     expect(await restored.query("SELECT FROM revision_jumps")).toHaveLength(1);
   });
 
-  test("that are ahead of the clock already still jump, each time by another distance", async () => {
+  test("that are ahead of the clock already still skip a gap, of another length each time", async () => {
     await using restored = await createTestStorage();
     const ahead = (BigInt(Date.now()) + 86_400_000n) * 1_024n;
     const agent = await createAgent(restored);
@@ -461,13 +462,13 @@ describe("revisions", () => {
     expect(new Set(distances).size).toBe(4);
   });
 
-  test("go on from one partition of the log to the next, also within a group", async () => {
+  test("continue from one partition of the log to the next, also within a group", async () => {
     await using rolling = await createTestStorage();
     const agents = await Promise.all(Array.from({ length: 6 }, () => createAgent(rolling)));
     const [counter] = await rolling.query<{ revision: bigint; partitioned_until: bigint }>(
       "SELECT revision, partitioned_until FROM revision_counter",
     );
-    // Two rolls: into the last partition that there is, and to the end of what there was.
+    // Two rolls: into the last existing partition, and beyond the end of it.
     let end = ((counter?.revision ?? 0n) / 1_000_000n + 1n) * 1_000_000n;
     for (let roll = 0; roll < 4; roll++, end += 1_000_000n) {
       await rolling.query("UPDATE revision_counter SET revision = $1", [end - 4n]);
@@ -483,10 +484,11 @@ describe("revisions", () => {
     expect((after?.partitioned_until ?? 0n) - (after?.revision ?? 0n)).toBeGreaterThan(1_000_000n);
   });
 
-  test("that jump to the very end of a partition have one for what comes first", async () => {
+  test("that jump to the very end of a partition have a partition for the next one", async () => {
     await using restored = await createTestStorage();
     const agents = await Promise.all(Array.from({ length: 6 }, () => createAgent(restored)));
-    // Ahead of the clock, and by no distance: the jump goes to the next revision, three before the end of a partition.
+    // Ahead of the clock, with a jump of zero: it goes to the next revision, three before the end of a
+    // partition.
     await restored.query("CREATE OR REPLACE FUNCTION random_revision_distance() RETURNS bigint LANGUAGE sql RETURN 1");
     const end = ((BigInt(Date.now()) * 1_024n) / 1_000_000n + 1_000_000n) * 1_000_000n;
     await restored.query("UPDATE revision_counter SET revision = $1", [end - 5n]);
@@ -496,7 +498,7 @@ describe("revisions", () => {
   });
 });
 
-test("a committer that is closed settles what it has and takes nothing new", async () => {
+test("a closed committer settles its pending changes and accepts no new ones", async () => {
   const closing = openStorage(storage.url, 3);
   const { agentId } = await createAgent();
   const moves = ["claw-1", "claw-2", "claw-3"].map((claw) => closing.committer.submit(moveTo(agentId, claw)));

@@ -10,12 +10,12 @@ beforeAll(async () => {
 });
 afterAll(() => storage[Symbol.asyncDispose]());
 
-/** What a program that knows no rules would write: the database itself refuses it. */
+/** A program without rules could write these rows: the database itself rejects them. */
 function violated(constraint: string) {
   return { constraint };
 }
 
-describe("users", () => {
+describe("the constraints of users", () => {
   test.each([
     ["users_username_key", "('ada', NULL, '')"],
     ["users_email_key", "('other', 'ada@example.com', '')"],
@@ -24,24 +24,24 @@ describe("users", () => {
     ["users_email_length", "('other', 'a@', '')"],
     ["users_email_length", "('other', repeat('x', 255), '')"],
     ["users_display_name_length", "('other', NULL, repeat('x', 257))"],
-  ])("keep to %s: %s", async (constraint, values) => {
+  ])("enforce %s: %s", async (constraint, values) => {
     const insert = storage.query(`INSERT INTO users (username, email, display_name) VALUES ${values}`);
     await expect(insert).rejects.toMatchObject(violated(constraint));
   });
 
-  test("may have names of 128 characters, whatever they take in bytes", async () => {
+  test("allow names of 128 characters, whatever their length in bytes", async () => {
     await storage.query("INSERT INTO users (username) VALUES (repeat('é', 128)), (repeat('𝄞', 128))");
     await storage.query("DELETE FROM users WHERE char_length(username) = 128");
   });
 
-  test("cannot go before their agents", async () => {
+  test("forbid deletion of a user with an agent", async () => {
     await expect(storage.query("DELETE FROM users WHERE username = 'ada'")).rejects.toMatchObject(
       violated("agents_user_id_fkey"),
     );
   });
 });
 
-describe("agents", () => {
+describe("the constraints of agents", () => {
   test.each([
     ["agents_user_id_key", "user_id = (SELECT id FROM users WHERE username = 'ada'), agent_id = 'other'"],
     ["agents_user_id_fkey", "user_id = 99999, agent_id = 'other'"],
@@ -50,7 +50,7 @@ describe("agents", () => {
     ["agents_agent_id_length", "agent_id = repeat('x', 129)"],
     ["agents_claw_identifier_length", "claw_identifier = ''"],
     ["agents_claw_identifier_length", "claw_identifier = repeat('x', 129)"],
-  ])("keep to %s when they are made: %s", async (constraint, assignments) => {
+  ])("enforce %s on insert: %s", async (constraint, assignments) => {
     const fields: Record<string, string> = {
       user_id: "(SELECT id FROM users WHERE username = 'grace')",
       agent_id: "'painter-1'",
@@ -76,12 +76,12 @@ describe("agents", () => {
     ["agents_exhaustion_fits_status", "status = 'exhausted'"],
     ["agents_exhaustion_fits_status", `status = 'busy', ${whole}`],
     ["agents_hold_whole", "hold_until = now()"],
-  ])("keep to %s when they change: %s", async (constraint, assignments) => {
+  ])("enforce %s on update: %s", async (constraint, assignments) => {
     const update = storage.query(`UPDATE agents SET ${assignments} WHERE agent_id = 'scribe-7'`);
     await expect(update).rejects.toMatchObject(violated(constraint));
   });
 
-  test("have a liveness of their own and no other", async () => {
+  test("give each agent a liveness row of its own", async () => {
     await expect(
       storage.query("INSERT INTO agent_liveness (agent, revision, epoch) VALUES (99999, 0, 0)"),
     ).rejects.toMatchObject(violated("agent_liveness_agent_fkey"));
@@ -89,7 +89,7 @@ describe("agents", () => {
   });
 });
 
-describe("the log", () => {
+describe("the constraints of the log", () => {
   const transition = {
     cause: "'report'",
     from_status: "'idle'",
@@ -105,7 +105,7 @@ describe("the log", () => {
     ["agent_transitions_before_and_after", { to_claw_identifier: "NULL" }],
     ["agent_transitions_before_and_after", { cause: "'deleted'" }],
     ["agent_transitions_before_and_after", { cause: "'created'" }],
-  ])("keeps to %s: %o", async (constraint, fields) => {
+  ])("enforce %s: %o", async (constraint, fields) => {
     const row: Record<string, string> = { ...transition, ...fields };
     const insert = storage.query(
       `INSERT INTO agent_transitions (revision, agent, agent_id, user_id, actor, occurred_at, agent_created_at, status_changed_at, ${Object.keys(row).join()})
@@ -114,7 +114,7 @@ describe("the log", () => {
     await expect(insert).rejects.toMatchObject(violated(constraint));
   });
 
-  test("holds a revision once", async () => {
+  test("accept a revision once", async () => {
     const insert = storage.query(
       "INSERT INTO agent_transitions SELECT * FROM agent_transitions ORDER BY revision DESC LIMIT 1",
     );

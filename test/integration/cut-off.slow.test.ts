@@ -17,8 +17,8 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-describe("a replica that knows that it is cut off from the database", () => {
-  test("asks a stream again that brings another agent, which it cannot claim", async () => {
+describe("a replica that has detected its loss of the database", () => {
+  test("drains a stream again that brings another agent, which the replica cannot claim", async () => {
     const { fine, cut, proxy } = await openPair(undo, PACE);
     const [held = "", added = ""] = await fine.seedAgents(2, "added-");
     using standing = cut.stream();
@@ -33,7 +33,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     expect(asked.mock.lastCall?.[0]).toBeLessThanOrEqual(INTERVAL_MS / 4);
   });
 
-  test("so an agent that goes wherever it is sent never goes offline, though it comes to the isolated one first", async () => {
+  test("never lets an agent go offline that follows its drains, though the agent tries this replica first", async () => {
     const { fine, cut, proxy } = await openPair(undo, PACE);
     const [agentId = ""] = await fine.seedAgents(1, "sent around-");
     let generation = 0n;
@@ -49,7 +49,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     go(cut);
     const since = performance.now();
     let moved = 0;
-    // Two leases long; whenever it is sent away it tries the isolated one again, then the other.
+    // Two leases long: after each drain the agent tries the isolated replica again, then the other one.
     while (performance.now() - since < 6 * INTERVAL_MS) {
       if (now.reconnectWithinMs !== undefined || now.session.closed) {
         moved += 1;
@@ -64,12 +64,12 @@ describe("a replica that knows that it is cut off from the database", () => {
   });
 });
 
-describe("where all replicas are cut off", () => {
-  test("a fleet that reconnects meanwhile is refused everywhere, and has a lease to be heard when the database is back", async () => {
+describe("when all replicas lose the database", () => {
+  test("they reject a fleet that reconnects, and give it one lease when the database is back", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const direct = undo.use(await openReplica(url, { started: false, listens: false }));
-    // It is there for the test's own statements, and listens to nobody.
+    // This replica runs only the statements of the test, and receives no heartbeats.
     await direct.query("DELETE FROM replicas WHERE id = $1", direct.number);
     const one = undo.use(await openReplica(proxy.url, PACE));
     const two = undo.use(await openReplica(proxy.url, PACE));

@@ -14,8 +14,8 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-describe("a replica that knows that it is cut off from the database", () => {
-  test("refuses new streams, which go elsewhere soon; those that stand stay, and it takes streams when it is back", async () => {
+describe("a replica that has detected its loss of the database", () => {
+  test("rejects new streams, keeps existing ones, and accepts streams when the database is back", async () => {
     const { fine, cut, proxy } = await openPair(undo, PACE);
     const [held = "", comes = ""] = await fine.seedAgents(2, "refused-");
     using standing = cut.stream();
@@ -40,7 +40,7 @@ describe("a replica that knows that it is cut off from the database", () => {
     expect(await expiries(fine)).toEqual([]);
   });
 
-  test("asks streams whose agents it could not claim to leave much sooner than those whose agents it holds", async () => {
+  test("drains streams whose agents it could not claim much sooner than streams whose agents it holds", async () => {
     const { fine, cut, proxy } = await openPair(undo, PACE);
     const [held = "", comes = ""] = await fine.seedAgents(2, "asked-");
     using standing = cut.stream();
@@ -59,19 +59,19 @@ describe("a replica that knows that it is cut off from the database", () => {
     random.mockRestore();
     expect(unclaimed.reconnectWithinMs).toBe(INTERVAL_MS / 4);
     expect(standing.reconnectWithinMs).toBe(INTERVAL_MS);
-    // The guard of the isolated one is not this agent's.
+    // The guard of the isolated replica does not apply to this agent.
     expect(await fine.agents.get({ agentId: comes })).toMatchObject({ replicaId: fine.number });
   });
 });
 
-test("a process that did not run for a while is not cut off: it asks nobody to leave, and refuses nobody", async () => {
+test("a process that was paused for a while is not isolated: it drains and rejects no stream", async () => {
   const { fine, cut } = await openPair(undo, PACE);
   const [agentId = ""] = await fine.seedAgents(1, "blocked-");
   using stream = cut.stream();
   await stream.say(alive(agentId));
   const asked = vi.spyOn(stream.session, "drain");
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1.5 * INTERVAL_MS);
-  // The first timers after the block look whether it can write, before anything else could have happened.
+  // The first timers after the pause check whether it can write, before anything else can happen.
   for (let turn = 0; turn < 5; turn++) {
     await new Promise((resolve) => setTimeout(resolve, 30));
     using another = cut.stream();

@@ -22,16 +22,13 @@ import {
 import { DatabaseProxy } from "../support/gate-proxy.ts";
 import { openReplica } from "../support/replica.ts";
 import { reports, type TestStream } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
-/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
+/** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
-const ALLOWANCE_MS = 2_500;
-
-const stalls = useStallMeter();
+/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -41,12 +38,12 @@ afterEach(async () => {
 
 const PACE = { intervalMs: INTERVAL_MS, firstLeaseMs: 60_000 };
 
-describe("a replica that was isolated, while another one listened", () => {
-  test("and has not noticed: nobody ends the leases of its agents meanwhile", async () => {
+describe("a replica that was isolated while another one was not", () => {
+  test("and has not noticed it: no replica expires the leases of its agents meanwhile", async () => {
     const [isolated, backstop = isolated] = await openReplicas(undo, PACE, PACE);
     const agentIds = await isolated.seedAgents(5, "unheard-");
     const ended = await heardOnce(isolated, agentIds);
-    // Frozen, both: also the one that would adopt. What they know they go on with: their wheels turn.
+    // Freezes both, also the one that would adopt. Their lease wheels continue with what they know.
     using frozen = isolated.gate.hold("refresh-replica");
     using alsoFrozen = backstop.gate.hold("refresh-replica");
     await Promise.all([frozen.arrived(), alsoFrozen.arrived()]);
@@ -58,7 +55,7 @@ describe("a replica that was isolated, while another one listened", () => {
     expect(await expiries(isolated)).toEqual([]);
     for (const agentId of agentIds) expect(await isolated.agents.get({ agentId })).toMatchObject({ status: "idle" });
 
-    // Nobody has listened: the whole fleet is given the time.
+    // No replica was up: the whole fleet gets the grace period.
     frozen.release();
     alsoFrozen.release();
     const guard = await until("it is noticed", async () => (await fleetGuard(isolated)) ?? undefined);
@@ -72,12 +69,12 @@ describe("a replica that was isolated, while another one listened", () => {
   });
 });
 
-describe("a replica that is cut off from the database, while another one is not", () => {
-  test("keeps its agents, asks its streams to go elsewhere once, and takes up again what was its own", async () => {
+describe("a replica that loses the database while another one does not", () => {
+  test("keeps its agents, drains its streams once, and then resumes its own work", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const log = new KeptLog();
-    // A lease that is longer than it may take to try the database again.
+    // A lease longer than the time until the next attempt to reach the database.
     const fine = undo.use(await openReplica(url, { intervalMs: 1_000 }));
     const cut = undo.use(await openReplica(proxy.url, { intervalMs: 1_000, log }));
     const [stays = "", leaves = "", silent = "", elsewhere = ""] = await fine.seedAgents(4, "cut off-");
@@ -99,7 +96,7 @@ describe("a replica that is cut off from the database, while another one is not"
       const row = await rowOf(cut, fine);
       return row?.adopted_by === fine.number ? row.until : undefined;
     });
-    // What beats at the one that is cut off is not heard by anybody, for longer than its lease.
+    // No replica records the heartbeats that the isolated one receives, for longer than the lease.
     await untilThen(fine, Math.max(usual, await leaseEnd(fine, stays)) + 300 * MS);
     expect(await databaseNow(fine)).toBeLessThan(guard);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id)).toEqual([elsewhere]);
@@ -108,7 +105,7 @@ describe("a replica that is cut off from the database, while another one is not"
 
     const gone = await untilOffline(fine, silent, 20_000);
     expect(gone.occurredAt).toBeGreaterThanOrEqual(guard);
-    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + PROMPT_MS * MS);
     const acknowledged = stream.acknowledged;
     await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 20_000);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
@@ -119,7 +116,7 @@ describe("a replica that is cut off from the database, while another one is not"
 });
 
 describe("a replica that has adopted another one", () => {
-  test("loses its database for longer than the adoption guards: no agent that keeps trying goes offline", async () => {
+  test("loses its database for longer than the guard of the adoption: no agent that retries goes offline", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const dead = undo.use(await openReplica(url, { ...PACE, started: false }));
@@ -133,7 +130,7 @@ describe("a replica that has adopted another one", () => {
     await until("the adopter watches", () => adopter.liveness.statistics().agents >= 20);
     proxy.cut();
     await untilThen(dead, guard + 2 * LEASE_MS * MS);
-    // What it knew ends leases as soon as the database is back; that it was isolated it says later.
+    // It would expire leases by its own data as soon as the database is back; it reports its isolation later.
     using refresh = adopter.gate.hold("refresh-replica");
     using asked = adopter.gate.hold("commit-changes", "after", 1);
     proxy.mend();
@@ -153,10 +150,10 @@ describe("a replica that has adopted another one", () => {
     const expired = await untilExpired(dead, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(back);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + PROMPT_MS * MS);
   });
 
-  test("watches agents that it held meanwhile, where it returned and was adopted again between two looks", async () => {
+  test("watches agents that it held, when it returned and was adopted again between two scans", async () => {
     const [adopter, returning = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
     const before = await adopter.seedAgents(2, "before-");
     const after = await adopter.seedAgents(3, "after-");
@@ -174,14 +171,14 @@ describe("a replica that has adopted another one", () => {
   });
 });
 
-describe("when all were isolated, the whole fleet is given the time", () => {
-  test("where the database was away from all of them", async () => {
+describe("when all replicas were isolated, the whole fleet gets a grace period", () => {
+  test("after the database was away from all of them", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const one = undo.use(await openReplica(proxy.url, PACE));
     const two = undo.use(await openReplica(proxy.url, PACE));
     const direct = undo.use(await openReplica(url, { started: false, listens: false }));
-    // It is there for the test's own statements, and listens to nobody.
+    // This replica runs only the statements of the test, and receives no heartbeats.
     await direct.query("DELETE FROM replicas WHERE id = $1", direct.number);
     const lively = await direct.seedAgents(10, "lively-");
     const silent = await direct.seedAgents(10, "silent-");
@@ -204,7 +201,7 @@ describe("when all were isolated, the whole fleet is given the time", () => {
     expect(await expiries(direct)).toHaveLength(10);
   });
 
-  test("where its event loop was blocked for longer than a lease", async () => {
+  test("after the event loop was blocked for longer than a lease", async () => {
     const [replica] = await openReplicas(undo, PACE);
     const agentIds = await replica.seedAgents(20, "blocked-");
     await heardOnce(replica, agentIds);
@@ -215,10 +212,10 @@ describe("when all were isolated, the whole fleet is given the time", () => {
     const expired = await untilExpired(replica, 10, 20_000);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(awake + (LEASE_MS - 250) * MS);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + PROMPT_MS) * MS);
   });
 
-  test.each(["stopped in order", "was killed"])("where the only replica %s and another one starts", async (how) => {
+  test.each(["stopped in order", "was killed"])("after the only replica %s and another one starts", async (how) => {
     const { url } = undo.use(await createTestDatabase());
     const former = await openReplica(url, { ...PACE, started: false });
     const agentIds = await former.seedAgents(20, "outlives-");
@@ -228,9 +225,9 @@ describe("when all were isolated, the whole fleet is given the time", () => {
     else undo.use(former);
 
     const next = undo.use(await openReplica(url, PACE));
-    const started = await databaseNow(next);
     const guard = await fleetGuard(next);
-    expect(guard).toBeGreaterThan(started + (LEASE_MS - 1_000 - stalls.ms) * MS);
+    // A whole lease from when it began.
+    expect(guard).toBeGreaterThanOrEqual(end + 2 * LEASE_MS * MS);
     using stream = next.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
     const expired = await untilExpired(next, 10, 20_000);
@@ -238,12 +235,12 @@ describe("when all were isolated, the whole fleet is given the time", () => {
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
   });
 
-  test("where the next one starts before anybody could call the last one isolated", async () => {
+  test("when the next replica starts before the last one counts as isolated", async () => {
     const { url } = undo.use(await createTestDatabase());
     const killed = undo.use(await openReplica(url, { ...PACE, started: false }));
     const agentIds = await killed.seedAgents(10, "at once-");
     await heardOnce(killed, agentIds);
-    // Heard of in time, however long the next one takes to start.
+    // It registers in time, however long the rest of its start takes.
     await backdate(killed, killed, -3_000);
     const next = undo.use(await openReplica(url, PACE));
     expect(await fleetGuard(next)).toBeNull();
@@ -251,10 +248,10 @@ describe("when all were isolated, the whole fleet is given the time", () => {
     expect(await expiries(next)).toEqual([]);
     const expired = await untilExpired(next, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + PROMPT_MS * MS);
   });
 
-  test("and no time is given where nothing has a lease, or somebody listened", async () => {
+  test("but not when no agent has a lease, or one replica was not isolated", async () => {
     const { url } = undo.use(await createTestDatabase());
     const first = undo.use(await openReplica(url, PACE));
     expect(await fleetGuard(first)).toBeNull();
@@ -264,7 +261,7 @@ describe("when all were isolated, the whole fleet is given the time", () => {
   });
 });
 
-test("an agent that beats is never offline, whatever its replicas go through; it may report all the while", async () => {
+test("an agent that sends heartbeats and reports is never offline, whatever happens to its replicas", async () => {
   const [one, two = one, three = one] = await openReplicas(undo, PACE, PACE, PACE);
   const agentIds = await one.seedAgents(10, "through it all-");
   const streams = [one.stream(), two.stream(), three.stream()];

@@ -19,16 +19,13 @@ import {
 import { DatabaseProxy } from "../support/gate-proxy.ts";
 import { openReplica } from "../support/replica.ts";
 import { alive } from "../support/replica-stream.ts";
-import { useStallMeter } from "../support/stall-meter.ts";
 import { until } from "../support/until.ts";
 
-/** A replica that says nothing for as long is isolated; after twice as long it is adopted. */
+/** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** What a busy machine may be late by; what is promised is checked where nothing was in the way. */
-const ALLOWANCE_MS = 2_500;
-
-const stalls = useStallMeter();
+/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -45,8 +42,8 @@ function offlineAt(
   return expired.filter(({ agent_id }) => agentIds.includes(agent_id)).map(({ at }) => at);
 }
 
-describe("a replica that was isolated, while another one listened", () => {
-  test("gives its agents a whole lease from when it noticed; the others' end as usual", async () => {
+describe("a replica that was isolated while another one was not", () => {
+  test("gives its agents a whole lease from its return; other agents expire as usual", async () => {
     const log = new KeptLog();
     const [hearing, isolated = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
     const lost = await hearing.seedAgents(20, "of the isolated-");
@@ -54,27 +51,29 @@ describe("a replica that was isolated, while another one listened", () => {
     const usualEnd = await heardOnce(hearing, usual);
     await untilThen(hearing, usualEnd - 600 * MS);
     await heardOnce(isolated, lost);
-    // Isolated, and not for so long that it is adopted.
+    // Isolated, but not for long enough to be adopted.
+    const before = await databaseNow(hearing);
     await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
     const guard = await until("it is noticed", async () => (await rowOf(isolated, hearing))?.until ?? undefined);
-    expect(guard).toBeGreaterThan((await databaseNow(hearing)) + (LEASE_MS - 500 - stalls.ms) * MS);
+    expect(guard).toBeGreaterThanOrEqual(before + LEASE_MS * MS);
 
     const expired = await untilExpired(hearing, 40, 20_000);
     expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
-    expect(Math.max(...offlineAt(expired, usual))).toBeLessThan(guard + stalls.ms * MS);
+    expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + PROMPT_MS * MS);
+    expect(offlineAt(expired, usual)).toHaveLength(20);
+    expect((await rowOf(hearing, hearing))?.until).toBeNull();
     expect(await fleetGuard(hearing)).toBeNull();
     expect(log.saying("this replica was isolated")).toHaveLength(1);
   });
 
-  test("its agents are adopted, and no row of an agent is written: by adoption, by adoption anew, by waking up", async () => {
+  test("its agents are adopted without a write to an agent's row: by adoption, by second adoption, by return", async () => {
     // Ten seconds: no lease ends meanwhile.
     const idle = { started: false };
     const [watcher, dead = watcher, adopter = watcher] = await openReplicas(undo, idle, idle, {});
     const agentIds = await watcher.seedAgents(50, "calm-");
     const beat = dead.stream();
     await beat.say(...agentIds.map(alive));
-    // One of the adopter's own, for whose sake it is not forgotten.
+    // An agent of the adopter itself, which keeps the adopter's row.
     const [own = ""] = await watcher.seedAgents(1, "own-");
     await adopter.stream().say(alive(own));
     const before = await livenessVersions(watcher);
@@ -87,7 +86,7 @@ describe("a replica that was isolated, while another one listened", () => {
     expect(adopted.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
     await until("the adopter watches", () => adopter.liveness.statistics().agents === 51);
 
-    // The adopter freezes for longer than it may; the next one takes both.
+    // The adopter freezes for longer than allowed; the next replica adopts both.
     using frozen = adopter.gate.hold("refresh-replica");
     await frozen.arrived();
     await backdate(adopter, watcher, 60_000);
@@ -96,12 +95,12 @@ describe("a replica that was isolated, while another one listened", () => {
       const rows = [await rowOf(dead, watcher), await rowOf(adopter, watcher)];
       return rows.every((row) => row?.adopted_by === heir.number);
     });
-    // The adopter's outage is given back, too: a whole lease from the adoption anew.
+    // The outage of the adopter counts too: a whole lease from the second adoption.
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan(adopted.until ?? Number.POSITIVE_INFINITY);
     expect((await rowOf(dead, watcher))?.until).toBeGreaterThan((await databaseNow(watcher)) + 25_000_000);
     await until("the heir watches", () => heir.liveness.statistics().agents === 51);
 
-    // It wakes up: itself, not what it had adopted.
+    // It returns: it watches its own agents, not those that it had adopted.
     frozen.release();
     await until("it is its own again", async () => (await rowOf(adopter, watcher))?.adopted_by === null);
     expect((await rowOf(dead, watcher))?.adopted_by).toBe(heir.number);
@@ -109,7 +108,7 @@ describe("a replica that was isolated, while another one listened", () => {
     expect(await expiries(watcher)).toEqual([]);
   });
 
-  test("its agents are not watched any more by who had adopted it, once it is awake", async () => {
+  test("takes back the watch of its agents from its adopter when it returns", async () => {
     const [adopter, sleeper = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
     const agentIds = await adopter.seedAgents(10, "awakened-");
     using stream = sleeper.stream();
@@ -123,7 +122,7 @@ describe("a replica that was isolated, while another one listened", () => {
     expect(await expiries(adopter)).toEqual([]);
   });
 
-  test("is adopted for good, also where the answer to that is lost", async () => {
+  test("is adopted completely, also when the response to the adoption is lost", async () => {
     const [adopter, dead = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
     const agentIds = await adopter.seedAgents(10, "answer lost-");
     await heardOnce(dead, agentIds);
@@ -136,13 +135,13 @@ describe("a replica that was isolated, while another one listened", () => {
     const guard = await until("it is adopted", async () => (await rowOf(dead, adopter))?.until ?? undefined);
     const expired = await untilExpired(adopter, 10, 20_000);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
-    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + (ALLOWANCE_MS + stalls.ms) * MS);
+    expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + PROMPT_MS * MS);
     await until("it is forgotten", async () => (await rowOf(dead, adopter)) === undefined);
   });
 });
 
-describe("a replica that is cut off from the database, while another one is not", () => {
-  test("only with the connections of its heartbeats, is as isolated as any", async () => {
+describe("a replica that loses the database while another one does not", () => {
+  test("counts as isolated when it loses only the connections for heartbeats", async () => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const agentIds = await fine.seedAgents(10, "stuck-");
     using stream = stuck.stream();
@@ -162,7 +161,7 @@ describe("a replica that is cut off from the database, while another one is not"
     expect(await expiries(fine)).toEqual([]);
   });
 
-  test("is asked again the next time", async () => {
+  test("retries the next time", async () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const cut = undo.use(await openReplica(proxy.url, { intervalMs: 200 }));

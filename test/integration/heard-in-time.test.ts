@@ -22,7 +22,7 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-/** Lets the leases of both have ended, and waits until the one that was not heard is offline for it. */
+/** Expires the leases of both agents, and waits until the one without a heartbeat is offline. */
 async function endLeases(at: Replica, heard: string, unheard: string): Promise<void> {
   await at.backdateLease(heard);
   await at.watchLease(heard);
@@ -31,7 +31,7 @@ async function endLeases(at: Replica, heard: string, unheard: string): Promise<v
   await untilOffline(at, unheard);
 }
 
-describe("an agent that was heard, of which its row does not tell yet,", () => {
+describe("an agent with a pending heartbeat", () => {
   test("keeps its lease while the beat waits to be written", async () => {
     const [replica] = await openReplicas(undo, {});
     const [heard = "", unheard = ""] = await replica.seedAgents(2, "unwritten-");
@@ -48,7 +48,7 @@ describe("an agent that was heard, of which its row does not tell yet,", () => {
     expect(await expiries(replica)).toHaveLength(1);
   });
 
-  test("keeps it while its stream waits to claim it", async () => {
+  test("keeps its lease while its stream waits to claim it", async () => {
     const [replica] = await openReplicas(undo, {});
     const [heard = "", unheard = ""] = await replica.seedAgents(2, "unclaimed-");
     using former = replica.stream();
@@ -65,7 +65,7 @@ describe("an agent that was heard, of which its row does not tell yet,", () => {
     expect(await replica.agents.get({ agentId: heard })).toMatchObject({ status: "busy", held: true });
   });
 
-  test("loses it as usual when the stream that waited is gone", async () => {
+  test("loses its lease as usual when the waiting stream is gone", async () => {
     const [replica] = await openReplicas(undo, {});
     const [agentId = ""] = await replica.seedAgents(1, "gone-");
     await replica.watchLease(agentId);
@@ -88,7 +88,7 @@ describe("a replica that cannot write", () => {
   test.each([
     ["changes", "commit-changes"],
     ["claims", "claim-agents"],
-  ])("%s, though its other connections do well, is as isolated as any", async (what, statement) => {
+  ])("counts as isolated although its other connections work: %s", async (what, statement) => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const [agentId = "", calm = "", comes = ""] = await fine.seedAgents(3, `stuck ${what}-`);
     using stream = stuck.stream();
@@ -103,7 +103,7 @@ describe("a replica that cannot write", () => {
     await until("its streams are asked to go elsewhere", () => asked.mock.calls.length > 0);
     expect(() => stuck.stream()).toThrow(expect.objectContaining({ reason: "DATABASE_UNAVAILABLE" }));
     expect([stuck.cutOff, fine.cutOff]).toEqual([true, false]);
-    // As the look through all leases would have it.
+    // As the scan of all leases would see it.
     await until("its lease has ended", async () => (await databaseNow(fine)) > end + 100 * MS);
     await fine.watchLease(agentId);
     await until("it is adopted", async () => (await rowOf(stuck, fine))?.adopted_by === fine.number);

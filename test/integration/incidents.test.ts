@@ -24,7 +24,7 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-/** A large fleet elsewhere, so that some silent claws are no mass silence. */
+/** A large fleet elsewhere, so that some silent claws are not a mass silence. */
 async function amongMany(replica: Replica): Promise<void> {
   await replica.query("INSERT INTO users (username) SELECT 'crowd ' || n FROM generate_series(1, 30) n");
   await replica.query(
@@ -40,7 +40,7 @@ async function amongMany(replica: Replica): Promise<void> {
 }
 
 describe("a claw that falls silent", () => {
-  test("is one event: all its agents go offline at once, with one incident, one line of the log, one count", async () => {
+  test("is one incident: all its agents go offline at once, with one incident_id, one log line, one count", async () => {
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
     await amongMany(replica);
@@ -55,7 +55,7 @@ describe("a claw that falls silent", () => {
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.toSorted());
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(1);
     expect(expired[0]?.incident_id).toMatch(/^[0-9a-f-]{36}$/);
-    // Not one after the other, at the rate that a mass silence has.
+    // Not one after the other, at the rate of the brake.
     expect(Math.max(...expired.map(({ at }) => at)) - Math.max(...ends)).toBeLessThan(10_000 * MS);
     expect(log.saying(FELL_SILENT)).toEqual([
       { level: "warn", facts: { clawIdentifier: "claw-1" }, message: expect.anything() },
@@ -65,7 +65,7 @@ describe("a claw that falls silent", () => {
     expect(transition?.incidentId).toBe(expired[0]?.incident_id);
   });
 
-  test("is another event than the next claw, also where they fall silent together", async () => {
+  test("is another incident than the next claw, also when both fall silent together", async () => {
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
     await amongMany(replica);
@@ -85,7 +85,7 @@ describe("a claw that falls silent", () => {
     expect(replica.liveness.statistics().silentClaws).toBe(2);
   });
 
-  test("is one event although its agents beat at different times, and although two replicas watch them", async () => {
+  test("is one incident although its agents beat at different times, and although two replicas watch them", async () => {
     const logs = [new KeptLog(), new KeptLog()];
     const { url } = undo.use(await createTestDatabase());
     const one = undo.use(await openReplica(url, { intervalMs: INTERVAL_MS, ...(logs[0] && { log: logs[0] }) }));
@@ -100,7 +100,7 @@ describe("a claw that falls silent", () => {
     await here.say(...agentIds.slice(0, 1).map(alive));
     const last = Math.max(...(await Promise.all(agentIds.map((agentId) => leaseEnd(one, agentId)))));
     const expired = await untilExpired(one, 20);
-    // As long as the last was still heard within two intervals, the first ones were lost alone.
+    // While the last agent still beat within two intervals, the first ones were lost individually.
     const together = expired.filter(({ incident_id }) => incident_id !== null);
     expect(new Set(together.map(({ incident_id }) => incident_id)).size).toBe(1);
     expect(expired.slice(-together.length)).toEqual(together);
@@ -109,7 +109,7 @@ describe("a claw that falls silent", () => {
     expect(one.liveness.statistics().silentClaws + two.liveness.statistics().silentClaws).toBe(1);
   });
 
-  test("is another event when it falls silent again", async () => {
+  test("is another incident when it falls silent again", async () => {
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
     await amongMany(replica);
@@ -129,7 +129,7 @@ describe("a claw that falls silent", () => {
     expect(replica.liveness.statistics().silentClaws).toBe(2);
   });
 
-  test("is none where one of its agents is still heard", async () => {
+  test("is no incident while one of its agents still sends heartbeats", async () => {
     const log = new KeptLog();
     const [replica] = await openReplicas(undo, { intervalMs: INTERVAL_MS, log });
     const [lost = "", ...heard] = await replica.seedAgents(5, "member-");
@@ -143,7 +143,7 @@ describe("a claw that falls silent", () => {
   });
 });
 
-test("a claw that fell silent is counted where operators look", async () => {
+test("the metrics count a claw that fell silent", async () => {
   await using service = await startService({
     pace: { shortestIntervalMs: 150, heartbeatsPerSecond: 10_000 },
     firstLeaseMs: 300,

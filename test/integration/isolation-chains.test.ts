@@ -2,9 +2,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { HEARING, PACE, REFRESH_MS, SimulatedFleet } from "../support/simulated-fleet.ts";
 
 const LEASE_MS = PACE.leaseMs;
-/** Silent for longer than this, a replica is adopted by the next one that refreshes. */
+/** A replica that is silent for longer than this is adopted by the next one that refreshes. */
 const ADOPTED_MS = 2 * HEARING.isolatedAfterMs + REFRESH_MS;
-/** A statement takes real time, on a busy machine seconds; all that is checked here lasts longer. */
+/** A statement takes real time, seconds on a busy machine; all intervals in this file are longer. */
 const REAL_MS = 4_000;
 
 let fleet: SimulatedFleet;
@@ -20,14 +20,19 @@ beforeEach(async () => {
   agentIds = await fleet.seedAgents(3, `agent of test ${++tests}-`);
 });
 
-/** While these replicas listen, the leases of the silent agents end one lease of grace from now, not earlier and barely later. */
+/**
+ * While these replicas are up, the leases of silent agents end one lease of grace from now: not earlier, and
+ * barely later.
+ */
 async function expectOneLeaseOfGrace(...listening: readonly number[]): Promise<void> {
   expect(await fleet.endLeases()).toEqual([]);
   expect(await fleet.listening(LEASE_MS - REAL_MS, ...listening)).toEqual([]);
   expect((await fleet.listening(2 * REAL_MS + HEARING.isolatedAfterMs, ...listening)).toSorted()).toEqual(agentIds);
 }
 
-/** A replica hears the agents and dies; another one adopts it. @returns the numbers of both */
+/**
+ * A replica receives heartbeats of the agents and fails; another one adopts it. @returns the numbers of both
+ */
 async function adopted(): Promise<{ dead: number; adopter: number }> {
   const dead = await fleet.start();
   const adopter = await fleet.start();
@@ -41,13 +46,13 @@ describe("the agents of an adopted replica keep their leases", () => {
   test("while the only other replica, their adopter, is isolated, and for one lease after it is back", async () => {
     const { adopter } = await adopted();
     await fleet.pass(3 * LEASE_MS);
-    // The database is back, and the adopter asks before it says that it listens.
+    // The database is back, and the adopter tries to expire leases before it refreshes its own row.
     expect(await fleet.endLeases()).toEqual([]);
     await fleet.listen(adopter);
     await expectOneLeaseOfGrace(adopter);
   });
 
-  test("while the adopter is isolated and other replicas listen, too briefly to be adopted", async () => {
+  test("while the adopter is isolated, too briefly to be adopted, and other replicas are up", async () => {
     const other = await fleet.start();
     const { adopter } = await adopted();
     expect(await fleet.listening(LEASE_MS - REAL_MS, other, adopter)).toEqual([]);
@@ -56,12 +61,12 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(other, adopter);
   });
 
-  test("when the adopter dies, and one lease after the next replica has adopted them", async () => {
+  test("when the adopter fails, and for one lease after the next replica adopts them", async () => {
     const heir = await fleet.start();
     const { dead } = await adopted();
     expect(await fleet.listening(LEASE_MS - REAL_MS, heir)).toEqual([]);
     expect(await fleet.watcherOf(agentIds[0] ?? "")).toMatchObject({ replica: dead, adopter: heir });
-    // Adopted anew one adoption ago, which is not counted again.
+    // The second adoption, one adoption ago; the outage before it does not count again.
     const { guard } = await fleet.watcherOf(agentIds[0] ?? "");
     expect(guard).not.toBeNull();
     expect(await fleet.listening(ADOPTED_MS - REAL_MS, heir)).toEqual([]);
@@ -69,7 +74,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     expect(gone.toSorted()).toEqual(agentIds);
   });
 
-  test("when the adopter dies while it is isolated, with nobody else there, and another replica starts", async () => {
+  test("when the adopter fails during its isolation, no other replica is up, and another one starts", async () => {
     await adopted();
     await fleet.pass(3 * LEASE_MS);
     const next = await fleet.start();
@@ -78,7 +83,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(next);
   });
 
-  test("when the database is away from the adopter and from others, and one of the others is back first", async () => {
+  test("when the adopter and others lose the database, and one of the others is back first", async () => {
     const other = await fleet.start();
     const { adopter } = await adopted();
     await fleet.listening(REFRESH_MS, other, adopter);
@@ -88,7 +93,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(other);
   });
 
-  test("when a chain of adopters dies, each shortly before its guard is over", async () => {
+  test("when a chain of adopters fails, each shortly before its guard is over", async () => {
     await adopted();
     for (let link = 0; link < 3; link++) {
       const heir = await fleet.start();
@@ -99,7 +104,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(last);
   });
 
-  test("where the adopter stops in order, and another one takes over from it", async () => {
+  test("when the adopter stops in order, and another replica takes over", async () => {
     const other = await fleet.start();
     const { adopter } = await adopted();
     expect(await fleet.listening(LEASE_MS / 2, other, adopter)).toEqual([]);
@@ -109,7 +114,7 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(other);
   });
 
-  test("where their adopter's row is gone, until another one has adopted them", async () => {
+  test("when the row of their adopter is gone, until another replica adopts them", async () => {
     const other = await fleet.start();
     const { adopter } = await adopted();
     expect(await fleet.listening(LEASE_MS - REAL_MS, other, adopter)).toEqual([]);
@@ -120,10 +125,10 @@ describe("the agents of an adopted replica keep their leases", () => {
     await expectOneLeaseOfGrace(other);
   });
 
-  test("where a replica adopts them that has itself been adopted meanwhile, without having noticed it", async () => {
+  test("when their adopter was itself adopted meanwhile, and has not noticed it", async () => {
     const other = await fleet.start();
     const { dead, adopter } = await adopted();
-    // It was frozen between saying that it listens and adopting.
+    // It was frozen between its refresh and the adoption.
     await fleet.query("UPDATE replicas SET adopted_by = $2 WHERE id = $1", adopter, other);
     await fleet.query("UPDATE replicas SET no_lease_ends_before = clock_timestamp() WHERE id = $1", dead);
     await fleet.pass(LEASE_MS);
@@ -136,7 +141,7 @@ describe("the agents of an adopted replica keep their leases", () => {
 });
 
 describe("the agents of a replica that returns after it was adopted keep their leases", () => {
-  test("where the adopter was isolated meanwhile, and the one that returns asks before it says that it listens", async () => {
+  test("when the adopter was isolated meanwhile, and the returning replica expires leases before its refresh", async () => {
     const { dead, adopter } = await adopted();
     await fleet.pass(3 * LEASE_MS);
     expect(await fleet.endLeases()).toEqual([]);
@@ -146,7 +151,7 @@ describe("the agents of a replica that returns after it was adopted keep their l
     await expectOneLeaseOfGrace(dead, adopter);
   });
 
-  test("for one lease after its return; what it had adopted stays with its adopter", async () => {
+  test("for one lease after its return; the agents it had adopted stay with its adopter", async () => {
     const heir = await fleet.start();
     const { dead, adopter } = await adopted();
     const own = await fleet.seedAgents(1, `own of test ${tests}-`);
@@ -162,7 +167,7 @@ describe("the agents of a replica that returns after it was adopted keep their l
 });
 
 describe("two replicas that are isolated one after the other", () => {
-  test("where the second one has adopted the first: its agents have a lease when the second one is back", async () => {
+  test("when the second one has adopted the first: its agents have a lease when the second one is back", async () => {
     const first = await fleet.start();
     const second = await fleet.start();
     const third = await fleet.start();
@@ -175,14 +180,14 @@ describe("two replicas that are isolated one after the other", () => {
     await expectOneLeaseOfGrace(second, third);
   });
 
-  test("where the agents went to the second one: their leases follow the second one's outage", async () => {
+  test("when the agents moved to the second one: their leases follow the outage of the second one", async () => {
     const first = await fleet.start();
     const second = await fleet.start();
     await fleet.hear(first, agentIds);
     await fleet.listening(HEARING.isolatedAfterMs + REFRESH_MS, second);
     await fleet.hear(second, agentIds);
     await fleet.listen(first);
-    // The second one is adopted by the first one, returns, and its agents have a lease from then on.
+    // The first replica adopts the second one, which returns; its agents have a lease from then on.
     expect(await fleet.listening(LEASE_MS, first)).toEqual([]);
     await fleet.listen(second);
     await expectOneLeaseOfGrace(first, second);
@@ -215,7 +220,7 @@ describe("an agent whose replica has no row", () => {
     await expectOneLeaseOfGrace(next);
   });
 
-  test("loses it as usual while a replica listens", async () => {
+  test("loses its lease as usual while a replica is up", async () => {
     const listens = await lost();
     expect(await fleet.listening(LEASE_MS - REAL_MS, listens)).toEqual([]);
     expect((await fleet.listening(2 * REAL_MS, listens)).toSorted()).toEqual(agentIds);
@@ -223,13 +228,13 @@ describe("an agent whose replica has no row", () => {
 });
 
 describe("an agent that another replica claims", () => {
-  test("keeps its lease from the claim on, also where only a guard of its former replica had kept it", async () => {
+  test("keeps its lease from the claim on, also when only a guard of its former replica had kept it", async () => {
     const { adopter } = await adopted();
     await fleet.pass(3 * LEASE_MS);
     await fleet.listen(adopter);
     await fleet.claim(adopter, agentIds);
     const third = await fleet.start();
-    // Dead before it could write the heartbeat that made it claim them: the guards that count are its own.
+    // The replica failed before it could write the heartbeat of the claim: its own guards count.
     await fleet.claim(third, agentIds);
     await fleet.query("UPDATE fleet_state SET no_lease_ends_before = NULL");
     expect(await fleet.endLeases()).toEqual([]);
@@ -237,7 +242,7 @@ describe("an agent that another replica claims", () => {
     await expectOneLeaseOfGrace(adopter);
   });
 
-  test("is not brought back by the claim alone", async () => {
+  test("does not come back online by the claim alone", async () => {
     const { adopter } = await adopted();
     await fleet.listening(ADOPTED_MS + LEASE_MS + REAL_MS, adopter);
     await fleet.claim(adopter, agentIds);
@@ -247,7 +252,7 @@ describe("an agent that another replica claims", () => {
     });
   });
 
-  test("keeps the longer lease that a unary heartbeat asked for", async () => {
+  test("keeps the longer lease that a unary heartbeat requested", async () => {
     const replica = await fleet.start();
     await fleet.hear(replica, agentIds);
     await fleet.renew(agentIds, 3_600_000);
@@ -261,7 +266,7 @@ describe("an agent that another replica claims", () => {
 describe("an agent whose lease is longer than the fleet's", () => {
   const LONG_MS = 20 * LEASE_MS;
 
-  test("has all of its own lease to be heard again after an outage, since it beats less often", async () => {
+  test("has its whole own lease to send a heartbeat after an outage, since it beats less often", async () => {
     const replica = await fleet.start();
     await fleet.hear(replica, agentIds);
     await fleet.renew(agentIds, LONG_MS);
@@ -269,7 +274,7 @@ describe("an agent whose lease is longer than the fleet's", () => {
     expect(await fleet.endLeases()).toEqual([]);
     await fleet.listen(replica);
     expect(await fleet.listening(2 * LEASE_MS, replica)).toEqual([]);
-    // Most of it at once: no statement of a replica that listens is missing for longer than makes it isolated.
+    // Most of it at once: the statements of a replica are never further apart than the isolation limit.
     while ((await leaseLeft(LONG_MS)) > REAL_MS + HEARING.isolatedAfterMs) {
       await fleet.pass(HEARING.isolatedAfterMs - REAL_MS);
       await fleet.listen(replica);
@@ -278,7 +283,10 @@ describe("an agent whose lease is longer than the fleet's", () => {
     expect((await fleet.listening(3 * REAL_MS + HEARING.isolatedAfterMs, replica)).toSorted()).toEqual(agentIds);
   });
 
-  /** Of a lease that is as long and began when the service was back: the guard of the fleet, and what is longer. */
+  /**
+   * The guard of the fleet, or the rest of a lease of the same length that began when the service was back; the
+   * longer one.
+   */
   async function leaseLeft(longMs: number): Promise<number> {
     const [row] = await fleet.query<{ left: number }>(
       "SELECT extract(epoch FROM no_lease_ends_before - clock_timestamp())::float8 * 1000 AS left FROM fleet_state",
@@ -286,25 +294,25 @@ describe("an agent whose lease is longer than the fleet's", () => {
     return (row?.left ?? 0) + longMs - LEASE_MS;
   }
 
-  test("has no more than a lease of the fleet where it was moved, however long ago it was heard", async () => {
+  test("has no more than a lease of the fleet after a move, however old its last heartbeat is", async () => {
     const replica = await fleet.start();
     await fleet.hear(replica, agentIds);
     await fleet.renew(agentIds, LONG_MS);
     await fleet.listening(LEASE_MS, replica);
-    // A first lease, which a move grants: its row has the last heartbeat of long ago.
+    // A first lease, granted by a move: its row keeps the last heartbeat of long ago.
     for (const agentId of agentIds) {
       await fleet.agents.move(agentId, `elsewhere ${tests}`, { actor: "service:calendar", request: undefined });
     }
     await fleet.query("UPDATE agent_liveness SET replica_id = $1", replica);
     await fleet.pass(3 * LEASE_MS);
     await fleet.listen(replica);
-    // The test's first leases are of a minute: two leases of the fleet.
+    // The first leases in this test last a minute: two leases of the fleet.
     expect(await fleet.listening(2 * LEASE_MS - REAL_MS, replica)).toEqual([]);
     expect((await fleet.listening(3 * REAL_MS, replica)).toSorted()).toEqual(agentIds);
   });
 });
 
-test("a replica that starts and dies again and again does not postpone the end of others' agents", async () => {
+test("a replica that restarts again and again does not postpone the expiry of other agents", async () => {
   const { adopter } = await adopted();
   const gone: string[] = [];
   for (let time = 0; time < 8; time++) {

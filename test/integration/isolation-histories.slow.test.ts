@@ -2,17 +2,17 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { HEARING, PACE, SimulatedFleet } from "../support/simulated-fleet.ts";
 
-/** Half of what makes a replica isolated: a turn without its refresh does not. */
+/** Half the time that makes a replica isolated: one turn without its refresh does not. */
 const TURN_MS = HEARING.isolatedAfterMs / 2;
 const REPLICAS = 3;
 const { leaseMs, intervalMs } = PACE;
-/** A statement takes real time, on a busy machine seconds, which the simulation does not count. */
+/** A statement takes real time, seconds on a busy machine, which the simulation does not count. */
 const REAL_MS = 4_000;
 
-/** One turn: what befalls a replica before it, and where a heartbeat of a new stream goes. */
+/** One turn: what happens to a replica before it, and where a heartbeat of a new stream goes. */
 const turn = fc.record({
   replica: fc.nat(REPLICAS - 1),
-  // Most turns change nothing, so that outages of all lengths, and guards that end, come about.
+  // Most turns change nothing, so that outages of all lengths, and guards that end, occur.
   event: fc.constantFrom(
     "nothing",
     "nothing",
@@ -29,7 +29,8 @@ const turn = fc.record({
 });
 const history = fc.record({
   turns: fc.array(turn, { minLength: 20, maxLength: 50 }),
-  // How long each agent takes to be heard by the replica that watches it, from when that one listens again: almost a lease.
+  // The time until the watching replica receives a beat of each agent, after that replica is back: almost a
+  // lease.
   reconnectMs: fc.array(fc.integer({ min: 0, max: leaseMs - 2 * TURN_MS }), { minLength: 3, maxLength: 3 }),
 });
 type History = typeof history extends fc.Arbitrary<infer Value> ? Value : never;
@@ -42,10 +43,10 @@ interface Place {
 interface Agent {
   readonly agentId: string;
   readonly reconnectMs: number;
-  /** The replica that it beats at, while that one is its own. */
+  /** The replica that receives its heartbeats, while that is its own. */
   at: number | undefined;
   heardAt: number;
-  /** The replica that watches it, and since when that one has listened without a pause. */
+  /** The replica that watches it, and since when that one has been up without a pause. */
   watcher: number | undefined;
   watchedSince: number;
 }
@@ -59,7 +60,7 @@ afterAll(() => fleet[Symbol.asyncDispose]());
 let histories = 0;
 
 /**
- * Agents that keep trying are heard by the replica that watches them, some time after it listens: they are never offline.
+ * The watching replica receives a beat of agents that retry, some time after it is up: they are never offline.
  * Agents that stopped are offline one lease after the service is back.
  */
 async function live({ turns, reconnectMs }: History): Promise<void> {
@@ -86,12 +87,12 @@ async function live({ turns, reconnectMs }: History): Promise<void> {
     places.some((place) => place.number === number && place.state === "listens");
 
   const expired: string[] = [];
-  /** A replica that listens says so and hears those that it is to hear; all leases that have ended are tried again and again. */
+  /** A replica that is up refreshes and receives its heartbeats; all ended leases are tried again and again. */
   async function takeTurn(order: boolean): Promise<void> {
     await fleet.pass(TURN_MS);
     const awake = places.filter(({ state }) => state === "listens");
     if (order) awake.reverse();
-    // Before anybody has noticed anything.
+    // Before any replica has noticed anything.
     if (awake.length > 0) expired.push(...(await fleet.endLeases()));
     for (const { number } of awake) {
       await fleet.listen(number);
@@ -143,18 +144,18 @@ async function live({ turns, reconnectMs }: History): Promise<void> {
     expect(expired.filter((agentId) => trying.includes(agentId))).toEqual([]);
   }
 
-  // The service is back: whoever was isolated returns; one at least is there.
+  // The service is back: every isolated replica returns; at least one is up.
   for (const place of places) await befall(place, "return");
   const [first] = places;
   if (first !== undefined && places.every(({ state }) => state === "dead")) await befall(first, "start");
   const back = now;
-  // Until it is known who is gone, one lease of grace, and until the next time somebody asks.
+  // One lease of grace until it is known which agents are gone, and the time until the next attempt.
   const due = back + 2 * HEARING.isolatedAfterMs + leaseMs + HEARING.isolatedAfterMs + 2 * TURN_MS + REAL_MS;
   while (now < due) await takeTurn(true);
   expect(expired.toSorted()).toEqual(silent.toSorted());
 }
 
-test("agents that keep trying are never offline and silent ones are soon, whatever the replicas go through", {
+test("agents that retry are never offline and silent ones are soon, whatever happens to the replicas", {
   timeout: 120_000,
 }, async () => {
   await fc.assert(fc.asyncProperty(history, live), { numRuns: 12, endOnFailure: true });

@@ -10,7 +10,7 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-test("a replica that comes to a large fleet begins with the pace for so many, who are not offline", async () => {
+test("a replica that joins a large fleet starts with the pace for that size, and no agent goes offline", async () => {
   const { url } = undo.use(await createTestDatabase());
   const seeding = undo.use(await openReplica(url, { started: false }));
   await seeding.seedAgents(120, "beating-");
@@ -29,7 +29,7 @@ test("a replica that comes to a large fleet begins with the pace for so many, wh
   expect(await replica.query(noted)).toEqual([{ agents: 120n, claws: 1n, interval_ms: 12_000n, lease_ms: 36_000n }]);
 });
 
-test("a replica says that it listens while it takes over the agents of another one, however long that takes", async () => {
+test("a replica refreshes its row while it adopts another replica, however long the adoption takes", async () => {
   const [adopter, gone = adopter] = await openReplicas(undo, { intervalMs: 400 }, { intervalMs: 400, started: false });
   const agentIds = await adopter.seedAgents(10, "left-");
   await adopter.query("UPDATE agent_liveness SET replica_id = $1", gone.number);

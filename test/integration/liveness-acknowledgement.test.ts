@@ -33,7 +33,7 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
-test("what is acknowledged is committed at that very moment", async () => {
+test("an acknowledged beat is committed at that very moment", async () => {
   const agentId = "witnessed";
   await witness.createAgent(agentId);
   using stream = cuttable.stream();
@@ -50,7 +50,7 @@ test("what is acknowledged is committed at that very moment", async () => {
   }
 });
 
-test("acknowledgements are cumulative: what is applied behind something that is not, is not acknowledged", async () => {
+test("acknowledgements are cumulative: a message applied after an unapplied one is not acknowledged", async () => {
   const [slow, quick] = ["slow to commit", "quick to renew"];
   await Promise.all([witness.createAgent(slow), witness.createAgent(quick)]);
   using stream = cuttable.stream();
@@ -72,13 +72,13 @@ test("acknowledgements are cumulative: what is applied behind something that is 
   expect(stream.resultsOf(first)).toMatchObject([{ status: "busy" }]);
 });
 
-test("a message without beats is acknowledged, and so is one whose beats are all refused", async () => {
+test("acknowledges a message without beats, and a message whose beats are all rejected", async () => {
   using stream = cuttable.stream();
   expect(await stream.say()).toEqual([]);
   expect(await stream.say(alive("nobody"))).toMatchObject([{ refusal: { reason: "AGENT_NOT_FOUND" } }]);
 });
 
-test("while the database is away nothing is acknowledged; afterwards all is applied, the newest report last", async () => {
+test("acknowledges nothing while the database is away, then applies all beats, the newest report last", async () => {
   const [reporter, renewer, claimed] = ["reports on", "beats on", "claimed meanwhile"];
   for (const agentId of [reporter, renewer, claimed]) await witness.createAgent(agentId);
   using stream = cuttable.stream();
@@ -115,7 +115,7 @@ test("a unary heartbeat waits for the database, too", async () => {
   expect(await answer).toMatchObject([{ status: "busy", refusal: null }]);
 });
 
-test("a stream that is not acknowledged is read no further than some messages ahead", async () => {
+test("reads only some messages ahead from a stream without acknowledgements", async () => {
   const agentId = "sends too fast";
   await witness.createAgent(agentId);
   using stream = cuttable.stream();
@@ -135,7 +135,7 @@ test("a stream that is not acknowledged is read no further than some messages ah
   await until("it is read on", () => taken);
 });
 
-test("a replica that stops while the database is away ends its streams, and acknowledges nothing", async () => {
+test("a replica that stops while the database is away ends its streams and acknowledges nothing", async () => {
   const agentId = "left alone";
   await witness.createAgent(agentId);
   await using own = await DatabaseProxy.open(testDatabase.url);

@@ -28,7 +28,7 @@ describe("a unary heartbeat", () => {
   test.each([
     ["the same", () => replica],
     ["another", () => other],
-  ])("at %s replica takes no agent from the session that holds it", async (where, at) => {
+  ])("at %s replica does not take an agent from the session that holds it", async (where, at) => {
     const agentId = `held, and heard at ${where}`;
     await replica.createAgent(agentId);
     using stream = replica.stream();
@@ -38,7 +38,7 @@ describe("a unary heartbeat", () => {
     expect(await stream.say(alive(agentId))).toEqual([]);
   });
 
-  test("brings an agent back for no session; the next beat of its stream holds it again", async () => {
+  test("brings an agent back without a session; the next beat of its stream holds it again", async () => {
     const agentId = "left, and heard again";
     await replica.createAgent(agentId);
     using stream = replica.stream();
@@ -51,7 +51,7 @@ describe("a unary heartbeat", () => {
   });
 });
 
-describe("a stream that reads no results", () => {
+describe("a stream that does not read its results", () => {
   /** A message whose beats are all rejected. */
   function rejected(count: number, agentId: string): ParsedBeat[] {
     return Array.from({ length: count }, () => ({ agentId, refusal: new Refusal("INVALID_FIELD", "no name") }));

@@ -6,7 +6,7 @@ import { until } from "../support/until.ts";
 
 const MS = 1_000;
 
-/** What is found later was found by the look through all leases, which is made each 30 s. */
+/** A lease that expires later was found by the scan of all leases, which runs each 30 s. */
 const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
@@ -30,7 +30,7 @@ async function leaseEnd(replica: Replica, agentId: string): Promise<number> {
   return leaseExpiresAt;
 }
 
-/** By how many milliseconds each agent went offline after its lease had ended. */
+/** The milliseconds between the end of each agent's lease and its offline transition. */
 async function lateness(replica: Replica, leases: ReadonlyMap<string, number>, withinMs = 20_000): Promise<number[]> {
   return await Promise.all(
     [...leases].map(async ([agentId, end]) => {
@@ -51,7 +51,7 @@ function expectPrompt(late: readonly number[]): void {
 }
 
 describe("a lease", () => {
-  test("is first given by the creation, and ends without a beat", async () => {
+  test("starts with the creation of the agent, and expires without a beat", async () => {
     const [replica] = await replicas({ firstLeaseMs: 300 });
     const leases = new Map<string, number>();
     for (let n = 0; n < 10; n++) {
@@ -65,7 +65,7 @@ describe("a lease", () => {
     expect(gone).toMatchObject({ cause: "lease_expired", actor: "server", toStatus: "offline", exhaustion: null });
   });
 
-  test("is three intervals from the beat that renewed it, and ends within 250 ms after, never before", async () => {
+  test("lasts three intervals from the beat that renewed it, and expires within 250 ms, never early", async () => {
     const [replica] = await replicas({ intervalMs: 150 });
     const agentIds = await replica.seedAgents(100, "silent-");
     const stream = replica.stream();
@@ -79,13 +79,13 @@ describe("a lease", () => {
         leases.set(agentId, agent.leaseExpiresAt ?? 0);
       }
     }
-    // That the stream stays open helps nobody.
+    // An open stream alone does not extend it.
     expectPrompt(await lateness(replica, leases));
     expect(await replica.agents.get({ agentId: "silent-1" })).toMatchObject({ held: false, leaseExpiresAt: null });
     expect(await stream.say(alive("silent-1"))).toMatchObject([{ status: "idle", refusal: null }]);
   });
 
-  test("does not end while beats renew it", async () => {
+  test("does not expire while beats renew it", async () => {
     const [replica] = await replicas({ intervalMs: 200 });
     await replica.createAgent("lively");
     using stream = replica.stream();
@@ -98,7 +98,7 @@ describe("a lease", () => {
     expect(await storyOf(replica, "lively")).toEqual([]);
   });
 
-  test("runs on when the stream ends", async () => {
+  test("continues when the stream ends", async () => {
     const [one, other] = await replicas({ intervalMs: 200 }, { intervalMs: 200 });
     const leases = new Map<string, number>();
     for (const [n, at] of [one, other ?? one].entries()) {
@@ -113,7 +113,7 @@ describe("a lease", () => {
     expect(await storyOf(one, "cut off 1")).toEqual(["report: busy", "lease_expired: offline"]);
   });
 
-  test("of a unary heartbeat is as long as it asked for, also where that brings the agent back", async () => {
+  test("of a unary heartbeat is as long as requested, also when the beat brings the agent back", async () => {
     const [one, other] = await replicas({}, {});
     await one.createAgent("cron");
     const beat = (at: Replica, leaseMs: number) =>
@@ -122,7 +122,7 @@ describe("a lease", () => {
     expect(
       ((await leaseEnd(one, "cron")) - (await one.agents.get({ agentId: "cron" })).createdAt) / MS,
     ).toBeGreaterThan(59_000);
-    // At a replica that does not watch it otherwise.
+    // At a replica that does not otherwise watch it.
     await beat(other ?? one, 200);
     await one.watchLease("cron");
     await one.untilStatus("cron", "offline");
@@ -133,7 +133,7 @@ describe("a lease", () => {
     expect(await storyOf(one, "cron")).toEqual(["lease_expired: offline", "heartbeat: idle", "lease_expired: offline"]);
   });
 
-  test("ends by a service's word, and a beat gives a new one", async () => {
+  test("ends by a status change of a service, and a beat grants a new one", async () => {
     const [replica] = await replicas({});
     await replica.createAgent("sent away");
     using stream = replica.stream();
@@ -147,7 +147,7 @@ describe("a lease", () => {
     expect(await leaseEnd(replica, "sent away")).toBeGreaterThan(0);
   });
 
-  test("begins anew by a move, and is watched", async () => {
+  test("restarts with a move, and is watched", async () => {
     const [one, other] = await replicas({ firstLeaseMs: 300 }, { firstLeaseMs: 300 });
     await one.createAgent("moves");
     await other?.agents.move("moves", "claw-2", one.by);
@@ -155,7 +155,7 @@ describe("a lease", () => {
     expectPrompt(await lateness(one, new Map([["moves", end]])));
   });
 
-  test("is watched by the database's clock, however wrong the machine's is", async () => {
+  test("follows the clock of the database, however wrong the clock of the machine is", async () => {
     const { url } = undo.use(await createTestDatabase());
     for (const [name, hours] of [
       ["ahead", 1],
@@ -173,12 +173,14 @@ describe("a lease", () => {
   });
 });
 
-describe("the agents of a replica that is gone", () => {
+describe("the agents of a failed replica", () => {
   async function silence(replica: Replica, by: Replica): Promise<void> {
     await by.query("UPDATE replicas SET seen_at = seen_at - interval '1 minute' WHERE id = $1", replica.number);
   }
 
-  /** Waits until another replica watches over its agents. @returns before when none of their leases ends */
+  /**
+   * Waits until another replica watches its agents. @returns the time before which none of their leases ends
+   */
   async function adopted(gone: Replica, by: Replica): Promise<number> {
     return await until("it is adopted", async () => {
       const [row] = await by.query<{ until: number | null }>(
@@ -190,7 +192,7 @@ describe("the agents of a replica that is gone", () => {
     });
   }
 
-  test("are adopted by one that lives, which ends their leases when they had time to be heard elsewhere", async () => {
+  test("are adopted by a live replica, which expires their leases after a grace period", async () => {
     const [living, dead = living] = await replicas({ intervalMs: 800 }, { intervalMs: 800, started: false });
     const agentIds = await living.seedAgents(20, "orphan-");
     const stream = dead.stream();
@@ -206,7 +208,7 @@ describe("the agents of a replica that is gone", () => {
     });
   });
 
-  test("go on with a session that lives after all", async () => {
+  test("continue with a session that is still alive", async () => {
     const [living, silent = living] = await replicas({}, { started: false });
     await living.createAgent("thought dead");
     using stream = silent.stream();
@@ -219,7 +221,7 @@ describe("the agents of a replica that is gone", () => {
     expect(await living.agents.get({ agentId: "thought dead" })).toMatchObject({ epoch, held: true });
   });
 
-  test("are adopted in pages, also where their leases ended long ago", async () => {
+  test("are adopted in pages, also when their leases ended long ago", async () => {
     const [living, dead = living] = await replicas({ intervalMs: 100 }, { intervalMs: 100, started: false });
     const agentIds = await living.seedAgents(2_500, "many-", -60_000);
     await living.query("UPDATE agent_liveness SET replica_id = $1", dead.number);
@@ -238,7 +240,7 @@ describe("the agents of a replica that is gone", () => {
     expect(statuses.get("offline")).toBe(2_500n);
   });
 
-  test("are adopted at once where it stopped in order, and keep their leases", async () => {
+  test("are adopted at once after an orderly stop, and keep their leases", async () => {
     const { url } = undo.use(await createTestDatabase());
     const living = undo.use(await openReplica(url));
     const leaving = await openReplica(url);
@@ -253,12 +255,12 @@ describe("the agents of a replica that is gone", () => {
   });
 });
 
-test("a lease that nobody watches is found by the replica that looks through all of them", async () => {
+test("a lease without a watching replica is found by the scan of all leases", async () => {
   const { url } = undo.use(await createTestDatabase());
   const quiet = undo.use(await openReplica(url, { started: false }));
   await quiet.seedAgents(3, "unwatched-", -5_000);
   await quiet.seedAgents(1, "in time-", 60_000);
-  // A replica that no longer has a row, either.
+  // A replica without a row.
   await quiet.query(
     "UPDATE agent_liveness SET replica_id = 999999 WHERE agent = (SELECT min(agent) FROM agent_liveness)",
   );

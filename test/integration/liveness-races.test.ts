@@ -14,12 +14,13 @@ import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { type ReceivedResult, resultsIn } from "../support/replica-stream.ts";
 import { by } from "../support/storage.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const SILENT = { info() {}, warn() {}, error() {}, debug() {} };
 const HEARING = { isolatedAfterMs: 60_000, graceMs: 1_000 };
 const PACE = { shortestIntervalMs: 10_000, heartbeatsPerSecond: 10_000 };
 
-/** The storage and the liveness of one replica. Its log of transitions is read only when the test says so. */
+/** The storage and the liveness of one replica. It reads the log of transitions only on request of the test. */
 class Replica {
   readonly id: number;
   readonly database: Database;
@@ -55,7 +56,7 @@ class Replica {
     await this.hear();
   }
 
-  /** Hands over what was committed since the last time. */
+  /** Passes on the transitions committed since the last call. */
   async hear(): Promise<void> {
     const { transitions } = await this.#log.read(this.#heard, 1_000);
     for (const transition of transitions) this.liveness.onTransition(transition);
@@ -74,7 +75,7 @@ class Replica {
   }
 }
 
-/** A way to the database that can be shut. */
+/** A path to the database that the test can close. */
 class Gate {
   readonly url: string;
   readonly #server: Server;
@@ -111,7 +112,7 @@ class Gate {
     return new Gate(target.href, server, sockets);
   }
 
-  /** Cuts off whoever is connected, and lets nobody in. */
+  /** Closes open connections, and accepts none. */
   shut(): void {
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
@@ -122,7 +123,7 @@ class Gate {
   }
 }
 
-/** A heartbeat stream, and what it was told. */
+/** A heartbeat stream, and the responses it received. */
 class Stream {
   readonly session: Session;
   readonly results: ReceivedResult[] = [];
@@ -142,7 +143,7 @@ class Stream {
   /** Sends, and waits for the acknowledgement. @returns the results of this message */
   async beat(...beats: ParsedBeat[]): Promise<ReceivedResult[]> {
     const sequence = this.send(...beats);
-    await vi.waitFor(() => expect(this.acknowledged).toBeGreaterThanOrEqual(sequence), { timeout: 10_000 });
+    await vi.waitFor(() => expect(this.acknowledged).toBeGreaterThanOrEqual(sequence), PATIENCE);
     return this.results.filter((result) => result.sequence === sequence);
   }
 
@@ -204,7 +205,7 @@ async function stateOf(agentId: string) {
   return await one.agents.get({ agentId });
 }
 
-/** Keeps others from an agent's row until it is called. */
+/** Locks an agent's row until the returned function is called. */
 async function lock(agentId: string): Promise<() => Promise<void>> {
   const client = await one.database.feed.connect();
   await client.query("BEGIN");
@@ -218,43 +219,46 @@ async function lock(agentId: string): Promise<() => Promise<void>> {
   };
 }
 
-describe("what a service set", () => {
-  it("is told to the stream though a beat without a status came across it first", async () => {
+describe("a change by a service", () => {
+  it("is sent to the stream although a beat without a status was applied before", async () => {
     const agentId = await newAgent();
     const stream = open(one);
     await stream.beat(says(agentId, "idle"));
     const { revision } = await two.agents.updateStatus(agentId, { status: "busy", holdMs: undefined }, undefined, by());
     await stream.beat(says(agentId));
     await one.hear();
-    await vi.waitFor(() => expect(stream.results.at(-1)).toMatchObject({ agentId, status: "busy", revision }));
+    await vi.waitFor(
+      () => expect(stream.results.at(-1)).toMatchObject({ agentId, status: "busy", revision }),
+      PATIENCE,
+    );
   });
 
-  it("is told to the stream where the same replica moved the agent", async () => {
+  it("is sent to the stream when the same replica moved the agent", async () => {
     const agentId = await newAgent();
     const stream = open(one, { clawIdentifier: "claw" });
     await stream.beat(says(agentId, "idle"));
     await one.agents.move(agentId, "another claw", by());
     await one.hear();
-    await vi.waitFor(() => expect(stream.reasons()).toContain("WRONG_CLAW"));
+    await vi.waitFor(() => expect(stream.reasons()).toContain("WRONG_CLAW"), PATIENCE);
   });
 });
 
-it("a beat that waits to be written is not applied to an agent that was moved meanwhile", async () => {
+it("a pending beat is not applied to an agent that was moved meanwhile", async () => {
   const agentId = await newAgent();
   const stream = open(one, { clawIdentifier: "claw" });
   await stream.beat(says(agentId, "idle"));
-  // It waits 100 ms for others.
+  // It waits 100 ms for other beats.
   const sequence = stream.send(says(agentId, "idle"));
   const moved = await one.agents.move(agentId, "another claw", by());
-  await vi.waitFor(() => expect(stream.acknowledged).toBe(sequence));
+  await vi.waitFor(() => expect(stream.acknowledged).toBe(sequence), PATIENCE);
   expect(stream.results.filter((result) => result.sequence === sequence)).toMatchObject([
     { refusal: { reason: "WRONG_CLAW" } },
   ]);
   expect((await stateOf(agentId)).lastHeartbeat).toBe(moved.lastHeartbeat);
 });
 
-describe("a stream whose agent was taken over by another one, which then ended", () => {
-  /** X is nobody's, and the stream, which held it, has not heard of it. */
+describe("a stream whose agent was taken over by another stream, which then ended", () => {
+  /** No session holds X, and the stream that held it has not received this change yet. */
   async function bereaved(): Promise<{ agentId: string; stream: Stream }> {
     const agentId = await newAgent();
     const stream = open(one);
@@ -262,7 +266,7 @@ describe("a stream whose agent was taken over by another one, which then ended",
     const other = open(two);
     await other.beat(says(agentId, "idle"));
     other.session.close();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false), PATIENCE);
     return { agentId, stream };
   }
 
@@ -280,19 +284,19 @@ describe("a stream whose agent was taken over by another one, which then ended",
     expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
   });
 
-  it("gets it back by two beats, however busy the replica is in between", async () => {
+  it("gets it back by two beats, however busy the replica is between them", async () => {
     const { agentId, stream } = await bereaved();
     const [first, second] = [await newAgent(), await newAgent()];
     await stream.beat(says(first, "idle"), says(second, "idle"));
     const unlockFirst = await lock(first);
     const unlockSecond = await lock(second);
     stream.send(says(agentId, "on_call"), says(agentId, "busy"), says(first, "busy"));
-    // The group with both is under way, and waits for the first lock; the next one will wait for the second.
-    await vi.waitFor(() => expect(one.committer.waiting).toBe(0));
+    // The group with both beats is under way, and waits for the first lock; the next one waits for the second.
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(0), PATIENCE);
     stream.send(says(second, "busy"));
-    await vi.waitFor(() => expect(one.committer.waiting).toBe(1));
+    await vi.waitFor(() => expect(one.committer.waiting).toBe(1), PATIENCE);
     await unlockFirst();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(true));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(true), PATIENCE);
     await unlockSecond();
     await stream.beat(says(agentId, "busy"));
     expect(stream.reasons().filter((reason) => reason !== undefined)).toEqual([]);
@@ -300,24 +304,24 @@ describe("a stream whose agent was taken over by another one, which then ended",
   });
 });
 
-describe("a claim that ends after its stream did", () => {
-  it("holds nothing, and its lease is watched", async () => {
+describe("a claim that completes after its stream ended", () => {
+  it("holds no agent, and the lease is watched", async () => {
     const agentId = await newAgent(two);
     const before = one.liveness.statistics().agents;
     const { epoch } = await stateOf(agentId);
     const stream = open(one);
     stream.send(says(agentId, "idle"));
-    // The claim is on its way by then.
+    // The claim is under way by then.
     await new Promise((resolve) => setImmediate(resolve));
     stream.session.close();
-    await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch));
-    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false));
+    await vi.waitFor(async () => expect((await stateOf(agentId)).epoch).toBeGreaterThan(epoch), PATIENCE);
+    await vi.waitFor(async () => expect((await stateOf(agentId)).held).toBe(false), PATIENCE);
     expect((await stateOf(agentId)).replicaId).toBe(one.id);
-    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before + 1));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before + 1), PATIENCE);
   });
 });
 
-it("a stream keeps its agent from those that it superseded, also when its replica was taken for dead", async () => {
+it("a stream keeps its agent from the streams it superseded, also when its replica counted as failed", async () => {
   const agentId = await newAgent();
   const former = open(one);
   await former.beat(says(agentId, "idle"));
@@ -331,7 +335,7 @@ it("a stream keeps its agent from those that it superseded, also when its replic
   expect(await present.beat(says(agentId, "on_call"))).toMatchObject([{ refusal: null, status: "on_call" }]);
 });
 
-describe("nothing is left of an agent", () => {
+describe("a replica keeps no state of an agent", () => {
   it("that said goodbye before its stream ended", async () => {
     const before = one.liveness.statistics().agents;
     const agentId = await newAgent();
@@ -340,17 +344,17 @@ describe("nothing is left of an agent", () => {
     await stream.beat(leaves(agentId));
     await one.hear();
     stream.session.close();
-    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before));
+    await vi.waitFor(() => expect(one.liveness.statistics().agents).toBe(before), PATIENCE);
   });
 
-  it("that a service put offline while a unary heartbeat was waiting, and that went for good", async () => {
+  it("that a service put offline during a unary heartbeat, and that stopped", async () => {
     const before = one.liveness.statistics().agents;
     const agentId = await newAgent();
     const beat = one.liveness.beat([says(agentId)], { clawIdentifier: undefined, leaseMs: 30_000 });
     await two.agents.updateStatus(agentId, { status: "offline", holdMs: undefined }, undefined, by());
     await one.hear();
     await beat;
-    // It is back, and watched by whoever brought it back.
+    // It is back online, and watched by the replica that received the beat.
     expect((await stateOf(agentId)).status).toBe("idle");
     expect(one.liveness.statistics().agents).toBe(before + 1);
   });

@@ -6,10 +6,10 @@ import { openReplica, type Replica } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
 import { until } from "../support/until.ts";
 
-/** Catches a hang. */
+/** Detects a hang. */
 const WITHIN_MS = 60_000;
 
-describe("recoveries of very many at one moment", () => {
+describe("recoveries of very many agents that are due at once", () => {
   interface Delay {
     readonly agentId: string;
     /** From `recovery_at` to the recovery. */
@@ -41,17 +41,18 @@ describe("recoveries of very many at one moment", () => {
     await quiet.query("CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agents");
     await using _one = await openReplica(database.url);
     await using _other = await openReplica(database.url);
-    // Each waits for the place in those five seconds that its name has, however late this machine is.
+    // The name of an agent assigns its place in those five seconds, however late this machine is.
     for (const { agentId, ms } of await delays(quiet, 1_000)) {
       expect(ms, agentId).toBeGreaterThanOrEqual(recoveryDelayMs(agentId, 1_000));
     }
   }, 90_000);
 
-  test("are spread also where they are heard of only when they are nearly due", async () => {
+  test("are spread also when the replica learns of them shortly before they are due", async () => {
     await using database = await createTestDatabase();
     await using replica = await openReplica(database.url);
     using stream = replica.stream();
-    // A deadline that is past is none. Where this machine was too slow for it, others are exhausted.
+    // The server rejects a deadline in the past. If this machine was too slow for one, other agents are
+    // exhausted.
     for (let leadMs = 900; ; leadMs += 100) {
       const agentIds = await replica.seedAgents(600, `short-${leadMs}-`);
       await stream.say(...agentIds.map(alive));

@@ -14,7 +14,7 @@ afterEach(async () => {
   undo = new AsyncDisposableStack();
 });
 
-/** What is found later was found by the look at everything, which is made each 10 s. */
+/** A recovery that happens later was found by the scan of all agents, which runs each 10 s. */
 const PROMPT_MS = 8_000;
 
 async function replicas(...options: ReplicaOptions[]): Promise<[Replica, ...Replica[]]> {
@@ -38,7 +38,7 @@ function exhaustionOf(agent: { readonly exhaustion: Exhaustion | null } | undefi
   return agent.exhaustion;
 }
 
-/** Marks agents exhausted behind the service's back, until a moment by the database's clock. */
+/** Sets agents exhausted in the database, unnoticed by the service, until a moment by the database's clock. */
 async function exhaust(replica: Replica, prefix: string, forMs: number): Promise<void> {
   await replica.query(
     `UPDATE agents SET status = 'exhausted', exhausted_at = clock_timestamp() - interval '1 hour', exhaust_reason = 'rate_limit',
@@ -53,7 +53,7 @@ describe("a recovery", () => {
   test.each([
     ["a report", 0],
     ["a report, whole seconds ahead", 1_900],
-  ])("comes at recovery_at, never before: by %s", async (_, aheadMs) => {
+  ])("happens at recovery_at, never before: by %s", async (_, aheadMs) => {
     const [replica] = await replicas({});
     await replica.createAgent("rests");
     using stream = replica.stream();
@@ -69,7 +69,7 @@ describe("a recovery", () => {
     await until("the stream is told", () => stream.unasked("rests").at(-1)?.status === "idle");
   });
 
-  test("needs nobody: not the session, not the replica that saw the exhaustion", async () => {
+  test("needs neither the session nor the replica that received the exhaustion", async () => {
     const { url } = undo.use(await createTestDatabase());
     const first = await openReplica(url, { started: false });
     await first.seedAgents(1, "long ago-");
@@ -87,7 +87,7 @@ describe("a recovery", () => {
     expect(late).toBeLessThan(PROMPT_MS);
   });
 
-  test("of an agent that is offline clears the exhaustion and leaves it offline", async () => {
+  test("of an offline agent clears the exhaustion and leaves the agent offline", async () => {
     const [replica] = await replicas({});
     await replica.createAgent("away");
     using stream = replica.stream();
@@ -102,7 +102,7 @@ describe("a recovery", () => {
     expect((await stream.say(alive("away"))).at(-1)).toMatchObject({ status: "idle" });
   });
 
-  test("goes by the newest deadline, earlier or later", async () => {
+  test("follows the newest deadline, earlier or later", async () => {
     const [replica] = await replicas({});
     await Promise.all([replica.createAgent("put off"), replica.createAgent("brought forward")]);
     using stream = replica.stream();
@@ -127,7 +127,7 @@ describe("a recovery", () => {
     }
   });
 
-  test("is not missed where the exhaustion is committed while a replica looks for those that are due", async () => {
+  test("is not missed when the exhaustion commits while a replica reads the due agents", async () => {
     const [replica, other = replica] = await replicas({}, { started: false });
     await replica.createAgent("in between");
     using stream = other.stream();
@@ -142,7 +142,7 @@ describe("a recovery", () => {
     expect(late).toBeLessThan(PROMPT_MS);
   });
 
-  test("is made once, by however many replicas", async () => {
+  test("happens once, however many replicas find it", async () => {
     const [one] = await replicas({}, {}, {});
     await one.createAgent("watched by three");
     using stream = one.stream();
@@ -153,7 +153,7 @@ describe("a recovery", () => {
   });
 });
 
-describe("how long an exhaustion lasts where nobody says it", () => {
+describe("the duration of an exhaustion without a deadline", () => {
   async function working(agentId: string): Promise<{ replica: Replica; stream: TestStream }> {
     const [replica] = await replicas({});
     await replica.createAgent(agentId);
@@ -162,7 +162,7 @@ describe("how long an exhaustion lasts where nobody says it", () => {
     return { replica, stream };
   }
 
-  /** Seconds that the server chooses for the next exhaustion. */
+  /** The seconds that the server chooses for the next exhaustion. */
   async function next(stream: TestStream, agentId: string, reason: ExhaustReason): Promise<number> {
     const [told] = await stream.say(reports(agentId, { exhausted: { reason } }));
     const { recoveryAt, exhaustedAt } = exhaustionOf(told);
@@ -190,7 +190,7 @@ describe("how long an exhaustion lasts where nobody says it", () => {
     expect(longest).toBeGreaterThan(24 * 3_600 * 0.89);
   });
 
-  test("begins afresh when the agent itself finishes work, not by recovery alone", async () => {
+  test("starts again when the agent itself finishes work, not by recovery alone", async () => {
     const { replica, stream } = await working("finishes");
     expectAbout(await next(stream, "finishes", "rate_limit"), 30);
     await replica.agents.updateStatus("finishes", { status: "idle", holdMs: 0 }, undefined, replica.by);
@@ -201,7 +201,7 @@ describe("how long an exhaustion lasts where nobody says it", () => {
     expectAbout(await next(stream, "finishes", "rate_limit"), 30);
   });
 
-  test("stays as it grew after a recovery by time, and begins afresh after 24 h without exhaustion", async () => {
+  test("stays after a recovery by time, and starts again after 24 h without exhaustion", async () => {
     const { replica, stream } = await working("rests a day");
     const [told] = await stream.say(reports("rests a day", { exhausted: { reason: "rate_limit" } }));
     expectAbout((exhaustionOf(told).recoveryAt - exhaustionOf(told).exhaustedAt) / MS / 1_000, 30);
@@ -211,13 +211,13 @@ describe("how long an exhaustion lasts where nobody says it", () => {
     expectAbout(await next(stream, "rests a day", "rate_limit"), 60);
     await stream.say(reports("rests a day", "busy"));
     await replica.query("UPDATE agents SET backoff_at = clock_timestamp() - interval '25 hours'");
-    // A stream that claims the agent anew reads it anew.
+    // A stream that claims the agent again reads it again.
     using again = replica.stream();
     await again.say(alive("rests a day"));
     expectAbout(await next(again, "rests a day", "rate_limit"), 30);
   });
 
-  test("is not chosen anew by a report that repeats it", async () => {
+  test("is not chosen again for a report that repeats the exhaustion", async () => {
     const { replica, stream } = await working("repeats itself");
     const first = await next(stream, "repeats itself", "rate_limit");
     const before = await replica.agents.get({ agentId: "repeats itself" });

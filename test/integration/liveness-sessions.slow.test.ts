@@ -18,8 +18,8 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
-describe("the beats of a message", () => {
-  test("are taken of 10 000 agents a stream; those of others are refused, and harm nobody", async () => {
+describe("the beats of a stream", () => {
+  test("are accepted for 10 000 agents; beats of further agents are rejected and affect no other beat", async () => {
     const agentIds = await one.seedAgents(10_000, "fleet-");
     await one.createAgent("one too many");
     using stream = one.stream();
@@ -39,7 +39,7 @@ describe("the beats of a message", () => {
     expect(await one.agents.get({ agentId: "one too many" })).toMatchObject({ lastHeartbeat: null });
     using second = one.stream();
     expect(await second.say(alive("one too many"))).toMatchObject([{ refusal: null }]);
-    // What is deleted makes room.
+    // A deleted agent frees its place.
     await other.agents.delete(first, other.by);
     await one.untilHeard();
     await until("it is told", () => stream.unasked(first).at(-1)?.refusal?.reason === "AGENT_NOT_FOUND");

@@ -28,7 +28,7 @@ describe.each([
   ["the same", () => one],
   ["another", () => other],
 ])("a takeover by a stream at %s replica", (where, at) => {
-  test("is by a higher epoch; the loser is told, and nothing it sends changes the agent", async () => {
+  test("gets a higher epoch; the superseded stream is notified, and its beats do not change the agent", async () => {
     const agentId = `taken at ${where}`;
     await one.createAgent(agentId);
     using loser = one.stream();
@@ -46,7 +46,7 @@ describe.each([
     expect(await storyOf(one, agentId)).toEqual(["report: busy"]);
   });
 
-  test("harms no other agent of the stream that lost one", async () => {
+  test("does not affect other agents of the superseded stream", async () => {
     const [kept, taken] = [`kept at ${where}`, `lost at ${where}`];
     await Promise.all([one.createAgent(kept), one.createAgent(taken)]);
     using loser = one.stream();
@@ -60,7 +60,7 @@ describe.each([
     ]);
   });
 
-  test("ends when nobody holds the agent any more: then whoever beats claims it", async () => {
+  test("ends when no stream holds the agent: the next beat of any stream claims it", async () => {
     const agentId = `given back at ${where}`;
     await one.createAgent(agentId);
     using loser = one.stream();
@@ -74,7 +74,7 @@ describe.each([
     expect(await loser.say(alive(agentId))).toEqual([]);
   });
 
-  test("goes by the generation where both streams are of one claw process, whichever comes first", async () => {
+  test("follows the generation when both streams are of one claw process, in either order", async () => {
     const agentId = `generations at ${where}`;
     await one.createAgent(agentId);
     const instanceId = "one claw process";
@@ -88,7 +88,7 @@ describe.each([
   });
 });
 
-test("a unary heartbeat holds no session: it supersedes nobody and is superseded by nobody", async () => {
+test("a unary heartbeat holds no session: it supersedes no stream, and no stream supersedes it", async () => {
   const agentId = "beaten from aside";
   await one.createAgent(agentId);
   const unary = (at: Replica, beat: ReturnType<typeof alive>, leaseMs = 30_000, clawIdentifier?: string) =>
@@ -104,7 +104,7 @@ test("a unary heartbeat holds no session: it supersedes nobody and is superseded
     expect(await one.agents.get({ agentId })).toMatchObject({ epoch: held.epoch, held: true, status: "idle" });
     expect((await stream.say(reports(agentId, "busy"))).every(({ refusal }) => refusal === null)).toBe(true);
   }
-  // The newest beat's lease counts, also where it is the shorter one.
+  // The lease of the newest beat counts, also when it is the shorter one.
   const { leaseExpiresAt, lastHeartbeat } = await one.agents.get({ agentId });
   expect(Math.round(((leaseExpiresAt ?? 0) - (lastHeartbeat ?? 0)) / 1_000)).toBe(30_000);
   expect(await unary(other, alive(agentId), 1_000, "claw-2")).toMatchObject([
@@ -113,7 +113,7 @@ test("a unary heartbeat holds no session: it supersedes nobody and is superseded
 });
 
 describe("a goodbye", () => {
-  test("makes the agent offline at once, ends its lease and frees it", async () => {
+  test("puts the agent offline at once, ends its lease and frees it", async () => {
     const agentId = "leaves";
     await one.createAgent(agentId);
     using stream = one.stream();
@@ -123,12 +123,12 @@ describe("a goodbye", () => {
     ]);
     expect(await one.agents.get({ agentId })).toMatchObject({ status: "offline", leaseExpiresAt: null, held: false });
     expect(await storyOf(one, agentId)).toEqual(["report: busy", "goodbye: offline"]);
-    // The stream may go on with it.
+    // The stream may continue with the agent.
     expect(await stream.say(alive(agentId))).toMatchObject([{ status: "idle" }]);
     expect(await one.agents.get({ agentId })).toMatchObject({ status: "idle", held: true });
   });
 
-  test("is never held off, and may be the first that a stream says", async () => {
+  test("is never held off, and may be the first beat of a stream", async () => {
     const agentId = "leaves against a hold";
     await one.createAgent(agentId);
     await one.agents.updateStatus(agentId, { status: "on_call", holdMs: 3_600_000 }, undefined, one.by);
@@ -145,7 +145,7 @@ describe("a goodbye", () => {
   test.each([
     "before",
     "after",
-  ])("leaves nothing of the agent behind: the stream ends %s the log tells of it", async (when) => {
+  ])("leaves no state of the agent in the replica: the stream ends %s the log shows it", async (when) => {
     const agentId = `gone for good ${when}`;
     await other.createAgent(agentId);
     const before = one.liveness.statistics();
@@ -159,7 +159,7 @@ describe("a goodbye", () => {
     expect(one.liveness.statistics()).toEqual(before);
   });
 
-  test("by a unary heartbeat leaves nothing of the agent behind", async () => {
+  test("by a unary heartbeat leaves no state of the agent in the replica", async () => {
     const agentId = "passes by";
     await other.createAgent(agentId);
     const before = one.liveness.statistics();
@@ -172,7 +172,7 @@ describe("a goodbye", () => {
 });
 
 describe("the end of a stream", () => {
-  test("is not a goodbye: the lease runs on, and the agent comes back elsewhere as it was", async () => {
+  test("is not a goodbye: the lease continues, and the agent returns elsewhere with the same status", async () => {
     const agentId = "reconnects";
     await one.createAgent(agentId);
     let { leaseExpiresAt } = await one.agents.get({ agentId });
@@ -192,7 +192,7 @@ describe("the end of a stream", () => {
   test.each([
     ["renewal", alive, "renew-leases"],
     ["report", (agentId: string) => reports(agentId, "busy"), "commit-changes"],
-  ] as const)("leaves the agent to others, also where a %s of it is written only then", async (what, beat, statement) => {
+  ] as const)("frees the agent for other streams, also when a %s of it is written only then", async (what, beat, statement) => {
     const agentId = `ends before its ${what}`;
     await one.createAgent(agentId);
     const former = other.stream();
@@ -217,7 +217,7 @@ describe("the end of a stream", () => {
     former.close();
   });
 
-  test("by half-closing comes after everything that is due was said", async () => {
+  test("by a half-close comes after all pending responses", async () => {
     const agentId = "half-closed";
     await one.createAgent(agentId);
     using stream = one.stream();
@@ -233,7 +233,7 @@ describe("the end of a stream", () => {
 });
 
 describe("the beats of a message", () => {
-  test("are applied in order where they are of one agent", async () => {
+  test("are applied in order when they belong to one agent", async () => {
     const agentId = "in order";
     await one.createAgent(agentId);
     using stream = one.stream();
@@ -262,7 +262,7 @@ describe("the beats of a message", () => {
     expect(results.every(({ refusal }) => refusal === null)).toBe(true);
   });
 
-  test("are judged one by one: a bad one harms none of its neighbours", async () => {
+  test("are judged individually: an invalid one does not affect the others", async () => {
     await one.createAgent("a good one");
     await one.createAgent("elsewhere", "claw-2");
     using stream = one.stream({ clawIdentifier: "claw-1" });
@@ -279,7 +279,7 @@ describe("the beats of a message", () => {
       { refusal: null, status: "busy" },
       { refusal: { reason: "AGENT_NOT_FOUND" } },
     ]);
-    // An agent that is made later is found.
+    // An agent that is created later is found.
     await one.createAgent("there is none");
     expect(await stream.say(alive("there is none"))).toMatchObject([{ status: "idle", refusal: null }]);
   });
@@ -305,11 +305,11 @@ describe("the beats of a message", () => {
   });
 });
 
-describe("what others do to an agent of a stream", () => {
+describe("a change by others of an agent of a stream", () => {
   test.each([
     ["the same", () => one],
     ["another", () => other],
-  ])("is told unasked: a service's changes at %s replica", async (where, at) => {
+  ])("is pushed to the stream: a service's change at %s replica", async (where, at) => {
     const agentId = `changed at ${where}`;
     await one.createAgent(agentId);
     using stream = one.stream({ clawIdentifier: "claw-1" });
@@ -337,11 +337,11 @@ describe("what others do to an agent of a stream", () => {
       const [result] = await stream.say(alive(agentId));
       return result?.refusal?.reason === "AGENT_NOT_FOUND";
     });
-    // What the stream itself does is not told twice.
+    // The stream's own changes are not sent twice.
     expect(stream.unasked(agentId).length).toBeLessThanOrEqual(5);
   });
 
-  test("is not told where the stream did it itself", async () => {
+  test("is not pushed when the stream made it itself", async () => {
     const agentId = "talks to itself";
     await one.createAgent(agentId);
     await one.untilHeard();
@@ -357,7 +357,7 @@ describe("an agent that moves", () => {
   test.each([
     ["the same", () => one],
     ["another", () => other],
-  ])("ends its session at the former claw and is the new one's, at %s replica", async (where, at) => {
+  ])("loses its session at the former claw and belongs to the new one, at %s replica", async (where, at) => {
     const agentId = `moves at ${where}`;
     await one.createAgent(agentId, "claw-1");
     using former = one.stream({ clawIdentifier: "claw-1" });
@@ -379,7 +379,7 @@ describe("an agent that moves", () => {
     expect(await former.say(alive(agentId))).toMatchObject([{ status: "on_call", refusal: null }]);
   });
 
-  test("stays with a stream that names no claw, once it claims it again", async () => {
+  test("stays with a stream without a claw_identifier, once the stream claims it again", async () => {
     const agentId = "moves under a person's stream";
     await one.createAgent(agentId);
     using stream = one.stream();

@@ -10,8 +10,9 @@ const GATE = 4_711;
 const READER = "slow planner";
 
 /**
- * The reader waits at the gate while its first statement is planned: the planner evaluates what an index is restricted by,
- * once a connection. By then it knows which partitions there are; the statement's snapshot is taken after that.
+ * The reader waits at the gate while its first statement is planned: the planner evaluates the index
+ * restriction once a connection. By then it knows the existing partitions; the statement's snapshot is taken
+ * after that.
  */
 const BUILD_GATE = `
   CREATE FUNCTION pass_gate() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
@@ -31,7 +32,7 @@ const BUILD_GATE = `
     END LOOP;
   END $$`;
 
-test("a reading that was planned before a jump, and sees it, has what came right after it", async () => {
+test("a read that was planned before a revision jump, and sees it, includes the transition right after it", async () => {
   await using stack = new AsyncDisposableStack();
   const { url } = stack.use(await createTestDatabase());
   const storage = stack.use(openStorage(url));
@@ -63,7 +64,7 @@ test("a reading that was planned before a jump, and sees it, has what came right
     );
     return rows.length === 1;
   });
-  // Beyond the partitions that there are.
+  // Beyond the existing partitions.
   await new TransitionLog(storage.database.feed).beginNewHistory(position + 10_000_000n);
   const { agent } = await create("after");
   await gatekeeper.query("SELECT pg_advisory_unlock($1)", [GATE]);

@@ -30,7 +30,7 @@ test("an empty database gets the whole schema, and no migration twice", async ()
   expect(created.agent?.status).toBe("idle");
 });
 
-test("of several that start at once each migration is applied by one", async () => {
+test("when several replicas start at once, one of them applies each migration", async () => {
   await using database = await createEmptyDatabase();
   const applied = await Promise.all(Array.from({ length: 5 }, () => migrate(database.url)));
   expect(applied.flat().sort()).toEqual(NAMES);
@@ -39,7 +39,7 @@ test("of several that start at once each migration is applied by one", async () 
   );
 });
 
-test("a database that a newer version migrated is refused and left alone", async () => {
+test("rejects a database that a newer version migrated, and leaves it unchanged", async () => {
   await using database = await createEmptyDatabase();
   await migrate(database.url);
   await query(
@@ -52,7 +52,7 @@ test("a database that a newer version migrated is refused and left alone", async
   expect(await query(database.url, "SELECT FROM schema_migrations")).toHaveLength(NAMES.length + 1);
 });
 
-test("a lock that a killed migration left behind stops nobody", async () => {
+test("ignores a lock that a killed migration left behind", async () => {
   await using database = await createEmptyDatabase();
   await migrate(database.url);
   await query(database.url, "DELETE FROM schema_migrations_lock");
@@ -60,9 +60,9 @@ test("a lock that a killed migration left behind stops nobody", async () => {
   expect(await migrate(database.url)).toEqual([]);
 });
 
-test("a migration that fails leaves nothing of itself, and can be run again", async () => {
+test("a failed migration leaves no change, and can run again", async () => {
   await using database = await createEmptyDatabase();
-  // Stands in the way of a table of the first migration, after others of it were made.
+  // Conflicts with a table of the first migration, which creates others before it.
   await query(database.url, "CREATE TABLE request_ids (taken text)");
   const failure: unknown = await migrate(database.url).catch((error: unknown) => error);
   expect(failure).toMatchObject({

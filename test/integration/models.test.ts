@@ -4,7 +4,7 @@ import { AgentTransition } from "../../src/storage/models/agent-transition.ts";
 import { User } from "../../src/storage/models/user.ts";
 import { by, createTestStorage } from "../support/storage.ts";
 
-/** Beyond what a JavaScript number tells apart. */
+/** Beyond the precision of a JavaScript number. */
 const LARGE = 2n ** 53n + 1n;
 
 let storage: Awaited<ReturnType<typeof createTestStorage>>;
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => storage[Symbol.asyncDispose]());
 
-test("numbers of rows come and go without loss", async () => {
+test("numbers of rows are written and read without loss", async () => {
   const { knex } = storage.database;
   const users = await User.query(knex).orderBy("id");
   expect(users.map(({ id }) => id)).toEqual([LARGE, LARGE + 1n, LARGE + 2n]);
@@ -69,6 +69,6 @@ test("relations lead from users to agents, from agents to users and transitions,
   expect(lastOfAda).toMatchObject({ agentId: "agent-of-ada" });
 });
 
-test("models are bound to no database of the process", () => {
+test("models are not bound to a database of the process", () => {
   for (const model of [User, Agent, AgentTransition]) expect(model.knex()).toBeUndefined();
 });

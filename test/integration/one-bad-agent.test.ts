@@ -8,7 +8,7 @@ import { openReplica, type Replica } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
 import { openStorage } from "../support/storage.ts";
 
-/** Within it everybody else is served, though the database waits two seconds for a lock. */
+/** Other calls are served within this time, though the database waits two seconds for a lock. */
 const PATIENCE_MS = 20_000;
 const OTHERS = ["other-1", "other-2", "other-3", "other-4", "other-5"];
 
@@ -36,7 +36,7 @@ async function createAgents(): Promise<{ bad: string; others: string[] }> {
   return { bad, others };
 }
 
-/** A change of the service itself, which is made whenever the database takes it. */
+/** A change of the service itself, which is retried until the database accepts it. */
 function move(agentId: string): Change<string> {
   return {
     agentId,
@@ -49,8 +49,8 @@ function move(agentId: string): Change<string> {
   };
 }
 
-describe("an agent whose row somebody else has locked for long", () => {
-  test("holds up no change of the other agents, and is changed when the lock is gone", {
+describe("an agent whose row another client has locked for long", () => {
+  test("does not delay changes of other agents, and is changed when the lock is released", {
     timeout: 60_000,
   }, async () => {
     const { bad, others } = await createAgents();
@@ -59,7 +59,7 @@ describe("an agent whose row somebody else has locked for long", () => {
     const first = replica.committer.submit(move(bad)).then(() => (moved = true));
     const settled = Promise.all(others.map((agentId) => replica.committer.submit(move(agentId))));
     await expect(within(settled)).resolves.toEqual(others.map(() => "claw-2"));
-    // Also of those that come later, while it still waits.
+    // Also changes that arrive later, while it still waits.
     const { others: later } = await createAgents();
     await within(Promise.all(later.map((agentId) => replica.committer.submit(move(agentId)))));
     expect(moved).toBe(false);
@@ -67,7 +67,7 @@ describe("an agent whose row somebody else has locked for long", () => {
     await within(first);
   });
 
-  test("holds up no heartbeat of the other agents", { timeout: 60_000 }, async () => {
+  test("does not delay heartbeats of other agents", { timeout: 60_000 }, async () => {
     const { bad, others } = await createAgents();
     using stream = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-1" });
     using badStream = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-2" });
@@ -83,7 +83,7 @@ describe("an agent whose row somebody else has locked for long", () => {
     await badStream.acknowledgedUpTo(waiting, PATIENCE_MS);
   });
 
-  test("holds up no claim of the other agents", { timeout: 60_000 }, async () => {
+  test("does not delay claims of other agents", { timeout: 60_000 }, async () => {
     const { bad, others } = await createAgents();
     using stream = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-1" });
     using badStream = replica.stream({ clawIdentifier: "claw-1", instanceId: "process-2" });
@@ -95,8 +95,8 @@ describe("an agent whose row somebody else has locked for long", () => {
   });
 });
 
-describe("an agent whose change fails with an error that nobody listed", () => {
-  test("holds up no change of the other agents, and the replica can stop", { timeout: 60_000 }, async () => {
+describe("an agent whose change fails with an unknown error", () => {
+  test("does not delay changes of other agents, and the replica can stop", { timeout: 60_000 }, async () => {
     const { bad, others } = await createAgents();
     const { id } = await replica.agents.get({ agentId: bad });
     const query = Reflect.get(pg.Client.prototype, "query");

@@ -24,7 +24,7 @@ function word(place: number): StatusRequest {
   return { status: place % 2 === 0 ? "busy" : "on_call", holdMs: 0 };
 }
 
-/** Many changes by services, of which the first is on its way to the database and stays there. */
+/** Many changes by services; the first is on its way to the database and stays there. */
 async function flooded(agentId: string, count: number) {
   await replica.createAgent(agentId);
   const stream = replica.stream();
@@ -45,7 +45,7 @@ async function flooded(agentId: string, count: number) {
   return { stream, hold, call, settled, [Symbol.asyncDispose]: end };
 }
 
-test("a report waits for no more than the change of its agent that is under way", async () => {
+test("a report waits only for the change of its agent that is under way", async () => {
   const agentId = "reports beside many changes";
   await using scene = await flooded(agentId, 30);
   const { stream, hold, settled } = scene;
@@ -54,12 +54,12 @@ test("a report waits for no more than the change of its agent that is under way"
   await stream.acknowledgedUpTo(sequence);
   await settled;
   const story = await storyOf(replica, agentId);
-  // The change after the report finds what it wants done.
+  // The change after the report finds its target state in place.
   expect(story).toHaveLength(30);
   expect(story.slice(0, 3)).toEqual(["service: busy", "report: on_call", "service: busy"]);
 });
 
-test("more changes of one agent than may wait are refused at once, and other agents are not concerned", async () => {
+test("changes of one agent beyond the queue limit are rejected at once, without effect on other agents", async () => {
   const agentId = "too many changes";
   await using scene = await flooded(agentId, MAX_CHANGES_OF_AGENT + 11);
   const { hold, settled } = scene;
@@ -79,7 +79,7 @@ test("more changes of one agent than may wait are refused at once, and other age
   expect((await neighbour).status).toBe("idle");
 });
 
-test("changes of callers that are gone are neither judged nor made, and leave their places to others", async () => {
+test("changes whose callers have gone are neither judged nor applied, and free their places", async () => {
   const agentId = "abandoned changes";
   await using scene = await flooded(agentId, MAX_CHANGES_OF_AGENT + 1);
   const { stream, hold, call, settled } = scene;
@@ -94,7 +94,7 @@ test("changes of callers that are gone are neither judged nor made, and leave th
   expect(await storyOf(replica, agentId)).toEqual(["service: busy", "report: on_call", "service: busy"]);
 });
 
-test("a report waits for no more than one of very many unary heartbeats of its agent", async () => {
+test("a report waits for at most one of very many unary heartbeats of its agent", async () => {
   const agentId = "many unary heartbeats";
   await replica.createAgent(agentId);
   using stream = replica.stream();

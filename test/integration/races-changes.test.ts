@@ -8,9 +8,9 @@ import { refused } from "../support/storage.ts";
 import { until } from "../support/until.ts";
 
 let testDatabase: TestDatabase;
-/** Watches leases and recovers. */
+/** Watches leases and recovers agents. */
 let one: Replica;
-/** Does nothing of its own accord. */
+/** Starts no work by itself. */
 let other: Replica;
 let locks: RowLocks;
 
@@ -36,8 +36,10 @@ function by(id: string, content = "content"): Mutation {
 describe.each([
   ["the same", () => one],
   ["another", () => other],
-])("a flush that is later than a service's change at %s replica", (where, service) => {
-  /** A stream that holds an idle agent, and a flush of what it says on its way; the service's change overtakes it. */
+])("a flush that arrives after a service's change at %s replica", (where, service) => {
+  /**
+   * A stream that holds an idle agent, and a flush of its beat on the way; the service's change overtakes it.
+   */
   async function overtaken(agentId: string, beat: (agentId: string) => ReturnType<typeof alive>) {
     await one.createAgent(agentId);
     const stream = one.stream();
@@ -53,7 +55,7 @@ describe.each([
     return { stream, claimed, results: stream.resultsOf(sequence) };
   }
 
-  test("is judged again: a report that does not know of it is outdated, and renews the lease", async () => {
+  test("is judged again: a report that does not know of the change is outdated, and renews the lease", async () => {
     const agentId = `repeats at ${where}`;
     const { stream, claimed, results } = await overtaken(agentId, (id) => reports(id, "idle"));
     using _ = stream;
@@ -63,16 +65,16 @@ describe.each([
     expect(renewed.lastHeartbeat).toBeGreaterThan(claimed.statusChangedAt);
     expect(renewed.leaseExpiresAt).toBeGreaterThan(claimed.leaseExpiresAt ?? 0);
 
-    // Once it knows, its own word wins.
+    // Once the agent knows of the change, its own report applies.
     expect(await stream.say(reports(agentId, "busy", revision))).toMatchObject([{ status: "busy", refusal: null }]);
     expect(await storyOf(one, agentId)).toEqual(["service: on_call", "report: busy"]);
   });
 
-  test("is judged again: a beat that reports nothing is applied", async () => {
+  test("is judged again: a beat without a report is applied", async () => {
     const agentId = `alive at ${where}`;
     const { stream, claimed, results } = await overtaken(agentId, alive);
     using _ = stream;
-    // It is applied as it was sent; the news come by themselves.
+    // It is applied as it was sent; the change is pushed separately.
     expect(results).toEqual([]);
     await until("the stream is told", () => stream.unasked(agentId).length > 0);
     expect(stream.unasked(agentId)).toMatchObject([{ refusal: null, status: "on_call", revision: claimed.revision }]);
@@ -90,7 +92,7 @@ describe.each([
 });
 
 describe("a report at one replica against the recovery at another", () => {
-  /** Exhausted, and due at once for a replica that looks: its recovery is judged and stands at the gate. */
+  /** Exhausted, and due at once for a replica that scans: its recovery is judged and waits at the gate. */
   async function recovering(agentId: string) {
     await other.createAgent(agentId);
     const stream = other.stream();
@@ -107,7 +109,7 @@ describe("a report at one replica against the recovery at another", () => {
       "report: exhausted",
       (id: string) => reports(id, { exhausted: { reason: "billing", retryAfterMs: 60_000 } }),
     ],
-  ])("that comes first stands: the agent %s", async (what, story, beat) => {
+  ])("that comes first stays: the agent %s", async (what, story, beat) => {
     const agentId = `report first: ${what}`;
     using hold = one.gate.hold("commit-changes");
     using stream = await recovering(agentId);
@@ -156,7 +158,7 @@ describe("two services with the same expected_revision", () => {
   test.each([
     ["at one replica", () => one],
     ["at two replicas", () => other],
-  ])("%s: the first wins, the second is told the revision in between", async (where, second) => {
+  ])("%s: the first succeeds, the second gets an error with the new revision", async (where, second) => {
     const agentId = `wanted ${where}`;
     const { revision } = await one.createAgent(agentId);
     await locks.takeCounter();
@@ -184,7 +186,7 @@ describe("two services with the same expected_revision", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("of which one is late by a beat that changes nothing both stand", async () => {
+  test("of which one is delayed by a beat that changes nothing both succeed", async () => {
     const agentId = "only renewed";
     const { revision } = await one.createAgent(agentId);
     using stream = one.stream();
@@ -203,7 +205,7 @@ describe("a retry with the same request_id", () => {
   test.each([
     ["the same replica", () => one],
     ["another replica", () => other],
-  ])("at %s, while the first attempt is under way, gets its answer", async (where, second) => {
+  ])("at %s, while the first attempt is under way, gets its response", async (where, second) => {
     const agentId = `retried at ${where}`;
     const { revision } = await one.createAgent(agentId);
     await locks.takeCounter();
@@ -217,7 +219,7 @@ describe("a retry with the same request_id", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("of another agent's request, while that is under way, is refused", async () => {
+  test("of a request for another agent, while that is under way, is rejected", async () => {
     await one.createAgent("first of two");
     await one.createAgent("second of two");
     await locks.takeCounter();
@@ -233,11 +235,11 @@ describe("a retry with the same request_id", () => {
     expect(await storyOf(one, "second of two")).toEqual([]);
   });
 
-  test("after a lost answer looks like the first attempt, not like a lost race", async () => {
+  test("after a lost response looks like the first attempt, not like a lost race", async () => {
     const agentId = "answer lost";
     const { revision } = await one.createAgent(agentId);
     one.gate.loseAnswer("commit-changes");
-    // The replica repeats it by itself; a client that does so elsewhere is told the same.
+    // The replica repeats it by itself; a client that repeats it elsewhere gets the same response.
     const answer = await one.agents.updateStatus(agentId, idle, revision, by("lost"));
     expect(answer).toMatchObject({ status: "on_call" });
     expect(await other.agents.updateStatus(agentId, idle, revision, by("lost"))).toEqual(answer);
@@ -246,7 +248,7 @@ describe("a retry with the same request_id", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call", "service: busy"]);
   });
 
-  test("without a request_id a lost answer is told as what it is", async () => {
+  test("without a request_id reports a lost response as unknown outcome", async () => {
     const agentId = "in doubt";
     const { revision } = await one.createAgent(agentId);
     one.gate.loseAnswer("commit-changes");
@@ -257,7 +259,7 @@ describe("a retry with the same request_id", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("of a creation, a move and a deletion gives the first answer, whoever repeats it", async () => {
+  test("of a creation, a move and a deletion gets the first response, also from another replica", async () => {
     const { userId } = await one.createAgent("placeholder");
     await one.agents.delete("placeholder", one.by);
     const wanted = { userId, agentId: "made once", clawIdentifier: "claw-1" };
@@ -278,7 +280,7 @@ describe("a retry with the same request_id", () => {
   });
 });
 
-describe("a beat whose answer is lost with the connection", () => {
+describe("a beat whose response is lost with the connection", () => {
   test.each([
     ["report", (id: string) => reports(id, "busy"), ["report: busy"], "busy"],
     [
@@ -296,7 +298,7 @@ describe("a beat whose answer is lost with the connection", () => {
     one.gate.loseAnswer("commit-changes");
     const sequence = stream.send(beat(agentId));
     await stream.acknowledgedUpTo(sequence);
-    // Found to be so already, it has no result of its own; what it did to the agent is told all the same.
+    // The second attempt changes nothing and has no result of its own; the stream gets the change all the same.
     await until("the stream is told", () => stream.results.some((result) => result.status === status));
     expect(stream.results.every(({ refusal }) => refusal === null)).toBe(true);
     expect(await storyOf(one, agentId)).toEqual(story);

@@ -8,7 +8,7 @@ import { until } from "../support/until.ts";
 let testDatabase: TestDatabase;
 /** Watches leases. */
 let watcher: Replica;
-/** Watches none of its own accord, so that only the other one ends them. */
+/** Expires no lease by itself, so that only the other replica does. */
 let quiet: Replica;
 let locks: RowLocks;
 
@@ -29,7 +29,10 @@ afterAll(async () => {
 
 afterEach(() => locks.rollback());
 
-/** Resolves when whatever the watching replica has under way for the agent is decided: its changes keep their order. */
+/**
+ * Resolves when the pending work of the watching replica for the agent is decided: its changes keep their
+ * order.
+ */
 async function decided(agentId: string): Promise<void> {
   await watcher.agents.updateStatus(agentId, { status: "on_call", holdMs: 0 }, undefined, watcher.by);
 }
@@ -37,10 +40,10 @@ async function decided(agentId: string): Promise<void> {
 describe.each([
   ["the replica that watches the lease", () => watcher],
   ["another replica", () => quiet],
-])("a beat at %s against the end of the lease", (where, at) => {
+])("a beat at %s against the expiry of the lease", (where, at) => {
   const name = (what: string) => `${what} at ${where}`;
 
-  test("that is committed after the lease was found to have ended, and before it is ended, keeps the agent", async () => {
+  test("keeps the agent online when it commits after the lease was found over and before the expiry", async () => {
     const agentId = name("kept");
     await watcher.createAgent(agentId);
     using stream = at().stream();
@@ -57,7 +60,7 @@ describe.each([
     expect(await storyOf(watcher, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("that comes while the lease is being ended brings the agent back", async () => {
+  test("that arrives during the expiry brings the agent back", async () => {
     const agentId = name("brought back");
     await watcher.createAgent(agentId);
     using stream = at().stream();
@@ -77,7 +80,7 @@ describe.each([
     expect(await storyOf(watcher, agentId)).toEqual(["lease_expired: offline", "heartbeat: idle"]);
   });
 
-  test("that reports a status while the lease is being ended is not lost", async () => {
+  test("that reports a status during the expiry is not lost", async () => {
     const agentId = name("reported");
     await watcher.createAgent(agentId);
     using stream = at().stream();
@@ -96,13 +99,13 @@ describe.each([
     expect(await storyOf(watcher, agentId)).toEqual(["lease_expired: offline", "report: busy"]);
   });
 
-  test("that reports a status before the lease is ended keeps the agent", async () => {
+  test("that reports a status before the expiry keeps the agent online", async () => {
     const agentId = name("reported in time");
     await watcher.createAgent(agentId);
     using stream = at().stream();
     await stream.say(alive(agentId));
 
-    // Of one replica, the report is committed first by the order of its queue.
+    // At one replica, the order of its queue commits the report first.
     using hold = watcher.gate.hold("commit-changes", "before", 1);
     await watcher.backdateLease(agentId);
     const sequence = stream.send(reports(agentId, "busy"));
@@ -117,7 +120,7 @@ describe.each([
   });
 });
 
-test("a renewal that somebody else commits while the end of the lease waits for its row is not overlooked", async () => {
+test("an expiry that waits for the row does not overlook a renewal that commits meanwhile", async () => {
   const agentId = "renewed under the lock";
   await watcher.createAgent(agentId);
   await watcher.backdateLease(agentId);
@@ -135,7 +138,7 @@ test("a renewal that somebody else commits while the end of the lease waits for 
   expect(await storyOf(watcher, agentId)).toEqual(["service: on_call"]);
 });
 
-test("a lease that nobody renews is ended once, by however many replicas", async () => {
+test("a lease without renewal expires once, however many replicas find it", async () => {
   const agentId = "ended once";
   await watcher.createAgent(agentId);
   await using third = await openReplica(testDatabase.url);
@@ -156,7 +159,7 @@ test("a lease that nobody renews is ended once, by however many replicas", async
   expect(await storyOf(watcher, agentId)).toEqual(["lease_expired: offline", "service: offline"]);
 });
 
-test("a beat after the end of the lease brings the agent back to what it was out of", async () => {
+test("a beat after the expiry brings the agent back with its former status", async () => {
   const agentId = "still out of quota";
   await watcher.createAgent(agentId);
   using stream = watcher.stream();

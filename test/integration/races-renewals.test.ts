@@ -5,7 +5,7 @@ import { openReplica, type Replica, storyOf } from "../support/replica.ts";
 import { alive, reports } from "../support/replica-stream.ts";
 import { until } from "../support/until.ts";
 
-/** Batches of renewals that a replica has under way at most. */
+/** The maximum number of batches of renewals that a replica has under way. */
 const BATCHES_UNDERWAY = 2;
 const SUPERSEDED = { refusal: { reason: "SESSION_SUPERSEDED" }, status: null, revision: null };
 
@@ -22,7 +22,7 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
-/** Renewals of other agents stand at the gate: those that come from now on wait for their batch until it opens. */
+/** Renewals of other agents wait at the gate: later ones wait for their batch until it opens. */
 async function occupyWriter(name: string): Promise<Hold> {
   const agentIds = Array.from({ length: BATCHES_UNDERWAY }, (_, n) => `${name} ${n}`);
   for (const agentId of agentIds) await replica.createAgent(agentId);
@@ -49,12 +49,12 @@ describe("a renewal that waits for its batch", () => {
     const claim = taker.send(alive(agentId));
     await claiming.arrived();
     claiming.release();
-    // The former stream asks whether it may have the agent back.
+    // The former stream asks whether it may take the agent back.
     using reclaiming = replica.gate.hold("claim-agents", "before", 1);
     await reclaiming.arrived();
     expect(former.unasked(agentId)).toMatchObject([SUPERSEDED]);
 
-    // What the taker's heartbeat writes is not the former stream's.
+    // The row written by the taker's heartbeat does not acknowledge the former stream's.
     writer.release();
     await taker.acknowledgedUpTo(claim);
     expect(taker.resultsOf(claim)).toMatchObject([{ status: "idle", refusal: null }]);
@@ -86,7 +86,7 @@ describe("a renewal that is written together with a later report", () => {
   });
 });
 
-describe("a beat that changes nothing of an agent that a service has set, and that another stream claims before it is written", () => {
+describe("a pending beat that changes nothing, after a service's change and before another stream's claim", () => {
   test.each([
     ["that confirms the change", (agentId: string) => reports(agentId, "busy")],
     ["that is outdated", (agentId: string) => reports(agentId, "idle")],

@@ -42,7 +42,7 @@ async function isFree(agentId: string): Promise<void> {
   await until("no session holds the agent", async () => !(await one.agents.get({ agentId })).held);
 }
 
-/** An agent that FORMER held and whose stream has ended. */
+/** An agent that FORMER held, and whose stream has ended. */
 async function abandonedAgent(agentId: string): Promise<void> {
   await one.createAgent(agentId);
   const stream = one.stream(FORMER);
@@ -51,7 +51,7 @@ async function abandonedAgent(agentId: string): Promise<void> {
   await isFree(agentId);
 }
 
-/** Has a process take the agent and lose its connection. */
+/** A process takes the agent and loses its connection. */
 async function passing(agentId: string, options: Parameters<Replica["stream"]>[0], beat: ParsedBeat): Promise<void> {
   const stream = other.stream(options);
   expect(await stream.say(beat)).toMatchObject([TAKEN]);
@@ -66,10 +66,10 @@ async function expectHolds(stream: TestStream, agentId: string): Promise<void> {
 
 describe.each(["same", "other"] as const)("a resume against a claim by another process at the %s replica", (where) => {
   const at = () => (where === "same" ? one : other);
-  /** Of claims at one replica the second waits there for the first; at two, both wait for the row. */
+  /** At one replica, the second claim waits there for the first; at two, both wait for the row. */
   const inLine = () => locks.waiting("claim-agents", where === "same" ? 1 : 2);
 
-  test("that is committed before it is refused, and the other process is not disturbed", async () => {
+  test("is rejected when the claim commits first, and the other process keeps the agent", async () => {
     const agentId = `claimed, then resumed at the ${where}`;
     await abandonedAgent(agentId);
     using taker = at().stream(TAKER);
@@ -90,7 +90,7 @@ describe.each(["same", "other"] as const)("a resume against a claim by another p
     expect(await storyOf(one, agentId)).toEqual(["report: busy", "report: on_call"]);
   });
 
-  test("that is committed after it is superseded by that one", async () => {
+  test("is superseded by the claim when it commits first", async () => {
     const agentId = `resumed, then claimed at the ${where}`;
     await abandonedAgent(agentId);
     using taker = at().stream(TAKER);
@@ -110,13 +110,13 @@ describe.each(["same", "other"] as const)("a resume against a claim by another p
     expect(await storyOf(one, agentId)).toEqual(["report: busy", "report: on_call"]);
   });
 
-  test("that has ended meanwhile is refused all the same; the other process resumes, and the program may claim anew", async () => {
+  test("is rejected although the claim has ended; the other process may resume, and the program may claim", async () => {
     const agentId = `claimed and left at the ${where}`;
     await abandonedAgent(agentId);
     await passing(agentId, TAKER, first(reports(agentId, "on_call")));
     using returning = at().stream(FORMER_AGAIN);
     expect(await returning.say(resume(reports(agentId, "busy")))).toMatchObject([SUPERSEDED]);
-    // Nor by what it says next, although nobody holds the agent.
+    // Nor do its next beats get the agent, although no stream holds it.
     expect(await returning.say(reports(agentId, "idle"))).toMatchObject([SUPERSEDED]);
     expect(await returning.say(first(alive(agentId)))).toMatchObject([SUPERSEDED]);
     using taker = one.stream(TAKER_AGAIN);
@@ -129,7 +129,7 @@ describe.each(["same", "other"] as const)("a resume against a claim by another p
     expect(await storyOf(one, agentId)).toEqual(["report: busy", "report: on_call", "report: busy"]);
   });
 
-  test("that was made and left while it was stuck in a stalled replica is refused", async () => {
+  test("is rejected when the claim came and ended while the resume was stuck in a stalled replica", async () => {
     const agentId = `stuck, at the ${where}`;
     await abandonedAgent(agentId);
     using hold = one.gate.hold("claim-agents", "before", 1);
@@ -152,7 +152,7 @@ describe("a stream that stayed open while its process was frozen", () => {
     ["renewal", alive, "renew-leases"],
     ["report", (agentId: string) => reports(agentId, "busy"), "commit-changes"],
     ["goodbye", goodbye, "commit-changes"],
-  ] as const)("claims nothing by what it sent before: a %s that arrives when another process has come and gone", async (what, beat, statement) => {
+  ] as const)("claims nothing by earlier beats: a %s that arrives when another process has come and gone", async (what, beat, statement) => {
     const agentId = `sent before the freeze: ${what}`;
     await one.createAgent(agentId);
     using former = one.stream(FORMER);
@@ -171,11 +171,11 @@ describe("a stream that stayed open while its process was frozen", () => {
   });
 
   test.each([
-    { it: "leaves the agent to the other process", begin: first, answer: SUPERSEDED },
-    { it: "resumed, leaves it to that one as well", begin: resume, answer: SUPERSEDED },
+    { it: "with a first start, leaves the agent to the other process", begin: first, answer: SUPERSEDED },
+    { it: "with a resume, leaves the agent to the other process", begin: resume, answer: SUPERSEDED },
     // As in version 0.1.
-    { it: "that says nothing claims a free agent", begin: OLD, answer: TAKEN },
-  ])("$it, by what it sends when it goes on", async ({ it, begin, answer }) => {
+    { it: "without a start claims a free agent", begin: OLD, answer: TAKEN },
+  ])("$it, by its next beats after the freeze", async ({ it, begin, answer }) => {
     const agentId = `goes on: ${it}`;
     await one.createAgent(agentId);
     using former = one.stream(FORMER);
@@ -184,7 +184,7 @@ describe("a stream that stayed open while its process was frozen", () => {
     expect(await former.say(alive(agentId))).toMatchObject([answer]);
   });
 
-  test("and is resumed by another stream loses the agent to that one, and cannot take it back", async () => {
+  test("loses the agent to another stream that resumes it, and cannot take it back", async () => {
     const agentId = "resumed beside it";
     await one.createAgent(agentId);
     using former = one.stream(FORMER);
@@ -193,13 +193,13 @@ describe("a stream that stayed open while its process was frozen", () => {
     expect(await again.say(resume(alive(agentId)))).toMatchObject([TAKEN]);
     expect(await former.say(alive(agentId))).toMatchObject([SUPERSEDED]);
     await expectHolds(again, agentId);
-    // Nobody else has held it: once it is free, either may go on.
+    // No other process has held it: once it is free, either stream may continue.
     again.close();
     await isFree(agentId);
     expect(await former.say(alive(agentId))).toMatchObject([TAKEN]);
   });
 
-  test("does not fight with another stream of the same process and the same generation", async () => {
+  test("does not compete with another stream of the same process and the same generation", async () => {
     const agentId = "two streams of one number";
     await one.createAgent(agentId);
     using former = one.stream(FORMER);
@@ -211,8 +211,8 @@ describe("a stream that stayed open while its process was frozen", () => {
   });
 });
 
-describe("a claim anew", () => {
-  test("that comes while a resume is under way is a claim of its own, and what follows goes with it", async () => {
+describe("a new claim", () => {
+  test("during a resume is a claim of its own, and the next beats follow it", async () => {
     const agentId = "anew behind a resume";
     await abandonedAgent(agentId);
     using taker = other.stream(TAKER);
@@ -228,7 +228,7 @@ describe("a claim anew", () => {
     expect(await storyOf(one, agentId)).toEqual(["report: busy", "report: on_call", "report: busy", "report: idle"]);
   });
 
-  test("of an agent that the stream holds takes it from nobody who claims it later", async () => {
+  test("of an agent that the stream holds takes it from no stream that claims it later", async () => {
     const agentId = "anew for nothing";
     await one.createAgent(agentId);
     using former = one.stream(FORMER);
@@ -271,7 +271,7 @@ describe("a claim anew", () => {
 });
 
 describe("a resume", () => {
-  test("is refused after a process without a name has held the agent", async () => {
+  test("is rejected after a process without an instance_id has held the agent", async () => {
     const agentId = "held by somebody";
     await abandonedAgent(agentId);
     await passing(agentId, {}, alive(agentId));
@@ -295,7 +295,7 @@ describe("a resume", () => {
     expect(await stranger.say(starting(start === "first" ? "anew" : start, alive(agentId)))).toMatchObject([TAKEN]);
   });
 
-  test("of a stream without instance_id, and any start of a unary heartbeat, is invalid and harms no other beat", async () => {
+  test("without instance_id, and any start of a unary heartbeat, is invalid and affects no other beat", async () => {
     const [agentId, neighbour] = ["nameless", "nameless's neighbour"];
     await Promise.all([one.createAgent(agentId), one.createAgent(neighbour)]);
     using nameless = one.stream();

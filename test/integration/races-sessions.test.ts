@@ -28,7 +28,7 @@ afterEach(() => locks.rollback());
 const SUPERSEDED = { refusal: { reason: "SESSION_SUPERSEDED" }, status: null, revision: null };
 
 describe("a beat against a takeover by a stream at another replica", () => {
-  test("that is written first counts, and the next one is refused", async () => {
+  test("that is written first counts, and the next one is rejected", async () => {
     const agentId = "renewed, then taken";
     await one.createAgent(agentId);
     using former = one.stream();
@@ -50,7 +50,7 @@ describe("a beat against a takeover by a stream at another replica", () => {
     expect(await storyOf(one, agentId)).toEqual([]);
   });
 
-  test("that reports first counts, and the taker is told what it says", async () => {
+  test("that reports first counts, and the taker gets the reported status", async () => {
     const agentId = "reported, then taken";
     await one.createAgent(agentId);
     using former = one.stream();
@@ -75,7 +75,7 @@ describe("a beat against a takeover by a stream at another replica", () => {
     ["renewal", alive, "renew-leases"],
     ["report", (agentId: string) => reports(agentId, "busy"), "commit-changes"],
     ["goodbye", goodbye, "commit-changes"],
-  ] as const)("that comes to its row after the taker changes nothing: a %s", async (what, beat, statement) => {
+  ] as const)("that reaches the row after the taker changes nothing: a %s", async (what, beat, statement) => {
     const agentId = `taken, then a ${what}`;
     await one.createAgent(agentId);
     using former = one.stream();
@@ -87,7 +87,7 @@ describe("a beat against a takeover by a stream at another replica", () => {
     await locks.waiting("claim-agents");
     const late = former.send(beat(agentId));
     await locks.waiting(statement);
-    // The taker's own first beat comes later still, so that what is written until then would be the former's.
+    // The taker's own first beat comes later still, so any write until then would be the former stream's.
     using hold = other.gate.hold("renew-leases");
     const before = await one.agents.get({ agentId });
     await locks.commit();
@@ -102,7 +102,7 @@ describe("a beat against a takeover by a stream at another replica", () => {
     expect(await storyOf(one, agentId)).toEqual([]);
   });
 
-  test("that waits in a buffer is never applied, also where the taker is at the same replica", async () => {
+  test("that waits in a buffer is never applied, also when the taker is at the same replica", async () => {
     const agentId = "buffered";
     await one.createAgent(agentId);
     using former = one.stream();
@@ -144,13 +144,13 @@ describe("a first beat that was stuck in a stalled replica", () => {
     expect(await replacement.say(alive(agentId))).toEqual([]);
     expect(await storyOf(one, agentId)).toEqual(["report: on_call"]);
 
-    // Once nobody holds the agent, whoever beats claims it.
+    // Once no stream holds the agent, the next beat of any stream claims it.
     replacement.close();
     await until("the agent is free", async () => !(await one.agents.get({ agentId })).held);
     expect(await stalled.say(reports(agentId, "idle"))).toMatchObject([{ status: "idle", refusal: null }]);
   });
 
-  test("is void also where it got as far as its claim", async () => {
+  test("is void also when its claim had begun", async () => {
     const agentId = "stalled after its claim";
     await one.createAgent(agentId);
     using hold = one.gate.hold("commit-changes");
@@ -167,7 +167,7 @@ describe("a first beat that was stuck in a stalled replica", () => {
     expect(await storyOf(one, agentId)).toEqual(["report: on_call"]);
   });
 
-  test("of the same stream number comes later and wins, as between two processes", async () => {
+  test("with the same generation comes later and wins, as between two processes", async () => {
     const agentId = "no generation";
     await one.createAgent(agentId);
     using hold = one.gate.hold("claim-agents");
@@ -184,7 +184,7 @@ describe("a first beat that was stuck in a stalled replica", () => {
     expect(await storyOf(one, agentId)).toEqual(["report: on_call", "report: busy"]);
   });
 
-  test("and whose stream ended before the replica woke up claims nothing", async () => {
+  test("claims nothing when its stream ended before the replica continued", async () => {
     const agentId = "slept through its end";
     await one.createAgent(agentId);
     using current = other.stream({ ...INSTANCE, generation: 1n });
@@ -201,7 +201,7 @@ describe("a first beat that was stuck in a stalled replica", () => {
     expect(await storyOf(one, agentId)).toEqual([]);
   });
 
-  test("with a generation that no 32 bits hold is told apart as well", async () => {
+  test("with a generation beyond 32 bits is compared correctly", async () => {
     const agentId = "large generations";
     await one.createAgent(agentId);
     const largest = 2n ** 64n - 1n;
@@ -212,7 +212,7 @@ describe("a first beat that was stuck in a stalled replica", () => {
   });
 });
 
-describe("a stream whose agent was deleted and made again", () => {
+describe("a stream whose agent was deleted and created again", () => {
   async function recreate(agentId: string, at: Replica) {
     const { userId } = await at.agents.get({ agentId });
     await at.agents.delete(agentId, at.by);
@@ -224,7 +224,7 @@ describe("a stream whose agent was deleted and made again", () => {
     ["renewal", "same", alive, "renew-leases"],
     ["report", "other", (agentId: string) => reports(agentId, "busy"), "commit-changes"],
     ["goodbye", "other", goodbye, "commit-changes"],
-  ] as const)("does not touch the new one by what it sent: a %s, and the new one is made at the %s replica", async (...params) => {
+  ] as const)("does not change the new agent by earlier beats: a %s, and the new one is created at the %s replica", async (...params) => {
     const [what, where, beat, statement] = params;
     const agentId = `${what} at the ${where}`;
     await one.createAgent(agentId);
@@ -241,14 +241,14 @@ describe("a stream whose agent was deleted and made again", () => {
     expect(stream.resultsOf(late)).toMatchObject([{ refusal: { reason: "AGENT_NOT_FOUND" }, status: null }]);
     expect(await one.agents.get({ agentId })).toEqual(created);
 
-    // It may claim it anew, as another agent: it is told which.
+    // It may claim it again, as another agent: the response names the new one.
     await one.untilHeard();
     const [introduced] = await stream.say(alive(agentId));
     expect(introduced).toMatchObject({ status: "idle", revision: created.revision, refusal: null });
     expect(await one.agents.get({ agentId })).toMatchObject({ id: created.id, held: true });
   });
 
-  test("does not touch it either before it has heard of anything", async () => {
+  test("does not change the new agent before it learns of it", async () => {
     await using isolated = await openReplica(testDatabase.url, { listens: false });
     const agentId = "unheard of";
     await one.createAgent(agentId);
@@ -262,7 +262,7 @@ describe("a stream whose agent was deleted and made again", () => {
     expect(await one.agents.get({ agentId })).toEqual(created);
   });
 
-  test("gives way to the stream that holds the new one, unless it takes it over", async () => {
+  test("yields to the stream that holds the new agent, unless it takes that over", async () => {
     const agentId = "held anew";
     await one.createAgent(agentId);
     using old = one.stream();
@@ -282,8 +282,8 @@ describe("a stream whose agent was deleted and made again", () => {
   });
 });
 
-describe("a stream that is gone when its claim is made", () => {
-  test("does not keep the agent from others", async () => {
+describe("a stream that ends before its claim completes", () => {
+  test("does not keep the agent from other streams", async () => {
     const agentId = "claimed by the gone";
     await one.createAgent(agentId);
     using former = other.stream();
@@ -300,7 +300,7 @@ describe("a stream that is gone when its claim is made", () => {
   });
 });
 
-test("an agent whose session ends by a move while it is claimed is claimed again by who may have it", async () => {
+test("an agent that moves during a claim is claimed again by a permitted stream", async () => {
   const agentId = "moved after the claim";
   await one.createAgent(agentId, "claw-1");
   using stream = one.stream();
@@ -313,7 +313,7 @@ test("an agent whose session ends by a move while it is claimed is claimed again
   expect(stream.resultsOf(sequence)).toMatchObject([{ status: "busy", refusal: null }]);
 });
 
-test("an agent that moves while a stream of its former claw claims it is not that stream's", async () => {
+test("an agent that moves during a claim by a stream of its former claw does not belong to that stream", async () => {
   const agentId = "moved under the claim";
   await one.createAgent(agentId, "claw-1");
   using former = other.stream({ clawIdentifier: "claw-1" });

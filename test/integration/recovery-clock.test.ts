@@ -21,7 +21,7 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
-describe("a replica that takes the recovery for due although it is ahead by the database's clock", () => {
+describe("a replica whose clock makes the recovery due before the database's clock does", () => {
   test.each([
     {
       what: "recovers an exhausted agent",

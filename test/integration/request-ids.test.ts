@@ -30,7 +30,7 @@ async function createAgent({ users }: Pick<Storage, "users">): Promise<Agent> {
 }
 
 describe("a request_id", () => {
-  test("of two principals is two requests, also where they share a group", async () => {
+  test("of two principals identifies two requests, also in one group", async () => {
     const [one, other] = [await createAgent(storage), await createAgent(storage)];
     const before = storage.commits.length;
     const [first, second] = await Promise.all([
@@ -45,14 +45,14 @@ describe("a request_id", () => {
     );
   });
 
-  test("of one principal is not another's, however their names and ids are put together", async () => {
+  test("is never confused between principals, however names and ids concatenate", async () => {
     const { agentId } = await createAgent(storage);
     await storage.agents.move(agentId, "claw-1", by("b:c", "content", "service:a"));
     const moved = await storage.agents.move(agentId, "claw-2", by("c", "other content", "service:a:b"));
     expect(moved.clawIdentifier).toBe("claw-2");
   });
 
-  test("is swept after its 24 hours, and not that of another principal", async () => {
+  test("is swept after 24 hours, and the same one of another principal is kept", async () => {
     const { userId } = await createAgent(storage);
     await storage.users.update(userId, { displayName: "old" }, by("swept", "content", "admin:old"));
     await storage.users.update(userId, { displayName: "new" }, by("swept", "content", "admin:new"));
@@ -66,7 +66,7 @@ describe("a request_id", () => {
   });
 });
 
-/** What release 0.1 does with its own statements, on a connection that it opened before the new release came. */
+/** The statements of release 0.1, on a connection that it opened before the upgrade. */
 class OldReplica implements AsyncDisposable {
   readonly #client: pg.Client;
 
@@ -80,7 +80,7 @@ class OldReplica implements AsyncDisposable {
     return new OldReplica(client);
   }
 
-  /** Moves an agent, as its committer would. */
+  /** Moves an agent, as the committer of 0.1 does. */
   async move(agentId: string, clawIdentifier: string, requestId: string): Promise<string> {
     const { rows } = await this.#client.query("SELECT a.id, a.revision, a.status FROM agents a WHERE a.agent_id = $1", [
       agentId,
@@ -98,7 +98,7 @@ class OldReplica implements AsyncDisposable {
     return result.rows[0]?.outcome ?? "none";
   }
 
-  /** Takes a request_id, as its changes of users do. */
+  /** Takes a request_id, as the changes of users in 0.1 do. */
   async claim(requestId: string, content = "content"): Promise<boolean> {
     const { rows } = await this.#client.query("SELECT claim_request_id($1, $2) AS claimed", [requestId, content]);
     return rows[0].claimed;
@@ -127,7 +127,7 @@ async function applyMigrations(connectionString: string, chosen: (number: number
   await client.end();
 }
 
-test("answers and replicas of release 0.1 go on beside the new ones", async () => {
+test("stored responses and replicas of release 0.1 work beside the new ones", async () => {
   await using undo = new AsyncDisposableStack();
   const database = undo.use(await createEmptyDatabase());
   await applyMigrations(database.url, (number) => number <= RELEASED);
@@ -149,7 +149,7 @@ test("answers and replicas of release 0.1 go on beside the new ones", async () =
 
   await applyMigrations(database.url, (number) => number > RELEASED);
   const fresh = undo.use(openStorage(database.url, 2));
-  // Kept by 0.1: it answers every principal, and nobody makes another request of it.
+  // Stored by 0.1: it applies to every principal, and a second request with it is rejected.
   for (const principal of ["service:one", "service:other"]) {
     expect((await fresh.agents.move("kept", "claw-1", by("before", "content", principal))).clawIdentifier).toBe(
       "claw-1",
@@ -163,7 +163,7 @@ test("answers and replicas of release 0.1 go on beside the new ones", async () =
     refused("REQUEST_ID_REUSED"),
   );
 
-  // 0.1 goes on, on connections of before, and finds what the new release answered.
+  // 0.1 continues on its earlier connections, and finds the responses of the new release.
   expect(await old.move("later", "claw-1", "meanwhile")).toBe("committed");
   expect((await fresh.agents.move("later", "claw-1", by("meanwhile"))).clawIdentifier).toBe("claw-1");
   await fresh.agents.move("later", "claw-2", by("by the new one"));

@@ -20,7 +20,7 @@ const [KEPT, LOST, AFTER] = [12, 20, 45];
 const LONG_MS = 120_000;
 const quiet = { info() {}, warn() {} };
 
-/** A PostgreSQL of the test's own, with a replica that is there while it is. */
+/** A PostgreSQL server of the test, with a replica for its lifetime. */
 async function startScene() {
   await using undo = new AsyncDisposableStack();
   const folder = await temporaryFolder("restored");
@@ -89,7 +89,7 @@ async function expectNobodyIsMisled(url: string, replica: WatchingReplica, kept:
   expect(reader.revisions).toEqual(after);
 }
 
-/** Puts a folder that was copied before back in the place of one. */
+/** Replaces a data folder by an earlier copy. */
 async function putBack(copy: string, dataDir: string): Promise<void> {
   const original = await stat(dataDir);
   await rm(dataDir, { recursive: true, force: true });
@@ -98,14 +98,14 @@ async function putBack(copy: string, dataDir: string): Promise<void> {
   await own(copy, dataDir);
 }
 
-/** A copy of a folder of a server that is stopped; what belongs to PostgreSQL's account still does. */
+/** A copy of the data folder of a stopped server; the owner of its files stays PostgreSQL's account. */
 async function copyOfFolder(dataDir: string, copy: string): Promise<void> {
   await cp(dataDir, copy, { recursive: true, preserveTimestamps: true });
   await own(dataDir, copy);
 }
 
 test(
-  "a copy of the data folder that is put back, as a disk's snapshot is, is another history",
+  "a restored copy of the data folder, such as a disk snapshot, is another history",
   async () => {
     await using scene = await startScene();
     const { folder, dataDir } = scene;
@@ -129,7 +129,7 @@ test(
 );
 
 test(
-  "the disk of a server that crashed, put back under a replica that stays up, is another history",
+  "a restored disk of a crashed server is another history to a replica that stays up",
   async () => {
     await using scene = await startScene();
     const { folder, dataDir } = scene;

@@ -29,7 +29,7 @@ async function revisionsOf(url: string): Promise<bigint[]> {
   return rows.map(({ revision }) => BigInt(revision));
 }
 
-/** A database with a replica, with a backup of it that is older than what watchers have been told. */
+/** A database with a replica, with a backup that is older than the last transitions sent to watchers. */
 async function startScene() {
   await using undo = new AsyncDisposableStack();
   const { adminUrl } = inject("cluster");
@@ -67,7 +67,7 @@ async function startScene() {
     start,
     /** The newest revision of the backup. */
     kept,
-    /** Makes the transitions that the backup lacks. Returns their revisions. */
+    /** Makes the transitions that the backup lacks. @returns their revisions */
     async goOn(): Promise<readonly bigint[]> {
       await create(replica, LOST);
       const lost = (await revisionsOf(url)).filter((revision) => revision > kept);
@@ -101,7 +101,7 @@ async function expectNobodyIsMisled(url: string, replica: WatchingReplica, kept:
   expect(reader.revisions).toEqual(after);
 }
 
-/** The database under the same name, made anew. */
+/** A new database under the same name. */
 async function recreate(adminUrl: string, name: string): Promise<void> {
   await administer(adminUrl, `DROP DATABASE ${name} WITH (FORCE)`, `CREATE DATABASE ${name} TEMPLATE template0`);
 }
@@ -111,7 +111,7 @@ async function reasonsOf(url: string): Promise<string[]> {
   return rows.map(({ reason }) => reason);
 }
 
-test("a dump that is restored into the same server under the same name is another history", async () => {
+test("a dump restored into the same server under the same name is another history", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept } = scene;
   process.stderr.write(
@@ -126,7 +126,7 @@ test("a dump that is restored into the same server under the same name is anothe
   expect(await reasonsOf(url)).toEqual(["row_copied"]);
 });
 
-test("a dump that is restored into another database is another history", async () => {
+test("a dump restored into another database is another history", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept } = scene;
   await using backup = await dump(url);
@@ -137,13 +137,13 @@ test("a dump that is restored into another database is another history", async (
   await expectNobodyIsMisled(other, await scene.start(other), kept, lost);
 });
 
-test("rows that are restored into the tables that are there are another history", async () => {
+test("rows restored into existing tables are another history", async () => {
   await using scene = await startScene();
   const { url, kept } = scene;
   const backup = await rowsOf<{ revision: string }>(url, "SELECT revision::text FROM revision_counter");
   const lost = await scene.goOn();
   await scene.replica.stop();
-  // As pg_restore --data-only leaves them, and whoever copies tables: the rows are the same, other transactions wrote them.
+  // Like pg_restore --data-only, or a copy of the tables: the rows are the same, other transactions wrote them.
   const history = await rowsOf<object>(url, "SELECT to_jsonb(h) AS row FROM revision_history h");
   await rowsOf(url, "DELETE FROM agent_liveness WHERE revision > $1", [kept.toString()]);
   await rowsOf(url, "DELETE FROM agents WHERE revision > $1", [kept.toString()]);
@@ -159,7 +159,7 @@ test("rows that are restored into the tables that are there are another history"
   expect(await reasonsOf(url)).toEqual(["row_copied"]);
 });
 
-test("a copy of the database that takes its place by renaming is another history", async () => {
+test("a copy that replaces the database by renaming is another history", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept } = scene;
   await copyDatabase(adminUrl, name, `${name}_copy`);
@@ -169,7 +169,7 @@ test("a copy of the database that takes its place by renaming is another history
   await expectNobodyIsMisled(url, await scene.start(), kept, lost);
 });
 
-test("a database that is renamed back into its place is another history than the copy that stood there", async () => {
+test("a database that is renamed back to its name is another history than the copy in between", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name } = scene;
   await copyDatabase(adminUrl, name, `${name}_copy`);
@@ -185,7 +185,7 @@ test("a database that is renamed back into its place is another history than the
   await expectNobodyIsMisled(url, await scene.start(), kept, ofTheCopy);
 });
 
-test("a replica that stays up while a dump is restored under it notices, and so do its watchers", async () => {
+test("a running replica and its watchers detect a dump that is restored under it", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept, replica } = scene;
   await using backup = await dump(url);
@@ -198,14 +198,14 @@ test("a replica that stays up while a dump is restored under it notices, and so 
   await expectNobodyIsMisled(url, replica, kept, lost);
 });
 
-test("a replica that stays up while a copy takes the database's place notices, also where another one writes at once", async () => {
+test("a running replica detects a copy that replaces the database, also when another replica writes at once", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, kept, replica } = scene;
   await copyDatabase(adminUrl, name, `${name}_copy`);
   const lost = await scene.goOn();
   await using follower = new WatchReader(replica.watches, { afterRevision: lost.at(-1) ?? 0n, bookmarkMs: 10 });
   await follower.until(({ messages }) => messages.length > 0);
-  // Another replica goes on writing: the database may be further than it was by the time this one looks.
+  // Another replica continues to write: the database may be ahead of its former state when this one reads it.
   const other = await scene.start();
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
   await until(
@@ -222,10 +222,10 @@ test("a replica that stays up while a copy takes the database's place notices, a
   await expectNobodyIsMisled(url, replica, already.at(-1) ?? 0n, lost);
 });
 
-test("of replicas that notice together one makes the gap", async () => {
+test("when several replicas detect a restore at once, one of them creates the revision gap", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, replica } = scene;
-  // First: it may notice that the database is altered for the copy, before the copy is made.
+  // First: it may detect the alteration of the database for the copy before the copy is made.
   await replica.stop();
   await copyDatabase(adminUrl, name, `${name}_copy`);
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
@@ -234,7 +234,7 @@ test("of replicas that notice together one makes the gap", async () => {
   expect(await reasonsOf(url)).toEqual(["another_database"]);
 });
 
-test("where nothing was lost everybody goes on from where they were", async () => {
+test("when nothing was lost, every watcher resumes from its position", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, replica } = scene;
   const newest = (await revisionsOf(url)).at(-1) ?? 0n;
@@ -260,12 +260,13 @@ test("where nothing was lost everybody goes on from where they were", async () =
   }
 });
 
-test("a new history that is declared is beyond all that was given, also by a clock that was ahead, each time", async () => {
+test("a declared new history starts beyond all assigned revisions, also by a clock that was ahead, each time", async () => {
   await using scene = await startScene();
   const { url, kept, replica } = scene;
   const lost = await scene.goOn();
   await replica.stop();
-  // What no copy of a database's files shows: the memory of a whole machine put back, with the server in it.
+  // A case that no copy of a database's files shows: the restored memory of a whole machine, with the server in
+  // it.
   await rowsOf(url, "DELETE FROM agent_liveness WHERE revision > $1", [kept.toString()]);
   await rowsOf(url, "DELETE FROM agents WHERE revision > $1", [kept.toString()]);
   await rowsOf(url, "DELETE FROM agent_transitions WHERE revision > $1", [kept.toString()]);
@@ -283,7 +284,7 @@ test("a new history that is declared is beyond all that was given, also by a clo
   expect((await new TransitionLog(again.database.feed).newest()) > second.to).toBe(true);
 });
 
-test("a new history that is declared under a running replica reaches its watchers", async () => {
+test("a new history declared under a running replica reaches its watchers", async () => {
   await using scene = await startScene();
   const { url, replica } = scene;
   const newest = (await revisionsOf(url)).at(-1) ?? 0n;
@@ -294,7 +295,7 @@ test("a new history that is declared under a running replica reaches its watcher
   expect(await refusalAt(replica, newest + 1n)).toMatchObject({ reason: "REVISION_COMPACTED" });
 });
 
-test("epochs and numbers of replicas of a lost history are not given again", async () => {
+test("epochs and replica numbers of a lost history are not assigned again", async () => {
   await using scene = await startScene();
   const { adminUrl, url, name, replica } = scene;
   const next = async () =>

@@ -8,7 +8,7 @@ import { alive, reports, starting } from "../support/replica-stream.ts";
 import { openStorage } from "../support/storage.ts";
 import { until } from "../support/until.ts";
 
-/** A database that can be put back to an older state of itself. */
+/** A database that can be restored to an older state of itself. */
 async function createRestorable() {
   await using undo = new AsyncDisposableStack();
   const { adminUrl } = inject("cluster");
@@ -32,9 +32,9 @@ async function createRestorable() {
 }
 
 const STARTS: readonly { what: string; instance: string; start: SessionStart | undefined }[] = [
-  { what: "another process that does not say why it beats", instance: "process-2", start: undefined },
+  { what: "another process without a session start", instance: "process-2", start: undefined },
   { what: "another process that claimed it first", instance: "process-2", start: "first" },
-  { what: "a process that resumed its session", instance: "process-1", start: "resume" },
+  { what: "the process itself, which resumed its session", instance: "process-1", start: "resume" },
 ];
 
 test.each(STARTS)("a restore does not take the agent from $what after the backup", { timeout: 60_000 }, async (row) => {
@@ -59,7 +59,7 @@ test.each(STARTS)("a restore does not take the agent from $what after the backup
   await stream.say(beat);
   expect(stream.results.filter(({ refusal }) => refusal !== null)).toEqual([]);
   expect((await replica.history(agentId)).map(({ toStatus }) => toStatus)).toEqual(["idle", "busy"]);
-  // The stream that lost it before the restore is still the one that lost it.
+  // The stream that lost the agent before the restore has still lost it.
   const [lost] = await former.say(reports(agentId, "idle"));
   expect(lost?.refusal).toMatchObject({ reason: "SESSION_SUPERSEDED" });
 });
@@ -67,7 +67,7 @@ test.each(STARTS)("a restore does not take the agent from $what after the backup
 test.each([
   { what: "the same replica", same: true },
   { what: "another replica", same: false },
-])("a restore does not keep the agent from a new stream of the process that had it, where an older session of $what comes back", {
+])("a restore lets a new stream of the holding process keep the agent when an older session at $what returns", {
   timeout: 60_000,
 }, async ({ same }) => {
   await using database = await createRestorable();
@@ -83,7 +83,7 @@ test.each([
     const [result] = await stream.say(starting("first", reports(agentId, "busy")));
     return result?.refusal === null;
   });
-  // By its own news: with the next beat it would be refused.
+  // By a change that is pushed to it: its next beat would be rejected.
   await until("the former stream is told", async () => {
     const [result] = await former.say(starting("first", alive(agentId)));
     return result?.refusal?.reason === "SESSION_SUPERSEDED";
@@ -112,7 +112,7 @@ test.each([
   );
 });
 
-test("a claim after a restore has no epoch of the lost history, though nobody has read the log since", async () => {
+test("a claim after a restore has no epoch of the lost history, also before any read of the log", async () => {
   await using database = await createRestorable();
   await using storage = openStorage(database.url);
   const user = { username: "agent-1", email: null, displayName: "" };

@@ -6,7 +6,7 @@ import { ConnectionTimeout, refusalFor } from "../../src/storage/failures.ts";
 import { firstOf, openBehindProxies, watchState } from "../support/proxied-database.ts";
 import { until } from "../support/until.ts";
 
-test("a connection that takes longer than its caller waits is there for the next caller", {
+test("a connection that takes longer than its caller waits serves the next caller", {
   timeout: 30_000,
 }, async () => {
   await using scene = await openBehindProxies();
@@ -24,7 +24,9 @@ test("Knex waits for slow connections, too", { timeout: 30_000 }, async () => {
   expect(await scene.database.knex.raw("SELECT 1 AS one")).toMatchObject({ rows: [{ one: 1 }] });
 });
 
-test("a database whose connections are slow to be made is slow, and never away", { timeout: 60_000 }, async () => {
+test("a database with slow connection setup is reported as slow, and never as absent", {
+  timeout: 60_000,
+}, async () => {
   await using scene = await openBehindProxies();
   const proxy = firstOf(scene.proxies);
   proxy.delayMs = 4_000;
@@ -37,7 +39,7 @@ test("a database whose connections are slow to be made is slow, and never away",
   expect(watched.states).not.toContain("unavailable");
 });
 
-test("a replica whose event loop is held up gets its connections", { timeout: 60_000 }, async () => {
+test("a replica with a blocked event loop gets its connections", { timeout: 60_000 }, async () => {
   await using scene = await openBehindProxies();
   let held = true;
   const hold = (): void => {
@@ -52,7 +54,7 @@ test("a replica whose event loop is held up gets its connections", { timeout: 60
   });
 });
 
-test("a database that says nothing is away as soon as a query has timed out", { timeout: 30_000 }, async () => {
+test("a database that does not respond is absent as soon as a query has timed out", { timeout: 30_000 }, async () => {
   await using scene = await openBehindProxies();
   await scene.database.connect();
   await using watched = watchState(scene.database);
@@ -62,7 +64,7 @@ test("a database that says nothing is away as soon as a query has timed out", { 
   expect(watched.states).toEqual(["slow", "unavailable"]);
 });
 
-test("of several hosts one that is slow to begin a session is found", { timeout: 30_000 }, async () => {
+test("a host of the list that is slow to begin a session is found", { timeout: 30_000 }, async () => {
   await using scene = await openBehindProxies(2);
   const [first, second] = scene.proxies;
   first?.cut();
@@ -78,7 +80,7 @@ test.each([
   ["a row without fields", Buffer.from([0x44, 0, 0, 0, 4])],
   ["a number of fields below zero", Buffer.from([0x54, 0, 0, 0, 8, 0xff, 0xff, 0, 0])],
   ["zeros", Buffer.alloc(64)],
-])("a server that says %s loses its connection, and nothing else breaks", async (_, said) => {
+])("a server that sends %s loses its connection, without further effect", async (_, said) => {
   await using undo = new AsyncDisposableStack();
   const server = createServer((socket) => socket.on("error", () => undefined).once("data", () => socket.end(said)));
   server.listen(0, "127.0.0.1");

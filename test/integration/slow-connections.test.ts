@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { firstOf, openBehindProxies, watchState } from "../support/proxied-database.ts";
 import { until } from "../support/until.ts";
 
-test("a database that refuses connections is away at once", async () => {
+test("a database that refuses connections is absent at once", async () => {
   await using scene = await openBehindProxies();
   await scene.database.connect();
   await using watched = watchState(scene.database);
@@ -13,7 +13,7 @@ test("a database that refuses connections is away at once", async () => {
   await until("it is back", () => watched.states.at(-1) === "available", 5_000);
 });
 
-test("a connection that was ended for reasons of its own makes no database away", async () => {
+test("a connection closed for an unrelated reason does not make the database absent", async () => {
   await using scene = await openBehindProxies();
   await scene.database.connect();
   await using watched = watchState(scene.database);
@@ -25,7 +25,9 @@ test("a connection that was ended for reasons of its own makes no database away"
   expect(watched.states).not.toContain("unavailable");
 });
 
-test("a host that begins no session any more is left for another one within seconds", { timeout: 60_000 }, async () => {
+test("the pool leaves a host that begins no more sessions within seconds for another host", {
+  timeout: 60_000,
+}, async () => {
   await using scene = await openBehindProxies(2);
   const [first, second] = scene.proxies;
   second?.cut();
@@ -45,7 +47,7 @@ test("a host that begins no session any more is left for another one within seco
   );
 });
 
-test("a connection that the server ends before anybody listens to it ends no process", async () => {
+test("a connection that the server closes before it has an error listener does not end the process", async () => {
   await using scene = await openBehindProxies(1);
   const client = scene.database.newClient("unheard");
   await client.connect();

@@ -2,12 +2,12 @@ import { expect, test } from "vitest";
 import { openDatabase } from "../../src/storage/database.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 
-/** How long a statement may run, wait for a lock, and leave a transaction idle, in milliseconds. */
+/** The milliseconds for which a statement may run, wait for a lock, and leave a transaction idle. */
 const LIMITS = { statement_timeout: 5_000, lock_timeout: 2_000, idle_in_transaction_session_timeout: 2_000 };
 const NAMES = Object.keys(LIMITS);
 const READ = "SELECT name, setting::integer AS ms FROM pg_settings WHERE name = ANY ";
 
-test("on every connection a statement has a time to end, and one that takes longer is ended", async () => {
+test("statements on every connection have a time limit, and the server cancels longer ones", async () => {
   await using database = await createTestDatabase();
   const opened = openDatabase({ url: database.url, onIdleError: () => undefined });
   try {

@@ -21,7 +21,7 @@ afterAll(async () => {
 
 const STATUSES = ["idle", "on_call", "busy"] as const;
 
-/** A beat as its outcome has it, without what differs between two agents. */
+/** The outcome of a beat, without the fields that differ between two agents. */
 function told(
   results: readonly { readonly status: string | null; readonly refusal: { readonly reason: string } | null }[],
 ) {
@@ -29,8 +29,9 @@ function told(
 }
 
 /**
- * What a claw, single heartbeats and a service do with one agent, one after the other, each wherever the balancer sends it.
- * @returns what each of them was told, and what the log has
+ * The steps of a claw, single heartbeats and a service with one agent, in sequence, each at the replica that
+ * the balancer chooses.
+ * @returns the outcome of each step, and the log
  */
 async function live(seed: number, agentId: string, balancer: (random: Random) => Replica) {
   const random = new Random(seed);
@@ -76,7 +77,7 @@ async function live(seed: number, agentId: string, balancer: (random: Random) =>
         .then(({ status: after }) => after, refused);
       story.push(what, await changed);
     } else if (what === "move on") {
-      // The former is not gone yet, and says one thing more.
+      // The former stream has not ended yet, and sends one more beat.
       const former = stream;
       stream = open();
       story.push(
@@ -95,8 +96,8 @@ async function live(seed: number, agentId: string, balancer: (random: Random) =>
   return { story, log: await storyOf(next(), agentId) };
 }
 
-describe("behind a balancer that spreads streams, single heartbeats and calls over three replicas", () => {
-  test.each(casesOf([2], [1, 3, 4, 5, 6]))("an agent lives as it would on one (seed %i)", async (seed) => {
+describe("three replicas behind a balancer that spreads streams, single heartbeats and calls", () => {
+  test.each(casesOf([2], [1, 3, 4, 5, 6]))("treat an agent as one replica would (seed %i)", async (seed) => {
     const [only] = replicas;
     if (only === undefined) throw new TypeError("three replicas");
     const alone = await live(seed, `on one ${seed}`, () => only);
@@ -106,13 +107,13 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
     expect(alone.log.length).toBeGreaterThan(10);
   });
 
-  test("many agents of one claw are told the same, message by message, wherever their single heartbeats go", async () => {
+  test("return the same results to many agents of one claw, wherever their single heartbeats go", async () => {
     const [one, two, three] = replicas;
     if (one === undefined || two === undefined || three === undefined) throw new TypeError("three replicas");
     const agentIds = await one.seedAgents(300, "spread-");
     using stream = two.stream();
     await stream.say(...agentIds.map((agentId) => reports(agentId, "busy")));
-    // At once: what they say together is in some order, and nothing is lost or taken twice.
+    // At once: their beats come in some order, and none is lost or applied twice.
     const outcomes = await Promise.all(
       [one, two, three].map((at) =>
         at.liveness.beat(agentIds.map(alive), { clawIdentifier: undefined, leaseMs: 30_000 }),
@@ -131,7 +132,7 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
     expect(log?.count).toBe(300);
   });
 
-  test("a goodbye counts, also where the replica has not heard yet that the agent is back since its last one", async () => {
+  test("apply a goodbye, also before the replica learns that the agent is back since its last one", async () => {
     const [one] = replicas;
     if (one === undefined) throw new TypeError("three replicas");
     await using slow = await openReplica(testDatabase.url, { listens: false });
@@ -145,7 +146,7 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
     expect(await storyOf(one, agentId)).toEqual(["goodbye: offline", "report: busy", "goodbye: offline"]);
   });
 
-  test("an agent is of the claw that it was moved to, also where the replica has not heard of that yet", async () => {
+  test("move an agent to a claw, also before the replica learns of it", async () => {
     const [one] = replicas;
     if (one === undefined) throw new TypeError("three replicas");
     await using slow = await openReplica(testDatabase.url, { listens: false });
@@ -161,7 +162,7 @@ describe("behind a balancer that spreads streams, single heartbeats and calls ov
     expect(told(await beat("claw-1"))).toEqual(["WRONG_CLAW"]);
   });
 
-  test("an agent that came back by a single heartbeat elsewhere is watched where its stream is, once that beats", async () => {
+  test("watch an agent at the replica of its stream, after a single heartbeat elsewhere brought it back", async () => {
     const [one, two] = replicas;
     if (one === undefined || two === undefined) throw new TypeError("three replicas");
     const agentId = "back by the other listener";

@@ -9,7 +9,7 @@ beforeAll(async () => {
   storage = await createTestStorage();
   const user = { username: "ada", email: null, displayName: "", agent: undefined };
   userId = (await storage.users.create(user, by())).user.id;
-  // scribe-7 lives twice, and another agent changes in between.
+  // scribe-7 is created twice, and another agent changes in between.
   await storage.agents.create({ userId, agentId: "scribe-7", clawIdentifier: "claw-1" }, by());
   const agent = { agentId: "painter-1", clawIdentifier: "claw-1" };
   await storage.users.create({ username: "grace", email: null, displayName: "", agent }, by());
@@ -43,7 +43,7 @@ async function inPages(query: Partial<TransitionQuery>, limit: number): Promise<
   }
 }
 
-test("the log tells the whole life of an agent_id, also of agents that were deleted", async () => {
+test("the log has the whole history of an agent_id, also of deleted agents", async () => {
   const { rows, next } = await list({ agentId: "scribe-7" });
   expect(next).toBeUndefined();
   expect(rows.map(({ cause }) => cause)).toEqual(["created", "service", "deleted", "created"]);
@@ -72,7 +72,7 @@ test("the log tells the whole life of an agent_id, also of agents that were dele
   expect(again?.id).toBeGreaterThan(created?.id ?? 0n);
 });
 
-test("it is read in order and in reverse, in pages of any size", async () => {
+test("the log is read in order and in reverse, in pages of any size", async () => {
   const { rows } = await list();
   const revisions = rows.map(({ revision }) => revision);
   expect(revisions).toHaveLength(6);
@@ -89,7 +89,7 @@ test("it is read in order and in reverse, in pages of any size", async () => {
   expect((await list({ afterRevision: revisions[5] ?? 0n })).rows).toEqual([]);
 });
 
-test("it ends where the first page ended, whatever happens meanwhile", async () => {
+test("pages end at the extent of the first page, whatever commits meanwhile", async () => {
   for (const newestFirst of [false, true]) {
     const before = (await list({ newestFirst })).rows;
     const first = await list({ newestFirst, limit: 3 });
@@ -100,14 +100,14 @@ test("it ends where the first page ended, whatever happens meanwhile", async () 
   }
 });
 
-test("it refuses a revision that was never given", async () => {
+test("rejects a revision that was never assigned", async () => {
   const { upTo } = await list();
   await expect(list({ afterRevision: upTo + 1n })).rejects.toMatchObject(
     refused("REVISION_IN_FUTURE", { newestRevision: upTo.toString() }),
   );
 });
 
-test("it refuses to begin after what is no longer kept, but tells all that is", async () => {
+test("rejects a start before the oldest kept revision, and returns all that is kept", async () => {
   await using other = await createTestStorage();
   for (const name of ["a", "b"]) {
     const agent = { agentId: name, clawIdentifier: "claw-1" };
@@ -120,12 +120,12 @@ test("it refuses to begin after what is no longer kept, but tells all that is", 
   const after = (query: Partial<TransitionQuery>) => other.agents.transitions({ ...EVERYTHING, ...query });
   await expect(after({ afterRevision: first })).rejects.toMatchObject(compacted);
   await expect(after({ afterRevision: 1n, newestFirst: true })).rejects.toMatchObject(compacted);
-  // The page before ended where the log was cut since.
+  // The page before ended at the revision gap.
   await expect(after({ after: first, upTo: second })).rejects.toMatchObject(compacted);
   expect((await after({ afterRevision: second })).rows).toEqual([]);
 });
 
-test("it is whole from its beginning, in pages, also while what was given up is still there", async () => {
+test("returns the log from its beginning, in pages, also with transitions of a lost history", async () => {
   await using other = await createTestStorage();
   for (const name of ["a", "b", "c", "d"]) {
     const agent = { agentId: name, clawIdentifier: "claw-1" };
@@ -146,7 +146,7 @@ test("it is whole from its beginning, in pages, also while what was given up is 
   }
 });
 
-test("it refuses to begin within a history that was lost", async () => {
+test("rejects a start within a history that was lost", async () => {
   await using other = await createTestStorage();
   const [counter] = await other.query<{ revision: bigint; oldest: bigint }>("SELECT * FROM revision_counter");
   const before = counter?.revision ?? 0n;

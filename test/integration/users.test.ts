@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => storage[Symbol.asyncDispose]());
 
 let made = 0;
-/** Nobody else's names. */
+/** Names that no other test uses. */
 function newUser(more: Partial<NewUser> = {}): NewUser {
   return { username: `user-${++made}`, email: null, displayName: "", agent: undefined, ...more };
 }
@@ -21,7 +21,7 @@ function newAgent() {
 }
 
 describe("a user", () => {
-  test("is created and found by its id and its username", async () => {
+  test("is created, and found by its id and its username", async () => {
     const { user, agent } = await storage.users.create(newUser({ email: "ada@example.com", displayName: "Ada" }), by());
     expect(agent).toBeUndefined();
     expect(user).toEqual({
@@ -41,7 +41,7 @@ describe("a user", () => {
     expect(BigInt(user.createdAt)).toBe(row?.micros);
   });
 
-  test("comes with its agent, which is a transition", async () => {
+  test("is created with its agent, which is a transition", async () => {
     const agentFields = newAgent();
     const { user, agent } = await storage.users.create(newUser({ agent: agentFields }), by());
     expect(user.agentId).toBe(agentFields.agentId);
@@ -58,7 +58,7 @@ describe("a user", () => {
     ]);
   });
 
-  test("is not found under keys of nobody", async () => {
+  test("is not found under unknown keys", async () => {
     await expect(storage.users.get({ id: 2n ** 60n })).rejects.toMatchObject(
       refused("USER_NOT_FOUND", { userId: "1152921504606846976" }),
     );
@@ -70,7 +70,7 @@ describe("a user", () => {
     );
   });
 
-  test("has a username, an address and an agent_id that nobody else has", async () => {
+  test("requires a unique username, email address and agent_id", async () => {
     const agent = newAgent();
     const taken = newUser({ email: "taken@example.com", agent });
     await storage.users.create(taken, by());
@@ -100,7 +100,7 @@ describe("a user", () => {
     expect((await storage.users.get({ username: "zoé" })).username).toBe("zoé");
   });
 
-  test("is changed where fields are set, and only there", async () => {
+  test("is updated only in the fields of the request", async () => {
     const { user } = await storage.users.create(newUser({ email: "grace@example.com", displayName: "Grace" }), by());
     const renamed = await storage.users.update(user.id, { displayName: "Admiral" }, by());
     expect(renamed).toEqual({ ...user, displayName: "Admiral" });
@@ -115,7 +115,7 @@ describe("a user", () => {
     );
   });
 
-  test("goes, and its agent goes with it as a transition", async () => {
+  test("is deleted with its agent, which is a transition", async () => {
     const { user } = await storage.users.create(newUser({ agent: newAgent() }), by());
     await storage.users.delete(user.id, by());
     await expect(storage.users.get({ id: user.id })).rejects.toMatchObject({ reason: "USER_NOT_FOUND" });
@@ -133,13 +133,13 @@ describe("a user", () => {
     );
   });
 
-  test("goes without an agent, too", async () => {
+  test("is deleted without an agent, too", async () => {
     const { user } = await storage.users.create(newUser(), by());
     await storage.users.delete(user.id, by());
     await expect(storage.users.get({ id: user.id })).rejects.toMatchObject({ reason: "USER_NOT_FOUND" });
   });
 
-  test("goes while somebody binds an agent to it: one comes first, and nothing is left over", async () => {
+  test("is deleted while an agent is created for it: one comes first, and no agent without user remains", async () => {
     for (let round = 0; round < 10; round++) {
       const { user } = await storage.users.create(newUser(), by());
       const { agentId, clawIdentifier } = newAgent();
@@ -169,8 +169,8 @@ test("users are listed in pages by id", async () => {
   expect(await other.users.list({ after: users[4]?.id, limit: 5 })).toEqual({ rows: [], next: undefined });
 });
 
-describe("a request that is repeated", () => {
-  test("creates one user and answers as the first time, whatever became of it", async () => {
+describe("a repeated request", () => {
+  test("creates one user and returns the first response, whatever happened to the user since", async () => {
     const user = newUser({ email: "once@example.com", displayName: "Once" });
     const first = await storage.users.create(user, by("create-1"));
     await storage.users.update(first.user.id, { displayName: "Changed" }, by());
@@ -188,7 +188,7 @@ describe("a request that is repeated", () => {
     expect(await storage.users.create(user, by("create-2"))).toEqual(first);
   });
 
-  test("updates once and answers as the first time", async () => {
+  test("updates once and returns the first response", async () => {
     const { user } = await storage.users.create(newUser({ agent: newAgent() }), by());
     const first = await storage.users.update(user.id, { displayName: "First" }, by("update-1"));
     await storage.users.update(user.id, { displayName: "Second" }, by());
@@ -207,7 +207,7 @@ describe("a request that is repeated", () => {
     }
   });
 
-  test("at the same time, on two replicas, gives one user and one answer", async () => {
+  test("at the same time, on two replicas, creates one user and returns one response", async () => {
     await using other = openStorage(storage.url, 2);
     for (const agent of [undefined, newAgent()]) {
       const user = newUser({ agent });
@@ -222,7 +222,7 @@ describe("a request that is repeated", () => {
     }
   });
 
-  test("with other content is refused, whichever method came first", async () => {
+  test("with other content is rejected, whichever method came first", async () => {
     const { user } = await storage.users.create(newUser(), by("reused-1", "one"));
     const reused = refused("REQUEST_ID_REUSED", { requestId: "reused-1" });
     const other = by("reused-1", "other");
@@ -233,7 +233,7 @@ describe("a request that is repeated", () => {
     expect((await storage.users.get({ id: user.id })).displayName).toBe("");
   });
 
-  test("is not known by a refusal: the same request may succeed later", async () => {
+  test("is not recorded by a rejection: the same request may succeed later", async () => {
     const first = await storage.users.create(newUser({ email: "busy@example.com" }), by());
     const user = newUser({ email: "busy@example.com" });
     await expect(storage.users.create(user, by("later-1"))).rejects.toMatchObject({ reason: "EMAIL_TAKEN" });
@@ -241,13 +241,13 @@ describe("a request that is repeated", () => {
     expect((await storage.users.create(user, by("later-1"))).user.email).toBe("busy@example.com");
   });
 
-  test("is known for 24 hours, and a sweep forgets it then", async () => {
+  test("is recorded for 24 hours, and a sweep removes it then", async () => {
     const { user } = await storage.users.create(newUser(), by("old-1"));
     await storage.users.update(user.id, { displayName: "One" }, by("old-2"));
     await storage.query(
       "UPDATE request_ids SET created_at = created_at - interval '25 hours' WHERE request_id LIKE 'old-%'",
     );
-    // Not swept yet, and new all the same: here alone and with an agent, which goes another way.
+    // Not swept yet, and new all the same: here alone and with an agent, which takes another path.
     await storage.users.update(user.id, { displayName: "Two" }, by("old-2", "other content"));
     expect((await storage.users.get({ id: user.id })).displayName).toBe("Two");
     const { agent } = await storage.users.create(newUser({ agent: newAgent() }), by("old-1", "other content"));

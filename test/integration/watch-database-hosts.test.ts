@@ -4,12 +4,12 @@ import { DatabaseHosts } from "../../src/storage/database-hosts.ts";
 import { migrate } from "../../src/storage/migrations.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 
-/** The same database behind a list of two hosts, of which the first does not answer. */
+/** The same database behind a list of two hosts, of which the first does not respond. */
 function listed(url: string): string {
   return url.replace(/@([^/]+)\//, "@127.0.0.1:1,$1/");
 }
 
-test("every connection goes to the host of the list that takes writes", async () => {
+test("every connection goes to the writable host of the list", async () => {
   await using stack = new AsyncDisposableStack();
   const { url } = stack.use(await createTestDatabase());
   expect(await migrate(listed(url))).toEqual([]);
@@ -28,7 +28,7 @@ test("every connection goes to the host of the list that takes writes", async ()
   await listener.end();
 });
 
-test("a host that no longer takes writes is left, and found again when it does", async () => {
+test("the pool leaves a host that becomes read-only, and finds it again when it is writable", async () => {
   await using stack = new AsyncDisposableStack();
   const { url } = stack.use(await createTestDatabase());
   const name = new URL(url).pathname.slice(1);
@@ -38,7 +38,7 @@ test("a host that no longer takes writes is left, and found again when it does",
   const database = openDatabase({ url: listed(url), onIdleError: () => undefined });
   stack.defer(() => database.close());
   await database.feed.query("SELECT 1");
-  // As good as a standby: it takes no writes.
+  // Like a standby: it is read-only.
   await administer(url, `ALTER DATABASE ${name} SET default_transaction_read_only = on`);
   await administer(
     url,

@@ -43,7 +43,7 @@ async function create(replica: WatchingReplica): Promise<bigint> {
   return made.agent?.revision ?? 0n;
 }
 
-/** As if a partition had been filled: the next transition is the first of the next one. Returns its last revision. */
+/** As if a partition was full: the next transition is the first of the next one. @returns its last revision */
 async function fillPartition(replica: WatchingReplica): Promise<bigint> {
   const [row] = await replica.query<{ revision: bigint }>(
     "UPDATE revision_counter SET revision = (revision / $1 + 1) * $1 - 1 RETURNING revision",
@@ -61,7 +61,7 @@ async function resuming(replica: WatchingReplica, afterRevision: bigint): Promis
 const COMPACTED = { reason: "REVISION_COMPACTED" };
 
 describe("the log of transitions", () => {
-  test("loses whole partitions of which enough newer transitions are there, and all replicas know", async () => {
+  test("drops whole partitions with enough newer transitions, and all replicas learn of it", async () => {
     await using scene = await startScene();
     const { replica } = scene;
     await using other = await startWatchingReplica(scene.url, { replica: 2 });
@@ -88,14 +88,14 @@ describe("the log of transitions", () => {
     expect(await scene.partitions()).toEqual(before.slice(2));
     await expect.poll(() => resuming(other, second)).toMatchObject(COMPACTED);
     expect(await resuming(other, secondEnd)).toBeUndefined();
-    // The one in use stays, whatever it holds.
+    // The partition in use stays, whatever it contains.
     await scene.retention({ transitions: 0, ms: 0 }).run();
     expect(await scene.partitions()).toEqual(before.slice(2));
     expect(await resuming(other, third)).toBeUndefined();
     expect(await create(replica)).toBe(third + 2n);
   });
 
-  test("loses partitions that are old, and none that holds anything young", async () => {
+  test("drops old partitions, and none with a young transition", async () => {
     await using scene = await startScene();
     const { replica } = scene;
     const first = await create(replica);
@@ -118,7 +118,7 @@ describe("the log of transitions", () => {
     expect(await scene.partitions()).toEqual(before.slice(1));
   });
 
-  test("does not wait, nor let others wait, for who reads it: what was broken off is finished by the next run", async () => {
+  test("drops without waiting for readers or blocking them: the next run finishes an interrupted drop", async () => {
     await using scene = await startScene();
     const { replica } = scene;
     await create(replica);
@@ -150,7 +150,7 @@ describe("the log of transitions", () => {
       .toEqual(before.slice(1));
   });
 
-  test("is the business of one replica at a time", async () => {
+  test("is compacted by one replica at a time", async () => {
     await using scene = await startScene();
     const { replica } = scene;
     await create(replica);

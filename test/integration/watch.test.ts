@@ -6,7 +6,7 @@ import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
 import { by } from "../support/storage.ts";
-import { until } from "../support/until.ts";
+import { PATIENCE, until } from "../support/until.ts";
 import { seen, WatchReader, type WatchReaderOptions, watchQuery } from "../support/watch-reader.ts";
 import {
   startWatchingReplica,
@@ -14,7 +14,7 @@ import {
   type WatchingReplicaOptions,
 } from "../support/watching-replica.ts";
 
-/** A database, replicas on it and readers, all gone at the end. */
+/** A database with replicas and readers, all closed at the end. */
 async function startScene(...options: readonly WatchingReplicaOptions[]) {
   await using stack = new AsyncDisposableStack();
   const { url } = stack.use(await createTestDatabase());
@@ -28,9 +28,9 @@ async function startScene(...options: readonly WatchingReplicaOptions[]) {
     first,
     second,
     log,
-    /** The revision before anything happened. */
+    /** The revision before the first transition. */
     begin: await log.newest(),
-    /** Everything that happened. */
+    /** All transitions. */
     history: async (after: bigint) => (await log.read(after, 100_000)).transitions,
     read: (replica: WatchingReplica, more?: WatchReaderOptions) =>
       everything.use(new WatchReader(replica.watches, { bookmarkMs: 100, ...more })),
@@ -43,7 +43,7 @@ async function create(replica: WatchingReplica, agentId: string, clawIdentifier 
   await replica.users.create({ username, email: null, displayName: "", agent: { agentId, clawIdentifier } }, by());
 }
 
-/** The database as a standby had it that had not got what came after `kept`. */
+/** The database like a standby that had not received the transitions after `kept`. */
 async function loseTail(replica: WatchingReplica, kept: bigint, noted?: "under another server"): Promise<void> {
   await replica.query(
     `WITH l AS (DELETE FROM agent_liveness WHERE revision > $1 RETURNING agent),
@@ -56,7 +56,7 @@ async function loseTail(replica: WatchingReplica, kept: bigint, noted?: "under a
 
 const STATUSES = ["idle", "busy", "on_call", "offline"] as const;
 
-/** Agents that are created, changed, moved, deleted and created again by turns. Refusals are part of the game. */
+/** Agents that are created, changed, moved, deleted and created again in turn. Rejections are part of it. */
 async function write(replica: WatchingReplica, seed: number, rounds: number): Promise<void> {
   const random = randomOf(seed);
   const pick = <Item>(items: readonly [Item, ...Item[]]): Item =>
@@ -84,8 +84,8 @@ const FILTERS: readonly Partial<AgentFilter>[] = [
   { agentIds: Array.from({ length: 20 }, (_, n) => `agent-${n}`) },
 ];
 
-describe("a snapshot under way while agents change", () => {
-  test.each([1, 2, 3])("equals the log, and what follows is exactly the rest (seed %i)", async (seed) => {
+describe("a snapshot during changes of agents", () => {
+  test.each([1, 2, 3])("equals the log, and the following changes are exactly the rest (seed %i)", async (seed) => {
     // Small pages: many of them, with changes in between.
     await using scene = await startScene({ pageSize: 7 }, { pageSize: 4, notifies: false });
     const { first, second, begin } = scene;
@@ -113,7 +113,7 @@ describe("a snapshot under way while agents change", () => {
     }
   });
 
-  test("shows what the database has, by every field of a filter", async () => {
+  test("equals the database, by every field of a filter", async () => {
     await using scene = await startScene({});
     const { first } = scene;
     for (const name of ["one", "two", "three"]) await create(first, name, name === "two" ? "claw-b" : "claw-a");
@@ -151,7 +151,7 @@ describe("a watch that resumes", () => {
     const transitions = await scene.history(begin);
     const newest = await scene.log.newest();
     for (const replica of [first, second]) {
-      await vi.waitFor(() => expect(replica.watching.feed.position).toBe(newest), { timeout: 5_000 });
+      await vi.waitFor(() => expect(replica.watching.feed.position).toBe(newest), PATIENCE);
       for (const [place, after] of [begin, ...transitions.map(({ revision }) => revision)].entries()) {
         const filter = { ...EVERY_AGENT, ...FILTERS[place % FILTERS.length] };
         await using reader = new WatchReader(replica.watches, { afterRevision: after, filter, bookmarkMs: 5 });
@@ -163,7 +163,7 @@ describe("a watch that resumes", () => {
     }
   });
 
-  test("again and again, wherever it is cut off and on whichever replica, misses nothing", async () => {
+  test("again and again, at any point and on any replica, misses nothing", async () => {
     await using scene = await startScene({ ringCapacity: 20, pageSize: 5 }, { ringCapacity: 20, pageSize: 5 });
     const { first, second, begin } = scene;
     const random = randomOf(5);
@@ -189,7 +189,7 @@ describe("a watch that resumes", () => {
     expect(heard).toEqual((await scene.history(begin)).map(({ revision }) => revision));
   });
 
-  test("is refused where the database says that it cannot", async () => {
+  test("is rejected when the database cannot serve it", async () => {
     await using scene = await startScene({ ringCapacity: 2 });
     const { first, begin } = scene;
     for (let n = 0; n < 8; n += 1) await create(first, `agent-${n}`);
@@ -212,8 +212,8 @@ describe("a watch that resumes", () => {
   });
 });
 
-describe("what a change is to a filter", () => {
-  test("entered, updated and left, by creation, status, move and deletion", async () => {
+describe("the change type of a filtered watch", () => {
+  test("is entered, updated or left, by creation, status, move and deletion", async () => {
     await using scene = await startScene({}, {});
     const { first, second } = scene;
     const claw = scene.read(second, { filter: { clawIdentifiers: ["claw-a"] } });
@@ -251,7 +251,7 @@ describe("an open watch", () => {
     await create(first, "agent");
     const reader = scene.read(second, { bookmarkMs: 60_000 });
     await reader.until(({ snapshot }) => snapshot !== undefined);
-    // A poll would find it, too, but later: what wakes the feed is the notification.
+    // A poll would find it, too, but later: the notification wakes the feed.
     const woken = vi.spyOn(second.watching.feed, "wake");
     for (let n = 1; n <= 20; n += 1) {
       const before = woken.mock.calls.length;
@@ -262,7 +262,7 @@ describe("an open watch", () => {
     }
   });
 
-  test("stays open while its replica's connections die, and misses nothing", async () => {
+  test("stays open while its replica's connections break, and misses nothing", async () => {
     await using scene = await startScene({ pageSize: 5 }, { pageSize: 5 });
     const { first, second, begin } = scene;
     await write(first, 31, 10);
@@ -277,7 +277,7 @@ describe("an open watch", () => {
          AND application_name IN ('harborforge-agents feed', 'harborforge-agents listen')`,
       );
       await writing;
-      // It has begun to speak when the next round cuts its connections.
+      // It has received a message when the next round cuts its connections.
       const reader = scene.read(second, { pace: () => sleep(5) });
       await reader.until(({ messages }) => messages.length > 0);
       readers.push(reader);
@@ -290,7 +290,7 @@ describe("an open watch", () => {
     for (const reader of readers.slice(1)) expect(reader.texts).toEqual(expected);
   });
 
-  test("that is not read is ended alone, and told where it stopped", async () => {
+  test("without a reader ends alone, with the revision to resume from", async () => {
     await using scene = await startScene({ queueLimit: 20 });
     const { first } = scene;
     await create(first, "agent");
@@ -311,7 +311,7 @@ describe("an open watch", () => {
     await again.until(({ revisions }) => revisions.length === 30);
   });
 
-  test("ends when its replica drains, and goes on elsewhere", async () => {
+  test("ends when its replica drains, and resumes elsewhere", async () => {
     await using scene = await startScene({}, {});
     const { first, second } = scene;
     await create(first, "agent");
@@ -328,7 +328,7 @@ describe("an open watch", () => {
 });
 
 describe("a lost history", () => {
-  test("is never told as if it were the present: watchers start again", async () => {
+  test("is never served as the present: watchers start again", async () => {
     await using scene = await startScene({}, {});
     const { first, second } = scene;
     await create(first, "agent");
@@ -348,7 +348,7 @@ describe("a lost history", () => {
     expect([...again.set.keys()].sort()).toEqual(["agent", "found"]);
   });
 
-  test("is noticed before the new one has a first transition, by whoever asks first", async () => {
+  test("is detected before the first transition of the new one, by the first replica that reads", async () => {
     await using scene = await startScene({});
     const { first } = scene;
     await create(first, "agent");
@@ -370,7 +370,7 @@ describe("a lost history", () => {
     expect(await first.query("SELECT from_revision FROM revision_jumps")).toEqual([{ from_revision: kept }]);
   });
 
-  test("of the same server and database is noticed by a replica that knows better", async () => {
+  test("of the same server and database is detected by a replica with newer data", async () => {
     await using scene = await startScene({});
     const { first } = scene;
     await create(first, "agent");

@@ -11,7 +11,7 @@ import { present } from "./contract-steps.ts";
 import type { ProtocolClients } from "./protocol-clients.ts";
 import { PushedInput } from "./pushed-input.ts";
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 40_000;
 
 /** Keeps what a stream told, so that a test can wait for it in any order. Disposing of it cancels the call. */
 export class StreamReader<T> implements AsyncDisposable {

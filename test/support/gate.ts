@@ -44,7 +44,7 @@ export class Hold implements Disposable {
   /** Resolves when so many queries wait; or have waited; rejects when they do not within five seconds. */
   async arrived(count = 1): Promise<void> {
     const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(new Error(`${this.name} did not come to the gate`)), 5_000);
+    const timer = setTimeout(() => reject(new Error(`${this.name} did not come to the gate`)), 40_000);
     try {
       while (this.#arrived < count) {
         await Promise.race([new Promise<void>((resolve) => this.#watching.push(resolve)), late]);

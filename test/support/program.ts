@@ -43,6 +43,8 @@ export interface Serving extends Running {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** The working directory. Default: the checkout. */
+  readonly cwd?: string;
   /** In a process group of its own. */
   readonly group?: boolean;
 }
@@ -104,7 +106,7 @@ const freePorts = { HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0", HARBORFORGE_HTTP_AD
 
 function start(command: string, args: readonly string[], options: RunOptions): Running {
   const child = spawn(command, args, {
-    cwd: checkout,
+    cwd: options.cwd ?? checkout,
     // Nothing of the environment of whoever runs the tests: it may configure a service of theirs.
     env: { ...options.env },
     detached: options.group === true,

@@ -19,7 +19,7 @@ import { casesOf } from "./sample.ts";
 import type { RunningService } from "./service.ts";
 
 /** No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a deadline. */
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 40_000;
 
 interface OpenTransport {
   readonly transport: Transport;

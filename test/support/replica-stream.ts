@@ -33,7 +33,10 @@ export type ReceivedResult = Omit<BeatResult, "kind">;
 /** The results that an output brings, in their order. */
 export function resultsIn({ messages }: SessionOutput): ReceivedResult[] {
   const unasked = { status: null, exhaustion: null, revision: null, refusal: null, sequence: 0n, beatIndex: 0 };
-  return messages.filter((message) => message.kind !== "draining").map((message) => ({ ...unasked, ...message }));
+  return messages.flatMap((message): ReceivedResult[] => {
+    if (message.kind === "result") return [message];
+    return message.kind === "change" || message.kind === "lost" ? [{ ...unasked, ...message }] : [];
+  });
 }
 
 /** A heartbeat stream without a socket: what a client sends, and everything that it is told. */

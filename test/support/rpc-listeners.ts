@@ -213,7 +213,7 @@ export async function startListeners({
 }
 
 /** Waits until a condition holds; fails with its text when it does not within `timeoutMs`. */
-export async function eventually(what: string, holds: () => boolean, timeoutMs = 5_000): Promise<void> {
+export async function eventually(what: string, holds: () => boolean, timeoutMs = 40_000): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (!holds()) {
     if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);

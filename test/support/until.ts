@@ -1,6 +1,8 @@
 const EVERY_MS = 10;
 /** Much longer than anything takes: it only says when to give up, on the slowest machine that tests run on. */
-const WITHIN_MS = 15_000;
+const WITHIN_MS = 40_000;
+/** The same for `vi.waitFor` and `vi.waitUntil`, which give up after a second otherwise. */
+export const PATIENCE = { timeout: WITHIN_MS, interval: 1 };
 
 /**
  * Waits for what must come true, and answers with it.

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type AgentFilter, agentOf, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchQuery } from "../../src/domain/watch-message.ts";
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 40_000;
 
 export interface Watchable {
   watch(query: WatchQuery, signal: AbortSignal): AsyncIterable<WatchMessage>;
@@ -69,7 +69,7 @@ export class WatchReader {
     );
   }
 
-  /** Fails as soon as the watch ends, or after 15 s. */
+  /** Fails as soon as the watch ends, or after 40 s. */
   async until(condition: (reader: this) => boolean): Promise<void> {
     const deadline = performance.now() + DEADLINE_MS;
     while (!condition(this)) {

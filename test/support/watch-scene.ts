@@ -9,6 +9,7 @@ import { Hub } from "../../src/watch/hub.ts";
 import { SharedPages } from "../../src/watch/shared-pages.ts";
 import { watchStream } from "../../src/watch/watch-stream.ts";
 import { FakeLog } from "./fake-log.ts";
+import { PATIENCE } from "./until.ts";
 import { WatchReader, type WatchReaderOptions } from "./watch-reader.ts";
 
 const quiet = { info: () => undefined, warn: () => undefined };
@@ -47,7 +48,7 @@ export async function startScene(options: SceneOptions = {}) {
     /** Lets the feed read all that was committed. */
     async settle() {
       feed.wake();
-      await vi.waitFor(() => expect(hub.position).toBe(source.revision), { interval: 1 });
+      await vi.waitFor(() => expect(hub.position).toBe(source.revision), PATIENCE);
     },
     [Symbol.asyncDispose]: () => feed.close(),
   };

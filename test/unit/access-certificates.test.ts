@@ -19,7 +19,7 @@ const ENTRIES = [
   { uri: "spiffe://example.org/scribe", principal: "scribe", role: "agent", agent_ids: ["scribe-1"] },
 ];
 
-test("a certificate stands for whom the file says, by its URI before its DNS names", async () => {
+test("maps a certificate to its principal in the file, by URI before DNS names", async () => {
   const principals = await readCertificatePrincipals(await fileOf(JSON.stringify(ENTRIES)));
   const of = (uris: string[], dnsNames: string[]) => principalOfPeer(principals, { uris, dnsNames })?.name;
   expect(of(["spiffe://example.org/claw/7"], ["billing.internal"])).toBe("claw-7");
@@ -37,7 +37,7 @@ test("a certificate stands for whom the file says, by its URI before its DNS nam
   });
 });
 
-test("a certificate with a SPIFFE name beside another URI stands for nobody, whatever other names it has", async () => {
+test("rejects a certificate with a SPIFFE name and another URI, whatever other names it has", async () => {
   const principals = await readCertificatePrincipals(await fileOf(JSON.stringify(ENTRIES)));
   const of = (...uris: string[]) => principalOfPeer(principals, { uris, dnsNames: ["billing.internal"] })?.name;
   expect(of("spiffe://example.org/claw/7", "spiffe://example.org/scribe")).toBeUndefined();
@@ -70,7 +70,7 @@ test.each<[string, unknown, string]>([
     [ENTRIES[1], { ...ENTRIES[1], dns_name: "billing.INTERNAL" }],
     "entry 2 repeats dns:billing.internal",
   ],
-])("a file with %s is refused, with its name", async (_, content, why) => {
+])("rejects a file with %s, and names the file", async (_, content, why) => {
   const file = await fileOf(JSON.stringify(content));
   const error = await readCertificatePrincipals(file).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(AccessError);
@@ -78,7 +78,7 @@ test.each<[string, unknown, string]>([
   expect(String(error)).toContain(file);
 });
 
-test("a file that is not there, or no JSON, is refused, too", async () => {
+test("rejects a missing file, and a file that is not JSON", async () => {
   await expect(readCertificatePrincipals("/nowhere/at/all.json")).rejects.toThrow("/nowhere/at/all.json");
   await expect(readCertificatePrincipals(await fileOf("{"))).rejects.toThrow("is not readable");
 });

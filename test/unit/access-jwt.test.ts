@@ -64,7 +64,7 @@ async function refused(call: Promise<unknown>): Promise<Refusal> {
 }
 
 describe("a JSON Web Token", () => {
-  test("says who its bearer is, and until when", async () => {
+  test("gives the principal and the time of expiry", async () => {
     const { check } = await setUp();
     const exp = seconds() + 30;
     const { principal } = await check(await sign({ ...GOOD, exp, jti: "t-1" }));
@@ -89,7 +89,7 @@ describe("a JSON Web Token", () => {
     }
   });
 
-  test("is read by the names that its issuer has for claims and roles", async () => {
+  test("is read with the issuer's own names for claims and roles", async () => {
     const { check } = await setUp({
       claims: { ...CLAIMS, role: "realm_access.roles", principal: "https://example.org/name" },
       roleNames: new Map([
@@ -106,30 +106,30 @@ describe("a JSON Web Token", () => {
     ["another issuer", { iss: "https://elsewhere.example.org" }],
     ["another audience", { aud: "others" }],
     ["no audience", { aud: undefined as never }],
-    ["no end", { exp: undefined as never }],
-    ["an end that has come", { exp: seconds() - 1 }],
-    ["a beginning that is far off", { nbf: seconds() + 600 }],
+    ["no expiry", { exp: undefined as never }],
+    ["an expiry in the past", { exp: seconds() - 1 }],
+    ["a start in the far future", { nbf: seconds() + 600 }],
     ["no role", { role: undefined }],
-    ["a role that there is not", { role: "root" }],
-    ["nobody's name", { sub: "" }],
+    ["an unknown role", { role: "root" }],
+    ["an empty name", { sub: "" }],
     ["a name with control characters", { sub: "a\u0000b" }],
-  ])("with %s lets nobody in", async (_, claims) => {
+  ])("with %s is rejected", async (_, claims) => {
     const { check } = await setUp();
     await refused(check(await sign({ ...GOOD, ...claims })));
   });
 
-  test("may be from a clock that is a little ahead", async () => {
+  test("is accepted from a clock that is slightly ahead", async () => {
     const { check } = await setUp();
     await check(await sign({ ...GOOD, nbf: seconds() + 3 }));
   });
 
-  test("that nobody signed, or with what everybody knows, lets nobody in", async () => {
+  test("without a signature, or signed with a public value, is rejected", async () => {
     const { check } = await setUp();
     const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
     const body = encode({ ...GOOD, exp: seconds() + 60 });
     const unsigned = `${encode({ alg: "none" })}.${body}.`;
     await refused(check(unsigned));
-    // The public key, taken for a shared secret.
+    // The public key, used as a shared secret.
     const head = encode({ alg: "HS256", kid: "one" });
     for (const secret of [JSON.stringify(jwk), String(jwk.x), ""]) {
       const signature = createHmac("sha256", secret).update(`${head}.${body}`).digest("base64url");
@@ -145,7 +145,7 @@ describe("a JSON Web Token", () => {
     for (const text of ["x", "a.b.c", "..", "ey.ey.ey"]) await refused(check(text));
   });
 
-  test("is not signed in a way that was not allowed, whatever keys there are", async () => {
+  test("is rejected with a signature algorithm that is not allowed, whatever the keys", async () => {
     const { check } = await setUp({ algorithms: ["RS256"] });
     const { message } = await refused(check(await sign(GOOD)));
     expect(message).toContain("not allowed");
@@ -159,7 +159,7 @@ describe("a JSON Web Token", () => {
     {},
     ["a"],
     { toString: "x" },
-  ])("is refused where its jti is not a string: %j", async (jti) => {
+  ])("is rejected when its jti is not a string: %j", async (jti) => {
     const { check, warned } = await setUp();
     const { message } = await refused(check(await sign({ ...GOOD, jti: jti as never })));
     expect(message).toContain("jti must be a string");
@@ -181,11 +181,11 @@ describe("a JSON Web Token", () => {
     "\ud800",
     "\u2028",
     { "": {} },
-  ])("is judged, and nothing breaks, whatever its claims are: %j", async (value) => {
+  ])("is accepted or rejected with a reason, whatever its claims are: %j", async (value) => {
     const { check, warned } = await setUp();
     for (const claim of ["sub", "role", "agent_ids", "claw_identifier", "iss", "aud", "exp", "iat", "nbf", "jti"]) {
       for (const role of ["viewer", "agent"]) {
-        // Let in or refused with a reason; anything else fails the test.
+        // Accepted, or rejected with a reason; anything else fails the test.
         const token = await sign({ ...GOOD, role, [claim]: value });
         await check(token).catch((thrown: unknown) => expect(thrown).toMatchObject({ reason: "UNAUTHENTICATED" }));
       }
@@ -207,7 +207,7 @@ describe("a JSON Web Token", () => {
     { jwk: 7 },
     { typ: {} },
     { p2c: 1e9 },
-  ])("with a strange header lets nobody in, and nothing breaks: %j", async (header) => {
+  ])("with an unusual header is rejected with a reason: %j", async (header) => {
     const { check } = await setUp();
     const [, payload, signature] = (await sign(GOOD)).split(".");
     const head = Buffer.from(JSON.stringify({ alg: "ES256", kid: "one", ...header })).toString("base64url");
@@ -216,7 +216,7 @@ describe("a JSON Web Token", () => {
 
   test.each(
     Object.values(errors).map((Raised) => Object.assign(new Raised("secret text", {}), { message: "secret text" })),
-  )("is refused with a reason when jose raises $name", async (raised) => {
+  )("is rejected with a reason when jose throws $name", async (raised) => {
     const keys = () => Promise.reject(raised);
     const { check } = await setUp({ keys });
     const { message } = await refused(check(await sign(GOOD)));
@@ -230,7 +230,7 @@ describe("a JSON Web Token", () => {
     Object.assign(new Error("secret text"), { code: "ENOENT" }),
     "secret text",
     undefined,
-  ])("is refused, and may be shown again, when its keys fail with %s", async (raised) => {
+  ])("is rejected as retryable when its keys fail with %s", async (raised) => {
     const { check, warned } = await setUp({ keys: () => Promise.reject(raised) });
     const { message, retryAfterMs } = await refused(check(await sign(GOOD)));
     expect(message).not.toContain("secret text");
@@ -238,7 +238,7 @@ describe("a JSON Web Token", () => {
     expect(warned).toHaveLength(1);
   });
 
-  test("ends what was opened by it when it expires", async () => {
+  test("ends its streams when it expires", async () => {
     const { check } = await setUp();
     const exp = seconds() + 60;
     const caller = await check(await sign({ ...GOOD, exp }));
@@ -254,7 +254,7 @@ describe("a JSON Web Token", () => {
     expect(ended).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ reason: "UNAUTHENTICATED" }));
   });
 
-  test("is checked by the keys in the file as they are by then", async () => {
+  test("is verified with the keys that the file has at that time", async () => {
     const { check, file } = await setUp();
     const next = await generateKeyPair("ES256", { extractable: true });
     const token = await sign(GOOD, next.privateKey, { kid: "two" });
@@ -264,7 +264,7 @@ describe("a JSON Web Token", () => {
   });
 });
 
-test("keys are fetched from a URL, once for many tokens; where there are none nobody is let in, and may try again", async () => {
+test("fetches keys from a URL once for many tokens, and rejects tokens as retryable without keys", async () => {
   let fetched = 0;
   let broken = true;
   const server = createServer((_, response) => {
@@ -284,7 +284,7 @@ test("keys are fetched from a URL, once for many tokens; where there are none no
   expect(fetched).toBe(1);
 });
 
-test("keys at a URL are not looked for elsewhere, nor in an answer without end", async () => {
+test("neither follows redirects of a keys URL, nor reads an endless response", async () => {
   let elsewhere = 0;
   let sent = 0;
   const server = createServer((req, res) => {
@@ -316,7 +316,7 @@ test("keys at a URL are not looked for elsewhere, nor in an answer without end",
     expect(refusal.message).toContain("are not available at the moment");
   }
   expect(elsewhere).toBe(0);
-  // What was on its way in buffers, and not what three seconds bring.
+  // The bytes that were in buffers, and not the bytes of three seconds.
   expect(sent).toBeLessThan(64 * 1_048_576);
 });
 
@@ -337,7 +337,7 @@ describe("the authorization header", () => {
   const expiresAt = (Date.now() + 3_600_000) * 1_000;
   const peer = { uris: ["spiffe://x/billing"], dnsNames: [], expiresAt };
 
-  test.each(["Bearer hf_x", "bearer hf_x", "BEARER  hf_x"])("%s shows a token", (authorization) => {
+  test.each(["Bearer hf_x", "bearer hf_x", "BEARER  hf_x"])("%s contains a token", (authorization) => {
     expect(authenticate({ authorization, peer: undefined })).toMatchObject({ principal: { name: "hf_x" } });
   });
 
@@ -350,11 +350,11 @@ describe("the authorization header", () => {
     "Bearer hf_x, Bearer hf_y",
     "Bearer hf_x hf_y",
     "Bearer e.e.e",
-  ])("%j shows none, also on a connection with a certificate that is known", (authorization) => {
+  ])("%j contains none, also on a connection with a known certificate", (authorization) => {
     expect(() => authenticate({ authorization, peer })).toThrow(Refusal);
   });
 
-  test("is not needed with a certificate that is known", () => {
+  test("is not required with a known certificate", () => {
     expect(authenticate({ authorization: null, peer })).toMatchObject({ principal: { ...certificate, expiresAt } });
     for (const other of [undefined, { ...peer, uris: ["spiffe://x/other"], dnsNames: ["spiffe://x/billing"] }]) {
       expect(() => authenticate({ authorization: null, peer: other })).toThrow("No credential");
@@ -362,7 +362,7 @@ describe("the authorization header", () => {
   });
 });
 
-test("an RSA key of the issuer checks what it signed", async () => {
+test("an RSA key of the issuer verifies its signatures", async () => {
   const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 });
   const file = join(await inFolder(), "rsa.json");
   await writeFile(file, JSON.stringify({ keys: [{ ...rsa.publicKey.export({ format: "jwk" }), kid: "rsa" }] }));

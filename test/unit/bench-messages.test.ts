@@ -6,7 +6,7 @@ import { framed, unframer } from "../../bench/load/wire.ts";
 import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 
 describe("messages of the load generator", () => {
-  it.each([1, 127, 128, 300, 1_000_000])("are those of the contract with the sequence %i", (sequence) => {
+  it.each([1, 127, 128, 300, 1_000_000])("equal those of the contract with the sequence %i", (sequence) => {
     const first = withSequence(sequence, beatsOf(["a", "b"], "claw", "instance"));
     const decoded = fromBinary(HeartbeatRequestSchema, first);
     expect(decoded).toMatchObject({
@@ -21,7 +21,7 @@ describe("messages of the load generator", () => {
     expect(readSequence(first)).toBe(sequence);
   });
 
-  it("are found in chunks that are cut anywhere", () => {
+  it("are found in chunks that are split anywhere", () => {
     const messages = ["", "a", "bc".repeat(300)].map((text) => Buffer.from(text));
     const bytes = Buffer.concat(messages.map(framed));
     for (const size of [1, 2, 7, 300, bytes.length]) {
@@ -33,7 +33,7 @@ describe("messages of the load generator", () => {
   });
 });
 
-it("latencies of the bench are kept to three digits", () => {
+it("the bench keeps latencies to three digits", () => {
   const latency = new Latency();
   for (let ms = 1; ms <= 1_000; ms += 1) latency.record(ms);
   const { count, p50Ms, p99Ms, mostMs } = latency.figures;

@@ -4,7 +4,7 @@ import { OptionError, readOptions } from "../../bench/harness/options.ts";
 const scenarios = ["heartbeats", "news"];
 
 describe("the options of the bench", () => {
-  it("are all that runs together, on a small scale, in five rounds, unless told otherwise", () => {
+  it("default to all scenarios that run together, on a small scale, in five rounds", () => {
     expect(readOptions([], scenarios)).toEqual({
       only: [],
       without: [],
@@ -29,17 +29,17 @@ describe("the options of the bench", () => {
   });
 
   it.each([
-    [["--only", "weather"], "There is no scenario weather; there are heartbeats, news."],
-    [["--without", "weather"], "There is no scenario weather; there are heartbeats, news."],
-    [["--scale", "huge"], "The scale is small or full, not huge."],
+    [["--only", "weather"], "Unknown scenario weather. Use heartbeats, news."],
+    [["--without", "weather"], "Unknown scenario weather. Use heartbeats, news."],
+    [["--scale", "huge"], "--scale must be small or full, not huge."],
     [["--rounds", "0"], "--rounds is a whole number from 1 to 100, not 0."],
     [["--seconds", "soon"], "--seconds is a number from 0.5 to 600, not soon."],
     [["--rounds", ""], "--rounds is a whole number from 1 to 100, not nothing."],
-  ])("are refused with a sentence: %j", (args, sentence) => {
+  ])("are rejected with a sentence: %j", (args, sentence) => {
     expect(() => readOptions(args, scenarios)).toThrow(new OptionError(sentence));
   });
 
-  it.each([[["--loud"]], [["news"]], [["--only"]]])("that do not exist are refused: %j", (args) => {
+  it.each([[["--loud"]], [["news"]], [["--only"]]])("that do not exist are rejected: %j", (args) => {
     expect(() => readOptions(args, scenarios)).toThrow(OptionError);
   });
 });

@@ -29,7 +29,7 @@ const machine: Report["machine"] = {
 };
 
 describe("figures of the bench", () => {
-  it("are the median and the spread of the rounds that have one", () => {
+  it("are the median and the spread of the rounds with a value", () => {
     expect(figure([3, Number.NaN, 1, 10])).toEqual({ median: 3, least: 1, most: 10, rounds: 3 });
     expect(figure([1, 2])).toEqual({ median: 1.5, least: 1, most: 2, rounds: 2 });
   });
@@ -39,7 +39,7 @@ describe("figures of the bench", () => {
     expect(ratio([2, 20, 4], [1, 10, 2])).toEqual({ median: 2, least: 2, most: 2, rounds: 3 });
   });
 
-  it("are told in two digits, or in whole numbers", () => {
+  it("are printed in two digits, or in whole numbers", () => {
     expect([0, 0.0123, 1, 12.34, 123.4, 12_345.6, Number.NaN].map(short)).toEqual([
       "0",
       "0.012",
@@ -51,7 +51,7 @@ describe("figures of the bench", () => {
     ]);
   });
 
-  it("have no exponent where rounding adds a digit", () => {
+  it("have no exponent when rounding adds a digit", () => {
     expect([0.999, 9.97, 99.4, 99.5, 99.9, 100.4, 999.7, -99.9].map(short)).toEqual([
       "1",
       "10",
@@ -64,7 +64,7 @@ describe("figures of the bench", () => {
     ]);
   });
 
-  it("are judged by what they must reach and what they aim for, from either side", () => {
+  it("are compared with a limit and a target, in either direction", () => {
     const goals = { must: 10, aim: 5 };
     expect([4, 5, 7, 10, 11].map((median) => verdict(measure(median, goals)))).toEqual([
       "aim",
@@ -86,7 +86,7 @@ describe("figures of the bench", () => {
 });
 
 describe("results of the bench", () => {
-  it("take the place of older ones of the same scenario, in the order of the scenarios", () => {
+  it("replace older ones of the same scenario, in the order of the scenarios", () => {
     const older = { machine, scenarios: [scenario("heartbeats"), scenario("calls")] };
     const newer = { machine, scenarios: [scenario("calls", [measure(2)]), scenario("news")] };
     const merged = merge(older, newer).scenarios;
@@ -94,12 +94,12 @@ describe("results of the bench", () => {
     expect(merged.at(-1)?.measures).toEqual([measure(2)]);
   });
 
-  it("of another machine do not stand beside older ones", () => {
+  it("of another machine replace all older ones", () => {
     const newer = { machine: { ...machine, processor: "slide rule" }, scenarios: [scenario("news")] };
     expect(merge({ machine, scenarios: [scenario("heartbeats")] }, newer)).toEqual(newer);
   });
 
-  it("are in docs/performance.md, and its charts, as they are in docs/performance.json", async () => {
+  it("in docs/performance.md and its charts equal those in docs/performance.json", async () => {
     const report = await readReport(new URL("docs/performance.json", TOP).pathname);
     if (report === undefined) throw new Error("there are no results");
     const page = await readFile(new URL("docs/performance.md", TOP), "utf8");

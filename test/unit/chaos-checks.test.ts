@@ -24,7 +24,7 @@ function stream(order: number, messages: SentMessage[], more: Partial<StreamReco
   return { order, seat: "claw-1/1", openedAt: 0, endedAt: undefined, messages, lost: [], ...more };
 }
 
-/** One agent, `a`, in claw 0; without more it beats once and is idle. */
+/** One agent, `a`, in claw 0; by default it beats once and is idle. */
 function run(more: {
   transitions?: LoggedTransition[];
   streams?: StreamRecord[];
@@ -65,7 +65,7 @@ const EXPIRED = transition(2, 9_000, "idle", "offline", "lease_expired");
 const BACK = transition(3, 9_500, "offline", "idle", "heartbeat");
 
 describe("the observer of the chaos", () => {
-  it("finds nothing where all went well", () => {
+  it("finds no violation in a correct history", () => {
     const streams = [stream(0, [message(1, 10, 20), message(2, 100, 130, "busy"), message(3, 1_000, 1_010)])];
     expect(run({ transitions: [CREATED, transition(2, 110, "idle", "busy", "report")], streams })).toEqual([]);
     const killed = [CREATED, transition(2, 4_200, "idle", "offline", "lease_expired")];
@@ -79,29 +79,29 @@ describe("the observer of the chaos", () => {
     expect(run({ transitions: [CREATED, EXPIRED, BACK], streams })).toEqual([
       "an agent that kept beating never went offline",
     ]);
-    // A stop of another claw is no excuse, nor one that it had come back from.
+    // A stop of another claw does not explain it, nor a stop from which it had returned.
     const stops = [stop(5_000, undefined, 1), stop(1_000, 2_000)];
     expect(run({ transitions: [CREATED, EXPIRED, BACK], streams, stops })).toContain(
       "an agent that kept beating never went offline",
     );
   });
 
-  it("finds a lease that ended early, also of an agent that was dead", () => {
+  it("finds a lease that ended early, also of a stopped agent", () => {
     const streams = [stream(0, [message(1, 8_000, 8_010)])];
     expect(run({ transitions: [CREATED, EXPIRED], streams, stops: [stop(8_020)] })).toEqual(["no lease ended early"]);
   });
 
-  it("finds an agent that stopped and was not, or not in time, offline", () => {
+  it("finds an agent that stopped and did not go offline, or not in time", () => {
     expect(run({ stops: [stop(1_000)] })).toEqual(["an agent that stopped went offline in time"]);
     const streams = [stream(0, [message(1, 900, 910)])];
     expect(run({ transitions: [CREATED, EXPIRED], streams, stops: [stop(1_000)] })).toEqual([
       "an agent that stopped went offline in time",
     ]);
-    // It need not be where it came back in time.
+    // It need not go offline if it returned in time.
     expect(run({ stops: [stop(1_000, 3_000)] })).toEqual([]);
   });
 
-  it("allows what an outage took, and one lease more, and no more than that", () => {
+  it("allows the length of an outage and one more lease, and no more", () => {
     const streams = [stream(0, [message(1, 900, 910)])];
     const transitions = [CREATED, EXPIRED];
     const stops = [stop(1_000)];
@@ -109,12 +109,12 @@ describe("the observer of the chaos", () => {
     expect(run({ transitions, streams, stops, faults: [outage(50_000, 60_000)] })).toHaveLength(1);
     expect(offlineBy(1_000, [], stops, PROMISES)).toBe(4_500);
     expect(offlineBy(1_000, [outage(2_000, 4_000)], stops, PROMISES)).toBe(9_500);
-    // Those that overlap count once; a later one counts where the deadline reaches it.
+    // Overlapping outages count once; a later one counts when the deadline reaches it.
     expect(offlineBy(1_000, [outage(2_000, 4_000), outage(3_000, 5_000)], stops, PROMISES)).toBe(10_500);
     expect(offlineBy(1_000, [outage(2_000, 4_000), outage(9_000, 9_100)], stops, PROMISES)).toBe(12_600);
   });
 
-  it("allows six leases in a mass silence of its own log alone", () => {
+  it("allows six leases only in a mass silence of its own log", () => {
     const mass = [0, 1, 2, 3, 4].map((claw) => stop(1_000 + claw, undefined, claw));
     expect(offlineBy(1_000, [], mass, PROMISES)).toBe(19_500);
     expect(offlineBy(1_000, [], mass.slice(1), PROMISES)).toBe(4_500);
@@ -138,12 +138,12 @@ describe("the observer of the chaos", () => {
     const invariant = "no report came from a stream that had lost its agent";
     expect(run({ transitions, streams: [stuck, winner] })).toEqual([invariant]);
     expect(run({ transitions, streams: [stuck, { ...winner, seat: "claw-1/2" }] })).toEqual([invariant]);
-    // Nobody holds it any more: then whoever beats has it.
+    // No session holds it any more: the next beat of any stream claims it.
     expect(run({ transitions, streams: [stuck, { ...winner, endedAt: 4_500 }] })).toEqual([]);
     expect(run({ transitions })).toEqual([invariant]);
   });
 
-  it("finds an agent that was lost to nobody", () => {
+  it("finds an agent that was lost without a new holder", () => {
     const invariant = "an agent is taken only by a stream that speaks for it";
     const lost = [{ agentId: "a", at: 5_000 }];
     const former = stream(0, [message(1, 100, 110)], { endedAt: 1_000 });
@@ -169,13 +169,13 @@ describe("the observer of the chaos", () => {
     expect(run({ row: { status: "busy", revision: 1n } })).toEqual([invariant]);
   });
 
-  it("finds what the table does not have", () => {
+  it("finds transitions that the table does not allow", () => {
     const invariant = "statuses follow the table";
     expect(run({ transitions: [CREATED, transition(2, 110, "idle", "busy", "recovery")] })).toEqual([invariant]);
     expect(run({ transitions: [CREATED, transition(2, 110, "busy", "idle", "service")] })).toEqual([invariant]);
   });
 
-  it("finds an agent that beats and stays offline, and what ended by itself", () => {
+  it("finds an agent that beats and stays offline, and processes that ended by themselves", () => {
     const streams = [stream(0, [message(1, 900, 910), message(2, 10_000, 10_010)])];
     const transitions = [CREATED, transition(2, 4_000, "idle", "offline", "lease_expired")];
     expect(run({ transitions, streams, stops: [stop(1_000, 9_900)] })).toEqual(["an agent that beats again is back"]);

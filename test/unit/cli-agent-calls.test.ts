@@ -1,6 +1,6 @@
+import { createServiceClients } from "harborforge-agents-client";
+import { baseUrlOf, createRetryPause } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
-import { createRetryPause } from "../../packages/client/src/retry-pause.ts";
-import { baseUrlOf, createServiceClients } from "../../packages/client/src/transport.ts";
 import { ensureAgent, readPace, setAgentStatus } from "../../src/cli/calls/agent-calls.ts";
 import { statusName } from "../../src/contract/enums.ts";
 import { durationOf, microsOf, millisOf, timestampOf } from "../../src/contract/timestamps.ts";
@@ -13,7 +13,7 @@ describe("baseUrlOf", () => {
     ["http://localhost:50051/", "http://localhost:50051"],
     ["https://agents.example:443", "https://agents.example"],
     ["[::1]:50051", "http://[::1]:50051"],
-  ])("takes %s", (address, url) => {
+  ])("accepts %s", (address, url) => {
     expect(baseUrlOf(address)).toBe(url);
   });
 
@@ -25,7 +25,7 @@ describe("baseUrlOf", () => {
     "http://user@host",
     "host:port",
     "host:99999",
-  ])("refuses %j", (address) => {
+  ])("rejects %j", (address) => {
     expect(baseUrlOf(address)).toBeUndefined();
     expect(() => createServiceClients({ address })).toThrow(RangeError);
   });
@@ -34,14 +34,14 @@ describe("baseUrlOf", () => {
 describe("calls for agents", () => {
   const registration = { username: "u", displayName: "U", agentId: "a", clawIdentifier: "claw-1" };
 
-  it("creates the user and its agent, and adopts them the next time", async () => {
+  it("create the user and its agent, and reuse them the next time", async () => {
     const clients = createInMemoryClients(createFakeBackend());
     const made = await ensureAgent(clients, registration);
     expect(made).toMatchObject({ agentId: "a", clawIdentifier: "claw-1", status: "idle" });
     expect(await ensureAgent(clients, registration)).toEqual(made);
   });
 
-  it("moves an agent that is on another claw, and creates one for a user that has none", async () => {
+  it("move an agent of another claw, and create one for a user without an agent", async () => {
     const clients = createInMemoryClients(createFakeBackend());
     const made = await ensureAgent(clients, registration);
     const moved = await ensureAgent(clients, { ...registration, clawIdentifier: "claw-2" });
@@ -50,11 +50,11 @@ describe("calls for agents", () => {
     expect((await ensureAgent(clients, registration)).id).not.toBe(made.id);
   });
 
-  it("reads the pace", async () => {
+  it("read the pace", async () => {
     expect(await readPace(createInMemoryClients(createFakeBackend()))).toEqual(FAKE_PACE);
   });
 
-  it("tells refusals by the contract's reasons", async () => {
+  it("map errors to the reasons of the contract", async () => {
     const backend = createFakeBackend();
     const clients = createInMemoryClients(backend);
     const { revision } = backend.put("a");
@@ -67,13 +67,13 @@ describe("calls for agents", () => {
   });
 });
 
-describe("words of the wire", () => {
-  it("keeps times exact", () => {
+describe("values of the wire", () => {
+  it("keep times exact", () => {
     expect(microsOf(timestampOf(FAKE_NOW))).toBe(FAKE_NOW);
     expect(millisOf(durationOf(1_234.567))).toBe(1_234.567);
   });
 
-  it("has a word for what it does not know", () => {
+  it("have a word for unknown enum numbers", () => {
     expect(statusName(0)).toBeUndefined();
     expect(statusName(3)).toBe("busy");
     expect(statusName(99)).toBe("unknown");
@@ -81,7 +81,7 @@ describe("words of the wire", () => {
 });
 
 describe("createRetryPause", () => {
-  it("doubles up to ten seconds, below by half at random, and obeys the server", () => {
+  it("doubles up to ten seconds with random jitter, and obeys the server's delay", () => {
     const pauses = createRetryPause(() => 1);
     expect(Array.from({ length: 8 }, () => pauses.next())).toEqual([
       250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000,

@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { CallError } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
-import { CallError } from "../../packages/client/src/call-error.ts";
 import { callFailure } from "../../src/cli/call-failure.ts";
 
 function exitCodeOf(code: Code, reason?: string): number {
@@ -10,7 +10,7 @@ function exitCodeOf(code: Code, reason?: string): number {
   return callFailure(new CallError(error), "127.0.0.1:50051").exitCode;
 }
 
-describe("the exit code of a call that failed", () => {
+describe("the exit code of a failed call", () => {
   test.each<[string, Code, number]>([
     ["REVISION_MISMATCH", Code.Aborted, 5],
     ["USERNAME_TAKEN", Code.AlreadyExists, 5],
@@ -30,7 +30,7 @@ describe("the exit code of a call that failed", () => {
     [Code.NotFound, 1],
     [Code.InvalidArgument, 1],
     [Code.Unauthenticated, 6],
-  ])("for code %i without a reason, which the service would have given", (code, exitCode) => {
+  ])("for code %i from another source than the service, without a reason", (code, exitCode) => {
     expect(exitCodeOf(code)).toBe(exitCode);
   });
 });

@@ -31,8 +31,8 @@ const two = {
   profiles: { local: { address: "127.0.0.1:1234" }, prod: { address: "https://agents.example.com", token: "secret" } },
 };
 
-describe("where the service is", () => {
-  test("is the gRPC listener of this machine unless something else is said", () => {
+describe("the address of the service", () => {
+  test("defaults to the gRPC listener of this machine", () => {
     expect(read()).toEqual({
       address: "http://127.0.0.1:50051",
       token: undefined,
@@ -42,7 +42,7 @@ describe("where the service is", () => {
     });
   });
 
-  test("is said by flags first, then by the environment, then by a profile", async () => {
+  test("comes from flags first, then from the environment, then from a profile", async () => {
     await profiles(two);
     const env = { HARBORFORGE_ADDRESS: "env:1" };
     expect(read().address).toBe("http://127.0.0.1:1234");
@@ -53,7 +53,7 @@ describe("where the service is", () => {
     expect(read({}, { HARBORFORGE_ADDRESS: "" }).address).toBe("http://127.0.0.1:1234");
   });
 
-  test("a profile's token is not told to another service", async () => {
+  test("of another service does not get the profile's token", async () => {
     await profiles({ ...two, default: "prod" });
     expect(read().token).toBe("secret");
     expect(read({ address: "http://elsewhere:1" }).token).toBeUndefined();
@@ -61,7 +61,7 @@ describe("where the service is", () => {
     expect(read({ address: "http://elsewhere:1", profile: "prod" }).token).toBe("secret");
   });
 
-  test("the file is in the user's folder for settings", () => {
+  test("is in a file in the user's configuration folder", () => {
     expect(profileFile({ HOME: "/home/ada" })).toBe("/home/ada/.config/harborforge-agents/profiles.json");
     expect(profileFile({ HOME: "/home/ada", XDG_CONFIG_HOME: "/x" })).toBe("/x/harborforge-agents/profiles.json");
     expect(profileFile({ HOME: "/home/ada", XDG_CONFIG_HOME: "relative" })).toMatch(/^\/home\/ada\/\.config/);
@@ -80,7 +80,7 @@ describe("a token", () => {
     expect(read().token).toBe("from-file");
   });
 
-  test("that others may read is refused, with what to do", async () => {
+  test("in a file that others may read is rejected, with a solution", async () => {
     await profiles(two, 0o640);
     const path = join(folder, "harborforge-agents", "profiles.json");
     expect(() => read()).toThrow(
@@ -92,13 +92,13 @@ describe("a token", () => {
     expect(() => read({ tokenFile, profile: undefined }, { XDG_CONFIG_HOME: "/nonexistent" })).toThrow("mode 604");
   });
 
-  test("that cannot be a header is refused, and not repeated", () => {
+  test("that cannot be a header is rejected, and not repeated in the error", () => {
     for (const token of ["two words", "line\nbreak", ""]) {
       expect(() => read({ token })).toThrow(/^The token must be printable ASCII without spaces\.$/);
     }
   });
 
-  test("travels openly only to this machine, or with a warning", () => {
+  test("in cleartext goes only to this machine, or with a warning", () => {
     const connection = (address: string) => ({ address, token: "x", ca: undefined, identity: undefined, timeoutMs: 1 });
     expect(sendsTokenInCleartext(connection("http://10.0.0.1:50051"))).toBe(true);
     expect(sendsTokenInCleartext(connection("https://10.0.0.1:50051"))).toBe(false);
@@ -109,7 +109,7 @@ describe("a token", () => {
   });
 });
 
-describe("a profile file that is wrong is refused in one line", () => {
+describe("an invalid profile file is rejected in one line", () => {
   test.each([
     ["{", /profiles\.json is not valid JSON\. /],
     [[], /the file must be an object/],
@@ -128,12 +128,12 @@ describe("a profile file that is wrong is refused in one line", () => {
     expect(() => read()).toThrow(/^[^\n]+$/);
   });
 
-  test("the name that was asked for has to be there", () => {
+  test("when the named profile is missing", () => {
     expect(() => read({ profile: "prod" })).toThrow(/^The profile "prod" does not exist, because the file /);
     expect(() => read({}, { HARBORFORGE_ADDRESS: "ftp://x" })).toThrow(/^HARBORFORGE_ADDRESS must be http/);
   });
 
-  test("__proto__ is no profile", async () => {
+  test("when the name is __proto__", async () => {
     await profiles(two);
     expect(() => read({ profile: "__proto__" })).toThrow(/The profile "__proto__" does not exist/);
   });

@@ -10,7 +10,7 @@ import { SERVICE_COMMANDS } from "../../src/cli/service-commands.ts";
 import { runCli } from "../support/cli.ts";
 import { checkout } from "../support/program.ts";
 
-/** The commands at the ends of the tree, as the program has them. */
+/** The leaf commands of the program. */
 async function commands(): Promise<readonly CommandNode[]> {
   let tree: CommandNode | undefined;
   const look = ({ program }: { readonly program: Command }): void => {
@@ -55,7 +55,7 @@ describe("docs/cli.md", () => {
   });
 });
 
-test("--help tells the exit codes, and every command has examples", async () => {
+test("--help lists the exit codes, and every command has examples", async () => {
   const { stdout } = await runCli(["--help"]);
   for (const [code, meaning] of EXIT_CODES) expect(stdout).toContain(`  ${code}  ${meaning}\n`);
   for (const { path } of await commands()) {

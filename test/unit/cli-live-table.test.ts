@@ -55,7 +55,7 @@ const draw = (agents: WatchedAgents, columns = 100, rows = 20): string[] =>
   liveLines({ address: "http://a:1", agents, nowMs: NOW_MS }, { columns, rows }, plainPaint);
 
 describe("the live table", () => {
-  test("shows those that changed last where not all fit, and says how many more there are", () => {
+  test("shows the agents that changed last when not all fit, and the number of the others", () => {
     const agents = watched(500);
     agents.apply({ kind: "changes", changes: [change(agent(7, { status: "busy", revision: 900n }))], revision: 900n });
     const lines = draw(agents);
@@ -67,7 +67,7 @@ describe("the live table", () => {
     expect(lines).toHaveLength(20);
   });
 
-  test("forgets who no longer passes, and begins anew with a snapshot", () => {
+  test("drops agents that no longer pass the filter, and restarts with a snapshot", () => {
     const agents = watched(2);
     agents.apply({ kind: "changes", changes: [change(agent(1, { revision: 101n }), false)], revision: 101n });
     expect(agents.size).toBe(1);
@@ -76,7 +76,7 @@ describe("the live table", () => {
     expect(agents.size).toBe(1);
   });
 
-  test("says that it is cut off, until it goes on", () => {
+  test("shows that it is disconnected until it reconnects", () => {
     const agents = watched(1);
     agents.apply({ kind: "interrupted", error: undefined, retryInMs: 1 });
     expect(draw(agents).at(-1)).toBe("Disconnected: the service asked for a new connection. Reconnecting.");

@@ -5,7 +5,7 @@ import { createLog } from "../../src/cli/log.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { HOSTILE_CHARACTERS, RAW } from "../support/hostile-text.ts";
 
-/** A log as the program opens it, and what it writes. */
+/** A log as the program opens it, and its output. */
 function openLog(logFormat: "json" | "pretty") {
   let text = "";
   const stderr = Object.assign(new PassThrough(), { fd: 2 as const, isTTY: false });
@@ -34,7 +34,7 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
     expect(written().match(/ada.{2,12}bob/g)?.length).toBeGreaterThanOrEqual(7);
   });
 
-  test("writes one line for a line, whatever is in it", () => {
+  test("writes one line for each entry, whatever it contains", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 200 }), (text) => {
         const { log, written } = openLog(format);
@@ -46,7 +46,7 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
   });
 });
 
-test("JSON lines say the same as before they were escaped", () => {
+test("escaped JSON lines parse to the original values", () => {
   const { log, written } = openLog("json");
   const name = `ada${HOSTILE_CHARACTERS.map(([, character]) => character).join("")}`;
   log.info({ name }, "audit");

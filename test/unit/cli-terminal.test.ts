@@ -9,7 +9,7 @@ import { Table } from "../../src/cli/terminal/table.ts";
 import { clip, padEnd, padStart, widthOf } from "../../src/cli/terminal/text-width.ts";
 import { awayOf, localTime, timeText } from "../../src/cli/terminal/times.ts";
 
-describe("what is printable", () => {
+describe("printable text", () => {
   test.each([
     ["plain text, ünïcode, 漢字", "plain text, ünïcode, 漢字"],
     ["\u001b[31mred\u001b]0;title\u0007", "\\u{1b}[31mred\\u{1b}]0;title\\u{7}"],
@@ -27,7 +27,7 @@ describe("what is printable", () => {
     expect(printable(text)).toBe(shown);
   });
 
-  test("nothing of what a terminal obeys is left of any text", () => {
+  test("has no control character that a terminal obeys", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         expect(printable(text)).not.toMatch(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f]/u);
@@ -35,7 +35,7 @@ describe("what is printable", () => {
     );
   });
 
-  test("JSON stays the same value", () => {
+  test("keeps the value of JSON", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         const json = printableJson(JSON.stringify({ text }, null, 2));
@@ -89,7 +89,7 @@ describe("times", () => {
     expect(awayOf(at(ms), now)).toBe(words);
   });
 
-  test("are told by the clock of this place, with the day where it is another", () => {
+  test("are printed in local time, with the date on another day", () => {
     expect(localTime(at(-5_000), now)).toBe("22:29:55");
     expect(localTime(at(2 * 3_600_000), now)).toBe("2026-11-23 00:30:00");
     expect(timeText(at(240_000), now)).toBe("22:34:00 (in 4 min)");
@@ -117,26 +117,26 @@ describe("a table", () => {
     { name: "漢字漢字", count: 22, note: "\u001b[2J" },
   ];
 
-  test("aligns what is wide, and shows what is hostile", () => {
+  test("aligns wide characters, and escapes hostile ones", () => {
     const lines = new Table(columns, { paint: plainPaint, columns: undefined }).lines(rows);
     expect(lines).toEqual(["NAME      COUNT  NOTE", "a             1  short", "漢字漢字     22  \\u{1b}[2J"]);
   });
 
-  test("goes on without its headings, and only gets wider", () => {
+  test("continues without its headings, and columns only get wider", () => {
     const table = new Table(columns, { paint: plainPaint, columns: undefined });
     table.lines(rows.slice(0, 1));
     expect(table.lines(rows.slice(1))).toEqual(["漢字漢字     22  \\u{1b}[2J"]);
     expect(table.lines(rows.slice(0, 1))).toEqual(["a             1  short"]);
   });
 
-  test("leaves out what is optional where the screen is narrow, then cuts the widest", () => {
+  test("omits optional columns on a narrow screen, then cuts the widest", () => {
     const look = { paint: plainPaint, columns: 18 };
     expect(new Table(columns, look).lines(rows.slice(0, 1))).toEqual(["NAME  COUNT", "a         1"]);
     const long = [{ name: "x".repeat(50), count: 1, note: "" }];
     expect(new Table(columns, look).lines(long)).toEqual(["NAME        COUNT", "xxxxxxxxx…  \u001b[13G    1"]);
   });
 
-  test("goes to the next column by its number where terminals disagree on widths", () => {
+  test("moves to the next column by number when terminals disagree on widths", () => {
     const look = { paint: plainPaint, columns: 80 };
     const lines = new Table(columns, look).lines([{ name: "👩‍👩‍👧", count: 1, note: "n" }]);
     expect(lines[1]).toContain("\u001b[7G    1");
@@ -165,7 +165,7 @@ describe("colours", () => {
   });
 });
 
-test("a printer whose reader has gone says so once, and never throws by itself", async () => {
+test("a printer with a closed output reports that once, and never throws by itself", async () => {
   const stream = new Writable({ write: (_chunk, _encoding, done) => done(new Error("EPIPE")) });
   const printer = new Printer(stream, {});
   const gone = new Promise<void>((resolve) => printer.onClosed(resolve));

@@ -40,7 +40,7 @@ describe("durations", () => {
     ["1m30s", 90_000],
     ["2h", 7_200_000],
     ["1h1m1s1ms", 3_661_001],
-  ])("%s", (text, ms) => {
+  ])("accept %s", (text, ms) => {
     expect(parseDuration(text)).toBe(ms);
   });
 
@@ -64,11 +64,11 @@ describe("durations", () => {
     "٣s",
     "9999999999s",
     "Infinitys",
-  ])("not %j", (text) => {
+  ])("reject %j", (text) => {
     expect(parseDuration(text)).toBeUndefined();
   });
 
-  it("are read as they are written", () => {
+  it("are parsed as they are formatted", () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 366 * 86_400_000 }), (ms) => {
         expect(parseDuration(formatDuration(ms))).toBe(ms);
@@ -100,7 +100,7 @@ describe("addresses", () => {
     ["[::1]:8080", "::1", 8_080],
     ["[::]:0", "::", 0],
     ["[2001:db8::7]:443", "2001:db8::7", 443],
-  ])("%s", (text, host, port) => {
+  ])("accept %s", (text, host, port) => {
     expect(parseAddress(text)).toEqual({ host, port });
     expect(formatAddress({ host, port })).toBe(text);
   });
@@ -129,7 +129,7 @@ describe("addresses", () => {
     "a..b:80",
     "localhost:80\n",
     `${"a".repeat(64)}:80`,
-  ])("not %j", (text) => {
+  ])("reject %j", (text) => {
     expect(parseAddress(text)).toBeUndefined();
   });
 });
@@ -161,13 +161,13 @@ describe("the database's URL", () => {
     "postgres://u:%zz@h/x",
     "postgres://h/x\n",
     " postgres://h/x",
-  ])("is not %j", (url) => {
+  ])("rejects %j", (url) => {
     expect(isDatabaseUrl(url)).toBe(false);
   });
 });
 
 describe("the configuration", () => {
-  it("has a default for everything", () => {
+  it("has a default for every setting", () => {
     expect(load({})).toEqual({
       database: { kind: "embedded", dataDir: undefined },
       grpcAddress: { host: "127.0.0.1", port: 50_051 },
@@ -271,12 +271,12 @@ describe("the configuration", () => {
     });
   });
 
-  it("takes a flag before the environment, also before a wrong value there", () => {
+  it("prefers a flag to the environment, also to an invalid value there", () => {
     const config = load({ HARBORFORGE_FIRST_LEASE: "soon" }, { firstLease: "5s", grpcAddress: "localhost:1" });
     expect(config).toMatchObject({ firstLeaseMs: 5_000, grpcAddress: { host: "localhost", port: 1 } });
   });
 
-  it("takes an empty variable as unset, but not an empty flag", () => {
+  it("treats an empty variable as unset, and rejects an empty flag", () => {
     expect(load({ HARBORFORGE_LOG_LEVEL: "", DATABASE_URL: "" })).toMatchObject({
       logLevel: "info",
       database: { kind: "embedded" },
@@ -296,7 +296,7 @@ describe("the configuration", () => {
       { HARBORFORGE_TLS_CERT_FILE: "c", HARBORFORGE_TLS_KEY_FILE: "k", HARBORFORGE_TLS_CLIENT_CA_FILE: "a" },
       ["HARBORFORGE_TLS_CLIENT_CERT"],
     ],
-  ])("names what is missing where settings of TLS do not fit together: %o", (env, names) => {
+  ])("names the missing setting when settings of TLS conflict: %o", (env, names) => {
     expect(errorOf(() => load(env)).problems.map(({ name }) => name)).toEqual(names);
   });
 
@@ -307,7 +307,7 @@ describe("the configuration", () => {
     }
   });
 
-  it("logs for people on a terminal, unless it is told otherwise", () => {
+  it("logs text on a terminal by default", () => {
     expect(loadConfig({ env: HOME, isTerminal: true }).logFormat).toBe("pretty");
     expect(loadConfig({ env: HOME, isTerminal: true, flags: { logFormat: "json" } }).logFormat).toBe("json");
   });
@@ -321,12 +321,12 @@ describe("the data folder", () => {
     expect(load(env).database).toEqual(database);
   });
 
-  it("is absolute, whatever was named", () => {
+  it("is absolute, whatever the setting", () => {
     expect(load({}, { dataDir: "data" }).database).toMatchObject({ dataDir: `${process.cwd()}/data` });
   });
 });
 
-describe("a wrong value", () => {
+describe("an invalid value", () => {
   it.each<[string, string, string]>([
     ["HARBORFORGE_GRPC_ADDRESS", "50051", "host:port"],
     ["HARBORFORGE_HTTP_ADDRESS", "localhost:99999", "0 (takes a free one) to 65535"],
@@ -343,24 +343,24 @@ describe("a wrong value", () => {
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
     ["HARBORFORGE_AUTH", "yes", "one of none, required"],
-    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http only on this machine"],
+    ["HARBORFORGE_JWT_JWKS", "http://id.example.org/keys", "http on loopback only"],
     ["HARBORFORGE_JWT_JWKS", "https://ada:secret@id.example.org/keys", "without a password"],
     ["HARBORFORGE_JWT_ALGORITHMS", "none", "RS256"],
     ["HARBORFORGE_JWT_ALGORITHMS", "RS256,HS256", "RS256"],
     ["HARBORFORGE_JWT_CLAIMS", "roles=x", "principal, role, agents and claw"],
     ["HARBORFORGE_JWT_ROLES", "admin", "each with ="],
     ["HARBORFORGE_JWT_ROLES", "boss=root", "one of agent, service, admin, viewer"],
-  ])("of %s (%j) is told with its name and what is allowed", (name, value, allowed) => {
+  ])("of %s (%j) is reported with its name and the allowed values", (name, value, allowed) => {
     const { message } = errorOf(() => load({ [name]: value }));
     expect(message.startsWith(`${name} is ${JSON.stringify(value)}: it must be `)).toBe(true);
     expect(message).toContain(allowed);
   });
 
-  it("of a flag is told with the flag's name", () => {
+  it("of a flag is reported with the name of the flag", () => {
     expect(errorOf(() => load({}, { heartbeatInterval: "soon" })).message).toMatch(/^--heartbeat-interval is "soon"/);
   });
 
-  it("comes with all the others", () => {
+  it("is reported together with all others", () => {
     const error = errorOf(() =>
       load({ HARBORFORGE_LOG_LEVEL: "loud", HARBORFORGE_FIRST_LEASE: "x" }, { grpcAddress: "y" }),
     );
@@ -385,12 +385,12 @@ describe("a wrong value", () => {
     }
   });
 
-  it("of any length gives a message that can be read", () => {
+  it("of any length gives a readable message", () => {
     expect(errorOf(() => load({ HARBORFORGE_LOG_LEVEL: "x".repeat(1e6) })).message.length).toBeLessThan(500);
   });
 });
 
-describe("where others can reach a listener", () => {
+describe("listeners on non-loopback addresses", () => {
   const everywhere = { HARBORFORGE_HTTP_ADDRESS: "0.0.0.0:80", HARBORFORGE_GRPC_ADDRESS: "[::]:0" };
   const message = (env: ConfigSources["env"]): string => errorOf(() => load(env)).message;
 
@@ -402,7 +402,7 @@ describe("where others can reach a listener", () => {
     "[::1]:1",
     "[0:0:0:0:0:0:0:1]:1",
     "[::ffff:127.0.0.1]:1",
-  ])("%s is of this machine alone, and open", (address) => {
+  ])("%s is loopback, and needs no credentials", (address) => {
     expect(load({ HARBORFORGE_HTTP_ADDRESS: address }).access).toEqual({ kind: "open", allowedHosts: [] });
   });
 
@@ -413,7 +413,7 @@ describe("where others can reach a listener", () => {
     "agents.internal:1",
     "localhost.example.org:1",
     "[::ffff:10.0.0.7]:1",
-  ])("%s stops the start while nobody has to show a credential", (address) => {
+  ])("%s prevents the start while credentials are not required", (address) => {
     const sentence = message({ HARBORFORGE_HTTP_ADDRESS: address });
     expect(sentence).toContain(`HARBORFORGE_HTTP_ADDRESS is ${address}`);
     expect(sentence).toContain("set HARBORFORGE_AUTH=required, or listen on 127.0.0.1.");
@@ -427,17 +427,17 @@ describe("where others can reach a listener", () => {
     );
   });
 
-  it("credentials do not travel in cleartext, unless TLS ends in front", () => {
+  it("credentials in cleartext are rejected, unless TLS ends in front", () => {
     const required = { ...everywhere, HARBORFORGE_AUTH: "required" };
     expect(message(required)).toContain("HARBORFORGE_TLS_IN_FRONT=yes if TLS ends in front.");
     expect(load({ ...required, HARBORFORGE_TLS_IN_FRONT: "yes" }).access).toMatchObject({ kind: "credentials" });
   });
 
-  it("that TLS ends in front opens nothing", () => {
+  it("TLS in front does not replace credentials", () => {
     expect(message({ ...everywhere, HARBORFORGE_TLS_IN_FRONT: "yes" })).toContain("set HARBORFORGE_AUTH=required");
   });
 
-  it("may be called by names that are allowed, where nobody shows a credential", () => {
+  it("allowed host names are accepted without credentials", () => {
     const hosts = (text: string) => load({ HARBORFORGE_ALLOWED_HOSTS: text }).access;
     expect(hosts("Agents.test, other ,[::2]")).toEqual({
       kind: "open",
@@ -451,7 +451,7 @@ describe("where others can reach a listener", () => {
 });
 
 describe("credentials", () => {
-  it("are named by settings that fit together", () => {
+  it("require settings that fit together", () => {
     const required = { HARBORFORGE_AUTH: "required" };
     expect(load(required).access).toEqual({
       kind: "credentials",
@@ -470,7 +470,7 @@ describe("credentials", () => {
     );
   });
 
-  it("keys in a file are named by its path", () => {
+  it("name a keys file by its path", () => {
     const jwt = { HARBORFORGE_JWT_JWKS: "keys.json", HARBORFORGE_JWT_ISSUER: "i", HARBORFORGE_JWT_AUDIENCE: "a" };
     expect(load({ HARBORFORGE_AUTH: "required", ...jwt }).access).toMatchObject({
       jwt: { jwks: pathToFileURL(`${process.cwd()}/keys.json`), algorithms: ["RS256", "ES256", "EdDSA"] },
@@ -479,7 +479,7 @@ describe("credentials", () => {
 });
 
 describe("the table of settings", () => {
-  it("is what the documentation for deployments promises", () => {
+  it("equals the table in the documentation", () => {
     expect(Object.values(SETTINGS).map(({ env, defaultText }) => `${env} ${defaultText}`)).toEqual([
       "DATABASE_URL an embedded PostgreSQL",
       expect.stringContaining("$XDG_DATA_HOME/harborforge-agents"),
@@ -506,20 +506,20 @@ describe("the table of settings", () => {
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",
       "HARBORFORGE_TLS_IN_FRONT no",
-      "HARBORFORGE_JWT_JWKS none: JSON Web Tokens are rejected",
+      "HARBORFORGE_JWT_JWKS none: they are rejected",
       "HARBORFORGE_JWT_ISSUER none",
       "HARBORFORGE_JWT_AUDIENCE none",
       "HARBORFORGE_JWT_ALGORITHMS RS256,ES256,EdDSA",
       "HARBORFORGE_JWT_CLAIMS principal=sub,role=role,agents=agent_ids,claw=claw_identifier",
       "HARBORFORGE_JWT_ROLES agent=agent,service=service,admin=admin,viewer=viewer",
       "HARBORFORGE_JWT_CLOCK_TOLERANCE 5s",
-      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: certificates authenticate no caller",
+      "HARBORFORGE_CERTIFICATE_PRINCIPALS none: certificates authenticate no client",
     ]);
   });
 
   it.each(
     Object.entries(SETTINGS),
-  )("%s: the flag is the key in kebab-case, and the default is what is said", (key, setting) => {
+  )("%s: the flag is the key in kebab-case, and the default is the documented one", (key, setting) => {
     expect(setting.flag).toBe(key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`));
     if (setting.fallback === undefined) return;
     expect(setting.parse(setting.defaultText.replace(/:? .*/, ""))).toEqual(setting.fallback);

@@ -15,15 +15,15 @@ import { blamedField, PATTERN_WORDS } from "../../src/rpc/validation/violation-w
 
 const PACKAGE = "harborforge.agents.v1";
 
-/** Fields of requests that no rule has to guard, each with its reason. */
+/** Fields of requests that need no rule, each with its reason. */
 const NEED_NO_RULE: ReadonlySet<string> = new Set([
-  // Both values mean something, whatever else is said.
+  // Both values are valid, whatever the other fields are.
   "ListAgentTransitionsRequest.newest_first",
   "WatchAgentsRequest.conflate",
   "AgentBeat.leaving",
-  // Any number will do: the greater wins.
+  // Any number is valid: the greater one wins.
   "HeartbeatRequest.generation",
-  // Opaque to callers: what is none is INVALID_PAGE_TOKEN, by the check that the token itself carries.
+  // Opaque to callers: an invalid one is INVALID_PAGE_TOKEN, by the check value in the token.
   "ListTokensRequest.page_token",
   "ListUsersRequest.page_token",
   "ListAgentsRequest.page_token",
@@ -33,7 +33,7 @@ const NEED_NO_RULE: ReadonlySet<string> = new Set([
 const services = await readServices();
 const requests = requestMessages(services);
 
-/** All services of the contract, those that were added after this test among them. */
+/** All services of the contract, also those added after this test. */
 async function readServices(): Promise<DescService[]> {
   const folder = join(import.meta.dirname, "../../gen", ...PACKAGE.split("."));
   const files = (await readdir(folder)).filter((name) => name.endsWith("_service_pb.ts"));
@@ -45,7 +45,7 @@ function isService(value: unknown): value is DescService {
   return typeof value === "object" && value !== null && "kind" in value && value.kind === "service";
 }
 
-/** What methods take, and what that is made of, as far as it is ours. */
+/** The request messages of methods, and their message fields, where they are ours. */
 function requestMessages(all: readonly DescService[]): DescMessage[] {
   const found = new Map<string, DescMessage>();
   const add = (desc: DescMessage): void => {
@@ -61,7 +61,7 @@ function isOurs(desc: DescMessage): boolean {
   return desc.file.proto.package === PACKAGE;
 }
 
-/** What is missing in a field's rules; undefined when nothing is. */
+/** The missing part of a field's rules; undefined when nothing is missing. */
 function lackOf(field: DescField): string | undefined {
   const rules = getOption(field, fieldRules);
   if (field.fieldKind === "map") return "a rule for maps, and the check of their size in shape-check.ts";
@@ -77,14 +77,14 @@ function lackOfValue(field: DescField, rules: FieldRules | undefined): string | 
   if (field.enum !== undefined) {
     return type?.case === "enum" && type.value.definedOnly ? undefined : "enum.defined_only";
   }
-  // What ours is made of has rules of its own, and is looked at by itself.
+  // Messages of ours have rules of their own, and are checked separately.
   if (field.message !== undefined && isOurs(field.message)) return undefined;
   if (type?.case === "string") return type.value.maxLen > 0n ? undefined : "string.max_len";
   return type?.case === undefined && (rules?.cel.length ?? 0) === 0 ? "a rule" : undefined;
 }
 
 describe("the rules of the contract", () => {
-  it("are those of all its services", () => {
+  it("cover all its services", () => {
     expect(services.map(({ name }) => name)).toEqual(expect.arrayContaining(["AgentService", "UserService"]));
     expect(requests.map(({ name }) => name)).toEqual(
       expect.arrayContaining(["CreateUserRequest", "AgentBeat", "AgentFilter", "Exhaustion", "HeartbeatRequest"]),
@@ -104,7 +104,7 @@ describe("the rules of the contract", () => {
     expect(optional).toEqual(desc.name === "Exhaustion" ? ["recovery"] : []);
   });
 
-  it("need no exception for what is not there, or has a rule", () => {
+  it("have no exception for a field that does not exist or has a rule", () => {
     const unruled = requests.flatMap((desc) =>
       desc.fields.filter((field) => lackOf(field) !== undefined).map((field) => `${desc.name}.${field.name}`),
     );
@@ -112,11 +112,11 @@ describe("the rules of the contract", () => {
   });
 
   it.each(requests)("of $name compile", (desc) => {
-    // Throws for one that does not.
+    // Throws for an invalid rule.
     compileRuleCheck(desc);
   });
 
-  it("over several fields name the one at fault, and say what it must be", () => {
+  it("over several fields name the one at fault, and the allowed values", () => {
     const rules = requests.flatMap((desc) => getOption(desc, messageRules).cel.map((rule) => ({ desc, rule })));
     expect(rules.length).toBeGreaterThan(5);
     for (const { desc, rule } of rules) {
@@ -125,7 +125,7 @@ describe("the rules of the contract", () => {
     }
   });
 
-  it("have words for their patterns", () => {
+  it("describe their patterns in words", () => {
     const patternsOf = ({ type, cel }: FieldRules): string[] => {
       for (const rule of cel) expect(rule.message).toMatch(/^must /);
       if (type.case === "string") return type.value.pattern === "" ? [] : [type.value.pattern];

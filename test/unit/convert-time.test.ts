@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { durationOf, timestampOf, timestampOrUnset } from "../../src/contract/timestamps.ts";
 
 describe("timestampOf", () => {
-  it("is exact to the microsecond, before 1970 as well", () => {
+  it("is exact to the microsecond, also before 1970", () => {
     const years = { min: -62_135_596_800_000_000, max: Number.MAX_SAFE_INTEGER };
     fc.assert(
       fc.property(fc.integer(years), (micros) => {
@@ -16,11 +16,11 @@ describe("timestampOf", () => {
     );
   });
 
-  it("is what Protobuf takes for that instant", () => {
+  it("equals the Protobuf library's value of that instant", () => {
     expect(timestampDate(timestampOf(1_790_000_000_123_000)).toISOString()).toBe("2026-09-21T14:13:20.123Z");
   });
 
-  it("leaves unset what does not apply, and not the beginning of 1970", () => {
+  it("returns undefined, not the beginning of 1970, for an absent instant", () => {
     expect(timestampOrUnset(null)).toBeUndefined();
     expect(timestampOrUnset(0)).toMatchObject({ seconds: 0n, nanos: 0 });
   });
@@ -32,7 +32,7 @@ describe("durationOf", () => {
       fc.property(fc.integer({ min: -1e12, max: 1e12 }), (ms) => {
         const { seconds, nanos } = durationOf(ms);
         expect(seconds * 1_000n + BigInt(nanos) / 1_000_000n).toBe(BigInt(ms));
-        // Protobuf asks for one sign; bigint zero and number zero have none.
+        // Protobuf requires one sign; bigint zero and number zero have none.
         expect(seconds === 0n || nanos === 0 || seconds > 0n === nanos > 0).toBe(true);
       }),
     );

@@ -10,7 +10,7 @@ import { asEncoded, encoded } from "../../src/rpc/codec/encoded.ts";
 import { createWatchEncoder, MAX_WATCH_MESSAGE_BYTES } from "../../src/rpc/convert/watch.ts";
 import type { WatchedChange, WatchMessage } from "../../src/rpc/handlers/backend.ts";
 
-/** As large as the contract lets it be: the widest numbers, the longest texts, four bytes a character. */
+/** The largest messages of the contract: the widest numbers, the longest texts, four bytes a character. */
 const LONGEST_NAME = "🛟".repeat(128);
 const NOW = Number.MAX_SAFE_INTEGER;
 const LARGEST_ID = 2n ** 63n - 1n;
@@ -71,7 +71,7 @@ function updates(from: bigint, count: number): WatchedChange[] {
 }
 
 describe("watch messages", () => {
-  it("hold at most 64 KiB, with nothing lost and the order kept", () => {
+  it("hold at most 64 KiB, lose nothing and keep the order", () => {
     const encode = createWatchEncoder({ afterRevision: 100n, conflate: false });
     const parts = [...encode(message(1_000n, { changes: updates(101n, 500), bookmark: { snapshotComplete: false } }))];
     for (const part of parts) {
@@ -82,7 +82,7 @@ describe("watch messages", () => {
     expect(parts.length).toBeGreaterThan(5);
   });
 
-  it("may be resumed from after each part: no part claims what is still to come", () => {
+  it("can be resumed from after each part: no part includes the next one", () => {
     const encode = createWatchEncoder({ afterRevision: 100n, conflate: false });
     const parts = [...encode(message(1_000n, { changes: updates(101n, 500) }))];
     for (const part of parts.slice(0, -1)) {
@@ -92,7 +92,7 @@ describe("watch messages", () => {
     expect(parts.at(-1)?.revision).toBe(1_000n);
   });
 
-  it("stay at the last whole message while merged changes are told in parts", () => {
+  it("keep the last whole message's revision while merged changes are sent in parts", () => {
     const encode = createWatchEncoder({ afterRevision: 100n, conflate: true });
     const parts = [...encode(message(1_000n, { changes: updates(101n, 500) }))];
     expect(parts.slice(0, -1).every((part) => part.revision === 100n)).toBe(true);
@@ -116,14 +116,14 @@ describe("watch messages", () => {
     expect([...first, ...last].flatMap((part) => part.snapshotAgents)).toHaveLength(600);
   });
 
-  it("are one each while they are small", () => {
+  it("stay single messages while they are small", () => {
     const encode = createWatchEncoder({ afterRevision: 1n, conflate: false });
     expect([...encode(message(7n, { bookmark: { snapshotComplete: false } }))]).toMatchObject([
       { revision: 7n, changes: [], snapshotAgents: [], bookmark: { snapshotComplete: false } },
     ]);
   });
 
-  it("leave out the clocks that move without transitions", () => {
+  it("omit clocks that move without transitions", () => {
     const encode = createWatchEncoder({ afterRevision: undefined, conflate: false });
     const [part] = [...encode(message(0n, { snapshotAgents: [AGENT] }))];
     const [agent] = part?.snapshotAgents ?? [];
@@ -133,7 +133,7 @@ describe("watch messages", () => {
     expect(agent?.suspectSince).toBeUndefined();
   });
 
-  it("share what is made of a transition between watchers", () => {
+  it("share the encoding of a transition between watchers", () => {
     const shared = transition(8n);
     const [one, other, left, merged] = (["updated", "updated", "left", "updated"] as const).map((type, index) => {
       const encode = createWatchEncoder({ afterRevision: 1n, conflate: true });
@@ -148,7 +148,7 @@ describe("watch messages", () => {
     expect(one?.conflated).toBe(0);
   });
 
-  it("are on the wire what they say, put together from what was encoded once", () => {
+  it("decode to the same values when they are joined from encoded parts", () => {
     const [one, two] = [transition(8n), transition(9n, { toStatus: "busy", exhaustion: null })];
     const told: WatchMessage[] = [
       message(9n, { changes: updates(101n, 500), bookmark: { snapshotComplete: false } }),
@@ -163,7 +163,7 @@ describe("watch messages", () => {
         const bytes = encoded(WatchAgentsResponseSchema, part);
         expect(fromBinary(WatchAgentsResponseSchema, bytes)).toEqual(part);
         expect(bytes.byteLength).toBeLessThanOrEqual(MAX_WATCH_MESSAGE_BYTES);
-        // For who encodes by itself.
+        // For listeners that encode the message themselves.
         const standIn = create(WatchAgentsResponseSchema, asEncoded(WatchAgentsResponseSchema, part));
         expect(Buffer.from(toBinary(WatchAgentsResponseSchema, standIn))).toEqual(bytes);
       }
@@ -176,12 +176,12 @@ describe("watch messages", () => {
     const bytesOf = (parts: WatchAgentsResponse[]) => parts.map((part) => encoded(WatchAgentsResponseSchema, part));
     const first = send();
     const bytes = bytesOf(first);
-    // Whoever encodes it again would see this.
+    // A second encoding would read this value.
     for (const { agent } of first.flatMap((part) => part.changes)) Object.assign(agent ?? {}, { agentId: "another" });
     expect(bytesOf(send())).toEqual(bytes);
   });
 
-  it("tell a deletion with the agent right before it, and no exhaustion after it", () => {
+  it("report a deletion with the agent right before it, and no exhaustion after it", () => {
     const encode = createWatchEncoder({ afterRevision: 1n, conflate: false });
     const deletion = transition(8n, { fromStatus: "exhausted", toStatus: null, toClaw: null, cause: "deleted" });
     const [part] = [...encode(message(8n, { changes: [{ type: "left", transition: deletion, conflated: 0 }] }))];

@@ -5,18 +5,18 @@ import {
   countedSteps,
   FIRST_BACKOFF_MS,
   LONGEST_BACKOFF_MS,
-  MOST_STEPS,
+  MAX_STEPS,
 } from "../../src/domain/exhaustion.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
 describe("the length of an exhaustion", () => {
-  it("is what the provider says, as a delay", () => {
+  it("follows the provider's delay", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", retryAfterMs: 12_345 });
     expect(story.recoversInSeconds).toBe(12.345);
   });
 
-  it("is what the provider says, as a deadline, to the microsecond", () => {
+  it("follows the provider's deadline, to the microsecond", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", recoveryAt: START + 1 });
     expect(story.agent.exhaustion?.recoveryAt).toBe(START + 1);
@@ -74,7 +74,7 @@ describe("the length of an exhaustion", () => {
     expect(story.agent.exhaustion).toEqual({ reason: "billing", exhaustedAt: START, recoveryAt: START + 51 * SECOND });
   });
 
-  it("keeps exhausted_at for an agent that is offline", () => {
+  it("keeps exhausted_at for an offline agent", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", retryAfterMs: 30_000 });
     story.after(SECOND).leaseEnd();
@@ -82,7 +82,7 @@ describe("the length of an exhaustion", () => {
     expect(story.agent.exhaustion).toMatchObject({ reason: "billing", exhaustedAt: START });
   });
 
-  it("begins anew when the earlier exhaustion was over while the agent was offline", () => {
+  it("starts again when the earlier exhaustion was over while the agent was offline", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", retryAfterMs: 30_000 });
     story.leaseEnd();
@@ -95,7 +95,7 @@ describe("the length of an exhaustion", () => {
 });
 
 describe("the backoff", () => {
-  /** Exhausts without a deadline and waits for the recovery; returns how long that was, in seconds. */
+  /** Exhausts the agent without a deadline and waits for the recovery. @returns the duration in seconds */
   function round(story: Story, reason: "rate_limit" | "billing"): number {
     story.exhaust({ reason });
     const seconds = story.recoversInSeconds;
@@ -109,12 +109,12 @@ describe("the backoff", () => {
     expect(rounds).toEqual([30, 60, 120, 240, 480, 960]);
   });
 
-  it("counts on over both reasons", () => {
+  it("continues over both reasons", () => {
     const story = new Story();
     expect([round(story, "rate_limit"), round(story, "billing")]).toEqual([30, 1_200]);
   });
 
-  it("is not fed by deadlines that the provider named", () => {
+  it("does not count deadlines that the provider named", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", retryAfterMs: 5_000 });
     story.after(5 * SECOND).recover();
@@ -150,7 +150,7 @@ describe("the backoff", () => {
     expect(round(story, "rate_limit")).toBe(60);
   });
 
-  it("goes on after almost 24 hours without exhaustion", () => {
+  it("continues after almost 24 hours without exhaustion", () => {
     const story = new Story();
     round(story, "rate_limit");
     round(story, "rate_limit");
@@ -170,18 +170,18 @@ describe("the backoff", () => {
     expect(countedSteps(backoff, START + DAY + 1)).toBe(0);
   });
 
-  it("stays at its longest for an agent that is exhausted again and again", () => {
+  it("stays at its maximum for an agent that is exhausted again and again", () => {
     const story = new Story();
     const rounds = Array.from({ length: 14 }, () => {
       const seconds = round(story, "billing");
-      // A moment passes between a recovery and the next attempt.
+      // Some time passes between a recovery and the next attempt.
       story.after(MINUTE);
       return seconds;
     });
     expect(rounds.slice(-3)).toEqual([86_400, 86_400, 86_400]);
   });
 
-  it("does not forget because of one long exhaustion that the provider named", () => {
+  it("is not reset by one long exhaustion with the provider's deadline", () => {
     const story = new Story();
     round(story, "rate_limit");
     round(story, "rate_limit");
@@ -190,7 +190,7 @@ describe("the backoff", () => {
     expect(round(story.after(MINUTE), "rate_limit")).toBe(120);
   });
 
-  it("does not forget while the agent is exhausted", () => {
+  it("is not reset during an exhaustion", () => {
     const story = new Story();
     round(story, "rate_limit");
     story.exhaust({ reason: "rate_limit", recoveryAt: story.now + 3 * DAY });
@@ -198,7 +198,7 @@ describe("the backoff", () => {
     expect(story.recoversInSeconds).toBe(1_200);
   });
 
-  it("does not forget while an exhaustion that is over waits to be cleared", () => {
+  it("is not reset while an exhaustion that is over waits to be cleared", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit" });
     story.beat("idle");
@@ -208,28 +208,28 @@ describe("the backoff", () => {
     expect(story.recoversInSeconds).toBe(60);
   });
 
-  it("counts no further than it has to, so that a flapping agent cannot run the counter over", () => {
+  it("has a limited step counter, which a flapping agent cannot overflow", () => {
     const story = new Story();
     for (let rounds = 0; rounds < 40_000; rounds++) {
       story.exhaust({ reason: "rate_limit" });
       story.beat("idle");
     }
-    expect(story.agent.backoff.steps).toBe(MOST_STEPS);
+    expect(story.agent.backoff.steps).toBe(MAX_STEPS);
     expect(round(story, "rate_limit")).toBe(86_400);
   });
 
   it.each([
     FIRST_BACKOFF_MS.rate_limit,
     FIRST_BACKOFF_MS.billing,
-  ])("is at its longest long before: from %i ms", (first) => {
-    expect(first * 2 ** MOST_STEPS).toBeGreaterThan(LONGEST_BACKOFF_MS);
-    expect(MOST_STEPS).toBeLessThanOrEqual(32_767);
+  ])("reaches its maximum long before the limit of the counter: from %i ms", (first) => {
+    expect(first * 2 ** MAX_STEPS).toBeGreaterThan(LONGEST_BACKOFF_MS);
+    expect(MAX_STEPS).toBeLessThanOrEqual(32_767);
   });
 
   it.each([
-    ["by the agent's own word", (story: Story) => story.beat("idle")],
+    ["by a report of the agent", (story: Story) => story.beat("idle")],
     ["by a service", (story: Story) => story.word("idle", 0)],
-  ])("counts 24 hours from an early end %s, not from the end that was foreseen", (_, end) => {
+  ])("counts 24 hours from an early end %s, not from the planned end", (_, end) => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit" });
     story.exhaust({ reason: "rate_limit", recoveryAt: START + 3 * DAY });
@@ -237,7 +237,7 @@ describe("the backoff", () => {
     expect(round(story.after(DAY + SECOND), "rate_limit")).toBe(30);
   });
 
-  it("forgets 24 hours after an exhaustion that nobody has cleared yet", () => {
+  it("is reset 24 hours after the end of an exhaustion that was not cleared yet", () => {
     const story = new Story();
     story.exhaust({ reason: "rate_limit", retryAfterMs: 1_000 });
     story.after(SECOND).recover();
@@ -272,7 +272,7 @@ describe("the backoff", () => {
     }
   });
 
-  it("of an agent without a past counts no steps", () => {
+  it("of an agent without a history counts no steps", () => {
     expect(new Story().agent.backoff).toEqual({ steps: 0, lastAt: null });
     expect(countedSteps({ steps: 0, lastAt: null }, START)).toBe(0);
   });

@@ -39,7 +39,7 @@ function passes(filter: Partial<AgentFilter>, agent: Filterable = SCRIBE): boole
 }
 
 describe("a filter", () => {
-  it("that asks for nothing passes every agent", () => {
+  it("without conditions passes every agent", () => {
     for (const status of AGENT_STATUSES) expect(passes({}, { ...SCRIBE, status })).toBe(true);
   });
 
@@ -64,7 +64,7 @@ describe("a filter", () => {
   });
 });
 
-describe("what a transition is to a watcher", () => {
+describe("the change type of a transition for a watcher", () => {
   it.each<[string, Transition, Partial<AgentFilter>, string | undefined]>([
     ["inside before and after", MOVED, {}, "updated"],
     ["inside before and after, by the agent", MOVED, { agentIds: ["scribe-7"] }, "updated"],
@@ -123,7 +123,7 @@ describe("the agent of a transition", () => {
     expect(agentOf(CREATED)).toMatchObject({ status: "busy", clawIdentifier: "claw-b", revision: 20n });
   });
 
-  it("is the agent right before it for a deletion, with the revision that it had", () => {
+  it("is the agent right before it for a deletion, with its revision before", () => {
     const exhaustion = { reason: "billing", exhaustedAt: 1_500, recoveryAt: 9_000 } as const;
     expect(agentOf({ ...DELETED, fromStatus: "exhausted", exhaustion })).toEqual({
       id: 5n,
@@ -138,7 +138,7 @@ describe("the agent of a transition", () => {
     });
   });
 
-  it("cannot be told from a transition with neither side", () => {
+  it("does not exist for a transition with neither side", () => {
     expect(() => agentOf({ ...CREATED, toStatus: null, toClaw: null })).toThrow(TypeError);
   });
 });

@@ -4,8 +4,8 @@ import { announcedIntervalMs, firstIntervalMs, paceOf, SHORTEST_FIRST_SHARE } fr
 
 const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 
-describe("the interval that a new stream is told first", () => {
-  it("is the pace's at most, so that nobody who obeys is late, and never 0", () => {
+describe("the first interval of a new stream", () => {
+  it("is at most the interval of the pace and never 0, so that no obeying agent is late", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 3_600_000 }), random, (intervalMs, chance) => {
         const first = firstIntervalMs(paceOf(intervalMs), chance);
@@ -16,12 +16,12 @@ describe("the interval that a new stream is told first", () => {
     );
   });
 
-  it("spreads a fleet that connects at one moment over the next interval, where it stays spread", () => {
+  it("spreads a fleet that connects at one moment over the next interval, permanently", () => {
     const pace = paceOf(10_000);
     const streams = 10_000;
     const beats: number[] = [];
     for (let stream = 0; stream < streams; stream++) {
-      // Evenly drawn, so that the test is not one of luck.
+      // Evenly drawn, so that the test does not depend on chance.
       let at = firstIntervalMs(pace, stream / streams);
       while (at < 5 * pace.intervalMs) {
         beats.push(at);
@@ -36,7 +36,7 @@ describe("the interval that a new stream is told first", () => {
       }
       return Math.max(...perTenth);
     };
-    // A tenth of the interval has a tenth of the beats, give or take: never many times as much.
+    // A tenth of the interval has about a tenth of the beats, never many times as much.
     expect(busiest(0, pace.intervalMs)).toBeLessThan((1.3 * streams) / 10);
     expect(busiest(pace.intervalMs, 5 * pace.intervalMs)).toBeLessThan((1.3 * streams) / 10);
   });

@@ -17,14 +17,14 @@ import { type ModelReport, type Outcome, PresenceModel } from "../support/presen
 
 const START = 1_790_000_000_000_000;
 
-/** News relative to the moment at which it is told. */
+/** An exhaustion relative to the moment at which it is reported. */
 interface RelativeNews {
   readonly reason: "rate_limit" | "billing";
   readonly until: "nobody knows" | "past" | "as it is" | { readonly inMs: number } | { readonly atMs: number };
 }
 
 type RelativeReport = WorkingStatus | RelativeNews | undefined;
-/** What the agent has heard of: nothing, what came before the service's word, the word, the newest. */
+/** The newest revision that the agent knows: none, before the service's change, the change, the newest. */
 type Known = "nothing" | "before" | "word" | "newest";
 
 type Event =
@@ -90,7 +90,7 @@ function absolute(relative: RelativeNews, model: PresenceModel): ReportedExhaust
     : { reason, recoveryAt: model.now + until.atMs * 1_000 };
 }
 
-/** The status machine and what the storage does with its verdicts, side by side with the model. */
+/** The status machine and the storage's use of its verdicts, beside the model. */
 class Both {
   readonly model = new PresenceModel(START);
   agent: AgentCondition = NEW_AGENT;
@@ -169,7 +169,7 @@ class Both {
     this.#expectAgreement();
   }
 
-  /** How long the server's own choice is, within its range, is its own affair. */
+  /** The length chosen by the server, within its range, is not part of the model. */
   #adoptChoice(): void {
     const { choice, exhaustion, word, now } = this.model;
     if (choice === null || exhaustion === null) return;
@@ -196,7 +196,7 @@ class Both {
 }
 
 describe("any history of an agent", () => {
-  it("goes as the domain says", () => {
+  it("matches the model of the domain", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 60 }), (events) => {
         const both = new Both();
@@ -206,7 +206,7 @@ describe("any history of an agent", () => {
     );
   });
 
-  it("ends in recovery, if nothing but time happens to an exhausted agent", () => {
+  it("ends in recovery if only time passes for an exhausted agent", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 40 }), (events) => {
         const both = new Both();

@@ -25,14 +25,14 @@ describe("the pace", () => {
     expect(paceFor(agents, LIMITS)).toEqual({ intervalMs, leaseMs: 3 * intervalMs });
   });
 
-  it("never asks for more heartbeats than the deployment bears, unless that were less than one an hour", () => {
+  it("never exceeds the target heartbeats per second, except at an interval of one hour", () => {
     const fleet = fc.integer({ min: 1, max: 5_000_000 });
     const borne = fc.integer({ min: 1, max: 1_000_000 });
     fc.assert(
       fc.property(fleet, borne, (agents, heartbeatsPerSecond) => {
         const { intervalMs } = paceFor(agents, { shortestIntervalMs: 100, heartbeatsPerSecond });
         expect(Number.isInteger(intervalMs)).toBe(true);
-        // Held against whole numbers: agents per interval, not per fraction of one.
+        // Compared in whole numbers: agents per interval, not per fraction of one.
         if (intervalMs < LONGEST_INTERVAL_MS) {
           expect(agents * 1_000).toBeLessThanOrEqual(intervalMs * heartbeatsPerSecond);
         }
@@ -51,12 +51,12 @@ describe("the pace", () => {
     expect(paceFor(agents, limits)).toEqual({ intervalMs, leaseMs: INTERVALS_PER_LEASE * intervalMs });
   });
 
-  it("is an hour even where a longer shortest interval was asked for", () => {
+  it("is an hour even with a longer configured minimum interval", () => {
     const limits = { shortestIntervalMs: 2 * LONGEST_INTERVAL_MS, heartbeatsPerSecond: 1 };
     expect(paceFor(1, limits).intervalMs).toBe(LONGEST_INTERVAL_MS);
   });
 
-  it("grows by no more than half at a time, so that an agent that obeys an older one is in time", () => {
+  it("grows by at most half at a time, so that an agent with an older interval is in time", () => {
     const step = approachPace(paceOf(10_000), paceOf(100_000));
     expect(step).toEqual({ intervalMs: 15_000, leaseMs: 45_000 });
     expect(step.intervalMs).toBeLessThan(paceOf(10_000).leaseMs);
@@ -66,7 +66,7 @@ describe("the pace", () => {
     expect(approachPace(paceOf(100_000), paceOf(10_000))).toEqual(paceOf(10_000));
   });
 
-  it.each([100, 101, 10_000, 600_000])("arrives at what the fleet wants, from %i ms on", (startMs) => {
+  it.each([100, 101, 10_000, 600_000])("reaches the interval of the fleet's size, from %i ms on", (startMs) => {
     let pace = paceOf(startMs);
     for (let leases = 0; leases < 40; leases++) pace = approachPace(pace, paceOf(6_000_000));
     expect(pace).toEqual(paceOf(6_000_000));
@@ -91,7 +91,7 @@ describe("the announced interval", () => {
   });
 });
 
-describe("the lease that a unary heartbeat asks for", () => {
+describe("the lease that a unary heartbeat requests", () => {
   const pace = paceOf(10_000);
 
   it.each([
@@ -104,7 +104,7 @@ describe("the lease that a unary heartbeat asks for", () => {
     expect(grantedLeaseMs(pace, askedMs)).toBe(grantedMs);
   });
 
-  it("is the server's own where that is longer than an hour", () => {
+  it("is the server's own when that is longer than an hour", () => {
     const slow = paceOf(LONGEST_LEASE_MS);
     expect(grantedLeaseMs(slow, LONGEST_LEASE_MS)).toBe(slow.leaseMs);
   });

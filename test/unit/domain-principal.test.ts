@@ -20,7 +20,7 @@ const scope: fc.Arbitrary<AgentScope> = fc.oneof(
 );
 
 describe("a narrowed filter", () => {
-  test("lets pass what was asked for and is within the scope, and nothing else", () => {
+  test("passes agents that are requested and within the scope, and no others", () => {
     fc.assert(
       fc.property(scope, names, names, name, name, (within, agentIds, clawIdentifiers, agentId, clawIdentifier) => {
         const asked = { ...EVERY_AGENT, agentIds, clawIdentifiers };
@@ -31,12 +31,12 @@ describe("a narrowed filter", () => {
     );
   });
 
-  test("is what was asked for where there is no scope", () => {
+  test("is the requested filter without a scope", () => {
     expect(narrowFilter(undefined, EVERY_AGENT)).toBe(EVERY_AGENT);
   });
 });
 
-describe("a transition as a caller is told of it", () => {
+describe("a transition as shown to a caller", () => {
   const claw: AgentScope = { kind: "claw", clawIdentifier: "claw-1" };
   const log = new FakeLog();
   const id = log.create("a", "claw-1");
@@ -45,7 +45,7 @@ describe("a transition as a caller is told of it", () => {
   log.change(id, { clawIdentifier: "claw-1" });
   log.delete(id);
 
-  test("shows a claw no name but its own", () => {
+  test("shows a claw no claw name but its own", () => {
     const told = log.transitions.map((one) => transitionWithin(claw, one));
     expect(told.map(({ fromClaw, toClaw }) => [fromClaw, toClaw])).toEqual([
       [null, "claw-1"],
@@ -59,7 +59,7 @@ describe("a transition as a caller is told of it", () => {
     }
   });
 
-  test("is the very same where nothing is hidden", () => {
+  test("is the same object when nothing is hidden", () => {
     const [created, changed] = log.transitions;
     for (const one of [created, changed]) if (one !== undefined) expect(transitionWithin(claw, one)).toBe(one);
     const agents: AgentScope = { kind: "agents", agentIds: new Set(["a"]) };
@@ -77,7 +77,7 @@ test.each([
   expect(actorOf({ role, name: "x" })).toBe(actor);
 });
 
-test("no two principals own the same request_ids, whatever they are called", () => {
+test("no two principals share request_ids, whatever their names are", () => {
   const names = ["x", "service:x", ":x", "x:", "anonymous"];
   const principals = [...ROLES, "anyone" as const].flatMap((role) => names.map((name) => ({ role, name })));
   expect(new Set(principals.map(requesterOf)).size).toBe(principals.length);

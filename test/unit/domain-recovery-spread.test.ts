@@ -47,7 +47,7 @@ describe("the spread of a mass recovery", () => {
     ]);
   });
 
-  it("lets one that recovers alone do so at once", () => {
+  it("does not delay a single recovery", () => {
     for (const id of idsLike((index) => `agent-${index}`)) expect(recoveryDelayMs(id, 1)).toBeLessThan(5);
   });
 });

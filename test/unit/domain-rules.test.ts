@@ -18,7 +18,7 @@ describe("a beat without a status", () => {
     expect(story.beat(undefined)).toMatchObject({ status: "idle", cause: "heartbeat" });
   });
 
-  it("brings an offline agent back as exhausted while its recovery is ahead", () => {
+  it("brings an offline agent back as exhausted before its recovery", () => {
     const story = new Story();
     story.exhaust({ reason: "billing", retryAfterMs: 3_600_000 });
     const before = story.agent.exhaustion;
@@ -27,7 +27,7 @@ describe("a beat without a status", () => {
     expect(story.agent.exhaustion).toEqual(before);
   });
 
-  it("brings an offline agent back as idle once its recovery is past, and clears the exhaustion", () => {
+  it("brings an offline agent back as idle after its recovery, and clears the exhaustion", () => {
     const story = new Story();
     story.exhaust({ reason: "billing", retryAfterMs: 3_600_000 });
     story.leaseEnd();
@@ -37,8 +37,8 @@ describe("a beat without a status", () => {
   });
 });
 
-describe("the agent's own word", () => {
-  it.each(["idle", "on_call", "busy"] as const)("ends an exhaustion by the report %s", (status) => {
+describe("a report of the agent", () => {
+  it.each(["idle", "on_call", "busy"] as const)("ends an exhaustion by the status %s", (status) => {
     const story = new Story();
     story.exhaust({ reason: "billing", retryAfterMs: 86_400_000 });
     expect(story.after(SECOND).beat(status)).toMatchObject({ kind: "change", status, cause: "report" });
@@ -57,14 +57,14 @@ describe("the agent's own word", () => {
     expect(story.agent.exhaustion).toBeNull();
   });
 
-  it("changes nothing by repetition", () => {
+  it("changes nothing when it is repeated", () => {
     const story = new Story({ status: "busy" });
     expect(story.beat("busy")).toEqual({ kind: "renew" });
   });
 });
 
-describe("a service's word", () => {
-  it("stands for 60 seconds against a report that does not know of it, and no longer", () => {
+describe("a service's change", () => {
+  it("takes precedence for 60 seconds over a report that does not know of it, and no longer", () => {
     const story = new Story();
     story.word("busy");
     expect(story.after(MINUTE - 1).beat("idle")).toEqual({ kind: "held_off", change: null });
@@ -72,7 +72,7 @@ describe("a service's word", () => {
     expect(story.after(1).beat("idle")).toMatchObject({ kind: "change", status: "idle" });
   });
 
-  it("stands for as long as the service says", () => {
+  it("takes precedence for the requested hold", () => {
     const story = new Story();
     story.word("on_call", 3_600_000);
     expect(story.after(HOUR - 1).beat("busy").kind).toBe("held_off");
@@ -85,14 +85,14 @@ describe("a service's word", () => {
     expect(story.beat("idle")).toMatchObject({ kind: "change", status: "idle" });
   });
 
-  it("of an exhaustion stands until its recovery", () => {
+  it("to exhausted takes precedence until its recovery", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 86_400_000 } });
     expect(story.after(DAY - 1).beat("idle")).toEqual({ kind: "held_off", change: null });
     expect(story.after(1).beat("busy")).toMatchObject({ kind: "change", status: "busy" });
   });
 
-  it("of an exhaustion stands no longer than the service says", () => {
+  it("to exhausted takes precedence no longer than the requested hold", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 86_400_000 } }, 5_000);
     expect(story.after(5 * SECOND - 1).beat("idle").kind).toBe("held_off");
@@ -100,7 +100,7 @@ describe("a service's word", () => {
     expect(story.agent.exhaustion).toBeNull();
   });
 
-  it("yields to a report that knows of it, and ends with that", () => {
+  it("yields to a report that knows of it, and its hold ends", () => {
     const story = new Story();
     story.word("busy");
     const { revision } = story;
@@ -132,7 +132,7 @@ describe("a service's word", () => {
   it.each([
     ["rate_limit", "billing"],
     ["billing", "rate_limit"],
-  ] as const)("of an exhaustion by %s stands against a report of %s that does not know of it", (said, reported) => {
+  ] as const)("to exhausted by %s takes precedence over a report of %s that does not know of it", (said, reported) => {
     const story = new Story();
     story.word({ exhausted: { reason: said, retryAfterMs: 3_600_000 } });
     const { agent } = story;
@@ -140,7 +140,7 @@ describe("a service's word", () => {
     expect(story.agent).toEqual(agent);
   });
 
-  it("of an exhaustion is confirmed by a report of the same reason", () => {
+  it("to exhausted is confirmed by a report of the same reason", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
     expect(story.exhaust({ reason: "billing", retryAfterMs: 5_000 })).toEqual({ kind: "confirm" });
@@ -148,14 +148,14 @@ describe("a service's word", () => {
     expect(story.beat("idle")).toMatchObject({ kind: "change", status: "idle" });
   });
 
-  it("of an exhaustion takes the deadline of a report of the same reason", () => {
+  it("to exhausted takes the deadline of a report of the same reason", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
     expect(story.exhaust({ reason: "billing", recoveryAt: START + MINUTE })).toMatchObject({ kind: "change" });
     expect(story.agent).toMatchObject({ hold: null, exhaustion: { recoveryAt: START + MINUTE } });
   });
 
-  it("of an exhaustion yields to a report of another reason that knows of it", () => {
+  it("to exhausted yields to a report of another reason that knows of it", () => {
     const story = new Story();
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
     const news: ReportedExhaustion = { reason: "rate_limit", retryAfterMs: 5_000 };
@@ -173,7 +173,7 @@ describe("a service's word", () => {
     expect(story.agent.status).toBe("idle");
   });
 
-  it("takes the place of an earlier one, also for those who know of that", () => {
+  it("replaces an earlier one, also for agents that know of that", () => {
     const story = new Story();
     story.word("busy");
     const first = story.revision;
@@ -182,7 +182,7 @@ describe("a service's word", () => {
     expect(story.beat("idle", story.revision).kind).toBe("change");
   });
 
-  it("that says what is so already changes nothing", () => {
+  it("to the present state changes nothing", () => {
     expect(new Story({ status: "busy" }).word("busy")).toBeUndefined();
     expect(new Story({ status: "offline" }).word("offline")).toBeUndefined();
   });
@@ -216,14 +216,14 @@ describe("a held-off report of an offline agent", () => {
     expect(story.after(MINUTE).beat("busy")).toEqual({ kind: "held_off", change: null });
   });
 
-  it("that was exhausted by a service while it was away comes back exhausted", () => {
+  it("brings it back as exhausted when a service exhausted it meanwhile", () => {
     const story = new Story({ status: "offline" });
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
     expect(story.agent.status).toBe("offline");
     expect(story.beat("idle")).toMatchObject({ kind: "held_off", change: { status: "exhausted", cause: "heartbeat" } });
   });
 
-  it("that says itself that it is exhausted confirms what a service recorded", () => {
+  it("of the same exhaustion confirms the one that a service recorded", () => {
     const story = new Story({ status: "offline" });
     story.word({ exhausted: { reason: "billing", retryAfterMs: 3_600_000 } });
     expect(story.exhaust({ reason: "billing" })).toMatchObject({
@@ -245,7 +245,7 @@ describe("going offline", () => {
     expect(story[way]()).toBeUndefined();
   });
 
-  it("by a service's word keeps the exhaustion", () => {
+  it("by a service's change keeps the exhaustion", () => {
     const story = new Story();
     story.exhaust({ reason: "billing", retryAfterMs: 3_600_000 });
     const { exhaustion } = story.agent;
@@ -254,7 +254,7 @@ describe("going offline", () => {
   });
 });
 
-describe("a service, of an offline agent", () => {
+describe("a service's change of an offline agent", () => {
   it("records an exhaustion and leaves it offline", () => {
     const story = new Story({ status: "offline" });
     expect(story.word({ exhausted: { reason: "billing" } })).toMatchObject({ status: "offline", cause: "service" });
@@ -269,7 +269,7 @@ describe("a service, of an offline agent", () => {
     expect(story.agent).toMatchObject({ status: "offline", exhaustion: null });
   });
 
-  /** Offline, with an exhaustion that a service clears. */
+  /** Offline, with an exhaustion that a service cleared. */
   function cleared(holdMs?: number): Story {
     const story = new Story();
     story.exhaust({ reason: "billing", retryAfterMs: 86_400_000 });
@@ -278,7 +278,7 @@ describe("a service, of an offline agent", () => {
     return story;
   }
 
-  it.each(["idle", "on_call", "busy"] as const)("and then lets it come back as %s", (status) => {
+  it.each(["idle", "on_call", "busy"] as const)("clears an exhaustion and then lets it come back as %s", (status) => {
     const story = cleared();
     expect(story.after(SECOND).beat(status)).toMatchObject({ kind: "change", status, cause: "report" });
     expect(story.agent.hold).toBeNull();
@@ -286,8 +286,8 @@ describe("a service, of an offline agent", () => {
 
   it.each([
     ["a minute", undefined, MINUTE],
-    ["as long as it says", 5_000, 5 * SECOND],
-  ])("and then does not let it repeat the exhaustion for %s: it comes back idle", (_, holdMs, micros) => {
+    ["the requested hold", 5_000, 5 * SECOND],
+  ])("clears an exhaustion and holds it off for %s: the agent comes back idle", (_, holdMs, micros) => {
     const story = cleared(holdMs);
     const news: ReportedExhaustion = { reason: "billing", retryAfterMs: 86_400_000 };
     const verdict = story.after(micros - 1).exhaust(news);
@@ -297,19 +297,19 @@ describe("a service, of an offline agent", () => {
     expect(story.after(1).exhaust(news)).toMatchObject({ kind: "change", status: "exhausted" });
   });
 
-  it("and then yields at once to an exhaustion of an agent that knows of it, or where no hold is wanted", () => {
+  it("clears an exhaustion and yields to a report that knows of it, or without a hold", () => {
     const knowing = cleared();
     expect(knowing.beat({ exhausted: { reason: "billing" } }, knowing.revision)).toMatchObject({ status: "exhausted" });
     expect(cleared(0).exhaust({ reason: "billing" })).toMatchObject({ kind: "change", status: "exhausted" });
   });
 
-  it("and then still holds off an exhaustion when a beat without a status brought it back", () => {
+  it("clears an exhaustion and still holds it off after a beat without a status", () => {
     const story = cleared();
     expect(story.beat(undefined)).toMatchObject({ kind: "change", status: "idle", cause: "heartbeat" });
     expect(story.exhaust({ reason: "billing" })).toEqual({ kind: "held_off", change: null });
   });
 
-  it("has said nothing more of it once it was back and left again", () => {
+  it("no longer holds off an exhaustion once the agent was back and left again", () => {
     const story = cleared();
     story.beat(undefined);
     story.goodbye();

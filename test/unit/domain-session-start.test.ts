@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { isClaimGranted, NO_INSTANCE } from "../../src/domain/session-start.ts";
 import { CASES, claimantOf, EVERY, GENERATION, OTHER, OWN } from "../support/claim-table.ts";
 
-describe("a stream that asks for an agent", () => {
+describe("a stream that claims an agent", () => {
   it.each(CASES)("$state: a stream that $asked gets it: $gets", ({ last, asked, gets }) => {
     expect(isClaimGranted(claimantOf(asked), last)).toBe(gets);
   });
 
-  it("that names no process is another process than every other one", () => {
+  it("without an instance_id counts as another process than every other one", () => {
     for (const asked of EVERY) {
       for (const held of [true, false]) {
         const seen = (instance: string | null) =>
@@ -33,7 +33,7 @@ describe("a stream that asks for an agent", () => {
     outdated: fc.boolean(),
   });
 
-  it("gets back from an older session what it holds under a newer epoch, and from no other", () => {
+  it("gets back from an older session the agents that it holds under a newer epoch, and no others", () => {
     fc.assert(
       fc.property(session, fc.constantFrom(...EVERY), (last, asked) => {
         const withEpoch = (heldUnder: bigint) => isClaimGranted({ ...claimantOf(asked), heldUnder }, last);
@@ -43,7 +43,7 @@ describe("a stream that asks for an agent", () => {
     );
   });
 
-  it("gets by a resume nothing that a first claim would not get", () => {
+  it("gets by a resume no agent that a first claim would not get", () => {
     fc.assert(
       fc.property(session, (last) => {
         if (isClaimGranted(claimantOf("resumes"), last))
@@ -52,7 +52,7 @@ describe("a stream that asks for an agent", () => {
     );
   });
 
-  it("takes by a resume nothing from a process that works", () => {
+  it("takes by a resume no agent from a live process", () => {
     fc.assert(
       fc.property(session, (last) => {
         const isOthers = last.instance === OTHER || last.instance === null;

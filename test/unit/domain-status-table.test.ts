@@ -16,7 +16,7 @@ import { applyChange, NEW_AGENT } from "../support/apply-change.ts";
 const NOW = 1_790_000_000_000_000;
 const HOUR = 3_600_000_000;
 
-/** The statuses whose agents are told apart by what happened before. */
+/** The statuses, with agents distinguished by their history. */
 const CONDITIONS: readonly { readonly name: string; readonly agent: AgentCondition }[] = [
   { name: "idle", agent: NEW_AGENT },
   { name: "on_call", agent: { ...NEW_AGENT, status: "on_call" } },
@@ -48,7 +48,7 @@ interface Input {
   judge(agent: AgentCondition): StatusChange | undefined;
 }
 
-/** A beat of an agent that nobody holds off either changes it or renews its lease. */
+/** A beat of an agent without a hold either changes it or renews its lease. */
 function beat(agent: AgentCondition, report: Parameters<typeof judgeBeat>[1]["report"]): StatusChange | undefined {
   const verdict = judgeBeat(agent, { report, knownRevision: undefined }, NOW, 0.5);
   expect(["change", "renew"]).toContain(verdict.kind);
@@ -94,7 +94,7 @@ const INPUTS: readonly Input[] = [
 
 const CASES = CONDITIONS.flatMap(({ name, agent }) => INPUTS.map((input) => ({ from: name, agent, input })));
 
-/** Every way from one status to another that the machine was seen to take: `from > to: cause`. */
+/** All observed steps of the machine from one status to another: `from > to: cause`. */
 function waysTaken(): Set<string> {
   return new Set(
     CASES.flatMap(({ agent, input }) => {
@@ -108,7 +108,7 @@ const CELLS = AGENT_STATUSES.flatMap((from) => AGENT_STATUSES.map((to) => ({ fro
 const CAUSES = ["report", "heartbeat", "service", "lease_expired", "goodbye", "recovery"] as const;
 
 describe("the status table", () => {
-  it("is that of the domain", () => {
+  it("equals that of the domain", () => {
     const domain: Record<AgentStatus, Record<AgentStatus, readonly TransitionCause[]>> = {
       idle: {
         idle: [],
@@ -150,13 +150,13 @@ describe("the status table", () => {
   });
 
   describe.each(CELLS)("$from > $to", ({ from, to }) => {
-    it.each(CAUSES)("by %s: happens where the table allows it, and nowhere else", (cause) => {
+    it.each(CAUSES)("by %s: happens only where the table allows it", (cause) => {
       const allowed = STATUS_TABLE[from][to].includes(cause);
       expect(waysTaken().has(`${from} > ${to}: ${cause}`)).toBe(allowed);
     });
   });
 
-  it("knows the causes that the machine has, and only those", () => {
+  it("has exactly the causes of the machine", () => {
     expect(new Set(CELLS.flatMap(({ from, to }) => STATUS_TABLE[from][to]))).toEqual(new Set(CAUSES));
   });
 });
@@ -166,7 +166,7 @@ const CHANGES = CASES.flatMap(({ from, agent, input }) => {
   return change === undefined ? [] : [{ from, agent, input, change }];
 });
 
-it.each(CHANGES)("$from, $input.name: an allowed transition, whole in itself", ({ agent, input, change }) => {
+it.each(CHANGES)("$from, $input.name: an allowed transition with consistent fields", ({ agent, input, change }) => {
   expect(change.cause).toBe(input.cause);
   expect(STATUS_TABLE[agent.status][change.status]).toContain(change.cause);
   const { status, exhaustion } = applyChange(agent, change, { now: NOW, revision: 7n });
@@ -175,18 +175,15 @@ it.each(CHANGES)("$from, $input.name: an allowed transition, whole in itself", (
   if (status !== "exhausted" && status !== "offline") expect(exhaustion).toBeNull();
 });
 
-describe("what a service may not decide", () => {
-  it.each(WORKING)("an offline agent does not become %s", (status) => {
+describe("a service may not set", () => {
+  it.each(WORKING)("an offline agent to %s", (status) => {
     const offline: AgentCondition = { ...NEW_AGENT, status: "offline" };
     expect(() => judgeStatusRequest(offline, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
       expect.objectContaining({ reason: "AGENT_OFFLINE" }),
     );
   });
 
-  it.each([
-    "on_call",
-    "busy",
-  ] as const)("an exhausted agent does not become %s, and the caller learns until when", (status) => {
+  it.each(["on_call", "busy"] as const)("an exhausted agent to %s; the error has the time of recovery", (status) => {
     const recoveryAt = Date.parse("2027-01-02T03:04:05.678Z") * 1_000 + 901;
     const exhausted: AgentCondition = { ...NEW_AGENT, status: "exhausted", exhaustion: exhaustionUntil(recoveryAt) };
     expect(() => judgeStatusRequest(exhausted, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
@@ -194,7 +191,7 @@ describe("what a service may not decide", () => {
     );
   });
 
-  it.each(["on_call", "busy"] as const)("an offline agent with an exhaustion does not become %s", (status) => {
+  it.each(["on_call", "busy"] as const)("an offline agent with an exhaustion to %s", (status) => {
     const agent: AgentCondition = { ...NEW_AGENT, status: "offline", exhaustion: exhaustionUntil(NOW + HOUR) };
     expect(() => judgeStatusRequest(agent, { status, holdMs: undefined }, NOW, 0.5)).toThrow(
       expect.objectContaining({ reason: "AGENT_OFFLINE" }),

@@ -20,7 +20,7 @@ describe("an instant", () => {
   });
 });
 
-describe("a refusal of one field", () => {
+describe("an error for one field", () => {
   it("names it for people and for machines", () => {
     const refusal = invalidField("beats[3].agent_id", "must be set");
     expect(refusal).toBeInstanceOf(Refusal);

@@ -27,7 +27,7 @@ describe("a beat", () => {
     return parsed.refusal.violations.map(({ field, description }) => `${field} ${description}`);
   }
 
-  it("may say only that the agent is alive", () => {
+  it("may have no other field than the agent's id", () => {
     expect(read({})).toEqual({
       agentId: "scribe-7",
       leaving: false,
@@ -35,7 +35,7 @@ describe("a beat", () => {
     });
   });
 
-  it.each(SESSION_STARTS)("may say that its stream begins with %s", (start) => {
+  it.each(SESSION_STARTS)("may start a session with %s", (start) => {
     expect(read({ start })).toMatchObject({ start });
     expect(read({ start, leaving: true })).toMatchObject({ leaving: true, start });
     expect(read({ start, status: "exhausted", exhaustion: BILLING })).toMatchObject({ start });
@@ -52,7 +52,7 @@ describe("a beat", () => {
     ]);
   });
 
-  it("reports exhausted with its exhaustion, and only with that", () => {
+  it("requires an exhaustion with the status exhausted, and only then", () => {
     expect(read({ status: "exhausted", exhaustion: BILLING })).toMatchObject({
       beat: { report: { exhausted: { reason: "billing" } } },
     });
@@ -62,11 +62,11 @@ describe("a beat", () => {
     ]);
   });
 
-  it("does not report offline", () => {
+  it("rejects the status offline", () => {
     expect(refusalOf({ status: "offline" })).toEqual(["beats[3].status must not be OFFLINE: set leaving instead"]);
   });
 
-  it("leaves alone, without a status and without an exhaustion", () => {
+  it("may be a goodbye without a status and without an exhaustion", () => {
     expect(read({ leaving: true, knownRevision: 7n })).toMatchObject({ leaving: true, beat: { report: undefined } });
     expect(refusalOf({ leaving: true, status: "idle", exhaustion: BILLING })).toEqual([
       "beats[3].status must not be set with leaving",
@@ -75,11 +75,11 @@ describe("a beat", () => {
     expect(refusalOf({ leaving: true, status: "offline" })).toEqual(["beats[3].status must not be set with leaving"]);
   });
 
-  it("does not report a status that the contract does not hold", () => {
+  it("rejects a status that is not in the contract", () => {
     expect(refusalOf({ status: "unknown" })).toEqual(["beats[3].status must be a status of the contract"]);
   });
 
-  it("tells all that is wrong with it, under its own path, and keeps the id as it was sent", () => {
+  it("reports all violations under its own path, and keeps the id as it was sent", () => {
     expect(read({ agentId: "\n", knownRevision: -1n })).toMatchObject({ agentId: "\n" });
     expect(refusalOf({ agentId: "\n", knownRevision: -1n })).toEqual([
       "beats[3].agent_id must not hold control characters",

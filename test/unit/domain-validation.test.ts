@@ -19,7 +19,7 @@ const NOW = 1_790_000_000_000_000;
 const NOW_SECONDS = 1_790_000_000n;
 const DAY_SECONDS = 86_400n;
 
-/** What a field is read as, or the description of what is wrong with it. */
+/** The parsed value of a field, or the description of its violation. */
 function outcome<T>(read: (violations: Violations) => T): T | string {
   try {
     return readFields(read);
@@ -48,7 +48,7 @@ const HOSTILE: readonly (readonly [string, string])[] = [
   ["surrogates the wrong way round", "\udc00\ud800"],
 ];
 
-/** Text that looks odd, and is nobody's business. */
+/** Text that looks odd, and is allowed. */
 const ODD: readonly (readonly [string, string])[] = [
   ["a space", " "],
   ["spaces around", " a "],
@@ -72,7 +72,7 @@ describe("a name", () => {
     expect(read(value)).toBe(value);
   });
 
-  it.each(HOSTILE)("must not hold %s", (_, value) => {
+  it.each(HOSTILE)("must not contain %s", (_, value) => {
     expect(read(value)).toMatch(/^agent_id must /);
   });
 
@@ -85,11 +85,11 @@ describe("a name", () => {
     expect(read(point.repeat(129))).toBe("agent_id must be at most 128 characters");
   });
 
-  it("of a megabyte is refused without being repeated in the answer", () => {
+  it("of a megabyte is rejected without being repeated in the error", () => {
     expect(read("x".repeat(1_000_000))).toBe("agent_id must be at most 128 characters");
   });
 
-  it("is accepted exactly where it is well-formed, short enough and without controls", () => {
+  it("is accepted exactly if it is well-formed, short enough and without controls", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 140 }), (value) => {
         const points = Array.from(value);
@@ -126,8 +126,8 @@ describe("numbers", () => {
   });
 });
 
-describe("all that is wrong with a request", () => {
-  it("is told at once, in the order of reading", () => {
+describe("the violations of a request", () => {
+  it("are reported together, in the order of parsing", () => {
     const read = () =>
       readFields((violations) => ({
         username: readName(violations, "username", ""),
@@ -146,7 +146,7 @@ describe("all that is wrong with a request", () => {
     );
   });
 
-  it("is nothing for a good one", () => {
+  it("are empty for a valid one", () => {
     expect(readFields((violations) => readName(violations, "username", "ada"))).toBe("ada");
   });
 });
@@ -175,7 +175,7 @@ describe("durations", () => {
     [-(2n ** 63n), 0],
     [0n, 0.5],
     [0n, Number.NaN],
-  ])("of %i s and %i ns are none at all", (seconds, nanos) => {
+  ])("of %i s and %i ns are invalid", (seconds, nanos) => {
     expect(outcome((violations) => readRetryAfter(violations, "retry_after", { seconds, nanos }))).toBe(
       "retry_after must be a valid duration; it must be from 0 to 366 days",
     );
@@ -225,7 +225,7 @@ describe("a deadline", () => {
     [0n, 1_000_000_000],
     [0n, 0.5],
     [0n, Number.NaN],
-  ])("of %i s and %i ns is no timestamp", (seconds, nanos) => {
+  ])("of %i s and %i ns is an invalid timestamp", (seconds, nanos) => {
     expect(read(seconds, nanos)).toMatch(/must be a valid timestamp/);
   });
 
@@ -259,7 +259,7 @@ describe("an exhaustion", () => {
     });
   });
 
-  it("must name a reason, and a time that makes sense", () => {
+  it("must name a reason, and a valid time", () => {
     expect(read(undefined, { case: "retryAfter", value: { seconds: -30n, nanos: 0 } })).toBe(
       "beats[3].exhaustion.reason must be set: RATE_LIMIT or BILLING; " +
         "beats[3].exhaustion.retry_after must be from 0 to 366 days",

@@ -19,7 +19,7 @@ function start() {
   return { backend, ...createInMemoryClients(backend) };
 }
 
-/** Numbers outside the contract, as they come from a newer or a broken client. */
+/** Numbers outside the contract, from a newer client or an invalid one. */
 const UNKNOWN_STATUS = fromBinary(AgentBeatSchema, Uint8Array.of(0x10, 99)).status;
 const UNKNOWN_REASON = fromBinary(ExhaustionSchema, Uint8Array.of(0x08, 99)).reason;
 
@@ -45,7 +45,7 @@ describe("CreateAgent, GetAgent, MoveAgent, DeleteAgent", () => {
     });
   });
 
-  it("answers each timestamp that applies to the microsecond, and none that does not", async () => {
+  it("return each timestamp that applies to the microsecond, and leave others unset", async () => {
     const { agents, backend } = start();
     const exhaustion = { reason: "billing", exhaustedAt: FAKE_NOW, recoveryAt: FAKE_NOW + 1 } as const;
     backend.put("new");
@@ -63,7 +63,7 @@ describe("CreateAgent, GetAgent, MoveAgent, DeleteAgent", () => {
     expect(spent?.exhaustReason).toBe(ExhaustReason.BILLING);
   });
 
-  it("refuse what is missing, too long or no text", async () => {
+  it("reject fields that are missing, too long or not text", async () => {
     const { agents } = start();
     const long = "x".repeat(129);
     const refused = async (call: Promise<unknown>): Promise<readonly string[]> => {
@@ -85,14 +85,14 @@ describe("CreateAgent, GetAgent, MoveAgent, DeleteAgent", () => {
 });
 
 describe("BatchGetAgents", () => {
-  it("keeps the order asked", async () => {
+  it("keeps the requested order", async () => {
     const { agents, backend } = start();
     for (const agentId of ["a", "b", "c"]) backend.put(agentId);
     const answer = await agents.batchGetAgents({ agentIds: ["c", "a", "c"] });
     expect(answer.agents.map(({ agentId }) => agentId)).toEqual(["c", "a", "c"]);
   });
 
-  it("gives none for none, and takes up to 1,000", async () => {
+  it("returns none for none, and accepts up to 1,000", async () => {
     const { agents, backend } = start();
     backend.put("a");
     expect((await agents.batchGetAgents({})).agents).toEqual([]);
@@ -128,7 +128,7 @@ describe("a filter", () => {
     { filter: { clawIdentifiers: [""] }, fields: ["filter.claw_identifiers[0]"] },
     { filter: { userIds: [0n] }, fields: ["filter.user_ids[0]"] },
     { filter: { userIds: Array.from({ length: 1_001 }, () => 1n) }, fields: ["filter.user_ids"] },
-  ])("is refused at $fields, wherever it may be given", async ({ filter, fields }) => {
+  ])("is rejected at $fields, in every request with a filter", async ({ filter, fields }) => {
     const { agents } = start();
     for (const call of [
       agents.listAgents({ filter }),
@@ -141,7 +141,7 @@ describe("a filter", () => {
 });
 
 describe("GetFleet", () => {
-  it("counts by status and by claw, and tells the pace", async () => {
+  it("counts by status and by claw, and returns the pace", async () => {
     const { agents, backend } = start();
     backend.put("a", { clawIdentifier: "claw-2" });
     backend.put("b", { status: "busy" });
@@ -204,7 +204,7 @@ describe("UpdateAgentStatus", () => {
         holdMs: undefined,
       },
     },
-  ])("understands $word", async ({ request, word }) => {
+  ])("parses $word", async ({ request, word }) => {
     const { agents, backend } = start();
     backend.put("scribe");
     const answer = await agents.updateAgentStatus({ agentId: "scribe", ...request });
@@ -256,7 +256,7 @@ describe("UpdateAgentStatus", () => {
     { request: { status: AgentStatus.OFFLINE, hold: SECONDS(1) }, fields: ["hold"] },
     { request: { status: AgentStatus.OFFLINE, hold: { nanos: 1 } }, fields: ["hold"] },
     { request: { status: AgentStatus.IDLE, expectedRevision: -1n }, fields: ["expected_revision"] },
-  ])("refuses $fields in $request", async ({ request, fields }) => {
+  ])("rejects $fields in $request", async ({ request, fields }) => {
     const { agents, backend } = start();
     backend.put("scribe");
     expect(await refusalOf(agents.updateAgentStatus({ agentId: "scribe", ...request }))).toMatchObject({
@@ -267,7 +267,7 @@ describe("UpdateAgentStatus", () => {
     expect(backend.calls.statuses).toEqual([]);
   });
 
-  it("passes expected_revision on, 0 as well", async () => {
+  it("passes expected_revision on, also 0", async () => {
     const { agents, backend } = start();
     backend.put("scribe");
     const at = (expectedRevision: bigint) =>
@@ -282,7 +282,7 @@ describe("UpdateAgentStatus", () => {
 });
 
 describe("ListAgentTransitions", () => {
-  it("tells what happened, by whom, and at whose request", async () => {
+  it("returns the changes, their actors and their request_ids", async () => {
     const { agents } = start();
     await agents.createAgent({ userId: 1n, agentId: "scribe", clawIdentifier: "claw-1", requestId: "r1" });
     const recoveryAt = { seconds: 1_790_000_100n, nanos: 1_000 };

@@ -14,6 +14,7 @@ import { createAgentService } from "../../src/rpc/handlers/agent-service.ts";
 import { createFakeBackend, FAKE_NOW } from "../support/fake-backend.ts";
 import { collect, createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
 import { PushedInput } from "../support/pushed-input.ts";
+import { PATIENCE } from "../support/until.ts";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 type Beat = MessageInitShape<typeof AgentBeatSchema>;
@@ -21,7 +22,7 @@ type Beat = MessageInitShape<typeof AgentBeatSchema>;
 const UNKNOWN_STATUS = fromBinary(AgentBeatSchema, Uint8Array.of(0x10, 99)).status;
 const UNKNOWN_REASON = fromBinary(ExhaustionSchema, Uint8Array.of(0x08, 99)).reason;
 
-/** Beats that are refused for themselves, each with the field that is wrong. */
+/** Beats that are rejected individually, each with the invalid field. */
 const BAD_BEATS: readonly { readonly beat: Beat; readonly field: string }[] = [
   { beat: {}, field: "agent_id" },
   { beat: { agentId: "x".repeat(129) }, field: "agent_id" },
@@ -55,7 +56,7 @@ describe("SendHeartbeat", () => {
     return { backend, ...createInMemoryClients(backend) };
   }
 
-  it("answers each beat in order, the bad ones by themselves", async () => {
+  it("returns a result for each beat in order, invalid ones individually", async () => {
     const { agents, backend } = start();
     backend.put("a", { status: "busy" });
     const good: Beat = { agentId: "a" };
@@ -79,7 +80,7 @@ describe("SendHeartbeat", () => {
     });
   });
 
-  it("understands every kind of beat", async () => {
+  it("parses every kind of beat", async () => {
     const { agents, backend } = start();
     const recoveryAt = { seconds: 1_790_000_000n, nanos: 123_457_000 };
     await agents.sendHeartbeat({
@@ -114,7 +115,7 @@ describe("SendHeartbeat", () => {
     { asked: { seconds: 90n, nanos: 500_000_000 }, granted: 90_500 },
     { asked: { seconds: 3_600n }, granted: 3_600_000 },
     { asked: { seconds: 86_400n }, granted: 3_600_000 },
-  ])("grants $granted ms for $asked, and says so", async ({ asked: leaseTtl, granted }) => {
+  ])("grants and returns $granted ms for $asked", async ({ asked: leaseTtl, granted }) => {
     const { agents, backend } = start();
     const answer = await agents.sendHeartbeat({ beats: [], ...(leaseTtl === undefined ? {} : { leaseTtl }) });
     expect(backend.calls.leasesMs).toEqual([granted]);
@@ -123,7 +124,7 @@ describe("SendHeartbeat", () => {
     expect(answer.nextHeartbeatIn).toMatchObject({ seconds: 9n, nanos: 500_000_000 });
   });
 
-  it("refuses a wrong envelope", async () => {
+  it("rejects an invalid envelope", async () => {
     const { agents, backend } = start();
     const beats = Array.from({ length: 1_000 }, () => ({ agentId: "a" }));
     expect((await agents.sendHeartbeat({ beats })).results).toHaveLength(1_000);
@@ -162,7 +163,7 @@ describe("Heartbeat", () => {
     return { backend, pipeline, input, controller, next, rest };
   }
 
-  it("says hello before any request", async () => {
+  it("sends a first response before any request", async () => {
     const { next, input, rest, backend } = open();
     expect(await next()).toMatchObject({
       acknowledgedSequence: 0n,
@@ -176,7 +177,7 @@ describe("Heartbeat", () => {
     expect(backend.sessions).toEqual([]);
   });
 
-  it("opens its session with the first message, whose words on the claw alone count", async () => {
+  it("opens its session with the first message; later values for the claw are ignored", async () => {
     const { next, input, rest, backend } = open();
     await next();
     input.send({ sequence: 1n, clawIdentifier: "claw-1", instanceId: "i-1", generation: 2n ** 63n });
@@ -188,7 +189,7 @@ describe("Heartbeat", () => {
     ]);
   });
 
-  it("takes a first message that says nothing of a claw", async () => {
+  it("accepts a first message without a claw", async () => {
     const { next, input, rest, backend } = open();
     await next();
     input.send({ sequence: 5n });
@@ -197,12 +198,12 @@ describe("Heartbeat", () => {
     expect(backend.sessions[0]?.options).toEqual({ clawIdentifier: undefined, instanceId: undefined, generation: 0n });
   });
 
-  it("acknowledges cumulatively and in its own time, pace and lease in each response", async () => {
+  it("acknowledges cumulatively and asynchronously, with pace and lease in each response", async () => {
     const { next, input, backend, rest } = open();
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 1n }, { sequence: 2n }, { sequence: 7n });
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(3));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(3), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 2n });
     session?.say({ acknowledgedSequence: 7n, messages: [{ kind: "draining", reconnectWithinMs: 2_500 }] });
@@ -220,7 +221,7 @@ describe("Heartbeat", () => {
     expect(await rest()).toEqual([]);
   });
 
-  it("refuses bad beats one by one, with the message and the place that they had", async () => {
+  it("rejects invalid beats individually, with their message and index", async () => {
     const { next, input, rest } = open();
     await next();
     input.send({
@@ -239,12 +240,12 @@ describe("Heartbeat", () => {
     expect(answer?.results[0]?.error?.message).toContain("beats[1].status");
   });
 
-  it("carries news that nobody asked for, and refusals with their delay", async () => {
+  it("carries pushed changes, and rejections with their delay", async () => {
     const { next, input, backend, rest } = open();
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 1n });
-    await vi.waitFor(() => expect(backend.sessions).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions).toHaveLength(1), PATIENCE);
     const exhaustion = { reason: "rate_limit", exhaustedAt: FAKE_NOW, recoveryAt: FAKE_NOW } as const;
     const agent = { agentId: "a", status: "exhausted", exhaustion, revision: 9n } as const;
     const refusal = new Refusal("REPORT_OUTDATED", "A service set it meanwhile.", { retryAfterMs: 1_500 });
@@ -296,13 +297,13 @@ describe("Heartbeat", () => {
     expect(parts.every(({ leaseTtl }) => leaseTtl?.seconds === 30n)).toBe(true);
   });
 
-  it("tells all that is due after the client's half-close, then ends well", async () => {
+  it("sends all pending responses after the client's half-close, then ends with OK", async () => {
     const { next, input, backend, rest } = open();
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 1n });
     input.end();
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 1n });
     expect(await rest()).toMatchObject([{ acknowledgedSequence: 1n }]);
@@ -318,12 +319,12 @@ describe("Heartbeat", () => {
       bad: { sequence: 3n, beats: Array.from({ length: 1_001 }, () => ({ agentId: "a" })) },
       field: "beats",
     },
-  ])("ends for $why, once all that is due was acknowledged", async ({ bad, field }) => {
+  ])("ends for $why, after all pending acknowledgements", async ({ bad, field }) => {
     const { next, input, backend } = open();
     backend.acknowledging = false;
     await next();
     input.send({ sequence: 2n }, bad, { sequence: 9n });
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     const [session] = backend.sessions;
     session?.say({ acknowledgedSequence: 2n });
     expect(await next()).toMatchObject({ acknowledgedSequence: 2n });
@@ -340,7 +341,7 @@ describe("Heartbeat", () => {
     { bad: { sequence: 0n }, field: "sequence" },
     { bad: { sequence: 1n, clawIdentifier: "x".repeat(129) }, field: "claw_identifier" },
     { bad: { sequence: 1n, instanceId: "a\u0007" }, field: "instance_id" },
-  ])("ends for a first message with a wrong $field, without a session", async ({ bad, field }) => {
+  ])("ends for a first message with an invalid $field, without a session", async ({ bad, field }) => {
     const { next, input, backend, pipeline } = open();
     await next();
     input.send(bad);
@@ -357,12 +358,12 @@ describe("Heartbeat", () => {
       if (messages.length > 0) await next();
       controller.abort();
       expect((await refusalOf(next())).code).toBe("Canceled");
-      await vi.waitFor(() => expect(backend.sessions.every(({ closed }) => closed)).toBe(true));
-      await vi.waitFor(() => expect(pipeline.openStreams.size).toBe(0));
+      await vi.waitFor(() => expect(backend.sessions.every(({ closed }) => closed)).toBe(true), PATIENCE);
+      await vi.waitFor(() => expect(pipeline.openStreams.size).toBe(0), PATIENCE);
     }
   });
 
-  it("passes on what the session refuses, and closes it", async () => {
+  it("passes on the session's rejection, and closes it", async () => {
     const { next, input, backend } = open();
     await next();
     input.send({ sequence: 1n });
@@ -373,7 +374,7 @@ describe("Heartbeat", () => {
   });
 });
 
-describe("the heartbeat handler by itself", () => {
+describe("the heartbeat handler alone", () => {
   const method = AgentService.method.heartbeat;
 
   /** Without the pipeline, which would end the stream in its own way. */
@@ -395,30 +396,30 @@ describe("the heartbeat handler by itself", () => {
     return create(HeartbeatRequestSchema, init);
   }
 
-  it("takes a cancel that looks like the end of the input for no goodbye", async () => {
+  it("does not treat a cancellation that looks like the end of the input as a goodbye", async () => {
     const { backend, context, input, output } = open();
     backend.acknowledging = false;
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.end();
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     context.abort(new ConnectError("gone", Code.Canceled));
     await expect(pending).rejects.toThrow("gone");
     expect(backend.sessions[0]?.closed).toBe(true);
   });
 
-  it("closes the session when its output is given up in the middle", async () => {
+  it("closes the session when its output is closed early", async () => {
     const { backend, input, output } = open();
     await output.next();
     input.send(request({ sequence: 1n }));
     await output.next();
     expect(await output.return?.()).toMatchObject({ done: true });
     expect(backend.sessions[0]?.closed).toBe(true);
-    // What the input does later is of no consequence: no rejection goes unhandled.
+    // Later events of the input have no effect: no rejection goes unhandled.
     input.fail(new Error("reset"));
-    await vi.waitFor(() => expect(input.failed).toBe(true));
+    await vi.waitFor(() => expect(input.failed).toBe(true), PATIENCE);
     expect(await output.next()).toMatchObject({ done: true });
   });
 
@@ -428,21 +429,21 @@ describe("the heartbeat handler by itself", () => {
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.fail(new Error("premature close"));
     await expect(pending).rejects.toThrow("premature close");
     expect(backend.sessions[0]).toMatchObject({ closed: true, finished: false });
   });
 
-  it("acknowledges what is due when the listener refuses the next message", async () => {
+  it("sends pending acknowledgements when the listener rejects the next message", async () => {
     const { backend, input, output } = open();
     backend.acknowledging = false;
     await output.next();
     input.send(request({ sequence: 1n }));
     const pending = output.next();
-    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.sessions[0]?.submitted).toHaveLength(1), PATIENCE);
     input.fail(new ConnectError("too large", Code.ResourceExhausted));
-    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true));
+    await vi.waitFor(() => expect(backend.sessions[0]?.finished).toBe(true), PATIENCE);
     backend.sessions[0]?.say({ acknowledgedSequence: 1n });
     expect(await pending).toMatchObject({ done: false, value: { acknowledgedSequence: 1n } });
     await expect(output.next()).rejects.toThrow("too large");
@@ -460,7 +461,7 @@ describe("the heartbeat handler by itself", () => {
     }
   });
 
-  it("does not give its input up at a wrong envelope: that could destroy the stream that is to carry the answers", async () => {
+  it("keeps its input open after an invalid envelope, because closing could destroy the stream", async () => {
     const { backend, input, output } = open();
     await output.next();
     const giveUp = vi.spyOn(input, "return");
@@ -471,7 +472,7 @@ describe("the heartbeat handler by itself", () => {
     expect(giveUp).not.toHaveBeenCalled();
   });
 
-  it("reads no faster than the session takes in", async () => {
+  it("reads no faster than the session accepts", async () => {
     const { backend, input, output } = open();
     await output.next();
     let makeRoom: (() => void) | undefined;

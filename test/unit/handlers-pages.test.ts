@@ -28,7 +28,7 @@ describe("page_size", () => {
 });
 
 describe("pages", () => {
-  it("of agents are complete and carry the first page's revision, whatever happens meanwhile", async () => {
+  it("of agents are complete and carry the first page's revision, whatever changes meanwhile", async () => {
     const { agents, backend } = start(10);
     const seen: string[] = [];
     let pageToken = "";
@@ -42,7 +42,7 @@ describe("pages", () => {
     expect(seen).toEqual(Array.from({ length: 10 }, (_, index) => `agent-${index}`));
   });
 
-  it("of transitions end where the first page saw the end, in both directions", async () => {
+  it("of transitions end at the end as of the first page, in both directions", async () => {
     for (const newestFirst of [false, true]) {
       const { agents, backend } = start(10);
       const seen: bigint[] = [];
@@ -69,7 +69,7 @@ describe("pages", () => {
 });
 
 describe("a page token", () => {
-  it("goes on with another page_size", async () => {
+  it("works with another page_size", async () => {
     const { agents } = start(10);
     const { nextPageToken: pageToken } = await agents.listAgents({ pageSize: 3 });
     expect((await agents.listAgents({ pageSize: 5, pageToken })).agents[0]?.agentId).toBe("agent-3");
@@ -95,7 +95,7 @@ describe("a page token", () => {
     }
   });
 
-  it("is refused where it was made up of numbers that no list goes on from", async () => {
+  it("is rejected when it is made of numbers that no list continues from", async () => {
     const { agents } = start(10);
     const request = create(ListAgentTransitionsRequestSchema, { newestFirst: true });
     const least = -(2n ** 63n);
@@ -109,7 +109,7 @@ describe("a page token", () => {
     }
   });
 
-  it("is refused when a single character of it was changed, added or lost", async () => {
+  it("is rejected when a single character of it was changed, added or lost", async () => {
     const { agents } = start(10);
     const { nextPageToken: token } = await agents.listAgents({ pageSize: 3 });
     expect(token).toMatch(/^[A-Za-z0-9_-]+$/);

@@ -8,7 +8,7 @@ function start() {
 }
 
 describe("CreateUser", () => {
-  it("answers the user and its agent, whole", async () => {
+  it("returns the complete user and its agent", async () => {
     const { users } = start();
     const { user, agent } = await users.createUser({
       username: "ada",
@@ -22,7 +22,7 @@ describe("CreateUser", () => {
     expect(agent).toMatchObject({ agentId: "scribe-7", clawIdentifier: "claw-9", userId: user?.id, status: 1 });
   });
 
-  it("takes an empty address, agent_id and claw_identifier for unset", async () => {
+  it("treats an empty address, agent_id and claw_identifier as unset", async () => {
     const { users } = start();
     const { user, agent } = await users.createUser({ username: "ada", email: "", agentId: "", clawIdentifier: "" });
     expect(user?.email).toBeUndefined();
@@ -41,7 +41,7 @@ describe("CreateUser", () => {
     { request: { username: "a", agentId: "scribe", clawIdentifier: "" }, fields: ["claw_identifier"] },
     { request: { username: "a", clawIdentifier: "claw" }, fields: ["agent_id"] },
     { request: { agentId: "\u0007", clawIdentifier: "claw" }, fields: ["username", "agent_id"] },
-  ])("refuses $fields in $request", async ({ request, fields }) => {
+  ])("rejects $fields in $request", async ({ request, fields }) => {
     const { users } = start();
     expect(await refusalOf(users.createUser(request))).toMatchObject({
       code: "InvalidArgument",
@@ -50,7 +50,7 @@ describe("CreateUser", () => {
     });
   });
 
-  it("takes names by code points, not by bytes or UTF-16 units", async () => {
+  it("limits names by code points, not by bytes or UTF-16 units", async () => {
     const { users } = start();
     const username = "🛟".repeat(128);
     expect((await users.createUser({ username })).user?.username).toBe(username);
@@ -58,7 +58,7 @@ describe("CreateUser", () => {
     expect(fields).toEqual(["username"]);
   });
 
-  it("passes a refusal on with its reason", async () => {
+  it("passes on an error with its reason", async () => {
     const { users } = start();
     await users.createUser({ username: "ada" });
     expect(await refusalOf(users.createUser({ username: "ada" }))).toMatchObject({
@@ -93,14 +93,14 @@ describe("GetUser", () => {
     { key: { case: "id" as const, value: -1n }, fields: ["id"] },
     { key: { case: "username" as const, value: "" }, fields: ["username"] },
     { key: { case: "agentId" as const, value: "x".repeat(129) }, fields: ["agent_id"] },
-  ])("refuses $key", async ({ key, fields }) => {
+  ])("rejects $key", async ({ key, fields }) => {
     const { users } = start();
     expect(await refusalOf(users.getUser({ key }))).toMatchObject({ reason: "INVALID_FIELD", fields });
   });
 });
 
 describe("UpdateUser", () => {
-  it("leaves what is unset, removes an address by an empty one", async () => {
+  it("keeps unset fields, and removes an address by an empty one", async () => {
     const { users } = start();
     const { user } = await users.createUser({ username: "ada", email: "ada@example.org", displayName: "Ada" });
     const id = user?.id ?? 0n;
@@ -118,14 +118,14 @@ describe("UpdateUser", () => {
     { request: {}, fields: ["id"] },
     { request: { id: 1n, email: "@" }, fields: ["email"] },
     { request: { id: 1n, displayName: "\n", requestId: "\n" }, fields: ["display_name", "request_id"] },
-  ])("refuses $fields in $request", async ({ request, fields }) => {
+  ])("rejects $fields in $request", async ({ request, fields }) => {
     const { users } = start();
     expect(await refusalOf(users.updateUser(request))).toMatchObject({ reason: "INVALID_FIELD", fields });
   });
 });
 
 describe("DeleteUser", () => {
-  it("deletes, and says who asked", async () => {
+  it("deletes, and records the caller", async () => {
     const { users, backend } = start();
     const { user } = await users.createUser({ username: "ada", agentId: "scribe", clawIdentifier: "claw" });
     await users.deleteUser({ id: user?.id ?? 0n, requestId: "bye" });
@@ -136,7 +136,7 @@ describe("DeleteUser", () => {
 });
 
 describe("the fingerprint of a mutation", () => {
-  it("stands for method and content, not for the request_id", async () => {
+  it("covers method and content, not the request_id", async () => {
     const { users, agents, backend } = start();
     await users.createUser({ username: "a", requestId: "r1" });
     await refusalOf(users.createUser({ username: "a", requestId: "r1" }));

@@ -6,6 +6,7 @@ import { EVERY_AGENT } from "../../src/domain/filter.ts";
 import type { WatchMessage } from "../../src/rpc/handlers/backend.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
+import { PATIENCE } from "../support/until.ts";
 
 function start() {
   const backend = createFakeBackend();
@@ -17,7 +18,7 @@ function message(revision: bigint, more: Partial<WatchMessage> = {}): WatchMessa
 }
 
 describe("WatchAgents", () => {
-  it("hands on what it is told to watch", async () => {
+  it("passes filter and position to the watcher", async () => {
     const { agents, backend } = start();
     backend.watchFailure = new Refusal("DRAINING", "The replica stops.");
     const watch = (request: Parameters<typeof agents.watchAgents>[0]) =>
@@ -49,7 +50,7 @@ describe("WatchAgents", () => {
     { request: { bookmarkInterval: { seconds: 300n, nanos: 1 } }, fields: ["bookmark_interval"] },
     { request: { bookmarkInterval: { seconds: -10n } }, fields: ["bookmark_interval"] },
     { request: { afterRevision: -1n, filter: { agentIds: [""] } }, fields: ["filter.agent_ids[0]", "after_revision"] },
-  ])("refuses $fields in $request", async ({ request, fields }) => {
+  ])("rejects $fields in $request", async ({ request, fields }) => {
     const { agents, backend } = start();
     expect(await refusalOf(agents.watchAgents(request)[Symbol.asyncIterator]().next())).toMatchObject({
       code: "InvalidArgument",
@@ -59,7 +60,7 @@ describe("WatchAgents", () => {
     expect(backend.calls.watches).toEqual([]);
   });
 
-  it("tells snapshot, bookmarks and changes, and stops when its watcher goes", async () => {
+  it("sends snapshot, bookmarks and changes, and stops when its client ends the call", async () => {
     const { agents, backend, pipeline } = start();
     const agent = backend.put("a", { lastHeartbeat: 1 });
     backend.put("a", { status: "busy" });
@@ -105,14 +106,14 @@ describe("WatchAgents", () => {
       expect(clockless?.leaseExpiresAt).toBeUndefined();
     }
     const pending = stream.next();
-    await vi.waitFor(() => expect(backend.watching).toBe(1));
+    await vi.waitFor(() => expect(backend.watching).toBe(1), PATIENCE);
     controller.abort();
     expect((await refusalOf(pending)).code).toBe("Canceled");
-    await vi.waitFor(() => expect(backend.watching).toBe(0));
+    await vi.waitFor(() => expect(backend.watching).toBe(0), PATIENCE);
     expect(pipeline.openStreams.size).toBe(0);
   });
 
-  it("passes on why a watch ends", async () => {
+  it("passes on the reason for the end of a watch", async () => {
     const { agents, backend } = start();
     backend.watchMessages.push(message(4n, { bookmark: { snapshotComplete: false } }));
     backend.watchFailure = new Refusal("WATCHER_TOO_SLOW", "Resume from where it stopped.", {
@@ -127,10 +128,10 @@ describe("WatchAgents", () => {
     });
   });
 
-  it("ends at its deadline as such", async () => {
+  it("ends with DEADLINE_EXCEEDED at its deadline", async () => {
     const { agents, backend } = start();
     const stream = agents.watchAgents({}, { timeoutMs: 100 })[Symbol.asyncIterator]();
     expect((await refusalOf(stream.next())).code).toBe("DeadlineExceeded");
-    await vi.waitFor(() => expect(backend.watching).toBe(0));
+    await vi.waitFor(() => expect(backend.watching).toBe(0), PATIENCE);
   });
 });

@@ -4,7 +4,7 @@ import { instanceKey } from "../../src/liveness/claims.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-it("is a UUID for whatever a claw calls itself", () => {
+it("is a UUID for any instance_id", () => {
   fc.assert(fc.property(fc.string({ unit: "grapheme" }), (name) => UUID.test(instanceKey(name))));
 });
 
@@ -13,7 +13,7 @@ it("is the same on each replica, and with each release: stored keys are compared
   expect(instanceKey("claw-7f")).toBe("c38ef3a6-a9d2-d5c7-c778-cffc9cb5ecbf");
 });
 
-it("tells names apart that are alike", () => {
+it("differs for similar names", () => {
   const names = ["claw", "claw ", "Claw", "claw\u0301", "claw-1", "claw-2", ""];
   expect(new Set(names.map(instanceKey)).size).toBe(names.length);
 });

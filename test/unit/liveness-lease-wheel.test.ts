@@ -17,7 +17,7 @@ function timer(name = "a timer"): Timer {
 
 type Step =
   | { readonly kind: "schedule"; readonly place: number; readonly inMicros: number }
-  /** Relative to what it was: earlier where negative. */
+  /** Relative to its former value: earlier when negative. */
   | { readonly kind: "move"; readonly place: number; readonly byMicros: number }
   | { readonly kind: "cancel"; readonly place: number; readonly say: boolean }
   | { readonly kind: "advance"; readonly micros: number };
@@ -28,7 +28,7 @@ const micros = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 0, max: 6 * TICK }) },
   { weight: 2, arbitrary: fc.integer({ min: 0, max: 60 * SECOND }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 30 * HOUR }) },
-  // The edges of ticks, where an off-by-one would hide.
+  // The edges of ticks, where an off-by-one error would be.
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 8 }).map((ticks) => ticks * TICK) },
 );
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -52,12 +52,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("advance"), micros }) },
 );
 
-/** The wheel, and beside it nothing but the moments themselves. */
+/** The wheel, and beside it a plain list of the moments. */
 class Both {
   now = START;
   readonly #wheel = new LeaseWheel<Timer>(START);
   readonly #timers = Array.from({ length: TIMERS }, (_, index) => timer(`timer ${index}`));
-  /** What has to come, and the moment at which it is too late. */
+  /** The expected item, and the moment at which it is too late. */
   readonly #awaited = new Map<Timer, { readonly dueAt: number; readonly latest: number }>();
 
   do(step: Step): void {
@@ -77,7 +77,7 @@ class Both {
     }
   }
 
-  /** Nothing may be left over when all moments are past. */
+  /** No item may remain when all moments are past. */
   end(): void {
     this.now += 100 * HOUR;
     this.#advance();
@@ -107,7 +107,7 @@ class Both {
 }
 
 describe("the wheel", () => {
-  it("gives what is due, never early, each once, and no later than two ticks", () => {
+  it("returns due items once each, never early, and no later than two ticks", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
         const both = new Both();
@@ -118,7 +118,7 @@ describe("the wheel", () => {
     );
   });
 
-  it("gives nothing at the moment itself when that is the wheel's present, and gives it a tick later", () => {
+  it("returns an item a tick later when its moment is the wheel's present", () => {
     const wheel = new LeaseWheel<Timer>(START);
     const late = timer();
     late.dueAt = START - HOUR;
@@ -128,7 +128,7 @@ describe("the wheel", () => {
     expect(late.tick).toBeNull();
   });
 
-  it("takes back what it has given", () => {
+  it("accepts an item again that it has returned", () => {
     const wheel = new LeaseWheel<Timer>(START);
     const again = timer();
     for (let round = 1; round <= 3; round++) {
@@ -138,7 +138,7 @@ describe("the wheel", () => {
     }
   });
 
-  it("gives very many moments after a long sleep, in the order of their ticks", () => {
+  it("returns very many moments after a long sleep, in the order of their ticks", () => {
     const wheel = new LeaseWheel<Timer>(START);
     const timers = Array.from({ length: 10_000 }, (_, index) => {
       const one = timer(`timer ${index}`);
@@ -151,7 +151,7 @@ describe("the wheel", () => {
     expect(due.map(({ dueAt }) => dueAt)).toEqual(due.map(({ dueAt }) => dueAt ?? 0).sort((a, b) => a - b));
   });
 
-  it("holds on while the clock is a little behind what it was", () => {
+  it("waits while the clock is slightly behind its former value", () => {
     const wheel = new LeaseWheel<Timer>(START);
     const one = timer();
     one.dueAt = START + SECOND;
@@ -161,9 +161,9 @@ describe("the wheel", () => {
     expect(wheel.due(START + SECOND + TICK)).toEqual([one]);
   });
 
-  // The first reading of the database's clock, or a standby that took over, may be behind what was thought before.
+  // The first reading of the database's clock, or a new primary, may be behind the former value.
   describe("when the clock is set back by five minutes", () => {
-    it("is not late by that with what is scheduled afterwards", () => {
+    it("does not delay items that are scheduled afterwards", () => {
       const wheel = new LeaseWheel<Timer>(START);
       const now = START - 300 * SECOND;
       expect(wheel.due(now)).toEqual([]);
@@ -174,7 +174,7 @@ describe("the wheel", () => {
       expect(wheel.due(now + SECOND + 2 * TICK)).toEqual([one]);
     });
 
-    it("is not late by that with what was scheduled before, and moved", () => {
+    it("does not delay items that were scheduled before and moved", () => {
       const wheel = new LeaseWheel<Timer>(START);
       const one = timer();
       one.dueAt = START + SECOND;

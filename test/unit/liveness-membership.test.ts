@@ -11,22 +11,23 @@ describe("when a replica counts as isolated", () => {
     [5_000, 5_000, 15_000],
     [10_000, 5_000, 30_000],
     [3_600_000, 5_000, 10_800_000],
-  ])("with an interval of %i ms: after %i ms, and then %i ms are given back", (intervalMs, isolatedAfterMs, graceMs) => {
+  ])("with an interval of %i ms: after %i ms, with a grace period of %i ms", (intervalMs, isolatedAfterMs, graceMs) => {
     expect(hearingFor(paceOf(intervalMs))).toEqual({ isolatedAfterMs, graceMs });
   });
 
-  it("is before any lease can end whose agent beat in time, by a whole interval", () => {
+  it("comes a whole interval before any lease can end whose agent beat in time", () => {
     fc.assert(
       fc.property(fc.integer({ min: 200, max: 3_600_000 }), (intervalMs) => {
         const pace = paceOf(intervalMs);
-        // Heard an interval before the silence began, at the earliest: this is what is left of the lease then.
+        // The last heartbeat came at most an interval before the silence began: this is the rest of the lease
+        // then.
         const leftMs = pace.leaseMs - intervalMs;
         expect(hearingFor(pace).isolatedAfterMs).toBeLessThanOrEqual(leftMs - intervalMs);
       }),
     );
   });
 
-  it("gives back what an agent needs to be heard again, however late in its interval it is", () => {
+  it("gives an agent enough time for its next heartbeat, however late in its interval it is", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 3_600_000 }), (intervalMs) => {
         const { graceMs } = hearingFor(paceOf(intervalMs));

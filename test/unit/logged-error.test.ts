@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { loggedError } from "../../src/cli/logged-error.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 
-/** As Knex words what PostgreSQL said. */
+/** An error of PostgreSQL with the wording of Knex. */
 function databaseError(): Error {
   const error = new DatabaseError(
     'insert into "users" ("username") values ($1) - duplicate key value violates unique constraint "users_username_key"',
@@ -20,8 +20,8 @@ function databaseError(): Error {
   });
 }
 
-describe("of an error the log has", () => {
-  test("the code and the names, not the words, where the database's driver made it", () => {
+describe("a logged error", () => {
+  test("of the database driver has its code and names, not its message", () => {
     const logged = loggedError(databaseError());
     expect(logged).toMatchObject({
       type: "DatabaseError",
@@ -32,7 +32,7 @@ describe("of an error the log has", () => {
     expect(JSON.stringify(logged)).not.toMatch(/insert|duplicate|ada|statement/i);
   });
 
-  test("what the language says of our own code, and where it was", () => {
+  test("of the runtime has the message and the place in our code", () => {
     const broken = (): number => JSON.parse("{}").name.length;
     let thrown: unknown;
     try {
@@ -46,7 +46,7 @@ describe("of an error the log has", () => {
     expect(JSON.stringify(logged)).not.toMatch(/node_modules|file:|\\n/);
   });
 
-  test("its causes, as carefully", () => {
+  test("logs causes with the same redaction", () => {
     const error = new Refusal("DATABASE_UNAVAILABLE", "the database is away: try again", { cause: databaseError() });
     expect(loggedError(error)).toMatchObject({
       type: "Refusal",
@@ -58,7 +58,7 @@ describe("of an error the log has", () => {
     expect(JSON.stringify(loggedError(endless)).length).toBeLessThan(5_000);
   });
 
-  test("nothing that looks like a credential or a statement, also where we wrote it", () => {
+  test("omits messages that look like a credential or a statement, also our own", () => {
     for (const secret of [
       "cannot reach postgres://ada:hunter2@db:5432/agents now",
       "header authorization: Bearer hunter2",
@@ -69,7 +69,7 @@ describe("of an error the log has", () => {
     }
   });
 
-  test("its kind alone, where it is no error", () => {
+  test("has only the type of a thrown value that is no Error", () => {
     expect(loggedError("hunter2")).toEqual({ type: "string" });
     expect(loggedError(undefined)).toEqual({ type: "undefined" });
   });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { checkout } from "../support/program.ts";
 
-/** The module itself, and what its owner asks of a system without `/proc`. */
+/** The module itself, and the processes that its owner starts on a system without `/proc`. */
 const ALLOWED = ["test/support/owned-process.ts", "test/support/left-behind.ts"];
 
 const FILES = ["test", "scripts", "bench"].flatMap((folder) =>

@@ -4,7 +4,7 @@ import { CostlyCalls } from "../../src/rpc/pipeline/costly-calls.ts";
 
 const living = new AbortController().signal;
 
-/** Calls that end when they are told to. */
+/** Calls that end on request of the test. */
 function work() {
   const begun: string[] = [];
   const ends = new Map<string, () => void>();
@@ -22,7 +22,7 @@ async function until(holds: () => boolean): Promise<void> {
   }
 }
 
-test("lets two begin at once, and then one of each caller after the other", async () => {
+test("starts two calls at once, and then one of each caller in turn", async () => {
   const calls = new CostlyCalls();
   const { begun, make, end } = work();
   const many = {};
@@ -37,7 +37,7 @@ test("lets two begin at once, and then one of each caller after the other", asyn
   expect(await few).toBe("few");
 });
 
-test("refuses a connection with too many that wait, and no other", async () => {
+test("rejects a connection with too many waiting calls, and no other one", async () => {
   const calls = new CostlyCalls();
   const { make } = work();
   const greedy = {};
@@ -54,7 +54,7 @@ test("refuses a connection with too many that wait, and no other", async () => {
   expect(() => calls.run("caller", {}, living, make("other"))).not.toThrow();
 });
 
-test("never begins what nobody waits for any more", async () => {
+test("never starts a call whose client has gone", async () => {
   const calls = new CostlyCalls();
   const { begun, make, end } = work();
   const gone = new AbortController();
@@ -70,7 +70,7 @@ test("never begins what nobody waits for any more", async () => {
   expect(begun).toEqual(["first", "second", "last"]);
 });
 
-test("passes on what a call throws", async () => {
+test("passes on errors of a call", async () => {
   const calls = new CostlyCalls();
   await expect(
     calls.run("one", {}, living, () => {
@@ -79,7 +79,7 @@ test("passes on what a call throws", async () => {
   ).rejects.toThrow("broken");
 });
 
-test("keeps nothing of calls that ended while they waited", async () => {
+test("keeps no state of calls that ended while they waited", async () => {
   const calls = new CostlyCalls();
   const { promise: never } = Promise.withResolvers<void>();
   const connection = {};

@@ -23,7 +23,7 @@ describe("the table of reasons", () => {
     expect(Code[codeOf(reason)]).toBeDefined();
   });
 
-  test("gives the codes of the contract", () => {
+  test("uses the codes of the contract", () => {
     expect(codeOf("INVALID_FIELD")).toBe(Code.InvalidArgument);
     expect(codeOf("REQUEST_ID_REUSED")).toBe(Code.InvalidArgument);
     expect(codeOf("REVISION_MISMATCH")).toBe(Code.Aborted);
@@ -35,7 +35,7 @@ describe("the table of reasons", () => {
 });
 
 describe("toConnectError", () => {
-  test("keeps the message, data, violations and delay of a refusal", () => {
+  test("keeps the message, data, violations and delay of a rejection", () => {
     const refusal = new Refusal("DRAINING", "call another replica", {
       metadata: { replica: "a" },
       violations: [{ field: "beats[3].agent_id", description: "must be set" }],
@@ -52,7 +52,7 @@ describe("toConnectError", () => {
     });
   });
 
-  test("says nothing of what is not meant for the caller", () => {
+  test("omits details that are not meant for the caller", () => {
     for (const thrown of [
       new Error("password=1"),
       "password=1",
@@ -73,12 +73,12 @@ describe("toConnectError", () => {
     }
   });
 
-  test("leaves an error that has its reason as it is", () => {
+  test("keeps an error that has its reason", () => {
     const error = toConnectError(invalidField("username", "must be set"));
     expect(toConnectError(error)).toBe(error);
   });
 
-  test("cuts long messages, and mends what cannot be encoded", () => {
+  test("truncates long messages, and repairs text that cannot be encoded", () => {
     const error = toConnectError(invalidField("a", `${"x".repeat(999)}\u{1f600}${"x".repeat(100_000)}`));
     expect(error.rawMessage.length).toBeLessThan(1_100);
     expect(() => encodeURIComponent(error.rawMessage)).not.toThrow();
@@ -86,7 +86,7 @@ describe("toConnectError", () => {
   });
 });
 
-describe("what libraries say", () => {
+describe("errors of libraries", () => {
   test.each([
     [Code.Internal, "parse binary: premature EOF", Code.InvalidArgument, "INVALID_FIELD"],
     [Code.Internal, "Failed to decompress message", Code.InvalidArgument, "INVALID_FIELD"],

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { MAX_MESSAGE_BYTES } from "../../src/contract/message-limit.ts";
 import { declaredBytes, inflate, inflateNow, TooLong } from "../../src/rpc/sockets/inflate.ts";
 
-describe("what a compressed message says that it will be", () => {
+describe("the announced size of a compressed message", () => {
   test("is its length when decompressed, in gzip", () => {
     expect(declaredBytes(gzipSync(Buffer.alloc(100_000)), "gzip")).toBe(100_000);
     expect(declaredBytes(gzipSync(Buffer.alloc(3_000_000)), "gzip")).toBeGreaterThan(MAX_MESSAGE_BYTES);
@@ -18,10 +18,7 @@ describe("what a compressed message says that it will be", () => {
   });
 });
 
-test.each([
-  "gzip",
-  "deflate",
-] as const)("decompresses %s within the room that it gets, and no further", async (encoding) => {
+test.each(["gzip", "deflate"] as const)("decompresses %s within its memory limit, and no further", async (encoding) => {
   const pack = encoding === "gzip" ? gzipSync : deflateSync;
   const bytes = Buffer.alloc(50_000, "content");
   expect(inflateNow(pack(bytes), encoding, 50_000).equals(bytes)).toBe(true);

@@ -23,7 +23,7 @@ function violations(check: JsonCheck, json: unknown): string[] {
 }
 
 describe("the check of JSON", () => {
-  test("takes both names of a field, and null as left out", () => {
+  test("accepts both names of a field, and treats null as unset", () => {
     const check = compileJsonCheck(ListAgentsRequestSchema);
     expect(
       violations(check, { filter: { agent_ids: ["a"], userIds: [1, "2"], statuses: null }, pageSize: null }),
@@ -31,7 +31,7 @@ describe("the check of JSON", () => {
     expect(violations(check, { filter: null, page_size: 3, pageToken: "é" })).toEqual([]);
   });
 
-  test("names fields as the proto files do, and what is no field as it was given", () => {
+  test("names fields by their proto name, and unknown fields as the request spells them", () => {
     const check = compileJsonCheck(HeartbeatRequestSchema);
     const beats = [{}, { agentId: 1 }, { exhaustion: { retryAfter: 1, because: 2 } }, null, "a"];
     expect(violations(check, { sequence: -1, beats, clawIdentifier: [], __proto__x: 1 })).toEqual([
@@ -50,7 +50,7 @@ describe("the check of JSON", () => {
     ]);
   });
 
-  test("leaves enum numbers to the check of all messages, if they can be some", () => {
+  test("leaves integers in enum fields to the check of all messages", () => {
     const check = compileJsonCheck(UpdateAgentStatusRequestSchema);
     expect(violations(check, { status: 99, exhaustion: { reason: -1 } })).toEqual([]);
     expect(violations(check, { status: 1.5, exhaustion: { reason: 2 ** 31 } })).toEqual([
@@ -60,13 +60,13 @@ describe("the check of JSON", () => {
     expect(violations(check, { status: "1", exhaustion: { reason: {} } })).toEqual(["status", "exhaustion.reason"]);
   });
 
-  test("wants one of a choice", () => {
+  test("requires one member of a oneof", () => {
     const check = compileJsonCheck(GetAgentRequestSchema);
     expect(violations(check, { agentId: "a", userId: "1" })).toEqual(["key"]);
     expect(violations(check, { agentId: "a", userId: null })).toEqual([]);
   });
 
-  test("bears maps, lists of messages, and what has a form of its own", () => {
+  test("accepts maps, lists of messages, and well-known types", () => {
     expect(violations(compileJsonCheck(ErrorInfoSchema), { metadata: { a: "b", c: 1 } })).toEqual(['metadata["c"]']);
     expect(violations(compileJsonCheck(ErrorInfoSchema), { metadata: [] })).toEqual(["metadata"]);
     expect(violations(compileJsonCheck(TypeSchema), { fields: [{ number: "x", packed: 1 }] })).toEqual([

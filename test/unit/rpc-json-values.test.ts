@@ -30,12 +30,12 @@ describe("whole numbers in JSON", () => {
     true,
     [],
     {},
-  ])("%j is none", (value) => {
+  ])("%j is not an int32", (value) => {
     expect(int32?.(value)).toMatch(/^must be a whole number/);
     expect(int64?.(value)).toMatch(/^must be a whole number/);
   });
 
-  test("end where their types end", () => {
+  test("have the limits of their types", () => {
     expect(int32?.(2 ** 31)).toMatch(/^must/);
     expect(int32?.("2147483648")).toMatch(/^must/);
     expect(int64?.("9223372036854775807")).toBeUndefined();
@@ -54,7 +54,7 @@ describe("whole numbers in JSON", () => {
 });
 
 describe("durations in JSON", () => {
-  test.each(["0s", "1s", "-1s", "90.5s", "0.000000001s", "-0.5s", "315576000000s"])("%j is one", (text) => {
+  test.each(["0s", "1s", "-1s", "90.5s", "0.000000001s", "-0.5s", "315576000000s"])("%j is valid", (text) => {
     expect(durationFault(text)).toBeUndefined();
   });
 
@@ -72,9 +72,9 @@ describe("durations in JSON", () => {
     "+1s",
     "1m",
     "1e3s",
-  ])("%j is none", (text) => expect(durationFault(text)).toMatch(/^must be a duration/));
+  ])("%j is invalid", (text) => expect(durationFault(text)).toMatch(/^must be a duration/));
 
-  test.each([1, {}, { seconds: 1 }, "315576000001s", "315576000000.5s"])("neither is %j", (value) => {
+  test.each([1, {}, { seconds: 1 }, "315576000001s", "315576000000.5s"])("%j is invalid, too", (value) => {
     expect(durationFault(value)).toMatch(/^must be a duration/);
   });
 });
@@ -86,7 +86,7 @@ describe("times in JSON", () => {
     "2000-02-29T00:00:00+14:00",
     "0001-01-01T00:00:00Z",
     "9999-12-31T23:59:59.999999999Z",
-  ])("%j is one", (text) => expect(timestampFault(text)).toBeUndefined());
+  ])("%j is valid", (text) => expect(timestampFault(text)).toBeUndefined());
 
   test.each([
     "2027-02-29T00:00:00Z",
@@ -110,5 +110,5 @@ describe("times in JSON", () => {
     "",
     1,
     {},
-  ])("%j is none", (value) => expect(timestampFault(value)).toMatch(/^must be a time/));
+  ])("%j is invalid", (value) => expect(timestampFault(value)).toMatch(/^must be a time/));
 });

@@ -15,14 +15,14 @@ function queueOf(limits: { totalBytes?: number; connectionBytes?: number } = {})
   return new MessageQueue(new ReceiveBudget({ totalBytes, connectionBytes, messageMs: 1_000 }));
 }
 
-/** A member of gzip that is large and becomes nothing. */
+/** A large member of gzip that decompresses to nothing. */
 function largeNothing(): Buffer {
   const nothing = gzipSync("");
   return Buffer.concat(Array.from({ length: 40_000 }, () => nothing));
 }
 
 describe("a message", () => {
-  test("that is large waits for its turn, however little it says that it becomes", async () => {
+  test("that is large waits for its turn, however small its announced size is", async () => {
     const queue = queueOf();
     const input = queue.input({}, "192.0.2.1", false);
     const read = input.read(largeNothing(), "gzip");
@@ -32,7 +32,7 @@ describe("a message", () => {
     expect(queue.budget.total).toBe(0);
   });
 
-  test("of a call that ended while it waited is not kept", async () => {
+  test("of a call that ended while it waited is dropped", async () => {
     const queue = queueOf();
     const large = Buffer.alloc(MEBIBYTE);
     const patient = queue.input({}, "192.0.2.1", false);
@@ -58,7 +58,7 @@ const PACKED: readonly (readonly [Encoding | undefined, Buffer])[] = [
   ["gzip", gzipSync(Buffer.alloc(1_000))],
   ["gzip", gzipSync(Buffer.alloc(300_000))],
   ["gzip", gzipSync(Buffer.alloc(2 * MEBIBYTE))],
-  // The second says 10, and both become 300,010.
+  // The second announces 10 bytes, and both become 300,010.
   ["gzip", Buffer.concat([gzipSync(Buffer.alloc(300_000)), gzipSync(Buffer.alloc(10))])],
   ["gzip", Buffer.concat([gzipSync(Buffer.alloc(2 * MEBIBYTE)), gzipSync(Buffer.alloc(10))])],
   ["gzip", Buffer.concat([gzipSync(Buffer.alloc(50_000)), Buffer.from("behind its end")])],
@@ -75,14 +75,14 @@ const calls = fc.array(
     connection: fc.nat(3),
     streams: fc.boolean(),
     messages: fc.array(fc.nat(PACKED.length - 1), { minLength: 1, maxLength: 3 }),
-    /** After how many turns of the event loop the call ends; -1: as soon as it asked. */
+    /** The turns of the event loop until the call ends; -1: as soon as it is queued. */
     endsAfter: fc.integer({ min: -1, max: 30 }),
     withError: fc.boolean(),
   }),
   { minLength: 1, maxLength: 24 },
 );
 
-test("gives back all that it counted, however calls end, and goes on", { timeout: 60_000 }, async () => {
+test("releases all counted bytes, however calls end, and continues", { timeout: 60_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(calls, async (plan) => {
       const queue = queueOf({ totalBytes: 8 * MEBIBYTE, connectionBytes: 3 * MEBIBYTE });

@@ -11,7 +11,7 @@ const POSITION = { after: 2n ** 63n - 1n, asOf: 7n };
 /** Version, position and check. */
 const POSITION_END = 17;
 
-/** A token as another version of this service makes it: its version is part of what it checks. */
+/** A token of another version of this service, which includes its version in the check. */
 function tokenOfVersion(version: number): string {
   const token = Buffer.from(writePageToken(listAgents, REQUEST, POSITION), "base64url");
   token.writeUInt8(version, 0);
@@ -24,7 +24,7 @@ function tokenOfVersion(version: number): string {
 }
 
 describe("a page token", () => {
-  it("reads back as it was written", () => {
+  it("decodes to the value that it encodes", () => {
     expect(readPageToken(listAgents, REQUEST, writePageToken(listAgents, REQUEST, POSITION))).toEqual(POSITION);
     expect(readPageToken(listAgents, REQUEST, tokenOfVersion(1))).toEqual(POSITION);
     expect(readPageToken(listAgents, REQUEST, "")).toBeUndefined();

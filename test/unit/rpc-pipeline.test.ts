@@ -59,14 +59,14 @@ function context(spec: MethodImplSpec, timeoutMs?: number, requestSignal?: Abort
 const never = () => new Promise<never>(() => undefined);
 
 describe("the pipeline", () => {
-  test("bounds a unary call without a deadline, and clamps one that is too long", async () => {
+  test("sets a deadline for a unary call without one, and clamps one that is too long", async () => {
     const bounded = setUp({ getAgent: never }, { defaultDeadlineMs: 30 });
     await expect(bounded.get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
     const clamped = setUp({ getAgent: never }, { maxDeadlineMs: 30 });
     await expect(clamped.get(1_000_000)).rejects.toMatchObject({ code: Code.DeadlineExceeded });
   });
 
-  test("tells the handler its deadline and its end", async () => {
+  test("passes the deadline and the cancellation to the handler", async () => {
     const seen: { left: number | undefined; signal: AbortSignal; principal: Principal }[] = [];
     const { get } = setUp(
       {
@@ -83,7 +83,7 @@ describe("the pipeline", () => {
     expect(seen[0]?.principal).toBe(ANYONE);
   });
 
-  test("answers what throws after the deadline with DEADLINE_EXCEEDED", async () => {
+  test("maps errors after the deadline to DEADLINE_EXCEEDED", async () => {
     const { get } = setUp(
       {
         getAgent: async (_request, { signal }) => {
@@ -96,7 +96,7 @@ describe("the pipeline", () => {
     await expect(get()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
   });
 
-  test("ends a call whose caller is gone", async () => {
+  test("ends a call whose client has gone", async () => {
     const { get, pipeline } = setUp({ getAgent: never });
     const caller = new AbortController();
     const call = get(undefined, caller.signal);
@@ -107,7 +107,7 @@ describe("the pipeline", () => {
     await expect(get(undefined, caller.signal)).rejects.toMatchObject({ code: Code.Canceled });
   });
 
-  test("asks for admission before the handler", async () => {
+  test("requests admission before the handler", async () => {
     let called = false;
     const { get, watch } = setUp(
       {
@@ -123,7 +123,7 @@ describe("the pipeline", () => {
     expect(called).toBe(false);
   });
 
-  test("keeps account of open streams, and ends them", async () => {
+  test("tracks open streams, and ends them", async () => {
     const signals: AbortSignal[] = [];
     const { watch, pipeline, metrics } = setUp({
       async *watchAgents(_request, { signal }) {
@@ -158,7 +158,7 @@ describe("the pipeline", () => {
     expect(pipeline.openStreams.size).toBe(0);
   });
 
-  test("logs failed and slow calls without what they carried, and counts all", async () => {
+  test("logs failed and slow calls without their content, and counts all calls", async () => {
     let answer: () => unknown = () => ({});
     const { get, logged, metrics } = setUp({ getAgent: async () => answer() as object }, { slowMs: 60_000 });
     await get();
@@ -185,7 +185,7 @@ describe("the pipeline", () => {
 });
 
 describe("health", () => {
-  test("serves while no reason stands against it, and tells only changes", () => {
+  test("reports serving without a reason against it, and publishes only changes", () => {
     const health = createHealth();
     const changes: boolean[] = [];
     const stop = health.onChange(() => changes.push(health.serving));
@@ -222,14 +222,14 @@ describe("a caller", () => {
     return found;
   }
 
-  test("that is known counts for itself, however many it shares an address with; who is not, for the address", async () => {
+  test("is limited by its principal, also on a shared address; without a principal by its address", async () => {
     let who: string | undefined = "ada";
     const authenticate: Authenticate = () => {
       if (who === undefined) throw unauthenticated("who are you?");
       return { principal: principal(who) };
     };
     const { get } = setUp({ getAgent: () => ({}) }, { ...accessBy(authenticate), callLimits: LIMITS });
-    // Twice as many at once as a second allows.
+    // Twice the rate of a second at once.
     expect(await codes(async () => await get(), 3)).toEqual([undefined, undefined, "ResourceExhausted"]);
     who = "bob";
     expect(await codes(async () => await get(), 3)).toEqual([undefined, undefined, "ResourceExhausted"]);
@@ -241,7 +241,7 @@ describe("a caller", () => {
     ]);
   });
 
-  test("has its streams counted over all of its connections", async () => {
+  test("has one limit of streams over all of its connections", async () => {
     const authenticate: Authenticate = async () => ({ principal: principal("ada") });
     const { watch } = setUp(
       { watchAgents: forever },
@@ -254,7 +254,7 @@ describe("a caller", () => {
     await watch().next();
   });
 
-  test("that goes before it is known starts no handler", async () => {
+  test("that cancels before its authentication starts no handler", async () => {
     let known: ((caller: Caller) => void) | undefined;
     const authenticate: Authenticate = () =>
       new Promise((resolve) => {
@@ -280,7 +280,7 @@ describe("a caller", () => {
     expect(pipeline.openStreams.size).toBe(0);
   });
 
-  test("whose credential has ended already opens no stream; one that ends later ends it, and is then forgotten", async () => {
+  test("with an expired credential opens no stream, and a later expiry ends its stream", async () => {
     const ends: ((refusal: Refusal) => void)[] = [];
     let forgotten = 0;
     let ended = true;
@@ -306,7 +306,7 @@ describe("a caller", () => {
     expect(pipeline.openStreams.size).toBe(0);
   });
 
-  test("of a method that nobody thought of is nobody, whoever it is", async () => {
+  test("is denied a method without an access rule, whatever its role", async () => {
     const access = {
       authenticate: () => ({ principal: principal("ada") }),
       rule: () => undefined,

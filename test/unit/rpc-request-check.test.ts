@@ -36,7 +36,7 @@ afterAll(() => {
   vi.useRealTimers();
 });
 
-/** What is wrong with a request: paths and sentences. */
+/** The violations of a request: paths and sentences. */
 function faults<Desc extends DescMessage>(desc: Desc, init: MessageInitShape<Desc>): string[] {
   return faultsOfMessage(desc, create(desc, init));
 }
@@ -73,7 +73,7 @@ describe("text", () => {
   const ofUser = (init: MessageInitShape<typeof CreateUserRequestSchema>) =>
     faults(CreateUserRequestSchema, { username: "ada", ...init });
 
-  it("is a name exactly where it is short enough and without controls", () => {
+  it("is a valid name exactly if it is short enough and without controls", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 140 }), (value) => {
         const points = Array.from(value);
@@ -92,7 +92,7 @@ describe("text", () => {
     expect(ofUser({ requestId: point.repeat(65) })).toEqual(["request_id must be at most 64 characters"]);
   });
 
-  it.each(HOSTILE)("must not hold %s", (_, value) => {
+  it.each(HOSTILE)("must not contain %s", (_, value) => {
     const fault = "must not hold control characters";
     expect(ofAgent(value)).toEqual([`agent_id ${fault}`]);
     expect(ofUser({ username: value, displayName: value, requestId: value })).toEqual([
@@ -103,11 +103,11 @@ describe("text", () => {
     expect(ofUser({ email: `${value}@b` })).toEqual([expect.stringMatching(/^email must be an address/)]);
   });
 
-  it("of a megabyte is refused without being repeated in the answer", () => {
+  it("of a megabyte is rejected without being repeated in the error", () => {
     expect(ofAgent("x".repeat(1_000_000))).toEqual(["agent_id must be at most 128 characters"]);
   });
 
-  it("must be there where it is asked for", () => {
+  it("must be set where it is required", () => {
     expect(ofAgent("")).toEqual(["agent_id must be set: 1 to 128 characters"]);
     expect(faults(ListAgentTransitionsRequestSchema, { agentId: "" })).toEqual([
       "agent_id must be set: 1 to 128 characters",
@@ -150,14 +150,14 @@ describe("an email", () => {
 });
 
 describe("numbers", () => {
-  it.each([-1, -2_147_483_648])("of a page's size are not %i", (pageSize) => {
+  it.each([-1, -2_147_483_648])("of page sizes must not be %i", (pageSize) => {
     const refused = ["page_size must be greater than or equal to 0"];
     expect(faults(ListUsersRequestSchema, { pageSize })).toEqual(refused);
     expect(faults(ListAgentsRequestSchema, { pageSize })).toEqual(refused);
     expect(faults(ListAgentTransitionsRequestSchema, { pageSize })).toEqual(refused);
   });
 
-  it.each([0, 1, 1_000, 2_147_483_647])("of a page's size may be %i", (pageSize) => {
+  it.each([0, 1, 1_000, 2_147_483_647])("of page sizes may be %i", (pageSize) => {
     expect(faults(ListUsersRequestSchema, { pageSize })).toEqual([]);
   });
 
@@ -195,7 +195,7 @@ describe("numbers", () => {
 describe("lists", () => {
   const ids = Array.from({ length: 1_000 }, (_, index) => `agent-${index}`);
 
-  it("hold up to 1,000 values, and are refused unread when they hold more", () => {
+  it("have up to 1,000 values, and longer ones are rejected without further checks", () => {
     expect(faults(BatchGetAgentsRequestSchema, { agentIds: ids })).toEqual([]);
     expect(faults(BatchGetAgentsRequestSchema, { agentIds: [...ids, ""] })).toEqual([
       "agent_ids must hold at most 1000 values",
@@ -214,7 +214,7 @@ describe("lists", () => {
     ]);
   });
 
-  it("name each wrong value by its place, in the order of the contract", () => {
+  it("name each invalid value by its index, in the order of the contract", () => {
     const filter = { clawIdentifiers: ["\u0000"], userIds: [1n, 0n, 3n, -4n], agentIds: ["a", ""] };
     expect(faults(WatchAgentsRequestSchema, { afterRevision: -1n, filter })).toEqual([
       "filter.agent_ids[1] must be set: 1 to 128 characters",
@@ -225,7 +225,7 @@ describe("lists", () => {
     ]);
   });
 
-  it("of nothing but wrong values give an answer that fits into trailers", () => {
+  it("of only invalid values give an error that fits into trailers", () => {
     const check = compileRuleCheck(BatchGetAgentsRequestSchema);
     const bad = create(BatchGetAgentsRequestSchema, { agentIds: ids.map(() => "\n".repeat(100)) });
     expect(() => check?.(bad)).toThrow(
@@ -237,14 +237,14 @@ describe("lists", () => {
   });
 });
 
-describe("a choice", () => {
-  it("has to be made", () => {
+describe("a oneof", () => {
+  it("must be set", () => {
     expect(faults(GetUserRequestSchema, {})).toEqual(["key must be set: id, username, agent_id"]);
     expect(faults(GetAgentRequestSchema, {})).toEqual(["key must be set: agent_id, user_id"]);
   });
 });
 
-describe("fields that go together", () => {
+describe("fields that depend on each other", () => {
   it("are an agent and its claw", () => {
     const ofUser = (init: MessageInitShape<typeof CreateUserRequestSchema>) =>
       faults(CreateUserRequestSchema, { username: "ada", ...init });
@@ -273,7 +273,7 @@ describe("fields that go together", () => {
     ]);
   });
 
-  it("are not OFFLINE and a hold", () => {
+  it("exclude each other as OFFLINE and a hold", () => {
     const ofHold = (seconds: bigint, nanos: number) =>
       faults(UpdateAgentStatusRequestSchema, {
         agentId: "a",
@@ -374,7 +374,7 @@ describe("times", () => {
         [253_402_300_799n, 999_999_999],
       ],
     ],
-  ])("keep the range of %s to the nanosecond", (field, faultsOf, good, bad) => {
+  ])("have the range of %s to the nanosecond", (field, faultsOf, good, bad) => {
     for (const [seconds, nanos] of good) expect(faultsOf(seconds, nanos), `${seconds} s ${nanos} ns`).toEqual([]);
     for (const [seconds, nanos] of bad) {
       expect(faultsOf(seconds, nanos), `${seconds} s ${nanos} ns`).toEqual([expect.stringContaining(`${field} must `)]);
@@ -389,7 +389,7 @@ describe("times", () => {
     [315_576_000_001n, 0],
     [2n ** 63n - 1n, 0],
     [-(2n ** 63n), 0],
-  ])("of %i s and %i ns are no durations, whatever their range", (seconds, nanos) => {
+  ])("of %i s and %i ns are invalid durations, whatever their range", (seconds, nanos) => {
     for (const [field, faultsOf] of [
       ["hold", ofHold],
       ["lease_ttl", ofLease],
@@ -406,7 +406,7 @@ describe("times", () => {
     [2n ** 63n - 1n, 0],
     [0n, -1],
     [0n, 1_000_000_000],
-  ])("of %i s and %i ns are no timestamps", (seconds, nanos) => {
+  ])("of %i s and %i ns are invalid timestamps", (seconds, nanos) => {
     expect(ofDeadline(seconds, nanos)).toEqual([
       "exhaustion.recovery_at must be a valid timestamp: years 1 to 9999, nanos 0 to 999999999",
     ]);
@@ -431,7 +431,7 @@ describe("the check of requests", () => {
     }
   };
 
-  it("never fails on a message, whatever is in it", () => {
+  it("never throws another error, whatever a message contains", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
         for (const desc of [CreateAgentRequestSchema, UpdateAgentStatusRequestSchema, WatchAgentsRequestSchema]) {
@@ -442,7 +442,7 @@ describe("the check of requests", () => {
     );
   });
 
-  it("tells one thing of each field, and all that is wrong at once", () => {
+  it("reports one violation of each field, and all violations together", () => {
     expect(faults(CreateUserRequestSchema, { email: "nobody", displayName: "\n".repeat(300) })).toEqual([
       "username must be set: 1 to 128 characters",
       expect.stringMatching(/^email must be an address/),
@@ -450,13 +450,13 @@ describe("the check of requests", () => {
     ]);
   });
 
-  it("costs nothing where there are no rules, and leaves messages on heartbeat streams to their handler", () => {
+  it("skips messages without rules, and messages of heartbeat streams, which their handler checks", () => {
     expect(compileRequestCheck(ServerReflectionRequestSchema)).toBeUndefined();
     expect(compileRequestCheck(HeartbeatRequestSchema)).toBeUndefined();
     expect(compileRequestCheck(SendHeartbeatRequestSchema)).toBeDefined();
   });
 
-  it("bears types that contain themselves", () => {
+  it("accepts types that contain themselves", () => {
     expect(compileRuleCheck(DescriptorProtoSchema)).toBeUndefined();
     expect(compileRuleCheck(FileDescriptorProtoSchema)).toBeUndefined();
   });

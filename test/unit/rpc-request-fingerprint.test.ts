@@ -31,14 +31,14 @@ describe("the fingerprint of a request", () => {
     expect(moved(newer)).toBe(moved());
   });
 
-  it("does not depend on the fields to overlook, and leaves the request as it is", () => {
+  it("does not depend on excluded fields, and leaves the request unchanged", () => {
     const again = create(MoveAgentRequestSchema, { ...MOVE, requestId: "two" });
     expect(moved(again)).toBe(moved());
     expect(again.requestId).toBe("two");
     expect(moved(again, [])).not.toBe(moved(MOVE, []));
   });
 
-  it("is another one for other content", () => {
+  it("differs for other content", () => {
     const others = [
       create(MoveAgentRequestSchema, { ...MOVE, agentId: "b" }),
       create(MoveAgentRequestSchema, { ...MOVE, clawIdentifier: "claw-2" }),
@@ -47,12 +47,12 @@ describe("the fingerprint of a request", () => {
     expect(new Set([moved(), ...others]).size).toBe(4);
   });
 
-  it("is another one for another method, although the bytes of the request are the same", () => {
+  it("differs for another method, although the bytes of the request are the same", () => {
     const deletion = hexOf(fingerprint(deleteAgent, create(DeleteAgentRequestSchema, { agentId: "a" }), ["requestId"]));
     expect(moved(create(MoveAgentRequestSchema, { agentId: "a" }))).not.toBe(deletion);
   });
 
-  it("overlooks what a request does not have", () => {
+  it("accepts excluded fields that a request does not have", () => {
     const list = create(ListAgentsRequestSchema, { pageSize: 5, pageToken: "token" });
     const whole = create(ListAgentsRequestSchema, {});
     const ignored: Ignored[] = ["requestId", "pageSize", "pageToken"];

@@ -15,7 +15,8 @@ import { beatOf } from "../../src/rpc/convert/request.ts";
 import { checkEnvelope } from "../../src/rpc/handlers/heartbeat-envelope.ts";
 import { compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
 
-// Rules that ask for the time and the hand-written check have to see the same, or a limit of 366 days is two limits.
+// Rules that depend on the time must use the clock of the hand-written check, or a limit of 366 days is two
+// limits.
 const NOW_SECONDS = 1_790_000_000n;
 const NOW_MICROS = Number(NOW_SECONDS) * 1_000_000;
 
@@ -28,7 +29,7 @@ afterAll(() => {
 
 const FURTHEST_SECONDS = 366n * 86_400n;
 
-/** The paths of what is wrong, in the order in which they are told. */
+/** The paths of violations, in the order in which they are reported. */
 function fieldsOf(check: () => void): string[] {
   try {
     check();
@@ -46,7 +47,7 @@ function checkOf(desc: Parameters<typeof compileRuleCheck>[0]) {
   return check;
 }
 
-/** Text at the edges of what a name may be, in code points of every size, and what it must not hold. */
+/** Text at the limits of a valid name, in code points of every size, and with forbidden characters. */
 const name = fc.oneof(
   {
     weight: 4,
@@ -128,7 +129,9 @@ function int64() {
   return fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
 }
 
-/** Rules are not asked where a time is none; the hand-written check goes on and finds the rest, too. */
+/**
+ * Rules are skipped for an invalid time; the hand-written check continues and reports their violations, too.
+ */
 function hasOddTime({ exhaustion }: AgentBeat): boolean {
   const recovery = exhaustion?.recovery;
   switch (recovery?.case) {
@@ -148,7 +151,7 @@ describe("the rules of a beat", () => {
     if ("refusal" in parsed) throw parsed.refusal;
   };
 
-  it("and what is checked by hand refuse the same beats, for the same fields", () => {
+  it("and the hand-written check reject the same beats, for the same fields", () => {
     const seen = new Set<string>();
     let accepted = 0;
     fc.assert(
@@ -163,7 +166,7 @@ describe("the rules of a beat", () => {
       }),
       { numRuns: 5_000 },
     );
-    // The beats were of all kinds: else the agreement would say little.
+    // The beats were of all kinds: otherwise the agreement would prove little.
     expect(accepted).toBeGreaterThan(50);
     expect([...seen].sort()).toEqual([
       "beats[3].agent_id",
@@ -177,7 +180,7 @@ describe("the rules of a beat", () => {
     ]);
   });
 
-  it("are none of the message that carries them", () => {
+  it("are not applied to the message that carries them", () => {
     const checkUnary = checkOf(SendHeartbeatRequestSchema);
     const checkStreamed = checkOf(HeartbeatRequestSchema);
     fc.assert(
@@ -202,17 +205,17 @@ describe("the rules of a message on a heartbeat stream", () => {
     })
     .map((init) => create(HeartbeatRequestSchema, init));
 
-  it("and what is checked by hand refuse the same messages, for the same fields", () => {
+  it("and the hand-written check reject the same messages, for the same fields", () => {
     const seen = new Set<string>();
     fc.assert(
       fc.property(request, (message) => {
         const wanted = fieldsOf(() => byRules(message));
         const found = fieldsOf(() => checkEnvelope(message, 0n));
-        // Too long a list is refused unread, and with it what else may be wrong.
+        // A list that is too long is rejected without further checks, so other violations are not reported.
         if (message.beats.length > 1_000) expect(found).toEqual(expect.arrayContaining(wanted));
         else expect(found).toEqual(wanted);
         for (const field of found) seen.add(field);
-        // Later ones too, but for what counts in the first message only.
+        // Later ones too, except fields that count in the first message only.
         if (message.sequence < 2n) return;
         const later = fieldsOf(() => checkEnvelope(message, message.sequence - 1n));
         expect(later).toEqual(found.filter((field) => field === "beats"));

@@ -4,7 +4,7 @@ import { until } from "../support/until.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test("a connection that holds what it may gets no more until some of it is sent", async () => {
+test("a connection at its limit sends no more until some of its bytes are sent", async () => {
   const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);
@@ -25,7 +25,7 @@ test("a connection that holds what it may gets no more until some of it is sent"
   expect(budget.total).toBe(0);
 });
 
-test("connections that hold much leave a quarter of all to those that hold little", () => {
+test("connections with many unsent bytes leave a quarter of the budget to those with few", () => {
   const budget = new SendBudget({ totalBytes: 40_000_000, connectionBytes: 30_000_000 });
   const [greedy, modest] = [{}, {}];
   const held = budget.sending(greedy);
@@ -37,7 +37,7 @@ test("connections that hold much leave a quarter of all to those that hold littl
   expect(budget.hasCapacity(modest)).toBe(false);
 });
 
-test("what a call held is given back when it is over, once", () => {
+test("the bytes of a call are released once when it ends", () => {
   const budget = new SendBudget();
   const sending = budget.sending({});
   sending.add(100);
@@ -48,7 +48,7 @@ test("what a call held is given back when it is over, once", () => {
   expect(budget.total).toBe(0);
 });
 
-test("streams that wait go on when all was sent, also behind one that has nothing to say", async () => {
+test("waiting streams continue when all is sent, also behind one without messages", async () => {
   const budget = new SendBudget({ totalBytes: 10_000_000, connectionBytes: 1_000 });
   const [reader, other] = [{}, {}];
   const first = budget.sending(reader);

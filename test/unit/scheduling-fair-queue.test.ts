@@ -9,7 +9,7 @@ function taken(queue: FairQueue<string>, count: number, costOf: (item: string) =
   });
 }
 
-test("takes one of each connection after the other, and each connection's in order", () => {
+test("takes one item of each connection in turn, in each connection's order", () => {
   const queue = new FairQueue<string>(1);
   for (const item of ["a1", "a2", "a3"]) queue.push("network", "a", item);
   queue.push("network", "b", "b1");
@@ -23,7 +23,7 @@ test("gives a network with many connections no more than one with a single conne
   expect(taken(queue, 6)).toEqual(["many", "few 0", "many", "few 1", "many", "few 2"]);
 });
 
-test("lets a line that takes much sit out until the others have taken as much", () => {
+test("makes a queue with costly items wait until the others have used as much", () => {
   const queue = new FairQueue<string>(10);
   for (let n = 0; n < 3; n += 1) queue.push("network", "dear", "dear");
   for (let n = 0; n < 8; n += 1) queue.push("network", "cheap", "cheap");
@@ -32,7 +32,7 @@ test("lets a line that takes much sit out until the others have taken as much", 
   expect(order.slice(0, 6)).toEqual(["dear", "cheap", "cheap", "cheap", "cheap", "dear"]);
 });
 
-test("keeps nothing of lines that are empty, and counts what waits", () => {
+test("drops empty queues, and counts waiting items", () => {
   const queue = new FairQueue<string>();
   for (let n = 0; n < 1_000; n += 1) queue.push(n, n, "item");
   expect(queue.size).toBe(1_000);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { FairSemaphore } from "../../src/scheduling/fair-semaphore.ts";
 
-test("lets one of each connection through after the other, however many one of them brings", async () => {
+test("admits one of each connection in turn, however many one of them queues", async () => {
   const semaphore = new FairSemaphore(1);
   const passed: string[] = [];
   const [many, few] = [{}, {}];
@@ -15,7 +15,7 @@ test("lets one of each connection through after the other, however many one of t
   expect(passed).toHaveLength(22);
 });
 
-test("goes on after one that fails", async () => {
+test("continues after one that fails", async () => {
   const semaphore = new FairSemaphore(1);
   const failing = semaphore.pass({}, () => Promise.reject(new Error("away")));
   const next = semaphore.pass({}, () => Promise.resolve("read"));

@@ -16,7 +16,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Begins to run a task, whose first run takes so long and ends so. Returns how often it has run. */
+/** Starts a task whose first run takes this long and ends this way. @returns the number of runs so far */
 function task(share: number, tookMs: number, end: () => void): { readonly runs: number } & AsyncDisposable {
   let runs = 0;
   const it = new PeriodicTask({
@@ -41,7 +41,7 @@ function task(share: number, tookMs: number, end: () => void): { readonly runs: 
   };
 }
 
-test("what takes long is done less often, by its share of the time", async () => {
+test("runs a slow task less often, by its share of the time", async () => {
   await using some = task(0.1, LONG_MS, () => undefined);
   await vi.advanceTimersByTimeAsync(LONG_MS + 9 * LONG_MS - 10);
   expect(some.runs).toBe(1);
@@ -49,7 +49,7 @@ test("what takes long is done less often, by its share of the time", async () =>
   expect(some.runs).toBe(2);
 });
 
-test("what waited for a database that was away is done again soon", async () => {
+test("runs a task soon again that waited for an absent database", async () => {
   await using some = task(0.02, LONG_MS, () => {
     throw new Error("Query read timeout");
   });
@@ -57,7 +57,7 @@ test("what waited for a database that was away is done again soon", async () => 
   expect(some.runs).toBe(2);
 });
 
-test("what was frozen for an hour is not put off for days", async () => {
+test("does not delay a task for days after a freeze of an hour", async () => {
   await using some = task(0.02, 3_600_000, () => undefined);
   await vi.advanceTimersByTimeAsync(3_600_000 + 300_010);
   expect(some.runs).toBe(2);

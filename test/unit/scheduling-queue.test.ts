@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Queue } from "../../src/scheduling/queue.ts";
 
 describe("a queue", () => {
-  test("gives nothing where nobody waits", () => {
+  test("returns undefined when it is empty", () => {
     const queue = new Queue<object>();
     expect(queue.take()).toBeUndefined();
     queue.putBack([]);
@@ -11,11 +11,11 @@ describe("a queue", () => {
     expect(queue.take()).toBeUndefined();
   });
 
-  test("is what an array with push, shift and unshift is, whatever is done with it", () => {
+  test("equals an array with push, shift and unshift after any operations", () => {
     const step = fc.oneof(
       fc.record({ push: fc.integer({ min: 1, max: 3_000 }) }),
       fc.record({ take: fc.integer({ min: 1, max: 3_000 }) }),
-      // As many of those who were taken last as there are.
+      // As many of the items taken last as there are.
       fc.record({ putBack: fc.integer({ min: 0, max: 2_000 }) }),
     );
     fc.assert(

@@ -3,7 +3,7 @@ import { Semaphore } from "../../src/scheduling/semaphore.ts";
 
 const LATER = (): number => performance.now() + 60_000;
 
-it("lets so many pass at once, and the others in the order they came", async () => {
+it("admits a fixed number at once, and the others in the order of their arrival", async () => {
   const semaphore = new Semaphore(2);
   const passed: number[] = [];
   const places: Disposable[] = [];
@@ -22,7 +22,7 @@ it("lets so many pass at once, and the others in the order they came", async () 
   expect(passed).toEqual([1, 2, 3, 4]);
 });
 
-it("gives no place after the deadline, and keeps none for who waited in vain", async () => {
+it("gives no place after the deadline, and keeps none for a caller that timed out", async () => {
   const semaphore = new Semaphore(1);
   const first = await semaphore.enter(LATER());
   expect(await semaphore.enter(performance.now())).toBeUndefined();

@@ -1,10 +1,10 @@
 import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
+import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { describe, expect, it } from "vitest";
-import type { AgentView, TransitionView } from "../../packages/client/src/views.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
-import { Fleet } from "../../src/simulate/fleet-tally.ts";
+import { FleetTally } from "../../src/simulate/fleet-tally.ts";
 import { clockOf, spanOf } from "../../src/simulate/format.ts";
 import { tableLines } from "../../src/simulate/live-screen.ts";
 import { closingDocument, closingLines, summaryLines, transitionLine } from "../../src/simulate/plain-lines.ts";
@@ -103,7 +103,7 @@ describe("the table", () => {
       "all                 14        2      6          2       12  36 agents",
       "",
       "Heartbeat every 10 s, lease 30 s. Recovered 9, lost 12, came back 3.",
-      "Calendar: 41 claimed, 6 refused: AGENT_EXHAUSTED 4, REVISION_MISMATCH 2",
+      "Calendar: 41 claimed, 6 rejected: AGENT_EXHAUSTED 4, REVISION_MISMATCH 2",
       "Exhausted, back in: c-03 5 s, a-12 9 min 58 s (billing)",
       "All of demo-claw-b is offline. It starts again in 4 s.",
       "",
@@ -125,7 +125,7 @@ describe("the table", () => {
     }
   });
 
-  it("says how many exhausted agents there are beyond those that fit", () => {
+  it("shows the number of exhausted agents beyond those that fit", () => {
     const exhausted = Array.from({ length: 30 }, (_, index) =>
       agent(`demo-claw-a-${index}`, { exhaustion: rateLimit }),
     );
@@ -133,7 +133,7 @@ describe("the table", () => {
     expect(line).toMatch(/^Exhausted, back in: (a-\d+ 5 s, )+a-\d+ 5 s and \d+ more$/);
   });
 
-  it("says the same with colours as without", () => {
+  it("has the same text with colours as without", () => {
     const coloured = tableLines(view(), SMALL, colourPaint);
     expect(coloured.map(stripVTControlCharacters)).toEqual(tableLines(view(), SMALL, plainPaint));
     expect(coloured.join()).toContain("\u001b[");
@@ -141,16 +141,16 @@ describe("the table", () => {
 });
 
 describe("plain lines", () => {
-  it("tell a transition in the contract's words", () => {
+  it("describe a transition in the contract's words", () => {
     const exhausted = transition({ from: "busy", to: "exhausted", cause: "report", exhaustion: rateLimit });
     expect(transitionLine(exhausted)).toMatch(/^\S+ demo-claw-a-01 busy -> exhausted \[report\] rate limit, for 5 s$/);
     expect(transitionLine(transition({ to: "offline", cause: "lease_expired" }))).toMatch(
-      /idle -> offline \[lease_expired\] its lease ended$/,
+      /idle -> offline \[lease_expired\] lease expired$/,
     );
     expect(transitionLine(transition({ from: undefined, to: "idle", cause: "created" }))).toContain("none -> idle");
   });
 
-  it("sum up", () => {
+  it("summarize", () => {
     expect(summaryLines(view())).toEqual([
       "summary 0:42 demo-claw-a idle=7 on_call=1 busy=3 exhausted=1 offline=0 (beating)",
       "summary 0:42 demo-claw-b idle=0 on_call=0 busy=0 exhausted=0 offline=12 (killed 31 s ago)",
@@ -158,13 +158,13 @@ describe("plain lines", () => {
       "summary 0:42 all idle=14 on_call=2 busy=6 exhausted=2 offline=12",
     ]);
     expect(closingLines(view())).toEqual([
-      "It ran for 0:42 with 36 agents on 3 claws and saw 99 transitions: report 87, lease_expired 12.",
-      "The calendar claimed 41 agents; 6 claims were refused (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
-      "Beats that were not taken as they were: REPORT_OUTDATED 5.",
-      "9 exhaustions recovered, 12 leases ended, 3 agents came back.",
-      "Claws killed: 1. No lease ended of an agent that was beating.",
+      "Duration 0:42: 36 agents on 3 claws, 99 transitions: report 87, lease_expired 12.",
+      "The calendar claimed 41 agents; 6 claims were rejected (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
+      "Beats that the service rejected or changed: REPORT_OUTDATED 5.",
+      "9 exhaustions recovered, 12 leases expired, 3 agents came back.",
+      "Claws killed: 1. No agent that sent heartbeats lost its lease.",
     ]);
-    expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 leases ended of agents that were beating/);
+    expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 agents that sent heartbeats lost their leases/);
     expect(closingDocument(view())).toMatchObject({
       agents: 36,
       transitions: 99,
@@ -175,7 +175,7 @@ describe("plain lines", () => {
     });
   });
 
-  it("tell times as people do", () => {
+  it("print times for people", () => {
     expect([0, 59_999, 3_600_000].map(clockOf)).toEqual(["0:00", "0:59", "1:00:00"]);
     expect([-5, 40, 949, 12_400, 60_000, 598_000, 7_260_000].map(spanOf)).toEqual([
       "0.0 s",
@@ -203,7 +203,7 @@ describe("the output", () => {
     return { written, out: new Printer(Object.assign(stream, { isTTY, columns: 80, rows: 24 }), env) };
   }
 
-  it("draws in place on a screen of its own, and leaves the terminal as it was", () => {
+  it("draws in place on the alternate screen, and restores the terminal", () => {
     const { written, out } = terminal(true);
     const output = createOutput(out, quiet);
     output.note("nothing of this is a line");
@@ -217,13 +217,13 @@ describe("the output", () => {
     expect(written[1]).not.toContain("\u001b[2J");
     output.close(view());
     expect(written[2]?.endsWith("\u001b[?25h\u001b[?1049l")).toBe(true);
-    expect(written[3]).toMatch(/^It ran for 0:42/);
+    expect(written[3]).toMatch(/^Duration 0:42/);
   });
 
   it.each([
     [false, {}],
     [true, { TERM: "dumb" }],
-  ])("writes plain lines where there is no screen (%j, %j)", (isTTY, env) => {
+  ])("writes plain lines without a terminal (%j, %j)", (isTTY, env) => {
     const { written, out } = terminal(isTTY, env);
     const output = createOutput(out, quiet);
     output.note("demo-claw-a starts");
@@ -238,7 +238,7 @@ describe("the output", () => {
     expect(written.filter((line) => line.startsWith("summary 0:10 all"))).toHaveLength(1);
   });
 
-  it("is one document where programs read it", () => {
+  it("is one document for programs", () => {
     const { written, out } = terminal(true);
     const output = createOutput(out, { json: true, transitions: true });
     output.note("nothing of this is said");
@@ -253,8 +253,8 @@ describe("the fleet", () => {
   const snapshot = (...agents: AgentView[]) =>
     ({ kind: "snapshot", because: "started", agents, revision: 1n }) as const;
 
-  it("is what the watch tells, and counts what happens", () => {
-    const fleet = new Fleet();
+  it("follows the watch, and counts transitions", () => {
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01"), agent("demo-claw-b-01", { status: "offline" })));
     const change = (to: AgentView["status"], fields: Partial<TransitionView>) => ({
       passes: true,
@@ -276,8 +276,8 @@ describe("the fleet", () => {
     expect(fleet.agents).toEqual([]);
   });
 
-  it("forgets an agent that was deleted", () => {
-    const fleet = new Fleet();
+  it("drops a deleted agent", () => {
+    const fleet = new FleetTally();
     fleet.apply(snapshot(agent("demo-claw-a-01")));
     const deleted = transition({ to: undefined, cause: "deleted" });
     fleet.apply({

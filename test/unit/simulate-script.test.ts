@@ -1,5 +1,5 @@
+import type { Report } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
-import type { Report } from "../../packages/client/src/beat-book.ts";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
 import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
 import { planFleet } from "../../src/simulate/registration.ts";
@@ -8,7 +8,7 @@ import { createRandom, pick, seedFor } from "../../src/simulate/seeded-random.ts
 const script = (seed: number, emptyAccount = false) =>
   new AgentScript({ random: createRandom(seed), speed: 1, rateLimitShare: 0.2, emptyAccount });
 
-/** What it says in so many seconds, told of its recoveries as the server would. */
+/** Its reports over so many seconds, with its recoveries as the server would send them. */
 function play(agent: AgentScript, seconds: number): Report[] {
   const said: Report[] = [];
   let recoversAt = Number.POSITIVE_INFINITY;
@@ -27,7 +27,7 @@ function play(agent: AgentScript, seconds: number): Report[] {
 }
 
 describe("an agent of a simulation", () => {
-  it("says nothing before the server has told what it is", () => {
+  it("reports nothing before the server has sent its status", () => {
     expect(script(1).tick(1e9)).toBeUndefined();
   });
 
@@ -63,21 +63,21 @@ describe("an agent of a simulation", () => {
     );
   });
 
-  it("does not run out again where it was out of money from the start", () => {
+  it("does not run out again when it was out of money from the start", () => {
     const agent = script(3, true);
     agent.observe("exhausted", "billing", 0);
     expect(play(agent, 600)).not.toContainEqual({ exhausted: { reason: "billing" } });
   });
 
-  it("stays exhausted by a rate limit until the server says that it is over", () => {
+  it("stays exhausted by a rate limit until the server ends it", () => {
     const agent = script(1);
     agent.observe("exhausted", "rate_limit", 0);
     expect(agent.tick(1e9)).toBeUndefined();
   });
 });
 
-describe("chance", () => {
-  it("is uniform enough, and apart for each part", () => {
+describe("the random numbers", () => {
+  it("are uniform enough, and independent for each part", () => {
     const random = createRandom(seedFor(1, "a"));
     const mean = Array.from({ length: 10_000 }, random).reduce((sum, one) => sum + one, 0) / 10_000;
     expect(mean).toBeCloseTo(0.5, 1);
@@ -95,7 +95,7 @@ describe("the plan of a fleet", () => {
     ]);
   });
 
-  it("deals agents out evenly, and numbers claws where letters do not last", () => {
+  it("distributes agents evenly, and numbers claws when letters do not suffice", () => {
     const plans = planFleet("sim", 30, 10_000);
     expect(plans.map(({ name }) => name)).toEqual(expect.arrayContaining(["sim-claw-01", "sim-claw-30"]));
     expect(new Set(plans.flatMap(({ agentIds }) => agentIds)).size).toBe(10_000);
@@ -105,7 +105,7 @@ describe("the plan of a fleet", () => {
 });
 
 describe("messages between a simulation and its claws", () => {
-  it("are read only where they are whole", () => {
+  it("are read only when they are complete", () => {
     const start = {
       kind: "start",
       target: { address: "http://a:1", token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },

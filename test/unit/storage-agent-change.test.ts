@@ -38,7 +38,7 @@ const CHANGE: StatusChange = {
   notBefore: null,
 };
 
-/** What goes over the wire: a member is sent as JSON, where what is undefined is left out. */
+/** The JSON of a member on the wire, which omits undefined values. */
 function json(write: AgentWrite, request?: Parameters<typeof memberOf>[3]): Record<string, unknown> {
   return JSON.parse(JSON.stringify(memberOf(7, write, "service:calendar", request)));
 }
@@ -52,7 +52,7 @@ const KEPT = { exhaustion: "keep", hold: "keep", lease: "keep" };
 const FENCE = { id: LARGE.toString(), expect_revision: (LARGE + 2n).toString() };
 
 describe("a member of a group of changes", () => {
-  it("that creates an agent for a user", () => {
+  it("creates an agent for a user", () => {
     const user = { id: LARGE };
     const write: AgentWrite = { kind: "create", agentId: "a", clawIdentifier: "c", firstLeaseMs: 60_000.4, user };
     expect(json(write)).toEqual({
@@ -72,7 +72,7 @@ describe("a member of a group of changes", () => {
     });
   });
 
-  it("that creates an agent with its user", () => {
+  it("creates an agent with its user", () => {
     const user = { username: "u", email: null, displayName: "" };
     const write: AgentWrite = { kind: "create", agentId: "a", clawIdentifier: "c", firstLeaseMs: 1_000, user };
     const member = json(write);
@@ -80,7 +80,7 @@ describe("a member of a group of changes", () => {
     expect(member).not.toHaveProperty("user_id");
   });
 
-  it("that only renews a lease", () => {
+  it("only renews a lease", () => {
     const lease = { kind: "grant", ms: 30_000 } as const;
     expect(json({ kind: "quiet", agent: AGENT, lease, heartbeat: true, fenceEpoch: true })).toEqual({
       n: 7,
@@ -98,11 +98,11 @@ describe("a member of a group of changes", () => {
     });
   });
 
-  it("that confirms what a service set", () => {
+  it("confirms a service's change", () => {
     expect(json({ kind: "quiet", agent: AGENT, lease: KEEP_LEASE, endHold: true })).toMatchObject({ hold: "clear" });
   });
 
-  it("that changes a status", () => {
+  it("changes a status", () => {
     expect(json(update())).toEqual({
       n: 7,
       actor: "service:calendar",
@@ -120,7 +120,7 @@ describe("a member of a group of changes", () => {
     });
   });
 
-  it("that ends a lease, as one of an incident", () => {
+  it("expires a lease, as one of an incident", () => {
     const lost = { kind: "update", agent: AGENT, cause: "lease_expired", lease: END_LEASE } as const;
     expect(json({ ...lost, held: false, leaseEnded: true, incidentId: "i" })).toMatchObject({
       cause: "lease_expired",
@@ -132,7 +132,7 @@ describe("a member of a group of changes", () => {
     });
   });
 
-  it("that moves an agent", () => {
+  it("moves an agent", () => {
     const lease = { kind: "grant", ms: 60_000 } as const;
     const move = { kind: "update", agent: AGENT, cause: "moved", clawIdentifier: "claw-2", lease } as const;
     expect(json({ ...move, held: false, newEpoch: true })).toMatchObject({
@@ -145,19 +145,19 @@ describe("a member of a group of changes", () => {
     });
   });
 
-  it("that deletes an agent, and its user", () => {
+  it("deletes an agent, and its user", () => {
     const deletion = { kind: "delete", agent: AGENT, cause: "deleted", lease: KEEP_LEASE } as const;
     expect(json(deletion)).toMatchObject({ ...FENCE, kind: "delete", delete_user: false });
     expect(json({ ...deletion, deleteUser: true })).toMatchObject({ delete_user: true, user_id: `${LARGE + 1n}` });
   });
 
-  it("that answers a request", () => {
+  it("records the response to a request", () => {
     const request = { principal: "service:p", id: "r", fingerprint: "f" };
     expect(json(update(), request)).toMatchObject({ principal: "service:p", request_id: "r", fingerprint: "f" });
     expect(json(update())).not.toHaveProperty("request_id");
   });
 
-  it("that must not be committed after a moment", () => {
+  it("has a time after which it must not commit", () => {
     expect(memberOf(0, update(), "server", undefined, 0)).toMatchObject({ not_after: "1970-01-01T00:00:00.000000Z" });
     expect(json(update())).not.toHaveProperty("not_after");
   });
@@ -187,7 +187,7 @@ describe("a member of a group of changes", () => {
         backoff_steps: 0,
       },
     ],
-  ])("that %s an exhaustion", (_, exhaustion, columns) => {
+  ])("%s an exhaustion", (_, exhaustion, columns) => {
     const member = json(update({ exhaustion }));
     expect(member).toMatchObject(columns);
     expect(["recovery_at", "recovery_after_ms"].filter((key) => key in member)).toEqual(
@@ -201,22 +201,22 @@ describe("a member of a group of changes", () => {
     ["sets, for some time,", { kind: "set", forMs: 60_000 }, { hold: "set", hold_ms: 60_000 }],
     ["sets, for no time,", { kind: "set", forMs: 0 }, { hold: "clear" }],
     ["sets, until the recovery,", { kind: "set", forMs: "until_recovery" }, { hold: "set" }],
-  ])("that %s a hold", (_, hold, columns) => {
+  ])("%s a hold", (_, hold, columns) => {
     const { hold: kind, hold_ms } = json(update({ hold }));
     expect({ hold: kind, ...(hold_ms === undefined ? {} : { hold_ms }) }).toEqual(columns);
   });
 
-  it("that rests on an instant that must be past", () => {
+  it("requires an instant to be in the past", () => {
     expect(json(update({ notBefore: 0 }))).toMatchObject({ not_before: "1970-01-01T00:00:00.000000Z" });
     expect(json(update())).not.toHaveProperty("not_before");
   });
 
-  it("that ends a row of backoffs", () => {
+  it("ends a row of backoffs", () => {
     expect(json(update({ forgetBackoff: true }))).toMatchObject({ backoff_steps: 0 });
     expect(json(update())).not.toHaveProperty("backoff_steps");
   });
 
-  it("names nothing that the database does not know: an unknown name would be passed over in silence", () => {
+  it("names no field that the database does not know, which it would silently ignore", () => {
     const migrations = new URL("../../migrations/", import.meta.url);
     const sql = readdirSync(migrations)
       .map((file) => readFileSync(new URL(file, migrations), "utf8"))

@@ -44,7 +44,7 @@ describe("the queue of changes", () => {
     expect([group(), group(), group()]).toEqual([["a2"], ["r2"], ["a3"]]);
   });
 
-  it("lets reports hold up other changes of their agent no more than these hold up reports", () => {
+  it("lets other changes of an agent wait for at most one of its reports", () => {
     const { groups } = queueOf(
       ...["1", "2", "3"].map((n) => report("a", `r${n}`)),
       ...["1", "2", "3"].map((n) => other("a", `a${n}`)),
@@ -61,14 +61,14 @@ describe("the queue of changes", () => {
     expect(queue.size).toBe(0);
   });
 
-  it("fills a group with whatever there is", () => {
+  it("fills a group with either kind when the other one is missing", () => {
     const reports = queueOf(...Array.from({ length: 5 }, (_, n) => report(`r${n}`, `r${n}`)), other("o", "o"));
     expect(reports.group(6)).toHaveLength(6);
     const others = queueOf(...Array.from({ length: 5 }, (_, n) => other(`o${n}`, `o${n}`)), report("r", "r"));
     expect(others.group(6)).toHaveLength(6);
   });
 
-  it("takes what was put back before what came later, agents and changes alike", () => {
+  it("takes returned changes before later ones, both agents and changes", () => {
     const { queue, group } = queueOf(other("a", "a1"), other("b", "b1"), other("c", "c1"));
     const taken = queue.takeGroup(2);
     queue.push(other("a", "a2"));
@@ -79,13 +79,13 @@ describe("the queue of changes", () => {
     ]);
   });
 
-  it("gives a report that was put back its turn before the other changes of its agent", () => {
+  it("gives a returned report its turn before the other changes of its agent", () => {
     const { queue, group } = queueOf(report("a", "r1"), other("a", "a1"));
     queue.putBack(queue.takeGroup(1_000));
     expect([group(), group()]).toEqual([["r1"], ["a1"]]);
   });
 
-  it("drops what nobody wants any more without a turn of its own", () => {
+  it("drops cancelled changes without a turn of their own", () => {
     const { queue, dropped, group } = queueOf(other("a", "a1"), other("a", "a2"), other("a", "a3"), other("b", "b1"));
     dropped.add("a1").add("a2").add("b1");
     expect(group()).toEqual(["a3"]);
@@ -93,7 +93,7 @@ describe("the queue of changes", () => {
     expect(group()).toEqual([]);
   });
 
-  it("is full for an agent's changes by their number, apart from its reports and without those that nobody wants", () => {
+  it("is full by the number of an agent's changes, without its reports and cancelled ones", () => {
     const { queue, dropped } = queueOf(other("a", "a1"), other("a", "a2"), report("a", "r1"), other("b", "b1"));
     expect(["a", "b", "c"].map((agentId) => queue.isFull(2, { agentId }))).toEqual([true, false, false]);
     expect(queue.isFull(2, { agentId: "a", report: true })).toBe(false);
@@ -102,7 +102,7 @@ describe("the queue of changes", () => {
     expect(queue.size).toBe(3);
   });
 
-  it("gives every change once, whatever is put back meanwhile", () => {
+  it("returns every change once, whichever are put back meanwhile", () => {
     let seed = 1;
     const random = (below: number): number => {
       seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;

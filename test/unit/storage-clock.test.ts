@@ -15,7 +15,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** The database's clock at an offset to ours; asks it, which takes some time there and back. */
+/** The database's clock at an offset to ours; a query takes some time there and back. */
 class FakeDatabase {
   offset = 0;
   readonly clock = new DatabaseClock();
@@ -32,20 +32,20 @@ class FakeDatabase {
     this.clock.observe(reading, sentAt);
   }
 
-  /** How far the clock is ahead of the database's, in milliseconds. */
+  /** The milliseconds by which the clock is ahead of the database's. */
   get aheadMs(): number {
     return (this.clock.now() - this.now) / MS;
   }
 }
 
 describe("the database's clock", () => {
-  it("is the machine's before it was read", () => {
+  it("is the machine's before the first reading", () => {
     expect(new DatabaseClock().now()).toBe(LOCAL);
   });
 
   it.each([
     0, 10, 3_000,
-  ])("is never ahead of the database by its lower bound (an answer that takes %i ms)", (roundTripMs) => {
+  ])("is never ahead of the database by its lower bound (a response that takes %i ms)", (roundTripMs) => {
     const database = new FakeDatabase();
     expect(database.clock.isRead).toBe(false);
     database.offset = HOUR;
@@ -56,12 +56,12 @@ describe("the database's clock", () => {
       const behind = database.now - database.clock.atLeast(performance.now());
       expect(behind).toBeGreaterThan(0);
       expect(behind).toBeLessThanOrEqual((roundTripMs + 21) * MS);
-      // So does a deadline that is still to come.
+      // A deadline in the future waits for it, too.
       expect(database.clock.atLeast(performance.now() + 1_000)).toBeLessThan(database.now + SECOND);
     }
   });
 
-  it("goes on by elapsed time, whatever the machine's clock does", () => {
+  it("advances by elapsed time, whatever the machine's clock does", () => {
     const clock = new DatabaseClock();
     vi.advanceTimersByTime(1_234);
     vi.setSystemTime(0);
@@ -91,7 +91,7 @@ describe("the database's clock", () => {
     }
   });
 
-  it("is not spoilt by an answer that took long", () => {
+  it("ignores a slow response", () => {
     const database = new FakeDatabase();
     database.ask(2);
     const { aheadMs } = database;
@@ -100,14 +100,14 @@ describe("the database's clock", () => {
     expect(database.aheadMs).toBe(aheadMs);
   });
 
-  it("becomes better by an answer that was faster", () => {
+  it("improves by a faster response", () => {
     const database = new FakeDatabase();
     database.ask(900);
     database.ask(2);
     expect(Math.abs(database.aheadMs)).toBeLessThanOrEqual(2);
   });
 
-  it("takes a slow answer when the last good one is a minute old, for it has drifted", () => {
+  it("accepts a slow response when the last good one is a minute old, because of drift", () => {
     const database = new FakeDatabase();
     database.ask(2);
     database.offset = 5 * MS;
@@ -116,11 +116,11 @@ describe("the database's clock", () => {
     expect(database.aheadMs).toBe(-10);
   });
 
-  // A standby that took over, or a machine that was suspended: no answer is so slow that it would not show that.
+  // A new primary, or a machine that was suspended: the difference exceeds the delay of any response.
   it.each([
     -HOUR,
     30 * SECOND,
-  ])("notices at once when the database's clock jumps (%i µs), by a slow answer, too", (jump) => {
+  ])("detects a jump of the database's clock at once (%i µs), also by a slow response", (jump) => {
     const database = new FakeDatabase();
     database.ask(2);
     vi.advanceTimersByTime(1_000);

@@ -25,13 +25,13 @@ describe("a timestamptz", () => {
     expect(parseTimestamptz(text)).toBe(instant);
   });
 
-  it("comes back as it was sent, for every instant that a number can tell", () => {
+  it("is read as it was written, for every instant that a number can represent", () => {
     const farthest = Number.MAX_SAFE_INTEGER;
     const instant = fc.oneof(
       fc.integer({ min: 0, max: farthest }),
       fc.integer({ min: 0, max: Math.floor(farthest / 1_000) }).map((ms) => ms * 1_000),
       fc.integer({ min: 0, max: Math.floor(farthest / 1_000_000) }).map((seconds) => seconds * 1_000_000),
-      // From the year 1000 on; nothing of ours is older.
+      // From the year 1000 on; no instant of ours is older.
       fc.integer({ min: -30_610_224_000_000_000, max: -1 }),
     );
     fc.assert(
@@ -53,7 +53,7 @@ describe("a timestamptz", () => {
     "infinity",
     "-infinity",
     "",
-  ])("%j is refused rather than misread", (text) => {
+  ])("%j is rejected rather than misread", (text) => {
     expect(() => parseTimestamptz(text)).toThrow(TypeError);
   });
 });
@@ -61,12 +61,12 @@ describe("a timestamptz", () => {
 describe("the types of columns", () => {
   const { builtins } = pg.types;
 
-  it("reads a bigint without loss", () => {
+  it("parse a bigint without loss", () => {
     expect(columnTypes.getTypeParser(builtins.INT8)("9223372036854775807")).toBe(9_223_372_036_854_775_807n);
     expect(columnTypes.getTypeParser(builtins.INT8, "text")("-1")).toBe(-1n);
   });
 
-  it("reads a timestamptz as microseconds", () => {
+  it("parse a timestamptz as microseconds", () => {
     expect(columnTypes.getTypeParser(builtins.TIMESTAMPTZ)("1970-01-01 00:00:01.000002+00")).toBe(1_000_002);
   });
 
@@ -74,7 +74,7 @@ describe("the types of columns", () => {
     [builtins.INT4, "42", 42],
     [builtins.BOOL, "t", true],
     [builtins.TEXT, "42", "42"],
-  ])("leaves the others to the library (%i)", (oid, text, value) => {
+  ])("leave others to the library (%i)", (oid, text, value) => {
     expect(columnTypes.getTypeParser(oid)(text)).toBe(value);
   });
 });

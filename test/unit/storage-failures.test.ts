@@ -32,7 +32,7 @@ describe("a failure of a statement", () => {
     );
   });
 
-  it("is told as an unavailable database unless it is a defect", () => {
+  it("is reported as an unavailable database unless it is a defect", () => {
     for (const { title, make, kind } of RAISED_ERRORS) {
       const thrown = make();
       const told = refusalFor(thrown);
@@ -45,7 +45,7 @@ describe("a failure of a statement", () => {
     }
   });
 
-  it("that waits too long for a connection is a lost one", () => {
+  it("by a timeout of the connection counts as a lost connection", () => {
     expect(failureKind(new ConnectionTimeout(5_000))).toBe("lost");
   });
 
@@ -55,7 +55,7 @@ describe("a failure of a statement", () => {
     expect(failureKind(serverError("3D000"))).toBe("lost");
   });
 
-  it("that is a refusal is not repeated", () => {
+  it("by a constraint is not retried", () => {
     const refusal = databaseUnavailable(undefined);
     expect(failureKind(refusal)).toBe("defect");
     expect(refusalFor(refusal)).toBe(refusal);
@@ -63,7 +63,7 @@ describe("a failure of a statement", () => {
 });
 
 describe("a lost connection", () => {
-  it("is only what is known to be one", () => {
+  it("is only a failure that is known to be one", () => {
     expect(isLostConnection(serverError("57P01"))).toBe(true);
     expect(isLostConnection(Object.assign(new Error("no"), { code: "ECONNREFUSED" }))).toBe(true);
     expect(isLostConnection(new Error("something else"))).toBe(false);
@@ -83,27 +83,27 @@ describe("a violated constraint", () => {
     "\u2028",
     "a) already exists",
     "\ud83d\ude00",
-  ])("is named whatever the value at fault holds: %j", (value) => {
+  ])("is named whatever the invalid value contains: %j", (value) => {
     expect(violatedConstraint(taken(value))).toBe("users_username_key");
     expect(violatedConstraint(wrapError(taken(value)))).toBe("users_username_key");
   });
 
-  it("is undefined where nothing is violated", () => {
+  it("is undefined for other failures", () => {
     expect(violatedConstraint(serverError("23505"))).toBeUndefined();
     expect(violatedConstraint(wrapError(serverError("23505")))).toBeUndefined();
     expect(violatedConstraint({ constraint: "users_email_key" })).toBeUndefined();
   });
 });
 
-describe("what a caller gets", () => {
-  it("is a refusal that keeps its cause for the log", () => {
+describe("the error for a caller", () => {
+  it("keeps its cause for the log", () => {
     const cause = serverError("57P01");
     const refusal = refusalFor(cause);
     expect(refusal).toBeInstanceOf(Refusal);
     expect(refusal).toMatchObject({ cause });
   });
 
-  it("says whether a change may have taken effect", () => {
+  it("states whether a change may have taken effect", () => {
     expect(databaseUnavailable(undefined, true).message).toContain("may or may not");
     expect(databaseUnavailable(undefined).message).not.toContain("may or may not");
   });

@@ -25,8 +25,8 @@ function setUp() {
   return { reads, statements, statement };
 }
 
-describe("reads that come together", () => {
-  it("share a statement, which asks for each key once", async () => {
+describe("concurrent reads", () => {
+  it("share a statement, which reads each key once", async () => {
     const { reads, statements, statement } = setUp();
     const rows = Promise.all([reads.get("a"), reads.get("b"), reads.get("a"), reads.get("c")]);
     await turn();
@@ -47,7 +47,7 @@ describe("reads that come together", () => {
     await expect(after).resolves.toBe("a: new");
   });
 
-  it("wait where two statements are under way, and go on with either's end", async () => {
+  it("wait while two statements are under way, and continue when either ends", async () => {
     const { reads, statements, statement } = setUp();
     const rows: Promise<string | undefined>[] = [];
     for (const key of ["a", "b", "c", "d"]) {
@@ -64,7 +64,7 @@ describe("reads that come together", () => {
     await expect(Promise.all(rows)).resolves.toEqual(["a", "b", "c", "d"]);
   });
 
-  it("fail with their statement, and leave the next alone", async () => {
+  it("fail with their statement, and do not affect the next one", async () => {
     const { reads, statement } = setUp();
     const failed = Promise.allSettled([reads.get("a"), reads.get("b")]);
     await turn();
@@ -80,7 +80,7 @@ describe("reads that come together", () => {
     await expect(next).resolves.toBe("a");
   });
 
-  it("are read in several statements where they are very many", async () => {
+  it("use several statements when they are very many", async () => {
     const { statements, reads } = setUp();
     const keys = Array.from({ length: 1_200 }, (_, n) => String(n));
     const rows = Promise.all(keys.map((key) => reads.get(key)));

@@ -5,14 +5,14 @@ import { TransitionLog } from "../../src/storage/transition-log.ts";
 
 const NOTHING = { revision: null, oldest: 0n, history_break: null, gaps: null };
 
-/** Answers one statement after the other with these; the last one again and again. */
+/** Answers one statement after the other with these; the last one repeatedly. */
 function poolThatAnswers(...answers: object[]): { pool: pg.Pool; asked: () => number } {
   let asked = 0;
   const query = () => Promise.resolve({ rows: [answers[Math.min(asked++, answers.length - 1)]] });
   return { pool: { query } as unknown as pg.Pool, asked: () => asked };
 }
 
-test("a page that lacks the last revision is read again, until the gap or the transition that has it is there", async () => {
+test("reads a page without its last revision again, until it has the gap or the transition", async () => {
   const lacking = { ...NOTHING, newest: 11n };
   const jumped = { ...NOTHING, newest: 100n, gaps: [["10", "100"]] };
   const { pool, asked } = poolThatAnswers(lacking, lacking, jumped);
@@ -22,15 +22,15 @@ test("a page that lacks the last revision is read again, until the gap or the tr
 
 test.each([
   ["nothing new", 11n, 0n],
-  ["a place in the future", 12n, 0n],
-  ["a place that is no longer kept", 9n, 10n],
+  ["a revision in the future", 12n, 0n],
+  ["a revision that is no longer kept", 9n, 10n],
 ])("%s is one statement", async (_, after, oldest) => {
   const { pool, asked } = poolThatAnswers({ ...NOTHING, oldest, newest: 11n });
   expect(await new TransitionLog(pool).read(after, 100)).toMatchObject({ newest: 11n, transitions: [] });
   expect(asked()).toBe(1);
 });
 
-test("a log that is never seen whole is not told: who reads it may try again later", async () => {
+test("a log that stays incomplete is an error, and its reader may try again later", async () => {
   const { pool } = poolThatAnswers({ ...NOTHING, newest: 11n });
   const error = await new TransitionLog(pool).read(10n, 100).catch((failure: unknown) => failure);
   expect(failureKind(error)).toBe("contention");

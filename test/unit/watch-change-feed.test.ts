@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Transition } from "../../src/domain/agent.ts";
 import { ChangeFeed, type FeedLog } from "../../src/watch/change-feed.ts";
 import { FakeLog } from "../support/fake-log.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const quiet: FeedLog = { info: () => undefined, warn: () => undefined };
 
@@ -20,17 +21,17 @@ async function startFeed(source: FakeLog, log = quiet) {
 }
 
 describe("the change feed", () => {
-  it("begins at the end of the log, and finds what comes by polling alone", async () => {
+  it("starts at the end of the log, and finds new transitions by polling alone", async () => {
     const source = new FakeLog();
     source.create("before");
     await using scene = await startFeed(source);
     expect(scene.feed.position).toBe(101n);
     source.create("one");
     source.create("two");
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 101", "102,103 to 103"]), PATIENCE);
   });
 
-  describe("on a clock of the test's", () => {
+  describe("on the clock of the test", () => {
     beforeEach(() => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     });
@@ -38,7 +39,7 @@ describe("the change feed", () => {
       vi.useRealTimers();
     });
 
-    /** Lets so many milliseconds pass, one by one, with all that happens in each. */
+    /** Advances by so many milliseconds, one by one, with all events of each. */
     async function pass(ms: number): Promise<void> {
       for (let passed = 0; passed < ms; passed += 1) {
         await turn();
@@ -46,16 +47,16 @@ describe("the change feed", () => {
       }
     }
 
-    it("polls at once when it is woken, also by what is committed during a poll", async () => {
+    it("polls at once when it is woken, also by a commit during a poll", async () => {
       const source = new FakeLog();
       await using scene = await startFeed(source);
-      // A question and its answer take a turn each.
+      // A query and its response take a turn each.
       source.delay = () => turn();
       await pass(10);
       for (let n = 1; n <= 20; n += 1) {
         source.create(`agent-${n}`);
         scene.feed.wake();
-        // The next commit comes while the feed reads, or just before or after that: its wake must not be forgotten.
+        // The next commit comes while the feed reads, or just before or after that: its wake must not be lost.
         for (let turns = 0; turns < n % 5; turns += 1) await turn();
         source.create(`another-${n}`);
         scene.feed.wake();
@@ -65,7 +66,7 @@ describe("the change feed", () => {
       }
     });
 
-    it("does not poll more often than it must, however often it is woken", async () => {
+    it("limits its polling rate, however often it is woken", async () => {
       const source = new FakeLog();
       await using scene = await startFeed(source);
       const before = source.reads;
@@ -87,7 +88,7 @@ describe("the change feed", () => {
     await using scene = await startFeed(source);
     for (let n = 0; n < 3_500; n += 1) source.create(`agent-${n}`);
     scene.feed.wake();
-    await vi.waitFor(() => expect(scene.feed.position).toBe(3_600n), { interval: 1 });
+    await vi.waitFor(() => expect(scene.feed.position).toBe(3_600n), PATIENCE);
     expect(scene.events.slice(1).map((event) => event.replace(/.* to/, "to"))).toEqual([
       "to 1100",
       "to 2100",
@@ -96,7 +97,7 @@ describe("the change feed", () => {
     ]);
   });
 
-  it("goes on where it was after the database was away, and says so once", async () => {
+  it("continues from its position after the database was away, and reports that once", async () => {
     const source = new FakeLog();
     const lines: string[] = [];
     const say = (_: object, line: string) => {
@@ -106,10 +107,10 @@ describe("the change feed", () => {
     source.failure = new Error("Connection terminated");
     source.create("one");
     const before = source.reads;
-    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(before + 2));
+    await vi.waitFor(() => expect(source.reads).toBeGreaterThan(before + 2), PATIENCE);
     expect(scene.feed.position).toBe(100n);
     source.failure = undefined;
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "101 to 101"]), { timeout: 5_000 });
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "101 to 101"]), PATIENCE);
     expect(lines).toEqual([
       "the log of transitions cannot be read; watchers wait",
       "the log of transitions is read again",
@@ -121,20 +122,20 @@ describe("the change feed", () => {
     source.failure = new Error("Connection terminated");
     const feed = new ChangeFeed({ source, log: quiet });
     const started = feed.start();
-    await vi.waitFor(() => expect(feed.position).toBeUndefined());
+    await vi.waitFor(() => expect(feed.position).toBeUndefined(), PATIENCE);
     source.failure = undefined;
     await started;
     expect(feed.position).toBe(100n);
     await feed.close();
   });
 
-  it("moves on over a jump that it has not been in", async () => {
+  it("passes a revision gap that it is not in", async () => {
     const source = new FakeLog();
     await using scene = await startFeed(source);
     source.gaps.push({ from: 100n, to: 5_000n });
     source.revision = 5_000n;
     source.create("one");
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 100", "5001 to 5001"]), PATIENCE);
   });
 
   it.each<[string, (source: FakeLog) => void, string]>([
@@ -161,20 +162,20 @@ describe("the change feed", () => {
       },
       "restart at 900",
     ],
-  ])("begins anew when the log %s", async (_, happen, event) => {
+  ])("restarts when the log %s", async (_, happen, event) => {
     const source = new FakeLog();
     source.create("one");
     source.create("two");
     await using scene = await startFeed(source);
     source.transitions.length = 0;
     happen(source);
-    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 102", event]));
+    await vi.waitFor(() => expect(scene.events).toEqual(["restart at 102", event]), PATIENCE);
     source.create("three");
-    await vi.waitFor(() => expect(scene.feed.position).toBe(source.revision));
+    await vi.waitFor(() => expect(scene.feed.position).toBe(source.revision), PATIENCE);
     expect(scene.events.at(-1)).toBe(`${source.revision} to ${source.revision}`);
   });
 
-  it("is not harmed by a listener that fails, and calls nobody who has left or after its end", async () => {
+  it("ignores errors of a subscriber, and calls none after it has left or after the end", async () => {
     const source = new FakeLog();
     await using scene = await startFeed(source);
     scene.feed.subscribe({
@@ -187,7 +188,7 @@ describe("the change feed", () => {
     scene.feed.onTransitions((transitions) => heard.push(...transitions));
     scene.feed.onTransitions((transitions) => left.push(...transitions))();
     source.create("one");
-    await vi.waitFor(() => expect(heard).toHaveLength(1));
+    await vi.waitFor(() => expect(heard).toHaveLength(1), PATIENCE);
     await scene.feed.close();
     source.create("two");
     scene.feed.wake();

@@ -14,7 +14,7 @@ const FILTERS: readonly Partial<AgentFilter>[] = [
   { agentIds: ["agent-1", "agent-2", "agent-3", "agent-4"], statuses: ["idle"] },
 ];
 
-/** Takes everything that waits, all of which arrived up to `position`. */
+/** Takes all waiting changes, which arrived up to `position`. */
 function takeAll(waiting: NewestChanges, position: bigint): readonly WatchedChange[] {
   const changes: WatchedChange[] = [];
   for (let told = waiting.take(2, position); told !== undefined; told = waiting.take(2, position)) {
@@ -29,7 +29,7 @@ const told = (changes: readonly WatchedChange[]) =>
     ({ type, transition, conflated }) => `${type} ${transition.agentId} @${transition.revision} +${conflated}`,
   );
 
-describe("changes that wait for a watcher that conflates", () => {
+describe("changes that wait for a conflating watcher", () => {
   const log = new FakeLog();
   const one = log.create("one");
   const two = log.create("two");
@@ -56,12 +56,12 @@ describe("changes that wait for a watcher that conflates", () => {
     const waiting = new NewestChanges(10);
     waiting.push(change(older, busyOne), 103n);
     waiting.push(change(newer, idleOne), 105n);
-    // What arrived last is merged when more arrives.
+    // The last change is merged when more arrive.
     waiting.push(change("updated", busyTwo), 106n);
     expect(told(takeAll(waiting, 106n)).filter((text) => text.includes(" one "))).toEqual(expected);
   });
 
-  it("stand where the first of them stood", () => {
+  it("keep the place of the first of them", () => {
     const waiting = new NewestChanges(10);
     waiting.push(change("updated", busyOne), 103n);
     waiting.push(change("updated", busyTwo), 104n);
@@ -77,7 +77,7 @@ describe("changes that wait for a watcher that conflates", () => {
     expect(told(takeAll(waiting, 105n))).toEqual(["updated one @103 +0", "updated one @105 +0"]);
   });
 
-  it("take no room for an agent that waits already, and none beyond the limit", () => {
+  it("take no capacity for an agent that waits already, and none beyond the limit", () => {
     const waiting = new NewestChanges(1);
     expect(waiting.push(change("updated", busyOne), 103n)).toBe(true);
     for (let n = 0n; n < 5n; n += 1n) {
@@ -87,7 +87,7 @@ describe("changes that wait for a watcher that conflates", () => {
     expect(waiting.push(change("updated", busyTwo), 110n)).toBe(false);
   });
 
-  it("never merge agents of different numbers: the one has left before the other of its name enters", () => {
+  it("never merge agents of different numbers: the old one leaves before the new one of its name enters", () => {
     const story = new FakeLog();
     const first = story.create("same");
     story.delete(first);
@@ -105,9 +105,9 @@ describe("changes that wait for a watcher that conflates", () => {
 describe("a watch that conflates", () => {
   it.each(
     Array.from({ length: 12 }, (_, seed) => seed),
-  )("has the log's set at every revision that it is told, however slowly it reads (seed %i)", async (seed) => {
+  )("has the set of the log at every revision it receives, however slowly it reads (seed %i)", async (seed) => {
     const random = randomOf(seed);
-    // Small queues: most readers fall behind what memory holds, some of them within their snapshot.
+    // Small queues: most readers fall behind the ring, some of them within their snapshot.
     await using scene = await startScene({ queueLimit: 4 + (seed % 5), pageSize: 2, ringCapacity: 10 });
     const { source } = scene;
     const turns = turnsOf(random);
@@ -134,7 +134,7 @@ describe("a watch that conflates", () => {
     }
   });
 
-  it("that keeps up hears of every step", async () => {
+  it("receives every step when it keeps up", async () => {
     await using scene = await startScene();
     const { source } = scene;
     const agent = source.create("agent");
@@ -147,7 +147,7 @@ describe("a watch that conflates", () => {
     expect(reader.changes.every(({ conflated }) => conflated === 0)).toBe(true);
   });
 
-  it("may stand still for as long as it likes: it costs its limit and is told the rest when it reads on", async () => {
+  it("may pause for as long as it likes: it uses its limit and gets the rest when it continues", async () => {
     await using scene = await startScene({ queueLimit: 30, pageSize: 5, ringCapacity: 50 });
     const { source } = scene;
     const ids = Array.from({ length: 40 }, (_, n) => source.create(`agent-${n}`));
@@ -158,7 +158,7 @@ describe("a watch that conflates", () => {
     const stream = scene.watches.watch(query, abort.signal)[Symbol.asyncIterator]();
     await stream.next();
     for (let round = 0; round < 10; round += 1) {
-      // A few agents ten times, which merge; then all of them, for which there is no room.
+      // A few agents ten times, which merge; then all of them, which exceed the capacity.
       for (const id of round < 9 ? ids.slice(0, 12) : ids)
         source.change(id, { status: round % 2 === 0 ? "busy" : "offline" });
       await scene.settle();
@@ -185,7 +185,7 @@ describe("a watch that conflates", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it("may be cut off within a batch: its revision is the last one at which it was whole", async () => {
+  it("may be cut off within a batch: its revision is the last one at which it was complete", async () => {
     const random = randomOf(77);
     await using scene = await startScene({ queueLimit: 1_500, pageSize: 500, ringCapacity: 5_000 });
     const { source } = scene;

@@ -53,7 +53,7 @@ describe("the hosts of a database URL", () => {
     expect(one && parsed.urlOf(one)).toBe(first);
   });
 
-  it("is left as it is where there is only one", () => {
+  it("stay unchanged when there is only one", () => {
     for (const url of [
       "postgres:///db",
       "postgres://%2Ftmp%2Fsocket/db",
@@ -63,7 +63,7 @@ describe("the hosts of a database URL", () => {
     }
   });
 
-  it("says of each why it is of no use", async () => {
+  it("are reported with the reason why each cannot be used", async () => {
     const hosts = new DatabaseHosts("postgres://u@127.0.0.1:1,127.0.0.1:2/db");
     await expect(hosts.writable()).rejects.toMatchObject({
       code: "08001",

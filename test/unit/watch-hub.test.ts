@@ -19,20 +19,20 @@ function watcher(): Watcher {
   return new Watcher(watchQuery({ afterRevision: 0n }), new AbortController().signal);
 }
 
-describe("the hub recalls from memory", () => {
-  it("all that came after a revision, up to a limit", () => {
+describe("the memory of the hub", () => {
+  it("returns the transitions after a revision, up to a limit", () => {
     const { hub, start, revisions, position } = hubWith(5);
     expect(hub.recall(start, 100)?.map(({ revision }) => revision)).toEqual(revisions);
     expect(hub.recall(start, 2)?.map(({ revision }) => revision)).toEqual(revisions.slice(0, 2));
     expect(hub.recall(position, 100)).toEqual([]);
   });
 
-  it("nothing after a revision that the feed has not reached", () => {
+  it("returns nothing after a revision that the feed has not reached", () => {
     const { hub, position } = hubWith(5);
     expect(hub.recall(position + 1n, 100)).toBeUndefined();
   });
 
-  it("nothing after a revision that is compacted, although memory reaches back to it", () => {
+  it("returns nothing after a compacted revision, although the ring still has it", () => {
     const { hub, start, revisions } = hubWith(5);
     const [, second = 0n, third = 0n] = revisions;
     hub.onCompacted(second);
@@ -75,7 +75,7 @@ describe("the hub", () => {
     expect(hub.size).toBe(0);
   });
 
-  it("wakes a watcher at the position that it awaits, and none that has left or awaits none", () => {
+  it("wakes a watcher at its awaited position, and no watcher that has left or waits for none", () => {
     const { hub, position } = hubWith(0);
     const woken: string[] = [];
     const awaiting = (name: string, at: bigint): Watcher => {
@@ -95,7 +95,7 @@ describe("the hub", () => {
     expect(woken).toEqual(["here"]);
   });
 
-  it("accepts no watcher before the feed has read its place, nor while the replica drains", () => {
+  it("accepts no watcher before the feed has read its position, nor while the replica drains", () => {
     const refusal = (reason: string) => expect.objectContaining({ reason });
     expect(() => new Hub(100).add(watcher())).toThrow(refusal("DATABASE_UNAVAILABLE"));
     const { hub } = hubWith(0);

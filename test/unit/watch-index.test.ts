@@ -12,7 +12,7 @@ function watcherOf(filter: Partial<AgentFilter>): Watcher {
 }
 
 describe("the index of watchers", () => {
-  it("finds everybody to whom a transition is news, once, and nobody after they left", () => {
+  it("finds every watcher whose filter a transition concerns, once, and none after it left", () => {
     const random = randomOf(3);
     const some = <Item>(items: readonly Item[]): Item[] =>
       random() < 0.5 ? [] : items.filter(() => random() < 0.4).slice(0, 3);

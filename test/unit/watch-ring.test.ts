@@ -17,7 +17,7 @@ function ringOf(capacity: number, count: number): Ring {
 }
 
 describe("the ring", () => {
-  it("tells what came strictly after a revision", () => {
+  it("returns the transitions strictly after a revision", () => {
     const ring = ringOf(10, 4);
     expect(revisions(ring, 100n)).toEqual([101n, 102n, 103n, 104n]);
     expect(revisions(ring, 102n)).toEqual([103n, 104n]);
@@ -25,7 +25,7 @@ describe("the ring", () => {
     expect(revisions(ring, 100n, 2)).toEqual([101n, 102n]);
   });
 
-  it("does not tell what it may have forgotten", () => {
+  it("returns nothing from a revision that it may have dropped", () => {
     const ring = ringOf(4, 11);
     expect(ring.start).toBe(107n);
     expect(revisions(ring, 106n)).toBeUndefined();
@@ -33,7 +33,7 @@ describe("the ring", () => {
     expect(revisions(ring, 109n)).toEqual([110n, 111n]);
   });
 
-  it("knows nothing from before it began, and nothing after a reset", () => {
+  it("has nothing from before its start, and nothing after a reset", () => {
     const ring = ringOf(4, 3);
     expect(revisions(ring, 99n)).toBeUndefined();
     ring.reset(500n);
@@ -41,7 +41,7 @@ describe("the ring", () => {
     expect(revisions(ring, 500n)).toEqual([]);
   });
 
-  it("finds its place between revisions that jump", () => {
+  it("finds its position between revisions with gaps", () => {
     const ring = new Ring(10);
     const log = new FakeLog();
     log.create("one");

@@ -12,7 +12,7 @@ function logOf(transitions: number): FakeLog {
 }
 
 describe("pages of the log", () => {
-  it("are read once for all who are at the same place, one after the other and at once", async () => {
+  it("are read once for all readers of the same position, sequential or concurrent", async () => {
     const log = logOf(10);
     const pages = new SharedPages(log);
     const [one, other] = await Promise.all([pages.read(100n, 4), pages.read(100n, 4)]);
@@ -24,7 +24,7 @@ describe("pages of the log", () => {
     expect(log.reads).toBe(3);
   });
 
-  it("are asked for by everybody where the log ends: how far it goes is known at that moment only", async () => {
+  it("are read by each reader at the end of the log, because its extent holds only for that moment", async () => {
     const log = logOf(3);
     const pages = new SharedPages(log);
     let wait: Promise<void> = sleep(20);
@@ -38,7 +38,7 @@ describe("pages of the log", () => {
     expect(log.reads).toBe(3);
   });
 
-  it("are not kept when they could not be read, nor for long, nor in any number", async () => {
+  it("are not cached after a failed read, nor for long, nor in any number", async () => {
     const log = logOf(100);
     const pages = new SharedPages(log);
     log.failure = new Error("away");
@@ -58,7 +58,7 @@ describe("pages of the log", () => {
     expect(log.reads).toBe(13);
   });
 
-  it("cost watchers that come back together what they cost one of them", async () => {
+  it("cost many returning watchers as much as one of them", async () => {
     await using scene = await startScene({ ringCapacity: 4, pageSize: 10, queueLimit: 1_000 });
     const agent = scene.source.create("agent");
     for (let n = 0; n < 200; n += 1) scene.source.change(agent, { status: n % 2 === 0 ? "busy" : "idle" });
@@ -70,7 +70,7 @@ describe("pages of the log", () => {
     );
     for (const reader of readers) await reader.until(({ revision }) => revision === scene.source.revision);
     for (const reader of readers.slice(0, 10)) expect(reader.revisions).toHaveLength(201);
-    // Twenty pages; by itself each would read all of them.
+    // Twenty pages; without sharing, each watcher would read all of them.
     expect(scene.source.reads - before).toBeLessThan(100);
   });
 });

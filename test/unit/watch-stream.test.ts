@@ -2,6 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { randomOf, replay } from "../support/fake-log.ts";
+import { PATIENCE } from "../support/until.ts";
 import { seen, watchQuery } from "../support/watch-reader.ts";
 import { changeSomething, startScene, turnsOf } from "../support/watch-scene.ts";
 
@@ -12,7 +13,7 @@ const FILTERS: readonly Partial<AgentFilter>[] = [
   { agentIds: ["agent-1", "agent-2", "agent-3", "agent-4"], statuses: ["idle"] },
 ];
 
-/** The test's own clock for what it makes from now on, until it ends. */
+/** The test's own clock for all objects created from now on, until it ends. */
 function ownTime(): void {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   onTestFinished(() => {
@@ -23,7 +24,7 @@ function ownTime(): void {
 describe("a watch that begins with a snapshot", () => {
   it.each(
     Array.from({ length: 24 }, (_, seed) => seed),
-  )("equals the log at its bookmark and brings exactly the rest, whatever happens meanwhile (seed %i)", async (seed) => {
+  )("equals the log at its bookmark and gets exactly the rest, whatever changes meanwhile (seed %i)", async (seed) => {
     const random = randomOf(seed);
     await using scene = await startScene({ queueLimit: 1_000 });
     const { source } = scene;
@@ -70,7 +71,7 @@ describe("a watch that begins with a snapshot", () => {
     expect(reader.snapshot).toEqual(["moving #3 claw-a idle @104", "other #2 claw-a idle @102"]);
   });
 
-  it("of nothing is complete at once", async () => {
+  it("is complete at once without agents", async () => {
     await using scene = await startScene();
     await using reader = scene.read({ filter: { agentIds: ["nobody"] } });
     await reader.until(({ messages }) => messages.length > 0);
@@ -79,7 +80,7 @@ describe("a watch that begins with a snapshot", () => {
     ]);
   });
 
-  it("asks for a page only when the one before was taken", async () => {
+  it("reads a page only when the one before was sent", async () => {
     await using scene = await startScene({ pageSize: 2 });
     for (let n = 0; n < 9; n += 1) scene.source.create(`agent-${n}`);
     const abort = new AbortController();
@@ -94,7 +95,7 @@ describe("a watch that begins with a snapshot", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it("says that it stands when the first page takes long, and waits for a database that goes away then", async () => {
+  it("sends headers when the first page takes long, and waits for an absent database then", async () => {
     await using scene = await startScene();
     const { source } = scene;
     source.create("one");
@@ -116,7 +117,7 @@ describe("a watch that begins with a snapshot", () => {
     await reader.until(({ snapshot }) => snapshot?.length === 1);
   });
 
-  it("is refused when the database is away before anything was said", async () => {
+  it("is rejected when the database is absent before the first message", async () => {
     await using scene = await startScene();
     scene.source.failure = new Error("Connection terminated");
     await using reader = scene.read();
@@ -124,7 +125,7 @@ describe("a watch that begins with a snapshot", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it("that is read too slowly starts again: it has no place to resume from", async () => {
+  it("starts again when it is read too slowly, without a revision to resume from", async () => {
     await using scene = await startScene({ pageSize: 2, queueLimit: 5 });
     const { source } = scene;
     const ids = Array.from({ length: 6 }, (_, n) => source.create(`agent-${n}`));
@@ -132,7 +133,7 @@ describe("a watch that begins with a snapshot", () => {
     const abort = new AbortController();
     const stream = scene.watches.watch(watchQuery(), abort.signal)[Symbol.asyncIterator]();
     await stream.next();
-    // Agents that no page has shown yet take no room.
+    // Agents that no page has shown yet take no capacity.
     for (let n = 0; n < 20; n += 1) source.change(ids[5] ?? 0n, { status: n % 2 === 0 ? "busy" : "idle" });
     await scene.settle();
     expect((await stream.next()).value).toMatchObject({ revision: 0n, snapshotAgents: [{}, {}] });
@@ -188,7 +189,7 @@ describe("a watch that resumes", () => {
     }
   });
 
-  it("asks the database nothing when memory reaches back so far, so that its absence does no harm", async () => {
+  it("needs no database when the ring reaches back far enough", async () => {
     await using scene = await startScene();
     const { source } = scene;
     source.create("one");
@@ -206,7 +207,7 @@ describe("a watch that resumes", () => {
     });
   });
 
-  it("is told at once that it is abreast", async () => {
+  it("is notified at once that it is up to date", async () => {
     await using scene = await startScene();
     // Not by a bookmark: none is due for a minute.
     await using reader = scene.read({ afterRevision: 100n, bookmarkMs: 60_000 });
@@ -214,7 +215,7 @@ describe("a watch that resumes", () => {
     expect(reader.messages[0]).toMatchObject({ revision: 100n, bookmark: { snapshotComplete: false } });
   });
 
-  it("tells nothing that the feed has not read: what this replica tells it can also take back", async () => {
+  it("gets nothing that the feed has not read, because the replica could not retract it", async () => {
     await using scene = await startScene({ pageSize: 10 });
     const { source, hub } = scene;
     await scene.feed.close();
@@ -234,7 +235,7 @@ describe("a watch that resumes", () => {
     expect(begun.revisions).toEqual([104n]);
   });
 
-  it("is refused from a lost history also where memory reaches back before it", async () => {
+  it("is rejected from a lost history also when the ring reaches back before it", async () => {
     await using scene = await startScene();
     const { source } = scene;
     source.gaps.push({ from: 100n, to: 5_000n });
@@ -251,7 +252,7 @@ describe("a watch that resumes", () => {
     }
   });
 
-  it("ends when what it waits for turns out to be of a lost history", async () => {
+  it("ends when its awaited revision belongs to a lost history", async () => {
     await using scene = await startScene();
     const { source, hub } = scene;
     await scene.feed.close();
@@ -267,7 +268,7 @@ describe("a watch that resumes", () => {
     expect(await resumed.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
   });
 
-  it("ends when what it waits for is of a history before the last one that was lost", async () => {
+  it("ends when its awaited revision is of a history before the last lost one", async () => {
     await using scene = await startScene();
     const { source, hub } = scene;
     await scene.feed.close();
@@ -281,13 +282,13 @@ describe("a watch that resumes", () => {
     expect(await begun.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
   });
 
-  it("goes on when what it waits for lies between two gaps that the feed passes at once", async () => {
+  it("continues when its awaited revision is between two gaps that the feed passes at once", async () => {
     await using scene = await startScene();
     const { source } = scene;
     source.gaps.push({ from: 100n, to: 5_000n });
     const held = Promise.withResolvers<void>();
     await scene.settle();
-    // The feed reads nothing until it is let go. Snapshots do not ask the same.
+    // The feed reads nothing until it is released. Snapshots use another query.
     const { read } = source;
     source.read = async (after, limit) => {
       await held.promise;
@@ -306,11 +307,11 @@ describe("a watch that resumes", () => {
   });
 
   it.each<[string, bigint, object]>([
-    ["not given yet", 104n, { reason: "REVISION_IN_FUTURE", metadata: { newestRevision: "103" } }],
+    ["not assigned yet", 104n, { reason: "REVISION_IN_FUTURE", metadata: { newestRevision: "103" } }],
     ["no longer kept", 49n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
     ["just inside a lost history", 61n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
     ["at the end of a lost history", 89n, { reason: "REVISION_COMPACTED", metadata: { oldestRevision: "50" } }],
-  ])("is refused from a revision that is %s", async (_, after, refusal) => {
+  ])("is rejected from a revision that is %s", async (_, after, refusal) => {
     await using scene = await startScene();
     const { source } = scene;
     source.oldest = 50n;
@@ -322,7 +323,7 @@ describe("a watch that resumes", () => {
     expect(reader.messages).toEqual([]);
   });
 
-  it.each([50n, 60n, 90n])("is served from the edge of what is known (%i)", async (after) => {
+  it.each([50n, 60n, 90n])("is served from the edge of the kept log (%i)", async (after) => {
     await using scene = await startScene();
     const { source } = scene;
     source.oldest = 50n;
@@ -334,7 +335,7 @@ describe("a watch that resumes", () => {
 });
 
 describe("an open watch", () => {
-  it("hears how far it has come although nothing passes its filter", async () => {
+  it("gets its progress although no transition passes its filter", async () => {
     await using scene = await startScene();
     await using reader = scene.read({ filter: { agentIds: ["nobody"] }, bookmarkMs: 30 });
     for (let n = 0; n < 5; n += 1) scene.source.create(`agent-${n}`);
@@ -353,7 +354,7 @@ describe("an open watch", () => {
     expect(reader.messages).toHaveLength(2);
   });
 
-  it("that is too slow ends alone and is told where to resume from", async () => {
+  it("that is too slow ends alone, with the revision to resume from", async () => {
     await using scene = await startScene({ queueLimit: 10 });
     const { source } = scene;
     await using quick = scene.read();
@@ -373,7 +374,7 @@ describe("an open watch", () => {
     expect(quick.set.size).toBe(12);
   });
 
-  it("ends promptly when its caller goes, and leaves nothing behind", async () => {
+  it("ends promptly when its client ends the call, and leaves no state", async () => {
     await using scene = await startScene();
     const reader = scene.read();
     await reader.until(({ snapshot }) => snapshot !== undefined);
@@ -386,20 +387,20 @@ describe("an open watch", () => {
     expect(scene.source.pages).toBe(1);
   });
 
-  it("ends when it is old enough, with the revision to resume from, and not before its snapshot is whole", async () => {
+  it("ends at its maximum age, with the revision to resume from, and not before its snapshot is complete", async () => {
     ownTime();
     await using scene = await startScene({ maxAgeMs: 80_000, pageSize: 2 });
     for (let n = 0; n < 7; n += 1) scene.source.create(`agent-${n}`);
     const goesOn = Promise.withResolvers<void>();
     await using slow = scene.read({ conflate: true, pace: () => goesOn.promise });
     await using idle = scene.read({ afterRevision: 107n });
-    await vi.waitFor(() => expect(slow.messages).not.toEqual([]));
+    await vi.waitFor(() => expect(slow.messages).not.toEqual([]), PATIENCE);
     // Ages differ by up to a quarter.
     await vi.advanceTimersByTimeAsync(55_000);
     expect([idle.ended, slow.ended]).toEqual([false, false]);
     await vi.advanceTimersByTimeAsync(46_000);
     for (const reader of [idle, slow]) {
-      await vi.waitFor(() => expect(reader.ended).toBe(true));
+      await vi.waitFor(() => expect(reader.ended).toBe(true), PATIENCE);
       expect(reader.error).toMatchObject({ reason: "DRAINING", retryAfterMs: expect.any(Number) });
       expect(reader.messages.at(-1)).toMatchObject({ revision: 107n, bookmark: { snapshotComplete: false } });
       if (reader === idle) expect(slow.ended).toBe(false);
@@ -412,7 +413,7 @@ describe("an open watch", () => {
   it.each([
     false,
     true,
-  ])("ends when it is old enough also where it is still far behind, and has got somewhere by then (conflating: %s)", async (conflate) => {
+  ])("ends at its maximum age also when it is far behind, with some progress (conflating: %s)", async (conflate) => {
     await using scene = await startScene({ maxAgeMs: 60, pageSize: 2, ringCapacity: 4 });
     const { source } = scene;
     const agent = source.create("agent");
@@ -434,7 +435,7 @@ describe("an open watch", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it.each([false, true])("gets somewhere however soon it is old (conflating: %s)", async (conflate) => {
+  it.each([false, true])("makes progress however short its maximum age is (conflating: %s)", async (conflate) => {
     await using scene = await startScene({ maxAgeMs: 0 });
     const agent = scene.source.create("agent");
     scene.source.change(agent, { status: "busy" });
@@ -448,7 +449,7 @@ describe("an open watch", () => {
     expect(idle.revision).toBe(102n);
   });
 
-  it("that is old enough before its snapshot is whole waits for it in peace", async () => {
+  it("at its maximum age waits for its snapshot without a busy loop", async () => {
     ownTime();
     await using scene = await startScene({ maxAgeMs: 10 });
     const { source } = scene;
@@ -456,17 +457,21 @@ describe("an open watch", () => {
     const answers = Promise.withResolvers<void>();
     source.delay = () => answers.promise;
     await vi.advanceTimersByTimeAsync(30);
-    const timers = vi.spyOn(globalThis, "setTimeout");
+    const { setTimeout: fake } = globalThis;
+    let timers = 0;
+    globalThis.setTimeout = Object.assign((...args: Parameters<typeof fake>) => {
+      timers += 1;
+      return fake(...args);
+    }, fake);
     await vi.advanceTimersByTimeAsync(200);
-    const set = timers.mock.calls.length;
-    timers.mockRestore();
-    expect(set).toBeLessThan(20);
+    globalThis.setTimeout = fake;
+    expect(timers).toBeLessThan(20);
     answers.resolve();
     expect(await reader.end()).toMatchObject({ reason: "DRAINING" });
     expect(reader.snapshot).toEqual([]);
   });
 
-  it("ends when the replica drains, and no other begins", async () => {
+  it("ends when the replica drains, and no new one starts", async () => {
     await using scene = await startScene();
     const reader = scene.read();
     await reader.until(({ snapshot }) => snapshot !== undefined);
@@ -478,7 +483,7 @@ describe("an open watch", () => {
     expect(scene.hub.size).toBe(0);
   });
 
-  it("ends when the history that it was told is lost", async () => {
+  it("ends when the history that it received is lost", async () => {
     await using scene = await startScene();
     const { source } = scene;
     source.create("one");

@@ -8,7 +8,7 @@ const BOOKMARK_MS = 1_000;
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** A watcher that merges, and to which one batch was offered that takes two messages. */
+/** A conflating watcher, and an offered batch that takes two messages. */
 function withTwoMessages(maxAgeMs: number) {
   const log = new FakeLog();
   const query = watchQuery({ conflate: true, afterRevision: 1n, bookmarkMs: BOOKMARK_MS });
@@ -21,8 +21,8 @@ function withTwoMessages(maxAgeMs: number) {
   return { watcher, start, position: log.revision };
 }
 
-describe("in the midst of a batch of merged changes", () => {
-  it("a watcher tells no new place to resume from, and no bookmark although one is due", () => {
+describe("within a batch of merged changes", () => {
+  it("a watcher gets no new revision to resume from, and no bookmark although one is due", () => {
     const { watcher, start, position } = withTwoMessages(3_600_000);
     vi.advanceTimersByTime(2 * BOOKMARK_MS);
     const first = watcher.next(position);
@@ -34,7 +34,7 @@ describe("in the midst of a batch of merged changes", () => {
     expect(last?.changes).toHaveLength(1);
   });
 
-  it("a watch that is old does not end; it ends with the last change of the batch", () => {
+  it("a watch at its maximum age does not end; it ends with the last change of the batch", () => {
     const { watcher, position } = withTwoMessages(0);
     expect(watcher.isOld).toBe(true);
     expect(watcher.mayEnd).toBe(true);
@@ -45,7 +45,7 @@ describe("in the midst of a batch of merged changes", () => {
   });
 });
 
-describe("the place of a watcher", () => {
+describe("the position of a watcher", () => {
   it("never goes back", () => {
     const watcher = new Watcher(watchQuery(), new AbortController().signal);
     watcher.advance(10n);
@@ -56,7 +56,7 @@ describe("the place of a watcher", () => {
 });
 
 describe("a watcher that is behind", () => {
-  it("keeps its place until it has read the log again", () => {
+  it("keeps its position until it has read the log again", () => {
     const log = new FakeLog();
     const watcher = new Watcher(
       watchQuery({ conflate: true, bookmarkMs: BOOKMARK_MS }),

@@ -1,16 +1,16 @@
-/** A moment by both clocks. */
+/** A moment, by the wall clock and the monotonic clock. */
 export interface Moment {
   readonly wall: number;
   readonly steady: number;
 }
 
-export function thisMoment(): Moment {
+export function currentMoment(): Moment {
   return { wall: Date.now(), steady: performance.now() };
 }
 
 /**
- * The milliseconds since a moment by the clock that counted more. The steady clock stands still while a machine sleeps,
- * the wall clock may be set back: each alone can miss hours.
+ * The milliseconds since a moment, by the clock that advanced more. The monotonic clock can stop while a machine sleeps, and the
+ * wall clock can be set back: each alone can miss hours.
  */
 export function msSince({ wall, steady }: Moment): number {
   return Math.max(Date.now() - wall, performance.now() - steady);

@@ -1,19 +1,19 @@
-// The entry of the worker thread that WorkerBeats starts. Nothing of it is for other programs to call.
+// `harborforge-agents-client/heartbeat-worker`: the program of the worker thread that WorkerHeartbeats starts. It exports nothing.
 import { parentPort, workerData } from "node:worker_threads";
-import type { AgentClaim } from "./beat-book.ts";
-import { callErrorData } from "./call-error.ts";
-import { ClawStreams } from "./claw-streams.ts";
-import { MainThreadWatch } from "./main-thread-watch.ts";
-import type { FromWorker, PlacedClaim, ToWorker, WorkerStart } from "./worker-beats.ts";
+import { callErrorData } from "./connection/call-error.ts";
+import type { AgentClaim } from "./heartbeats/beat-queue.ts";
+import { ClawStreams } from "./heartbeats/claw-streams.ts";
+import { MainThreadWatch } from "./worker/main-thread-watch.ts";
+import type { ClaimMessage, FromWorker, ToWorker, WorkerStart } from "./worker/worker-heartbeats.ts";
 
-/** A token that the main thread gave is used again when the main thread has no other one within this. */
+/** If the main thread returns no token within this time, the worker uses the last one. */
 const TOKEN_TIMEOUT_MS = 1_000;
 
 function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
   let batch: FromWorker[] = [];
-  /** Sends the events of one turn of the event loop in one message, so that a report settles with all that came with it. */
-  const tell = (news: FromWorker): void => {
-    batch.push(news);
+  /** Sends the events of one turn of the event loop in one message, so that a report settles together with its results. */
+  const post = (message: FromWorker): void => {
+    batch.push(message);
     if (batch.length > 1) return;
     queueMicrotask(() => {
       const whole = batch;
@@ -21,11 +21,11 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
       port.postMessage(whole);
     });
   };
-  const tokens = new AskedToken(() => tell({ kind: "token-wanted" }));
+  const tokens = new RequestedToken(() => post({ kind: "token-request" }));
   const { target, claw, instanceId, generation, mainThreadTimeoutMs } = start;
-  const token = start.token === "asked" ? () => tokens.ask() : start.token.fixed;
-  /** The streams say by `resume` that the service has taken a claim in, often without any news of the agent. */
-  const claimed = ({ agentId, start, claim }: PlacedClaim): AgentClaim => {
+  const token = start.token === "asked" ? () => tokens.get() : start.token.fixed;
+  /** Streams set `resume` when the service has accepted a claim, often without a result for the agent. */
+  const claimOf = ({ agentId, start, claim }: ClaimMessage): AgentClaim => {
     let current = start;
     return {
       get start() {
@@ -33,7 +33,7 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
       },
       set start(next) {
         current = next;
-        tell({ kind: "taken", agentId, claim });
+        post({ kind: "claim-accepted", agentId, claim });
       },
     };
   };
@@ -44,95 +44,95 @@ function serve(port: NonNullable<typeof parentPort>, start: WorkerStart): void {
     generation,
     listener: {
       onMessage: (message, stays) => {
-        tell({ kind: "message", message, stays, knownRevision: streams.knownRevision(message.agentId) });
+        post({ kind: "message", message, stays, knownRevision: streams.knownRevision(message.agentId) });
       },
       onConnection: (connection) => {
         if (connection.state === "connected") {
           const { intervalMs, leaseMs } = connection;
-          tell({ kind: "connected", intervalMs, leaseMs });
+          post({ kind: "connected", intervalMs, leaseMs });
         } else {
           const { error, retryInMs } = connection;
-          tell({ kind: "waiting", error: error === undefined ? undefined : callErrorData(error), retryInMs });
+          post({ kind: "waiting", error: error === undefined ? undefined : callErrorData(error), retryInMs });
         }
       },
-      onStreamRefused: (agentIds, error) => tell({ kind: "stream-refused", agentIds, error: callErrorData(error) }),
+      onStreamRefused: (agentIds, error) => post({ kind: "stream-refused", agentIds, error: callErrorData(error) }),
     },
   });
   const watch = new MainThreadWatch({
     timeoutMs: mainThreadTimeoutMs,
-    ping: () => tell({ kind: "ping" }),
+    ping: () => post({ kind: "ping" }),
     onSilent: (unansweredMs) => {
       streams.suspend();
-      tell({ kind: "suspended", unansweredMs });
+      post({ kind: "suspended", unansweredMs });
     },
     onBack: () => {
       streams.resume();
-      tell({ kind: "resumed" });
+      post({ kind: "resumed" });
     },
   });
-  const obey = async (order: ToWorker): Promise<void> => {
-    watch.heard();
-    switch (order.kind) {
-      case "alive":
+  const handle = async (command: ToWorker): Promise<void> => {
+    watch.noteAnswer();
+    switch (command.kind) {
+      case "pong":
         return;
-      case "place": {
-        const { agentId, standing, knownRevision } = order;
-        streams.place(agentId, claimed(order), { standing, knownRevision });
+      case "add": {
+        const { agentId, agreedStatus, knownRevision } = command;
+        streams.add(agentId, claimOf(command), { agreedStatus, knownRevision });
         return;
       }
-      case "say": {
-        const { id, agentId, word, knownRevision } = order;
-        const settle = (verdict: Parameters<Parameters<ClawStreams["say"]>[2]>[0]): void => {
-          tell({ kind: "verdict", id, verdict, knownRevision: streams.knownRevision(agentId) });
+      case "report": {
+        const { id, agentId, content, knownRevision } = command;
+        const settle = (result: Parameters<Parameters<ClawStreams["report"]>[2]>[0]): void => {
+          post({ kind: "report-result", id, result, knownRevision: streams.knownRevision(agentId) });
         };
-        streams.say(agentId, word, settle, knownRevision);
+        streams.report(agentId, content, settle, knownRevision);
         return;
       }
-      case "forget":
-        streams.forget(order.agentId);
+      case "remove":
+        streams.remove(command.agentId);
         return;
       case "retry-later":
-        streams.retryLater(order.agentId, claimed(order));
+        streams.retryLater(command.agentId, claimOf(command));
         return;
       case "token":
-        tokens.answer(order.token);
+        tokens.answer(command.token);
         return;
-      case "no-token":
-        tokens.refuse(order.error);
+      case "token-error":
+        tokens.fail(command.error);
         return;
       case "end":
         watch.close();
-        await streams.end(order.options);
-        tell({ kind: "ended" });
-        // After what is told in this turn.
+        await streams.end(command.options);
+        post({ kind: "ended" });
+        // After the messages of this turn.
         setImmediate(() => port.close());
     }
   };
-  port.on("message", (order: ToWorker) => void obey(order));
+  port.on("message", (command: ToWorker) => void handle(command));
 }
 
-/** The token of a function that runs in the main thread. While that one does not answer, the last token counts. */
-class AskedToken {
-  readonly #want: () => void;
-  #asking: PromiseWithResolvers<string> | undefined;
+/** The token of a function that runs in the main thread. While that is blocked, the last token is used. */
+class RequestedToken {
+  readonly #request: () => void;
+  #pending: PromiseWithResolvers<string> | undefined;
   #last: string | undefined;
 
-  constructor(want: () => void) {
-    this.#want = want;
+  constructor(request: () => void) {
+    this.#request = request;
   }
 
-  async ask(): Promise<string> {
-    if (this.#asking === undefined) {
-      this.#asking = Promise.withResolvers();
-      this.#want();
+  async get(): Promise<string> {
+    if (this.#pending === undefined) {
+      this.#pending = Promise.withResolvers();
+      this.#request();
     }
-    const { promise } = this.#asking;
+    const { promise } = this.#pending;
     const last = this.#last;
     if (last === undefined) return await promise;
-    const { promise: tooLate, resolve } = Promise.withResolvers<string>();
+    const { promise: timeout, resolve } = Promise.withResolvers<string>();
     const timer = setTimeout(() => resolve(last), TOKEN_TIMEOUT_MS);
     try {
-      return await Promise.race([promise, tooLate]);
+      return await Promise.race([promise, timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -140,16 +140,16 @@ class AskedToken {
 
   answer(token: string): void {
     this.#last = token;
-    this.#asking?.resolve(token);
-    this.#asking = undefined;
+    this.#pending?.resolve(token);
+    this.#pending = undefined;
   }
 
-  refuse(error: unknown): void {
-    const asking = this.#asking;
-    this.#asking = undefined;
-    // Those who took the last token wait no more.
-    asking?.promise.catch(() => undefined);
-    asking?.reject(error);
+  fail(error: unknown): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    // Calls that use the last token do not wait for this promise.
+    pending?.promise.catch(() => undefined);
+    pending?.reject(error);
   }
 }
 

@@ -1,32 +1,39 @@
-// The client library, as programs on Node import it: `harborforge-agents/client`.
+// `harborforge-agents-client`: the library as programs on Node import it.
 
 export type { Micros } from "../../../src/contract/time.ts";
 export type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
-export type { AgentCache, AgentCacheView } from "./agent-cache.ts";
+export { type CallCode, CallError } from "./connection/call-error.ts";
+export { createServiceClients, type ServiceTarget } from "./connection/node-clients.ts";
+export type { ConnectedClients, ServiceClients } from "./connection/service-clients.ts";
+export type { Token } from "./connection/token.ts";
 export type {
   AgentEvents,
   AgentHandle,
-  AgentNews,
+  /** @deprecated Use AgentStatusEvent. */
+  AgentStatusEvent as AgentNews,
+  AgentStatusEvent,
   ExhaustionReport,
   Presence,
   ReportOutcome,
   WaitOptions,
-} from "./agent-handle.ts";
-export { type CallCode, CallError } from "./call-error.ts";
-export { exhaustionFromError, type ProviderExhaustion } from "./exhaustion-from-error.ts";
+} from "./heartbeats/agent-handle.ts";
 export {
   type ClientCloseOptions,
   createHeartbeatClient,
   type HeartbeatClient,
   type HeartbeatClientEvents,
   type HeartbeatClientOptions,
-} from "./heartbeat-client.ts";
-export type { HeartbeatConnection } from "./heartbeat-stream.ts";
-export { createAgentCache, watchAgents } from "./node-watch.ts";
-export { ReportError, type ReportFailure } from "./report-error.ts";
-export type { ConnectedClients, ServiceClients } from "./service-clients.ts";
-export type { Token } from "./token.ts";
-export { createServiceClients, type ServiceTarget } from "./transport.ts";
+} from "./heartbeats/heartbeat-client.ts";
+export type { HeartbeatConnection } from "./heartbeats/heartbeat-stream.ts";
+export { ReportError, type ReportFailure } from "./heartbeats/report-error.ts";
+export { exhaustionFromError, type ProviderExhaustion } from "./provider/exhaustion-from-error.ts";
 export type { AgentView, ChangeView, ExhaustionView, TransitionView } from "./views.ts";
-export type { AgentFilter, SnapshotCause, WatchEvent, WatchOptions } from "./watch-agents.ts";
-export type { HeartbeatWorkerNews, HeartbeatWorkerOptions } from "./worker-beats.ts";
+export type { AgentCache, AgentCacheView } from "./watch/agent-cache.ts";
+export { createAgentCache, watchAgents } from "./watch/node-watch.ts";
+export type { AgentFilter, SnapshotCause, WatchEvent, WatchOptions } from "./watch/watch-agents.ts";
+export type {
+  HeartbeatWorkerEvent,
+  /** @deprecated Use HeartbeatWorkerEvent. */
+  HeartbeatWorkerEvent as HeartbeatWorkerNews,
+  HeartbeatWorkerOptions,
+} from "./worker/worker-heartbeats.ts";

@@ -16,13 +16,13 @@ import type { Micros } from "../../../src/contract/time.ts";
 import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
 
-/** Why an agent cannot work, and until when by the server's clock. */
+/** An exhaustion: its reason, and its end by the server's clock. */
 export interface ExhaustionView {
   readonly reason: ExhaustReason | Unknown;
   readonly recoveryAt: Micros | undefined;
 }
 
-/** An agent as its readers see it. */
+/** An agent, as readers see it. */
 export interface AgentView {
   readonly id: bigint;
   readonly userId: bigint;
@@ -38,7 +38,7 @@ export interface AgentView {
   readonly exhaustedAt?: Micros | undefined;
 }
 
-/** A change of an agent as its readers see it. */
+/** A change of an agent, as readers see it. */
 export interface TransitionView {
   readonly revision: bigint;
   readonly agentId: string;
@@ -54,9 +54,9 @@ export interface TransitionView {
   readonly clawIdentifier: string | undefined;
 }
 
-/** A change as a watcher is told of it. */
+/** A change, as watchers get it. */
 export interface ChangeView {
-  /** Whether the agent passes the watch's filter now. */
+  /** Whether the agent passes the filter of the watch now. */
   readonly passes: boolean;
   readonly agent: AgentView;
   readonly transition: TransitionView;
@@ -67,22 +67,22 @@ export interface BeatView {
   readonly kind: "result";
   readonly agentId: string;
   readonly sequence: bigint;
-  /** The server's view; undefined where it has none to give. */
+  /** The status on the server; undefined if it sent none. */
   readonly status: AgentStatus | Unknown | undefined;
   readonly exhaustion: ExhaustionView | undefined;
-  /** 0 where the server has none to give. */
+  /** 0 if the server sent none. */
   readonly revision: bigint;
   readonly refusal: BeatRefusal | undefined;
 }
 
 /**
- * Everything that the service says of one agent on a heartbeat stream. All kinds take one way through the client, from the
- * stream to the agent's handle. A new kind is added here and in `messagesOf`; `HeartbeatStream` and `AgentSeat` act on it.
+ * A message of the service about one agent on a heartbeat stream. All kinds take one way through the client, from the
+ * stream to the agent's handle. A new kind is added here and in `messagesOf`; `HeartbeatStream` and `BeatingAgent` act on it.
  */
 export type ClawMessageView = BeatView;
 
 export interface BeatRefusal {
-  /** A value of ErrorReason without its prefix; undefined where this client does not know it. */
+  /** A value of ErrorReason without its prefix; undefined if this client does not know it. */
   readonly reason: string | undefined;
   readonly message: string;
   readonly retryAfterMs: number | undefined;
@@ -110,7 +110,7 @@ function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros 
   return timestamp === undefined ? undefined : microsOf(timestamp);
 }
 
-/** Undefined for what no server of this contract sends. */
+/** Undefined for a message that no server of this contract sends. */
 export function changeView({ type, agent, transition }: AgentChangeMessage): ChangeView | undefined {
   if (agent === undefined || transition === undefined) return undefined;
   return {

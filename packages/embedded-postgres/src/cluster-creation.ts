@@ -7,13 +7,13 @@ import { basename, join } from "node:path";
 import type { PostgresBinaries } from "./binaries.ts";
 import { type DataFolder, unfinishedPrefix } from "./data-folder.ts";
 import { EmbeddedPostgresError, errorCode, messageOf } from "./embedded-postgres-error.ts";
-import { asServer, folderThroughCwd, lastComplaint } from "./postgres-process.ts";
+import { asServer, folderThroughCwd, lastErrorLine } from "./postgres-process.ts";
 import { canEnter, type ServerAccount } from "./server-account.ts";
 
-/** The database user that owns everything; its password lies beside the cluster. */
+/** The database user that owns everything. Its password is in a file beside the cluster. */
 export const databaseUser = "harborforge";
 
-/** Where nobody can be asked whether an unfinished folder is in use, one this old is not. */
+/** An unfinished folder of this age is not in use, on systems without `/proc`. */
 const abandonedAfterMs = 600_000;
 
 export interface ClusterCreation {
@@ -21,14 +21,15 @@ export interface ClusterCreation {
   readonly binaries: PostgresBinaries;
   readonly account: ServerAccount | undefined;
   readonly password: string;
-  /** False only for clusters that nobody will miss. */
+  /** False only for clusters that may be lost. */
   readonly durable: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
 /**
- * Makes the cluster in a folder beside its place and moves it there when it is complete and on disk: whatever kills us on
- * the way leaves nothing that a later start could take for a cluster.
+ * Creates the cluster in a folder beside its place, and moves it there when it is complete and on disk. If this process is killed, a
+ * later start finds no half-made cluster.
+ *
  * @throws EmbeddedPostgresError `INIT_FAILED`
  */
 export async function createCluster(creation: ClusterCreation): Promise<void> {
@@ -43,7 +44,7 @@ export async function createCluster(creation: ClusterCreation): Promise<void> {
     await giveFolder(made, account);
     await writePasswordFile(passwordFile(work), creation.password, account);
     await initdb(creation, work, made);
-    // An empty folder in the place is not in the way, and Windows does not rename over one.
+    // Windows does not rename over an empty folder.
     await rmdir(folder.cluster).catch((error) => {
       if (errorCode(error) !== "ENOENT") throw error;
     });
@@ -54,12 +55,12 @@ export async function createCluster(creation: ClusterCreation): Promise<void> {
   }
 }
 
-/** The name is part of the command line of `initdb`, by which `clearUnfinished` finds out whether it is still running. */
+/** `clearUnfinished` looks for this name in the command lines of processes, to find an `initdb` that still runs. */
 function passwordFile(work: string): string {
   return join(work, `${basename(work)}.password`);
 }
 
-/** By handle: between making it and giving it away, a path could come to mean something else. */
+/** Through a handle: the path could lead to another folder by now. */
 async function giveFolder(path: string, account: ServerAccount | undefined): Promise<void> {
   if (!account) return;
   const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
@@ -80,7 +81,7 @@ async function writePasswordFile(path: string, password: string, account: Server
   }
 }
 
-/** Makes what was written to a folder's list of names last. Windows does not open folders, nor need it. */
+/** Writes the entries of a folder to disk. Windows cannot open folders, and does not need it. */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === "win32") return;
   const handle = await open(path, constants.O_RDONLY);
@@ -100,29 +101,29 @@ async function initdb(creation: ClusterCreation, work: string, made: string): Pr
     "--auth=scram-sha-256",
     ...["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"],
     ...["--data-checksums", "--no-instructions"],
-    // It writes to disk all it made before it ends, about a tenth of a second: no step of ours has to repeat that.
+    // initdb writes all files to disk itself, in about a tenth of a second.
     ...(creation.durable ? [] : ["--no-sync"]),
   ];
-  // Not detached: the Ctrl-C of a terminal may end it, as it leaves nothing behind that counts.
+  // Not detached: the Ctrl-C of a terminal may end it, since it leaves nothing that matters.
   const child = spawn(binaries.initdb, args, { ...asServer(account), cwd: made, stdio: ["ignore", "pipe", "pipe"] });
   const abort = () => child.kill("SIGTERM");
   signal?.addEventListener("abort", abort);
-  let said = "";
+  let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text: string) => {
-      said = (said + text).slice(-8_000);
+      output = (output + text).slice(-8_000);
     });
   }
   try {
     const [code, killedBy] = await once(child, "close");
     signal?.throwIfAborted();
-    if (code !== 0) throw new Error(lastComplaint(said) ?? `it ended with ${code ?? killedBy}`);
+    if (code !== 0) throw new Error(lastErrorLine(output) ?? `it ended with ${code ?? killedBy}`);
   } catch (error) {
     signal?.throwIfAborted();
     throw new EmbeddedPostgresError(
       "INIT_FAILED",
-      `PostgreSQL could not create its cluster in ${creation.folder.path} (${messageOf(error)}); ` +
-        "put that right and start again, nothing half-made was left.",
+      `PostgreSQL could not create its cluster in ${creation.folder.path} (${messageOf(error)}). ` +
+        "Fix that and start again. No incomplete cluster was left.",
       { cause: error },
     );
   } finally {
@@ -131,8 +132,8 @@ async function initdb(creation: ClusterCreation, work: string, made: string): Pr
 }
 
 /**
- * Removes what killed predecessors left. The lock on the data folder says that none of them lives, but an `initdb` outlives
- * its parent for a moment and would only write the folder again: such a one is left for the next start.
+ * Removes unfinished folders of killed processes. The lock on the data folder shows that none of these processes runs. Their `initdb`
+ * can outlive them for a moment and would write the folder again, so a folder in use is left for the next start.
  */
 export async function clearUnfinished(folder: DataFolder): Promise<void> {
   const names = (await readdir(folder.path)).filter((name) => name.startsWith(unfinishedPrefix));

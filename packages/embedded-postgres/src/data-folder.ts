@@ -4,25 +4,25 @@ import { join, posix, win32 } from "node:path";
 import { EmbeddedPostgresError, errorCode } from "./embedded-postgres-error.ts";
 import { isFitForRoot, runsAsRoot } from "./server-account.ts";
 
-/** The only major version this release can serve: the one its binaries are. */
+/** The major version of the binaries: the only one that this release can serve. */
 export const postgresMajor = "18";
 
-/** Where root keeps what another account must reach. */
+/** The data folder for root, which the server account can reach. */
 export const systemDataDir = "/var/lib/harborforge-agents";
 
-/** What lies where in a data folder. */
+/** The paths in a data folder. */
 export interface DataFolder {
   readonly path: string;
-  /** The cluster itself, owned by the account PostgreSQL runs as, mode 0700. It appears here complete or not at all. */
+  /** The cluster, owned by the server account, mode 0700. It appears here only when it is complete. */
   readonly cluster: string;
-  /** The password of the database user, mode 0600, owned by whoever runs the service. */
+  /** The password of the database user, mode 0600, owned by the user who runs the service. */
   readonly password: string;
   readonly lock: string;
-  /** The process id of who holds the lock; for the message to whom it is refused. */
+  /** The process id of the lock's holder, for error messages of others. */
   readonly owner: string;
-  /** What PostgreSQL said before its own log was open. */
+  /** The output of PostgreSQL before its own log is open. */
   readonly startLog: string;
-  /** Copies of the binaries, one folder a version, where the installed ones cannot be used in place. */
+  /** Copies of the binaries, one folder for each version, if the installed ones do not run in place. */
   readonly software: string;
 }
 
@@ -38,25 +38,26 @@ export function dataFolder(path: string): DataFolder {
   };
 }
 
-/** Folders in which a cluster is being made; the rest of the name is random. */
+/** The beginning of the names of folders in which a cluster is created. The rest is random. */
 export const unfinishedPrefix = "unfinished-";
 
 const ourNames = new Set(["postgresql", "password", "password.new", "lock", "owner.pid", "start.log", "software"]);
 
-/** The lock comes first: with it, our names alone are a start that was cut short; without it, they are a coincidence. */
+/** A start creates the lock first. With it, our other names come from an interrupted start; without it, from other programs. */
 function isOursOrEmpty(names: string[]): boolean {
-  // A volume's own lost+found does not make it somebody's.
-  const telling = names.filter((name) => name !== "lost+found");
-  if (telling.length === 0 || telling.includes("postgresql")) return true;
-  return telling.includes("lock") && telling.every((name) => ourNames.has(name) || name.startsWith(unfinishedPrefix));
+  // The root of a volume has lost+found.
+  const relevant = names.filter((name) => name !== "lost+found");
+  if (relevant.length === 0 || relevant.includes("postgresql")) return true;
+  return relevant.includes("lock") && relevant.every((name) => ourNames.has(name) || name.startsWith(unfinishedPrefix));
 }
 
-/** What PostgreSQL cannot start without; `initdb` leaves a folder without some of them when it is killed. */
+/** Files that PostgreSQL needs to start. A killed `initdb` leaves a folder without some of them. */
 const essential = ["PG_VERSION", "global/pg_control", "pg_hba.conf", "postgresql.conf", "base", "pg_wal"];
 
 /**
- * Looks, without touching anything, whether the folder can be used.
- * @returns the uid that owns the cluster in it, or undefined if there is none yet.
+ * Checks whether the folder can be used. Changes nothing.
+ *
+ * @returns the uid that owns the cluster in it; undefined if there is none yet
  * @throws EmbeddedPostgresError `FOREIGN_FOLDER`, `INCOMPLETE_CLUSTER`, `WRONG_VERSION`
  */
 export async function inspect(folder: DataFolder): Promise<{ ownerUid: number } | undefined> {
@@ -65,15 +66,15 @@ export async function inspect(folder: DataFolder): Promise<{ ownerUid: number } 
     const version = (await readIfThere(join(folder.path, "PG_VERSION")))?.trim() || "unknown";
     throw new EmbeddedPostgresError(
       version === postgresMajor ? "FOREIGN_FOLDER" : "WRONG_VERSION",
-      `The data folder ${folder.path} is itself a PostgreSQL ${version} cluster, which this service did not make; ` +
-        "choose another folder with HARBORFORGE_DATA_DIR, or serve that cluster yourself and set DATABASE_URL.",
+      `The data folder ${folder.path} is itself a PostgreSQL ${version} cluster, which this service did not create. ` +
+        "Choose another folder with HARBORFORGE_DATA_DIR, or run that cluster yourself and set DATABASE_URL.",
     );
   }
   if (!isOursOrEmpty(names)) {
     throw new EmbeddedPostgresError(
       "FOREIGN_FOLDER",
-      `The folder ${folder.path} is not empty and holds no data of this service (it has ${names.sort().slice(0, 3).join(", ")}); ` +
-        "choose an empty or a new folder with HARBORFORGE_DATA_DIR.",
+      `The folder ${folder.path} is not empty and has no data of this service (it has ${names.sort().slice(0, 3).join(", ")}). ` +
+        "Choose an empty or a new folder with HARBORFORGE_DATA_DIR.",
     );
   }
 
@@ -83,16 +84,16 @@ export async function inspect(folder: DataFolder): Promise<{ ownerUid: number } 
   if (version && version !== postgresMajor) {
     throw new EmbeddedPostgresError(
       "WRONG_VERSION",
-      `The data folder ${folder.path} holds a PostgreSQL ${version} cluster and this release runs PostgreSQL ${postgresMajor}; ` +
-        `move the data with pg_dumpall of PostgreSQL ${version} into a new folder, or start the release that wrote it.`,
+      `The data folder ${folder.path} has a PostgreSQL ${version} cluster, and this release runs PostgreSQL ${postgresMajor}. ` +
+        `Move the data with pg_dumpall of PostgreSQL ${version} into a new folder, or start the release that wrote it.`,
     );
   }
   for (const name of essential) {
     if (!(await exists(join(folder.cluster, name)))) {
       throw new EmbeddedPostgresError(
         "INCOMPLETE_CLUSTER",
-        `The PostgreSQL cluster in ${folder.cluster} is incomplete (it lacks ${name}); ` +
-          "restore it from a backup, or move that folder away to begin with an empty database.",
+        `The PostgreSQL cluster in ${folder.cluster} is incomplete (${name} is missing). ` +
+          "Restore it from a backup, or move that folder away to start with an empty database.",
       );
     }
   }
@@ -107,7 +108,7 @@ async function entries(path: string): Promise<string[]> {
     if (errorCode(error) !== "ENOTDIR") throw error;
     throw new EmbeddedPostgresError(
       "FOREIGN_FOLDER",
-      `${path} is not a folder; choose another path with HARBORFORGE_DATA_DIR.`,
+      `${path} is not a folder. Choose another path with HARBORFORGE_DATA_DIR.`,
     );
   }
 }
@@ -138,7 +139,7 @@ export interface Host {
   readonly isFitForRoot: (folder: string) => boolean;
 }
 
-/** By the system's list of users; a container may run under a number that is not in it. */
+/** From the system's list of users. A container may run as a uid that is not in it. */
 function homeOfUser(): string {
   try {
     return userInfo().homedir;
@@ -157,13 +158,12 @@ function thisHost(): Host {
 }
 
 /**
- * Where the data lies if nobody says otherwise: the user's data folder (`$XDG_DATA_HOME` or `~/.local/share`, Application
- * Support on macOS, `%LOCALAPPDATA%` on Windows). For root, whose home PostgreSQL's account can rarely enter, the
- * system's, unless the home is open to it.
+ * The default data folder: the user's (`$XDG_DATA_HOME` or `~/.local/share`, Application Support on macOS, `%LOCALAPPDATA%` on
+ * Windows). For root it is the system's, unless the server account can enter root's home.
  */
 export function defaultDataDir(env: Readonly<Record<string, string | undefined>>, host: Host = thisHost()): string {
   const { HOME, XDG_DATA_HOME, LOCALAPPDATA } = env;
-  // A relative one, or none, would put the data wherever the program happens to be started.
+  // A relative HOME would make the place depend on the working directory.
   const home = HOME !== undefined && (posix.isAbsolute(HOME) || win32.isAbsolute(HOME)) ? HOME : host.home;
   const name = "harborforge-agents";
   if (host.platform === "win32") return win32.join(LOCALAPPDATA || win32.join(home, "AppData", "Local"), name);

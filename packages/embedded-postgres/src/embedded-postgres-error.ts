@@ -1,16 +1,16 @@
 /**
  * Why an embedded PostgreSQL could not be started or stopped.
  *
- * - `IN_USE`: a living instance holds the data folder.
- * - `FOREIGN_FOLDER`: the folder holds something else; nothing in it was touched.
- * - `INCOMPLETE_CLUSTER`: the cluster in it lacks files it cannot work without; nothing was touched.
- * - `WRONG_VERSION`: the cluster belongs to another major version of PostgreSQL; nothing was touched.
+ * - `IN_USE`: another process serves the data folder.
+ * - `FOREIGN_FOLDER`: the folder has data of other programs; nothing was changed.
+ * - `INCOMPLETE_CLUSTER`: the cluster in it lacks necessary files; nothing was changed.
+ * - `WRONG_VERSION`: the cluster belongs to another major version of PostgreSQL; nothing was changed.
  * - `NO_PERMISSION`: the folder cannot be read, written or owned as needed.
- * - `UNREACHABLE`: root runs the service, and the account PostgreSQL runs as cannot enter the folder.
+ * - `UNREACHABLE`: root runs the service, and the server account cannot enter the folder.
  * - `NO_ACCOUNT`: root runs the service, and there is no account to run PostgreSQL as.
  * - `NO_BINARIES`: no PostgreSQL for this platform is installed, or it does not run here.
- * - `PASSWORD_LOST`: the password kept beside the cluster is missing or wrong.
- * - `INIT_FAILED`, `START_FAILED`, `STOP_FAILED`: PostgreSQL itself refused; the message has its own words.
+ * - `PASSWORD_LOST`: the password in the data folder is missing or wrong.
+ * - `INIT_FAILED`, `START_FAILED`, `STOP_FAILED`: PostgreSQL itself failed; the message has its error.
  */
 export type EmbeddedPostgresErrorReason =
   | "IN_USE"
@@ -26,7 +26,7 @@ export type EmbeddedPostgresErrorReason =
   | "START_FAILED"
   | "STOP_FAILED";
 
-/** The message is one sentence for the person who started the service: what is wrong and what to do about it. */
+/** The message is for the person who starts the service: what is wrong, and what to do. */
 export class EmbeddedPostgresError extends Error {
   readonly reason: EmbeddedPostgresErrorReason;
 
@@ -46,8 +46,8 @@ export function errorCode(error: unknown): string | undefined {
 const permissionCodes = new Set(["EACCES", "EPERM", "EROFS"]);
 
 /**
- * Runs `step` on `path` and says in a sentence what the operating system refused. Other errors pass through: ours have
- * their sentence, the rest is a fault of the program.
+ * Runs `step` on `path`, and explains errors of the operating system. Other errors pass through: ours have their message, the rest
+ * are faults of the program.
  */
 export async function explained<T>(path: string, step: () => Promise<T>): Promise<T> {
   try {
@@ -58,14 +58,14 @@ export async function explained<T>(path: string, step: () => Promise<T>): Promis
     if (code !== undefined && permissionCodes.has(code)) {
       throw new EmbeddedPostgresError(
         "NO_PERMISSION",
-        `The data folder ${path} cannot be used for lack of permission (${messageOf(error)}); ` +
-          "make it readable and writable for the user who starts the service, or choose another one with HARBORFORGE_DATA_DIR.",
+        `The data folder ${path} cannot be used for lack of permission (${messageOf(error)}). ` +
+          "Make it readable and writable for the user who starts the service, or choose another one with HARBORFORGE_DATA_DIR.",
         { cause: error },
       );
     }
     throw new EmbeddedPostgresError(
       "START_FAILED",
-      `The data folder ${path} cannot be used (${messageOf(error)}); put that right, or choose another one with HARBORFORGE_DATA_DIR.`,
+      `The data folder ${path} cannot be used (${messageOf(error)}). Fix that, or choose another one with HARBORFORGE_DATA_DIR.`,
       { cause: error },
     );
   }

@@ -12,19 +12,19 @@ import { isPostmaster } from "./postmaster-file.ts";
 import { canEnter, chooseServerAccount, runsAsRoot, type ServerAccount } from "./server-account.ts";
 import type { ServerSettings } from "./server-settings.ts";
 
-/** The database the service works in. */
+/** The database of the service. */
 export const databaseName = "harborforge";
 
-/** How often we look whether the server still lives. */
+/** How often to check that the server runs. */
 const watchMs = 1_000;
 
 export interface EmbeddedPostgresOptions {
-  /** Made if it does not exist. */
+  /** The data folder. Created if it does not exist. */
   readonly dataDir: string;
   readonly log: EmbeddedPostgresLog;
-  /** Settings of PostgreSQL over those of `server-settings.ts`. `fsync: "off"` is for clusters nobody will miss. */
+  /** Settings of PostgreSQL. They override those of `server-settings.ts`. `fsync: "off"` is for clusters that may be lost. */
   readonly settings?: ServerSettings;
-  /** Gives the start up; what was begun is undone, and the promise rejects with the signal's reason. */
+  /** Ends the start and undoes it. The promise rejects with the reason of the signal. */
   readonly signal?: AbortSignal;
 }
 
@@ -34,29 +34,31 @@ export interface EmbeddedPostgresLog {
 }
 
 export interface EmbeddedPostgres extends AsyncDisposable {
-  /** `postgres://…`, password included, of a database made for the service. Valid until `stop`. */
+  /** The URL of the database, with the password. Valid until `stop`. */
   readonly connectionString: string;
   readonly dataDir: string;
-  /** Of the server, such as `18.4`. */
+  /** The version of the server, such as `18.4`. */
   readonly version: string;
-  /** True if the server was already running, left by a service that was killed. */
+  /** Whether the server was already running, started by a process that was killed. */
   readonly adopted: boolean;
   /** Process id of the server. */
   readonly pid: number;
-  /** Fulfilled if the server ends without `stop` having been called. It is not restarted. */
+  /** Fulfilled if the server ends before `stop` is called. It is not restarted. */
   readonly ended: Promise<void>;
   /**
-   * Stops the server, adopted or not, and gives the data folder free. Its clients are cut off: close them first. May be
-   * called again; all calls share one outcome.
+   * Stops the server, adopted or not, and releases the data folder. Close its clients first: their connections break. May be called
+   * again; all calls share one result.
+   *
    * @throws EmbeddedPostgresError `STOP_FAILED`
    */
   stop(): Promise<void>;
 }
 
 /**
- * Serves the PostgreSQL cluster in `dataDir`: makes it at the first start, recovers it after a crash, adopts a server that a
- * killed service left running. One service a folder.
- * @throws EmbeddedPostgresError Its message is for the person who started the service.
+ * Serves the PostgreSQL cluster in `dataDir`. Creates it at the first start, recovers it after a crash, and adopts a server whose owner
+ * was killed. Only one process can serve a folder.
+ *
+ * @throws EmbeddedPostgresError with a message for the person who starts the service
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const asked = resolve(options.dataDir);
@@ -74,7 +76,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   });
 }
 
-/** For root, PostgreSQL's account has to pass through it; what lies in it is private by itself. */
+/** For root, the server account has to pass through the folder. Its files are private themselves. */
 async function makeFolder(path: string): Promise<void> {
   const mode = runsAsRoot() ? 0o711 : 0o700;
   try {
@@ -82,11 +84,11 @@ async function makeFolder(path: string): Promise<void> {
   } catch (error) {
     if (errorCode(error) === "EEXIST") return;
     if (errorCode(error) !== "ENOENT" || dirname(path) === path) throw error;
-    // One level at a time: on file systems that make no folders (/proc), Node's own recursion never ends.
+    // One level at a time: on file systems without mkdir (/proc), Node's own recursion never ends.
     await makeFolder(dirname(path));
     await mkdir(path, { mode });
   }
-  // Again, as a strict mask of the process would shut the account out. What was there before is not ours to open.
+  // Again, since a strict umask could lock the account out. Existing folders keep their permissions.
   await chmod(path, mode);
 }
 
@@ -95,7 +97,7 @@ async function startLocked(
   lock: FolderLock,
   { log, settings = {}, signal }: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
-  // Again: between the first look and the lock another may have made the cluster.
+  // Again: another process may have created the cluster before the lock was ours.
   const existing = await inspect(folder);
   const account = accountFor(folder, existing?.ownerUid);
   await clearUnfinished(folder);
@@ -119,41 +121,41 @@ async function startLocked(
     log.info({ dataDir: folder.path, pid: server.pid, port: server.port, version, adopted }, "PostgreSQL is serving");
     return running(folder, lock, server, { password, version, adopted, log });
   } catch (error) {
-    // Not one that was there before us: if its password is not ours, it may not be ours to stop.
+    // An adopted server keeps running: if its password is not ours, the server may not be ours.
     if (!adopted) await stopPostmaster(folder.cluster, server);
     throw error;
   }
 }
 
-/** undefined where PostgreSQL runs as whoever runs the service. */
+/** Undefined if PostgreSQL runs as the user of the service. */
 function accountFor(folder: DataFolder, ownerUid: number | undefined): ServerAccount | undefined {
   if (!runsAsRoot()) {
     if (ownerUid === undefined || ownerUid === process.getuid?.() || process.platform === "win32") return undefined;
     throw new EmbeddedPostgresError(
       "NO_PERMISSION",
-      `The PostgreSQL cluster in ${folder.cluster} belongs to another user (number ${ownerUid}); ` +
-        "start the service as that user, or choose another folder with HARBORFORGE_DATA_DIR.",
+      `The PostgreSQL cluster in ${folder.cluster} belongs to another user (uid ${ownerUid}). ` +
+        "Start the service as that user, or choose another folder with HARBORFORGE_DATA_DIR.",
     );
   }
   if (ownerUid === 0) {
     throw new EmbeddedPostgresError(
       "NO_PERMISSION",
-      `The PostgreSQL cluster in ${folder.cluster} belongs to root, and PostgreSQL does not run as root; ` +
-        "give that folder and all in it back to the user it belonged to (chown -R).",
+      `The PostgreSQL cluster in ${folder.cluster} belongs to root, and PostgreSQL does not run as root. ` +
+        "Give that folder and all files in it back to their former user (chown -R).",
     );
   }
   const account = chooseServerAccount(ownerUid);
   if (process.platform !== "linux" && !canEnter(account, folder.path)) {
     throw new EmbeddedPostgresError(
       "UNREACHABLE",
-      `PostgreSQL does not run as root, and the user ${account.name} it runs as cannot enter ${folder.path}; ` +
-        `choose a folder it can enter with HARBORFORGE_DATA_DIR, such as ${systemDataDir}.`,
+      `PostgreSQL does not run as root, and its user ${account.name} cannot enter ${folder.path}. ` +
+        `Choose a folder that this user can enter with HARBORFORGE_DATA_DIR, such as ${systemDataDir}.`,
     );
   }
   return account;
 }
 
-/** Written before the cluster exists, so that no cluster is ever without. */
+/** Writes the password before the cluster exists, so that each cluster has one. */
 async function makePassword(folder: DataFolder): Promise<string> {
   const password = randomBytes(32).toString("base64url");
   const next = `${folder.password}.new`;
@@ -175,11 +177,11 @@ async function readPassword(folder: DataFolder): Promise<string> {
   if (password) return password;
   throw new EmbeddedPostgresError(
     "PASSWORD_LOST",
-    `The file ${folder.password} with the password of the PostgreSQL cluster beside it is missing; restore it from a backup.`,
+    `The file ${folder.password} with the password of the PostgreSQL cluster beside it is missing. Restore it from a backup.`,
   );
 }
 
-/** @returns the server's version. */
+/** Creates the database of the service if it is missing. @returns the version of the server */
 async function prepareDatabase(folder: DataFolder, server: Postmaster, password: string): Promise<string> {
   const config: ClientConfig = {
     host: "127.0.0.1",
@@ -188,12 +190,12 @@ async function prepareDatabase(folder: DataFolder, server: Postmaster, password:
     password,
     database: "postgres",
     connectionTimeoutMillis: 10_000,
-    // Whatever PGSSLMODE and PGOPTIONS ask for: this server is ours, on loopback, and knows neither.
+    // Overrides PGSSLMODE and PGOPTIONS: this server is ours, on loopback, without TLS.
     ssl: false,
     options: "-c timezone=UTC",
   };
   const client = new Client(config);
-  // A connection cut while idle says so by an event; the query that follows fails by itself.
+  // A connection that breaks while idle emits an event. The next query fails by itself.
   client.on("error", () => undefined);
   try {
     await client.connect();
@@ -210,14 +212,14 @@ async function prepareDatabase(folder: DataFolder, server: Postmaster, password:
     if (errorCode(error) === "28P01") {
       throw new EmbeddedPostgresError(
         "PASSWORD_LOST",
-        `PostgreSQL on ${folder.path} does not take the password in ${folder.password}; restore that file from a backup.`,
+        `PostgreSQL on ${folder.path} rejects the password in ${folder.password}. Restore that file from a backup.`,
         { cause: error },
       );
     }
     throw new EmbeddedPostgresError(
       "START_FAILED",
-      `PostgreSQL runs on ${folder.path} (process ${server.pid}) but does not answer (${messageOf(error)}); ` +
-        "stop that process and start again.",
+      `PostgreSQL runs on ${folder.path} (process ${server.pid}) but does not answer (${messageOf(error)}). ` +
+        "Stop that process and start again.",
       { cause: error },
     );
   } finally {

@@ -5,10 +5,10 @@ import { type DataFolder, readIfThere } from "./data-folder.ts";
 import { EmbeddedPostgresError, errorCode, messageOf } from "./embedded-postgres-error.ts";
 import { isAlive } from "./postmaster-file.ts";
 
-/** SQLite's code for "another holds the lock". */
+/** SQLITE_BUSY: another process holds the lock. */
 const sqliteBusy = 5;
 
-/** How long the one who is refused waits for the holder to have written its process id. */
+/** How long a rejected process waits until the holder has written its process id. */
 const ownerWaitMs = 300;
 
 export interface FolderLock {
@@ -16,12 +16,12 @@ export interface FolderLock {
 }
 
 /**
- * One service a data folder. The lock is the kernel's, on a file: it is granted to exactly one of any number who ask at
- * the same moment, and it ends with its owner, however that one dies, so nothing has to judge whether it is stale. Node
- * gives no lock on files of its own; the SQLite within it takes one for an exclusive transaction, which stays open and
- * writes nothing. It must not be held by PostgreSQL instead (an advisory lock), as there is none at the first start.
+ * Makes sure that one process serves a data folder. The lock is one of the kernel on a file. Exactly one of several processes gets it,
+ * and it ends with that process, however that ends, so a lock is never stale. Node has no locks on files, but its SQLite takes one for an
+ * exclusive transaction, which stays open and writes nothing. An advisory lock of PostgreSQL does not help: there is no PostgreSQL at
+ * the first start.
  *
- * Nothing else in this process may open the lock file: closing any handle to it would drop the lock.
+ * Nothing else in this process may open the lock file: closing any handle to it releases the lock.
  *
  * @throws EmbeddedPostgresError `IN_USE`, `NO_PERMISSION`
  */
@@ -30,14 +30,14 @@ export async function lockFolder(folder: DataFolder): Promise<FolderLock> {
   let file: DatabaseSync | undefined;
   try {
     file = new DatabaseSync(folder.lock, { timeout: 0 });
-    // A journal in memory is no second file that could be left behind.
+    // A journal in memory leaves no second file behind.
     file.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (error) {
     file?.close();
     if (!(error instanceof Error && "errcode" in error && error.errcode === sqliteBusy)) {
       throw new EmbeddedPostgresError(
         "NO_PERMISSION",
-        `The file ${folder.lock} cannot be locked (${messageOf(error)}); make it and its folder writable for the user ` +
+        `The file ${folder.lock} cannot be locked (${messageOf(error)}). Make it and its folder writable for the user ` +
           "who starts the service, on a disk of this machine, or choose another folder with HARBORFORGE_DATA_DIR.",
         { cause: error },
       );
@@ -45,8 +45,8 @@ export async function lockFolder(folder: DataFolder): Promise<FolderLock> {
     const pid = await ownerOf(folder);
     throw new EmbeddedPostgresError(
       "IN_USE",
-      `The data folder ${folder.path} is in use by another instance${pid === undefined ? "" : ` (process ${pid})`}; ` +
-        "stop that one, or choose another folder with HARBORFORGE_DATA_DIR.",
+      `The data folder ${folder.path} is in use by another instance${pid === undefined ? "" : ` (process ${pid})`}. ` +
+        "Stop that one, or choose another folder with HARBORFORGE_DATA_DIR.",
     );
   }
   rmSync(folder.owner, { force: true });
@@ -61,7 +61,7 @@ export async function lockFolder(folder: DataFolder): Promise<FolderLock> {
   };
 }
 
-/** Nobody else may open the file: who can read it can hold a lock on it, too. */
+/** Only for the owner: a user who can read the file can lock it. */
 function createPrivate(path: string): void {
   try {
     writeFileSync(path, "", { mode: 0o600, flag: "wx" });
@@ -73,7 +73,7 @@ function createPrivate(path: string): void {
 async function ownerOf(folder: DataFolder): Promise<number | undefined> {
   const deadline = Date.now() + ownerWaitMs;
   for (;;) {
-    // What a killed predecessor left names a process that is gone.
+    // A killed process may have left the id of a process that is gone.
     const pid = Number((await readIfThere(folder.owner))?.trim());
     if (Number.isSafeInteger(pid) && pid > 0 && isAlive(pid)) return pid;
     if (Date.now() >= deadline) return undefined;

@@ -9,12 +9,12 @@ import { errorCode } from "./embedded-postgres-error.ts";
 import { folderThroughCwd } from "./postgres-process.ts";
 import type { ServerAccount } from "./server-account.ts";
 
-/** What a running postmaster says of itself in `postmaster.pid`; PostgreSQL's `miscadmin.h` has the lines. */
+/** The content of `postmaster.pid`. The lines are defined in PostgreSQL's `miscadmin.h`. */
 export interface PostmasterFile {
   readonly pid: number;
-  /** Undefined while the server has not chosen it yet. */
+  /** Undefined until the server has chosen it. */
   readonly port: number | undefined;
-  /** `starting`, `ready`, `stopping`; empty until the server gets so far. */
+  /** `starting`, `ready` or `stopping`; empty before that. */
   readonly status: string;
 }
 
@@ -35,7 +35,7 @@ export async function readPostmasterFile(cluster: string): Promise<PostmasterFil
   };
 }
 
-/** Whether the process exists, be it another user's or one that has ended and was not waited for. */
+/** Whether the process exists, including processes of other users and zombies. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -46,9 +46,9 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * Whether the process of `postmaster.pid` still is the postmaster of this cluster: after a crash the number may belong to
- * anything. Told by the command line, which everybody may read (the working directory is hidden from root in a container
- * without the right to trace) and which is empty for a process that has ended. On Windows existing must do.
+ * Whether the process of `postmaster.pid` is the postmaster of this cluster. After a crash, the process id may belong to another
+ * program. The command line decides: everybody may read it (the working directory is hidden from root in a container without the right to
+ * trace), and it is empty for a process that has ended. On Windows, the process only has to exist.
  */
 export async function isPostmaster(cluster: string, file: PostmasterFile): Promise<boolean> {
   if (!isAlive(file.pid)) return false;
@@ -65,7 +65,7 @@ export async function isPostmaster(cluster: string, file: PostmasterFile): Promi
   return folder !== undefined && (await sameFolder(folder, cluster));
 }
 
-/** undefined if there is no `/proc` to ask; empty if the process is gone. */
+/** Undefined without `/proc`; empty if the process is gone. */
 async function commandLine(pid: number): Promise<string[] | undefined> {
   try {
     return (await readFile(`/proc/${pid}/cmdline`, "utf8")).split("\0");
@@ -80,7 +80,7 @@ async function commandLineByPs(pid: number): Promise<string> {
   try {
     return (await promisify(execFile)("ps", ["-ww", "-o", "args=", "-p", `${pid}`])).stdout;
   } catch {
-    // It says by its exit code that there is no such process.
+    // The exit code says that there is no such process.
     return "";
   }
 }
@@ -94,10 +94,9 @@ async function sameFolder(one: string, other: string): Promise<boolean> {
 }
 
 /**
- * PostgreSQL takes any living process of its own user under the number in a left `postmaster.pid` for a postmaster and
- * refuses to start. Only its parent's number it knows to be left over, so the parent, this process, puts its own there.
- * Deleting the file would be wrong: it also names the shared memory by which PostgreSQL makes sure that no backend of
- * the dead postmaster is still writing.
+ * Makes an old `postmaster.pid` harmless. PostgreSQL does not start if the file has the id of any running process of its user. It
+ * ignores only the id of its parent, so the parent, this process, writes its own id there. Do not delete the file: it also names the
+ * shared memory by which PostgreSQL makes sure that no backend of the dead postmaster still writes.
  */
 export async function disarmLeftPostmasterFile(cluster: string, account: ServerAccount | undefined): Promise<void> {
   const path = join(cluster, "postmaster.pid");
@@ -105,7 +104,7 @@ export async function disarmLeftPostmasterFile(cluster: string, account: ServerA
   if (text === undefined) return;
   const [, ...rest] = text.split("\n");
   const next = join(dirname(path), `postmaster.pid.${randomBytes(6).toString("hex")}`);
-  // Exclusive, and ownership through the handle: the folder is another user's if we are root.
+  // Exclusive, and ownership through the handle: for root, the folder belongs to another user.
   const file = await open(next, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     await file.writeFile([`${process.pid}`, ...rest].join("\n"));

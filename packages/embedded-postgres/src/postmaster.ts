@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { installedPrograms, type PostgresBinaries } from "./binaries.ts";
 import type { DataFolder } from "./data-folder.ts";
 import { EmbeddedPostgresError, errorCode, messageOf } from "./embedded-postgres-error.ts";
-import { asServer, folderThroughCwd, lastComplaint } from "./postgres-process.ts";
+import { asServer, folderThroughCwd, lastErrorLine } from "./postgres-process.ts";
 import {
   disarmLeftPostmasterFile,
   isAlive,
@@ -21,16 +21,16 @@ import { type ServerSettings, settingArguments } from "./server-settings.ts";
 
 const pollMs = 10;
 
-/** A cluster that was killed with a full log of changes takes its time; one that makes no progress at all ends here. */
+/** The recovery of a large log takes time. A start without progress ends after this. */
 const startDeadlineMs = 300_000;
 
-/** For backends of a killed postmaster to notice and end. */
+/** The time in which backends of a killed postmaster notice that and end. */
 const orphansDeadlineMs = 15_000;
 
-/** Fast shutdown writes what is only in memory, at most the shared buffers. */
+/** Fast shutdown writes the shared buffers to disk. */
 const fastShutdownMs = 20_000;
 
-/** Immediate shutdown kills what does not end within 5 s. */
+/** Immediate shutdown kills processes that do not end within 5 s. */
 const immediateShutdownMs = 10_000;
 
 export interface Postmaster {
@@ -39,9 +39,9 @@ export interface Postmaster {
 }
 
 /**
- * The living postmaster of this cluster, if a killed service left one: waits while it starts or, told to stop by its last
- * owner, stops.
- * @throws EmbeddedPostgresError `START_FAILED` if it does neither.
+ * The running postmaster of this cluster, if a killed process left one. Waits while it starts or stops.
+ *
+ * @throws EmbeddedPostgresError `START_FAILED` if it does neither in time
  */
 export async function livingPostmaster(cluster: string, signal?: AbortSignal): Promise<Postmaster | undefined> {
   const deadline = Date.now() + startDeadlineMs;
@@ -53,8 +53,8 @@ export async function livingPostmaster(cluster: string, signal?: AbortSignal): P
     if (Date.now() > deadline) {
       throw new EmbeddedPostgresError(
         "START_FAILED",
-        `The PostgreSQL left running on ${cluster} (process ${file.pid}) is ${file.status || "stuck"}; ` +
-          `look at its log in ${join(cluster, "log")}, or stop it and start again.`,
+        `The PostgreSQL left running on ${cluster} (process ${file.pid}) is ${file.status || "stuck"}. ` +
+          `Look at its log in ${join(cluster, "log")}, or stop it and start again.`,
       );
     }
     await delay(pollMs);
@@ -70,8 +70,9 @@ export interface PostmasterStart {
 }
 
 /**
- * Starts the postmaster and returns when it takes connections.
- * @throws EmbeddedPostgresError `START_FAILED` with what PostgreSQL said.
+ * Starts the postmaster and returns when it accepts connections.
+ *
+ * @throws EmbeddedPostgresError `START_FAILED` with the error of PostgreSQL
  */
 export async function startPostmaster(start: PostmasterStart): Promise<Postmaster> {
   const { cluster } = start.folder;
@@ -81,26 +82,26 @@ export async function startPostmaster(start: PostmasterStart): Promise<Postmaste
     if (left && isAlive(left.pid)) await disarmLeftPostmasterFile(cluster, start.account);
     const outcome = await startOnce(start);
     if ("port" in outcome) return outcome;
-    // Between finding a free port and taking it, somebody else can.
-    if (/could not bind|could not create any TCP\/IP sockets/.test(outcome.said) && attempt < 5) continue;
-    if (/shared memory block .* still in use/.test(outcome.said) && Date.now() < orphansDeadline) {
+    // Another program can take the free port before PostgreSQL does.
+    if (/could not bind|could not create any TCP\/IP sockets/.test(outcome.output) && attempt < 5) continue;
+    if (/shared memory block .* still in use/.test(outcome.output) && Date.now() < orphansDeadline) {
       await delay(100);
       continue;
     }
     throw new EmbeddedPostgresError(
       "START_FAILED",
-      `PostgreSQL did not start on ${start.folder.path} (${lastComplaint(outcome.said) ?? outcome.ended}); ` +
-        `its log is in ${join(cluster, "log")} and ${start.folder.startLog}.`,
+      `PostgreSQL did not start on ${start.folder.path} (${lastErrorLine(outcome.output) ?? outcome.ended}). ` +
+        `Its log is in ${join(cluster, "log")} and ${start.folder.startLog}.`,
     );
   }
 }
 
-async function startOnce(start: PostmasterStart): Promise<Postmaster | { said: string; ended: string }> {
+async function startOnce(start: PostmasterStart): Promise<Postmaster | { output: string; ended: string }> {
   const { account, folder, signal } = start;
   const began = Date.now();
   const port = await freePort();
   const reachable = !account || canEnter(account, folder.cluster);
-  // A file, not a pipe: PostgreSQL outlives us if we are killed, and a pipe would break then.
+  // A file, not a pipe: PostgreSQL keeps running if this process is killed, and a pipe would break then.
   const output = await open(
     folder.startLog,
     constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | (constants.O_NOFOLLOW ?? 0),
@@ -115,7 +116,7 @@ async function startOnce(start: PostmasterStart): Promise<Postmaster | { said: s
       {
         ...asServer(account),
         cwd: folder.cluster,
-        // A session of its own: the Ctrl-C of a terminal reaches us alone, and we stop it when its clients are done.
+        // A session of its own: the Ctrl-C of a terminal reaches only this process, which stops PostgreSQL after its clients.
         detached: true,
         stdio: ["ignore", output.fd, output.fd],
       },
@@ -136,11 +137,11 @@ async function startOnce(start: PostmasterStart): Promise<Postmaster | { said: s
   for (;;) {
     const file = await readPostmasterFile(folder.cluster);
     if (file && file.pid === pid && file.status === "ready") return { pid: file.pid, port };
-    if (ended !== undefined) return { said: await whatItSaid(folder, began), ended };
+    if (ended !== undefined) return { output: await outputSince(folder, began), ended };
     if (pid !== undefined && (signal?.aborted || Date.now() > deadline)) {
       await stopPostmaster(folder.cluster, { pid, port });
       signal?.throwIfAborted();
-      return { said: "", ended: `it was not ready after ${startDeadlineMs / 1000} s` };
+      return { output: "", ended: `it was not ready after ${startDeadlineMs / 1000} s` };
     }
     await delay(pollMs);
   }
@@ -158,24 +159,25 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Before its log is open it speaks to the file we gave it, then to the log. */
-async function whatItSaid(folder: DataFolder, since: number): Promise<string> {
-  let said = await readFile(folder.startLog, "utf8");
+/** The output of PostgreSQL: in the file of its start, and then in its log. */
+async function outputSince(folder: DataFolder, since: number): Promise<string> {
+  let output = await readFile(folder.startLog, "utf8");
   const logs = join(folder.cluster, "log");
   for (const name of await readdir(logs).catch(() => [])) {
     const path = join(logs, name);
-    if ((await stat(path)).mtimeMs >= since - 1_000) said += (await readFile(path, "utf8")).slice(-8_000);
+    if ((await stat(path)).mtimeMs >= since - 1_000) output += (await readFile(path, "utf8")).slice(-8_000);
   }
-  return said;
+  return output;
 }
 
 /**
- * Ends the postmaster: fast shutdown, and if that takes too long, immediate, after which the next start recovers. Returns
- * when the process is gone, at once if it was already.
+ * Stops the postmaster by a fast shutdown. If that takes too long, by an immediate one, after which the next start recovers the data.
+ * Returns when the process is gone.
+ *
  * @throws EmbeddedPostgresError `STOP_FAILED`
  */
 export async function stopPostmaster(cluster: string, { pid, port }: Postmaster): Promise<void> {
-  // Only as long as the number means this postmaster may it be sent anything.
+  // Send signals only while the process id belongs to this postmaster.
   const file: PostmasterFile = { pid, port, status: "" };
   const isGone = async () => !(await isPostmaster(cluster, file));
   for (const [name, waitMs] of [
@@ -192,13 +194,13 @@ export async function stopPostmaster(cluster: string, { pid, port }: Postmaster)
   }
   throw new EmbeddedPostgresError(
     "STOP_FAILED",
-    `PostgreSQL (process ${pid}) on ${cluster} does not stop; end that process yourself, the next start recovers the data.`,
+    `PostgreSQL (process ${pid}) on ${cluster} does not stop. End that process yourself: the next start recovers the data.`,
   );
 }
 
 async function sendSignal(pid: number, name: "SIGINT" | "SIGQUIT"): Promise<void> {
   if (process.platform === "win32") {
-    // Windows has no signals; PostgreSQL has a channel of its own for them.
+    // Windows has no signals. pg_ctl uses PostgreSQL's own channel.
     await promisify(execFile)((await installedPrograms()).pgCtl, ["kill", name.slice(3), `${pid}`]);
     return;
   }
@@ -208,7 +210,7 @@ async function sendSignal(pid: number, name: "SIGINT" | "SIGQUIT"): Promise<void
     if (errorCode(error) !== "ESRCH") {
       throw new EmbeddedPostgresError(
         "STOP_FAILED",
-        `PostgreSQL (process ${pid}) cannot be stopped (${messageOf(error)}); end that process yourself.`,
+        `PostgreSQL (process ${pid}) cannot be stopped (${messageOf(error)}). End that process yourself.`,
         { cause: error },
       );
     }

@@ -7,8 +7,8 @@ import { errorCode } from "./embedded-postgres-error.ts";
 import { livingPostmaster } from "./postmaster.ts";
 
 /**
- * How to connect to the server of a data folder that a service holds at the moment, for somebody who may read the folder
- * and wants a word with its database; whose server it is stays as it is. Undefined where none is running.
+ * The address of the server of a data folder that another process serves. For commands that work beside the service and may read the
+ * folder. Undefined if no server runs.
  */
 export async function runningPostgres(
   dataDir: string,

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { EmbeddedPostgresError } from "./embedded-postgres-error.ts";
 
-/** The operating system's account that PostgreSQL runs as when root starts the service. */
+/** The account of the operating system that PostgreSQL runs as if root starts the service. */
 export interface ServerAccount {
   readonly name: string;
   readonly uid: number;
@@ -10,25 +10,24 @@ export interface ServerAccount {
 }
 
 /**
- * Accounts PostgreSQL may run as, best first: one made for this service, the one every PostgreSQL package uses, and the
- * one that is always there. It must have a name: `initdb` looks itself up and refuses a bare number.
+ * Accounts for PostgreSQL, best first: one of this service, the one of PostgreSQL's system packages, and one that always exists. The
+ * account must have a name: `initdb` looks itself up and rejects a uid without one.
  */
 const candidates = ["harborforge-agents", "postgres", "nobody"];
 
-/** Only root needs another account; undefined means PostgreSQL runs as whoever runs the service. */
+/** Whether this process runs as root. Only then PostgreSQL needs another account. */
 export function runsAsRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
 /**
- * @param ownerUid who owns the cluster already there: PostgreSQL only serves a folder its own user owns, so the choice
- * made when the cluster was created stays.
+ * @param ownerUid the owner of an existing cluster. PostgreSQL only serves a folder of its own user, so that account stays
  * @throws EmbeddedPostgresError `NO_ACCOUNT`
  */
 export function chooseServerAccount(ownerUid?: number, passwd = readPasswd()): ServerAccount {
   const accounts = parsePasswd(passwd);
   if (ownerUid !== undefined && ownerUid !== 0) {
-    // The server, unlike initdb, runs under a number without a name.
+    // The server, unlike initdb, runs as a uid without a name.
     return (
       accounts.find((account) => account.uid === ownerUid) ?? { name: `${ownerUid}`, uid: ownerUid, gid: ownerUid }
     );
@@ -37,12 +36,12 @@ export function chooseServerAccount(ownerUid?: number, passwd = readPasswd()): S
   if (account) return account;
   throw new EmbeddedPostgresError(
     "NO_ACCOUNT",
-    `PostgreSQL does not run as root, and none of the users ${candidates.join(", ")} exists to run it; ` +
-      "create one of them, start the service as an ordinary user, or set DATABASE_URL.",
+    `PostgreSQL does not run as root, and none of the users ${candidates.join(", ")} exists to run it. ` +
+      "Create one of them, start the service as an ordinary user, or set DATABASE_URL.",
   );
 }
 
-/** Whether PostgreSQL, started by root, could serve `folder` under its own name, and root alone decides what lies there. */
+/** Whether the server account can enter `folder`, and only root can change the path to it. */
 export function isFitForRoot(folder: string, passwd = readPasswd()): boolean {
   const account = findCandidate(parsePasswd(passwd));
   return account !== undefined && canEnter(account, folder) && isRootsAlone(folder);
@@ -74,9 +73,9 @@ function parsePasswd(passwd: string): ServerAccount[] {
 }
 
 /**
- * Whether `account` may enter `folder`, judged by the permission bits of it and of all above it. What does not exist yet
- * counts as enterable, as we would create it so. Access lists are not read: a folder opened only by one counts as closed,
- * which costs a detour and breaks nothing.
+ * Whether `account` may enter `folder`, by the permission bits of it and of all folders above it. Missing folders count as open, since
+ * they will be created that way. Access lists are not read: a folder that only a list opens counts as closed, which costs a copy and
+ * breaks nothing.
  */
 export function canEnter(account: ServerAccount, folder: string): boolean {
   return foldersUpTo(folder).every((path) => {
@@ -87,7 +86,7 @@ export function canEnter(account: ServerAccount, folder: string): boolean {
   });
 }
 
-/** Whether root alone decides what lies at `folder`: nobody else can rename or replace a part of the path to it. */
+/** Whether only root can rename or replace a part of the path to `folder`. */
 function isRootsAlone(folder: string): boolean {
   return foldersUpTo(folder).every((path) => {
     const found = statSync(path, { throwIfNoEntry: false });

@@ -2,19 +2,19 @@
 export type ServerSettings = Readonly<Record<string, string>>;
 
 /**
- * For a server that shares a machine with the service and serves it alone. They are given at every start, so a new release
- * changes them on clusters already there.
+ * Settings of a server that shares a machine with the service and has no other clients. They are passed at each start, so a new release
+ * changes them on existing clusters.
  */
 const defaults: ServerSettings = {
-  // The listener: this machine only, by password. There is no socket, as its folder would have to be short and private.
+  // This machine only, by password. No Unix socket: its folder would need a short path and private permissions.
   listen_addresses: "127.0.0.1",
   unix_socket_directories: "",
   password_encryption: "scram-sha-256",
-  // A stranger who connects and says nothing takes a place only for so long.
+  // A connection without a login ends after this time.
   authentication_timeout: "10s",
   max_connections: "100",
 
-  // Acknowledged means on disk. Who can do with less says so for a session.
+  // A commit is on disk when it is acknowledged. Sessions may choose less.
   fsync: "on",
   synchronous_commit: "on",
   shared_buffers: "128MB",
@@ -22,7 +22,7 @@ const defaults: ServerSettings = {
   timezone: "UTC",
   log_timezone: "UTC",
 
-  // One file a weekday, begun anew when the day comes round. What a query got wrong is told to the service, which logs it.
+  // One file for each weekday, overwritten a week later. The service logs the errors of its queries itself.
   logging_collector: "on",
   log_destination: "stderr",
   log_directory: "log",
@@ -34,7 +34,7 @@ const defaults: ServerSettings = {
   log_checkpoints: "off",
 };
 
-/** The arguments for `postgres`. `settings` win over the defaults, `port` over both. */
+/** The arguments of `postgres`. `settings` override the defaults, `port` overrides both. */
 export function settingArguments(settings: ServerSettings, port: number): string[] {
   const all = { ...defaults, ...settings, port: `${port}` };
   return Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);

@@ -12,6 +12,7 @@ import {
   thisInstallation,
 } from "../../../test/support/cluster-owner-process.ts";
 import { execFile, spawn, temporaryFolder } from "../../../test/support/owned-process.ts";
+import { PATIENCE } from "../../../test/support/until.ts";
 import { livingPostmaster, stopPostmaster } from "../src/postmaster.ts";
 import { isAlive, isPostmaster } from "../src/postmaster-file.ts";
 
@@ -92,7 +93,7 @@ const users: [string, () => Installation][] = [["an ordinary user", () => ordina
 if (isRoot) users.push(["root", () => thisInstallation]);
 
 describe.concurrent.each(users)("started by %s", (_, installation) => {
-  test("the data survives a restart, and nothing runs in between", async () => {
+  test("keeps the data over a restart, and leaves no process in between", async () => {
     await using here = await scene(installation());
     const first = here.start();
     const { connectionString, version, adopted, pid } = await first.says("serving");
@@ -104,7 +105,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await first.stop();
     await first.says("stopped");
     // It has ended; its parent, which has other things to do, collects it a moment later.
-    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), { timeout: 5_000 });
+    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), PATIENCE);
     expect(await readdir(here.dataDir)).not.toContainEqual(expect.stringMatching(/^unfinished-/));
 
     const second = here.start();
@@ -114,7 +115,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await second.stop();
   });
 
-  test("nobody gets in without the password", async () => {
+  test("rejects a connection without the password", async () => {
     await using here = await scene(installation());
     const { connectionString } = await here.start().says("serving");
     const wrong = new URL(connectionString);
@@ -133,7 +134,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     ).toEqual([["127.0.0.1", "", "on", "UTC", "UTF8", "C.UTF-8"]]);
   });
 
-  test("a server left by a killed owner is adopted, and stopped in the end", async () => {
+  test("adopts the server of a killed owner, and stops it in the end", async () => {
     await using here = await scene(installation());
     const first = here.start();
     const before = await first.says("serving");
@@ -150,7 +151,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await gone(here.cluster, before.pid);
   });
 
-  test("a server killed together with its owner is recovered, whatever process has its number now", async () => {
+  test("recovers a server that was killed with its owner, also if another process has its process id now", async () => {
     await using here = await scene(installation());
     const first = here.start();
     const before = await first.says("serving");
@@ -206,7 +207,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await here.start().says("serving");
   });
 
-  test("an owner killed while the cluster is being made leaves nothing in the way", async () => {
+  test("starts again after an owner was killed while it created the cluster", async () => {
     await using here = await scene(installation());
     const first = here.start();
     const unfinished = async () => (await readdir(here.dataDir)).filter((name) => name.startsWith("unfinished-"));
@@ -231,7 +232,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     expect(await unfinished()).toEqual([]);
   });
 
-  test("a start given up leaves nothing behind", async () => {
+  test("leaves nothing behind when a start is aborted", async () => {
     await using here = await scene(installation());
     const first = here.start();
     await vi.waitFor(async () => expect(await readdir(here.dataDir)).toContain("lock"), {
@@ -246,7 +247,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
     await here.start().says("serving");
   });
 
-  test("a server that ends by itself is reported, and the folder stays good", async () => {
+  test("reports a server that ends by itself, and can start it again", async () => {
     await using here = await scene(installation());
     const first = here.start();
     const { pid } = await first.says("serving");
@@ -258,12 +259,12 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
   });
 });
 
-describe.concurrent("a folder that is not ours is refused and not touched", () => {
+describe.concurrent("rejects a folder of other programs, and does not change it", () => {
   const cases: [string, string, string, (dataDir: string) => Promise<void>][] = [
     [
       "something else in it",
       "FOREIGN_FOLDER",
-      "is not empty and holds no data of this service",
+      "is not empty and has no data of this service",
       async (dataDir) => await writeFile(join(dataDir, "password"), "somebody's own"),
     ],
     [
@@ -278,7 +279,7 @@ describe.concurrent("a folder that is not ours is refused and not touched", () =
     [
       "half a cluster",
       "INCOMPLETE_CLUSTER",
-      "lacks global/pg_control",
+      "global/pg_control is missing",
       async (dataDir) => {
         await mkdir(join(dataDir, "postgresql"));
         await writeFile(join(dataDir, "postgresql", "PG_VERSION"), "18\n");
@@ -335,7 +336,7 @@ describe.concurrent("a folder that is not ours is refused and not touched", () =
 });
 
 describe.runIf(isRoot)("started by root alone", { concurrent: true }, () => {
-  test("PostgreSQL runs as another user, who owns the cluster and nothing else", async () => {
+  test("runs PostgreSQL as another user, who owns only the cluster", async () => {
     await using here = await scene(thisInstallation);
     const { pid } = await here.start().says("serving");
     const server = await stat(`/proc/${pid}`);
@@ -346,7 +347,7 @@ describe.runIf(isRoot)("started by root alone", { concurrent: true }, () => {
     }
   });
 
-  test("a checkout only root may enter: the programs are copied, once", async () => {
+  test("copies the programs once if only root may enter the checkout", async () => {
     await using here = await scene(thisInstallation);
     const closed = await mkdtemp(join(shared, "closed-"));
     const installation = await copyInstallation(join(closed, "checkout"));
@@ -362,7 +363,7 @@ describe.runIf(isRoot)("started by root alone", { concurrent: true }, () => {
     await rm(closed, { recursive: true });
   });
 
-  test("a data folder below one only root may enter works, too, with all that goes with it", async () => {
+  test("serves a data folder below one that only root may enter, and stops, adopts and recovers its server", async () => {
     await using here = await scene(thisInstallation, 0o700);
     const first = here.start();
     const before = await first.says("serving");
@@ -381,7 +382,7 @@ describe.runIf(isRoot)("started by root alone", { concurrent: true }, () => {
     await third.says("stopped");
   });
 
-  test("a cluster that belongs to root is refused with what to do", async () => {
+  test("rejects a cluster that belongs to root, and says what to do", async () => {
     await using here = await scene(thisInstallation);
     const first = here.start();
     await first.says("serving");

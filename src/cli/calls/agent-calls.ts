@@ -1,6 +1,5 @@
-import { answered, CallError } from "../../../packages/client/src/call-error.ts";
-import type { ServiceClients } from "../../../packages/client/src/service-clients.ts";
-import { type AgentView, agentView } from "../../../packages/client/src/views.ts";
+import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
+import { agentView, answered } from "harborforge-agents-client/internal";
 import { STATUS_VALUES } from "../../contract/enums.ts";
 import { millisOf } from "../../contract/timestamps.ts";
 import type { AgentStatus } from "../../contract/words.ts";
@@ -57,7 +56,7 @@ export async function ensureAgent(
   return viewOf(created.agent);
 }
 
-export interface StatusChange {
+export interface AgentStatusRequest {
   readonly agentId: string;
   readonly status: Exclude<AgentStatus, "exhausted">;
   /**
@@ -74,7 +73,7 @@ export interface StatusChange {
  */
 export async function setAgentStatus(
   { agents }: ServiceClients,
-  { agentId, status, expectedRevision }: StatusChange,
+  { agentId, status, expectedRevision }: AgentStatusRequest,
   signal?: AbortSignal,
 ): Promise<AgentView> {
   const request = { agentId, status: STATUS_VALUES[status], expectedRevision };

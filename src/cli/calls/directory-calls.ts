@@ -1,9 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
+import type { AgentFilter, ServiceClients } from "harborforge-agents-client";
+import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import { callErrorOf } from "../../../packages/client/src/call-error.ts";
-import type { ServiceClients } from "../../../packages/client/src/service-clients.ts";
-import { type AgentFilter, filterMessage } from "../../../packages/client/src/watch-agents.ts";
 import { REASON_VALUES, STATUS_VALUES } from "../../contract/enums.ts";
 import { durationOf, timestampOf } from "../../contract/timestamps.ts";
 import type { AgentStatus, ReportedExhaustion } from "../../contract/words.ts";

@@ -133,8 +133,8 @@ function registerTransitions(shell: Shell, agents: Command): void {
   ];
   serviceCommand<Flags>(shell, command, examples, async ({ caller, out, err }, flags, [agentId]) => {
     const { after: afterRevision = 0n, oldestFirst } = flags;
-    const asked = { afterRevision, newestFirst: oldestFirst !== true, ...(agentId === undefined ? {} : { agentId }) };
-    const pages = pagesOf(flags, (page) => listTransitions(caller, { ...page, ...asked }));
+    const query = { afterRevision, newestFirst: oldestFirst !== true, ...(agentId === undefined ? {} : { agentId }) };
+    const pages = pagesOf(flags, (page) => listTransitions(caller, { ...page, ...query }));
     const none = "There are no such transitions.";
     await printList({ out, err }, flags.output, pages, {
       name: "transitions",

@@ -1,9 +1,12 @@
 import { createInterface } from "node:readline";
 import { Option } from "commander";
-import type { AgentHandle, ReportOutcome } from "../../../packages/client/src/agent-handle.ts";
-import { createHeartbeatClient } from "../../../packages/client/src/heartbeat-client.ts";
-import { ReportError } from "../../../packages/client/src/report-error.ts";
-import type { ExhaustionView } from "../../../packages/client/src/views.ts";
+import {
+  type AgentHandle,
+  createHeartbeatClient,
+  type ExhaustionView,
+  ReportError,
+  type ReportOutcome,
+} from "harborforge-agents-client";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { MICROS_PER_MS } from "../../contract/time.ts";
 import { EXHAUST_REASONS, type ReportedExhaustion } from "../../contract/words.ts";
@@ -86,7 +89,7 @@ async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: reado
     if (change.state === "connected") {
       const pace = `every ${span(change.intervalMs)}, leases of ${span(change.leaseMs)}`;
       say(`${name} sends heartbeats on ${printable(claw)}: ${pace}`);
-    } else if (change.error?.hopeless === true) ending.reject(change.error);
+    } else if (change.error?.permanent === true) ending.reject(change.error);
     else
       say(`disconnected: ${printable(change.error?.message ?? "the service asked for a new stream.")} Reconnecting.`);
   });
@@ -120,10 +123,10 @@ async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: reado
   if (interrupt.stopping.aborted) ending.resolve(EXIT_OK);
   const input = flags.interactive === true ? createInterface({ input: host.stdin }) : undefined;
   input?.on("line", (line) => {
-    const asked = readLine(line);
-    if (asked === undefined) say('unknown input: use idle, on_call, busy, "exhausted rate_limit 2m" or quit');
-    else if (asked === "quit") interrupt.stop();
-    else report(asked.status, asked.exhaustion);
+    const parsed = readLine(line);
+    if (parsed === undefined) say('unknown input: use idle, on_call, busy, "exhausted rate_limit 2m" or quit');
+    else if (parsed === "quit") interrupt.stop();
+    else report(parsed.status, parsed.exhaustion);
   });
   if (flags.status !== undefined) report(flags.status, exhaustion);
   let goodbye = false;

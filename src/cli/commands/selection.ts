@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { AgentFilter } from "../../../packages/client/src/watch-agents.ts";
+import type { AgentFilter } from "harborforge-agents-client";
 import { AGENT_STATUSES, type AgentStatus } from "../../contract/words.ts";
 import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
 

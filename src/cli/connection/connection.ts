@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "../../../packages/client/src/transport.ts";
+import { baseUrlOf } from "harborforge-agents-client/internal";
 import { durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
@@ -65,8 +65,8 @@ export function addConnectionOptions(command: Command): Command {
  * @throws CommandFailure
  */
 export function readConnection(flags: ConnectionFlags, env: Readonly<Record<string, string | undefined>>): Connection {
-  const asked = flags.profile ?? set(env.HARBORFORGE_PROFILE);
-  const profile = readProfile(profileFile(env), asked);
+  const requested = flags.profile ?? set(env.HARBORFORGE_PROFILE);
+  const profile = readProfile(profileFile(env), requested);
   const given = flags.address ?? set(env.HARBORFORGE_ADDRESS);
   const address = baseUrlOf(given ?? profile?.address ?? DEFAULT_ADDRESS);
   if (address === undefined) {

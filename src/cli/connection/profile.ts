@@ -37,19 +37,19 @@ export function profileFile(env: Readonly<Record<string, string | undefined>>): 
  * @throws CommandFailure if the file is invalid, contains a token and is readable by others, or has no profile of this
  * name
  */
-export function readProfile(path: string, asked: string | undefined): Profile | undefined {
+export function readProfile(path: string, requested: string | undefined): Profile | undefined {
   const text = readIfThere(path);
   if (text === undefined) {
-    if (asked === undefined) return undefined;
-    throw wrong(`The profile "${printable(asked)}" does not exist, because the file ${path} does not exist.`);
+    if (requested === undefined) return undefined;
+    throw wrong(`The profile "${printable(requested)}" does not exist, because the file ${path} does not exist.`);
   }
   const file = objectOf(parsed(text, path), path, "the file");
   known(file, ["default", "profiles"], path, "the file");
   const profiles = objectOf(file.profiles ?? {}, path, "profiles");
-  const name = asked ?? textOf(file.default, path, "default") ?? DEFAULT_PROFILE;
+  const name = requested ?? textOf(file.default, path, "default") ?? DEFAULT_PROFILE;
   const found = Object.hasOwn(profiles, name) ? profiles[name] : undefined;
   if (found === undefined) {
-    if (asked === undefined && file.default === undefined) return undefined;
+    if (requested === undefined && file.default === undefined) return undefined;
     const names = Object.keys(profiles).map(printable).join(", ");
     throw wrong(`The profile "${printable(name)}" does not exist in ${path}. Existing profiles: ${names || "none"}.`);
   }

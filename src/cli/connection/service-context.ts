@@ -1,7 +1,5 @@
 import { rootCertificates } from "node:tls";
-import { CallError } from "../../../packages/client/src/call-error.ts";
-import type { ConnectedClients } from "../../../packages/client/src/service-clients.ts";
-import { createServiceClients } from "../../../packages/client/src/transport.ts";
+import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import type { Caller } from "../calls/directory-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";

@@ -1,4 +1,6 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
+import type { AgentView, TransitionView, WatchEvent, WatchOptions } from "harborforge-agents-client";
+import { agentView, transitionView, type WatchClients, watchAs } from "harborforge-agents-client/internal";
 import {
   type Agent as AgentMessage,
   AgentSchema,
@@ -14,13 +16,6 @@ import {
   type StatusCount,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/agents/v1/user_pb.ts";
-import { type AgentView, agentView, type TransitionView, transitionView } from "../../../packages/client/src/views.ts";
-import {
-  type WatchClients,
-  type WatchEvent,
-  type WatchOptions,
-  watchAs,
-} from "../../../packages/client/src/watch-agents.ts";
 import { statusName, type Unknown } from "../../contract/enums.ts";
 import type { Micros } from "../../contract/time.ts";
 import { microsOf, millisOf } from "../../contract/timestamps.ts";

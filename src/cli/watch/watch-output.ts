@@ -1,4 +1,4 @@
-import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
+import type { WatchEvent } from "harborforge-agents-client";
 import { transitionDetails } from "../records/agent-columns.ts";
 import { jsonText, type OutputFormat } from "../records/output.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";

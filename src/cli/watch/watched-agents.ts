@@ -1,4 +1,4 @@
-import type { WatchEvent } from "../../../packages/client/src/watch-agents.ts";
+import type { WatchEvent } from "harborforge-agents-client";
 import type { AgentStatus } from "../../contract/words.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 

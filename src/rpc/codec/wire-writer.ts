@@ -1,5 +1,4 @@
-/** Enough for an acknowledgement. */
-const INITIAL_BYTES = 64;
+const EMPTY = Buffer.alloc(0);
 /** A tag of one byte and the longest varint that is written: 53 bits. */
 const LONGEST_NUMBER = 1 + 8;
 
@@ -9,7 +8,7 @@ const LONGEST_NUMBER = 1 + 8;
  * the message. Nothing throws.
  */
 export class WireWriter {
-  #bytes = Buffer.allocUnsafe(INITIAL_BYTES);
+  #bytes = EMPTY;
   #at = 0;
   /** The message has to be written by the library. */
   unusual = false;
@@ -20,7 +19,7 @@ export class WireWriter {
 
   /** The tag of a field with a number below 16. A number, a bool or a text follows. */
   tag(tag: number): void {
-    this.#reserve(LONGEST_NUMBER);
+    this.reserve(LONGEST_NUMBER);
     this.#byte(tag);
   }
 
@@ -55,7 +54,7 @@ export class WireWriter {
 
   /** Text in ASCII. */
   text(value: string): void {
-    this.#reserve(LONGEST_NUMBER + value.length);
+    this.reserve(LONGEST_NUMBER + value.length);
     this.#varint32(value.length);
     for (let index = 0; index < value.length; index += 1) {
       const code = value.charCodeAt(index);
@@ -66,7 +65,7 @@ export class WireWriter {
 
   /** Begins a message in a field with a number below 16. @returns where its content starts, for `end` */
   begin(tag: number): number {
-    this.#reserve(LONGEST_NUMBER);
+    this.reserve(LONGEST_NUMBER);
     this.#byte(tag);
     // The length is not known yet. It mostly takes one byte.
     this.#byte(0);
@@ -81,7 +80,7 @@ export class WireWriter {
     }
     let longer = 0;
     for (let rest = length >>> 7; rest > 0; rest >>>= 7) longer += 1;
-    this.#reserve(longer);
+    this.reserve(longer);
     this.#bytes.copyWithin(start + longer, start, this.#at);
     this.#at = start - 1;
     this.#varint32(length);
@@ -102,14 +101,15 @@ export class WireWriter {
     this.#at += 1;
   }
 
-  #reserve(bytes: number): void {
+  /** Makes room for so many bytes. Other methods do so as well, but an estimate at the start saves allocations. */
+  reserve(bytes: number): void {
     const needed = this.#at + bytes;
     if (needed > this.#bytes.length) this.#grow(needed);
   }
 
   #grow(needed: number): void {
     const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.#bytes.length));
-    this.#bytes.copy(larger, 0, 0, this.#at);
+    if (this.#at > 0) this.#bytes.copy(larger, 0, 0, this.#at);
     this.#bytes = larger;
   }
 }

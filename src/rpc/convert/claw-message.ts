@@ -77,13 +77,14 @@ function addTo(response: HeartbeatResponse, message: ClawMessage): void {
       response.results.push(beatResultMessage(message));
       return;
     case "change":
-      response.results.push(beatResultMessage({ ...UNASKED, ...message }));
-      return;
     case "lost":
       response.results.push(beatResultMessage({ ...UNASKED, ...message }));
       return;
     case "draining":
       response.draining = create(DrainingSchema, { reconnectWithin: durationOf(message.reconnectWithinMs) });
+      return;
+    default:
+      message satisfies never;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { HandlerContext } from "@connectrpc/connect";
+import { messageWithin, resultWithin } from "../../domain/claw-message.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
@@ -15,8 +16,6 @@ import { principalKey } from "../callers/call-values.ts";
 import type {
   AgentDirectory,
   AgentKey,
-  BeatResult,
-  ClawMessage,
   HeartbeatSession,
   Heartbeats,
   SessionOptions,
@@ -120,19 +119,17 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
       scope.agentIds.has(beat.agentId) ? beat : { agentId: beat.agentId, refusal: agentDenied(beat.agentId) },
     );
   };
-  const narrowed = (message: ClawMessage): ClawMessage =>
-    scope.kind === "claw" ? messageWithinClaw(message) : message;
   return {
     pace: () => heartbeats.pace(),
     openSession(options, listener) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
       const session = heartbeats.openSession({ ...options, clawIdentifier }, listener);
-      return scopedSession(session, judged, narrowed);
+      return scopedSession(session, judged, scope);
     },
     async beat(beats, options) {
       const clawIdentifier = clawFor(scope, options.clawIdentifier);
       const results = await heartbeats.beat(judged(beats), { ...options, clawIdentifier });
-      return scope.kind === "claw" ? results.map(resultWithinClaw) : results;
+      return results.map((result) => resultWithin(scope, result));
     },
   };
 }
@@ -140,14 +137,14 @@ function scopedHeartbeats(heartbeats: Heartbeats, scope: AgentScope): Heartbeats
 function scopedSession(
   session: HeartbeatSession,
   judged: (beats: readonly ParsedBeat[]) => readonly ParsedBeat[],
-  narrowed: (message: ClawMessage) => ClawMessage,
+  scope: AgentScope,
 ): HeartbeatSession {
   return {
     submit: (sequence, beats) => session.submit(sequence, judged(beats)),
     take(): SessionOutput | undefined {
       const output = session.take();
       if (output === undefined || output.messages.length === 0) return output;
-      return { ...output, messages: output.messages.map(narrowed) };
+      return { ...output, messages: output.messages.map((message) => messageWithin(scope, message)) };
     },
     get over() {
       return session.over;
@@ -169,27 +166,6 @@ function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): Se
   throw new Refusal("PERMISSION_DENIED", "This credential does not cover this claw.", {
     metadata: { clawIdentifier: named },
   });
-}
-
-/** What a session sends, as a claw's credential may read it. */
-function messageWithinClaw(message: ClawMessage): ClawMessage {
-  switch (message.kind) {
-    case "result":
-      return resultWithinClaw(message);
-    case "lost":
-      // The stream had the agent, so it may know that the agent was deleted.
-      return message.refusal.reason === "WRONG_CLAW" ? { ...message, refusal: agentDenied(message.agentId) } : message;
-    case "change":
-    case "draining":
-      return message;
-  }
-}
-
-/** Hides in which claw an agent is, and whether it exists, if it is outside of the scope. */
-function resultWithinClaw(result: BeatResult): BeatResult {
-  const reason = result.refusal?.reason;
-  if (reason !== "WRONG_CLAW" && reason !== "AGENT_NOT_FOUND") return result;
-  return { ...result, status: null, exhaustion: null, revision: null, refusal: agentDenied(result.agentId) };
 }
 
 function denied(key: AgentKey): Refusal {

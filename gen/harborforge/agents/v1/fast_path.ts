@@ -20,18 +20,23 @@ export function readMessage(typeName: string, reader: WireReader): Message | und
 export function writeMessage(writer: WireWriter, message: Message): boolean {
   switch (message.$typeName) {
     case "harborforge.agents.v1.HeartbeatResponse":
+      writer.reserve(64);
       writeHeartbeatResponse(writer, message as HeartbeatResponse);
       return true;
     case "harborforge.agents.v1.GetAgentResponse":
+      writer.reserve(256);
       writeGetAgentResponse(writer, message as GetAgentResponse);
       return true;
     case "harborforge.agents.v1.BatchGetAgentsResponse":
+      writer.reserve(256);
       writeBatchGetAgentsResponse(writer, message as BatchGetAgentsResponse);
       return true;
     case "harborforge.agents.v1.ListAgentsResponse":
+      writer.reserve(256);
       writeListAgentsResponse(writer, message as ListAgentsResponse);
       return true;
     case "harborforge.agents.v1.WatchAgentsResponse":
+      writer.reserve(256);
       writeWatchAgentsResponse(writer, message as WatchAgentsResponse);
       return true;
     default:

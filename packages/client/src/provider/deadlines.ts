@@ -1,18 +1,18 @@
 import type { ProviderFailure } from "./failure.ts";
 
-/** The moment of the answer in milliseconds since 1970: by the provider's clock, where that is known. */
+/** The moment of the response in milliseconds since 1970, by the provider's clock if it is known. */
 export type AnsweredAt = number;
 
-/** A place where a provider says how long to wait. */
+/** A field in which a provider says how long to wait. */
 export interface Deadline {
   readonly name: string;
-  /** Where the provider, or the standard, says that it is so. */
+  /** The documentation of the provider, or the standard. */
   readonly source: string;
-  /** The time to wait in milliseconds from now; undefined where this does not say. */
+  /** The time to wait in milliseconds from now; undefined if the field is missing. */
   waitMs(failure: ProviderFailure, answeredAt: AnsweredAt): number | undefined;
 }
 
-/** Said for one answer: what the provider asks its client to do. The first that says something counts. */
+/** Fields for this request: when the client should retry. The first one that is there counts. */
 export const RETRY_HINTS: readonly Deadline[] = [
   {
     name: "retry-after-ms",
@@ -33,7 +33,7 @@ export const RETRY_HINTS: readonly Deadline[] = [
   },
 ];
 
-/** A budget that fills up again, told with every answer. */
+/** A budget that fills up again, sent with every response. */
 interface Budget {
   readonly reset: string;
   readonly remaining: string;
@@ -86,7 +86,7 @@ export const RESETS: readonly Deadline[] = [
   },
 ];
 
-/** Of the budgets that are used up, the one that fills up last; of all, where none says that it is used up. */
+/** The longest time of the budgets that are used up; of all budgets, if none says that it is used up. */
 function longest(
   failure: ProviderFailure,
   all: readonly Budget[],
@@ -106,20 +106,20 @@ function retryAfter(value: string | undefined, answeredAt: AnsweredAt): number |
   return value === undefined ? undefined : (millis(value, 1_000) ?? httpDate(value, answeredAt));
 }
 
-/** @param unitMs what one of the value's units is worth */
+/** @param unitMs the length of one unit of the value, in milliseconds */
 function millis(value: string | undefined, unitMs: number): number | undefined {
   if (value === undefined || !/^\d+(\.\d+)?$/.test(value)) return undefined;
   return Number(value) * unitMs;
 }
 
-/** Only dates that name a day: Date.parse takes nearly everything. */
+/** Only dates with the name of a day, since Date.parse accepts nearly everything. */
 function httpDate(value: string, answeredAt: AnsweredAt): number | undefined {
   if (!/^[A-Z][a-z]{2,8},? .*\d{2}:\d{2}:\d{2}/.test(value)) return undefined;
   const at = Date.parse(value);
   return Number.isNaN(at) ? undefined : at - answeredAt;
 }
 
-/** RFC 3339, or a number so great that it can only be seconds or milliseconds since 1970. */
+/** RFC 3339, or a number so large that it must be seconds or milliseconds since 1970. */
 function instant(value: string, answeredAt: AnsweredAt): number | undefined {
   if (/^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}/.test(value)) {
     const at = Date.parse(value);
@@ -132,7 +132,7 @@ function instant(value: string, answeredAt: AnsweredAt): number | undefined {
 
 const UNITS_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };
 
-/** Durations as Go and protobuf's JSON write them: `6m0s`, `1h2m3.5s`, `12ms`, `34s`. */
+/** Durations in the format of Go and of protobuf's JSON: `6m0s`, `1h2m3.5s`, `12ms`, `34s`. */
 function goDuration(value: string | undefined): number | undefined {
   if (value === undefined || !/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(value)) return undefined;
   let ms = 0;

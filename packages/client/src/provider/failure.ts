@@ -1,14 +1,14 @@
-/** How a call to a model provider failed, whatever library told of it. */
+/** The error of a call to a model provider, independent of the library. */
 export interface ProviderFailure {
-  /** HTTP statuses: the answer's, and those of what wraps it. None is known of an error within a stream. */
+  /** HTTP statuses of the response and of the errors around it. Errors within a stream have none. */
   readonly statuses: ReadonlySet<number>;
-  /** What answer and library call the error, in lower case: `rate_limit_error`, and with its place `type=rate_limit_error`. */
+  /** Names of the error in response and library, in lower case: `rate_limit_error`, and with the field `type=rate_limit_error`. */
   readonly names: ReadonlySet<string>;
-  /** All sentences, in lower case. */
+  /** All messages, in lower case. */
   readonly text: string;
-  /** Google's details of errors, by their type without what precedes it: `RetryInfo`, `QuotaFailure`. */
+  /** Google's error details, by the last part of their type: `RetryInfo`, `QuotaFailure`. */
   readonly details: readonly ErrorDetail[];
-  /** A header of the answer; undefined where it is missing or too long to be one of those that count. */
+  /** A header of the response; undefined if it is missing or too long. */
   header(name: string): string | undefined;
 }
 
@@ -17,7 +17,7 @@ export interface ErrorDetail {
   readonly retryDelay: string | undefined;
 }
 
-/** Errors wrap errors: no deeper than this, which also ends circles. */
+/** The depth of nested errors that is read. It also ends cycles. */
 const DEEPEST = 6;
 const MOST_PARTS = 40;
 const LONGEST_HEADER = 128;
@@ -26,10 +26,10 @@ const LONGEST_TEXT = 8_192;
 const LONGEST_BODY = 65_536;
 
 /**
- * Where libraries keep what they know of an answer, from the error itself on: fetch (`status`, `headers`), the SDKs of
+ * The properties with the response, from the error on: fetch (`status`, `headers`), the SDKs of
  * OpenAI and Anthropic (`error`), axios and got (`response.data`, `response.body`), Google's (`errorDetails`), the AI SDK
- * (`statusCode`, `responseHeaders`, `responseBody`, `lastError`), AWS's (`$metadata`, `$response`), and `cause` of whoever
- * wraps them.
+ * (`statusCode`, `responseHeaders`, `responseBody`, `lastError`), AWS's (`$metadata`, `$response`), and `cause` of errors
+ * around them.
  */
 const INNER = [
   "error",
@@ -48,7 +48,7 @@ const STATUSES = ["status", "statusCode", "httpStatusCode", "code"] as const;
 const NAMES = ["type", "code", "status", "reason", "name", "__type"] as const;
 const HEADERS = ["headers", "responseHeaders"] as const;
 
-/** Reads whatever was thrown. Never throws, whatever getters and proxies it is made of. */
+/** Reads any thrown value. Never throws, also if a getter or proxy does. */
 export function readFailure(thrown: unknown): ProviderFailure {
   const parts = partsOf(thrown);
   const names = new Set<string>();
@@ -101,7 +101,7 @@ export function readFailure(thrown: unknown): ProviderFailure {
   };
 }
 
-/** The error and all that it holds, the outermost first. Strings that are JSON count as what they say. */
+/** The error and its parts, the outermost first. Strings of JSON are parsed. */
 function partsOf(thrown: unknown): (object | string)[] {
   const parts: (object | string)[] = [];
   const seen = new Set<object>();
@@ -128,7 +128,7 @@ function partsOf(thrown: unknown): (object | string)[] {
   return parts;
 }
 
-/** The JSON in a text, which libraries like to put words in front of; the text itself where there is none. */
+/** The JSON in a text, after any prefix; the text itself if there is none. */
 function parsed(text: string): unknown {
   const begin = text.search(/[[{]/);
   if (begin < 0 || text.length > LONGEST_BODY) return text.slice(0, LONGEST_TEXT);
@@ -146,13 +146,13 @@ function isStatus(value: unknown): value is number {
 
 function headerOf(headers: unknown, name: string): string | undefined {
   if (typeof headers !== "object" || headers === null) return undefined;
-  // Others wrap a Headers, whose methods know only what is none.
+  // A proxy of Headers is no Headers to its methods.
   const value = attempt(() => (headers instanceof Headers ? headers.get(name) : plainHeader(headers, name)));
   if (typeof value === "number") return String(value);
   return typeof value === "string" && value.length <= LONGEST_HEADER ? value.trim() : undefined;
 }
 
-/** Node gives repeated headers as lists; others keep the case in which they came, or have a `get` like a Headers of theirs. */
+/** Node returns repeated headers as lists. Others keep the case of names, or have a `get` of their own. */
 function plainHeader(headers: object, name: string): unknown {
   let value = read(headers, name);
   if (value === undefined) {
@@ -166,7 +166,7 @@ function plainHeader(headers: object, name: string): unknown {
   return Array.isArray(value) ? value[0] : value;
 }
 
-/** The first items of a list; undefined for what is none, or tells nobody. */
+/** The first items of a list; undefined for other values. */
 function itemsOf(value: object): unknown[] | undefined {
   return attempt(() => (Array.isArray(value) ? value.slice(0, MOST_PARTS) : undefined));
 }

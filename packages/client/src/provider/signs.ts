@@ -1,12 +1,12 @@
 import type { ExhaustReason } from "../../../../src/contract/words.ts";
 import type { ProviderFailure } from "./failure.ts";
 
-/** What shows that a provider gives no more for now. */
+/** A sign in an error that a quota or an account is used up. */
 export interface Sign {
-  /** In a few words, for logs. */
+  /** A few words, for logs. */
   readonly name: string;
   readonly reason: ExhaustReason;
-  /** Where the provider, or the standard, says that it is so. */
+  /** The documentation of the provider, or the standard. */
   readonly source: string;
   matches(failure: ProviderFailure): boolean;
 }
@@ -25,8 +25,8 @@ const says =
     phrases.some((phrase) => failure.text.includes(phrase));
 
 /**
- * Read from the top: an empty account is told by many as "too many requests", and waiting does not fill it. A provider
- * that is overloaded (Anthropic's 529, a 503) is not in the table: nobody is out of anything.
+ * The first match counts: many providers report an empty account as "too many requests", and waiting does not fill it. An
+ * overloaded provider (Anthropic's 529, a 503) is not in the table: provider overload is not an exhaustion.
  */
 export const SIGNS: readonly Sign[] = [
   {
@@ -94,7 +94,7 @@ export const SIGNS: readonly Sign[] = [
     name: "Google RESOURCE_EXHAUSTED",
     reason: "rate_limit",
     source: "Gemini API, Troubleshooting: https://ai.google.dev/gemini-api/docs/troubleshooting; google.rpc.Code",
-    // As a `status` only: a `code` of that name is what calls of our own service end with.
+    // As a `status` only: errors of our own service have a `code` of that name.
     matches: named("status=resource_exhausted"),
   },
   {

@@ -1,10 +1,11 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { PushedInput } from "../../../../test/support/pushed-input.ts";
-import { cacheOf } from "../../src/agent-cache.ts";
-import { CallError } from "../../src/call-error.ts";
+import { PATIENCE } from "../../../../test/support/until.ts";
+import { CallError } from "../../src/connection/call-error.ts";
 import type { AgentView, ChangeView } from "../../src/views.ts";
-import type { WatchEvent } from "../../src/watch-agents.ts";
+import { cacheOf } from "../../src/watch/agent-cache.ts";
+import type { WatchEvent } from "../../src/watch/watch-agents.ts";
 
 function start() {
   const events = new PushedInput<WatchEvent>();
@@ -53,14 +54,14 @@ describe("a cache of agents", () => {
     await cache.ready;
     expect([cache.revision, cache.isCurrent, cache.list().length]).toEqual([5n, true, 2]);
     events.send(changes(7n, change(true, agent("a", { status: "busy" })), change(false, agent("b", { id: 2n }))));
-    await vi.waitUntil(() => cache.revision === 7n);
+    await vi.waitUntil(() => cache.revision === 7n, PATIENCE);
     expect(cache.get("a")?.status).toBe("busy");
     expect(cache.get("b")).toBeUndefined();
     events.send({ kind: "interrupted", error: undefined, retryInMs: 1 });
-    await vi.waitUntil(() => !cache.isCurrent);
+    await vi.waitUntil(() => !cache.isCurrent, PATIENCE);
     expect(cache.get("a")?.status).toBe("busy");
     events.send(snapshot(9n, agent("c")));
-    await vi.waitUntil(() => cache.isCurrent);
+    await vi.waitUntil(() => cache.isCurrent, PATIENCE);
     expect(cache.list().map(({ agentId }) => agentId)).toEqual(["c"]);
     expect(cache.list(({ status }) => status === "busy")).toEqual([]);
   });
@@ -69,7 +70,7 @@ describe("a cache of agents", () => {
     const { events, cache } = start();
     events.send(snapshot(1n, agent("a", { id: 1n })));
     events.send(changes(3n, change(true, agent("a", { id: 2n })), change(false, agent("a", { id: 1n }))));
-    await vi.waitUntil(() => cache.revision === 3n);
+    await vi.waitUntil(() => cache.revision === 3n, PATIENCE);
     expect(cache.get("a")?.id).toBe(2n);
   });
 
@@ -103,10 +104,10 @@ describe("a cache of agents", () => {
     });
     const unsubscribe = cache.subscribe(heard);
     events.send(snapshot(1n));
-    await vi.waitUntil(() => heard.mock.calls.length === 1);
+    await vi.waitUntil(() => heard.mock.calls.length === 1, PATIENCE);
     unsubscribe();
     events.send({ kind: "bookmark", revision: 2n });
-    await vi.waitUntil(() => cache.revision === 2n);
+    await vi.waitUntil(() => cache.revision === 2n, PATIENCE);
     expect(heard).toHaveBeenCalledTimes(1);
     expect(warning).toHaveBeenCalledTimes(2);
   });

@@ -1,8 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
-import { CallError } from "../../src/call-error.ts";
-import { exhaustionFromError } from "../../src/exhaustion-from-error.ts";
+import { CallError } from "../../src/connection/call-error.ts";
 import { RESETS, RETRY_HINTS } from "../../src/provider/deadlines.ts";
+import { exhaustionFromError } from "../../src/provider/exhaustion-from-error.ts";
 import { SIGNS } from "../../src/provider/signs.ts";
 
 const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);

@@ -13,9 +13,10 @@ import { Refusal } from "../../../../src/domain/errors.ts";
 import { readFields, readName } from "../../../../src/domain/validation.ts";
 import { createFakeBackend } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
-import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeat-client.ts";
-import { checkName } from "../../src/name.ts";
-import { ReportError } from "../../src/report-error.ts";
+import { PATIENCE } from "../../../../test/support/until.ts";
+import { checkName } from "../../src/heartbeats/check-name.ts";
+import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeats/heartbeat-client.ts";
+import { ReportError } from "../../src/heartbeats/report-error.ts";
 
 function start(options: Partial<HeartbeatClientOptions> = {}) {
   const backend = createFakeBackend();
@@ -23,7 +24,7 @@ function start(options: Partial<HeartbeatClientOptions> = {}) {
   const { transport } = createInMemoryClients(backend);
   const client = createHeartbeatClient({ transport, claw: "claw-1", ...options });
   onTestFinished(() => client.close({ withinMs: 0 }));
-  const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index]);
+  const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index], PATIENCE);
   /** What a service makes of an agent, told on the newest stream. */
   const serve = (agentId: string, change: Parameters<typeof backend.put>[1]) => {
     const { status, exhaustion, revision } = backend.put(agentId, change);
@@ -55,13 +56,13 @@ describe("a report", () => {
     const { backend, client, session } = start();
     const agent = client.agent("a");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length === 1);
+    await vi.waitUntil(() => first.submitted.length === 1, PATIENCE);
     backend.acknowledging = false;
     let outcome: string | undefined;
     const busy = agent.busy().then((value) => {
       outcome = value;
     });
-    await vi.waitUntil(() => first.submitted.length === 2);
+    await vi.waitUntil(() => first.submitted.length === 2, PATIENCE);
     expect(first.submitted[1]).toMatchObject({ sequence: 2n, beats: [{ agentId: "a", beat: { report: "busy" } }] });
     expect(outcome).toBeUndefined();
     first.say({ acknowledgedSequence: 2n });
@@ -76,8 +77,9 @@ describe("a report", () => {
     const agent = client.agent("a");
     const first = await session(0);
     const words = [agent.idle(), agent.onCall(), agent.busy()];
-    await vi.waitUntil(() =>
-      first.submitted.flatMap(({ beats }) => beats).some((beat) => "beat" in beat && beat.beat.report === "busy"),
+    await vi.waitUntil(
+      () => first.submitted.flatMap(({ beats }) => beats).some((beat) => "beat" in beat && beat.beat.report === "busy"),
+      PATIENCE,
     );
     backend.acknowledging = true;
     first.fail(new ConnectError("gone", Code.Unavailable));
@@ -88,10 +90,10 @@ describe("a report", () => {
     const { backend, client, session } = start();
     const agent = client.agent("a");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length === 1);
+    await vi.waitUntil(() => first.submitted.length === 1, PATIENCE);
     backend.acknowledging = false;
     const done = agent.exhausted({ reason: "rate_limit", retryAfterMs: 1_500 });
-    await vi.waitUntil(() => first.submitted.length === 2);
+    await vi.waitUntil(() => first.submitted.length === 2, PATIENCE);
     backend.acknowledging = true;
     first.fail(new ConnectError("the connection is gone", Code.Unavailable));
     expect(await done).toBe("applied");
@@ -110,10 +112,10 @@ describe("a report", () => {
     agent.on("refused", ({ reason }) => heard.push(reason));
     agent.on("status", ({ status }) => heard.push(status));
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length === 1);
+    await vi.waitUntil(() => first.submitted.length === 1, PATIENCE);
     backend.acknowledging = false;
     const report = rejection(agent.idle());
-    await vi.waitUntil(() => first.submitted.length === 2);
+    await vi.waitUntil(() => first.submitted.length === 2, PATIENCE);
     backend.put("a", { status: "on_call" });
     refuse("a", "REPORT_OUTDATED", 2n);
     expect(await report).toMatchObject({
@@ -162,7 +164,7 @@ describe("a report", () => {
     };
     const client = createHeartbeatClient({ address: "127.0.0.1:1", claw: "claw-1", worker, token });
     client.agent("a");
-    await vi.waitUntil(() => asked >= 3, { timeout: 15_000 });
+    await vi.waitUntil(() => asked >= 3, PATIENCE);
     await client.close({ withinMs: 0 });
     expect(unhandled).not.toHaveBeenCalled();
   });
@@ -175,7 +177,7 @@ describe("a report", () => {
     void client.agent("a").busy();
     await session(0);
     refuse("a", "SESSION_SUPERSEDED");
-    await vi.waitUntil(() => client.agent("a").presence === "superseded");
+    await vi.waitUntil(() => client.agent("a").presence === "superseded", PATIENCE);
     await new Promise((resolve) => setImmediate(resolve));
     expect(unhandled).not.toHaveBeenCalled();
   });
@@ -186,13 +188,13 @@ describe("a report", () => {
     const stop = new AbortController();
     const waiting = client.agent("a").busy({ signal: stop.signal });
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     stop.abort(new Error("enough"));
     await expect(waiting).rejects.toThrow("enough");
     backend.acknowledging = true;
     first.fail(new ConnectError("gone", Code.Unavailable));
     const second = await session(1);
-    await vi.waitUntil(() => second.submitted.length > 0);
+    await vi.waitUntil(() => second.submitted.length > 0, PATIENCE);
     expect(second.submitted[0]?.beats).toMatchObject([{ beat: { report: "busy" } }]);
   });
 
@@ -222,11 +224,11 @@ describe("an agent that another process took over", () => {
     const agent = client.agent("a");
     client.agent("b");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     const superseded = vi.fn();
     agent.on("superseded", superseded);
     refuse("a", "SESSION_SUPERSEDED");
-    await vi.waitUntil(() => superseded.mock.calls.length === 1);
+    await vi.waitUntil(() => superseded.mock.calls.length === 1, PATIENCE);
     const before = first.submitted.length;
     expect(await rejection(agent.busy())).toMatchObject({ reason: "SESSION_SUPERSEDED" });
     await client.agent("b").busy();
@@ -242,7 +244,7 @@ describe("an agent that another process took over", () => {
     const agent = client.agent("a");
     const startsOf = async (index: number) => {
       const { submitted } = await session(index);
-      await vi.waitUntil(() => submitted.length > 0);
+      await vi.waitUntil(() => submitted.length > 0, PATIENCE);
       return submitted.flatMap(({ beats }) => beats).map((beat) => ("start" in beat ? beat.start : "refused"));
     };
     expect(await agent.busy()).toBe("applied");
@@ -250,7 +252,7 @@ describe("an agent that another process took over", () => {
     (await session(0)).fail(new ConnectError("gone", Code.Unavailable));
     expect(await startsOf(1)).toEqual(["resume"]);
     refuse("a", "SESSION_SUPERSEDED", 1n);
-    await vi.waitUntil(() => agent.presence === "superseded");
+    await vi.waitUntil(() => agent.presence === "superseded", PATIENCE);
     expect(await rejection(agent.busy())).toMatchObject({ reason: "SESSION_SUPERSEDED" });
     agent.claim();
     expect(await agent.busy()).toBe("applied");
@@ -266,16 +268,16 @@ describe("an agent that another process took over", () => {
     const { client, session, refuse, backend } = start();
     const agents = ["a", "b"].map((agentId) => client.agent(agentId));
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     for (const { agentId } of agents) refuse(agentId, "SESSION_SUPERSEDED");
-    await vi.waitUntil(() => agents.every(({ presence }) => presence === "superseded"));
+    await vi.waitUntil(() => agents.every(({ presence }) => presence === "superseded"), PATIENCE);
     const before = first.submitted.length;
     for (const agent of agents) agent.claim();
     for (const agent of agents) expect(await agent.busy()).toBe("applied");
     const second = await session(1);
     expect(second.submitted[0]).toMatchObject({ beats: [{ agentId: "a" }, { agentId: "b" }] });
     expect(first.submitted).toHaveLength(before);
-    await vi.waitUntil(() => first.closed);
+    await vi.waitUntil(() => first.closed, PATIENCE);
     expect(backend.sessions).toHaveLength(2);
   });
 });
@@ -287,7 +289,7 @@ describe("an agent that is not this claw's", () => {
     const refused = vi.fn();
     agent.on("refused", refused);
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     backend.acknowledging = false;
     const report = rejection(agent.busy());
     refuse("a", "WRONG_CLAW");
@@ -301,9 +303,12 @@ describe("an agent that is not this claw's", () => {
     const starts = first.submitted.slice(before).flatMap(({ beats }) => beats);
     expect(starts).toMatchObject([{ agentId: "a", start: "resume" }]);
     refuse("a", "WRONG_CLAW");
-    await vi.waitUntil(() => agent.presence === "refused");
+    await vi.waitUntil(() => agent.presence === "refused", PATIENCE);
     agent.claim();
-    await vi.waitUntil(() => first.submitted.at(-1)?.beats.some((beat) => "start" in beat && beat.start === "anew"));
+    await vi.waitUntil(
+      () => first.submitted.at(-1)?.beats.some((beat) => "start" in beat && beat.start === "anew"),
+      PATIENCE,
+    );
   });
 });
 
@@ -316,7 +321,7 @@ describe("what the service says", () => {
     await agent.busy();
     const first = await session(0);
     const revision = serve("a", { status: "on_call" });
-    await vi.waitUntil(() => agent.status === "on_call");
+    await vi.waitUntil(() => agent.status === "on_call", PATIENCE);
     expect(heard).toEqual(["on_call"]);
     await agent.busy();
     expect(first.submitted.at(-1)?.beats).toMatchObject([{ beat: { report: "busy", knownRevision: revision } }]);
@@ -334,11 +339,11 @@ describe("what the service says", () => {
     await agent.idle();
     await session(0);
     serve("a", { status: "on_call" });
-    await vi.waitUntil(() => heard.mock.calls.length === 1);
+    await vi.waitUntil(() => heard.mock.calls.length === 1, PATIENCE);
     expect(onListenerError).toHaveBeenCalledWith(expect.objectContaining({ message: "mine" }));
     unsubscribe();
     serve("a", { status: "busy" });
-    await vi.waitUntil(() => agent.status === "busy");
+    await vi.waitUntil(() => agent.status === "busy", PATIENCE);
     expect(heard).toHaveBeenCalledTimes(1);
   });
 });
@@ -369,7 +374,7 @@ describe("a listener that fails", () => {
     });
     client.agent("a");
     await session(0);
-    await vi.waitUntil(() => onListenerError.mock.calls.length > 0);
+    await vi.waitUntil(() => onListenerError.mock.calls.length > 0, PATIENCE);
     expect(onListenerError).toHaveBeenCalledWith(expect.objectContaining({ message: "asynchronous" }));
     expect(unhandled).not.toHaveBeenCalled();
   });
@@ -392,7 +397,10 @@ describe("a listener that fails", () => {
       backend.sessions.at(-1)?.fail(new ConnectError("gone", Code.Unavailable));
       expect(await client.agent("a").idle()).toBe("applied");
     }
-    await vi.waitUntil(() => heard.includes("the report failed") && heard.includes("the report failed later"));
+    await vi.waitUntil(
+      () => heard.includes("the report failed") && heard.includes("the report failed later"),
+      PATIENCE,
+    );
     expect(unhandled).not.toHaveBeenCalled();
   });
 
@@ -404,7 +412,7 @@ describe("a listener that fails", () => {
       throw Object.create(null);
     });
     expect(await client.agent("a").busy()).toBe("applied");
-    await vi.waitUntil(() => heard.length > 0);
+    await vi.waitUntil(() => heard.length > 0, PATIENCE);
     expect(unhandled).not.toHaveBeenCalled();
   });
 });
@@ -425,12 +433,12 @@ describe("the end", () => {
     const { backend, client, session } = start();
     client.agent("a");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length === 1);
+    await vi.waitUntil(() => first.submitted.length === 1, PATIENCE);
     backend.acknowledging = false;
     void client.agent("a").busy();
-    await vi.waitUntil(() => first.submitted.length === 2);
+    await vi.waitUntil(() => first.submitted.length === 2, PATIENCE);
     const closed = client.close({ withinMs: Number.POSITIVE_INFINITY });
-    await vi.waitUntil(() => first.submitted.length >= 3);
+    await vi.waitUntil(() => first.submitted.length >= 3, PATIENCE);
     first.say({ acknowledgedSequence: BigInt(first.submitted.length) });
     await closed;
     expect(heard).toEqual([]);
@@ -441,7 +449,7 @@ describe("the end", () => {
     const agent = client.agent("a");
     client.agent("b");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     const exhausted = agent.exhausted({ reason: "billing" });
     await client.close();
     expect(await exhausted).toBe("applied");
@@ -467,7 +475,7 @@ describe("the end", () => {
     const { client, session } = start();
     const agent = client.agent("a");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     first.fail(new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 60_000 }));
     await new Promise<void>((resolve) => {
       client.on("connection", ({ state }) => state === "waiting" && resolve());
@@ -491,7 +499,7 @@ describe("the end", () => {
     const agent = client.agent("a");
     client.agent("b");
     const first = await session(0);
-    await vi.waitUntil(() => first.submitted.length > 0);
+    await vi.waitUntil(() => first.submitted.length > 0, PATIENCE);
     const [left, back] = [agent.leave(), agent.busy()];
     expect([await left, await back]).toEqual(["applied", "applied"]);
     expect(agent).toMatchObject({ status: "busy", presence: "beating" });
@@ -517,12 +525,12 @@ describe("a service that refuses the whole stream", () => {
     const error = await rejection(client.agent("a").busy());
     expect(error).toMatchObject({ reason: "STREAM_REFUSED", cause: { code: "UNAUTHENTICATED" } });
     permitted = true;
-    await vi.waitUntil(() => requests.length > 0, { timeout: 5_000 });
+    await vi.waitUntil(() => requests.length > 0, PATIENCE);
     expect(requests[0]?.beats).toMatchObject([{ agentId: "a", status: 3 }]);
   });
 });
 
-describe("the limits of the hello", () => {
+describe("the limits of the firstResponse", () => {
   it("split messages, by beats and by bytes, and open further streams", async () => {
     const streams: HeartbeatRequest[][] = [];
     const transport = serverOf({

@@ -3,7 +3,8 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Refusal } from "../../../../src/domain/errors.ts";
 import { createFakeBackend, FAKE_PACE } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
-import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeat-stream.ts";
+import { PATIENCE } from "../../../../test/support/until.ts";
+import { type HeartbeatConnection, HeartbeatStream } from "../../src/heartbeats/heartbeat-stream.ts";
 import type { BeatView } from "../../src/views.ts";
 
 function start(agentIds: string[] = ["a"]) {
@@ -22,7 +23,7 @@ function start(agentIds: string[] = ["a"]) {
   });
   onTestFinished(() => stream.close());
   for (const agentId of agentIds) stream.add(agentId);
-  const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index]);
+  const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index], PATIENCE);
   return { backend, stream, beats, connections, session, reconnect };
 }
 
@@ -31,7 +32,7 @@ describe("HeartbeatStream", () => {
     const { session, connections } = start(["a", "b", "c"]);
     const { options, submitted } = await session(0);
     expect(options).toEqual({ clawIdentifier: "claw-1", instanceId: "instance-1", generation: 1n });
-    await vi.waitUntil(() => submitted.length > 0);
+    await vi.waitUntil(() => submitted.length > 0, PATIENCE);
     expect(submitted[0]?.sequence).toBe(1n);
     expect(submitted[0]?.beats.map(({ agentId }) => agentId)).toEqual(["a", "b", "c"]);
     const { intervalMs, leaseMs } = FAKE_PACE;
@@ -41,10 +42,10 @@ describe("HeartbeatStream", () => {
   it("sends reports at once, those made together in one message", async () => {
     const { session, stream } = start(["a", "b"]);
     const { submitted } = await session(0);
-    await vi.waitUntil(() => submitted.length === 1);
+    await vi.waitUntil(() => submitted.length === 1, PATIENCE);
     stream.report("a", "busy");
     stream.report("b", "on_call");
-    await vi.waitUntil(() => submitted.length === 2);
+    await vi.waitUntil(() => submitted.length === 2, PATIENCE);
     expect(submitted[1]).toMatchObject({
       sequence: 2n,
       beats: [
@@ -59,7 +60,7 @@ describe("HeartbeatStream", () => {
     const on = await session(0);
     const { status, exhaustion, revision } = backend.put("a", { status: "on_call" });
     on.say({ messages: [{ kind: "change", agentId: "a", status, exhaustion, revision }] });
-    await vi.waitUntil(() => beats.length > 0);
+    await vi.waitUntil(() => beats.length > 0, PATIENCE);
     expect(beats[0]).toMatchObject({ agentId: "a", sequence: 0n, status: "on_call", revision });
   });
 
@@ -68,12 +69,12 @@ describe("HeartbeatStream", () => {
     const first = await session(0);
     backend.acknowledging = false;
     stream.report("a", "busy");
-    await vi.waitUntil(() => first.submitted.length === 2);
+    await vi.waitUntil(() => first.submitted.length === 2, PATIENCE);
     backend.acknowledging = true;
     first.fail(new ConnectError("the connection is gone", Code.Unavailable));
     const second = await session(1);
     expect(second.options.generation).toBe(2n);
-    await vi.waitUntil(() => second.submitted.length > 0);
+    await vi.waitUntil(() => second.submitted.length > 0, PATIENCE);
     expect(second.submitted[0]).toMatchObject({ sequence: 1n, beats: [{ agentId: "a", beat: { report: "busy" } }] });
     expect(connections.map(({ state }) => state)).toEqual(["connected", "waiting", "connected"]);
   });
@@ -83,7 +84,7 @@ describe("HeartbeatStream", () => {
     const first = await session(0);
     first.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
     const second = await session(1);
-    await vi.waitUntil(() => second.submitted.length > 0);
+    await vi.waitUntil(() => second.submitted.length > 0, PATIENCE);
     expect(first.closed).toBe(true);
   });
 
@@ -116,9 +117,9 @@ describe("HeartbeatStream", () => {
 
     const other = start(["a"]);
     const silent = await other.session(0);
-    await vi.waitUntil(() => silent.submitted.length > 0);
+    await vi.waitUntil(() => silent.submitted.length > 0, PATIENCE);
     await other.stream.close();
-    await vi.waitUntil(() => silent.closed || silent.finished);
+    await vi.waitUntil(() => silent.closed || silent.finished, PATIENCE);
     expect(silent.submitted.flatMap(({ beats }) => beats)).not.toContainEqual(
       expect.objectContaining({ leaving: true }),
     );

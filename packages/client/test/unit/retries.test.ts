@@ -1,9 +1,9 @@
 import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { watchAgents } from "../../src/browser-watch.ts";
-import { createHeartbeatClient } from "../../src/heartbeat-client.ts";
-import { createRetryPause } from "../../src/retry-pause.ts";
+import { createRetryPause } from "../../src/connection/retry-pause.ts";
+import { createHeartbeatClient } from "../../src/heartbeats/heartbeat-client.ts";
+import { watchAgents } from "../../src/watch/browser-watch.ts";
 
 /** What becomes of one stream. `greets`: the server says something, and nothing that shows that the stream works. */
 type Fate = "fails" | "greets" | "works";

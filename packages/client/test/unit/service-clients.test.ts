@@ -2,8 +2,8 @@ import { Code, ConnectError, createRouterTransport, type Transport } from "@conn
 import { describe, expect, it, vi } from "vitest";
 import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Health } from "../../../../gen/health/v1/health_pb.ts";
-import { clientsOnWays } from "../../src/service-clients.ts";
-import { createServiceClients } from "../../src/transport.ts";
+import { createServiceClients } from "../../src/connection/node-clients.ts";
+import { clientsOnRoutes } from "../../src/connection/service-clients.ts";
 
 /** A replica that answers with its own name, and remembers who called. */
 function replica(
@@ -22,13 +22,13 @@ function replica(
   });
 }
 
-const ask = async ({ agents }: ReturnType<typeof clientsOnWays>): Promise<string | undefined> =>
+const ask = async ({ agents }: ReturnType<typeof clientsOnRoutes>): Promise<string | undefined> =>
   (await agents.getAgent({ key: { case: "agentId", value: "a" } })).agent?.agentId;
 
 describe("service clients", () => {
   it("stay with one way until they are told to take the next, and come round again", async () => {
-    const giveUp = vi.fn();
-    const clients = clientsOnWays(["a", "b", "c"].map((name) => ({ transport: replica(name), giveUp })));
+    const abort = vi.fn();
+    const clients = clientsOnRoutes(["a", "b", "c"].map((name) => ({ transport: replica(name), abort })));
     const seen: (string | undefined)[] = [];
     for (let turn = 0; turn < 4; turn += 1) {
       seen.push(await ask(clients));
@@ -37,9 +37,9 @@ describe("service clients", () => {
     }
     expect(new Set(seen.slice(0, 3))).toEqual(new Set(["a", "b", "c"]));
     expect(seen[3]).toBe(seen[0]);
-    expect(giveUp).toHaveBeenCalledTimes(4);
+    expect(abort).toHaveBeenCalledTimes(4);
     clients.close();
-    expect(giveUp).toHaveBeenCalledTimes(7);
+    expect(abort).toHaveBeenCalledTimes(7);
   });
 
   it("show a token with every call, the one that there is by then", async () => {

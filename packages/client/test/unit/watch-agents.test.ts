@@ -4,8 +4,8 @@ import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_servic
 import { Refusal } from "../../../../src/domain/errors.ts";
 import { createFakeBackend, type FakeBackend } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
-import { watchAgents } from "../../src/browser-watch.ts";
-import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/watch-agents.ts";
+import { watchAgents } from "../../src/watch/browser-watch.ts";
+import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/watch/watch-agents.ts";
 
 /** Watches until `enough` says so. */
 async function watch(

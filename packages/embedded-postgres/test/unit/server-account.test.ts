@@ -20,13 +20,13 @@ describe("the account PostgreSQL runs as for root", () => {
     expect(chooseServerAccount(undefined, `${lines.join("\n")}\n`)).toEqual(expected);
   });
 
-  test("who owns the cluster already there, named or not", () => {
+  test("is the owner of an existing cluster, with or without a name", () => {
     const passwd = [root, nobody, postgres, own].join("\n");
     expect(chooseServerAccount(65_534, passwd)).toEqual({ name: "nobody", uid: 65_534, gid: 65_533 });
     expect(chooseServerAccount(4_711, passwd)).toEqual({ name: "4711", uid: 4_711, gid: 4_711 });
   });
 
-  test("none is an error that names them", () => {
+  test("throws an error that names the candidates if none exists", () => {
     expect(() => chooseServerAccount(undefined, root)).toThrow(/harborforge-agents, postgres, nobody/);
   });
 });

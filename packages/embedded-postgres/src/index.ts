@@ -1,0 +1,10 @@
+export { defaultDataDir } from "./data-folder.ts";
+export {
+  type EmbeddedPostgres,
+  type EmbeddedPostgresLog,
+  type EmbeddedPostgresOptions,
+  startEmbeddedPostgres,
+} from "./embedded-postgres.ts";
+export { EmbeddedPostgresError, type EmbeddedPostgresErrorReason } from "./embedded-postgres-error.ts";
+export { runningPostgres } from "./running-postgres.ts";
+export type { ServerSettings } from "./server-settings.ts";

@@ -1,0 +1,2 @@
+// Deprecated: programs import `harborforge-agents-client/watch`. This entry of the service's package goes with the next release.
+export * from "harborforge-agents-client/watch";
