@@ -50,7 +50,7 @@ async function expectDenied(call: Promise<unknown>, metadata: Record<string, str
 
 describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
   describe("a credential for named agents", () => {
-    test("reads them, and of no other whether there is one", async () => {
+    test("reads them, and does not learn whether others exist", async () => {
       await using scene = await openScene(protocol);
       const { mine, neighbour } = scene;
       const unborn = unique("unborn");
@@ -58,7 +58,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect((await agents.getAgent(byAgent(mine.agentId))).agent?.agentId).toBe(mine.agentId);
       expect((await agents.getAgent(byUser(mine.user.id))).agent?.agentId).toBe(mine.agentId);
       expect((await agents.batchGetAgents({ agentIds: [mine.agentId] })).agents).toHaveLength(1);
-      // Its own may be missing.
+      // Its own agent may be missing.
       await expectRefusal(agents.getAgent(byAgent(unborn)), Code.NotFound, "AGENT_NOT_FOUND", {
         metadata: { agentId: unborn },
       });
@@ -72,7 +72,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       }
     });
 
-    test("lists, counts and the log show these agents alone", async () => {
+    test("lists, counts and reads the log of these agents alone", async () => {
       await using scene = await openScene(protocol);
       const { mine, neighbour, stranger } = scene;
       const { agents } = await scene.bearing(forAgents(mine.agentId, stranger.agentId));
@@ -90,7 +90,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect(transitions.map(({ agentId }) => agentId).sort()).toEqual([mine.agentId, stranger.agentId].sort());
     });
 
-    test("a watch shows these agents alone, from its snapshot on", async () => {
+    test("watches these agents alone, from its snapshot on", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour } = scene;
       const { agents } = await scene.bearing(forAgents(mine.agentId));
@@ -116,7 +116,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect(seen).toEqual([`snapshot ${mine.agentId}`, "complete", `updated ${mine.agentId}`]);
     });
 
-    test("beats for them; a beat for another fails alone, whether there is such an agent or not", async () => {
+    test("sends beats for them; a beat for another agent fails alone, whether the agent exists or not", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour } = scene;
       const nobody = unique("nobody");
@@ -144,7 +144,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
   });
 
   describe("a credential for a claw", () => {
-    test("reads the agents that live there, and of no other whether there is one", async () => {
+    test("reads the agents of the claw, and does not learn whether others exist", async () => {
       await using scene = await openScene(protocol);
       const { mine, neighbour, stranger } = scene;
       const { agents } = await scene.bearing(forClaw(mine.claw));
@@ -166,7 +166,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       }
     });
 
-    test("goes through the log of its agents in pages, either way", async () => {
+    test("reads the log of its agents in pages, in both directions", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour, stranger } = scene;
       for (const status of [AgentStatus.BUSY, AgentStatus.IDLE, AgentStatus.ON_CALL]) {
@@ -191,7 +191,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       }
     });
 
-    test("beats for the agents that live there, not for others, and is no other claw", async () => {
+    test("sends beats for the agents of the claw, not for others, and acts as no other claw", async () => {
       await using scene = await openScene(protocol);
       const { mine, stranger } = scene;
       const { agents } = await scene.bearing(forClaw(mine.claw));
@@ -203,7 +203,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       for (const answers of [results, streamed]) {
         const errors = new Map(answers.map((result) => [result.agentId, result.error]));
         expect(errors.get(mine.agentId)).toBeUndefined();
-        // Nothing in it tells the two apart.
+        // The two responses are the same.
         expect(errors.get(stranger.agentId)).toEqual(errors.get(nobody));
         expect(errors.get(nobody)).toMatchObject({
           code: Code.PermissionDenied,
@@ -219,7 +219,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect(ended instanceof ConnectError && failureOf(ended).reason).toBe("PERMISSION_DENIED");
     });
 
-    test("follows agents that are moved while its stream lives: away they are out of reach at once, here within it", async () => {
+    test("loses access at once to agents that move away during its stream, and gains access to new ones", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, stranger } = scene;
       const { agents } = await scene.bearing(forClaw(mine.claw));
@@ -228,7 +228,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: stranger.claw });
       const [refused] = await stream.say({ agentId: mine.agentId, status: AgentStatus.IDLE });
       expect(refused?.error).toMatchObject({ reason: ErrorReason.PERMISSION_DENIED });
-      // Not where it went, neither unasked.
+      // The stream does not learn the new claw, also not by a pushed change.
       for (const { agentId, error } of stream.results) {
         if (agentId === mine.agentId && error !== undefined) expect(error.reason).toBe(ErrorReason.PERMISSION_DENIED);
       }
@@ -240,12 +240,12 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       const [taken] = await stream.say({ agentId: stranger.agentId, status: AgentStatus.BUSY });
       expect(taken).toMatchObject({ agentId: stranger.agentId, status: AgentStatus.BUSY });
       expect(taken?.error).toBeUndefined();
-      // What the newcomer went through elsewhere is not this claw's to read.
+      // This claw may not read the history of the new agent at its former claw.
       const { transitions } = await agents.listAgentTransitions({ agentId: stranger.agentId });
       expect(transitions.every((one) => [one.fromClawIdentifier, one.toClawIdentifier].includes(mine.claw))).toBe(true);
     });
 
-    test("is never told the name of the claw that an agent moves to, or comes from", async () => {
+    test("never learns the name of the claw that an agent moves to, or comes from", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour, stranger } = scene;
       const elsewhere = stranger.claw;
@@ -275,7 +275,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       note(await agents.sendHeartbeat({ beats: [{ agentId: mine.agentId }], clawIdentifier: mine.claw }));
       await admin.agents.moveAgent({ agentId: stranger.agentId, clawIdentifier: mine.claw });
       await stream.say({ agentId: stranger.agentId });
-      // There and back, which a watch that conflates may merge.
+      // There and back, which a conflating watch may merge.
       await admin.agents.moveAgent({ agentId: neighbour.agentId, clawIdentifier: elsewhere });
       const { agent } = await admin.agents.moveAgent({ agentId: neighbour.agentId, clawIdentifier: mine.claw });
       const last = present(agent).revision;
@@ -285,7 +285,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
         note(await agents.listAgentTransitions({ newestFirst }));
         for (const { agentId } of [mine, stranger, neighbour]) {
           const { transitions } = note(await agents.listAgentTransitions({ agentId, newestFirst }));
-          // That it came or left is told.
+          // The watch reports that it entered or left.
           expect(transitions.some(({ cause }) => cause === TransitionCause.MOVED)).toBe(true);
         }
       }
@@ -312,12 +312,12 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       const said = JSON.stringify(told, (_, value) => (typeof value === "bigint" ? value.toString() : value));
       expect(said).toContain(mine.claw);
       expect(said).not.toContain(elsewhere);
-      // Who has no such bounds is told.
+      // A caller without such a scope reads the names.
       const { transitions } = await admin.agents.listAgentTransitions({ agentId: mine.agentId, newestFirst: true });
       expect(transitions[0]).toMatchObject({ fromClawIdentifier: mine.claw, toClawIdentifier: elsewhere });
     });
 
-    test("hears that an agent was moved away, and nothing of what becomes of it there", async () => {
+    test("gets the move of an agent that leaves, and none of its later changes", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour, stranger } = scene;
       const { agents } = await scene.bearing(forClaw(mine.claw));
@@ -330,7 +330,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       await there.say({ agentId: mine.agentId, status: AgentStatus.ON_CALL });
       await admin.agents.moveAgent({ agentId: mine.agentId, clawIdentifier: unique("claw") });
       await admin.agents.deleteAgent({ agentId: mine.agentId });
-      // Told in the order in which it happened.
+      // In the order of the changes.
       await admin.agents.deleteAgent({ agentId: neighbour.agentId });
       await until("the stream hears of its own agent's end", () => told(neighbour.agentId).length > 0);
       expect(told(neighbour.agentId)[0]?.error?.reason).toBe(ErrorReason.AGENT_NOT_FOUND);
@@ -338,7 +338,7 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
     });
   });
 
-  test("changes are recorded with who was authenticated, whatever else the caller says", async () => {
+  test("changes record the authenticated principal, whatever else the request contains", async () => {
     await using scene = await openScene(protocol);
     const { admin, mine } = scene;
     await using mint = openMint(service().databaseUrl);

@@ -10,12 +10,12 @@ import { CREDENTIALS, openMint } from "../support/access.ts";
 import { bearing, GRPC_JS, PROTOCOLS } from "../support/protocol-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
-/** Whatever does not say that it changes nothing. */
+/** Every method that is not marked as free of side effects. */
 const MUTATING = [UserService, AgentService, TokenService]
   .flatMap((service): readonly DescMethod[] => service.methods)
   .filter(({ idempotency }) => idempotency !== Idempotency.NO_SIDE_EFFECTS);
 
-/** Agents' own words are their transitions, which name them: a line for each beat would be the log's end. */
+/** The log of transitions records agents' own reports: a line for each beat would flood the audit log. */
 const NOT_AUDITED = ["AgentService.SendHeartbeat", "AgentService.Heartbeat"];
 
 const nameOf = (method: DescMethod): string => `${method.parent.name}.${method.name}`;
@@ -35,7 +35,7 @@ beforeAll(async () => {
 type Json = Readonly<Record<string, unknown>>;
 type Call = (method: string, request: Json) => Promise<Json>;
 
-/** What a line should say of a call, besides who and what. */
+/** The expected fields of a line, besides principal and method. */
 interface Plan {
   readonly request: Json;
   readonly subject: Json;
@@ -47,7 +47,7 @@ async function newUser(call: Call) {
   return { name, id: String(Reflect.get(Object(answer.user), "id")) };
 }
 
-/** How each method is called so that it changes something. One that is not here fails. */
+/** A call of each method that changes something. A missing method fails. */
 const PLANS: Readonly<Record<string, (call: Call) => Promise<Plan>>> = {
   "UserService.CreateUser": async () => {
     const name = unique("audited");
@@ -100,7 +100,7 @@ const PLANS: Readonly<Record<string, (call: Call) => Promise<Plan>>> = {
   },
 };
 
-/** All that a line may hold: names and numbers, and nothing that anybody keeps to themselves. */
+/** The permitted fields of a line: names and numbers, and no secrets. */
 const KNOWN = new Set(
   "level time audit msg actor credential method id userId username agentId agentIds clawIdentifier status principal role keyId requestId".split(
     " ",
@@ -125,7 +125,7 @@ function caller(transport: Transport, secret: string): Call {
   };
 }
 
-test("every method that changes something is audited by its rule, and there is a plan for it", () => {
+test("audits every method that changes something by its rule, and tests each of them", () => {
   expect(AUDITED.filter((method) => accessRule(method)?.audited !== true).map(nameOf)).toEqual([]);
   expect(AUDITED.map(nameOf).sort()).toEqual(Object.keys(PLANS).sort());
 });
@@ -141,7 +141,7 @@ describe.each([GRPC_JS, JSON_HTTP1])("$name", (protocol) => {
 
   test.each(
     AUDITED.map((method) => ({ name: nameOf(method), method })),
-  )("$name is a line that says who did it to whom; refused, it is none", async ({ name, method }) => {
+  )("$name logs the principal and the target once, and logs nothing when it is rejected", async ({ name, method }) => {
     const call = caller(opened.transport, admin.secret);
     const plan = PLANS[name];
     if (plan === undefined) throw new Error(`there is no plan for ${name}`);

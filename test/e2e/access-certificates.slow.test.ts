@@ -23,7 +23,7 @@ const PRINCIPALS = [
   { dns_name: "billing.internal", principal: "billing", role: "service" },
 ];
 
-/** Enough to connect with on a machine that is busy with other tests. */
+/** Long enough for a connection on a busy machine. */
 const LIFE_MS = 6_000;
 
 interface Way {
@@ -54,7 +54,7 @@ const WAYS: readonly Way[] = [
   },
 ];
 
-/** A service in TLS that asks for certificates, and knows whom some of them stand for. */
+/** A service with TLS that requests certificates, with principals for some of them. */
 async function start() {
   const folder = await temporaryFolder("mtls");
   onTestFinished(() => rm(folder, { recursive: true }));
@@ -91,7 +91,7 @@ async function start() {
 const withUri = (uri: string): CertificatePair => clients.issue({ names: { uris: [uri] }, usage: "client" });
 
 describe.each(WAYS)("$name", ({ overHttp2, transport }) => {
-  test("a client certificate that is known stands for its principal, no other one does", async () => {
+  test("a known client certificate gives its principal, and any other one is rejected", async () => {
     const { addresses, databaseUrl } = await start();
     const as = (pair: CertificatePair | undefined) => createClient(AgentService, transport(addresses, pair));
     const claw = as(withUri("spiffe://example.org/claw/7"));
@@ -108,7 +108,7 @@ describe.each(WAYS)("$name", ({ overHttp2, transport }) => {
       expect(await failure(as(pair).listAgents({}))).toMatchObject({ code: Code.Unauthenticated });
     }
 
-    // A token that is sent counts, whatever certificate the connection has.
+    // A token takes precedence over the certificate of the connection.
     await using mint = openMint(databaseUrl);
     const { secret } = await mint.issue({ role: "service" });
     const known = transport(addresses, withUri("spiffe://example.org/claw/7"));
@@ -117,7 +117,7 @@ describe.each(WAYS)("$name", ({ overHttp2, transport }) => {
     expect(await failure(wrong.listAgents({}))).toMatchObject({ code: Code.Unauthenticated });
   });
 
-  test("a certificate lets its bearer in until it ends, and no longer, whatever connection stands", async () => {
+  test("a certificate is valid until it expires, also on an open connection", async () => {
     const { addresses } = await start();
     const names = { dnsNames: ["billing.internal"] };
     const pair = clients.issue({ names, usage: "client", notAfter: new Date(Date.now() + LIFE_MS) });
@@ -127,7 +127,7 @@ describe.each(WAYS)("$name", ({ overHttp2, transport }) => {
       for await (const _ of billing.watchAgents({}));
     })();
     expect(await failure(watching)).toMatchObject({ code: Code.Unauthenticated });
-    // HTTP/2 goes on with the connection that stands; HTTP/1.1 may need another one, which gets no further than its handshake.
+    // HTTP/2 continues on the open connection; HTTP/1.1 may need another one, which fails in its handshake.
     const { code } = await failure(billing.listAgents({}));
     expect(overHttp2 ? [Code.Unauthenticated] : [Code.Unauthenticated, Code.Aborted]).toContain(code);
   });

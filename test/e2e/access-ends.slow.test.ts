@@ -18,25 +18,25 @@ function through(url: string, address: string): string {
   return changed.href;
 }
 
-test("what expires ends its streams on every replica, too, and not before its time", async () => {
+test("an expired credential ends its streams on every replica, and not early", async () => {
   await using deployment = await deploy({ replicas: 2 });
   const { mint, admin } = deployment;
   const { agentId } = await newAgent(admin);
   const { secret, token } = await mint.issue(forAgents(agentId), 6_000);
   await using streams = await openStreams(deployment, secret, agentId);
   await until("one of them has ended", () => [...streams.watching, ...streams.beating].some(({ ended }) => ended));
-  // The machine's clock is the database's: between the two no more than what rounding and a reading make of it.
+  // The clocks of machine and database are the same, except for rounding and the delay of a reading.
   expect(Date.now() * 1_000).toBeGreaterThan(token.expiresAt - 50_000);
   await streams.untilAllEnded();
   for (const { ended } of [...streams.beating, ...streams.watching]) expectUnauthenticated(ended);
 });
 
-test("cut off from the database, a replica trusts what it knows for a while, and not for ever", async () => {
+test("a replica without its database trusts cached credentials for a limited time", async () => {
   await using database = await createTestDatabase();
   const { port } = new URL(database.url);
   await using proxy = await FaultProxy.open(() => [Number(port)]);
   await using mint = openMint(database.url);
-  // Streams that stand are trusted five times as long.
+  // Open streams are trusted five times as long.
   const trustMs = 700;
   const server = await Server.start({
     databaseUrl: through(database.url, proxy.address),
@@ -58,7 +58,7 @@ test("cut off from the database, a replica trusts what it knows for a while, and
 
   proxy.cut();
   const before = watch.messages;
-  // It goes on for now: an outage of the database is no reason to send everybody away.
+  // The stream stays for now: an outage of the database must not end all streams.
   await until("the watch goes on", () => watch.messages > before, 2_000);
   expect(watch.ended).toBeUndefined();
   await mint.tokens.revoke(token.keyId, { actor: "user:test", request: undefined });

@@ -19,7 +19,7 @@ beforeAll(async () => {
   other = `Bearer ${(await mint.issue({ role: "admin" })).secret}`;
 });
 
-/** Text as it comes over the wire: what a header may not hold, too. */
+/** The text as raw bytes: also characters that a header must not contain. */
 function http1(address: string, lines: readonly string[]): Promise<string> {
   const [host, port] = address.split(":");
   return new Promise((resolve, reject) => {
@@ -44,7 +44,10 @@ async function overHttp1(authorizations: readonly string[]): Promise<string> {
   return /"code":"(\w+)"/.exec(answer)?.[1] ?? /^HTTP\/1\.1 (\d+)/.exec(answer)?.[1] ?? "nothing";
 }
 
-/** Header blocks are not compressed, so the trailers' text is in the frames as it is, but for Huffman's code. */
+/**
+ * Header blocks are not compressed, so the trailers' text is in the frames unchanged, except for Huffman's
+ * code.
+ */
 async function overHttp2(address: string, authorizations: readonly string[]): Promise<string> {
   const connection = await rawHttp2(address);
   const block = Buffer.concat([
@@ -64,8 +67,8 @@ async function overHttp2(address: string, authorizations: readonly string[]): Pr
   return answered ? "200" : "refused";
 }
 
-describe("of the authorization header", () => {
-  test("there is one, or nobody is let in", async () => {
+describe("the authorization header", () => {
+  test("is required exactly once", async () => {
     const { grpc, http } = service().addresses;
     expect(await overHttp1([good])).toBe("200");
     expect(await overHttp2(grpc, [good])).toBe("200");
@@ -83,12 +86,12 @@ describe("of the authorization header", () => {
     }
   });
 
-  test("what has a character that it should not lets nobody in, and is written nowhere", async () => {
+  test("with a forbidden character is rejected, and its content is not logged", async () => {
     const { grpc, http } = service().addresses;
     const tail = good.slice(-24);
     const written: string[] = [];
     const write = process.stderr.write;
-    // Of this process, which is the service's: libraries write there past the log.
+    // The output of this process, which runs the service: libraries could write there past the log.
     process.stderr.write = (chunk: string | Uint8Array): boolean => written.push(String(chunk)) > 0;
     try {
       for (const broken of [good.replace(" ", "\t"), `${good}\u00e9`, good.replace("hf_", "\u00ffhf_")]) {

@@ -8,7 +8,7 @@ const FLEET = "/harborforge.agents.v1.AgentService/GetFleet";
 const CREATE = "/harborforge.agents.v1.UserService/CreateUser";
 const JSON_TYPE = { "content-type": "application/json" };
 
-/** Nobody shows a credential, and one name more is allowed. */
+/** Credentials are not required, and one additional host name is allowed. */
 const service = useService({ access: { kind: "open", allowedHosts: ["agents.test"] } });
 
 type Ask = (headers: Readonly<Record<string, string>>, authority: string) => Promise<RawResponse>;
@@ -40,7 +40,7 @@ const WAYS: readonly (readonly [string, Ask])[] = [
   ],
 ];
 
-/** Undefined where it was answered well. */
+/** Undefined for a successful response. */
 function refusal(response: RawResponse) {
   const ok =
     response.trailers.get("grpc-status") === "0" || response.headers.get("content-type") === "application/json";
@@ -61,7 +61,7 @@ describe.each(WAYS)("without credentials, %s", (_way, ask) => {
     "[::ffff:127.0.0.1]:1",
     "agents.test",
     "AGENTS.test:443",
-  ])("answers by the name %s", async (authority) => {
+  ])("accepts the host name %s", async (authority) => {
     expect(refusal(await ask({}, authority))).toBeUndefined();
   });
 
@@ -75,7 +75,7 @@ describe.each(WAYS)("without credentials, %s", (_way, ask) => {
     "sub.agents.test",
     "[fe80::1]:8080",
     "2130706433",
-  ])("does not by %s, whose page may have led here", async (authority) => {
+  ])("rejects the host name %s, which a hostile page could resolve to this address", async (authority) => {
     const refused = refusal(await ask({}, authority));
     expect(refused).toMatchObject({ reason: "PERMISSION_DENIED", metadata: { header: "host" } });
     expect(refused?.message).toContain("HARBORFORGE_ALLOWED_HOSTS");
@@ -88,7 +88,7 @@ describe.each(WAYS)("without credentials, %s", (_way, ask) => {
     "null",
     "file://",
     "chrome-extension://abc",
-  ])("nor to a page of %s that calls the right address", async (origin) => {
+  ])("rejects a page of %s that uses the right address", async (origin) => {
     const refused = refusal(await ask({ origin }, "127.0.0.1"));
     expect(refused).toMatchObject({ reason: "PERMISSION_DENIED", metadata: { header: "origin" } });
   });
@@ -98,12 +98,12 @@ describe.each(WAYS)("without credentials, %s", (_way, ask) => {
     "http://127.0.0.1:8080",
     "http://[::1]:1",
     "https://agents.test",
-  ])("but to a page of %s", async (origin) => {
+  ])("accepts a page of %s", async (origin) => {
     expect(refusal(await ask({ origin }, "127.0.0.1"))).toBeUndefined();
   });
 });
 
-test("pages are refused with 403 and a sentence, too", async () => {
+test("pages are rejected with 403 and a sentence, too", async () => {
   const { http } = service().addresses;
   for (const path of ["/metrics", "/readyz", "/healthz", "/"]) {
     const refused = await http1(http, path, { method: "GET", headers: { host: "evil.example" } });
@@ -113,8 +113,8 @@ test("pages are refused with 403 and a sentence, too", async () => {
   expect((await http1(http, "/healthz", { method: "GET", headers: { host: "localhost" } })).status).toBe(200);
 });
 
-/** What browsers send for a page of elsewhere without asking first: three content types, or none, and GET. */
-test("nothing that a page may send unasked changes anything", async () => {
+/** The requests that browsers send cross-origin without a preflight: three content types, or none, and GET. */
+test("a cross-origin request without a preflight changes nothing", async () => {
   const { http } = service().addresses;
   const body = '{"username":"mallory","agentId":"mallory","clawIdentifier":"c"}';
   const tries: readonly Record<string, string>[] = [
@@ -143,7 +143,7 @@ test("nothing that a page may send unasked changes anything", async () => {
   expect(await service().query("select from users where username = 'mallory'")).toEqual([]);
 });
 
-test("where a credential is asked for, a name is as good as another", async () => {
+test("with required credentials, any host name is accepted", async () => {
   await using asking = await startService({ access: CREDENTIALS });
   const response = await http1(asking.addresses.http, FLEET, {
     headers: { ...JSON_TYPE, host: "agents.example", origin: "https://agents.example" },

@@ -18,12 +18,12 @@ const page = (path: string, token?: string): Promise<Response> =>
     headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
   });
 
-test.each(["/healthz", "/readyz"])("%s needs no credential: probes have none", async (path) => {
+test.each(["/healthz", "/readyz"])("%s needs no credential, because probes have none", async (path) => {
   expect((await page(path)).status).toBe(200);
 });
 
 describe("/metrics", () => {
-  test("needs a credential", async () => {
+  test("requires a credential", async () => {
     const answer = await page("/metrics");
     expect(answer.status).toBe(401);
     expect(answer.headers.get("www-authenticate")).toBe("Bearer");

@@ -23,7 +23,10 @@ const READERS: Callers = ["agent", "service", "admin", "viewer"];
 const PEOPLE: Callers = ["service", "admin", "viewer"];
 const ADMIN: Callers = ["admin"];
 
-/** Written down a second time, from what was asked for: who may call what. A method that is not here fails. */
+/**
+ * The expected table, written independently of the code: which role may call which method. A missing method
+ * fails.
+ */
 const EXPECTED: Readonly<Record<string, Callers>> = {
   "harborforge.agents.v1.UserService/CreateUser": ADMIN,
   "harborforge.agents.v1.UserService/GetUser": PEOPLE,
@@ -52,7 +55,7 @@ const EXPECTED: Readonly<Record<string, Callers>> = {
   "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": READERS,
 };
 
-/** Everything that both listeners serve, by what they are given to serve. */
+/** All methods of both listeners, by the services registered there. */
 function served(): readonly DescService[] {
   const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
   return createServices(pipeline, createHealth(), createFakeBackend()).map(({ service }) => service);
@@ -71,11 +74,11 @@ beforeAll(async () => {
   }
 });
 
-test("there is a rule for every method, and no rule for another one", () => {
+test("has an access rule for every method, and for no other one", () => {
   expect(METHODS.map(nameOf).sort()).toEqual(Object.keys(EXPECTED).sort());
 });
 
-/** Calls a method with nothing in its request, and tells how that ended: undefined where it was answered. */
+/** Calls a method with an empty request. @returns the error; undefined after a response */
 async function outcome(transport: Transport, method: DescMethod): Promise<ConnectError | undefined> {
   const giveUp = new AbortController();
   try {
@@ -83,7 +86,7 @@ async function outcome(transport: Transport, method: DescMethod): Promise<Connec
       await transport.unary(method, giveUp.signal, undefined, undefined, {});
     } else if (isStreaming(method)) {
       const { message } = await transport.stream(method, giveUp.signal, undefined, undefined, once());
-      // The first answer says that it was let in; what comes then is another matter.
+      // The first response shows that the call was permitted; later errors are not checked here.
       for await (const _ of message) break;
     }
     return undefined;
@@ -118,7 +121,7 @@ describe.each([GRPC_JS, CONNECT_JSON_HTTP2])("$name", (protocol) => {
   describe.each(METHODS.map((method) => ({ name: nameOf(method), method })))("$name", ({ name, method }) => {
     const who = EXPECTED[name] ?? [];
 
-    test.each(ROLES)("by the role %s", async (role) => {
+    test.each(ROLES)("checks the role %s", async (role) => {
       const error = await outcome(bearing(opened.transport, secrets.get(role)), method);
       const allowed = who === "everybody" || who.includes(role);
       const failed = error && failureOf(error);
@@ -132,13 +135,13 @@ describe.each([GRPC_JS, CONNECT_JSON_HTTP2])("$name", (protocol) => {
       }
     });
 
-    test("by nobody in particular", async () => {
+    test("requires a credential, except in public methods", async () => {
       const error = await outcome(opened.transport, method);
       if (who === "everybody") expect(error && failureOf(error).reason).not.toBe("UNAUTHENTICATED");
       else expect(error && failureOf(error)).toMatchObject({ code: Code.Unauthenticated, reason: "UNAUTHENTICATED" });
     });
 
-    test.runIf(who !== "everybody")("by somebody whose credential is none", async () => {
+    test.runIf(who !== "everybody")("rejects an invalid credential", async () => {
       const broken = `${(secrets.get("admin") ?? "").slice(0, -1)}~`;
       const error = await outcome(bearing(opened.transport, broken), method);
       expect(error && failureOf(error)).toMatchObject({ code: Code.Unauthenticated, reason: "UNAUTHENTICATED" });
@@ -146,7 +149,7 @@ describe.each([GRPC_JS, CONNECT_JSON_HTTP2])("$name", (protocol) => {
   });
 });
 
-test("the table of the documentation is the same", async () => {
+test("the table in the documentation is the same", async () => {
   const text = await readFile(join(checkout, "docs/authentication.md"), "utf8");
   const rows = section(text, "methods").trim().split("\n").slice(2);
   const documented = rows.map((row) => {

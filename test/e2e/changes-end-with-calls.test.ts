@@ -12,11 +12,11 @@ const { IDLE, ON_CALL, EXHAUSTED } = AgentStatus;
 const HTTP1 = present(PROTOCOLS.find(({ name }) => name === "Connect JSON over HTTP/1.1"));
 
 interface Scene extends AsyncDisposable {
-  /** Of a replica whose way to the database a test can stall. */
+  /** A replica whose path to the database a test can stall. */
   readonly stalling: ProtocolClients;
   readonly other: ProtocolClients;
   readonly proxy: FaultProxy;
-  /** Resolves when the stalled replica has settled every change that it was asked for before. */
+  /** Resolves when the stalled replica has settled every earlier change. */
   settled(): Promise<void>;
   query<Row extends object>(sql: string, ...values: readonly unknown[]): Promise<Row[]>;
 }
@@ -33,7 +33,7 @@ async function openScene(protocol: typeof GRPC_JS): Promise<Scene> {
   const stalling = undo.use(openClients(protocol, replica.addresses));
   const other = undo.use(openClients(protocol, service.addresses));
   const settled = async (): Promise<void> => {
-    // One group follows the other, and changes of users wait for a place in the order they came.
+    // Groups follow each other, and changes of users wait in the order of their arrival.
     const after = await newAgent(stalling);
     await Promise.all(
       Array.from({ length: 5 }, () => stalling.users.updateUser({ id: after.user.id, displayName: "after" })),
@@ -50,14 +50,14 @@ async function openScene(protocol: typeof GRPC_JS): Promise<Scene> {
   };
 }
 
-/** What the log tells of an agent after its creation. */
+/** The log of an agent after its creation. */
 async function storyOf({ agents }: ProtocolClients, { agentId, agent }: Bound): Promise<AgentStatus[]> {
   const { transitions } = await agents.listAgentTransitions({ agentId, afterRevision: agent.revision });
   expect(transitions.every(({ cause }) => cause === TransitionCause.SERVICE)).toBe(true);
   return transitions.map(({ toStatus }) => toStatus);
 }
 
-test.for([GRPC_JS, HTTP1])("a claim that was refused is not made when its first replica's database returns ($name)", {
+test.for([GRPC_JS, HTTP1])("a rejected claim is not applied when the database of its first replica returns ($name)", {
   timeout: 60_000,
 }, async (protocol) => {
   await using scene = await openScene(protocol);
@@ -78,13 +78,13 @@ test.for([GRPC_JS, HTTP1])("a claim that was refused is not made when its first 
   await scene.settled();
 
   expect(await storyOf(other, bound)).toEqual([EXHAUSTED, IDLE]);
-  // The refusal is not remembered: the same request is judged anew, and made.
+  // The rejection is not recorded: the same request is judged again, and applied.
   expect((await other.agents.updateAgentStatus(claim)).agent?.status).toBe(ON_CALL);
   expect((await stalling.agents.updateAgentStatus(claim)).agent?.status).toBe(ON_CALL);
   expect(await storyOf(other, bound)).toEqual([EXHAUSTED, IDLE, ON_CALL]);
 });
 
-test("no call that ended with DEADLINE_EXCEEDED changes anything later, whatever it asked for", {
+test("no call that ended with DEADLINE_EXCEEDED changes anything later, whatever it requested", {
   timeout: 60_000,
 }, async () => {
   await using scene = await openScene(GRPC_JS);
@@ -134,7 +134,7 @@ test("no call that ended with DEADLINE_EXCEEDED changes anything later, whatever
   expect(await query("SELECT FROM agents WHERE agent_id LIKE $1 || '%'", stranger)).toHaveLength(0);
 });
 
-test("a caller that goes away before its change is sent changes nothing", { timeout: 60_000 }, async () => {
+test("a call that is cancelled before its change is sent changes nothing", { timeout: 60_000 }, async () => {
   await using scene = await openScene(GRPC_JS);
   const { stalling, other, proxy } = scene;
   const bound = await newAgent(other);
@@ -149,7 +149,7 @@ test("a caller that goes away before its change is sent changes nothing", { time
     stalling.users.updateUser({ id: owner.id, displayName: "after" }, { signal }),
     stalling.agents.sendHeartbeat({ beats: [{ agentId: bound.agentId, status: ON_CALL }] }, { signal }),
   ].map((call) => failure(call));
-  // On the same connection, behind the others, and it asks no database.
+  // On the same connection, behind the others, and without a query.
   await stalling.health.check({});
   gone.abort();
   expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(calls.map(() => Code.Canceled));

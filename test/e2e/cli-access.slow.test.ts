@@ -23,8 +23,8 @@ async function file(name: string, text: string): Promise<string> {
   return path;
 }
 
-describe("a service that asks who calls", () => {
-  test("gets the token from the flags, the environment or a file; without one, exit code 6", async () => {
+describe("the commands with a service that requires credentials", () => {
+  test("get the token from flags, the environment or a file, and exit with code 6 without one", async () => {
     await using mint = openMint(service().databaseUrl);
     const { secret } = await mint.issue({ role: "admin" });
     const { secret: readOnly } = await mint.issue({ role: "viewer" });
@@ -51,7 +51,7 @@ describe("a service that asks who calls", () => {
     }
   });
 
-  test("lets an agent be, by a token of its own", async () => {
+  test("send heartbeats for an agent with its own token", async () => {
     await using mint = openMint(service().databaseUrl);
     const { secret: admin } = await mint.issue({ role: "admin" });
     const [agentId, claw] = [unique("agent"), unique("claw")];
@@ -64,7 +64,7 @@ describe("a service that asks who calls", () => {
     expect(refused).toMatchObject({ code: 6, stderr: expect.stringMatching(/^error: .*may not call .+\n$/) });
   });
 
-  test("lets a simulation work, whose claws show tokens of their own", async () => {
+  test("simulate a fleet whose claws use tokens of their own", async () => {
     await using mint = openMint(service().databaseUrl);
     const { secret } = await mint.issue({ role: "admin" });
     const names = unique("sim");
@@ -81,7 +81,7 @@ describe("a service that asks who calls", () => {
   }, 60_000);
 });
 
-test("over TLS the service is known by --ca, and who calls by --cert and --key", async () => {
+test("commands verify the service by --ca, and authenticate by --cert and --key", async () => {
   const authority = createAuthority();
   const pair = authority.issue({ names: LOCAL_NAMES });
   const client = authority.issue({ names: { uris: ["spiffe://example.org/service"] }, usage: "client" });

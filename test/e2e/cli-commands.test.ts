@@ -12,7 +12,7 @@ function cli(...args: string[]): Promise<CliResult> {
   return runCli(args, { HARBORFORGE_ADDRESS: service().addresses.grpc });
 }
 
-/** A command that goes well, and says nothing on standard error. */
+/** A command that succeeds, with nothing on standard error. */
 async function said(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await cli(...args);
   expect({ code, stderr }, args.join(" ")).toEqual({ code: 0, stderr: "" });
@@ -37,11 +37,11 @@ async function newAgent(): Promise<{ username: string; agentId: string; claw: st
   return { username, agentId, claw, userId: String(Object(made).user.id) };
 }
 
-/** `22:30:05 (12 s ago)`, whenever it is. */
+/** `22:30:05 (12 s ago)`, at any time. */
 const WHEN = String.raw`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d \((now|\d+ (s|min) ago|in \d+ (s|min))\)`;
 
 describe("users", () => {
-  test("create makes a user, with an agent where one is named", async () => {
+  test("create makes a user, and an agent if one is named", async () => {
     const username = unique("ada");
     const alone = await said("users", "create", username, "--display-name", "Ada L.", "--email", `${username}@x.org`);
     expect(alone).toMatch(
@@ -66,7 +66,7 @@ describe("users", () => {
     expect(await json("users", "get", digits, "--by", "username")).toMatchObject({ username: digits });
   });
 
-  test("update changes what is named, by name, too", async () => {
+  test("update changes the named fields, also the username", async () => {
     const { username, userId } = await newAgent();
     const email = `${username}@x.org`;
     expect(await json("users", "update", username, "--email", email)).toMatchObject({ id: userId, email });
@@ -77,7 +77,7 @@ describe("users", () => {
     expect(nothing.stderr).toBe("error: Nothing to change: use --email or --display-name.\n");
   });
 
-  test("delete takes the agent along", async () => {
+  test("delete deletes the agent, too", async () => {
     const { username, agentId } = await newAgent();
     expect(await said("users", "delete", username)).toBe(`Deleted user ${username}.\n`);
     expect((await cli("agents", "get", agentId)).code).toBe(4);
@@ -85,7 +85,7 @@ describe("users", () => {
     expect(await json("users", "delete", other.userId)).toEqual({});
   });
 
-  test("list shows all, page by page, as a table, a document or lines", async () => {
+  test("list prints all users, page by page, as a table, a document or lines", async () => {
     const one = await newAgent();
     const table = await said("users", "list");
     expect(table.split("\n")[0]).toMatch(/^ *ID {2}USERNAME +NAME +AGENT +EMAIL +CREATED$/);
@@ -142,7 +142,7 @@ describe("agents", () => {
     expect(await json("agents", "list", "--claw", unique("nowhere"))).toMatchObject({ agents: [] });
   });
 
-  test("status sets what a service may set, and says when the agent will be back", async () => {
+  test("status sets a status, and prints the time of recovery", async () => {
     const { agentId } = await newAgent();
     const exhausted = await said(
       "agents",
@@ -166,7 +166,7 @@ describe("agents", () => {
     expect(far.stderr).toMatch(/^error: INVALID_FIELD: .*recovery/);
   });
 
-  test("move, transitions and delete tell what happened", async () => {
+  test("move, transitions and delete print the results", async () => {
     const { agentId, claw } = await newAgent();
     const elsewhere = unique("claw");
     expect(await json("agents", "move", agentId, elsewhere)).toMatchObject({ clawIdentifier: elsewhere });
@@ -236,13 +236,13 @@ describe("failures are one line with the reason, and an exit code", () => {
       /^error: The service at http:\/\/127\.0\.0\.1:1 is unreachable .+--address\.\n$/,
     ],
     [["agents", "\u001b[2J\u202e"], 2, /^error: unknown command '\\u\{1b\}\[2J\\u\{202e\}' .+\n$/],
-  ] as const)("%j ends with %i", async (args, code, stderr) => {
+  ] as const)("%j exits with %i", async (args, code, stderr) => {
     const result = await cli(...args);
     expect(result).toMatchObject({ code, stdout: "" });
     expect(result.stderr).toMatch(stderr);
   });
 
-  test("what is taken, changed or not possible now ends with 5", async () => {
+  test("a conflict exits with 5", async () => {
     const { username, agentId } = await newAgent();
     const taken = await cli("users", "create", username);
     expect(taken).toMatchObject({
@@ -257,20 +257,23 @@ describe("failures are one line with the reason, and an exit code", () => {
     expect(exhausted).toMatchObject({ code: 5, stderr: expect.stringMatching(/^error: AGENT_EXHAUSTED: .+\n$/) });
   });
 
-  test.skipIf(!existsSync("/dev/full"))("an output that is not written is no reader that has gone", async () => {
-    await newAgent();
-    const ended = promisify(execFile)(
-      "/bin/sh",
-      ["-c", `"${process.execPath}" src/main.ts agents list --limit 1 -o jsonl >/dev/full`],
-      { cwd: checkout, env: { ...process.env, HARBORFORGE_ADDRESS: service().addresses.grpc } },
-    );
-    await expect(ended).rejects.toMatchObject({
-      code: 1,
-      stderr: expect.stringMatching(/^error: Writing the output failed: ENOSPC.+$/m),
-    });
-  });
+  test.skipIf(!existsSync("/dev/full"))(
+    "a failed write of the output is distinguished from a closed reader",
+    async () => {
+      await newAgent();
+      const ended = promisify(execFile)(
+        "/bin/sh",
+        ["-c", `"${process.execPath}" src/main.ts agents list --limit 1 -o jsonl >/dev/full`],
+        { cwd: checkout, env: { ...process.env, HARBORFORGE_ADDRESS: service().addresses.grpc } },
+      );
+      await expect(ended).rejects.toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/^error: Writing the output failed: ENOSPC.+$/m),
+      });
+    },
+  );
 
-  test("a service that is another listener's or none of ours is told from one that is away", async () => {
+  test("the wrong listener and another service are distinguished from an unavailable one", async () => {
     const http = await cli("fleet", "--address", service().addresses.http);
     expect(http.code).toBe(0);
     const database = new URL(service().databaseUrl);
@@ -281,7 +284,7 @@ describe("failures are one line with the reason, and an exit code", () => {
   });
 });
 
-test("names that would command a terminal are shown, not obeyed", async () => {
+test("prints names with control characters escaped", async () => {
   const username = `${unique("evil")}\u202e`;
   const displayName = `\u2066${unique("name")}漢字 👩‍👩‍👧`;
   const agentId = unique("agent");

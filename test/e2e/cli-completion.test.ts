@@ -27,7 +27,7 @@ function isThere(shell: Shell): boolean {
   return spawnSync(shell, ["-c", "exit 0"]).status === 0;
 }
 
-/** What a word is completed to, by the last of the words so far. */
+/** The completions of a word, by the last of the words so far. */
 const EXPECTED: readonly (readonly [words: string, completions: readonly string[]])[] = [
   ["harborforge-agents age", ["agents"]],
   ["harborforge-agents agents tr", ["transitions"]],
@@ -89,7 +89,7 @@ test("zsh completes commands, options and values at its prompt", async ({ skip }
     terminal.type("\u0015");
     await terminal.shows((lines) => expect(lines.at(-1)).toBe(">"));
   }
-  // Of several it lists all.
+  // It lists all of several candidates.
   terminal.type("harborforge-agents agents list --claw x --status \t");
   await terminal.shows(/idle/);
   for (const status of ["on_call", "busy", "exhausted", "offline"]) await terminal.shows(status);

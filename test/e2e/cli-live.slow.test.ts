@@ -17,7 +17,7 @@ function documents(text: string): Record<string, unknown>[] {
 }
 
 describe("simulate", () => {
-  test("a few hundred agents with faults, and its summary is what the service's log says", async () => {
+  test("runs a few hundred agents with faults, and its summary equals the service's log", async () => {
     const names = unique("sim");
     const args = ["--agents", "300", "--claws", "6", "--names", names, "--rate-limit", "0.3", "--speed", "20"];
     const text = await said("simulate", ...args, "--duration", "8s", "--empty-accounts", "2", "-o", "json");

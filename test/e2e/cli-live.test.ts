@@ -27,7 +27,7 @@ async function newAgent(): Promise<{ agentId: string; claw: string }> {
 const soon = { timeout: 20_000, interval: 20 };
 
 describe("agents watch", () => {
-  test("tells agents and changes in the contract's JSON, and goes on from a revision", async () => {
+  test("prints agents and changes in the contract's JSON, and resumes from a revision", async () => {
     const { agentId, claw } = await newAgent();
     const watch = startCli(["agents", "watch", "--claw", claw, "-o", "jsonl"], env());
     await vi.waitFor(() => expect(documents(watch.stdout)).toHaveLength(2), soon);
@@ -47,7 +47,7 @@ describe("agents watch", () => {
     expect(JSON.parse((await said(...resumed, "-o", "json")).split("\n}\n")[0]?.concat("}") ?? "")).toMatchObject(busy);
   });
 
-  test("is plain lines where there is no terminal", async () => {
+  test("prints plain lines without a terminal", async () => {
     const { agentId, claw } = await newAgent();
     const watch = startCli(["agents", "watch", "--agent", agentId], env());
     await vi.waitFor(() => expect(watch.stdout).toContain("snapshot of 1 agents"), soon);
@@ -65,7 +65,7 @@ describe("agents watch", () => {
     );
   });
 
-  test("of what cannot be watched ends in one line", async () => {
+  test("ends with one line for an invalid watch", async () => {
     const away = await runCli(["agents", "watch", "--address", "127.0.0.1:1"]);
     expect(away).toMatchObject({
       code: 3,
@@ -79,7 +79,7 @@ describe("agents watch", () => {
 });
 
 describe("beat", () => {
-  test("keeps an agent alive, takes statuses from standard input, and says goodbye", async () => {
+  test("keeps an agent alive, reads statuses from standard input, and says goodbye", async () => {
     const { agentId, claw } = await newAgent();
     const beat = startCli(["beat", agentId, "--status", "on_call", "--interactive"], env());
     await vi.waitFor(() => expect(beat.stdout).toContain(`${agentId} is on_call\n`), soon);
@@ -100,7 +100,7 @@ describe("beat", () => {
     expect(last).toMatchObject([{ cause: "TRANSITION_CAUSE_GOODBYE" }]);
   });
 
-  test("leaves without a word where that is asked for", async () => {
+  test("ends without a goodbye on request", async () => {
     const { agentId } = await newAgent();
     const stdout = await said("beat", agentId, "--status", "busy", "--no-goodbye", "--duration", "1s");
     expect(stdout).not.toContain("goodbye");
@@ -109,7 +109,7 @@ describe("beat", () => {
     });
   });
 
-  test("ends when the agent is not its to beat for, and says why", async () => {
+  test("ends with a reason for an agent that it may not beat for", async () => {
     const { agentId } = await newAgent();
     const nobody = await runCli(["beat", "nobody"], env());
     expect(nobody).toMatchObject({
@@ -134,7 +134,7 @@ describe("beat", () => {
 });
 
 describe("simulate", () => {
-  test("deletes what it made where that is asked for", async () => {
+  test("deletes its agents on request", async () => {
     const names = unique("sim");
     const text = await said(
       "simulate",
@@ -153,7 +153,7 @@ describe("simulate", () => {
     expect(await said("agents", "list", "--claw", `${names}-claw-a`, "-o", "jsonl")).toBe("");
   });
 
-  test("refuses what cannot be", async () => {
+  test("rejects invalid options", async () => {
     for (const args of [
       ["--agents", "1", "--claws", "2"],
       ["--rate-limit", "2"],
@@ -165,7 +165,7 @@ describe("simulate", () => {
   });
 });
 
-test("a reader that has enough ends a command quietly", async () => {
+test("a command ends silently when its reader closes the pipe", async () => {
   await using stage = await openStage();
   const { agentId } = await newAgent();
   const run = stage.program(["agents", "watch", "-o", "jsonl"], { env: env() });

@@ -11,7 +11,7 @@ const env = (more: Record<string, string> = {}) => ({
 });
 
 const [GREEN, MAGENTA] = [2, 5];
-// With the day where it is another: tests run at midnight, too.
+// With the date on another day: tests may run at midnight.
 const CLOCK = String.raw`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d`;
 const WHEN = String.raw`${CLOCK} \((now|\d+ (s|min) ago)\)`;
 
@@ -25,7 +25,7 @@ async function newAgent(agentId = unique("agent"), claw = unique("claw")): Promi
   return { agentId, claw };
 }
 
-/** The screen with what differs from run to run written alike. */
+/** The screen, with placeholders for values that differ from run to run. */
 function picture(terminal: PseudoTerminal, names: Readonly<Record<string, string>>): string[] {
   return terminal.screen().map((line) => {
     let text = line;
@@ -38,7 +38,7 @@ function picture(terminal: PseudoTerminal, names: Readonly<Record<string, string
 }
 
 describe("a list on a terminal", () => {
-  test("fits, is coloured, and wide names leave the columns straight", async () => {
+  test("fits, is coloured, and keeps columns straight with wide names", async () => {
     const claw = unique("claw");
     const names = ["plain", "漢字かな", "👩‍👩‍👧👍", "e\u0301e\u0301"].map((name) => `${name}-${unique("x").slice(-4)}`);
     for (const name of names) await newAgent(name, claw);
@@ -50,12 +50,13 @@ describe("a list on a terminal", () => {
     expect(wide.screen()[1]).toMatch(new RegExp(`exhausted +${WHEN} +${CLOCK} \\(in 4 min\\), rate limit`));
     expect(wide.colourOf("exhausted")).toBe(MAGENTA);
     expect(wide.colourOf("idle")).toBe(GREEN);
-    // Each row's claw begins below its heading, whatever stands before it and however wide this terminal takes it to be.
+    // Each row's claw begins below its heading, whatever is before it and whatever width this terminal gives
+    // it.
     const below = wide.columnOf("CLAW");
     for (let row = 1; row <= names.length; row += 1) expect(wide.columnOf(claw, row), names[row - 1]).toBe(below);
   });
 
-  test("leaves out columns where the screen is narrow, and never wraps", async () => {
+  test("omits columns on a narrow screen, and never wraps", async () => {
     const { claw } = await newAgent();
     await using narrow = cliInTerminal(["agents", "list", "--claw", claw], { columns: 79, env: env() });
     expect(await narrow.ended).toBe(0);
@@ -67,7 +68,7 @@ describe("a list on a terminal", () => {
     expect(tiny.screen()[1]).toContain("…");
   });
 
-  test("of the fleet's claws keeps name and sum where the screen is narrow, and never wraps", async () => {
+  test("of the fleet's claws keeps name and sum on a narrow screen, and never wraps", async () => {
     const { claw } = await newAgent();
     await using tiny = cliInTerminal(["fleet", "--claw", claw], { columns: 40, env: env() });
     expect(await tiny.ended).toBe(0);
@@ -85,7 +86,7 @@ describe("a list on a terminal", () => {
     expect(terminal.raw).not.toContain("\u001b[3");
   });
 
-  test("is not written over by what others named themselves", async () => {
+  test("shows control characters in names escaped", async () => {
     const username = `${unique("evil")}\u202e`;
     await quietly("users", "create", username, "--display-name", "\u2066gone\u202e");
     await using terminal = cliInTerminal(["users", "get", username], { env: env() });
@@ -120,7 +121,7 @@ test("fleet draws bars", async () => {
 });
 
 describe("agents watch on a terminal", () => {
-  test("is a live table that redraws, follows the terminal's size, and leaves the screen as it was", async () => {
+  test("is a live table that redraws, follows the terminal's size, and restores the screen", async () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "watch", "--claw", claw], { columns: 130, rows: 16, env: env() });
     const names = { [agentId]: "AGENT-1", [claw]: "CLAW-1" };
@@ -174,7 +175,7 @@ describe("agents watch on a terminal", () => {
     expect(terminal.screen().filter((line) => line !== "^C")).toEqual([]);
   });
 
-  test("is a line each where the terminal has no screen to draw on", async () => {
+  test("prints lines when the terminal has no alternate screen", async () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "watch", "--claw", claw], {
       columns: 120,
@@ -190,7 +191,7 @@ describe("agents watch on a terminal", () => {
 });
 
 describe("beat on a terminal", () => {
-  test("is an agent that says goodbye at Ctrl-C", async () => {
+  test("says goodbye at Ctrl-C", async () => {
     const { agentId, claw } = await newAgent();
     await using terminal = cliInTerminal(["beat", agentId, "--status", "busy", "-i"], { columns: 120, env: env() });
     await terminal.shows(new RegExp(`${agentId} sends heartbeats on ${claw}: every \\S+, leases of 30s`));

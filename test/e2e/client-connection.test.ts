@@ -19,7 +19,7 @@ import {
   SETTINGS,
 } from "../support/http2-frames.ts";
 
-/** Calls of a client end with an error of the call. Whatever else comes out of the library is counted here. */
+/** A client's calls end with an error of the call. Any other error from the library is counted here. */
 function watchProcess() {
   const escaped: unknown[] = [];
   const listener = (error: unknown): void => void escaped.push(error);
@@ -30,7 +30,7 @@ function watchProcess() {
   return escaped;
 }
 
-/** A server that does something else than serving. @returns `host:port` */
+/** A server with faulty behaviour. @returns `host:port` */
 async function misbehave(behave: (socket: Socket) => void): Promise<string> {
   const server = createServer((socket) => {
     socket.on("error", () => undefined);
@@ -89,7 +89,7 @@ test.each<[string, (socket: Socket) => void]>([
     (socket) => socket.on("data", () => socket.write(Buffer.concat([hello, frame(RST_STREAM, 0, 1, uint32(11))]))),
   ],
   [
-    "answers with odd headers, and breaks off in a message",
+    "returns unusual headers, and breaks off in a message",
     (socket) =>
       socket.once("data", () => {
         const data = frame(DATA, 0, 1, Buffer.from([0, 0, 0, 1, 0, 7]));
@@ -98,14 +98,14 @@ test.each<[string, (socket: Socket) => void]>([
         );
       }),
   ],
-])("a server that %s costs the calls, and nothing else", async (_, behave) => {
+])("a server that %s fails the calls, without further effect on the host program", async (_, behave) => {
   const escaped = watchProcess();
   const outcomes = await calls(await misbehave(behave));
   expect(new Set(outcomes)).toEqual(new Set(["rejected"]));
   expect(escaped).toEqual([]);
 });
 
-test("a connection that is given up while it opens rejects those who wait for it, and the next call opens another", async () => {
+test("a connection that is closed while it opens rejects its waiting calls, and the next call opens another", async () => {
   const escaped = watchProcess();
   const server = createHttp2Server((_request, response) => {
     response.writeHead(200, { "content-type": "application/grpc", "grpc-status": "12" }).end();
@@ -128,7 +128,7 @@ test("a connection that is given up while it opens rejects those who wait for it
     service.reconnect();
     await asked;
   }
-  // The server answers that it does not know the method: by a connection that works.
+  // The server returns that it does not know the method: the connection works.
   expect(await ask()).not.toMatch(/given up/);
   service.close();
   await new Promise((resolve) => setImmediate(resolve));

@@ -13,11 +13,11 @@ import { openStage, type Serving, type Stage } from "../support/program.ts";
 import { until } from "../support/until.ts";
 
 const AGENTS = 12;
-/** A lease of nine: a replica that starts anew on a busy machine takes some. */
+/** A lease of nine seconds: a replica needs some of them to restart on a busy machine. */
 const INTERVAL = "3s";
 const PATIENCE_MS = 40_000;
 
-/** One replica after another, always reached by the same address. */
+/** One replica after another, always at the same address. */
 async function openSeat(stage: Stage, databaseUrl: string) {
   let serving: Serving | undefined;
   const proxy = await FaultProxy.open(() => (serving === undefined ? [] : [Number(new URL(serving.grpc).port)]));
@@ -40,7 +40,10 @@ async function openSeat(stage: Stage, databaseUrl: string) {
   };
 }
 
-/** An agent that works and rests by turns, and remembers what was acknowledged. It is among `waiting` while a report is not. */
+/**
+ * An agent that works and rests in turn, and records its acknowledged reports. It is in `waiting` while a
+ * report is not.
+ */
 async function work(agent: AgentHandle, over: AbortSignal, waiting: Set<string>): Promise<string[]> {
   const acknowledged: string[] = [];
   while (!over.aborted) {
@@ -86,7 +89,7 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
     }
   const waiting = new Set<string>();
   const stories = Promise.all(agents.map((agent) => work(agent, over.signal, waiting)));
-  /** Until every agent has said something new, and it was taken. */
+  /** Until every agent has a new acknowledged report. */
   const goesOn = async (what: string): Promise<void> => {
     const since = agents.map(({ agentId }) => cache.get(agentId)?.revision ?? 0n);
     const moved = () =>
@@ -134,7 +137,7 @@ test("a client whose servers are cut off, stalled, drained, killed and moved kee
   }
   expect(refusals).toEqual([]);
   expect(connected.length).toBeGreaterThan(4);
-  // What the cache says is what the log says, whatever became of its watch meanwhile.
+  // The cache equals the log, whatever happened to its watch meanwhile.
   await cache.waitFor(({ list }) => list(({ status }) => status === "offline").length === AGENTS, {
     signal: AbortSignal.timeout(PATIENCE_MS),
   });
@@ -147,7 +150,7 @@ await claw.agent("sleeper").busy();
 console.log("beats");
 `;
 
-test("a client whose machine slept until its lease was over is back as soon as it wakes, with what it said", {
+test("a client whose machine slept beyond its lease returns at once on waking, with its last reports", {
   timeout: 120_000,
 }, async () => {
   await using stage = await openStage();

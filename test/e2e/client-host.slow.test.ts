@@ -5,7 +5,7 @@ import { startService } from "../support/service.ts";
 
 const CLIENT = new URL("../../packages/client/src/index.ts", import.meta.url);
 
-/** Lets the program wrap each session that the library opens, whichever way it imports node:http2. */
+/** Lets the program wrap each session that the library opens, however it imports node:http2. */
 const WRAP_SESSIONS = `
 import http2 from "node:http2";
 import { syncBuiltinESMExports } from "node:module";
@@ -20,7 +20,9 @@ const wrapSessions = (wrap) => {
 };
 `;
 
-/** In this process a second has a tenth: 30 s of heartbeats and 20 s of a blocked event loop are 5 s of a test. */
+/**
+ * A second of this process is a tenth: 30 s of heartbeats and 20 s of a blocked event loop are 5 s of a test.
+ */
 const FAST_TIME = `
 const FACTOR = 10;
 const [now, steady, later, repeat] = [Date.now, performance.now.bind(performance), setTimeout, setInterval];
@@ -32,7 +34,7 @@ globalThis.setInterval = (task, ms, ...rest) => repeat(task, ms / FACTOR, ...res
 const block = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms / FACTOR);
 `;
 
-/** A session is destroyed for a late ping, and given up before Node has emitted the error. */
+/** A session is destroyed for a late ping, and closed before Node has emitted the error. */
 const LATE_PING = `
 ${WRAP_SESSIONS}
 ${FAST_TIME}
@@ -58,7 +60,7 @@ console.log("works");
 service.close();
 `;
 
-/** The event loop is blocked in the tick in which a ping was sent, for longer than the ping may take. */
+/** The event loop is blocked in the tick in which a ping was sent, for longer than the ping's limit. */
 const STALL_AFTER_PING = `
 ${WRAP_SESSIONS}
 ${FAST_TIME}
@@ -83,7 +85,7 @@ console.log("stalled", stalls > 0);
 await claw.close();
 `;
 
-/** Runs a program beside a service with an agent, and says how it ended. */
+/** Runs a program beside a service with an agent. @returns how it ended */
 async function end(source: string, { env = {}, ...options }: RunOptions = {}) {
   await using service = await startService({ pace: { shortestIntervalMs: 30_000, heartbeatsPerSecond: 10_000 } });
   await using stage = await openStage();
@@ -98,7 +100,7 @@ async function end(source: string, { env = {}, ...options }: RunOptions = {}) {
 }
 
 describe("the client library does not end its host", () => {
-  test("when a session is destroyed for a late ping and given up in the same turn", { timeout: 60_000 }, async () => {
+  test("when a session is destroyed for a late ping and closed in the same turn", { timeout: 60_000 }, async () => {
     expect(await end(LATE_PING)).toMatchObject({ code: 0, stdout: "pinged\nPING timed out\nworks\n", stderr: "" });
   });
 

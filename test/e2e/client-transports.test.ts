@@ -22,7 +22,7 @@ describe("heartbeats", () => {
     ["Connect over HTTP/2", ({ http }) => createConnectTransport({ baseUrl: `http://${http}`, httpVersion: "2" })],
     ["gRPC by Connect's library", ({ http }) => createGrpcTransport({ baseUrl: `http://${http}` })],
     ["grpc-js", ({ grpc }) => createGrpcJsTransport(grpc, 0)],
-  ])("go by a transport from outside: %s", async (_, make) => {
+  ])("work by an external transport: %s", async (_, make) => {
     const agentId = await createAgent("claw-1");
     const transport = make(service().addresses);
     const client = createHeartbeatClient({ transport, claw: "claw-1" });
@@ -33,7 +33,7 @@ describe("heartbeats", () => {
   });
 });
 
-test("claim() takes an agent back from a process that goes on beating, and both may go on doing so", async () => {
+test("claim() takes an agent back from a process that still beats, in both directions", async () => {
   const [claw, agentId] = [unique("claw"), await createAgent("claw-1")];
   using clients = createServiceClients({ address: service().addresses.grpc });
   await clients.agents.moveAgent({ agentId, clawIdentifier: claw });
@@ -56,7 +56,7 @@ describe("a watch by the transports of browsers", () => {
     ["Connect", createWebTransport],
     ["gRPC-Web", createGrpcWebTransport],
   ] as const)(
-    "%s goes on over the end of its streams, and its cache is kept up",
+    "%s continues over the end of its streams, and keeps its cache up to date",
     async (_, make) => {
       const claw = unique("claw");
       const agentId = await createAgent(claw);
@@ -85,7 +85,7 @@ describe("a watch by the transports of browsers", () => {
     60_000,
   );
 
-  test("a filter that nothing passes any more leaves an empty cache; waiting ends with its signal, or the cache", async () => {
+  test("a filter that no agent passes any more empties the cache; waiting ends with its signal, or with the cache", async () => {
     const claw = unique("claw");
     const agentId = await createAgent(claw);
     const transport = createWebTransport({ baseUrl: `http://${service().addresses.http}` });
@@ -108,13 +108,13 @@ describe("a watch by the transports of browsers", () => {
     await client.close();
   });
 
-  test("from a revision that is no longer kept begins anew, and says so", async () => {
+  test("restarts from a revision that is no longer kept, and reports it", async () => {
     const claw = unique("claw");
     const agentId = await createAgent(claw);
     const transport = createWebTransport({ baseUrl: `http://${service().addresses.http}` });
     const stop = new AbortController();
     const events: WatchEvent[] = [];
-    // Beyond everything that the service has: as after a restore.
+    // Beyond every revision of the service: as after a restore.
     for await (const event of watchAgents({
       transport,
       filter: { clawIdentifiers: [claw] },

@@ -24,16 +24,16 @@ await claw.close();
 
 describe.concurrent("while the event loop of the main thread is blocked for longer than a lease", () => {
   test.each([
-    ["stay online where a worker beats", "blocked-worker", true, [], "unblocked\n"],
-    ["go offline where no worker beats", "blocked-main", false, ["LEASE_EXPIRED"], "unblocked\n"],
+    ["stay online with a worker that beats", "blocked-worker", true, [], "unblocked\n"],
+    ["go offline without a worker", "blocked-main", false, ["LEASE_EXPIRED"], "unblocked\n"],
     [
-      "go offline where the worker waits no longer, and come back with what they said",
+      "go offline after the worker's time limit, and return with their reports",
       "blocked-limit",
       { mainThreadTimeoutMs: 1_000 },
       ["LEASE_EXPIRED"],
       "unblocked\nsuspended\nresumed\n",
     ],
-  ])("agents %s", { timeout: 60_000 }, async (_, agentId, worker, ends, stdout) => {
+  ])("agents %s", { timeout: 120_000 }, async (_, agentId, worker, ends, stdout) => {
     await using service = await startService({ pace: { shortestIntervalMs: 1_000, heartbeatsPerSecond: 10_000 } });
     await using stage = await openStage();
     const ADDRESS = service.addresses.grpc;

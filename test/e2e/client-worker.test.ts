@@ -35,7 +35,7 @@ describe("a worker that beats", () => {
     return { client, agent: client.agent(agentId), agentId, news, statusOf };
   }
 
-  test("gives handles what they have without it: outcomes, statuses, refusals and events", async () => {
+  test("gives handles the same outcomes, statuses, rejections and events as without it", async () => {
     const { client, agent, agentId } = await start();
     expect(await agent.busy()).toBe("applied");
     expect(agent.status).toBe("busy");
@@ -63,7 +63,7 @@ describe("a worker that beats", () => {
     expect(agent).toMatchObject({ presence: "left", status: "offline" });
   });
 
-  test("is replaced when it ends by itself, and nothing that was reported is lost", async () => {
+  test("is replaced when it ends by itself, and no report is lost", async () => {
     const url = new URL(
       `data:text/javascript,${encodeURIComponent(`
         import { parentPort } from "node:worker_threads";
@@ -108,10 +108,10 @@ describe("a worker that beats", () => {
     return { ...started, proxy, crash, other };
   }
 
-  test("that crashes leaves its agent to the process that claimed it meanwhile", { timeout: 60_000 }, async () => {
+  test("leaves its agent after a crash to the process that claimed it meanwhile", { timeout: 60_000 }, async () => {
     const { client, agent, agentId, proxy, crash, other } = await startCrashing();
     await new Promise<void>((resolve) => client.on("connection", ({ state }) => state === "connected" && resolve()));
-    // The report is on its way before the first beat is answered.
+    // The report is on its way before the first response to a beat.
     proxy.stall();
     const said = agent.busy();
     await new Promise((resolve) => setTimeout(resolve, 200));
@@ -125,7 +125,7 @@ describe("a worker that beats", () => {
     expect(other.agent(agentId).presence).toBe("beating");
   });
 
-  test("that restarts takes a claim along that was made meanwhile", { timeout: 60_000 }, async () => {
+  test("keeps a claim that was made while it restarted", { timeout: 60_000 }, async () => {
     const { agent, agentId, proxy, crash, other } = await startCrashing();
     expect(await agent.busy()).toBe("applied");
     expect(await other.agent(agentId).idle()).toBe("applied");
@@ -140,7 +140,7 @@ describe("a worker that beats", () => {
     expect(agent.presence).toBe("beating");
   });
 
-  test("that cannot be started is an event, and the client ends as ever", async () => {
+  test("that cannot start is an event, and the client ends as usual", async () => {
     const url = new URL("./there-is-no-such-file.js", import.meta.url);
     const { client, agent, news } = await start({ worker: { url } });
     const said = agent.busy();
@@ -150,7 +150,7 @@ describe("a worker that beats", () => {
     await expect(said).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
   });
 
-  test("asks the main thread for tokens, and says what the function says", async () => {
+  test("requests tokens from the main thread, and passes on errors of the function", async () => {
     let asked = 0;
     const token = async (): Promise<string> => {
       asked += 1;
@@ -175,7 +175,7 @@ describe("a worker that beats", () => {
     await expect(agent.idle()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
   });
 
-  test("refuses what it cannot do, where its author sees it", () => {
+  test("throws for unsupported options at the call", () => {
     const options = { address: "127.0.0.1:1", claw: "claw-1" };
     const late = { ...options, worker: { mainThreadTimeoutMs: 5 } };
     expect(() => createHeartbeatClient(late)).toThrow(/worker\.mainThreadTimeoutMs: 5 is out of range/);

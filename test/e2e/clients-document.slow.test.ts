@@ -14,7 +14,7 @@ test.each([
   ["docs/clients.md", { sh: 4, ts: 3, js: 1 }],
   ["docs/services.md", { sh: 10, ts: 4 }],
 ])(
-  "%s: TypeScript and shell blocks work as they stand, one after the other",
+  "%s: TypeScript and shell blocks run unchanged, one after the other",
   async (name, languages) => {
     await using stage = await openStage();
     await using database = await createTestDatabase();
@@ -32,7 +32,7 @@ test.each([
   180_000,
 );
 
-/** Why Python cannot be tried here; undefined where it can. */
+/** Why Python cannot be tested here; undefined if it can. */
 function missingForPython(): string | undefined {
   try {
     execFileSync("python3", ["-c", "import grpc"], { env: PYTHON_ENV, stdio: "ignore" });
@@ -58,7 +58,7 @@ const missing = missingForPython();
 if (missing !== undefined) process.stderr.write(`docs/clients.md: Python is not tried, since ${missing}.\n`);
 
 test.runIf(missing === undefined)(
-  "docs/clients.md: Python works as it stands",
+  "docs/clients.md: Python blocks run unchanged",
   async () => {
     await using stage = await openStage();
     await using database = await createTestDatabase();

@@ -24,7 +24,7 @@ import { FIRST_LEASE_MS, INTERVAL_MS, unique, useService } from "../support/serv
 const service = useService();
 
 const TOO_MANY = Array.from({ length: 1_001 }, (_, index) => `agent-${index}`);
-/** What a newer client could send. */
+/** A value that a newer client could send. */
 const UNKNOWN_STATUS = 99 as AgentStatus;
 
 describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
@@ -48,7 +48,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(bound.user).toEqual({ ...user, agentId });
     });
 
-    test("refuses a user that is not there, an agent_id that is taken and a second agent", async () => {
+    test("rejects an unknown user, a taken agent_id and a second agent", async () => {
       const { user, agentId } = await newAgent(clients);
       const free = await newUser(clients);
       const userId = 9_007_199_254_740_993n;
@@ -75,7 +75,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(call, "user_id", "agent_id", "claw_identifier", "request_id");
     });
 
-    test("answers a repeated request as the first time, whatever happened since", async () => {
+    test("returns the first response to a repeated request, whatever happened since", async () => {
       const user = await newUser(clients);
       const requestId = unique("request");
       const request = { userId: user.id, agentId: unique("agent"), clawIdentifier: "claw", requestId };
@@ -87,7 +87,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectReusedRequestId(agents.deleteAgent({ agentId: request.agentId, requestId }), requestId);
     });
 
-    test("makes another agent of an agent_id that was deleted", async () => {
+    test("creates another agent with the agent_id of a deleted one", async () => {
       const { agent, agentId, user } = await newAgent(clients);
       await agents.deleteAgent({ agentId });
       const again = await agents.createAgent({ userId: user.id, agentId, clawIdentifier: "elsewhere" });
@@ -103,7 +103,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await agents.getAgent({ key: { case: "userId", value: user.id } })).agent).toEqual(agent);
     });
 
-    test("says what it did not find, and refuses what cannot be", async () => {
+    test("names the missing key, and rejects invalid ones", async () => {
       const user = await newUser(clients);
       await expectNoAgent(unique("agent"));
       const ofUser = agents.getAgent({ key: { case: "userId", value: user.id } });
@@ -115,18 +115,18 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("BatchGetAgents", () => {
-    test("answers in the order asked, also for one that is asked twice", async () => {
+    test("returns agents in the requested order, also one that is requested twice", async () => {
       const [one, two, three] = [await newAgent(clients), await newAgent(clients), await newAgent(clients)];
       const asked = [three, one, two, one];
       const { agents: found } = await agents.batchGetAgents({ agentIds: asked.map(({ agentId }) => agentId) });
       expect(found).toEqual(asked.map(({ agent }) => agent));
     });
 
-    test("answers nothing with nothing", async () => {
+    test("returns an empty list for an empty request", async () => {
       expect((await agents.batchGetAgents({})).agents).toEqual([]);
     });
 
-    test("names those that are missing", async () => {
+    test("names missing agents", async () => {
       const { agentId } = await newAgent(clients);
       const [one, two] = [unique("missing"), unique("missing")];
       const call = agents.batchGetAgents({ agentIds: [two, agentId, one, two] });
@@ -137,7 +137,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(message).toContain(two);
     });
 
-    test("refuses what cannot be an agent_id, and more than 1,000", async () => {
+    test("rejects invalid agent_ids, and more than 1,000", async () => {
       await expectInvalid(agents.batchGetAgents({ agentIds: ["a", "", "b\n"] }), "agent_ids[1]", "agent_ids[2]");
       await expectInvalid(agents.batchGetAgents({ agentIds: TOO_MANY }), "agent_ids");
       const missing = await expectRefusal(
@@ -152,7 +152,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("ListAgents", () => {
-    test("filters: any within a field, all across fields", async () => {
+    test("filters: OR within a field, AND across fields", async () => {
       const [here, there] = [unique("claw"), unique("claw")];
       const idle = await newAgent(clients, here);
       const busy = await newAgent(clients, here);
@@ -176,7 +176,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await listed({ agentIds: [idle.agentId], statuses })).toEqual([]);
     });
 
-    test("shows what GetAgent shows", async () => {
+    test("returns the same agents as GetAgent", async () => {
       const { agentId } = await newAgent(clients);
       await agents.updateAgentStatus({ agentId, status: AgentStatus.EXHAUSTED, exhaustion: rateLimit(60n) });
       await agents.sendHeartbeat({ beats: [{ agentId }] });
@@ -185,7 +185,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(listed[0]?.lastHeartbeat).toBeDefined();
     });
 
-    test("an empty filter lists everything, an absent one too", async () => {
+    test("lists every agent with an empty or absent filter", async () => {
       const { agentId } = await newAgent(clients);
       for (const filter of [undefined, {}]) {
         const seen: string[] = [];
@@ -216,7 +216,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(third.nextPageToken).toBe("");
       expect(first.revision).toBeGreaterThanOrEqual(present(bound[4]).agent.revision);
       expect([second.revision, third.revision]).toEqual([first.revision, first.revision]);
-      // The change made meanwhile is after it: whoever watches from there hears of it.
+      // The change made meanwhile has a higher revision: a watch from there reports it.
       expect(third.agents[1]?.revision).toBeGreaterThan(first.revision);
     });
 
@@ -228,7 +228,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(page.nextPageToken).toBe("");
     });
 
-    test("refuses tokens that belong to another request or are damaged", async () => {
+    test("rejects tokens that belong to another request or are damaged", async () => {
       const claw = unique("claw");
       for (let count = 0; count < 2; count += 1) await newAgent(clients, claw);
       const filter = { clawIdentifiers: [claw] };
@@ -243,7 +243,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await agents.listAgents({ filter, pageToken })).agents).toHaveLength(1);
     });
 
-    test("refuses what a filter cannot hold, and a negative page size", async () => {
+    test("rejects invalid filter values, and a negative page size", async () => {
       const statuses = [AgentStatus.IDLE, AgentStatus.UNSPECIFIED];
       await expectInvalid(agents.listAgents({ filter: { statuses }, pageSize: -1 }), "filter.statuses[1]", "page_size");
       const filter = { agentIds: [""], userIds: [1n, 0n], clawIdentifiers: ["a", "b", "\t"] };
@@ -260,7 +260,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(agents.listAgents({ filter: { statuses: manyStatuses } }), "filter.statuses");
     });
 
-    test("refuses a status outside the contract", async () => {
+    test("rejects a status outside the contract", async () => {
       const filter = { statuses: [AgentStatus.BUSY, UNKNOWN_STATUS] };
       await expectInvalid(agents.listAgents({ filter }), "filter.statuses[1]");
       await expectInvalid(agents.getFleet({ filter }), "filter.statuses[1]");
@@ -268,7 +268,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("GetFleet", () => {
-    test("counts by status and by claw, and tells the pace", async () => {
+    test("counts by status and by claw, and returns the pace", async () => {
       const [here, there] = [`a-${unique("claw")}`, `b-${unique("claw")}`];
       const [busy, , idle] = [
         await newAgent(clients, here),
@@ -302,7 +302,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(onlyIdle.claws.map(({ clawIdentifier }) => clawIdentifier)).toEqual([there]);
     });
 
-    test("counts nothing where nothing passes, and everything without a filter", async () => {
+    test("counts nothing when no agent passes, and every agent without a filter", async () => {
       await newAgent(clients);
       const none = await agents.getFleet({ filter: { clawIdentifiers: [unique("claw")] } });
       expect([none.statuses, none.claws]).toEqual([[], []]);
@@ -312,7 +312,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("MoveAgent", () => {
-    test("moves an agent: status and exhaustion stay, the first lease is granted anew", async () => {
+    test("moves an agent: status and exhaustion stay, and a new first lease is granted", async () => {
       const since = Date.now();
       const { agentId } = await newAgent(clients);
       await agents.updateAgentStatus({ agentId, status: AgentStatus.EXHAUSTED, exhaustion: rateLimit(3_600n) });
@@ -336,19 +336,19 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(agent?.leaseExpiresAt).toBeUndefined();
     });
 
-    test("changes nothing where the agent is already", async () => {
+    test("changes nothing when the agent is at that claw already", async () => {
       const { agent, agentId, claw } = await newAgent(clients);
       expect((await agents.moveAgent({ agentId, clawIdentifier: claw })).agent).toEqual(agent);
     });
 
-    test("refuses whom it does not know, and invalid fields", async () => {
+    test("rejects an unknown agent, and invalid fields", async () => {
       const agentId = unique("agent");
       const unknown = agents.moveAgent({ agentId, clawIdentifier: "claw" });
       await expectRefusal(unknown, Code.NotFound, "AGENT_NOT_FOUND", { metadata: { agentId } });
       await expectInvalid(agents.moveAgent({}), "agent_id", "claw_identifier");
     });
 
-    test("answers a repeated request as the first time, whatever happened since", async () => {
+    test("returns the first response to a repeated request, whatever happened since", async () => {
       const { agentId, claw } = await newAgent(clients);
       const request = { agentId, clawIdentifier: unique("claw"), requestId: unique("request") };
       const first = await agents.moveAgent(request);
@@ -360,7 +360,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("DeleteAgent", () => {
-    test("deletes an agent and tells the revision; the user stays", async () => {
+    test("deletes an agent and returns the revision; the user stays", async () => {
       const { agent, agentId, user } = await newAgent(clients);
       const { revision } = await agents.deleteAgent({ agentId });
       expect(revision).toBeGreaterThan(agent.revision);
@@ -372,13 +372,13 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(transitions[0]?.revision).toBe(revision);
     });
 
-    test("refuses whom it does not know, and invalid fields", async () => {
+    test("rejects an unknown agent, and invalid fields", async () => {
       const agentId = unique("agent");
       await expectRefusal(agents.deleteAgent({ agentId }), Code.NotFound, "AGENT_NOT_FOUND", { metadata: { agentId } });
       await expectInvalid(agents.deleteAgent({ requestId: "\n" }), "agent_id", "request_id");
     });
 
-    test("answers a repeated request with the same revision, also when the agent_id is another's by then", async () => {
+    test("returns the same revision to a repeated request, also when another agent has the agent_id by then", async () => {
       const { agentId, user } = await newAgent(clients);
       const requestId = unique("request");
       const first = await agents.deleteAgent({ agentId, requestId });

@@ -18,7 +18,7 @@ const OTHERS = [...TESTED_PROTOCOLS, ...TESTED_GET_PROTOCOLS].filter((protocol) 
 
 type Call = (clients: ProtocolClients, names: Names) => Promise<unknown>;
 
-/** What the calls are about: made once, read by all. */
+/** The agents of the calls: made once, read by all. */
 interface Names {
   readonly agentId: string;
   readonly username: string;
@@ -108,7 +108,7 @@ const REFUSALS: Record<string, Call> = {
   "an unknown service's health": ({ health }) => health.check({ service: "nobody's" }),
 };
 
-describe.concurrent.each(OTHERS)("$name answers as grpc-js is answered", (protocol) => {
+describe.concurrent.each(OTHERS)("$name gets the same responses as grpc-js", (protocol) => {
   const clients = useClients(protocol, service);
   const reference = useClients(GRPC_JS, service);
 
@@ -118,18 +118,18 @@ describe.concurrent.each(OTHERS)("$name answers as grpc-js is answered", (protoc
     return [await call(clients, known), await call(reference, known)];
   }
 
-  test.each(Object.entries(READS))("%s", async (_, read) => {
+  test.each(Object.entries(READS))("to %s", async (_, read) => {
     const [one, other] = await both(read);
     expect(one).toEqual(other);
   });
 
-  test.each(Object.entries(REFUSALS))("refuses the same way: %s", async (_, call) => {
+  test.each(Object.entries(REFUSALS))("as an error: %s", async (_, call) => {
     const [one, other] = await both((own, known) => failure(call(own, known)));
     expect(one).toEqual(other);
     expect(one).toMatchObject({ domain: "harborforge.agents", reason: expect.stringMatching(/^[A-Z][A-Z0-9_]+$/) });
   });
 
-  test("a watch", async () => {
+  test("in a watch", async () => {
     const [one, other] = await both(async (own, { claw }): Promise<Message[]> => {
       await using watch = new Watch(own, { filter: { clawIdentifiers: [claw] } });
       await watch.untilComplete();

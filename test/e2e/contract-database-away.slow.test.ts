@@ -22,7 +22,7 @@ interface CutOff extends AsyncDisposable {
   readonly proxy: DatabaseProxy;
 }
 
-/** A service whose way to its database can be cut. */
+/** A service whose path to its database can be cut. */
 async function startBehindProxy(): Promise<CutOff> {
   await using undo = new AsyncDisposableStack();
   const proxies: DatabaseProxy[] = [];
@@ -36,7 +36,7 @@ async function startBehindProxy(): Promise<CutOff> {
   return { service, proxy: present(proxies[0]), [Symbol.asyncDispose]: () => everything.disposeAsync() };
 }
 
-test("while the database is away every protocol is told so, streams stay, and all goes on when it is back", async () => {
+test("without the database every protocol gets an error, streams stay open, and all continue when it returns", async () => {
   await using undo = new AsyncDisposableStack();
   const { service, proxy } = undo.use(await startBehindProxy());
   const everybody = await Promise.all(
@@ -102,10 +102,12 @@ test("while the database is away every protocol is told so, streams stay, and al
   );
 });
 
-// The service's own deadline is longer than its patience with the database.
+// The service's own deadline is longer than its timeout for the database.
 const NO_DEADLINE = { timeoutMs: 0 };
 
-test("changes and heartbeats of a database that stays away are refused in the end", { timeout: 60_000 }, async () => {
+test("changes and heartbeats are rejected after a while when the database stays away", {
+  timeout: 60_000,
+}, async () => {
   await using undo = new AsyncDisposableStack();
   const { service, proxy } = undo.use(await startBehindProxy());
   const callers = await Promise.all(

@@ -27,7 +27,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
   const clients = useClients(protocol, service);
   const { agents } = clients;
 
-  test("says hello before any request, with pace, lease and limits", async () => {
+  test("sends a first response before any request, with pace, lease and limits", async () => {
     await using stream = new HeartbeatStream(clients);
     await stream.until("hello", () => stream.messages.length > 0);
     const [hello] = stream.messages;
@@ -41,7 +41,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect(durationMs(present(hello?.leaseTtl))).toBe(3 * INTERVAL_MS);
   });
 
-  test("acknowledges what is applied, with the agent's state first, and pace in every answer", async () => {
+  test("acknowledges applied messages, with the agent's first state, and the pace in every response", async () => {
     const since = Date.now();
     const { agent, agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
@@ -53,7 +53,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     const committed = await getAgent(clients, agentId);
     expect(committed).toMatchObject({ status: BUSY, revision: busy?.revision });
     expectAhead(committed.leaseExpiresAt, 3 * INTERVAL_MS, since);
-    // Nothing to say of a beat that was applied as sent.
+    // No result for a beat that was applied as sent.
     expect(await stream.beat({ beats: [{ agentId, status: BUSY }] })).toEqual([]);
     for (const { nextHeartbeatIn, leaseTtl, limits } of stream.messages.slice(1)) {
       expect(nextHeartbeatIn).toBeDefined();
@@ -62,7 +62,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     }
   });
 
-  test("acknowledges messages without beats, and bears gaps between their numbers", async () => {
+  test("acknowledges messages without beats, and accepts gaps between their numbers", async () => {
     const { agentId, agent } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     stream.send({ sequence: 5n });
@@ -88,7 +88,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     ["0", [0n]],
     ["repeated", [1n, 1n]],
     ["falling", [7n, 6n]],
-  ])("ends a stream whose sequence is %s, and what was before stands", async (_, sequences) => {
+  ])("ends a stream whose sequence is %s, and earlier messages stay applied", async (_, sequences) => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     const [first = 0n, second] = sequences;
@@ -101,7 +101,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect((await getAgent(clients, agentId)).status).toBe(second === undefined ? IDLE : BUSY);
   });
 
-  test("ends a stream for more than 1,000 beats in a message, and for an impossible claw", async () => {
+  test("ends a stream for more than 1,000 beats in a message, and for an invalid claw", async () => {
     await using crowded = new HeartbeatStream(clients);
     crowded.send({ beats: Array.from({ length: 1_001 }, () => ({ agentId: "a" })) });
     await expectInvalid(crowded.end(), "beats");
@@ -118,7 +118,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     });
   });
 
-  test("judges beats one by one: a bad one ends nothing and harms no other", async () => {
+  test("judges beats individually: an invalid one ends no stream and affects no other beat", async () => {
     const claw = unique("claw");
     const [one, two] = [await newAgent(clients, claw), await newAgent(clients, claw)];
     const elsewhere = await newAgent(clients);
@@ -174,7 +174,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect(result?.error).toBeUndefined();
   });
 
-  test("tells unasked what a service did to an agent of the stream", async () => {
+  test("pushes a service's change of an agent of the stream", async () => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     await stream.beat({ beats: [{ agentId }] });
@@ -182,7 +182,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     const news = await stream.newsOf(agentId);
     expect(news).toMatchObject({ agentId, status: BUSY, sequence: 0n, revision });
     expect(news.error).toBeUndefined();
-    // Nothing is acknowledged by it.
+    // It acknowledges nothing.
     expect(stream.acknowledged).toBe(1n);
     const { agent } = await agents.updateAgentStatus({ agentId, status: EXHAUSTED, exhaustion: rateLimit(600n) });
     const exhausted = await stream.newsOf(agentId, 1);
@@ -190,7 +190,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect(exhausted.exhaustion?.recovery).toEqual({ case: "recoveryAt", value: agent?.recoveryAt });
   });
 
-  test("holds off a report that is older than a service's word, until the stream knows of it", async () => {
+  test("holds off a report that is older than a service's change, until the stream knows of it", async () => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     await stream.beat({ beats: [{ agentId, status: IDLE }] });
@@ -218,7 +218,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect((await getAgent(clients, agentId)).status).toBe(IDLE);
   });
 
-  test("says goodbye for one agent and goes on with the others", async () => {
+  test("applies a goodbye for one agent and continues with the others", async () => {
     const claw = unique("claw");
     const [one, two] = [await newAgent(clients, claw), await newAgent(clients, claw)];
     await using stream = new HeartbeatStream(clients);
@@ -239,20 +239,20 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect(back).toMatchObject({ agentId: one.agentId, status: IDLE });
   });
 
-  test("is brought to an end by its client, which is no goodbye", async () => {
+  test("ends by its client without a goodbye", async () => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     stream.send({ beats: [{ agentId, status: BUSY }] });
     stream.input.end();
     await stream.end();
-    // What was sent before is applied and acknowledged.
+    // Earlier messages are applied and acknowledged.
     expect(stream.acknowledged).toBe(1n);
     const agent = await getAgent(clients, agentId);
     expect(agent.status).toBe(BUSY);
     expect(aheadMs(agent.leaseExpiresAt)).toBeGreaterThan(0);
   });
 
-  test("loses an agent to a later stream, and is told so", async () => {
+  test("loses an agent to a later stream, and is notified", async () => {
     const { agentId } = await newAgent(clients);
     await using former = new HeartbeatStream(clients);
     await former.beat({ beats: [{ agentId }] });
@@ -278,7 +278,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect((await getAgent(clients, agentId)).status).toBe(ON_CALL);
   });
 
-  test("resumes no agent that another process has held since, and takes it when its program claims it anew", async () => {
+  test("does not resume an agent that another process has held since, and gets it by a new claim", async () => {
     const { agentId } = await newAgent(clients);
     const instanceId = unique("process");
     const { FIRST, ANEW, RESUME } = SessionStart;
@@ -302,7 +302,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect((await taker.newsOf(agentId)).error).toMatchObject(superseded);
   });
 
-  test("needs an instance_id to resume, and a session start of the contract", async () => {
+  test("requires an instance_id to resume, and a session start of the contract", async () => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     const starts = [SessionStart.RESUME, 99 as SessionStart];
@@ -314,7 +314,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     expect((await getAgent(clients, agentId)).lastHeartbeat).toBeUndefined();
   });
 
-  test("is told when an agent moves away or is deleted", async () => {
+  test("is notified when an agent moves away or is deleted", async () => {
     const claw = unique("claw");
     const [moved, deleted] = [await newAgent(clients, claw), await newAgent(clients, claw)];
     await using stream = new HeartbeatStream(clients);
@@ -332,14 +332,14 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     );
   });
 
-  test("carries what a unary heartbeat did to its agent as well", async () => {
+  test("carries changes by a unary heartbeat of its agent, too", async () => {
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     await stream.beat({ beats: [{ agentId }] });
     const { results } = await agents.sendHeartbeat({ beats: [{ agentId, status: BUSY }] });
     expect(results).toMatchObject([{ status: BUSY }]);
     expect(results[0]?.error).toBeUndefined();
-    // It superseded nobody.
+    // It superseded no stream.
     await stream.beat({ beats: [{ agentId, status: ON_CALL }] });
     expect((await getAgent(clients, agentId)).status).toBe(ON_CALL);
   });
@@ -351,7 +351,7 @@ describe("Heartbeat over HTTP/1.1", () => {
     ["Connect binary", "application/connect+proto", ""],
     ["gRPC-Web", "application/grpc-web+proto", ""],
     ["gRPC", "application/grpc", ""],
-  ])("is refused: %s", async (_, contentType, message) => {
+  ])("is rejected: %s", async (_, contentType, message) => {
     const response = await http1(service().addresses.http, "/harborforge.agents.v1.AgentService/Heartbeat", {
       headers: { "content-type": contentType },
       body: envelope(message),

@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => session.destroy());
 
-/** JSON that is no request of the method; `field` is empty where the request as a whole is meant. */
+/** JSON that is not a valid request of the method; `field` is empty for a violation of the whole request. */
 async function expectWrongJson(call: Promise<unknown>, field: string): Promise<void> {
   const metadata = field === "" ? {} : { field };
   await expectRefusal(call, Code.InvalidArgument, "INVALID_FIELD", { fields: [field], metadata });
@@ -43,14 +43,14 @@ const WAYS: readonly { version: string; post: Post }[] = [
   },
 ];
 
-describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) => {
+describe.each(WAYS)("JSON on the wire, over HTTP/$version", ({ post }) => {
   const call = async (path: string, request: object): Promise<unknown> => {
     const response = await post(path, JSON.stringify(request));
     if (response.status !== 200) throw errorIn(response);
     return JSON.parse(response.body.toString());
   };
 
-  test("names are lowerCamelCase, int64 are strings, enums names, times RFC 3339; what is unset is absent", async () => {
+  test("has lowerCamelCase names, strings for int64, enum names, RFC 3339 times, and omits unset fields", async () => {
     const [username, agentId, clawIdentifier] = [unique("user"), unique("agent"), unique("claw")];
     const created = await call(`${USERS}/CreateUser`, { username, agentId, clawIdentifier });
     const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z$/);
@@ -72,7 +72,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     expect(await call(`${AGENTS}/GetAgent`, { agentId })).toMatchObject({ agent: { agentId, clawIdentifier } });
   });
 
-  test("numbers beyond 2^53 lose nothing, in either direction", async () => {
+  test("keeps numbers beyond 2^53 exact, in both directions", async () => {
     const username = unique("user");
     const [row] = await service().query<{ id: string }>(
       `INSERT INTO users (id, username) OVERRIDING SYSTEM VALUE
@@ -88,7 +88,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     await expectInvalid(call(`${USERS}/GetUser`, { id: "9223372036854775808" }), "id");
   });
 
-  test("takes the names of the proto files, numbers for int64 and enums, and durations as text", async () => {
+  test("accepts proto field names, numbers for int64 and enums, and durations as text", async () => {
     const { agentId, agent, claw } = await newAgent(clients);
     const answer = await call(`${AGENTS}/UpdateAgentStatus`, {
       agent_id: agentId,
@@ -128,12 +128,12 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     ["text for a number", "ListAgents", { pageSize: "many" }, "page_size"],
     ["a fraction for a number", "ListAgents", { pageSize: 1.5 }, "page_size"],
     ["a number for text", "DeleteAgent", { agentId: 7 }, "agent_id"],
-    ["text for a yes or no", "SendHeartbeat", { beats: [{ agentId: "a", leaving: "false" }] }, "beats[0].leaving"],
+    ["text for a boolean", "SendHeartbeat", { beats: [{ agentId: "a", leaving: "false" }] }, "beats[0].leaving"],
     ["half a surrogate pair", "GetAgent", { agentId: "a\ud800" }, "agent_id"],
     ["an int64 out of range", "GetAgent", { userId: "9223372036854775808" }, "user_id"],
     ["an int64 whose digits JSON has lost", "GetAgent", { userId: 2 ** 53 }, "user_id"],
     ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, "lease_ttl"],
-    ["a duration with more behind it", "UpdateAgentStatus", { agentId: "a", status: 1, hold: "1s1" }, "hold"],
+    ["a duration with text behind it", "UpdateAgentStatus", { agentId: "a", status: 1, hold: "1s1" }, "hold"],
     [
       "a duration in a beat",
       "SendHeartbeat",
@@ -141,7 +141,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
       "beats[0].exhaustion.retry_after",
     ],
     [
-      "a day that there is not",
+      "a day that does not exist",
       "UpdateAgentStatus",
       { agentId: "a", status: 4, exhaustion: { reason: 1, recovery_at: "2027-02-30T00:00:00Z" } },
       "exhaustion.recovery_at",
@@ -150,7 +150,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     ["null in a list", "BatchGetAgents", { agentIds: ["a", null] }, "agent_ids[1]"],
     ["a list for an object", "GetFleet", { filter: [] }, "filter"],
     ["a field under both of its names", "GetAgent", { agentId: "a", agent_id: "a" }, "agent_id"],
-  ])("refuses %s", async (_, method, request, field) => {
+  ])("rejects %s", async (_, method, request, field) => {
     const error = errorIn(await post(`${AGENTS}/${method}`, JSON.stringify(request)));
     expect(failureOf(error)).toMatchObject({
       code: Code.InvalidArgument,
@@ -160,7 +160,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     });
   });
 
-  test("names all that is wrong", async () => {
+  test("names all violations", async () => {
     const request = { filter: { statuses: ["idle", 1, "busy"], agentIds: [1], userIds: ["0x3"] }, pageSize: "1" };
     await expectInvalid(
       call(`${AGENTS}/ListAgents`, request),
@@ -183,7 +183,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     "",
     "-0",
     "３",
-  ])("does not take %j for a user's number", async (text) => {
+  ])("rejects %j as a user's number", async (text) => {
     const { agent } = await newAgent(clients);
     const id = text.replace("3", `${agent.userId}`);
     await expectInvalid(call(`${USERS}/DeleteUser`, { id }), "id");
@@ -192,7 +192,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     });
   });
 
-  test("refuses broken UTF-8, which it would have to store as something else", async () => {
+  test("rejects broken UTF-8, which it could not store unchanged", async () => {
     const { agentId } = await newAgent(clients);
     const [before, after] = JSON.stringify({ agentId, clawIdentifier: "|" }).split("|");
     const body = Buffer.concat([Buffer.from(present(before)), Buffer.from([0xff, 0xfe]), Buffer.from(present(after))]);
@@ -205,7 +205,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     });
   });
 
-  test("refuses two keys where one is meant, and what is no JSON object", async () => {
+  test("rejects duplicate keys, and values that are no JSON object", async () => {
     const both = await post(`${USERS}/GetUser`, '{"id":"1","username":"ada"}');
     await expectInvalid(Promise.reject(errorIn(both)), "key");
     const twice = await post(`${USERS}/GetUser`, '{"id":"1","id":"2"}');
@@ -217,7 +217,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     }
   });
 
-  test("refuses an enum number outside the contract, and in a beat for that beat alone", async () => {
+  test("rejects an enum number outside the contract; in a beat, it rejects that beat alone", async () => {
     const { agentId } = await newAgent(clients);
     await expectInvalid(call(`${AGENTS}/ListAgents`, { filter: { statuses: [1, 99] } }), "filter.statuses[1]");
     await expectInvalid(call(`${AGENTS}/UpdateAgentStatus`, { agentId, status: 99 }), "status");
@@ -233,7 +233,7 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     });
   });
 
-  test("refuses in a watch what it refuses in a call", async () => {
+  test("rejects in a watch the same values as in a call", async () => {
     for (const [request, field] of [
       ['{"statuses":["idle"]}', "statuses"],
       ['{"filter":{"statuses":["idle"]}}', "filter.statuses[0]"],
@@ -247,13 +247,13 @@ describe.each(WAYS)("JSON as it is on the wire, over HTTP/$version", ({ post }) 
     }
   });
 
-  test("refuses in gRPC-Web with JSON what it refuses in Connect", async () => {
+  test("rejects in gRPC-Web with JSON the same values as in Connect", async () => {
     const request = '{"filter":{"userIds":["0x3"]}}';
     const response = await post(`${AGENTS}/ListAgents`, envelope(request), "application/grpc-web+json");
     await expectWrongJson(Promise.reject(errorIn(response)), "filter.user_ids[0]");
   });
 
-  test("an error is readable as it is", async () => {
+  test("has errors that people can read", async () => {
     const agentId = unique("agent");
     const response = await post(`${AGENTS}/GetAgent`, JSON.stringify({ agentId }));
     expect(response.status).toBe(404);
@@ -277,7 +277,7 @@ describe("reads by GET", () => {
     return await http1(service().addresses.http, `${path}?${query}`, { method: "GET" });
   };
 
-  test("answer as by POST", async () => {
+  test("return the same as by POST", async () => {
     const { agentId, agent } = await newAgent(clients);
     const response = await get(`${AGENTS}/GetAgent`, { agentId });
     expect(response.status).toBe(200);
@@ -290,7 +290,7 @@ describe("reads by GET", () => {
     await expectInvalid(Promise.reject(errorIn(unknown)), "filter.statuses[0]");
   });
 
-  test("keep the bytes of a name or refuse them", async () => {
+  test("keep the bytes of a name or reject them", async () => {
     const message = encodeURIComponent('{"agentId":"|"}');
     for (const [name, valid] of [
       ["%c3%a9", true],
@@ -311,7 +311,7 @@ describe("reads by GET", () => {
     await expectWrongJson(Promise.reject(errorIn(response)), "");
   });
 
-  test.each([17_000, 60_000, 1_000_000])("of %i bytes are refused in Connect's form", async (length) => {
+  test.each([17_000, 60_000, 1_000_000])("of %i bytes are rejected in Connect's form", async (length) => {
     const address = service().addresses.http;
     const socket = await tcp(address);
     socket.write(`GET ${AGENTS}/ListAgents?message=${"x".repeat(length)} HTTP/1.1\r\nhost: ${address}\r\n\r\n`);
@@ -327,7 +327,7 @@ describe("reads by GET", () => {
     });
   });
 
-  test("that are no HTTP are refused as Node does, and never in the place of another answer", async () => {
+  test("that are not HTTP are rejected as Node does, and never in the place of another response", async () => {
     const address = service().addresses.http;
     const answers = async (bytes: string) => {
       const socket = await tcp(address);
@@ -348,7 +348,7 @@ describe("reads by GET", () => {
     expect(two[0] ?? "HTTP/1.1 200").toBe("HTTP/1.1 200");
   });
 
-  test("are as long over HTTP/1.1 as over HTTP/2", async () => {
+  test("have the same size limit over HTTP/1.1 and HTTP/2", async () => {
     const over2 = async (path: string) => {
       const { stream, response } = http2Call(session, path, { ":method": "GET" });
       stream.end();
@@ -362,7 +362,7 @@ describe("reads by GET", () => {
     await expect(over2(long)).rejects.toThrow("NGHTTP2_ENHANCE_YOUR_CALM");
   });
 
-  test("a change by GET is refused and changes nothing", async () => {
+  test("reject a change, which has no effect", async () => {
     const { agentId } = await newAgent(clients);
     const response = await get(`${AGENTS}/DeleteAgent`, { agentId });
     expect(response.status).toBe(405);

@@ -37,7 +37,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     (await agents.listAgentTransitions({ agentId })).transitions.map(({ cause }) => cause);
 
   describe("SendHeartbeat", () => {
-    test("renews leases and tells the pace; a heartbeat that changes nothing is no transition", async () => {
+    test("renews leases and returns the pace; a heartbeat that changes nothing is no transition", async () => {
       const since = Date.now();
       const { agent, agentId } = await newAgent(clients);
       const { results, nextHeartbeatIn, leaseTtl } = await agents.sendHeartbeat({ beats: [{ agentId }] });
@@ -53,7 +53,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expectAhead(after.leaseExpiresAt, LEASE_MS, since);
     });
 
-    test("reports", async () => {
+    test("applies reports", async () => {
       const { agent, agentId } = await newAgent(clients);
       const busy = await sendOne({ agentId, status: BUSY });
       expect(busy).toMatchObject({ status: BUSY });
@@ -62,17 +62,17 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(exhausted).toMatchObject({ status: EXHAUSTED, exhaustion: { reason: ExhaustReason.RATE_LIMIT } });
       const { recoveryAt } = await getAgent(clients, agentId);
       expect(exhausted.exhaustion?.recovery).toEqual({ case: "recoveryAt", value: recoveryAt });
-      // Said again it changes nothing, or an agent that repeats itself would never recover.
+      // A repeated report changes nothing; otherwise an agent that repeats itself would never recover.
       const again = await sendOne({ agentId, status: EXHAUSTED, exhaustion: rateLimit(600n) });
       expect(again).toMatchObject({ revision: exhausted.revision, exhaustion: exhausted.exhaustion });
-      // The agent's own word wins.
+      // A report of the agent takes precedence.
       expect(await sendOne({ agentId, status: ON_CALL })).toMatchObject({ status: ON_CALL });
       const { transitions } = await agents.listAgentTransitions({ agentId, newestFirst: true, pageSize: 1 });
       expect(transitions).toMatchObject([{ cause: TransitionCause.REPORT, actor: `agent:${agentId}` }]);
       expect((await getAgent(clients, agentId)).exhaustReason).toBe(ExhaustReason.UNSPECIFIED);
     });
 
-    test("gives one result a beat, in order, and no bad one harms another", async () => {
+    test("returns one result a beat, in order, and an invalid beat affects no other", async () => {
       const claw = unique("claw");
       const [one, two] = [await newAgent(clients, claw), await newAgent(clients, claw)];
       const elsewhere = await newAgent(clients);
@@ -126,14 +126,14 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(transitions.map(({ toStatus }) => toStatus)).toEqual([IDLE, BUSY, IDLE, ON_CALL]);
     });
 
-    test("takes 1,000 beats and no more, and none", async () => {
+    test("accepts up to 1,000 beats, and also none", async () => {
       const beats = Array.from({ length: 1_001 }, () => ({ agentId: "" }));
       await expectInvalid(agents.sendHeartbeat({ beats }), "beats");
       expect((await agents.sendHeartbeat({ beats: beats.slice(1) })).results).toHaveLength(1_000);
       expect((await agents.sendHeartbeat({})).results).toEqual([]);
     });
 
-    test("grants the lease asked for, from its own to 1 hour", async () => {
+    test("grants the requested lease, from the server's own to 1 hour", async () => {
       const since = Date.now();
       const { agentId } = await newAgent(clients);
       const granted = async (seconds: bigint) => {
@@ -145,7 +145,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       };
       expect(await granted(300n)).toBe(300_000);
       expect(await granted(7_200n)).toBe(3_600_000);
-      // The newest beat's lease counts, also where it is shorter.
+      // The lease of the newest beat counts, also when it is shorter.
       expect(await granted(1n)).toBe(LEASE_MS);
       await expectInvalid(
         agents.sendHeartbeat({ leaseTtl: { seconds: -1n }, clawIdentifier: "\n" }),
@@ -154,7 +154,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       );
     });
 
-    test("brings an offline agent back, by report or without one", async () => {
+    test("brings an offline agent back, with or without a report", async () => {
       const { agentId } = await newAgent(clients);
       await setStatus(clients, agentId, OFFLINE);
       expect(await sendOne({ agentId })).toMatchObject({ status: IDLE });
@@ -171,7 +171,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await sendOne({ agentId })).toMatchObject({ status: EXHAUSTED, exhaustion });
     });
 
-    test("says goodbye", async () => {
+    test("applies a goodbye", async () => {
       const { agentId } = await newAgent(clients);
       const left = await sendOne({ agentId, leaving: true });
       expect(left.status).toBe(OFFLINE);
@@ -181,8 +181,8 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     });
   });
 
-  describe("a service's word", () => {
-    test("stands against a report that does not know of it, which still renews the lease", async () => {
+  describe("a service's change", () => {
+    test("takes precedence over a report that does not know of it, which still renews the lease", async () => {
       const { agentId } = await newAgent(clients);
       const { revision } = await setStatus(clients, agentId, BUSY);
       const held = await sendOne({ agentId, status: IDLE });
@@ -197,7 +197,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(agent.lastHeartbeat).toBeDefined();
     });
 
-    test("gives way to a report that knows of it", async () => {
+    test("yields to a report that knows of it", async () => {
       const { agentId, agent } = await newAgent(clients);
       const { revision } = await setStatus(clients, agentId, BUSY);
       const stale = await sendOne({ agentId, status: ON_CALL, knownRevision: agent.revision });
@@ -205,7 +205,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       const known = await sendOne({ agentId, status: ON_CALL, knownRevision: revision });
       expect(known.status).toBe(ON_CALL);
       expect(known.error).toBeUndefined();
-      // The hold is over: what comes now need not know.
+      // The hold is over: later reports need not know of the change.
       expect((await sendOne({ agentId, status: IDLE })).error).toBeUndefined();
     });
 
@@ -218,7 +218,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(idle.error).toBeUndefined();
     });
 
-    test("does not stand without a hold, or after it", async () => {
+    test("does not take precedence without a hold, or after it", async () => {
       const { agentId } = await newAgent(clients);
       await agents.updateAgentStatus({ agentId, status: BUSY, hold: {} });
       expect((await sendOne({ agentId, status: IDLE })).error).toBeUndefined();
@@ -228,7 +228,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
         .toBe(IDLE);
     });
 
-    test("stands until recovery_at where it is an exhaustion, for whoever has the same reason not to know better", async () => {
+    test("to exhausted takes precedence until recovery_at over reports of the same reason", async () => {
       const { agentId } = await newAgent(clients);
       const exhaustion = rateLimit(1_800n);
       const { agent } = await agents.updateAgentStatus({ agentId, status: EXHAUSTED, exhaustion });

@@ -34,7 +34,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("health: $name", (protocol) => {
     expect(Object.keys(statuses).sort()).toEqual(["", ...SERVICES].sort());
   });
 
-  test("does not know of others", async () => {
+  test("rejects unknown services", async () => {
     const failed = await failure(health.check({ service: "harborforge.agents.v1.NoService" }));
     expect(failed).toMatchObject({ code: Code.NotFound, reason: "NOT_FOUND", domain: "harborforge.agents" });
   });
@@ -94,7 +94,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("reflectio
       }
     });
 
-    test("says what it does not know, and goes on", async () => {
+    test("returns errors for unknown names, and continues", async () => {
       const answers = await ask(
         { case: "fileContainingSymbol", value: "harborforge.agents.v1.Nothing" },
         { case: "listServices", value: "" },
@@ -107,7 +107,7 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("reflectio
   });
 });
 
-test("a replica that stops says so through every protocol, and ends what is open", async () => {
+test("a stopping replica reports it through every protocol, and ends open streams", async () => {
   await using undo = new AsyncDisposableStack();
   const stopping = undo.use(await startService());
   const everybody = TESTED_PROTOCOLS.map((protocol) => ({
@@ -126,7 +126,7 @@ test("a replica that stops says so through every protocol, and ends what is open
     open.map(async ({ watch, health, heartbeat }) => {
       await watch.untilComplete();
       await health.until("the first state", () => health.messages.length > 0);
-      // One after the other they take the agent over: only that the stream is up counts.
+      // One stream after the other takes the agent over: the test only needs them open.
       await heartbeat?.beat({ beats: [{ agentId }] });
     }),
   );

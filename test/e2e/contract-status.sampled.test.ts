@@ -2,6 +2,8 @@ import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { AgentStatus, ExhaustReason, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { toRfc3339 } from "../../src/contract/time.ts";
+import { microsOf } from "../../src/contract/timestamps.ts";
 import {
   expectAhead,
   expectInvalid,
@@ -32,7 +34,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     present((await update({ agentId, status: EXHAUSTED, exhaustion })).agent);
 
   describe("UpdateAgentStatus", () => {
-    test("takes an agent from work to work, each a transition", async () => {
+    test("changes an agent between working statuses, each a transition", async () => {
       const since = Date.now();
       const { agent, agentId } = await newAgent(clients);
       let { revision } = agent;
@@ -46,12 +48,12 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       }
     });
 
-    test("changes nothing where it is so already", async () => {
+    test("changes nothing when the agent has that status already", async () => {
       const { agent, agentId } = await newAgent(clients);
       expect((await update({ agentId, status: IDLE })).agent).toEqual(agent);
     });
 
-    test("puts an agent offline, which ends its lease; then only its heartbeat brings it back", async () => {
+    test("puts an agent offline, which ends its lease; only its heartbeat brings it back", async () => {
       const { agentId } = await newAgent(clients);
       const { agent } = await update({ agentId, status: OFFLINE });
       expect(agent?.status).toBe(OFFLINE);
@@ -64,7 +66,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await getAgent(clients, agentId)).toMatchObject({ status: IDLE });
     });
 
-    test("marks an agent exhausted, and recovers it", async () => {
+    test("sets an agent exhausted, and recovers it", async () => {
       const since = Date.now();
       const { agentId } = await newAgent(clients);
       const agent = await exhaust(agentId);
@@ -75,14 +77,14 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
         const failed = await failure(update({ agentId, status }));
         expect(failed).toMatchObject({ code: Code.FailedPrecondition, reason: "AGENT_EXHAUSTED", fields: [] });
         expect(Object.keys(failed.metadata ?? {})).toEqual(["recoveryAt"]);
-        expect(Date.parse(failed.metadata?.recoveryAt ?? "")).toBe(timestampMs(present(agent.recoveryAt)));
+        expect(failed.metadata?.recoveryAt).toBe(toRfc3339(microsOf(present(agent.recoveryAt))));
       }
       const recovered = present((await update({ agentId, status: IDLE })).agent);
       expect(recovered).toMatchObject({ status: IDLE, exhaustReason: ExhaustReason.UNSPECIFIED });
       expect([recovered.exhaustedAt, recovered.recoveryAt]).toEqual([undefined, undefined]);
     });
 
-    test("takes the provider's deadline to the microsecond", async () => {
+    test("keeps the provider's deadline to the microsecond", async () => {
       const { agentId } = await newAgent(clients);
       const recoveryAt = { ...timestampFromMs(Math.trunc(Date.now() / 1_000) * 1_000 + 90_000), nanos: 123_456_000 };
       const exhaustion = {
@@ -97,7 +99,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     test.each([
       ["rate limit", ExhaustReason.RATE_LIMIT, 30_000],
       ["billing", ExhaustReason.BILLING, 600_000],
-    ])("chooses a deadline where none is given, or one that is past: %s", async (_, reason, firstMs) => {
+    ])("chooses a deadline when none is given, or a past one: %s", async (_, reason, firstMs) => {
       const past = { case: "recoveryAt", value: { seconds: 1n } } as const;
       const zero = { case: "retryAfter", value: {} } as const;
       for (const exhaustion of [{ reason }, { reason, recovery: past }, { reason, recovery: zero }]) {
@@ -109,7 +111,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       }
     });
 
-    test("keeps exhausted_at where reason or deadline change, and changes nothing where they do not", async () => {
+    test("keeps exhausted_at when reason or deadline change, and changes nothing when neither does", async () => {
       const { agentId } = await newAgent(clients);
       const first = await exhaust(agentId);
       expect(await exhaust(agentId, rateLimit(7_200n))).toEqual(first);
@@ -124,7 +126,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(other.agent).toMatchObject({ exhaustedAt: first.exhaustedAt, exhaustReason: ExhaustReason.BILLING });
     });
 
-    test("records the exhaustion of an offline agent and leaves it offline, and clears it", async () => {
+    test("records the exhaustion of an offline agent, leaves it offline, and clears the exhaustion", async () => {
       const { agentId } = await newAgent(clients);
       await setStatus(clients, agentId, OFFLINE);
       expect(await exhaust(agentId)).toMatchObject({ status: OFFLINE, exhaustReason: ExhaustReason.RATE_LIMIT });
@@ -145,13 +147,13 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       const metadata = { revision: `${busy?.revision}` };
       const late = update({ agentId, status: IDLE, expectedRevision: agent.revision });
       await expectRefusal(late, Code.Aborted, "REVISION_MISMATCH", { metadata });
-      // Also where it would change nothing.
+      // Also when it would change nothing.
       const same = update({ agentId, status: BUSY, expectedRevision: agent.revision });
       await expectRefusal(same, Code.Aborted, "REVISION_MISMATCH", { metadata });
       expect(await getAgent(clients, agentId)).toEqual(busy);
     });
 
-    test("of two services with the same expected revision one wins", async () => {
+    test("applies one of two requests with the same expected revision", async () => {
       const { agent, agentId } = await newAgent(clients);
       const outcomes = await Promise.allSettled(
         [BUSY, ON_CALL].map((status) => update({ agentId, status, expectedRevision: agent.revision })),
@@ -164,7 +166,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       });
     });
 
-    test("a retry after a lost answer does not look like a lost race", async () => {
+    test("does not reject a retry after a lost response as a lost race", async () => {
       const { agent, agentId } = await newAgent(clients);
       const requestId = unique("request");
       const request = { agentId, status: BUSY, expectedRevision: agent.revision, requestId };
@@ -178,7 +180,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectReusedRequestId(update(unconditional), requestId);
     });
 
-    test("two at once with one request_id are one change", async () => {
+    test("makes one change of two concurrent requests with one request_id", async () => {
       const { agentId } = await newAgent(clients);
       const request = { agentId, status: BUSY, requestId: unique("request") };
       const [one, two] = await Promise.all([update(request), update(request)]);
@@ -209,7 +211,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await exhaust(agentId, rateLimit(366n * DAY_S))).status).toBe(EXHAUSTED);
     });
 
-    test("takes a hold from 0 to 1 hour", async () => {
+    test("accepts a hold from 0 to 1 hour", async () => {
       const { agentId } = await newAgent(clients);
       await expectInvalid(update({ agentId, status: BUSY, hold: { nanos: -1 } }), "hold");
       await expectInvalid(update({ agentId, status: BUSY, hold: { seconds: 3_600n, nanos: 1 } }), "hold");
@@ -218,7 +220,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await update({ agentId, status: IDLE, hold: { seconds: 3_600n } })).agent?.status).toBe(IDLE);
     });
 
-    test("refuses enum numbers outside the contract", async () => {
+    test("rejects enum numbers outside the contract", async () => {
       const { agent, agentId } = await newAgent(clients);
       await expectInvalid(update({ agentId, status: 99 as AgentStatus }), "status");
       const exhaustion = { ...rateLimit(1n), reason: 99 as ExhaustReason };
@@ -226,7 +228,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await getAgent(clients, agentId)).toEqual(agent);
     });
 
-    test("refuses whom it does not know", async () => {
+    test("rejects an unknown agent", async () => {
       const agentId = unique("agent");
       await expectRefusal(update({ agentId, status: BUSY }), Code.NotFound, "AGENT_NOT_FOUND", {
         metadata: { agentId },
@@ -247,7 +249,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       return { ...bound, user, requestId, revisions, exhausted };
     }
 
-    test("tells the history of an agent, its deletion too", async () => {
+    test("returns the history of an agent, also its deletion", async () => {
       const since = Date.now();
       const { agent, agentId, user, claw, requestId, revisions, exhausted } = await eventful();
       const { transitions, nextPageToken } = await agents.listAgentTransitions({ agentId });
@@ -302,7 +304,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(pageToken).toBe("");
     });
 
-    test.each([false, true])("begins after a revision, newest first: %s", async (newestFirst) => {
+    test.each([false, true])("starts after a revision, newest first: %s", async (newestFirst) => {
       const { agentId, revisions } = await eventful();
       const { transitions } = await agents.listAgentTransitions({
         agentId,
@@ -313,7 +315,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(transitions.map(({ revision }) => revision)).toEqual(newestFirst ? after.reverse() : after);
     });
 
-    test("tells those of all agents, in the order of revisions", async () => {
+    test("returns transitions of all agents, in the order of revisions", async () => {
       const before = await newAgent(clients);
       const [one, two] = [await newAgent(clients), await newAgent(clients)];
       const change = await setStatus(clients, one.agentId, BUSY);
@@ -326,7 +328,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(ours.map(({ revision }) => revision)).toEqual([one.agent.revision, two.agent.revision, change.revision]);
     });
 
-    test("tells nothing of an agent that never was", async () => {
+    test("returns nothing of an agent that never existed", async () => {
       const { transitions, nextPageToken } = await agents.listAgentTransitions({ agentId: unique("agent") });
       expect([transitions, nextPageToken]).toEqual([[], ""]);
     });
@@ -340,7 +342,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(transitions.map(({ id }) => id)).toEqual([agent.id, agent.id, again.agent?.id]);
     });
 
-    test("refuses revisions that are gone, and those that are not there yet", async () => {
+    test("rejects compacted revisions, and future ones", async () => {
       const [counter] = await service().query<{ oldest: string }>("SELECT oldest FROM revision_counter");
       const metadata = { oldestRevision: present(counter).oldest };
       const gone = agents.listAgentTransitions({ afterRevision: 1n });
@@ -349,7 +351,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(failed).toMatchObject({ code: Code.OutOfRange, reason: "REVISION_IN_FUTURE" });
     });
 
-    test("refuses tokens that are not its own, and invalid fields", async () => {
+    test("rejects tokens of other requests, and invalid fields", async () => {
       const { agentId } = await eventful();
       const { nextPageToken: pageToken } = await agents.listAgentTransitions({ agentId, pageSize: 1 });
       await expectInvalidToken(agents.listAgentTransitions({ agentId, newestFirst: true, pageToken }));

@@ -13,7 +13,7 @@ import {
 import { GRPC_JS, openClients, TESTED_PROTOCOLS, useClients } from "../support/protocol-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
-// Nobody has to show a credential here: what a token is good for is another test's matter.
+// Credentials are not required here: another test checks the use of tokens.
 const service = useService();
 
 const DAY_MS = 24 * 3_600_000;
@@ -25,7 +25,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     present((await tokens.issueToken(viewer(principal))).token);
 
   describe("IssueToken", () => {
-    test("issues a token for 90 days, whose secret says that it is one", async () => {
+    test("issues a token for 90 days, whose secret has a recognizable prefix", async () => {
       const since = Date.now();
       const principal = unique("viewer");
       const { token, secret } = await tokens.issueToken(viewer(principal));
@@ -38,7 +38,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expectAhead(token?.expiresAt, 90 * DAY_MS, since);
     });
 
-    test("issues tokens of agents, by name or by claw, for as long as it is told", async () => {
+    test("issues tokens of agents, by name or by claw, for the requested time", async () => {
       const since = Date.now();
       const lifetime = { seconds: 60n };
       const named = await tokens.issueToken({
@@ -53,7 +53,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(claw.token).toMatchObject({ role: Role.AGENT, agentIds: [], clawIdentifier: "claw-1" });
     });
 
-    test("lets two tokens of a principal live, not three", async () => {
+    test("allows two live tokens of a principal, not three", async () => {
       const principal = unique("rotating");
       const [first] = [await issue(principal), await issue(principal)];
       const third = tokens.issueToken(viewer(principal));
@@ -63,7 +63,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await issue(principal);
     });
 
-    test("names what is invalid", async () => {
+    test("names invalid fields", async () => {
       const principal = unique("p");
       await expectInvalid(tokens.issueToken({ role: Role.VIEWER }), "principal");
       await expectInvalid(tokens.issueToken({ principal: "a\nb", role: Role.VIEWER }), "principal");
@@ -81,7 +81,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(tokens.issueToken({ ...viewer(principal), requestId: "x".repeat(65) }), "request_id");
     });
 
-    test("repeated, it answers with the first token and without its secret", async () => {
+    test("returns the first token without its secret to a repeated request", async () => {
       const request = { ...viewer(), requestId: unique("request") };
       const first = await tokens.issueToken(request);
       expect(first.secret).not.toBe("");
@@ -97,7 +97,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("ListTokens", () => {
-    test("goes through all tokens in pages, in the order in which they were issued, without secrets", async () => {
+    test("lists all tokens in pages, in the order in which they were issued, without secrets", async () => {
       const principal = unique("listed");
       const issued = [await issue(principal), await issue(principal)];
       await tokens.revokeToken({ keyId: present(issued[0]).keyId });
@@ -118,7 +118,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("RevokeToken", () => {
-    test("revokes once, and answers alike when it is asked again", async () => {
+    test("revokes once, and returns the same when it is repeated", async () => {
       const since = Date.now();
       const { keyId } = await issue();
       const requestId = unique("request");
@@ -129,7 +129,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await tokens.revokeToken({ keyId })).toEqual(first);
     });
 
-    test("knows no token that there is not", async () => {
+    test("rejects an unknown token", async () => {
       const keyId = unique("k");
       const call = tokens.revokeToken({ keyId });
       await expectRefusal(call, Code.NotFound, "TOKEN_NOT_FOUND", { metadata: { keyId } });
@@ -138,7 +138,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 });
 
-test("JSON that the contract does not know is refused, as everywhere", async () => {
+test("JSON outside the contract is rejected, as everywhere", async () => {
   const ask = (body: object) =>
     fetch(`http://${service().addresses.http}/harborforge.agents.v1.TokenService/IssueToken`, {
       method: "POST",
@@ -156,7 +156,7 @@ test("JSON that the contract does not know is refused, as everywhere", async () 
   }
 });
 
-test("of a token nothing but a hash is kept", async () => {
+test("the database stores a hash of a token, and not its secret", async () => {
   using clients = openClients(GRPC_JS, service().addresses);
   const { secret, token } = await clients.tokens.issueToken({ principal: unique("kept"), role: Role.ADMIN });
   const rows = await service().query<{ row: string }>(

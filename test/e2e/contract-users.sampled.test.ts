@@ -35,7 +35,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(agent).toBeUndefined();
     });
 
-    test("creates a user and its agent in one go", async () => {
+    test("creates a user and its agent together", async () => {
       const since = Date.now();
       const [username, agentId, clawIdentifier] = [unique("user"), unique("agent"), unique("claw")];
       const email = `${username}@example.org`;
@@ -54,7 +54,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(await agents.getAgent({ key: { case: "agentId", value: agentId } })).toMatchObject({ agent });
     });
 
-    test("takes an empty agent_id, claw_identifier and email for absent ones", async () => {
+    test("treats an empty agent_id, claw_identifier and email as unset", async () => {
       const { user, agent } = await users.createUser({
         username: unique("user"),
         email: "",
@@ -66,7 +66,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(agent).toBeUndefined();
     });
 
-    test("refuses an agent without a claw, and a claw without an agent", async () => {
+    test("rejects an agent without a claw, and a claw without an agent", async () => {
       const username = unique("user");
       await expectInvalid(users.createUser({ username, agentId: "a" }), "claw_identifier");
       await expectInvalid(users.createUser({ username, agentId: "a", clawIdentifier: "" }), "claw_identifier");
@@ -86,7 +86,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(call, "username", "email", "display_name", "agent_id", "claw_identifier", "request_id");
     });
 
-    test("keeps names of 128 code points byte for byte, and tells case and forms of Unicode apart", async () => {
+    test("keeps names of 128 code points byte for byte, and distinguishes case and forms of Unicode", async () => {
       const tail = unique("");
       const name = (text: string) => `${text.repeat(128 - tail.length)}${tail}`;
       const forms = ["🚢", "é", "e", "E", " "].map(name);
@@ -98,7 +98,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalid(users.createUser({ username: name("🚢").concat("!") }), "username");
     });
 
-    test("refuses what is taken, and then creates nothing", async () => {
+    test("rejects taken values, and then creates nothing", async () => {
       const { user, agentId, claw } = await newAgent(clients);
       const email = `${unique("e")}@example.org`;
       await users.updateUser({ id: user.id, email });
@@ -121,10 +121,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       );
     });
 
-    test.each([
-      "\u2028",
-      "\u2029",
-    ])("refuses what is taken also where it holds the line separator %j", async (separator) => {
+    test.each(["\u2028", "\u2029"])("rejects taken values also with the line separator %j", async (separator) => {
       const username = `${unique("user")}${separator}x`;
       const agentId = `${unique("agent")}${separator}x`;
       await users.createUser({ username, agentId, clawIdentifier: "c" });
@@ -136,7 +133,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectRefusal(taken, Code.AlreadyExists, "AGENT_ID_TAKEN", { metadata: { agentId } });
     });
 
-    test("refuses a taken username with an agent, and then creates no agent", async () => {
+    test("rejects a taken username with an agent, and then creates no agent", async () => {
       const user = await newUser(clients);
       const agentId = unique("agent");
       const call = users.createUser({ username: user.username, agentId, clawIdentifier: "c" });
@@ -154,7 +151,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     test.each([
       "without an agent",
       "with an agent",
-    ])("answers a repeated request as the first time, %s", async (kind) => {
+    ])("returns the first response to a repeated request, %s", async (kind) => {
       const bound = kind === "with an agent" ? { agentId: unique("agent"), clawIdentifier: unique("claw") } : {};
       const requestId = unique("request");
       const request = { username: unique("user"), displayName: "first", requestId, ...bound };
@@ -165,7 +162,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectReusedRequestId(users.updateUser({ id: present(first.user).id, requestId }), requestId);
     });
 
-    test("keeps nothing of a refused request: its request_id may come again with other content", async () => {
+    test("records nothing of a rejected request: its request_id may be used with other content", async () => {
       const requestId = unique("request");
       const taken = await newUser(clients);
       await expectRefusal(
@@ -187,19 +184,19 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await users.getUser({ key: { case: "agentId", value: agentId } })).user).toEqual(user);
     });
 
-    test("says what it did not find", async () => {
+    test("names the missing key", async () => {
       const name = unique("nobody");
       const notFound = (key: Parameters<typeof users.getUser>[0]["key"], metadata: Record<string, string>) =>
         expectRefusal(users.getUser(key === undefined ? {} : { key }), Code.NotFound, "USER_NOT_FOUND", { metadata });
       await notFound({ case: "username", value: name }, { username: name });
       await notFound({ case: "username", value: name.toUpperCase() }, { username: name.toUpperCase() });
       await notFound({ case: "agentId", value: name }, { agentId: name });
-      // Beyond what a JSON number carries.
+      // Beyond the precision of a JSON number.
       await notFound({ case: "id", value: 9_007_199_254_740_993n }, { userId: "9007199254740993" });
       await notFound({ case: "id", value: 2n ** 63n - 1n }, { userId: "9223372036854775807" });
     });
 
-    test("refuses a request without a key, or with one that cannot be", async () => {
+    test("rejects a request without a key, or with an invalid one", async () => {
       await expectInvalid(users.getUser({}), "key");
       await expectInvalid(byId(0n), "id");
       await expectInvalid(byId(-(2n ** 63n)), "id");
@@ -222,7 +219,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("ListUsers", () => {
-    test("goes through all users in pages, ordered by id, also where the page size changes", async () => {
+    test("lists all users in pages, ordered by id, also when the page size changes", async () => {
       const own = [await newUser(clients), await newUser(clients), await newUser(clients)];
       const seen: bigint[] = [];
       let pageToken = "";
@@ -238,7 +235,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(seen).toEqual(expect.arrayContaining(own.map(({ id }) => id)));
     });
 
-    test("shows what GetUser shows", async () => {
+    test("returns the same users as GetUser", async () => {
       const { user } = await newAgent(clients);
       let { users: page, nextPageToken } = await users.listUsers({ pageSize: 1_000 });
       while (nextPageToken !== "") {
@@ -247,7 +244,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(page.find(({ id }) => id === user.id)).toEqual(user);
     });
 
-    test("refuses a negative page size and tokens that are not its own", async () => {
+    test("rejects a negative page size and tokens of other requests", async () => {
       await newUser(clients);
       await newUser(clients);
       await expectInvalid(users.listUsers({ pageSize: -1 }), "page_size");
@@ -260,7 +257,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
   });
 
   describe("UpdateUser", () => {
-    test("changes what is set and leaves the rest", async () => {
+    test("changes set fields and keeps the rest", async () => {
       const { user } = await newAgent(clients);
       const email = `${unique("e")}@example.org`;
       expect((await users.updateUser({ id: user.id, email })).user).toEqual({ ...user, email });
@@ -270,7 +267,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await byId(user.id)).user).toEqual(renamed.user);
     });
 
-    test("removes an address with an empty one, and a shown name", async () => {
+    test("removes an address with an empty one, and a display name", async () => {
       const { id } = await newUser(clients);
       await users.updateUser({ id, email: `${unique("e")}@example.org`, displayName: "Grace" });
       const { user } = await users.updateUser({ id, email: "", displayName: "" });
@@ -278,7 +275,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(user?.displayName).toBe("");
     });
 
-    test("refuses another user's address, not the user's own", async () => {
+    test("rejects another user's address, and accepts the user's own", async () => {
       const [one, other] = [await newUser(clients), await newUser(clients)];
       const email = `${unique("e")}@example.org`;
       await users.updateUser({ id: one.id, email });
@@ -290,7 +287,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await users.updateUser({ id: other.id, email })).user?.email).toBe(email);
     });
 
-    test("refuses whom it does not know, and invalid fields", async () => {
+    test("rejects an unknown user, and invalid fields", async () => {
       const metadata = { userId: "4611686018427387905" };
       const call = users.updateUser({ id: 4_611_686_018_427_387_905n, displayName: "x" });
       await expectRefusal(call, Code.NotFound, "USER_NOT_FOUND", { metadata });
@@ -303,7 +300,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       );
     });
 
-    test("answers a repeated request as the first time, whatever happened since", async () => {
+    test("returns the first response to a repeated request, whatever happened since", async () => {
       const { id } = await newUser(clients);
       const requestId = unique("request");
       const first = await users.updateUser({ id, displayName: "first", requestId });
@@ -324,7 +321,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       }
     });
 
-    test("takes the agent along, as a transition", async () => {
+    test("deletes the agent, too, as a transition", async () => {
       const { user, agent, agentId, claw } = await newAgent(clients);
       const requestId = unique("request");
       await users.deleteUser({ id: user.id, requestId });
@@ -355,7 +352,10 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(again.agent?.id).toBeGreaterThan(agent.id);
     });
 
-    test.each(["without an agent", "with an agent"])("answers a repeated request, %s", async (kind) => {
+    test.each([
+      "without an agent",
+      "with an agent",
+    ])("returns the first response to a repeated request, %s", async (kind) => {
       const { id } = kind === "with an agent" ? (await newAgent(clients)).user : await newUser(clients);
       const other = await newUser(clients);
       const requestId = unique("request");
@@ -365,7 +365,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect((await byId(other.id)).user).toEqual(other);
     });
 
-    test("refuses what cannot be a user", async () => {
+    test("rejects an invalid user", async () => {
       await expectInvalid(users.deleteUser({}), "id");
       await expectInvalid(users.deleteUser({ id: -1n, requestId: "r".repeat(65) }), "id", "request_id");
     });

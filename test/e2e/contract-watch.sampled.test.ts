@@ -21,7 +21,7 @@ const service = useService();
 const { IDLE, ON_CALL, BUSY, EXHAUSTED, OFFLINE } = AgentStatus;
 const { ENTERED, UPDATED, LEFT } = AgentChangeType;
 
-/** An agent as a watcher sees it: without what moves without transitions. */
+/** An agent as a watcher sees it: without fields that change without transitions. */
 function watched(agent: Agent): object {
   const { lastHeartbeat: _, leaseExpiresAt: __, suspectSince: ___, ...rest } = agent;
   return rest;
@@ -31,7 +31,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
   const clients = useClients(protocol, service);
   const { agents } = clients;
 
-  test("begins with a snapshot, which a bookmark completes", async () => {
+  test("starts with a snapshot, which a bookmark completes", async () => {
     const claw = unique("claw");
     const bound: Bound[] = [];
     for (let count = 0; count < 3; count += 1) bound.push(await newAgent(clients, claw));
@@ -54,14 +54,16 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     );
   });
 
-  test("begins with an empty snapshot where nothing passes", async () => {
+  test("starts with an empty snapshot when no agent passes", async () => {
     await using watch = new Watch(clients, { filter: { clawIdentifiers: [unique("claw")] } });
     await watch.untilComplete();
-    expect(watch.messages).toMatchObject([{ snapshotAgents: [], changes: [], bookmark: { snapshotComplete: true } }]);
+    // Where the database takes long, an empty message says before that the watch stands.
+    expect(watch.messages.flatMap(({ snapshotAgents, changes }) => [...snapshotAgents, ...changes])).toEqual([]);
+    expect(watch.messages.at(-1)).toMatchObject({ bookmark: { snapshotComplete: true } });
     expect(watch.revision).toBeGreaterThan(0n);
   });
 
-  test("tells what enters, changes and leaves: creation, status, move, deletion", async () => {
+  test("reports entering, updated and leaving agents: creation, status, move, deletion", async () => {
     const claw = unique("claw");
     await using watch = new Watch(clients, { filter: { clawIdentifiers: [claw] } });
     await watch.untilComplete();
@@ -88,7 +90,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     });
     expect(left.agent).toEqual(watched(moved));
 
-    // Outside the filter: nothing is told.
+    // Outside the filter: the watch reports nothing.
     await setStatus(clients, agentId, ON_CALL);
     const back = present((await agents.moveAgent({ agentId, clawIdentifier: claw })).agent);
     const entered = await watch.change(3);
@@ -108,7 +110,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(watch.revision).toBeGreaterThanOrEqual(present(revisions.at(-1)));
   });
 
-  test("tells what enters, changes and leaves by status, within a claw", async () => {
+  test("reports entering, updated and leaving agents by status, within a claw", async () => {
     const claw = unique("claw");
     const { agentId } = await newAgent(clients, claw);
     const elsewhere = await newAgent(clients);
@@ -128,7 +130,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(watch.changes.every(({ agent }) => agent?.agentId === agentId)).toBe(true);
   });
 
-  test("goes on from a revision, and tells exactly what came after it", async () => {
+  test("resumes from a revision with exactly the later changes", async () => {
     const { agentId, claw } = await newAgent(clients);
     const filter = { clawIdentifiers: [claw] };
     let afterRevision: bigint;
@@ -152,7 +154,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(resumed.complete).toBe(false);
   });
 
-  test("completes a list from its revision", async () => {
+  test("continues a list from its revision", async () => {
     const claw = unique("claw");
     await newAgent(clients, claw);
     const second = await newAgent(clients, claw);
@@ -163,7 +165,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(await watch.change(0)).toMatchObject({ type: UPDATED, transition: { revision: changed.revision } });
   });
 
-  test("says at once how far it is, also where nothing came", async () => {
+  test("reports its position at once, also without changes", async () => {
     const { revision } = await agents.getFleet({});
     await using watch = new Watch(clients, { filter: { clawIdentifiers: [unique("claw")] }, afterRevision: revision });
     await watch.until("the first message", () => watch.messages.length > 0);
@@ -171,7 +173,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(watch.revision).toBeGreaterThanOrEqual(revision);
   });
 
-  test("tells one agent_id's two agents apart", async () => {
+  test("distinguishes two agents of one agent_id", async () => {
     const { agent, agentId, user, claw } = await newAgent(clients);
     await using watch = new Watch(clients, { filter: { agentIds: [agentId] }, conflate: true });
     await watch.untilComplete();
@@ -191,13 +193,13 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     expect(watch.messages[0]?.snapshotAgents).toMatchObject([{ agentId }]);
   });
 
-  test("refuses revisions that are gone, and those that are not there yet", async () => {
+  test("rejects compacted revisions, and future ones", async () => {
     const [counter] = await service().query<{ oldest: string }>("SELECT oldest FROM revision_counter");
     const metadata = { oldestRevision: present(counter).oldest };
     for (const afterRevision of [0n, 1n]) {
       await using gone = new Watch(clients, { afterRevision });
       await expectRefusal(gone.end(), Code.OutOfRange, "REVISION_COMPACTED", { metadata });
-      // Where the database takes long to say so, a bookmark without anything else says that the watch stands.
+      // When the database is slow, a bookmark without a position shows that the watch is open.
       expect(gone.messages.flatMap(({ changes, snapshotAgents }) => [...changes, ...snapshotAgents])).toEqual([]);
       expect(gone.messages.every(({ revision }) => revision === afterRevision)).toBe(true);
     }
@@ -209,7 +211,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
     });
   });
 
-  test("refuses what cannot be", async () => {
+  test("rejects invalid requests", async () => {
     const refused = async (request: ConstructorParameters<typeof Watch>[1], ...fields: [string, ...string[]]) => {
       await using watch = new Watch(clients, request);
       await expectInvalid(watch.end(), ...fields);
@@ -228,7 +230,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
   });
 });
 
-test("an idle watch tells how far it is at its interval, and so does one whose filter keeps everything out", async () => {
+test("an idle watch reports its position at its interval, also when its filter excludes every change", async () => {
   await using undo = new AsyncDisposableStack();
   const everybody = TESTED_PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
   const [clients] = everybody;
@@ -245,7 +247,7 @@ test("an idle watch tells how far it is at its interval, and so does one whose f
   }
 });
 
-test("a snapshot larger than a message comes in several, none above 64 KiB, of which only the last can be resumed from", async () => {
+test("a snapshot larger than a message comes in several, none above 64 KiB, and only the last can be resumed from", async () => {
   await using undo = new AsyncDisposableStack();
   const everybody = TESTED_PROTOCOLS.map((protocol) => undo.use(openClients(protocol, service().addresses)));
   const clients = present(everybody[0]);

@@ -3,7 +3,10 @@ import { describe, expect, test } from "vitest";
 import { commandLine, END_MS, kill, parentOf, Run, START_MS, serves, VITEST } from "../support/cut-off-run.ts";
 import { until } from "../support/until.ts";
 
-/** Programs in a form that lasts longer than it takes to end them, and how many services or servers show that one is in its midst. */
+/**
+ * Programs in a form that lasts longer than it takes to end them, and the number of services or servers that
+ * shows a running one.
+ */
 const PROGRAMS: readonly (readonly [
   name: string,
   args: readonly string[],
@@ -41,7 +44,7 @@ const PROGRAMS: readonly (readonly [
 
 const isLinux = process.platform === "linux";
 
-describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout: START_MS + 2 * END_MS }, () => {
+describe.runIf(isLinux)("a killed run leaves nothing behind", { timeout: START_MS + 2 * END_MS }, () => {
   const unit = { name: "the unit tests", args: [...VITEST, "--project", "unit"] };
   test.each([...PROGRAMS.map(([name, args]) => ({ name, args })), unit])("killed at its start: $name", async ({
     args,
@@ -54,7 +57,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     await run.leavesNothing(ports);
   });
 
-  test.each(PROGRAMS)("killed in its midst: %s", async (_name, args, inItsMidst) => {
+  test.each(PROGRAMS)("killed in the middle: %s", async (_name, args, inItsMidst) => {
     await using run = await Run.start(args);
     await run.reaches("it is in its midst", () => inItsMidst(run));
     await delay(Math.random() * 500);
@@ -73,7 +76,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     await run.leavesNothing([]);
   });
 
-  test("a process of the tests of one file, killed alone, takes with it what it started", async () => {
+  test("a killed process of one test file ends everything that it started", async () => {
     await using run = await Run.start([...VITEST, "test/e2e/process.slow.test.ts"]);
     await run.reaches("a service serves", () => serves(run));
     const isFork = (pid: number) => parentOf(pid) === run.pid && !commandLine(pid).includes("process-owner");

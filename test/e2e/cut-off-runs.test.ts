@@ -11,8 +11,8 @@ import { until } from "../support/until.ts";
 
 const isLinux = process.platform === "linux";
 
-describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout: START_MS + 2 * END_MS }, () => {
-  test("killed in its midst: the tests of a program", async () => {
+describe.runIf(isLinux)("a killed run leaves nothing behind", { timeout: START_MS + 2 * END_MS }, () => {
+  test("killed in the middle: the tests of a program", async () => {
     await using run = await Run.start([...VITEST, "test/e2e/process-external.test.ts"]);
     await run.reaches("a service serves", () => serves(run));
     const ports = await run.ports();
@@ -21,7 +21,7 @@ describe.runIf(isLinux)("a run that is cut off leaves nothing behind", { timeout
     await run.leavesNothing(ports);
   });
 
-  // With an `npm` that does nothing but wait: the real one would install anew what this run of tests is made of.
+  // With an `npm` that only waits: the real one would reinstall the packages of this run of tests.
   test("killed alone: .ci/run", async () => {
     const folder = await temporaryFolder("ci");
     const [programs, files] = [join(folder, "bin"), join(folder, "tmp")];

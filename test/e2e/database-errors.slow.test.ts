@@ -13,7 +13,7 @@ import { type Failure, failureOf } from "../support/rpc-clients.ts";
 import { type RunningService, startService, unique } from "../support/service.ts";
 import { PATIENCE } from "../support/until.ts";
 
-/** What the next statement with this text ends with, as often as it says. */
+/** The error of the next statements with this text, and how often it occurs. */
 interface Plan {
   readonly text: string;
   readonly raised: RaisedError;
@@ -23,7 +23,7 @@ interface Plan {
 let plan: Plan | undefined;
 let seen: Set<string> | undefined;
 
-// Every statement of the service goes through here, whichever pool it comes from.
+// Every statement of the service passes here, from any pool.
 const query = Reflect.get(pg.Client.prototype, "query");
 vi.spyOn(pg.Client.prototype, "query").mockImplementation(function (this: pg.Client, ...given: unknown[]): unknown {
   const text = textOf(given[0]);
@@ -31,7 +31,7 @@ vi.spyOn(pg.Client.prototype, "query").mockImplementation(function (this: pg.Cli
   if (plan?.text !== text || plan.times === 0) return Reflect.apply(query, this, given);
   plan.times -= 1;
   const error = plan.raised.make();
-  // Whatever a commit failed with, it is over: the next who gets the connection must not be in its transaction.
+  // After any error of a commit, the transaction is over: the next user of the connection must not be in it.
   const ended = text.startsWith("COMMIT") ? Reflect.apply(query, this, ["ROLLBACK"]) : Promise.resolve();
   const callback = given.find((one) => typeof one === "function");
   const failed = ended.then(() => Promise.reject(error));
@@ -47,7 +47,7 @@ function textOf(config: unknown): string {
 
 let service: RunningService;
 let clients: ProtocolClients & Disposable;
-/** Statements that the service makes by itself; notifications are sent after calls, now and then. */
+/** Statements that the service runs by itself; notifications are sent after calls, occasionally. */
 const background = new Set(["SELECT pg_notify($1, $2)"]);
 beforeAll(async () => {
   service = await startService();
@@ -65,7 +65,7 @@ afterAll(async () => {
 const { BUSY, ON_CALL } = AgentStatus;
 const VIEWER = 2;
 
-/** Every method, as a call that goes well. */
+/** Every method, as a successful call. */
 const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
   GetUser: ({ user }) => clients.users.getUser({ key: { case: "id", value: user.id } }),
   ListUsers: () => clients.users.listUsers({ pageSize: 2 }),
@@ -105,12 +105,12 @@ const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
   },
 };
 
-test("there is a call for every method", () => {
+test("has a call for every method", () => {
   const methods = [UserService, AgentService, TokenService].flatMap((one) => one.methods.map(({ name }) => name));
   expect(methods.filter((name) => METHODS[name] === undefined)).toEqual([]);
 });
 
-/** Each statement meets every kind, in the shapes that differ most. */
+/** Each statement fails with every kind, in the shapes that differ most. */
 const ALWAYS = [
   "pg/lib/client.js: timeout expired",
   "SQLSTATE 53100",
@@ -121,20 +121,20 @@ const ALWAYS = [
   "SQLSTATE 28P01",
   "a mistake of ours",
 ];
-/** And a share of all others, another one each, so that together they meet all. */
+/** And with a share of all others, another one each, so that together they cover all. */
 const SHARE = 40;
 let statements = 0;
 
 function errorsForNextStatement(): readonly RaisedError[] {
   const place = statements++;
-  // The pool takes nothing else for an error.
+  // The pool accepts no other error.
   const errors = RAISED_ERRORS.filter(({ make }) => make() instanceof Error);
   return errors.filter(({ title }, index) => ALWAYS.includes(title) || index % SHARE === place % SHARE);
 }
 
 async function statementsOf(method: (agent: Bound) => Promise<unknown>): Promise<readonly string[]> {
   const runs: Set<string>[] = [];
-  // What is not there both times happened beside it.
+  // A statement that is not in both runs belongs to concurrent work.
   for (let run = 0; run < 2; run += 1) {
     const agent = await newAgent(clients);
     const texts = new Set<string>();
@@ -147,7 +147,7 @@ async function statementsOf(method: (agent: Bound) => Promise<unknown>): Promise
   return [...(first ?? [])].filter((text) => second?.has(text) === true && !background.has(text));
 }
 
-/** What a call ended with; undefined where it went well. */
+/** The error of a call; undefined for a success. */
 async function outcomeOf(call: Promise<unknown>): Promise<Failure | undefined> {
   const thrown: unknown = await call.then(
     () => undefined,
@@ -159,7 +159,7 @@ async function outcomeOf(call: Promise<unknown>): Promise<Failure | undefined> {
   return failureOf(error);
 }
 
-/** What a caller may be told of a failure of this kind. */
+/** What a caller may read of a failure of this kind. */
 function expectNamed(outcome: Failure | undefined, { kind }: RaisedError, what: string): void {
   if (outcome === undefined) return;
   expect(outcome.message, what).not.toContain(INTERNAL_TEXT);
@@ -177,7 +177,7 @@ function expectNamed(outcome: Failure | undefined, { kind }: RaisedError, what: 
 }
 
 test.each(Object.entries(METHODS))(
-  "%s names every error of the database, whichever statement meets it",
+  "%s maps every error of the database to a reason, for each statement",
   { timeout: 60_000 },
   async (name, method) => {
     const texts = await statementsOf(method);
@@ -191,14 +191,14 @@ test.each(Object.entries(METHODS))(
         expect(plan.times, what).toBe(0);
         plan = undefined;
         expectNamed(outcome, raised, what);
-        // What took no effect and passes is repeated, without a word to the caller.
+        // Transient failures without effect are retried, invisibly to the caller.
         if (raised.kind === "contention") expect(outcome, what).toBeUndefined();
       }
     }
   },
 );
 
-test("a commit of which nobody knows the end is not repeated without a request_id", async () => {
+test("a commit with an unknown outcome is not retried without a request_id", async () => {
   for (const title of ["pg/lib/client.js: timeout expired", "an error that nobody has seen", "SQLSTATE 08006"]) {
     const raised = RAISED_ERRORS.find((one) => one.title === title);
     if (raised === undefined) throw new Error(`there is no error ${title}`);
@@ -211,7 +211,7 @@ test("a commit of which nobody knows the end is not repeated without a request_i
   }
 });
 
-test("the cause is logged, for who looks after the database", () => {
+test("the cause is logged, for the database's operator", () => {
   const lines = service.logged.map((line): Record<string, unknown> => JSON.parse(line));
   const told = lines.filter(({ msg }) => msg === "calls fail at the database");
   expect(told.length).toBeGreaterThan(0);

@@ -9,7 +9,7 @@ import { PATIENCE } from "../support/until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A program of ours with what it has written so far. */
+/** A program of ours with its output so far. */
 class Program {
   readonly child: ChildProcess;
   readonly ended: Promise<unknown>;
@@ -73,7 +73,7 @@ function demo(...args: string[]): Program {
   return program;
 }
 
-/** The processes of the claws, by the numbers that the demo tells. */
+/** The processes of the claws, by the numbers that the demo prints. */
 function clawsOf({ output }: Program): number[] {
   return [...output.matchAll(/^note demo-claw-. starts .*\(process (\d+)\)$/gm)].map(([, pid]) => Number(pid));
 }
@@ -100,7 +100,7 @@ describe("npm run demo", () => {
       /demo-claw-\S+ busy -> exhausted \[report\] rate limit, for/,
       /demo-claw-\S+ exhausted -> idle \[recovery\]/,
       /demo-claw-a-06 busy -> exhausted \[report\] billing, for (9|10|11) min/,
-      // A claw is lost and comes back.
+      // A claw is lost and returns.
       /^note demo-claw-b was killed \(process \d+\) without a goodbye: its leases expire within 2 s$/m,
       /^note demo-claw-b is offline: 6 agents/m,
       /demo-claw-b-\d+ offline -> \S+ \[heartbeat\]/,
@@ -115,7 +115,7 @@ describe("npm run demo", () => {
     expect(errors).toBe("");
     expect(output).not.toContain("\u001b");
     expect(output.match(/demo-claw-b-\d+ \S+ -> offline \[lease_expired\]/g)).toHaveLength(6);
-    // The others never fell silent.
+    // The other claws never fell silent.
     expect(output).not.toMatch(/demo-claw-[ac]-\d+ \S+ -> offline \[lease_expired\]/);
     expect(output).toMatch(/^Claws killed: 1\. No agent that sent heartbeats lost its lease\.$/m);
     expect(output).toMatch(/^The calendar claimed \d+ agents; \d+ claims were rejected/m);
@@ -123,7 +123,7 @@ describe("npm run demo", () => {
     expect(clawsOf(program).filter(isAlive)).toEqual([]);
   }, 60_000);
 
-  it("ends when its time is over, and takes the agents of an earlier run again", async () => {
+  it("ends when its time is over, and reuses the agents of an earlier run", async () => {
     for (const run of ["first", "second"]) {
       const program = demo("--address", address, "--duration", "4s", "--agents", "9");
       expect(await program.exitCode(), run).toBe(0);
@@ -137,7 +137,7 @@ describe("npm run demo", () => {
     const program = demo("--address", address, "--agents", "6");
     await vi.waitUntil(() => /-> (busy|on_call) /.test(program.output), { timeout: 20_000 });
     program.child.kill("SIGINT");
-    // npm passes on what the terminal has given already.
+    // npm passes on a signal that the terminal has already sent.
     program.child.kill("SIGINT");
     expect(await program.exitCode()).toBe(0);
     expect(program.output).toMatch(/^note demo-claw-a sent its goodbyes and stopped$/m);
@@ -145,14 +145,14 @@ describe("npm run demo", () => {
     expect(clawsOf(program).filter(isAlive)).toEqual([]);
   });
 
-  it("takes its claws with it when it is killed", async () => {
+  it("ends its claws with it when it is killed", async () => {
     const program = demo("--address", address, "--agents", "3");
     await vi.waitUntil(() => clawsOf(program).length === 3, { timeout: 20_000 });
     await program.kill();
     await vi.waitUntil(() => !clawsOf(program).some(isAlive), PATIENCE);
   });
 
-  it("says in one sentence that there is no service", async () => {
+  it("reports a missing service in one sentence", async () => {
     const program = demo("--address", "127.0.0.1:1");
     expect(await program.exitCode()).toBe(3);
     expect(program.errors).toMatch(
@@ -161,7 +161,7 @@ describe("npm run demo", () => {
     expect(program.output).toBe("");
   });
 
-  it("refuses a wrong command line", async () => {
+  it("rejects an invalid command line", async () => {
     const program = demo("--duration", "soon");
     expect(await program.exitCode()).toBe(2);
     expect(program.errors).toContain("It must be a duration from 1s to 24h");

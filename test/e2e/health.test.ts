@@ -30,7 +30,7 @@ describe.each(DIALECTS)("health through $name", ({ listener, transport }) => {
     expect(Object.keys((await client().list({})).statuses)).toContain("grpc.health.v1.Health");
   });
 
-  test("Watch says the state at once, then every change, also while calls are refused", async () => {
+  test("Watch sends the state at once, then every change, also while the server rejects calls", async () => {
     const statuses: Status[] = [];
     const controller = new AbortController();
     const watching = (async () => {
@@ -52,7 +52,7 @@ describe.each(DIALECTS)("health through $name", ({ listener, transport }) => {
     await expect(watching).rejects.toThrow();
   });
 
-  test("Watch of an unknown service says so and stays open", async () => {
+  test("Watch of an unknown service reports that and stays open", async () => {
     await eventually("no other stream is open", () => listeners.pipeline.openStreams.size === 0);
     const controller = new AbortController();
     const statuses: Status[] = [];

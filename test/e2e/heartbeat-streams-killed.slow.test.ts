@@ -37,7 +37,7 @@ describe.each([
     await once(child, "exit");
   }
 
-  test("is no goodbye: its agent keeps its status while the lease runs, for whoever comes back", async () => {
+  test("sends no goodbye: its agent keeps its status during the lease, for any process that returns", async () => {
     const agentId = await createAgent(clients, "killed");
     const child = await startClaw(agentId);
     expect(await witness.holdOf(agentId)).toMatchObject({ held: true });
@@ -48,7 +48,7 @@ describe.each([
     expect(await witness.storyOf(agentId)).toEqual(["report: busy"]);
   });
 
-  test("leaves its agent to the end of the lease, which does not come early", async () => {
+  test("leaves its agent online until the end of the lease, which is not early", async () => {
     const agentId = await createAgent(clients, "killed for good");
     await kill(await startClaw(agentId));
     await witness.letGo(agentId);

@@ -13,7 +13,7 @@ const witness = new SessionWitness(service);
 describe.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("a heartbeat stream by $name", (protocol) => {
   const clients = useClients(protocol, service);
 
-  test("however it ends leaves its agent to the end of the lease, which does not come early", async () => {
+  test("leaves its agent online until the end of the lease, however it ends, and not less", async () => {
     const agentIds: string[] = [];
     for (const [name, finish] of Object.entries(STREAM_ENDS)) {
       const agentId = await createAgent(clients, name);

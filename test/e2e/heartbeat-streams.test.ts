@@ -10,7 +10,7 @@ import { INTERVAL_MS, unique, useService } from "../support/service.ts";
 import { createAgent, SessionWitness } from "../support/session-witness.ts";
 import { until } from "../support/until.ts";
 
-/** What other clients can send is the same stream behind the same listener. */
+/** Streams of other clients are the same behind the same listener. */
 const NAMES = new Set(["grpc-js at the gRPC listener", "Connect binary over HTTP/2", "gRPC at the Connect listener"]);
 
 const service = useService();
@@ -34,7 +34,7 @@ describe.each(PROTOCOLS.filter(({ name }) => NAMES.has(name)))("heartbeats by $n
   const clients = useClients(protocol, service);
   const stream = (opening = {}) => new HeartbeatClient(clients.agents, opening);
 
-  test("are greeted at once, and acknowledged when they are applied", async () => {
+  test("get a first response at once, and are acknowledged when they are applied", async () => {
     const agentId = await createAgent(clients, "greeted");
     await using client = stream();
     client.send();
@@ -72,7 +72,7 @@ describe.each(PROTOCOLS.filter(({ name }) => NAMES.has(name)))("heartbeats by $n
     expect(await witness.storyOf(agentId)).toEqual(["report: busy"]);
   });
 
-  test("are taken over at once by another stream; the loser is told unasked and gets the agent back", async () => {
+  test("are superseded at once by another stream; the superseded one is notified and may take the agent back", async () => {
     const agentId = await createAgent(clients, "taken");
     await using loser = stream();
     await loser.say({ agentId, status: AgentStatus.BUSY });
@@ -89,7 +89,7 @@ describe.each(PROTOCOLS.filter(({ name }) => NAMES.has(name)))("heartbeats by $n
     expect(await loser.say({ agentId, status: AgentStatus.IDLE })).toMatchObject([{ status: AgentStatus.IDLE }]);
   });
 
-  test("are taken over across replicas; of one process the higher generation wins, whichever comes first", async () => {
+  test("are superseded across replicas; of one process the higher generation wins, in either order", async () => {
     const agentId = await createAgent(clients, "generations");
     using elsewhere = openClients(protocol, replica.addresses);
     const instanceId = unique("claw process");
@@ -104,7 +104,7 @@ describe.each(PROTOCOLS.filter(({ name }) => NAMES.has(name)))("heartbeats by $n
     expect(await newer.say({ agentId })).toMatchObject([{ error: { reason: ErrorReason.SESSION_SUPERSEDED } }]);
   });
 
-  test("say goodbye: the agent is offline at once, and for nobody else", async () => {
+  test("with a goodbye put the agent offline at once, and no other agent", async () => {
     const [leaving, staying] = [await createAgent(clients, "leaves"), await createAgent(clients, "stays")];
     await clients.agents.updateAgentStatus({ agentId: leaving, status: AgentStatus.ON_CALL });
     await using client = stream({ clawIdentifier: "claw-1" });
@@ -115,7 +115,7 @@ describe.each(PROTOCOLS.filter(({ name }) => NAMES.has(name)))("heartbeats by $n
     expect(await witness.storyOf(leaving)).toEqual(["service: on_call", "goodbye: offline"]);
   });
 
-  test("hear unasked what a service does, also through another replica", async () => {
+  test("get a service's change pushed, also through another replica", async () => {
     const agentId = await createAgent(clients, "called");
     await using client = stream({ clawIdentifier: "claw-1" });
     await client.say({ agentId, status: AgentStatus.IDLE });

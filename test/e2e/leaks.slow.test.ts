@@ -6,7 +6,7 @@ import { envelope, http1, http2Call, http2Connect, type RawResponse } from "../s
 
 const SERVICE = "/harborforge.agents.v1.";
 
-/** What no answer and no line of the log may show: words of PostgreSQL, statements, stacks, where things are. */
+/** Text that no response and no log line may contain: words of PostgreSQL, statements, stacks, paths. */
 const FORBIDDEN: readonly RegExp[] = [
   /relation "/,
   /violates/,
@@ -23,7 +23,7 @@ const FORBIDDEN: readonly RegExp[] = [
   /sesame/,
 ];
 
-/** Everything that an answer says, decoded. */
+/** All content of a response, decoded. */
 function textOf({ headers, trailers, body }: RawResponse): string {
   const parts = [body.toString("utf8"), ...[...headers, ...trailers].map(([name, value]) => `${name}: ${value}`)];
   for (const [, value] of [...headers, ...trailers]) {
@@ -35,8 +35,8 @@ function textOf({ headers, trailers, body }: RawResponse): string {
   return parts.join("\n");
 }
 
-describe("neither answers nor the log tell", () => {
-  test("what PostgreSQL says, statements, stacks and credentials, whatever fails", { timeout: 120_000 }, async () => {
+describe("neither responses nor the log contain", () => {
+  test("messages of PostgreSQL, statements, stacks and credentials, whatever fails", { timeout: 120_000 }, async () => {
     await using database = await createTestDatabase();
     const url = new URL(database.url);
     await using service = await startFuzzedService(database.url);
@@ -70,7 +70,7 @@ describe("neither answers nor the log tell", () => {
     try {
       expect(await user("ada")).toBe(200);
       expect(await user("ada")).toBe(409);
-      // A rule of the database that the service knows nothing of.
+      // A rule of the database that the service does not know.
       await admin.query("alter table users add constraint no_bob check (username <> 'bob')");
       await user("bob");
       // A fault within a statement.
@@ -78,7 +78,7 @@ describe("neither answers nor the log tell", () => {
         $$ begin raise exception 'word-of-a-trigger' using detail = 'more', hint = 'and more'; end $$`);
       await admin.query("create trigger fail before update on users for each row execute function fail()");
       await call("UserService/UpdateUser", { id: "1", displayName: "Ada" });
-      // Connections that are cut in the middle of everything.
+      // Connections that are cut during any operation.
       const cut =
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
       for (let round = 0; round < 5; round += 1) {

@@ -3,7 +3,7 @@ import { startFuzzedService } from "../fuzz/fuzzed-service.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { envelope, http2Call, http2Connect } from "../support/rpc-raw.ts";
 
-test("reflection that is switched off is not there, and health is", async () => {
+test("disabled reflection is not served, and health is", async () => {
   await using database = await createTestDatabase();
   await using service = await startFuzzedService(database.url, { HARBORFORGE_REFLECTION: "off" });
   for (const address of [service.listeners.grpc, service.listeners.http]) {

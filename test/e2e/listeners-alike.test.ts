@@ -24,7 +24,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
   const get = (agentId: string, timeoutMs?: number) =>
     client().getAgent({ key: { case: "agentId", value: agentId } }, timeoutMs === undefined ? {} : { timeoutMs });
 
-  test("answers with the message, headers and trailers", async () => {
+  test("returns the message, headers and trailers", async () => {
     const seen: string[] = [];
     const { agent } = await client().getAgent(
       { key: { case: "agentId", value: "scribe" } },
@@ -37,7 +37,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
     expect(seen).toEqual(["header", "trailer"]);
   });
 
-  test("refuses with code, reason and metadata", async () => {
+  test("rejects with code, reason and metadata", async () => {
     expect(await failure(get("missing"))).toEqual({
       code: Code.NotFound,
       message: "there is no agent missing",
@@ -59,7 +59,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
     });
   });
 
-  test("says when to try again", async () => {
+  test("returns a retry delay", async () => {
     const { code, reason, retryMs } = await failure(get("busy"));
     expect({ code, reason, retryMs }).toEqual({
       code: Code.Unavailable,
@@ -68,7 +68,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
     });
   });
 
-  test("tells nothing about its own faults", async () => {
+  test("hides internal errors", async () => {
     expect(await failure(get("broken"))).toMatchObject({
       code: Code.Internal,
       message: "internal error",
@@ -80,12 +80,12 @@ describe.each(DIALECTS)("$name", (dialect) => {
   test.each([
     "never",
     "late-throw",
-  ])("answers DEADLINE_EXCEEDED by itself when a handler does not (%s)", async (agentId) => {
+  ])("returns DEADLINE_EXCEEDED by itself when a handler does not (%s)", async (agentId) => {
     expect(await failure(get(agentId))).toMatchObject({ code: Code.DeadlineExceeded, reason: "DEADLINE_EXCEEDED" });
   });
 
-  test("refuses an enum number outside the contract", async () => {
-    // A number above all that are known is what a newer client would send.
+  test("rejects an enum number outside the contract", async () => {
+    // A number above all known ones, as a newer client would send it.
     const filter = { statuses: [AgentStatus.IDLE, 99 as AgentStatus] };
     const failed = await failure(client().listAgents({ filter }));
     expect(failed).toMatchObject({
@@ -100,7 +100,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
     expect(results).toHaveLength(1);
   });
 
-  test("refuses a message above 1 MiB", async () => {
+  test("rejects a message above 1 MiB", async () => {
     const failed = await failure(client().listAgents({ pageToken: "x".repeat(1_048_600) }));
     expect(failed).toMatchObject({
       code: Code.ResourceExhausted,
@@ -109,11 +109,11 @@ describe.each(DIALECTS)("$name", (dialect) => {
     });
   });
 
-  test("says that a method has no handler", async () => {
+  test("reports a method without a handler as unimplemented", async () => {
     expect(await failure(client().getFleet({}))).toMatchObject({ code: Code.Unimplemented, reason: "UNIMPLEMENTED" });
   });
 
-  test("streams to the caller at once, and stops the handler when the caller cancels", async () => {
+  test("streams to the client at once, and stops the handler when the client cancels", async () => {
     const before = listeners.seen.openHandlers;
     const controller = new AbortController();
     for await (const message of cancellable(client().watchAgents({}, { signal: controller.signal }))) {
@@ -125,7 +125,7 @@ describe.each(DIALECTS)("$name", (dialect) => {
     expect(listeners.seen.signals.at(-1)?.aborted).toBe(true);
   });
 
-  test("ends a stream with the refusal of its handler", async () => {
+  test("ends a stream with the error of its handler", async () => {
     const failed = await failure(drain(client().watchAgents({ filter: { agentIds: ["slow-watcher"] } })));
     expect(failed).toMatchObject({
       code: Code.ResourceExhausted,
@@ -140,10 +140,10 @@ describe.each(DIALECTS)("$name", (dialect) => {
   });
 });
 
-describe.each(DIALECTS.filter(({ bidi }) => bidi))("$name, both ways", (dialect) => {
+describe.each(DIALECTS.filter(({ bidi }) => bidi))("$name, bidirectional", (dialect) => {
   const client = () => connect(dialect);
 
-  test("streams both ways until the caller has said all", async () => {
+  test("streams in both directions until the client half-closes", async () => {
     const ends = listeners.seen.inputEnds.length;
     const acknowledged: bigint[] = [];
     for await (const response of client().heartbeat(beats(1n, 2n, 3n)))
@@ -152,12 +152,12 @@ describe.each(DIALECTS.filter(({ bidi }) => bidi))("$name, both ways", (dialect)
     expect(listeners.seen.inputEnds.slice(ends)).toEqual(["end"]);
   });
 
-  test("refuses in the middle of a stream", async () => {
+  test("rejects during a stream", async () => {
     const failed = await failure(drain(client().heartbeat(beats(1n, 666n, 3n))));
     expect(failed).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
-  test("stops the handler of a stream in both directions when the caller cancels", async () => {
+  test("stops the handler of a bidirectional stream when the client cancels", async () => {
     const ends = listeners.seen.inputEnds.length;
     const controller = new AbortController();
     for await (const _ of cancellable(client().heartbeat(unending(), { signal: controller.signal })))
@@ -167,11 +167,11 @@ describe.each(DIALECTS.filter(({ bidi }) => bidi))("$name, both ways", (dialect)
   });
 });
 
-describe.each(DIALECTS.filter(({ bidi }) => !bidi))("$name, both ways", (dialect) => {
+describe.each(DIALECTS.filter(({ bidi }) => !bidi))("$name, bidirectional", (dialect) => {
   const client = () => connect(dialect);
 
-  test("refuses a stream in both directions over HTTP/1.1", async () => {
-    // The client itself refuses what it knows to be impossible; the raw requests are in another test.
+  test("rejects a bidirectional stream over HTTP/1.1", async () => {
+    // The client itself rejects calls that it knows to be impossible; the raw requests are in another test.
     await expect(drain(client().heartbeat(beats(1n)))).rejects.toThrow();
   });
 });
@@ -189,7 +189,7 @@ async function drain(stream: AsyncIterable<unknown>): Promise<void> {
   for await (const _ of stream);
 }
 
-/** A stream whose cancellation is no failure. */
+/** A stream whose cancellation is expected. */
 async function* cancellable<T>(stream: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* stream;

@@ -13,7 +13,7 @@ const GRPC = { "content-type": "application/grpc" };
 const CALLS = 600;
 /** So large that a read of 64 KiB brings sixteen calls, and all together are some forty reads. */
 const LONG = "x".repeat(4_000);
-/** As src/rpc/sockets/backpressure.ts has it: calls that wait, and the pause after which one more read follows. */
+/** As in src/rpc/sockets/backpressure.ts: the limit of waiting calls, and the pause before one more read. */
 const MOST_WAITING = 64;
 const PAUSE_MS = 100;
 const PER_READ = 17;
@@ -26,7 +26,7 @@ const beat = envelope(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSc
 /** A scheduler that holds calls until the test releases them. */
 class HeldTurns extends StreamScheduler {
   held = false;
-  /** When each call came that waits, in milliseconds. */
+  /** The arrival of each waiting call, in milliseconds. */
   readonly came: number[] = [];
   readonly #waiting: (readonly [object, Start])[] = [];
 
@@ -61,7 +61,7 @@ describe.each([
   ["the gRPC listener", (listeners: RunningListeners) => listeners.grpcAddress],
   ["the Connect listener", (listeners: RunningListeners) => listeners.connectAddress],
 ] as const)("%s", (_name, addressOf) => {
-  test("reads no further from a connection with many waiting calls, and answers all of them in the end", async () => {
+  test("pauses reading from a connection with many waiting calls, and answers all of them in the end", async () => {
     const turns = new HeldTurns();
     await using listeners = await startListeners({ scheduler: turns });
     const session = await http2Connect(addressOf(listeners));
@@ -71,7 +71,7 @@ describe.each([
       const reached = turns.came[MOST_WAITING];
       return reached !== undefined && performance.now() > reached + PAUSE_MS;
     });
-    // What came before the first pause can have been over: the rest of the read that brought one too many.
+    // More calls may arrive before the first pause: the rest of the read that exceeded the limit.
     const reached = turns.came[MOST_WAITING] ?? 0;
     const within = turns.came.filter((at) => at < reached + 0.8 * PAUSE_MS).length;
     expect(within).toBeLessThanOrEqual(MOST_WAITING + 1 + PER_READ);
@@ -81,7 +81,7 @@ describe.each([
     session.destroy();
   });
 
-  test("reads pings, and messages of open streams, from a connection whose calls do not begin", async () => {
+  test("reads pings, and messages of open streams, from a connection whose calls wait", async () => {
     const turns = new HeldTurns();
     await using listeners = await startListeners({ scheduler: turns });
     const session = await http2Connect(addressOf(listeners));
@@ -99,7 +99,7 @@ describe.each([
     await eventually("nothing is left", () => listeners.gate.open === 0 && listeners.seen.openHandlers === 0);
   }, 40_000);
 
-  test("forgets a paused connection whose client goes away", async () => {
+  test("drops a paused connection whose client disconnects", async () => {
     const turns = new HeldTurns();
     await using listeners = await startListeners({ scheduler: turns });
     const session = await http2Connect(addressOf(listeners));
@@ -107,7 +107,7 @@ describe.each([
     void flood(session);
     await eventually("many wait", () => turns.came.length > MOST_WAITING);
     session.destroy();
-    // That it went away is behind all that it has sent.
+    // The end of the connection is behind all that it has sent.
     await eventually("the connection is gone", () => listeners.gate.open === 0, 20_000);
     const began = listeners.seen.signals.length;
     turns.release();
@@ -120,7 +120,7 @@ describe.each([
   }, 40_000);
 });
 
-test("requests of HTTP/1.1 that come in one piece take turns, and are answered in order", async () => {
+test("pipelined requests of HTTP/1.1 take turns, and are answered in order", async () => {
   const turns = new HeldTurns();
   await using listeners = await startListeners({ scheduler: turns });
   turns.held = true;

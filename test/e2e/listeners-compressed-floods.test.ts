@@ -35,7 +35,7 @@ function statusOf({ headers, trailers }: RawResponse): string | null {
   return trailers.get("grpc-status") ?? headers.get("grpc-status");
 }
 
-/** Three connections, with so many requests on each that nobody waits for. */
+/** Three connections, with few enough requests on each that none of them has to wait. */
 async function flooding(address: string, each: number): Promise<() => void> {
   const sessions = await Promise.all([1, 2, 3].map(() => http2Connect(address)));
   for (const session of sessions) {
@@ -48,7 +48,7 @@ async function flooding(address: string, each: number): Promise<() => void> {
 }
 
 describe.each(LISTENERS)("%s", (_name, addressOf) => {
-  test("refuses compressed calls that will be more than a connection may hold, and gives back what it held", async () => {
+  test("rejects compressed calls beyond the memory budget of a connection, and releases what they held", async () => {
     await using listeners = await startListeners({ receiveLimits: { connectionBytes: 4 * MEBIBYTE } });
     const session = await http2Connect(addressOf(listeners));
     session.setMaxListeners(0);
@@ -84,11 +84,11 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     const usual = await call(neighbour, envelope(asking("a")), GRPC);
     const between = listeners.queue.delivered;
     expect(statusOf(usual)).toBe("0");
-    // Without compression it waits for nobody.
+    // An uncompressed message does not wait.
     expect(between - before).toBeLessThanOrEqual(3);
     const large = await call(neighbour, envelope(gzipSync(asking("a".repeat(100_000))), 1), GZIPPED);
     expect(failureOf(errorIn(large)).code).toBe(Code.InvalidArgument);
-    // One of each of three connections, the one in hand when it came, and what ends meanwhile.
+    // One of each of three connections, the current one on arrival, and any that end meanwhile.
     expect(listeners.queue.delivered - between).toBeLessThanOrEqual(7);
     stop();
     neighbour.destroy();
@@ -102,7 +102,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     response.catch(() => undefined);
     const beats = Array.from({ length: 900 }, () => ({ agentId: "b".repeat(1_000) }));
     const body = toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, { sequence: 1n, beats }));
-    // They come in one piece.
+    // They arrive in one piece.
     stream.write(Buffer.concat(Array.from({ length: 5 }, () => envelope(gzipSync(body), 1))));
     let most = 0;
     await eventually("all are read", () => {
@@ -114,7 +114,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
-  test("reads small messages, members one after the other, and messages that are not compressed beside others", async () => {
+  test("reads small messages, consecutive gzip members, and uncompressed messages beside others", async () => {
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
     const bytes = asking("a");
@@ -126,7 +126,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     session.destroy();
   });
 
-  test("takes the lowest flag of a message for compressed, and refuses it where no compression was declared", async () => {
+  test("reads compression from the lowest flag, and rejects it without a declared encoding", async () => {
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
     const packed = gzipSync(asking("a"));
@@ -141,7 +141,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     session.destroy();
   });
 
-  test("gives back all that it counted, however calls end", { timeout: 60_000 }, async () => {
+  test("releases all counted bytes, however calls end", { timeout: 60_000 }, async () => {
     await using listeners = await startListeners({
       receiveLimits: { connectionBytes: 3 * MEBIBYTE, totalBytes: 8 * MEBIBYTE },
     });
@@ -154,7 +154,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
       envelope(Buffer.alloc(5_000, "no gzip"), 1),
       envelope(Buffer.concat([gzipSync(asking("a".repeat(300_000))), gzipSync(asking("b"))]), 1),
       envelope(Buffer.concat([gzipSync(asking("a")), Buffer.from("behind its end")]), 1),
-      // Shorter than it says, and two where one may be.
+      // Shorter than announced, and two where one is allowed.
       BOMB.subarray(0, 700),
       envelope(asking("a".repeat(300_000))).subarray(0, 200_000),
       Buffer.concat([BOMB, BOMB]),
@@ -190,7 +190,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     after.destroy();
   });
 
-  test("refuses what says that it is shorter than it is", async () => {
+  test("rejects a message that is longer than its announced size", async () => {
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
     const lies = gzipSync(asking("a".repeat(500_000)));
@@ -200,13 +200,13 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     await eventually("all is given back", () => listeners.budget.total === 0);
   });
 
-  test("takes no call on a connection whose answers nobody reads, and lets others call", async () => {
+  test("accepts no call on a connection whose client reads no responses, and serves others", async () => {
     await using listeners = await startListeners({ sendLimits: { connectionBytes: 200_000 } });
     const address = addressOf(listeners);
     const isolated = await http2Connect(address);
     const watch = http2Call(isolated, "/harborforge.agents.v1.AgentService/WatchAgents", GRPC);
     watch.response.catch(() => undefined);
-    // A watch whose fake never stops telling; its client reads nothing.
+    // A watch whose fake never stops sending; its client reads nothing.
     watch.stream.end(envelope(Buffer.from([0x0a, 7, 0x0a, 5, ...Buffer.from("flood")])));
     watch.stream.pause();
     const further = Array.from({ length: 20 }, () => {
@@ -217,7 +217,7 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
       return one;
     });
     await eventually("the connection holds what it may", () => !(listeners.sendBudget.total < 200_000));
-    // And a message of each stream that was asked for it before.
+    // And a message of each stream that was requested before.
     expect(listeners.sendBudget.total).toBeLessThan(1_100_000);
     const other = await http2Connect(address);
     expect(statusOf(await call(other, envelope(asking("a")), GRPC))).toBe("0");
@@ -236,7 +236,7 @@ test("the gRPC listener reads deflate, as gRPC's libraries write it", async () =
   session.destroy();
 });
 
-test("the Connect listener reads compressed JSON, by POST and by GET, and answers alike", async () => {
+test("the Connect listener reads compressed JSON, by POST and by GET, with the same result", async () => {
   await using listeners = await startListeners();
   const json = gzipSync(JSON.stringify({ agentId: "a" }));
   const posted = await http1(listeners.connectAddress, GET_AGENT, {
@@ -259,7 +259,7 @@ test("the Connect listener reads compressed JSON, by POST and by GET, and answer
   expect(failureOf(errorIn(damaged)).code).toBe(Code.InvalidArgument);
 });
 
-test("the Connect listener gives back all that it counted of HTTP/1.1 and of Connect's streams, however they end", {
+test("the Connect listener releases all counted bytes of HTTP/1.1 and of Connect's streams, however they end", {
   timeout: 60_000,
 }, async () => {
   await using listeners = await startListeners({

@@ -15,7 +15,7 @@ const GRPC = { "content-type": "application/grpc" };
 const REQUEST = envelope(
   toBinary(GetAgentRequestSchema, create(GetAgentRequestSchema, { key: { case: "agentId", value: "a" } })),
 );
-/** A watch that the fake handlers fill faster than anybody reads. */
+/** A watch that the fake handlers fill faster than any client reads. */
 const FLOOD = envelope(
   toBinary(WatchAgentsRequestSchema, create(WatchAgentsRequestSchema, { filter: { agentIds: ["flood"] } })),
 );
@@ -25,9 +25,9 @@ const LISTENERS = [
   ["the Connect listener", (listeners: RunningListeners) => listeners.connectAddress],
 ] as const;
 
-/** As often as a connection of months would. */
-describe.each(LISTENERS)("%s never ends a connection for", (_listener, addressOf) => {
-  test("watches that were cancelled before all was read", { timeout: 60_000 }, async () => {
+/** As many times as on a connection of months. */
+describe.each(LISTENERS)("%s never closes a connection for", (_listener, addressOf) => {
+  test("watches that are cancelled before they are read", { timeout: 60_000 }, async () => {
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
     const cancelOne = async (): Promise<void> => {
@@ -45,7 +45,7 @@ describe.each(LISTENERS)("%s never ends a connection for", (_listener, addressOf
     session.destroy();
   });
 
-  test("requests that were wrong, each refused by itself", { timeout: 60_000 }, async () => {
+  test("invalid requests, each rejected individually", { timeout: 60_000 }, async () => {
     await using listeners = await startListeners();
     const connection = await rawHttp2(addressOf(listeners));
     const wrong = headerBlock(grpcHeaders(GET_AGENT, { connection: "close" }));
@@ -58,7 +58,8 @@ describe.each(LISTENERS)("%s never ends a connection for", (_listener, addressOf
     };
     await sendWrong(980);
     await eventually("all were refused", () => refused() === 980);
-    // A flood of them is another matter, and cut: 1 000 at once, and 33 more a second, are none. More than 1 000 in all:
+    // A flood of them is another case, and disconnected: 1 000 at once, and 33 more a second, are none. More
+    // than 1 000 in all:
     for (let more = 1; more <= 30; more += 1) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       await sendWrong(1);
@@ -74,7 +75,7 @@ describe.each(LISTENERS)("%s never ends a connection for", (_listener, addressOf
     connection.socket.destroy();
   });
 
-  test("all of its watches being cancelled at once, and opened again", { timeout: 60_000 }, async () => {
+  test("cancelling and reopening all of its watches at once", { timeout: 60_000 }, async () => {
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
     session.setMaxListeners(0);
@@ -99,7 +100,7 @@ describe.each(LISTENERS)("%s never ends a connection for", (_listener, addressOf
 });
 
 describe.each(LISTENERS)("%s", (_listener, addressOf) => {
-  test("asks a connection to go that is about to run out of stream numbers, and serves what comes", async () => {
+  test("sends GOAWAY to a connection that runs out of stream numbers, and serves new calls", async () => {
     await using listeners = await startListeners();
     const connection = await rawHttp2(addressOf(listeners));
     const last = 2 ** 30 + 1;

@@ -24,7 +24,7 @@ afterAll(async () => {
   await listeners[Symbol.asyncDispose]();
 });
 
-/** One request over HTTP/2 with a body given whole. */
+/** One request over HTTP/2 with the given body. */
 async function post(
   address: string,
   path: string,
@@ -56,7 +56,7 @@ describe("JSON at the Connect listener", () => {
     ["a field of the wrong type", '{"filter":{"agentIds":[17]}}', ["filter.agent_ids[0]"]],
     ["an array", "[]", [""]],
     ["nothing at all", "", [""]],
-  ])("refuses %s", async (_what, body, fields) => {
+  ])("with %s is rejected", async (_what, body, fields) => {
     const response = await json(LIST_AGENTS, body);
     expect(response.status).toBe(400);
     expect(refusal(response)).toMatchObject({
@@ -67,7 +67,7 @@ describe("JSON at the Connect listener", () => {
     });
   });
 
-  test("answers what is right", async () => {
+  test("that is valid is answered", async () => {
     const response = await json(GET_AGENT, '{"agentId":"scribe"}');
     expect(response.status).toBe(200);
     expect(JSON.parse(response.body.toString())).toEqual({
@@ -75,13 +75,13 @@ describe("JSON at the Connect listener", () => {
     });
   });
 
-  test("keeps a message about a huge key short", async () => {
+  test("with a huge key gets a short error", async () => {
     const failed = refusal(await json(LIST_AGENTS, `{"${"k".repeat(300_000)}":1}`));
     expect(failed.code).toBe(Code.InvalidArgument);
     expect(failed.message.length).toBeLessThan(1_100);
   });
 
-  test("survives a lone surrogate in a message that quotes it", async () => {
+  test("with a lone surrogate that the error quotes gets an error", async () => {
     expect(refusal(await json(LIST_AGENTS, '{"\\ud800":1}'))).toMatchObject({ reason: "INVALID_FIELD" });
   });
 
@@ -101,7 +101,7 @@ describe("JSON at the Connect listener", () => {
     expect(refusal(broken)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
-  test("refuses other verbs and content types in words", async () => {
+  test("explains rejected verbs and content types", async () => {
     const put = await http1(listeners.connectAddress, GET_AGENT, {
       method: "PUT",
       headers: { "content-type": "application/json" },
@@ -118,14 +118,14 @@ describe("JSON at the Connect listener", () => {
     expect(refusal(xml)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
-  test("refuses a malformed deadline, and bears a very long one", async () => {
+  test("rejects a malformed deadline, and accepts a very long one", async () => {
     const malformed = await json(GET_AGENT, "{}", { "connect-timeout-ms": "soon" });
     expect(refusal(malformed)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
     const long = await json(GET_AGENT, '{"agentId":"a"}', { "connect-timeout-ms": "9999999999" });
     expect(long.status).toBe(200);
   });
 
-  test("refuses what grows above 1 MiB when decompressed", async () => {
+  test("rejects a message that grows above 1 MiB when decompressed", async () => {
     const body = gzipSync(JSON.stringify({ pageToken: "x".repeat(3_000_000) }));
     const response = await http1(listeners.connectAddress, LIST_AGENTS, {
       headers: { "content-type": "application/json", "content-encoding": "gzip" },
@@ -134,7 +134,7 @@ describe("JSON at the Connect listener", () => {
     expect(refusal(response)).toMatchObject({ code: Code.ResourceExhausted, reason: "LIMIT_EXCEEDED" });
   });
 
-  test("refuses damaged compression as the caller's fault", async () => {
+  test("rejects damaged compression as the caller's fault", async () => {
     const response = await http1(listeners.connectAddress, LIST_AGENTS, {
       headers: { "content-type": "application/json", "content-encoding": "gzip" },
       body: "no gzip",
@@ -152,14 +152,14 @@ const FRAMED = [
 describe.each(FRAMED)("%s", (_name, address, contentType) => {
   const type = { "content-type": contentType };
 
-  test("refuses what is no protobuf as the caller's fault", async () => {
+  test("rejects malformed protobuf as the caller's fault", async () => {
     const failed = refusal(await post(address(), GET_AGENT, type, envelope(Buffer.from([0x0a, 0xff, 0x01]))));
     expect(failed).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
     const inStream = refusal(await post(address(), WATCH, type, envelope(Buffer.from([0x0a, 0xff, 0x01]))));
     expect(inStream).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
-  test("refuses an unknown method and an unknown service", async () => {
+  test("rejects an unknown method and an unknown service", async () => {
     for (const path of [`${SERVICE}/GetAgnt`, "/no.such.Service/Call"]) {
       const failed = refusal(await post(address(), path, type, envelope("")));
       expect(failed).toMatchObject({ code: Code.Unimplemented, reason: "UNIMPLEMENTED", domain: "harborforge.agents" });
@@ -167,8 +167,8 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     }
   });
 
-  test("refuses a message above 1 MiB, and takes one of exactly that size", async () => {
-    // Field 2, a string: a tag, a length of three bytes, and what fills up the message.
+  test("rejects a message above 1 MiB, and accepts one of exactly that size", async () => {
+    // Field 2, a string: a tag, a length of three bytes, and text that fills up the message.
     const fits = Buffer.concat([Buffer.from([0x1a, 0xfc, 0xff, 0x3f]), Buffer.alloc(1_048_572, "x")]);
     expect(fits.length).toBe(1_048_576);
     const accepted = await post(address(), LIST_AGENTS, type, envelope(fits));
@@ -177,7 +177,7 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     expect(failed).toMatchObject({ code: Code.ResourceExhausted, reason: "LIMIT_EXCEEDED" });
   });
 
-  test("refuses a request without a message, and one with two", async () => {
+  test("rejects a request without a message, and one with two", async () => {
     expect(refusal(await post(address(), GET_AGENT, type, Buffer.alloc(0)))).toMatchObject({
       code: Code.Unimplemented,
     });
@@ -188,7 +188,7 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     });
   });
 
-  test("refuses a malformed deadline, and bears one of 1000 hours", async () => {
+  test("rejects a malformed deadline, and accepts one of 1000 hours", async () => {
     const keyed = toBinary(
       GetAgentRequestSchema,
       create(GetAgentRequestSchema, { key: { case: "userId", value: 1n } }),
@@ -199,7 +199,7 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     expect(() => errorIn(long)).toThrow();
   });
 
-  test("refuses unknown and damaged compression", async () => {
+  test("rejects unknown and damaged compression", async () => {
     const unknown = { ...type, "grpc-encoding": "snappy" };
     expect(refusal(await post(address(), GET_AGENT, unknown, envelope("abc", 1)))).toMatchObject({
       code: Code.Unimplemented,
@@ -217,21 +217,21 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     });
   });
 
-  test("takes compressed requests", async () => {
+  test("accepts compressed requests", async () => {
     const body = envelope(gzipSync(Buffer.from([0x0a, 1, 97])), 1);
     const response = await post(address(), GET_AGENT, { ...type, "grpc-encoding": "gzip" }, body);
     expect(() => errorIn(response)).toThrow();
   });
 });
 
-describe("a stream in both directions over HTTP/1.1", () => {
+describe("a bidirectional stream over HTTP/1.1", () => {
   test.each([
     ["application/connect+json", 200],
     ["application/connect+proto", 200],
     ["application/grpc-web+proto", 200],
     ["application/grpc", 200],
     ["application/json", 501],
-  ])("is refused in the form of %s", async (contentType, status) => {
+  ])("is rejected in the form of %s", async (contentType, status) => {
     const response = await http1(listeners.connectAddress, HEARTBEAT, {
       headers: { "content-type": contentType },
       body: "",
@@ -246,7 +246,7 @@ describe("a stream in both directions over HTTP/1.1", () => {
   });
 });
 
-test("an unknown method is refused in the form of Connect, too", async () => {
+test("an unknown method is rejected in the form of Connect, too", async () => {
   for (const [contentType, status] of [
     ["application/json", 404],
     ["application/proto", 404],
@@ -261,7 +261,7 @@ test("an unknown method is refused in the form of Connect, too", async () => {
   }
 });
 
-test("an unknown field in JSON that streams is refused", async () => {
+test("an unknown field in JSON of a stream is rejected", async () => {
   for (const path of [WATCH, HEARTBEAT]) {
     const response = await post(
       listeners.connectAddress,
@@ -269,13 +269,13 @@ test("an unknown field in JSON that streams is refused", async () => {
       { "content-type": "application/connect+json" },
       envelope('{"a":1}'),
     );
-    // The heartbeat stream says hello first: the error is in the last envelope.
+    // The heartbeat stream sends a first response: the error is in the last envelope.
     const last = response.body.subarray(response.body.lastIndexOf(Buffer.from('{"error"')) - 5);
     expect(refusal({ ...response, body: last })).toMatchObject({ reason: "INVALID_FIELD", fields: ["a"] });
   }
 });
 
-test("JSON that cannot be a message ends a heartbeat stream, with the path in its beat", async () => {
+test("invalid JSON of a beat ends a heartbeat stream, with the path in its beat", async () => {
   const beats = [{ agentId: "a" }, { agentId: "b", exhaustion: { retryAfter: "1s1" } }, { status: "busy" }];
   const type = { "content-type": "application/connect+json" };
   const response = await post(listeners.connectAddress, HEARTBEAT, type, envelope(JSON.stringify({ beats })));
@@ -287,7 +287,7 @@ test("JSON that cannot be a message ends a heartbeat stream, with the path in it
   });
 });
 
-test("the gRPC listener says what it speaks", async () => {
+test("the gRPC listener names its protocol to other clients", async () => {
   for (const contentType of ["application/json", "application/grpc-web+proto", "application/grpc+json"]) {
     const response = await post(listeners.grpcAddress, GET_AGENT, { "content-type": contentType }, Buffer.alloc(0));
     expect(response.status).toBe(415);
@@ -316,7 +316,7 @@ test("a deadline that grpc-js enforces itself has its reason", async () => {
   }
 });
 
-test("an unknown enum name in JSON is answered with the names there are", async () => {
+test("an unknown enum name in JSON is rejected with the known names", async () => {
   const response = await http1(listeners.connectAddress, LIST_AGENTS, {
     headers: { "content-type": "application/json" },
     body: '{"filter":{"statuses":["idle"]}}',
@@ -326,7 +326,7 @@ test("an unknown enum name in JSON is answered with the names there are", async 
   );
 });
 
-test("a malformed host is refused and harms nothing", async () => {
+test("a malformed host is rejected without further effect", async () => {
   const response = await http1(listeners.connectAddress, GET_AGENT, {
     headers: { "content-type": "application/json", host: "[no host" },
     body: "{}",
@@ -335,7 +335,7 @@ test("a malformed host is refused and harms nothing", async () => {
   expect((await http1(listeners.connectAddress, "/healthz", { method: "GET" })).status).toBe(200);
 });
 
-test("a draining replica refuses calls on both listeners", async () => {
+test("a draining replica rejects calls on both listeners", async () => {
   listeners.refuse = new Refusal("DRAINING", "this replica is stopping: call another", { retryAfterMs: 0 });
   try {
     for (const address of [listeners.grpcAddress, listeners.connectAddress]) {

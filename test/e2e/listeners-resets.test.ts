@@ -14,7 +14,7 @@ const LISTENERS = [
 const block = headerBlock(grpcHeaders(WATCH));
 const CANCEL = Buffer.from([0, 0, 0, 8]);
 
-/** Watches that are asked for and reset, all in one piece. */
+/** Watches that are opened and reset, all in one piece. */
 function resets(count: number): Buffer {
   return Buffer.concat(
     Array.from({ length: count }, (_, index) =>
@@ -37,8 +37,8 @@ async function expectServed(address: string): Promise<void> {
   session.destroy();
 }
 
-describe.each(LISTENERS)("%s, where streams are reset as they are opened", (_listener, addressOf) => {
-  test("cuts the connection; hardly any of them began, and others are served", { timeout: 30_000 }, async () => {
+describe.each(LISTENERS)("%s, when streams are reset as they are opened", (_listener, addressOf) => {
+  test("closes the connection, starts hardly any of them, and serves others", { timeout: 30_000 }, async () => {
     await using listeners = await startListeners();
     const address = addressOf(listeners);
     const hostile = await rawHttp2(address);
@@ -47,12 +47,12 @@ describe.each(LISTENERS)("%s, where streams are reset as they are opened", (_lis
     await hostile.closed;
     await sent;
     await expectServed(address);
-    // A few begin: those of the end of a piece that the network brought, whose resets come with the next piece.
+    // A few start: those at the end of a network read, whose resets arrive with the next one.
     expect(listeners.seen.signals.length).toBeLessThan(1_000);
     await eventually("all has ended", () => listeners.seen.openHandlers === 0 && listeners.gate.open === 0);
   });
 
-  test("knows who comes again on other connections, and serves others of the address", {
+  test("recognizes the client on new connections, and serves others of the address", {
     timeout: 60_000,
   }, async () => {
     await using listeners = await startListeners();
@@ -63,12 +63,12 @@ describe.each(LISTENERS)("%s, where streams are reset as they are opened", (_lis
       return hostile;
     };
     for (let connection = 0; connection < 8; connection += 1) await (await comeAgain(2_000)).closed;
-    // What is borne of others, below.
+    // Within the limits of other clients, below.
     await (await comeAgain(500)).closed;
     await expectServed(address);
   });
 
-  test("bears a caller that gives up five hundred calls at once", async () => {
+  test("accepts a client that cancels five hundred calls at once", async () => {
     await using listeners = await startListeners();
     const hasty = await rawHttp2(addressOf(listeners));
     await hasty.send(resets(500));

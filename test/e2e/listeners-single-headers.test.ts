@@ -13,17 +13,17 @@ import { useService } from "../support/service.ts";
 
 const FLEET = "/harborforge.agents.v1.AgentService/GetFleet";
 
-/** Where no credential is asked for, `Host` alone keeps the pages of a browser out. */
+/** Without required credentials, `Host` alone keeps out the pages of a browser. */
 const open = useService();
-/** Where one is asked for, nothing looks at `Host`: a request with two is malformed all the same. */
+/** With required credentials, `Host` is not checked: a request with two is malformed all the same. */
 const closed = useService({ access: CREDENTIALS });
 
 const LISTENERS = ["grpc", "http"] as const;
 
-/** Longer than an answer takes; a connection that the server keeps open ends here. */
+/** Longer than a response takes; the test closes here a connection that the server keeps open. */
 const KEPT_OPEN_MS = 3_000;
 
-/** A request over HTTP/1.1, byte by byte, and all that comes back until the server closes the connection. */
+/** A request over HTTP/1.1, byte by byte, and the response until the server closes the connection. */
 function http1(lines: readonly string[], body = "{}", address = open().addresses.http): Promise<string> {
   return http1Text(`${lines.join("\r\n")}\r\n\r\n${body}`, address);
 }
@@ -63,7 +63,7 @@ const UNSTRICT = Object.assign({ settings: {} }, { strictSingleValueFields: fals
 
 type Sent = Readonly<Record<string, string | string[]>>;
 
-/** A request over HTTP/2 with the same header twice, which Node's client sends when it is told not to object. */
+/** A request over HTTP/2 with the same header twice, which Node's client sends when its check is off. */
 async function http2(address: string, headers: Sent, body: Buffer = envelope("")): Promise<RawResponse> {
   const session = http2Connect(`http://${address}`, UNSTRICT);
   session.on("error", () => undefined);
@@ -105,7 +105,7 @@ async function http2(address: string, headers: Sent, body: Buffer = envelope("")
 const isOk = ({ headers, trailers }: RawResponse): boolean =>
   (headers.get("grpc-status") ?? trailers.get("grpc-status")) === "0";
 
-/** What happens to one stream of frames that no client would send. */
+/** The outcome of one stream of frames that no client would send. */
 async function sentAsFrames(address: string, block: Buffer): Promise<"answered" | "reset"> {
   const connection = await rawHttp2(address);
   await connection.send(
@@ -170,14 +170,14 @@ describe("over HTTP/1.1", () => {
     "user@localhost",
     "http://localhost",
     "localhost/x",
-  ])("rejects a Host that is no host and port with 400: %s", async (host) => {
+  ])("rejects an invalid Host with 400: %s", async (host) => {
     for (const { addresses } of [open(), closed()]) {
       const refused = malformed(await http1(fleet(`host: ${host}`, ...JSON_BODY), "{}", addresses.http));
       expect(refused).toMatchObject({ reason: "INVALID_FIELD", metadata: { header: "host" } });
     }
   });
 
-  test("rejects a request without Host with 400, and serves one whose target is another host's URL nothing", async () => {
+  test("rejects a request without Host with 400, and does not serve a URL of another host", async () => {
     expect(await http1(fleet(...JSON_BODY))).toMatch(/^HTTP\/1\.1 400 /);
     const elsewhere = [
       `POST http://evil.example${FLEET} HTTP/1.1`,
@@ -345,7 +345,7 @@ describe.each(LISTENERS)("over HTTP/2 at the %s listener", (listener) => {
   });
 });
 
-test("answers JSON over HTTP/2 with 400 where :authority and Host differ", async () => {
+test("rejects JSON over HTTP/2 with 400 when :authority and Host differ", async () => {
   const headers = { "content-type": "application/json", ":authority": "localhost", host: "evil.example" };
   const answer = await http2(open().addresses.http, headers, Buffer.from("{}"));
   expect(answer.status).toBe(400);

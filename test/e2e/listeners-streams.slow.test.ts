@@ -9,7 +9,7 @@ const identity = (bytes: Buffer): Buffer => bytes;
 
 let listeners: RunningListeners;
 
-/** Short, so that a test can wait for what takes a minute in earnest. */
+/** Short, so that a test can wait for a limit that is a minute in production. */
 const IMPATIENT = {
   writeStallMs: 400,
   lingerMs: 300,
@@ -32,7 +32,7 @@ describe.each([
   ["gRPC listener", () => listeners.grpcAddress],
   ["Connect listener", () => listeners.connectAddress],
 ] as const)("%s", (_name, address) => {
-  test("1 500 of 3 000 streams of one connection cancelled at once leave the others alive", async () => {
+  test("cancels 1 500 of 3 000 streams of one connection at once, and the others continue", async () => {
     const client = grpcClient(address());
     const answered = { streams: 0, beats: 0 };
     const calls = Array.from({ length: 3_000 }, () => {

@@ -23,7 +23,7 @@ function watchRequest(...agentIds: string[]): Buffer {
 
 let listeners: RunningListeners;
 
-/** Short, so that a test can wait for what takes a minute in earnest. */
+/** Short, so that a test can wait for a limit that is a minute in production. */
 const IMPATIENT = {
   writeStallMs: 400,
   lingerMs: 300,
@@ -46,7 +46,7 @@ describe.each([
   ["gRPC listener", () => listeners.grpcAddress],
   ["Connect listener", () => listeners.connectAddress],
 ] as const)("%s", (_name, address) => {
-  test("a connection that is lost ends its streams with an error", async () => {
+  test("ends the streams of a lost connection with an error", async () => {
     const session = await http2Connect(address());
     const { stream } = http2Call(session, HEARTBEAT, GRPC);
     stream.write(envelope(Buffer.from([0x08, 1])));
@@ -58,7 +58,7 @@ describe.each([
     expect(listeners.seen.signals.at(-1)?.aborted).toBe(true);
   });
 
-  test("a stream that is half closed ends its input and is answered to its end", async () => {
+  test("ends the input of a half-closed stream and answers it completely", async () => {
     const session = await http2Connect(address());
     const { stream, response } = http2Call(session, HEARTBEAT, GRPC);
     stream.end(envelope(Buffer.from([0x08, 1])));
@@ -68,7 +68,7 @@ describe.each([
     session.destroy();
   });
 
-  test("an idle stream gets its trailers at its deadline, and its handler ends", async () => {
+  test("sends trailers to an idle stream at its deadline, and ends its handler", async () => {
     const session = await http2Connect(address());
     const { response } = http2Call(session, HEARTBEAT, { ...GRPC, "grpc-timeout": "150m" });
     expect(failureOf(errorIn(await response))).toMatchObject({
@@ -79,15 +79,15 @@ describe.each([
     session.destroy();
   });
 
-  test("says hello before anything is sent", async () => {
+  test("sends headers before any message", async () => {
     const session = await http2Connect(address());
     const { stream } = http2Call(session, HEARTBEAT, GRPC);
-    // Headers that waited for a message of the caller would never come.
+    // Headers that waited for a message of the caller would never arrive.
     await once(stream, "data");
     session.destroy();
   });
 
-  test("a caller that does not read stops its handler, not its neighbours, and is cut off in the end", async () => {
+  test("stops the handler of a client that does not read, then disconnects it, without effect on others", async () => {
     const session = await http2Connect(address());
     const { stream } = http2Call(session, WATCH, GRPC);
     stream.pause();
@@ -96,14 +96,14 @@ describe.each([
     const neighbour = http2Call(session, GET_AGENT, GRPC);
     neighbour.stream.end(envelope(Buffer.from([0x0a, 1, 97])));
     expect((await neighbour.response).trailers.get("grpc-status")).toBe("0");
-    // 32 000 bytes each: what fits in the windows and the little that is written ahead.
+    // 32 000 bytes each: what fits in the windows and the small write buffer.
     expect(listeners.seen.watchMessages).toBeLessThan(20);
     await eventually("the handler was ended", () => listeners.seen.openHandlers === 0);
     await eventually("the stream was reset", () => stream.destroyed || stream.rstCode !== 0 || stream.closed);
     session.destroy();
   });
 
-  test("a single request that does not arrive whole is given up", async () => {
+  test("closes a unary request that does not arrive completely", async () => {
     const session = await http2Connect(address());
     const { stream, response } = http2Call(session, GET_AGENT, GRPC);
     stream.write(envelope(Buffer.from([0x0a, 1, 97])).subarray(0, 6));
@@ -114,7 +114,7 @@ describe.each([
     session.destroy();
   });
 
-  test("a drain ends streams with DRAINING, and connections close by themselves", async () => {
+  test("ends streams with DRAINING on a drain, and connections close by themselves", async () => {
     const client = grpcClient(address());
     const call = client.makeServerStreamRequest<Buffer, Buffer>(WATCH, identity, identity, watchRequest());
     const failed = once(call, "error").catch((error: unknown) => [error]);
@@ -136,11 +136,11 @@ describe.each([
     client.close();
   });
 
-  test("a peer that answers no pings is dropped", async () => {
+  test("drops a client that does not answer pings", async () => {
     await listeners[Symbol.asyncDispose]();
     listeners = await startListeners({ limits: { pingIntervalMs: 100 } });
     const socket = await tcp(address());
-    // The preface and an empty SETTINGS frame; then never a word again.
+    // The preface and an empty SETTINGS frame, and nothing after that.
     socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "latin1");
     socket.resume();
     await once(socket, "close");
@@ -148,7 +148,7 @@ describe.each([
 });
 
 describe("the one port of the Connect listener", () => {
-  test("takes an HTTP/2 preface that comes byte by byte", async () => {
+  test("accepts an HTTP/2 preface that arrives byte by byte", async () => {
     const socket = await tcp(listeners.connectAddress);
     socket.setNoDelay(true);
     const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "latin1");
@@ -163,7 +163,7 @@ describe("the one port of the Connect listener", () => {
     socket.destroy();
   });
 
-  test("takes an HTTP/1.1 request whose method begins like the preface, byte by byte", async () => {
+  test("accepts an HTTP/1.1 request whose method begins like the preface, byte by byte", async () => {
     const socket = await tcp(listeners.connectAddress);
     const received: Buffer[] = [];
     socket.on("data", (chunk) => received.push(chunk));
@@ -187,7 +187,7 @@ describe("the one port of the Connect listener", () => {
     await once(socket, "close");
   });
 
-  test("answers a client that closes its side after asking", async () => {
+  test("answers a client that closes its side after the request", async () => {
     const socket = await tcp(listeners.connectAddress);
     const received: Buffer[] = [];
     socket.on("data", (chunk) => received.push(chunk));

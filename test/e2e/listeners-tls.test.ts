@@ -44,7 +44,7 @@ async function filesOf(pair: CertificatePair, clientCert: TlsSettings["clientCer
   };
 }
 
-/** Listeners in TLS, whose calls' peers are kept. */
+/** Listeners with TLS that record the peers of calls. */
 async function secureListeners(
   clientCert: TlsSettings["clientCert"] = "none",
   limits = {},
@@ -64,7 +64,7 @@ async function secureListeners(
   return Object.assign(listeners, { settings, peers });
 }
 
-/** A handshake; resolves when the server has shown that it takes the connection, by not ending it. */
+/** A handshake; resolves when the server has accepted the connection, by not closing it. */
 async function handshake(address: string, options: ConnectionOptions = {}): Promise<TLSSocket> {
   const [host = "", port] = address.split(":");
   const socket = connect({ host, port: Number(port), ca: authority.cert, ALPNProtocols: ["h2"], ...options });
@@ -74,7 +74,8 @@ async function handshake(address: string, options: ConnectionOptions = {}): Prom
   });
   failed.catch(() => undefined);
   await Promise.race([once(socket, "secureConnect"), failed]);
-  // In TLS 1.3 the client is done before the server has judged its certificate; the server speaks first in HTTP/2.
+  // In TLS 1.3 the client is done before the server has verified its certificate; the server sends first in
+  // HTTP/2.
   await Promise.race([once(socket, "data"), failed]);
   return socket;
 }
@@ -134,7 +135,7 @@ describe("TLS", () => {
     expect(error).toBeNull();
   });
 
-  test("agrees on the protocol by ALPN, and serves HTTP/1.1 to who names none", async () => {
+  test("agrees on the protocol by ALPN, and serves HTTP/1.1 to clients without it", async () => {
     await using listeners = await secureListeners();
     const http2Socket = await handshake(listeners.connectAddress);
     expect(http2Socket.alpnProtocol).toBe("h2");
@@ -151,7 +152,7 @@ describe("TLS", () => {
     await expect(handshake(listeners.grpcAddress, { ALPNProtocols: [] })).rejects.toThrow();
   });
 
-  test("is at least 1.2, and is not broken by cleartext", async () => {
+  test("is at least 1.2, and survives cleartext", async () => {
     await using listeners = await secureListeners();
     for (const address of [listeners.grpcAddress, listeners.connectAddress]) {
       const ciphers = "DEFAULT@SECLEVEL=0";
@@ -165,13 +166,13 @@ describe("TLS", () => {
     await getAgent(listeners.grpcAddress, "gRPC");
   });
 
-  test("gives up who is slow with the handshake, also byte by byte", async () => {
+  test("closes connections with a slow handshake, also byte by byte", async () => {
     await using listeners = await secureListeners("none", { handshakeMs: 300 });
     for (const address of [listeners.grpcAddress, listeners.connectAddress]) {
       const [host, port] = address.split(":");
       const silent = connectTcp(Number(port), host);
       const trickling = connectTcp(Number(port), host);
-      // A record of a handshake, that never gets whole.
+      // A record of a handshake that never completes.
       const bytes = Buffer.from([0x16, 0x03, 0x01, 0x01, 0x00, 0x01, 0x00, 0x00, 0xfc, 0x03, 0x03]);
       let sent = 0;
       const timer = setInterval(() => {
@@ -188,7 +189,7 @@ describe("TLS", () => {
 describe("client certificates", () => {
   const identity = { uris: ["spiffe://example.org/claw/7"], dnsNames: ["claw-7.example.org"] };
 
-  test("where required, only verified ones come in, and calls know the names in them", async () => {
+  test("that are required are verified, and calls know the names in them", async () => {
     await using listeners = await secureListeners("required");
     const good = clientAuthority.issue({ names: identity, usage: "client" });
     await getAgent(listeners.grpcAddress, "gRPC", good);
@@ -217,7 +218,7 @@ describe("client certificates", () => {
     expect(listeners.peers).toHaveLength(3);
   });
 
-  test("where optional, who shows none is nobody, and a wrong one is refused", async () => {
+  test("that are optional may be absent, and an invalid one is rejected", async () => {
     await using listeners = await secureListeners("optional");
     await getAgent(listeners.grpcAddress, "gRPC");
     await getAgent(listeners.connectAddress, "Connect over HTTP/1.1");
@@ -228,7 +229,7 @@ describe("client certificates", () => {
     }
   });
 
-  test("where none is asked for, one that is shown means nothing", async () => {
+  test("that are not requested are ignored", async () => {
     await using listeners = await secureListeners("none");
     await getAgent(listeners.grpcAddress, "gRPC", clientAuthority.issue({ names: identity, usage: "client" }));
     expect(listeners.peers.map((peer) => peer.identity)).toEqual([undefined]);
@@ -258,7 +259,7 @@ describe("new TLS files", () => {
     return serialNumber;
   }
 
-  test("count for new connections, and end none", async () => {
+  test("apply to new connections, and end none", async () => {
     await using listeners = await secureListeners();
     const session = http2.connect(`https://${listeners.grpcAddress}`, { ca: authority.cert });
     session.on("error", () => undefined);
@@ -277,7 +278,7 @@ describe("new TLS files", () => {
     expect(listeners.logged.filter((line) => line.includes("reloaded the TLS files"))).toHaveLength(1);
   });
 
-  test("are found by themselves, also behind a symbolic link that is swapped", async () => {
+  test("are detected automatically, also behind a symbolic link that is swapped", async () => {
     const root = await mkdtemp(join(folder, "swap-"));
     const write = async (name: string): Promise<void> => {
       const pair = authority.issue({ names: LOCAL_NAMES });
@@ -306,7 +307,7 @@ describe("new TLS files", () => {
     expect(await shown(listeners.grpcAddress)).not.toBe(before);
   });
 
-  test("that cannot be used are warned of once, and change nothing", async () => {
+  test("that cannot be used log one warning, and change nothing", async () => {
     await using listeners = await secureListeners();
     const before = await shown(listeners.grpcAddress);
     const warnings = (): string[] => listeners.logged.filter((line) => line.includes("keeps the previous TLS files"));
@@ -328,7 +329,7 @@ describe("new TLS files", () => {
     expect(await shown(listeners.grpcAddress)).not.toBe(before);
   });
 
-  test("of an authority taken back no client comes in by", async () => {
+  test("with another authority make the server reject clients of the former one", async () => {
     await using listeners = await secureListeners("required");
     const client = clientAuthority.issue({ usage: "client" });
     (await handshake(listeners.grpcAddress, client)).destroy();
@@ -342,7 +343,7 @@ describe("new TLS files", () => {
 });
 
 describe("TLS files that cannot be used", () => {
-  test("are named in a sentence, with the setting to change", async () => {
+  test("are reported in a sentence, with the setting to change", async () => {
     const pair = authority.issue({ names: LOCAL_NAMES });
     const good = await filesOf(pair, "required");
     const junk = join(folder, "junk.pem");
@@ -372,7 +373,7 @@ describe("TLS files that cannot be used", () => {
     }
   });
 
-  test("an expired certificate is warned of, and shown", async () => {
+  test("log a warning for an expired certificate, which is still served", async () => {
     const hour = 3_600_000;
     const expired = authority.issue({
       names: LOCAL_NAMES,

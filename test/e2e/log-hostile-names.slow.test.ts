@@ -4,7 +4,7 @@ import { createTestDatabase } from "../support/cluster.ts";
 import { HOSTILE_CHARACTERS } from "../support/hostile-text.ts";
 import { openStage } from "../support/program.ts";
 
-/** What a name may hold: no control characters, no half of a pair. */
+/** Characters that a name may contain: no control characters, no lone surrogate. */
 const ALLOWED = HOSTILE_CHARACTERS.filter(([, character]) => !/[\p{Cc}\p{Cs}]/u.test(character));
 
 test("commands that list and revoke tokens show hostile principals escaped", async () => {

@@ -8,7 +8,7 @@ import { createTestDatabase } from "../support/cluster.ts";
 import { HOSTILE_CHARACTERS, RAW } from "../support/hostile-text.ts";
 import { openStage, says } from "../support/program.ts";
 
-/** What a name may hold: no control characters, no half of a pair. */
+/** Characters that a name may contain: no control characters, no lone surrogate. */
 const ALLOWED = HOSTILE_CHARACTERS.filter(([, character]) => !/[\p{Cc}\p{Cs}]/u.test(character));
 
 describe.each(["json", "pretty"])("the log of a service in the format %s", (format) => {
@@ -41,7 +41,7 @@ describe.each(["json", "pretty"])("the log of a service in the format %s", (form
     serving.kill("SIGTERM");
     const { stderr } = await serving.ended;
     expect(stderr).not.toMatch(RAW);
-    // The actor, and what each of three changes was about.
+    // The actor, and the targets of three changes.
     expect(stderr.match(/ada/g)?.length).toBeGreaterThanOrEqual(7);
     expect(stderr).toContain(format === "json" ? "\\u202e" : "\\u{202e}");
   });

@@ -9,7 +9,7 @@ import { unique, useService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 const { BUSY, ON_CALL } = AgentStatus;
-/** Many times as many as may wait, and as the log shows on one page. */
+/** Many times the queue limit, and the size of one page of the log. */
 const CALLS = 3_000;
 const HTTP2 = present(PROTOCOLS.find(({ name }) => name === "Connect JSON over HTTP/2"));
 
@@ -18,7 +18,7 @@ const service = useService();
 test.for([
   GRPC_JS,
   HTTP2,
-])("thousands of changes of one agent, and a disconnect: its stream waits for one of them ($name)", {
+])("with thousands of changes of one agent, and a disconnect, its stream waits for one of them ($name)", {
   timeout: 60_000,
 }, async (protocol) => {
   await using undo = new AsyncDisposableStack();
@@ -52,11 +52,11 @@ test.for([
   await acknowledged;
 
   const after = await claw.agents.listAgentTransitions({ agentId, afterRevision: agent.revision, pageSize: 1_000 });
-  // At most the one that was under way when its caller went, and then the report.
+  // At most the one that was under way when its caller disconnected, and then the report.
   const causes = after.transitions.map(({ cause }) => cause);
   expect(causes.at(-1)).toBe(TransitionCause.REPORT);
   expect(causes.length).toBeLessThanOrEqual(2);
-  // Of those that were answered before the disconnect, all but some tens were refused.
+  // Of the calls that were answered before the disconnect, all but some tens were rejected.
   const refusals = outcomes.flatMap((outcome) => (outcome?.reason === "LIMIT_EXCEEDED" ? [outcome] : []));
   for (const refusal of refusals) {
     expect(refusal).toMatchObject({ metadata: { limit: "changesPerAgent", agentId }, retryMs: expect.any(Number) });

@@ -9,7 +9,7 @@ vi.setConfig({ testTimeout: 120_000 });
 const test = sequentially.concurrent;
 
 describe("the pace that the server sets", () => {
-  test("makes no agent late that obeys, when it is raised and when it is lowered", async () => {
+  test("makes no obeying agent late when it is raised and when it is lowered", async () => {
     await using undo = new AsyncDisposableStack();
     const service = undo.use(await startService({ pace: { shortestIntervalMs: 800, heartbeatsPerSecond: 500 } }));
     const agentIds = await seed(service, 40, "obeys-");
@@ -34,7 +34,7 @@ describe("the pace that the server sets", () => {
     const expired = async (): Promise<unknown[]> =>
       await service.query("SELECT agent_id FROM agent_transitions WHERE cause = 'lease_expired'");
     expect(await lease()).toBe(2_400);
-    // Four times as many as the shortest interval bears: it grows, step by step.
+    // Four times as many agents as the shortest interval allows: it grows, step by step.
     await seed(service, 1_600, "others-");
     await until("it is raised", async () => (await lease()) > 2_400 * 2, 50_000);
     expect(paces.size).toBeGreaterThan(2);
@@ -44,13 +44,13 @@ describe("the pace that the server sets", () => {
        ) UPDATE agents a SET status = 'offline' FROM gone g WHERE a.id = g.agent`,
     );
     await until("it is lowered", async () => (await lease()) === 2_400, 50_000);
-    // Who was told the long interval has beaten by then, and again by the short one.
+    // Agents with the long interval have beaten by then, and again by the short one.
     await heardTwice(service, agentIds.length);
     expect(await expired()).toEqual([]);
   });
 });
 
-/** Waits until each of them was heard twice more. */
+/** Waits until each of them has sent two more beats. */
 async function heardTwice(service: RunningService, count: number): Promise<void> {
   for (const _ of [1, 2]) {
     const [since] = await service.query<{ now: string }>("SELECT clock_timestamp()::text AS now");

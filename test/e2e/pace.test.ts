@@ -19,8 +19,8 @@ describe("the pace that the server sets", () => {
     );
     const agentIds = await seed(service, streams, "spread-");
     const { agents } = undo.use(createServiceClients({ address: service.addresses.grpc }));
-    // When each would beat for the second and the third time, obeying, if all had connected at the same moment: what they
-    // are told decides that, however slow the machine is.
+    // The times of the second and third beats of obeying agents that connected at the same moment. The
+    // responses decide them, however slow the machine is.
     const told = await Promise.all(
       agentIds.map(async (agentId) => {
         const client = undo.use(new HeartbeatClient(agents));
@@ -45,7 +45,7 @@ describe("the pace that the server sets", () => {
         const tenth = Math.floor((times[beat] % intervalMs) / (intervalMs / 10));
         tenths[tenth] = (tenths[tenth] ?? 0) + 1;
       }
-      // A tenth of an interval has a tenth of the beats, more or less: nowhere near what came at once.
+      // A tenth of an interval has about a tenth of the beats, far from all at once.
       expect(Math.max(...tenths)).toBeLessThan(streams / 3.5);
       expect(tenths.filter((beats) => beats > 0).length).toBeGreaterThanOrEqual(9);
     }

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { createEmptyDatabase } from "../support/cluster.ts";
 import { openStage } from "../support/program.ts";
 
-test("migrate --new-history moves revisions on, refuses a database that is not migrated, and may be repeated", async () => {
+test("migrate --new-history advances revisions, rejects an unmigrated database, and may be repeated", async () => {
   await using stage = await openStage();
   await using database = await createEmptyDatabase();
   const env = { DATABASE_URL: database.url };
@@ -26,7 +26,7 @@ test("migrate --new-history moves revisions on, refuses a database that is not m
   expect(revisions).toEqual(revisions.toSorted((one, other) => (one < other ? -1 : 1)));
 });
 
-test("migrate brings a database to the newest schema, also when several do so at once", async () => {
+test("migrate brings a database to the newest schema, also when several run at once", async () => {
   await using stage = await openStage();
   await using database = await createEmptyDatabase();
   const env = { DATABASE_URL: database.url };

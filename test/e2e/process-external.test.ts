@@ -7,7 +7,7 @@ import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts"
 import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { openStage, says } from "../support/program.ts";
 
-test("DATABASE_URL is served instead of a database of its own, and its password is never shown", async () => {
+test("DATABASE_URL replaces the embedded database, and the service never shows its password", async () => {
   await using stage = await openStage();
   await using database = await createEmptyDatabase();
   const url = new URL(database.url);
@@ -22,7 +22,7 @@ test("DATABASE_URL is served instead of a database of its own, and its password 
 
   serving.kill("SIGTERM");
   await says(serving, /"msg":"stopped"/);
-  // What is left open would be waited for: an idle connection to the database keeps a process for 30 s.
+  // An open resource would delay the end: an idle connection to the database keeps a process for 30 s.
   const ended = AbortSignal.timeout(25_000);
   const { code, stdout, stderr } = await serving.ended;
   expect(ended.aborted).toBe(false);
@@ -32,7 +32,7 @@ test("DATABASE_URL is served instead of a database of its own, and its password 
   if (password.length >= 8) expect(stdout + stderr).not.toContain(password);
 });
 
-test("two that share a database know of each other's changes", async () => {
+test("two services on one database see each other's changes", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const env = { DATABASE_URL: database.url };
@@ -46,7 +46,7 @@ test("two that share a database know of each other's changes", async () => {
   const found = await agents.getAgent({ key: { case: "agentId", value: "ada-1" } });
   expect(found.agent?.revision).toBe(agent?.revision);
 
-  // The one that is killed leaves what the other has untouched.
+  // The killed one leaves the other's resources untouched.
   one.kill("SIGKILL");
   await one.ended;
   const { results } = await agents.sendHeartbeat({ beats: [{ agentId: "ada-1" }] });

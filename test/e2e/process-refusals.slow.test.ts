@@ -7,7 +7,7 @@ import { administer, createEmptyDatabase, createTestDatabase } from "../support/
 import { startOldPostgres } from "../support/old-postgres.ts";
 import { openStage, type Running, type Stage } from "../support/program.ts";
 
-/** The program ends with this code, and all that it says is this one sentence, on standard error. */
+/** The program ends with this code, and its whole output is this one sentence, on standard error. */
 async function isRefused(running: Running, code: number, sentence: RegExp): Promise<void> {
   const ending = await running.ended;
   expect(ending).toMatchObject({ signal: null, stdout: "" });
@@ -20,7 +20,7 @@ function serveOn(stage: Stage, url: string, env: Record<string, string> = {}): R
   return stage.program(["serve"], { env: { DATABASE_URL: url, ...env } });
 }
 
-test("--help says every setting with its range and its default, --version the version", async () => {
+test("--help prints every setting with its range and its default, --version the version", async () => {
   await using stage = await openStage();
   const [help, ofServe, version] = await Promise.all(
     [["--help"], ["serve", "--help"], ["--version"]].map((args) => stage.program(args).ended),
@@ -37,7 +37,7 @@ test("--help says every setting with its range and its default, --version the ve
   expect(version?.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
 });
 
-test("a command line that is wrong is refused with exit code 2", async () => {
+test("an invalid command line exits with code 2", async () => {
   await using stage = await openStage();
   await Promise.all([
     isRefused(stage.program(["conquer"]), 2, /unknown command 'conquer'/),
@@ -50,7 +50,7 @@ test("a command line that is wrong is refused with exit code 2", async () => {
   ]);
 });
 
-test("a port that is taken is named, with the setting that changes it", async () => {
+test("a port in use is named, with the setting that changes it", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const taken = createServer();
@@ -70,7 +70,7 @@ test("a port that is taken is named, with the setting that changes it", async ()
         ),
       );
     }
-    // With a database of its own, that one is stopped as well.
+    // With an embedded database, the program stops that, too.
     const { code, stderr } = await stage.program(["serve"], {
       env: { HARBORFORGE_HTTP_ADDRESS: `127.0.0.1:${port}` },
     }).ended;
@@ -81,7 +81,7 @@ test("a port that is taken is named, with the setting that changes it", async ()
   }
 });
 
-test("a data folder that is half-made, or somebody else's, is refused and left as it was", async () => {
+test("an incomplete data folder, or one of another owner, is rejected and left unchanged", async () => {
   await using stage = await openStage();
   const cluster = join(stage.dataDir, "postgresql");
   await mkdir(cluster, { recursive: true });
@@ -105,7 +105,7 @@ test("a data folder that is half-made, or somebody else's, is refused and left a
   expect(await readdir(letters)).toEqual(["to-ada.txt"]);
 });
 
-test("a data folder that may not be used is refused with what to do about it", async () => {
+test("a data folder without access is rejected with a solution", async () => {
   await using stage = await openStage();
   if (process.getuid?.() === 0) {
     // Root may do everything, but PostgreSQL does not run as root.
@@ -128,7 +128,7 @@ test("a data folder that may not be used is refused with what to do about it", a
   }
 });
 
-test("a database that cannot be used is refused with what is wrong, and without its password", async () => {
+test("an unusable database is rejected with the reason, and without its password", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const url = new URL(database.url);
@@ -190,13 +190,13 @@ test("a database that cannot be used is refused with what is wrong, and without 
   );
 });
 
-test("a PostgreSQL that is too old is refused", async () => {
+test("a PostgreSQL that is too old is rejected", async () => {
   await using stage = await openStage();
   await using old = await startOldPostgres("140019");
   await isRefused(serveOn(stage, old.url), 1, /^PostgreSQL 14 is too old\. Use 15 or newer/);
 });
 
-test("a database whose user may not create tables is refused", async () => {
+test("a database whose user may not create tables is rejected", async () => {
   await using stage = await openStage();
   await using database = await createEmptyDatabase();
   const role = `hf_${new URL(database.url).pathname.slice(1)}`;
@@ -215,7 +215,7 @@ test("a database whose user may not create tables is refused", async () => {
   }
 });
 
-test("a database of a newer version is refused and left alone", async () => {
+test("a database of a newer version is rejected and left unchanged", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   await administer(

@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { openStage } from "../support/program.ts";
 
-test("settings that are wrong are named, all of them, and a secret is not repeated", async () => {
+test("all invalid settings are named, and a secret is not repeated", async () => {
   await using stage = await openStage();
   const env = {
     DATABASE_URL: "mysql://root:hunter2@db/x",

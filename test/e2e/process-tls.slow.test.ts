@@ -14,7 +14,7 @@ const authority = createAuthority();
 const pair = authority.issue({ names: LOCAL_NAMES });
 const client = authority.issue({ names: { uris: ["spiffe://example.org/service"] }, usage: "client" });
 
-/** The settings of TLS, with files in the stage's folder. */
+/** The settings of TLS, with files in the test's folder. */
 async function settings(stage: Stage): Promise<Record<string, string>> {
   const folder = join(stage.path, "tls");
   await mkdir(folder);
@@ -31,7 +31,7 @@ async function settings(stage: Stage): Promise<Record<string, string>> {
 }
 
 describe("the program with TLS", () => {
-  test("says so, serves both listeners to who has a certificate, and stops in good order", async () => {
+  test("reports TLS, serves both listeners to clients with a certificate, and stops in order", async () => {
     await using database = await createTestDatabase();
     await using stage = await openStage();
     const serving = await stage.serve({ env: { DATABASE_URL: database.url, ...(await settings(stage)) } });
@@ -63,7 +63,7 @@ describe("the program with TLS", () => {
     expect(await serving.ended).toMatchObject({ code: 0 });
   });
 
-  test("ends with a sentence where a file cannot be used", async () => {
+  test("exits with a sentence when a file cannot be used", async () => {
     await using database = await createTestDatabase();
     await using stage = await openStage();
     const env = { DATABASE_URL: database.url, ...(await settings(stage)) };

@@ -19,7 +19,7 @@ async function listAgents(http: string, token: string): Promise<number> {
   return response.status;
 }
 
-test("the first token comes from the command line; beside the service that has the database, too", {
+test("the command line issues the first token, also beside a running service", {
   timeout: 120_000,
 }, async () => {
   await using stage = await openStage();
@@ -60,7 +60,7 @@ test("the first token comes from the command line; beside the service that has t
   expect(stderr).not.toContain(secret.split("_")[2]);
 });
 
-test("what cannot be issued or revoked is said in a sentence", { timeout: 120_000 }, async () => {
+test("a failed issue or revocation is reported in a sentence", { timeout: 120_000 }, async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const env = { DATABASE_URL: database.url };

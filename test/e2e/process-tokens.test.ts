@@ -12,7 +12,7 @@ async function listAgents(http: string, token: string): Promise<number> {
   return response.status;
 }
 
-test("a listener that others can reach is not opened to everybody, nor to credentials in cleartext", async () => {
+test("a non-loopback listener requires credentials and encryption", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   const start = (env: Record<string, string>) =>

@@ -12,7 +12,7 @@ function users({ grpc }: Serving) {
   return createClient(UserService, createGrpcTransport({ baseUrl: grpc }));
 }
 
-/** A heartbeat stream whose owner does not heed that the replica drains. */
+/** A heartbeat stream whose owner ignores the drain of the replica. */
 function openStubbornStream({ grpc }: Serving) {
   const client = grpcClient(new URL(grpc).host);
   const stream = client.makeBidiStreamRequest<Buffer, Buffer>(
@@ -26,7 +26,7 @@ function openStubbornStream({ grpc }: Serving) {
   return { greeted, [Symbol.dispose]: () => client.close() };
 }
 
-/** Asks to stop, and waits until nothing of it is left. */
+/** Stops the program, and waits until all its processes are gone. */
 async function stops(running: Running, signal: NodeJS.Signals): Promise<void> {
   running.kill(signal);
   const { code, signal: killedBy, stderr } = await running.ended;
@@ -36,7 +36,9 @@ async function stops(running: Running, signal: NodeJS.Signals): Promise<void> {
 }
 
 describe("the program", () => {
-  test("serves, says where, and what it suggests to try works as it stands", { timeout: 120_000 }, async () => {
+  test("serves, prints its addresses, and the commands that it suggests work unchanged", {
+    timeout: 120_000,
+  }, async () => {
     await using stage = await openStage();
     const serving = await stage.serve();
     const lines = serving.stdout.split("\n");
@@ -61,12 +63,12 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     await stops(serving, "SIGINT");
     await gone(stage.dataDir, postmaster);
-    // Copies of the programs are there where the checkout lies in a folder that only its owner may enter.
+    // The programs are copied if the checkout is in a folder that only its owner may enter.
     const left = (await readdir(stage.dataDir)).filter((name) => name !== "software");
     expect(left).toEqual(["lock", "password", "postgresql", "start.log"]);
   });
 
-  test("keeps what it knows over a restart", async () => {
+  test("keeps its data over a restart", async () => {
     await using stage = await openStage();
     const first = await stage.serve();
     await users(first).createUser({ username: "ada" });
@@ -77,7 +79,7 @@ describe("the program", () => {
     await stops(second, "SIGHUP");
   });
 
-  test("killed, it leaves a database that the next start takes over or recovers", async () => {
+  test("leaves on kill -9 a database that the next start takes over or recovers", async () => {
     await using stage = await openStage();
     const first = await stage.serve();
     await users(first).createUser({ username: "ada" });
@@ -101,7 +103,7 @@ describe("the program", () => {
     await stops(third, "SIGTERM");
   });
 
-  test("refuses a folder that another instance uses, and does that one no harm", async () => {
+  test("rejects a folder that another instance uses, without effect on that one", async () => {
     await using stage = await openStage();
     const first = await stage.serve();
     const second = await stage.program(["serve"]).ended;
@@ -114,7 +116,7 @@ describe("the program", () => {
     await stops(first, "SIGINT");
   });
 
-  test("interrupted while it creates its cluster, it ends well and leaves nothing half-made", async () => {
+  test("stops when it is interrupted during the creation of its cluster, and leaves no incomplete folder", async () => {
     await using stage = await openStage();
     const first = stage.program(["serve"]);
     await says(first, /creating a PostgreSQL cluster/);
@@ -125,7 +127,7 @@ describe("the program", () => {
     await stops(await stage.serve(), "SIGTERM");
   });
 
-  test("takes signals that come together for one, and a later one for a wish to hurry", async () => {
+  test("treats simultaneous signals as one, and a later one as a request to stop at once", async () => {
     await using stage = await openStage();
     const serving = await stage.serve({ env: { HARBORFORGE_DRAIN_GRACE: "5m" } });
     using stream = openStubbornStream(serving);
@@ -143,9 +145,9 @@ describe("the program", () => {
     await gone(stage.dataDir, postmaster);
   });
 
-  test("stopped by Ctrl-C under npm, it ends in good order", { timeout: 120_000 }, async () => {
+  test("stops in order by Ctrl-C under npm", { timeout: 120_000 }, async () => {
     await using stage = await openStage();
-    // A terminal's Ctrl-C goes to all of its foreground group: npm, its shell and the program.
+    // A terminal's Ctrl-C goes to its whole foreground group: npm, its shell and the program.
     const npm = stage.run("npm", ["start"], { group: true });
     await serves(npm);
     const postmaster = await stage.postmaster();
@@ -156,7 +158,7 @@ describe("the program", () => {
     await gone(stage.dataDir, postmaster);
   });
 
-  test("goes on serving where nobody reads what it says", async () => {
+  test("continues to serve when its output is closed", async () => {
     await using stage = await openStage();
     const serving = stage.program(["serve", "--log-level", "debug"]);
     serving.closeStdout();
@@ -189,7 +191,7 @@ describe("the program", () => {
     await gone(stage.dataDir, postmaster);
   });
 
-  test("migrates its own database by itself, too", async () => {
+  test("migrates its own database automatically", async () => {
     await using stage = await openStage();
     await mkdir(stage.dataDir);
     const migrated = await stage.program(["migrate"]).ended;

@@ -10,7 +10,7 @@ const pages = (await readdir(join(checkout, "docs")))
 const top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ...pages];
 const decisions = (await readdir(join(checkout, "docs/adr"))).map((name) => `docs/adr/${name}`);
 
-test("every invariant of ARCHITECTURE.md is held by tests that exist", async () => {
+test("every invariant of ARCHITECTURE.md names existing tests", async () => {
   const architecture = await readFile(join(checkout, "ARCHITECTURE.md"), "utf8");
   const invariants = architecture.slice(architecture.indexOf("## Invariants")).split(/^- /m).slice(1);
   expect(invariants.length).toBeGreaterThan(20);
@@ -24,7 +24,7 @@ test("every invariant of ARCHITECTURE.md is held by tests that exist", async () 
   }
 });
 
-/** As GitHub names the headings of a page in links. */
+/** The anchors that GitHub gives to the headings of a page. */
 function anchorsOf(markdown: string): ReadonlySet<string> {
   const headings = [...markdown.replace(/^```[\s\S]*?^```$/gm, "").matchAll(/^#+ (.+)$/gm)].map(
     ([, text = ""]) => text,

@@ -10,7 +10,7 @@ import { runBlock } from "../support/run-block.ts";
 const readme = await readFile(join(checkout, "README.md"), "utf8");
 const settings = await readFile(join(checkout, "docs/settings.md"), "utf8");
 
-test("README's commands work as they stand, one after the other", { timeout: 120_000 }, async () => {
+test("README's commands run unchanged, one after the other", { timeout: 120_000 }, async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   await using beside = new AsyncDisposableStack();
@@ -20,7 +20,7 @@ test("README's commands work as they stand, one after the other", { timeout: 120
   for (const block of blocks) await runBlock(stage, block, serving, { beside });
 });
 
-test("README runs every block with an address, and no other shell than npm's scripts", () => {
+test("README runs every block with an address, and no shell other than npm's scripts", () => {
   const fenced = [...readme.matchAll(/^```(?:sh|js|ts)\n([\s\S]*?)^```$/gm)].map(([, code = ""]) => code);
   const runnable = new Set(runnableBlocks(readme).map(({ code }) => code));
   const others = fenced.filter((code) => !runnable.has(code));
@@ -37,6 +37,6 @@ test.each([
   expect(lines.length).toBeLessThanOrEqual(most);
 });
 
-test("docs/settings.md has every setting as the program has it", () => {
+test("docs/settings.md equals the settings of the program", () => {
   expect(section(settings, "settings").trim()).toBe(settingsTable());
 });

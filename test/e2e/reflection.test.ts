@@ -26,7 +26,7 @@ afterAll(async () => {
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-/** Asks by a bare gRPC client, which knows no descriptors. The versions differ in nothing but their package. */
+/** Requests by a bare gRPC client, which knows no descriptors. The versions differ only in their package. */
 function ask(
   address: string,
   version: string,
@@ -81,7 +81,7 @@ describe.each([
     "harborforge.agents.v1.AgentBeat",
     "harborforge.agents.v1.AgentBeat.agent_id",
     "harborforge.agents.v1.GetAgentRequest.key",
-  ])("finds the file of %s with all that it imports", async (symbol) => {
+  ])("finds the file of %s with all its imports", async (symbol) => {
     const [answer] = await ask(address(), version, { case: "fileContainingSymbol", value: symbol });
     const names = fileNames(answer);
     expect(names[0]).toBe("harborforge/agents/v1/agent_service.proto");
@@ -102,14 +102,14 @@ describe.each([
     );
   });
 
-  test("tells the rules of requests, and where they are defined", async () => {
+  test("includes the rules of requests, and their definitions", async () => {
     const [answer] = await ask(address(), version, {
       case: "fileByFilename",
       value: "harborforge/agents/v1/user_service.proto",
     });
     if (answer?.case !== "fileDescriptorResponse") throw new Error("no files");
     const told = answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
-    // Clients compile what they are told from nothing else, what is imported first.
+    // Clients compile from the response alone, imports first.
     const file = new Set<FileDescriptorProto>();
     const add = (name: string): void => {
       const found = told.find((one) => one.name === name);
@@ -125,7 +125,7 @@ describe.each([
     expect(getOption(username, fieldRules).type).toMatchObject({ case: "string", value: { minLen: 1n, maxLen: 128n } });
   });
 
-  test("answers every kind of question on one stream, in order", async () => {
+  test("answers every kind of request on one stream, in order", async () => {
     const answers = await ask(
       address(),
       version,
@@ -194,7 +194,7 @@ describe("buf curl", () => {
     expect(beats).toEqual({ failed: false, out: expect.stringContaining('"acknowledgedSequence": "2"') });
   });
 
-  test("calls over HTTP/1.1 with a schema, and is told where HTTP/2 is needed", async () => {
+  test("calls over HTTP/1.1 with a schema, and gets an error that names HTTP/2 where it is needed", async () => {
     const schema = ["--schema", fileURLToPath(new URL("../../proto", import.meta.url))];
     const unary = await bufCurl(...schema, "-d", '{"agentId":"scribe"}', url(listeners.connectAddress, "GetAgent"));
     expect(unary).toEqual({ failed: false, out: expect.stringContaining('"AGENT_STATUS_IDLE"') });

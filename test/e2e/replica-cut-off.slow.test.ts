@@ -10,7 +10,9 @@ import { until } from "../support/until.ts";
 
 const PACE = { shortestIntervalMs: 1_500, heartbeatsPerSecond: 10_000 };
 
-/** When the agent was heard last, in milliseconds by the database's clock, and how often it went offline so far. */
+/**
+ * The agent's last heartbeat, in milliseconds by the database's clock, and the number of its expiries so far.
+ */
 async function seen({ query }: RunningService, agentId: string) {
   const [row] = await query<{ heard: number; now: number; offline: number }>(
     `SELECT extract(epoch FROM l.last_heartbeat)::float8 * 1000 AS heard, extract(epoch FROM clock_timestamp())::float8 * 1000 AS now,
@@ -23,9 +25,9 @@ async function seen({ query }: RunningService, agentId: string) {
 }
 
 test.each([
-  ["before anybody knows that it is cut off", "at once"],
-  ["when it knows that it is cut off", "later"],
-])("a claw that comes to a replica %s finds another one, and its agents stay", async (_, when) => {
+  ["before it has detected its isolation", "at once"],
+  ["after it has detected its isolation", "later"],
+])("a claw that connects to a replica %s moves to another one, and its agents stay online", async (_, when) => {
   await using undo = new AsyncDisposableStack();
   const service = undo.use(await startService({ pace: PACE }));
   const toDatabase = undo.use(await DatabaseProxy.open(service.databaseUrl));
@@ -42,7 +44,7 @@ test.each([
   undo.defer(() => toDatabase.mend());
   const portOf = ({ grpc }: { readonly grpc: string }): number => Number(grpc.split(":")[1]);
   const [fine, isolated] = [portOf(service.addresses), portOf(cut.addresses)];
-  // As a balancer without health checks: connections go to the one, the other, and so on.
+  // Like a balancer without health checks: connections alternate between the two.
   const balancer = undo.use(await FaultProxy.open(() => [fine, isolated]));
 
   using direct = createServiceClients({ address: service.addresses.grpc });
@@ -72,9 +74,9 @@ test.each([
     });
   }
   const { now } = await seen(service, agentId);
-  // The next connection is the isolated one's.
+  // The next connection goes to the isolated replica.
   balancer.drop();
   const leaseMs = 3 * PACE.shortestIntervalMs;
-  await until("it is heard, again and again", async () => (await seen(service, agentId)).heard > now + leaseMs, 15_000);
+  await until("it is heard, again and again", async () => (await seen(service, agentId)).heard > now + leaseMs);
   expect((await seen(service, agentId)).offline).toBe(0);
 });

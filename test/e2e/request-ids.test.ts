@@ -13,7 +13,7 @@ const CONNECT = present(PROTOCOLS.find(({ name }) => name === "Connect JSON over
 
 const service = useService({ access: CREDENTIALS });
 
-/** Clients of principals of a test's own, each with as many tokens as it asks for. */
+/** Clients of principals of one test, each with as many tokens as requested. */
 async function openPrincipals(undo: AsyncDisposableStack) {
   const mint = undo.use(openMint(service().databaseUrl));
   const clients = async (protocol: typeof GRPC_JS, principal: string, role: "service" | "admin") => {
@@ -37,7 +37,7 @@ describe.each([GRPC_JS, CONNECT])("at $name", (protocol) => {
       code: Code.Aborted,
       reason: "REVISION_MISMATCH",
     });
-    // What failed is not kept, and each principal has its own answer.
+    // A failed request is not recorded, and each principal has its own response.
     const later = { ...claim, expectedRevision: present(claimed.agent).revision, hold: { seconds: 1n } };
     const second = await other.agents.updateAgentStatus(later);
     expect(await one.agents.updateAgentStatus(claim)).toEqual(claimed);
@@ -45,7 +45,7 @@ describe.each([GRPC_JS, CONNECT])("at $name", (protocol) => {
     await expectReusedRequestId(other.agents.updateAgentStatus(claim), "job-1");
   });
 
-  test("a principal is known by its name, whatever token and listener it uses", async () => {
+  test("a principal is identified by its name, with any token and listener", async () => {
     await using undo = new AsyncDisposableStack();
     const { clients, admin } = await openPrincipals(undo);
     const name = unique("scheduler");
@@ -57,7 +57,7 @@ describe.each([GRPC_JS, CONNECT])("at $name", (protocol) => {
     expect(await rotated.agents.updateAgentStatus(claim)).toEqual(claimed);
   });
 
-  test("changes of users and tokens are kept for their principal alone", async () => {
+  test("responses to changes of users and tokens belong to their principal alone", async () => {
     await using undo = new AsyncDisposableStack();
     const { clients } = await openPrincipals(undo);
     const one = await clients(protocol, unique("admin"), "admin");

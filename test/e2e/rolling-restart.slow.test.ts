@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { runChaos } from "../chaos/run-chaos.ts";
 
-test("three replicas are restarted one after the other under load: nobody is offline, no acknowledged report is lost", async () => {
+test("a rolling restart of three replicas under load puts no agent offline and loses no acknowledged report", async () => {
   const lines: string[] = [];
   const result = await runChaos({
     seed: 1,
-    // One roll over all three begins in it.
+    // It contains one roll over all three replicas.
     forMs: 100,
     agents: 300,
     claws: 10,
@@ -18,6 +18,6 @@ test("three replicas are restarted one after the other under load: nobody is off
   });
   expect(result.sentences, lines.join("\n")).toEqual([]);
   expect(result.faults).toEqual(new Map([["roll", 1]]));
-  // Not for want of reports: there are some at every moment of the roll.
+  // Not for lack of reports: there are some at every moment of the roll.
   expect(result.reports).toBeGreaterThan(300);
 }, 150_000);

@@ -6,11 +6,13 @@ import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Running, says } from "../support/program.ts";
 import { until } from "../support/until.ts";
 
-/** Longer than a lease of three seconds, on a machine that is busy with other tests. */
+/** Longer than a lease of three seconds, on a busy machine. */
 const PATIENCE_MS = 40_000;
 const AGENTS = ["agent-1", "agent-2", "agent-3"];
 
-/** A claw process: its agents report WORD once. It prints what it is told, and claims its agents anew on SIGUSR2. */
+/**
+ * A claw process: its agents report WORD once. It prints the responses, and claims its agents again on SIGUSR2.
+ */
 const CLAW = `
 import { createHeartbeatClient } from "${new URL("../../packages/client/src/index.ts", import.meta.url)}";
 const claw = createHeartbeatClient({
@@ -52,7 +54,7 @@ describe.each(ABSENCES)("a claw process that was $what beyond its lease", ({ lea
     { where: "same", beats: "main" },
     { where: "other", beats: "main" },
     { where: "other", beats: "worker" },
-  ] as const)("leaves its agents to the process that took them at the $where replica, and tells its program ($beats thread)", {
+  ] as const)("leaves its agents to the process that took them at the $where replica, and notifies its program ($beats thread)", {
     timeout: 180_000,
   }, async ({ where, beats }) => {
     await using stage = await openStage();
@@ -86,7 +88,7 @@ describe.each(ABSENCES)("a claw process that was $what beyond its lease", ({ lea
     await says(taker, "reported");
     comeBack(former, proxy);
 
-    // With the mistake that this is about, it is the taker that is told.
+    // With the defect that this test detects, the taker is notified instead.
     await until("one of them is told", () => told(former).length + told(taker).length > 0, PATIENCE_MS);
     await until("all is told", () => told(former).length + told(taker).length >= AGENTS.length, PATIENCE_MS);
     expect({ former: told(former), taker: told(taker) }).toEqual({ former: AGENTS, taker: [] });
@@ -112,7 +114,7 @@ describe.each(ABSENCES)("a claw process that was $what beyond its lease", ({ lea
     }
     expect(told(taker)).toEqual([]);
 
-    // What its program says anew counts.
+    // New reports of its program apply.
     former.kill("SIGUSR2");
     await until("the taker is told", () => told(taker).length === AGENTS.length, PATIENCE_MS);
     expect(former.stderr + taker.stderr).toBe("");

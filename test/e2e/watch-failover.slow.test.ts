@@ -16,7 +16,7 @@ if (why !== undefined) process.stderr.write(`no failover is tested: ${why}\n`);
 const LONG_MS = 240_000;
 const AGENTS = Array.from({ length: 20 }, (_, n) => `beating-${n}`);
 
-/** Two replicas on both hosts, and what watches and changes agents through them. */
+/** Two replicas on both hosts, and clients that watch and change agents through them. */
 async function startScene(options: { readonly synchronous: boolean }) {
   await using stack = new AsyncDisposableStack();
   const pair: PostgresPair = stack.use(await startPostgresPair(options));
@@ -30,7 +30,7 @@ async function startScene(options: { readonly synchronous: boolean }) {
   return {
     pair,
     bases,
-    /** Readers without bad habits, of several filters. */
+    /** Well-behaved readers, with several filters. */
     watch(): { readonly histories: readonly History[]; stop(): Promise<void> } {
       const end = new AbortController();
       const histories = [
@@ -50,7 +50,7 @@ async function startScene(options: { readonly synchronous: boolean }) {
         },
       };
     },
-    /** Writes at random until it is told to stop. */
+    /** Writes at random until it is stopped. */
     write(): () => Promise<void> {
       const end = new AbortController();
       const writing = [1, 2].map((seed) =>
@@ -78,7 +78,7 @@ async function untilAtTheEnd(url: string, histories: readonly History[]): Promis
   );
 }
 
-/** Repeats a call until it is answered, on whichever replica. */
+/** Repeats a call until it succeeds, on any replica. */
 async function answered<Answer>(bases: () => readonly string[], method: string, request: object): Promise<Answer> {
   for (let n = 0; ; n += 1) {
     try {
@@ -91,15 +91,15 @@ async function answered<Answer>(bases: () => readonly string[], method: string, 
 }
 
 test.skipIf(why !== undefined)(
-  "a failover to a synchronous standby loses nothing that was acknowledged: watchers go on, nobody is falsely offline",
+  "a failover to a synchronous standby loses no acknowledged change: watches continue, and no agent is falsely offline",
   async () => {
     await using scene = await startScene({ synchronous: true });
     const { pair, bases } = scene;
     const { histories, stop } = scene.watch();
     const beating = new AbortController();
     const there: string[] = [];
-    // Each of them is well, and says so as often as it is asked to, whether or not anybody listens. From the first on: on a
-    // busy machine a first lease may end before the last one is made.
+    // Each of them sends heartbeats as often as requested, from its creation on: on a busy machine a first
+    // lease may end before the last agent is created.
     const beats = (async () => {
       while (!beating.signal.aborted) {
         const base = bases()[0] ?? "";
@@ -137,12 +137,12 @@ test.skipIf(why !== undefined)(
 
     await untilAtTheEnd(pair.standbyUrl, histories);
     await stop();
-    // Now, since leases of agents that nobody beats for end all the while.
+    // Now, because leases of agents without heartbeats end all the while.
     const log = await readLog(pair.standbyUrl);
     const kept = new Set(log.map(({ revision }) => revision));
     expect(acknowledged.filter((revision) => !kept.has(revision))).toEqual([]);
     expect(histories.flatMap((history) => history.judge(log))).toEqual([]);
-    // Nobody had to begin again.
+    // No watch had to restart.
     expect(histories.map(({ counts }) => counts.snapshots)).toEqual(histories.map(() => 1));
     const offline = log.filter(({ agentId, after }) => AGENTS.includes(agentId) && after?.status === "offline");
     expect(offline).toEqual([]);
@@ -151,7 +151,7 @@ test.skipIf(why !== undefined)(
 );
 
 test.skipIf(why !== undefined)(
-  "a standby that lost the tail: who was in it is told so, and is right again after a snapshot",
+  "a standby without the newest changes makes watchers that saw them restart with a correct snapshot",
   async () => {
     await using scene = await startScene({ synchronous: false });
     const { pair, bases } = scene;
@@ -187,7 +187,7 @@ test.skipIf(why !== undefined)(
         base,
         { afterRevision: `${afterRevision}`, bookmarkInterval: "1s" },
         ({ revision = "0" }) => {
-          // A bookmark may come where it was, before the database has said whether the place is one to go on from.
+          // A bookmark may come at the old position, before the database has rejected that position.
           goesOn ||= BigInt(revision) > afterRevision;
           if (goesOn) watch.cut();
         },
@@ -196,7 +196,8 @@ test.skipIf(why !== undefined)(
       return goesOn ? "goes on" : String(error && "text" in error ? error.text : error);
     };
     for (const base of bases()) {
-      // From memory it goes on until the replica has found the database again; then it ends, like those that were open.
+      // It continues from memory until the replica has found the database again; then it ends, like the open
+      // ones.
       await until("the replica knows", async () => /COMPACTED/.test(await resume(base, lost)), 60_000);
       expect(await resume(base, kept + 1n)).toMatch(/REVISION_COMPACTED/);
       expect(await resume(base, kept)).toBe("goes on");
@@ -210,7 +211,7 @@ test.skipIf(why !== undefined)(
     await after.stop();
     const log = await readLog(pair.standbyUrl);
     expect(after.histories.flatMap((history) => history.judge(log))).toEqual([]);
-    // No revision was given twice.
+    // No revision was assigned twice.
     const old = new Set(oldLog.filter(({ revision }) => revision > kept).map(({ revision }) => revision));
     expect(log.filter(({ revision }) => old.has(revision))).toEqual([]);
     for (const base of bases()) expect(await resume(base, lost)).toMatch(/REVISION_COMPACTED/);

@@ -7,10 +7,10 @@ import { call, openWatch } from "../watch-check/wire.ts";
 
 const AGENTS = Array.from({ length: 100 }, (_, n) => `agent-${n}`);
 const ROUNDS = 20;
-/** Longer than anything takes, also on a machine that is busy otherwise. */
+/** A hang's limit, also on a busy machine. */
 const LONG_MS = 30_000;
 
-/** A watcher on a connection of its own, and what it was told. */
+/** A watcher on a connection of its own, and its messages. */
 function watch(base: string, conflate: boolean) {
   const history = new History(conflate ? "conflating" : "every step", {}, conflate);
   history.begin();
@@ -22,7 +22,7 @@ function watch(base: string, conflate: boolean) {
   return { history, open, silentMs: () => performance.now() - heard };
 }
 
-test("a reader that stands still delays nobody: with conflation it gets the newest states, without it is told where it stopped", async () => {
+test("a stalled reader delays no other one: it gets the newest states when it conflates, and a revision to resume from otherwise", async () => {
   await using service = await startService({ watchLimits: { queueLimit: 300, pageSize: 100, ringCapacity: 500 } });
   const base = `http://${service.addresses.http}`;
   const user = (agentId: string) => ({ username: agentId, agentId, clawIdentifier: "claw" });
@@ -37,14 +37,14 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
     const before = quick.history.counts.changes;
     const beats = AGENTS.map((agentId) => ({ agentId, status }));
     await call(base, "AgentService/SendHeartbeat", { beats }, LONG_MS);
-    // While the others stand still: would it have to wait for them, it would wait for ever.
+    // While the others are stalled: if it had to wait for them, it would wait for ever.
     await until("the quick one has heard", () => quick.history.counts.changes === before + AGENTS.length, LONG_MS);
   }
   const newest = quick.history.revision ?? 0n;
   merging.open.goOn();
   every.open.goOn();
   await until("the one that conflates is abreast", () => merging.history.revision === newest, LONG_MS);
-  // Twenty states of each agent, of which what was on its way came as it was.
+  // Twenty states of each agent, of which those under way arrived unmerged.
   expect(merging.history.counts.merged).toBeGreaterThan(AGENTS.length * ROUNDS * 0.2);
   let error: Error | undefined;
   void every.open.ended.then((why) => {
@@ -54,7 +54,7 @@ test("a reader that stands still delays nobody: with conflation it gets the newe
     throw new Error(`${every.open.describe()}; ${JSON.stringify(every.history.counts)}`, { cause });
   });
   expect(error).toMatchObject({ text: expect.stringContaining("WATCHER_TOO_SLOW") });
-  // Where it stopped is where it says it did: from there it misses nothing.
+  // It stopped where it reports: from there it misses nothing.
   every.history.begin();
   const { revision } = every.history;
   const again = openWatch<MessageJson>(base, { afterRevision: `${revision}`, bookmarkInterval: "1s" }, (message) =>
