@@ -47,7 +47,7 @@ const snapshot = (revision: bigint, ...agents: AgentView[]): WatchEvent => ({
 const changes = (revision: bigint, ...all: ChangeView[]): WatchEvent => ({ kind: "changes", changes: all, revision });
 
 describe("a cache of agents", () => {
-  it("is what the watch tells: a snapshot, changes, and a snapshot anew", async () => {
+  it("follows the watch: a snapshot, changes, and a new snapshot", async () => {
     const { events, cache } = start();
     expect([cache.revision, cache.isCurrent, cache.list()]).toEqual([undefined, false, []]);
     events.send(snapshot(5n, agent("a"), agent("b", { id: 2n })));
@@ -66,7 +66,7 @@ describe("a cache of agents", () => {
     expect(cache.list(({ status }) => status === "busy")).toEqual([]);
   });
 
-  it("takes an agent that was created anew for another", async () => {
+  it("treats an agent that was created again as another agent", async () => {
     const { events, cache } = start();
     events.send(snapshot(1n, agent("a", { id: 1n })));
     events.send(changes(3n, change(true, agent("a", { id: 2n })), change(false, agent("a", { id: 1n }))));
@@ -74,17 +74,17 @@ describe("a cache of agents", () => {
     expect(cache.get("a")?.id).toBe(2n);
   });
 
-  it("waits for what its watch will tell, and gives what was found", async () => {
+  it("waits for the next messages of its watch, and returns a match", async () => {
     const { events, cache } = start();
     const found = cache.waitFor(({ list }) => list(({ status }) => status === "busy")[0]);
     events.send(snapshot(1n, agent("a")));
     events.send(changes(2n, change(true, agent("a", { status: "busy" }))));
     expect(await found).toMatchObject({ agentId: "a", status: "busy" });
-    // At once, where it is so already.
+    // At once, when it matches already.
     expect(await cache.waitFor(({ get }) => get("a")?.revision)).toBe(1n);
   });
 
-  it("tells those who wait when the service refuses the watch", async () => {
+  it("rejects waiting callers when the service rejects the watch", async () => {
     const error = new CallError(new ConnectError("no", Code.Unauthenticated));
     const cache = cacheOf(async function* () {
       yield await Promise.reject(error);
@@ -94,7 +94,7 @@ describe("a cache of agents", () => {
     await cache.close();
   });
 
-  it("goes on when a listener throws", async () => {
+  it("continues when a listener throws", async () => {
     const { events, cache } = start();
     const warning = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
     onTestFinished(() => warning.mockRestore());
