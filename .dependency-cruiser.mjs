@@ -64,8 +64,8 @@ export default {
       name: "packages-by-their-names",
       comment: "A package promises what its index exports: its other files may change, and it can be published.",
       severity: "error",
-      from: { path: "^(src|gen|migrations|bench|scripts|test|packages)/", pathNot: "^packages/connect-grpc-js/" },
-      to: { path: "^packages/connect-grpc-js/", dependencyTypesNot: ["aliased-workspace"] },
+      from: { path: "^(src|gen|migrations|packages)/", pathNot: "^packages/(connect-grpc-js|embedded-postgres)/" },
+      to: { path: "^packages/(connect-grpc-js|embedded-postgres)/", dependencyTypesNot: ["aliased-workspace"] },
     },
     {
       name: "commands-use-the-contract",

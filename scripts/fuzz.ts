@@ -2,7 +2,7 @@
 import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { startEmbeddedPostgres } from "../packages/embedded-postgres/src/embedded-postgres.ts";
+import { startEmbeddedPostgres } from "@harborforge/embedded-postgres";
 import { migrate } from "../src/storage/migrations.ts";
 import { createFuzzCredentials } from "../test/fuzz/credentials.ts";
 import { startFuzzedService } from "../test/fuzz/fuzzed-service.ts";

@@ -1,9 +1,6 @@
 import { join } from "node:path";
+import { type EmbeddedPostgres, startEmbeddedPostgres } from "@harborforge/embedded-postgres";
 import { Client } from "pg";
-import {
-  type EmbeddedPostgres,
-  startEmbeddedPostgres,
-} from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 import { migrate } from "../../src/storage/migrations.ts";
 import { spawnSync } from "../../test/support/owned-process.ts";
 import { cpuMs, family } from "./cpu.ts";

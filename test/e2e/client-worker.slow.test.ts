@@ -33,7 +33,7 @@ describe.concurrent("while the event loop of the main thread is blocked for long
       ["LEASE_EXPIRED"],
       "unblocked\nsuspended\nresumed\n",
     ],
-  ])("agents %s", { timeout: 60_000 }, async (_, agentId, worker, ends, stdout) => {
+  ])("agents %s", { timeout: 120_000 }, async (_, agentId, worker, ends, stdout) => {
     await using service = await startService({ pace: { shortestIntervalMs: 1_000, heartbeatsPerSecond: 10_000 } });
     await using stage = await openStage();
     const ADDRESS = service.addresses.grpc;

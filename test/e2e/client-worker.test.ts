@@ -67,7 +67,7 @@ describe("a worker that beats", () => {
     const url = new URL(
       `data:text/javascript,${encodeURIComponent(`
         import { parentPort } from "node:worker_threads";
-        parentPort.on("message", ({ kind }) => { if (kind === "say") throw new Error("the worker is broken"); });
+        parentPort.on("message", ({ kind }) => { if (kind === "report") throw new Error("the worker is broken"); });
       `)}`,
     );
     const worker: { mainThreadTimeoutMs: number; url?: URL } = { mainThreadTimeoutMs: 60_000, url };

@@ -2,6 +2,8 @@ import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { AgentStatus, ExhaustReason, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { toRfc3339 } from "../../src/contract/time.ts";
+import { microsOf } from "../../src/contract/timestamps.ts";
 import {
   expectAhead,
   expectInvalid,
@@ -75,7 +77,7 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
         const failed = await failure(update({ agentId, status }));
         expect(failed).toMatchObject({ code: Code.FailedPrecondition, reason: "AGENT_EXHAUSTED", fields: [] });
         expect(Object.keys(failed.metadata ?? {})).toEqual(["recoveryAt"]);
-        expect(Date.parse(failed.metadata?.recoveryAt ?? "")).toBe(timestampMs(present(agent.recoveryAt)));
+        expect(failed.metadata?.recoveryAt).toBe(toRfc3339(microsOf(present(agent.recoveryAt))));
       }
       const recovered = present((await update({ agentId, status: IDLE })).agent);
       expect(recovered).toMatchObject({ status: IDLE, exhaustReason: ExhaustReason.UNSPECIFIED });

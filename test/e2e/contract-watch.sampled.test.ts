@@ -57,7 +57,9 @@ describe.concurrent.each(TESTED_PROTOCOLS)("WatchAgents: $name", (protocol) => {
   test("starts with an empty snapshot when no agent passes", async () => {
     await using watch = new Watch(clients, { filter: { clawIdentifiers: [unique("claw")] } });
     await watch.untilComplete();
-    expect(watch.messages).toMatchObject([{ snapshotAgents: [], changes: [], bookmark: { snapshotComplete: true } }]);
+    // Where the database takes long, an empty message says before that the watch stands.
+    expect(watch.messages.flatMap(({ snapshotAgents, changes }) => [...snapshotAgents, ...changes])).toEqual([]);
+    expect(watch.messages.at(-1)).toMatchObject({ bookmark: { snapshotComplete: true } });
     expect(watch.revision).toBeGreaterThan(0n);
   });
 

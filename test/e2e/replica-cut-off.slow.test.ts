@@ -77,6 +77,6 @@ test.each([
   // The next connection goes to the isolated replica.
   balancer.drop();
   const leaseMs = 3 * PACE.shortestIntervalMs;
-  await until("it is heard, again and again", async () => (await seen(service, agentId)).heard > now + leaseMs, 15_000);
+  await until("it is heard, again and again", async () => (await seen(service, agentId)).heard > now + leaseMs);
   expect((await seen(service, agentId)).offline).toBe(0);
 });

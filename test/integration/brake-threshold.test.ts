@@ -113,7 +113,7 @@ describe("the threshold of the brake", () => {
 });
 
 describe("the release of the brake", () => {
-  const checkBrake = () => fleet.query(namedQuery("look-at-brake").text);
+  const checkBrake = () => fleet.query(namedQuery("check-brake").text);
 
   test.each([
     { held: 21, released: false },

@@ -32,7 +32,7 @@ describe("a replica that has detected its loss of the database", () => {
     expect(standing.ended).toBe(false);
 
     proxy.mend();
-    const again = await until("it takes streams again", () => tryStream(cut), 10_000);
+    const again = await until("it takes streams again", () => tryStream(cut));
     using _again = again;
     await again.say(alive(comes));
     const acknowledged = standing.acknowledged;

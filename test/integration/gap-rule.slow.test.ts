@@ -63,7 +63,7 @@ describe("a replica that was isolated while another one was not", () => {
     await until("this replica takes streams again", () => !isolated.cutOff);
     using stream = isolated.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 2), 100);
-    const gone = await untilExpired(isolated, 3, 20_000);
+    const gone = await untilExpired(isolated, 3);
     expect(Math.min(...gone.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
     expect(gone.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(2));
   });
@@ -101,13 +101,13 @@ describe("a replica that loses the database while another one does not", () => {
     expect(await databaseNow(fine)).toBeLessThan(guard);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id)).toEqual([elsewhere]);
     proxy.mend();
-    await until("it is its own again", async () => (await rowOf(cut, fine))?.adopted_by === null, 20_000);
+    await until("it is its own again", async () => (await rowOf(cut, fine))?.adopted_by === null);
 
-    const gone = await untilOffline(fine, silent, 20_000);
+    const gone = await untilOffline(fine, silent);
     expect(gone.occurredAt).toBeGreaterThanOrEqual(guard);
     expect((await untilOffline(fine, elsewhere)).occurredAt).toBeLessThan(usual + PROMPT_MS * MS);
     const acknowledged = stream.acknowledged;
-    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n, 20_000);
+    await until("its beats are acknowledged", () => stream.acknowledged > acknowledged + 5n);
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
     expect(await fine.agents.get({ agentId: leaves })).toMatchObject({ status: "idle", replicaId: fine.number });
     expect(asked).toHaveBeenCalledTimes(1);
@@ -147,7 +147,7 @@ describe("a replica that has adopted another one", () => {
       }
     });
     using _beating = new Beating(() => stream, trying, 100);
-    const expired = await untilExpired(dead, 10, 20_000);
+    const expired = await untilExpired(dead, 10);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(back);
     expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(back + PROMPT_MS * MS);
@@ -192,7 +192,7 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     await untilThen(direct, end + LEASE_MS * MS);
     const mended = await databaseNow(direct);
     proxy.mend();
-    const expired = await untilExpired(direct, 10, 20_000);
+    const expired = await untilExpired(direct, 10);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(silent.toSorted());
     expect(await fleetGuard(direct)).toBeGreaterThan(mended + LEASE_MS * MS);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(mended + LEASE_MS * MS);
@@ -209,7 +209,7 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * LEASE_MS);
     const awake = await databaseNow(replica);
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
-    const expired = await untilExpired(replica, 10, 20_000);
+    const expired = await untilExpired(replica, 10);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(awake + (LEASE_MS - 250) * MS);
     expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(awake + (LEASE_MS + PROMPT_MS) * MS);
@@ -230,7 +230,7 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     expect(guard).toBeGreaterThanOrEqual(end + 2 * LEASE_MS * MS);
     using stream = next.stream();
     using _beating = new Beating(() => stream, agentIds.slice(0, 10), 100);
-    const expired = await untilExpired(next, 10, 20_000);
+    const expired = await untilExpired(next, 10);
     expect(expired.map(({ agent_id }) => agent_id).toSorted()).toEqual(agentIds.slice(10).toSorted());
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard ?? Number.POSITIVE_INFINITY);
   });
@@ -244,9 +244,9 @@ describe("when all replicas were isolated, the whole fleet gets a grace period",
     await backdate(killed, killed, -3_000);
     const next = undo.use(await openReplica(url, PACE));
     expect(await fleetGuard(next)).toBeNull();
-    const guard = await until("it is adopted", async () => (await rowOf(killed, next))?.until ?? undefined, 10_000);
+    const guard = await until("it is adopted", async () => (await rowOf(killed, next))?.until ?? undefined);
     expect(await expiries(next)).toEqual([]);
-    const expired = await untilExpired(next, 10, 20_000);
+    const expired = await untilExpired(next, 10);
     expect(Math.min(...expired.map(({ at }) => at))).toBeGreaterThanOrEqual(guard);
     expect(Math.max(...expired.map(({ at }) => at))).toBeLessThan(guard + PROMPT_MS * MS);
   });

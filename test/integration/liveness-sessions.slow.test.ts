@@ -27,7 +27,7 @@ describe("the beats of a stream", () => {
     for (let from = 0; from < agentIds.length; from += 1_000) {
       last = stream.send(...agentIds.slice(from, from + 1_000).map(alive));
     }
-    await stream.acknowledgedUpTo(last, 10_000);
+    await stream.acknowledgedUpTo(last);
     expect(stream.results.every(({ refusal }) => refusal === null)).toBe(true);
     expect(stream.results).toHaveLength(10_000);
 

@@ -54,7 +54,7 @@ test.each(STARTS)("a restore does not take the agent from $what after the backup
   await replica.untilStatus(agentId, "busy");
   await database.restore();
 
-  await stream.acknowledgedUpTo(stream.send(beat), 20_000);
+  await stream.acknowledgedUpTo(stream.send(beat));
   await replica.untilStatus(agentId, "busy", 20_000);
   await stream.say(beat);
   expect(stream.results.filter(({ refusal }) => refusal !== null)).toEqual([]);

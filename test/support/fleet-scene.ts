@@ -143,5 +143,5 @@ export async function heardOnce(replica: Replica, agentIds: readonly string[]): 
 }
 
 export async function untilThen(replica: Replica, moment: number): Promise<void> {
-  await until("that moment has come", async () => (await databaseNow(replica)) >= moment, 20_000);
+  await until("that moment has come", async () => (await databaseNow(replica)) >= moment);
 }

@@ -58,7 +58,7 @@ async function removeLeftFolders(): Promise<void> {
     const path = join(tmpdir(), name);
     try {
       for (const server of await postgresIn(path)) process.kill(server, "SIGQUIT");
-      await until(`PostgreSQL in ${path} is gone`, async () => (await postgresIn(path)).length === 0, 20_000);
+      await until(`PostgreSQL in ${path} is gone`, async () => (await postgresIn(path)).length === 0);
       await rm(path, { recursive: true, force: true });
     } catch {
       // Another user's, or another run is removing it too.

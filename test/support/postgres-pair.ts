@@ -69,7 +69,7 @@ export async function startPostgresPair({ synchronous }: { readonly synchronous:
   };
   const streaming = () =>
     ask<{ state: string }>(primary.connectionString, "SELECT state FROM pg_stat_replication WHERE state = 'streaming'");
-  await until("the standby streams", async () => (await streaming()).length === 1, 20_000);
+  await until("the standby streams", async () => (await streaming()).length === 1);
   const hosts = `${new URL(primary.connectionString).host},${new URL(standby.connectionString).host}`;
   const url = primary.connectionString.replace(/@[^/]+/, `@${hosts}`);
   const everything = undo.move();
@@ -80,7 +80,7 @@ export async function startPostgresPair({ synchronous }: { readonly synchronous:
     async cutOff() {
       await ask(standby.connectionString, "ALTER SYSTEM SET primary_conninfo = ''");
       await ask(standby.connectionString, "SELECT pg_reload_conf()");
-      await until("the standby is cut off", async () => (await streaming()).length === 0, 20_000);
+      await until("the standby is cut off", async () => (await streaming()).length === 0);
     },
     async crash() {
       process.kill(primary.pid, "SIGQUIT");

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { checkout } from "../support/program.ts";
@@ -6,8 +6,10 @@ import { checkout } from "../support/program.ts";
 /** The module itself, and the processes that its owner starts on a system without `/proc`. */
 const ALLOWED = ["test/support/owned-process.ts", "test/support/left-behind.ts"];
 
-const FILES = ["test", "scripts", "bench"].flatMap((folder) =>
-  readdirSync(join(checkout, folder), { recursive: true, encoding: "utf8" })
+const PACKAGES = readdirSync(join(checkout, "packages")).map((name) => `packages/${name}/test`);
+
+const FILES = ["test", "scripts", "bench", ...PACKAGES].flatMap((folder) =>
+  (existsSync(join(checkout, folder)) ? readdirSync(join(checkout, folder), { recursive: true, encoding: "utf8" }) : [])
     .filter((name) => name.endsWith(".ts"))
     .map((name) => `${folder}/${name.replaceAll("\\", "/")}`)
     .filter((name) => !ALLOWED.includes(name) && name !== "test/unit/owned-processes.test.ts"),

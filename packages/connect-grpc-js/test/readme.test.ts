@@ -1,9 +1,9 @@
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { execFile } from "../../../test/support/owned-process.ts";
 
 const folder = dirname(dirname(fileURLToPath(import.meta.url)));
 

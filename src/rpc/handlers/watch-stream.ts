@@ -19,8 +19,8 @@ export function createWatchStream(watches: Watches): ServiceImpl<typeof AgentSer
       bookmarkMs: request.bookmarkInterval === undefined ? DEFAULT_BOOKMARK_MS : durationMs(request.bookmarkInterval),
     };
     const encode = createWatchEncoder(query);
-    const told = watchesFor(watches, context).watch(query, signal, context.values.get(peerKey));
-    for await (const message of told) yield* encode(message);
+    const messages = watchesFor(watches, context).watch(query, signal, context.values.get(peerKey));
+    for await (const message of messages) yield* encode(message);
     signal.throwIfAborted();
   };
 }

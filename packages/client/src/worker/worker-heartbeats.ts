@@ -376,17 +376,17 @@ export class WorkerHeartbeats implements ClawHeartbeats {
   /** Applies a result as the BeatQueue in the worker does. */
   #receiveBeat(beat: BeatView, stays: boolean, knownRevision: bigint): void {
     const { agentId, status, refusal } = beat;
-    const report = [...this.#reports].filter(([, one]) => one.agentId === agentId);
+    const reports = [...this.#reports].filter(([, one]) => one.agentId === agentId);
     if (stays) {
       const agent = this.#agentOf(agentId);
       agent.isRefused = false;
-      const isAgreed = status !== undefined && status !== "offline" && report.length === 0;
+      const isAgreed = status !== undefined && status !== "offline" && reports.length === 0;
       agent.agreed = { agreedStatus: isAgreed ? workingStatus(status) : agent.agreed.agreedStatus, knownRevision };
       return;
     }
     this.#agents.delete(agentId);
     // The worker has settled the reports that it had. These reached it later.
-    for (const [id, { settle }] of report) {
+    for (const [id, { settle }] of reports) {
       this.#reports.delete(id);
       if (refusal !== undefined) settle({ kind: "refused", beat, refusal });
     }

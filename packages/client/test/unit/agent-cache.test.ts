@@ -47,7 +47,7 @@ const snapshot = (revision: bigint, ...agents: AgentView[]): WatchEvent => ({
 const changes = (revision: bigint, ...all: ChangeView[]): WatchEvent => ({ kind: "changes", changes: all, revision });
 
 describe("a cache of agents", () => {
-  it("follows the watch: a snapshot, changes, and a new snapshot", async () => {
+  it("has the state of the watch: a snapshot, changes, and another snapshot", async () => {
     const { events, cache } = start();
     expect([cache.revision, cache.isCurrent, cache.list()]).toEqual([undefined, false, []]);
     events.send(snapshot(5n, agent("a"), agent("b", { id: 2n })));
@@ -66,7 +66,7 @@ describe("a cache of agents", () => {
     expect(cache.list(({ status }) => status === "busy")).toEqual([]);
   });
 
-  it("treats an agent that was created again as another agent", async () => {
+  it("takes an agent that was created anew for another", async () => {
     const { events, cache } = start();
     events.send(snapshot(1n, agent("a", { id: 1n })));
     events.send(changes(3n, change(true, agent("a", { id: 2n })), change(false, agent("a", { id: 1n }))));
@@ -74,17 +74,17 @@ describe("a cache of agents", () => {
     expect(cache.get("a")?.id).toBe(2n);
   });
 
-  it("waits for the next messages of its watch, and returns a match", async () => {
+  it("waits for a later event of its watch, and returns the value that was found", async () => {
     const { events, cache } = start();
     const found = cache.waitFor(({ list }) => list(({ status }) => status === "busy")[0]);
     events.send(snapshot(1n, agent("a")));
     events.send(changes(2n, change(true, agent("a", { status: "busy" }))));
     expect(await found).toMatchObject({ agentId: "a", status: "busy" });
-    // At once, when it matches already.
+    // At once, where it is so already.
     expect(await cache.waitFor(({ get }) => get("a")?.revision)).toBe(1n);
   });
 
-  it("rejects waiting callers when the service rejects the watch", async () => {
+  it("rejects the waits when the service rejects the watch", async () => {
     const error = new CallError(new ConnectError("no", Code.Unauthenticated));
     const cache = cacheOf(async function* () {
       yield await Promise.reject(error);
@@ -94,7 +94,7 @@ describe("a cache of agents", () => {
     await cache.close();
   });
 
-  it("continues when a listener throws", async () => {
+  it("goes on when a listener throws", async () => {
     const { events, cache } = start();
     const warning = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
     onTestFinished(() => warning.mockRestore());

@@ -24,7 +24,7 @@ const upTo = (beats: number) => ({ beats, bytes: 1_000_000 });
 const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: undefined });
 
 describe("BeatQueue", () => {
-  it("starts with beats without a status", () => {
+  it("begins with beats that say nothing", () => {
     const queue = bookOf("a", "b");
     expect(queue.nextBeats(1n, upTo(10))).toEqual([
       { agentId: "a", ...FIRST },
@@ -33,14 +33,14 @@ describe("BeatQueue", () => {
     expect(queue.hasWork).toBe(false);
   });
 
-  it("leaves beats that do not fit for the next message", () => {
+  it("leaves beats that do not fit to the next message", () => {
     const queue = bookOf("a", "b", "c");
     expect(queue.nextBeats(1n, upTo(2))).toHaveLength(2);
     expect(queue.hasWork).toBe(true);
     expect(queue.nextBeats(2n, upTo(2))).toEqual([{ agentId: "c", ...FIRST }]);
   });
 
-  it("sends a report until it is acknowledged, then beats without a status", () => {
+  it("sends a report until it is acknowledged, then beats without one", () => {
     const queue = bookOf("a");
     queue.report("a", { exhausted: { reason: "rate_limit", retryAfterMs: 1_500 } });
     expect(queue.nextBeats(1n, upTo(10))).toMatchObject([
@@ -53,7 +53,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a" }]);
   });
 
-  it("sends the newest report alone", () => {
+  it("sends only the newest report", () => {
     const queue = bookOf("a");
     queue.report("a", "on_call");
     queue.report("a", "busy");
@@ -63,7 +63,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.IDLE }]);
   });
 
-  it("reports the status with the next heartbeat when the server has the agent offline", () => {
+  it("repeats the status with the next heartbeat if the server has the agent as offline", () => {
     const queue = bookOf("a");
     queue.report("a", "busy");
     queue.nextBeats(1n, upTo(10));
@@ -77,7 +77,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(3n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 6n }]);
   });
 
-  it("reports the status on a new stream, except an exhaustion that the server may have ended", () => {
+  it("repeats the status on a new stream, but not an exhaustion that the server may have ended", () => {
     const queue = bookOf("busy", "exhausted");
     queue.report("busy", "busy");
     queue.report("exhausted", { exhausted: { reason: "billing" } });
@@ -90,7 +90,7 @@ describe("BeatQueue", () => {
     ]);
   });
 
-  it("adopts a service's change, and confirms it by known_revision", () => {
+  it("adopts the status that a service set, and reports the revision that it knows", () => {
     const queue = bookOf("a");
     queue.report("a", "idle");
     queue.nextBeats(1n, upTo(10));
@@ -101,7 +101,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(1n, upTo(10))).toEqual([beat]);
   });
 
-  it("does not raise the known_revision of a report that was sent before a change arrived", () => {
+  it("does not make an older report look informed by a later revision", () => {
     const queue = bookOf("a");
     queue.receive(result({ status: "idle", revision: 5n }));
     queue.report("a", "busy");
@@ -109,7 +109,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", status: AgentStatus.BUSY, knownRevision: 5n }]);
   });
 
-  it("drops a report that was held off, and adopts the server's status", () => {
+  it("drops a report that was held off, and adopts the status of the server", () => {
     const queue = bookOf("a");
     queue.report("a", "idle");
     queue.nextBeats(1n, upTo(10));
@@ -120,7 +120,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", knownRevision: 9n }]);
   });
 
-  it("ignores results older than the known revision or the last report", () => {
+  it("ignores results that are older than its known revision or its newest report", () => {
     const queue = bookOf("a");
     queue.receive(result({ status: "on_call", revision: 9n }));
     expect(queue.receive(result({ status: "idle", revision: 8n }))).toBe(false);
@@ -153,7 +153,7 @@ describe("BeatQueue", () => {
     expect(queue.size).toBe(0);
   });
 
-  it("sends nothing after a goodbye, because it would bring the agent back", () => {
+  it("sends nothing after a goodbye, which would bring the agent back", () => {
     const queue = bookOf("a");
     queue.nextBeats(1n, upTo(10));
     queue.acknowledge(1n);
@@ -162,12 +162,12 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
     queue.renewAll();
     expect(queue.nextBeats(3n, upTo(10))).toEqual([]);
-    // A new stream sends it again.
+    // On a new stream it is said again.
     queue.restart();
     expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true, ...RESUME }]);
   });
 
-  describe("sends a session start", () => {
+  describe("sends why an agent beats", () => {
     const startsOf = (queue: BeatQueue, sequence: bigint) =>
       queue.nextBeats(sequence, upTo(10)).map(({ sessionStart }) => sessionStart);
 
@@ -178,7 +178,7 @@ describe("BeatQueue", () => {
       return { queue, claim };
     }
 
-    it("until the server has responded, and on each new stream that it resumes", () => {
+    it("until the server has answered, and on each new stream that it resumes", () => {
       const { queue, claim } = claimed("first");
       expect(startsOf(queue, 1n)).toEqual([SessionStart.FIRST]);
       queue.renewAll();
@@ -197,7 +197,7 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("as a claim again when the stream broke before the server responded", () => {
+    it("as a claim again where the stream broke before the server answered", () => {
       for (const start of ["first", "anew"] as const) {
         const { queue } = claimed(start);
         const said = startsOf(queue, 1n);
@@ -206,14 +206,14 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("once on a stream with a new claim", () => {
+    it("once on a stream where it claims anew", () => {
       const { queue } = claimed("anew");
       expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", ...ANEW }]);
       queue.renewAll();
       expect(startsOf(queue, 2n)).toEqual([undefined]);
     });
 
-    it("again when the server rejected the beat for another field", () => {
+    it("again if the server rejected the beat for another field", () => {
       for (const start of ["first", "anew", "resume"] as const) {
         const { queue, claim } = claimed(start);
         queue.report("a", { exhausted: { reason: "billing" } });
@@ -226,7 +226,7 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("as resume after its report was held off, and after a pushed change", () => {
+    it("as accepted if only its report was held off, and by a result for the agent", () => {
       const heldOff = { sequence: 1n, status: "on_call", revision: 9n, refusal: refused("REPORT_OUTDATED") } as const;
       for (const answer of [result(heldOff), result({ status: "busy", revision: 3n })]) {
         const { queue, claim } = claimed("anew");

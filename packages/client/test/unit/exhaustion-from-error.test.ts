@@ -9,7 +9,7 @@ const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);
 const DAY_MS = 24 * 3_600_000;
 const inMs = (ms: number) => new Date(NOW + ms).toISOString();
 
-/** As fetch responds. */
+/** As fetch answers. */
 const response = (status: number, headers: Record<string, string> = {}) => ({ status, headers: new Headers(headers) });
 
 /** As the SDKs of OpenAI and Anthropic throw. */
@@ -30,7 +30,7 @@ const google = (...details: object[]) => ({
 });
 const retryInfo = (retryDelay: unknown) => ({ "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay });
 
-describe("exhaustionFromError recognizes a rate limit", () => {
+describe("exhaustionFromError knows a rate limit", () => {
   it.each<[string, unknown, number | undefined]>([
     ["by its status alone", response(429), undefined],
     ["with Retry-After in seconds", response(429, { "Retry-After": "17" }), 17_000],
@@ -106,7 +106,7 @@ describe("exhaustionFromError recognizes a rate limit", () => {
   });
 });
 
-describe("exhaustionFromError recognizes an empty account", () => {
+describe("exhaustionFromError knows an empty account", () => {
   it.each<[string, unknown]>([
     ["by its status", response(402)],
     [
@@ -140,32 +140,32 @@ describe("exhaustionFromError recognizes an empty account", () => {
     expect(exhaustionFromError(error, NOW)).toMatchObject({ reason: "billing", retryAfterMs: undefined });
   });
 
-  it("but not an error of Google that says quota and means a rate", () => {
+  it("and not if Google says quota and means a rate", () => {
     const message = "You exceeded your current quota, please check your plan and billing details.";
     const error = axiosError(429, { error: { code: 429, status: "RESOURCE_EXHAUSTED", message } });
     expect(exhaustionFromError(error)).toMatchObject({ reason: "rate_limit" });
   });
 });
 
-describe("exhaustionFromError returns undefined for", () => {
+describe("exhaustionFromError returns nothing for", () => {
   it.each<[string, unknown]>([
     ["nothing", undefined],
     ["null", null],
     ["a number", 429],
     ["a sentence", "fetch failed"],
-    ["a network error", Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNRESET" } })],
+    ["an error of the network", Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNRESET" } })],
     ["a bad request", sdkError(400, anthropic("invalid_request_error", "max_tokens: too large"))],
     ["a wrong key", sdkError(401, openai("invalid_api_key"))],
-    ["an overloaded provider", sdkError(529, anthropic("overloaded_error"), { "retry-after": "5" })],
-    ["an unavailable provider", response(503, { "retry-after": "5" })],
+    ["a provider that is overloaded", sdkError(529, anthropic("overloaded_error"), { "retry-after": "5" })],
+    ["a provider that is down", response(503, { "retry-after": "5" })],
     ["success", response(200, { "x-ratelimit-reset-requests": "1s" })],
-    ["an error of our own service", new CallError(new ConnectError("too many", Code.ResourceExhausted))],
+    ["a refusal of our own service", new CallError(new ConnectError("too many", Code.ResourceExhausted))],
   ])("%s", (_, error) => {
     expect(exhaustionFromError(error, NOW)).toBeUndefined();
   });
 });
 
-describe("exhaustionFromError survives any input", () => {
+describe("exhaustionFromError limits its input", () => {
   it.each<[string, Record<string, string>]>([
     ["negative", { "retry-after": "-5" }],
     ["zero", { "retry-after": "0" }],
@@ -181,14 +181,14 @@ describe("exhaustionFromError survives any input", () => {
     expect(exhaustionFromError(response(429, headers), NOW)).toMatchObject({ retryAfterMs: undefined });
   });
 
-  it("limits a deadline to 366 days ahead, in whole milliseconds", () => {
+  it("a deadline is at most 366 days ahead, and a whole number of milliseconds", () => {
     expect(exhaustionFromError(response(429, { "retry-after": String(366 * 86_400) }))?.retryAfterMs).toBe(
       366 * DAY_MS,
     );
     expect(exhaustionFromError(response(429, { "retry-after-ms": "0.2" }))?.retryAfterMs).toBe(1);
   });
 
-  it("accepts cycles, getters that throw, proxies and huge values", () => {
+  it("takes circles, getters that throw, proxies and giants", () => {
     const circle = { status: 429, cause: {} };
     circle.cause = circle;
     expect(exhaustionFromError(circle)).toMatchObject({ reason: "rate_limit" });
@@ -219,7 +219,7 @@ describe("exhaustionFromError survives any input", () => {
     });
   });
 
-  it("accepts proxies that were revoked or trap everything, and lists whose items throw", () => {
+  it("accepts revoked proxies, proxies that trap everything, and lists whose items throw", () => {
     const trap = () => {
       throw new Error("no");
     };

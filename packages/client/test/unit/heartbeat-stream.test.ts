@@ -28,7 +28,7 @@ function start(agentIds: string[] = ["a"]) {
 }
 
 describe("HeartbeatStream", () => {
-  it("sends its identity, carries all agents in one message, and reports the pace", async () => {
+  it("sends its name, all agents in one message, and passes on the pace", async () => {
     const { session, connections } = start(["a", "b", "c"]);
     const { options, submitted } = await session(0);
     expect(options).toEqual({ clawIdentifier: "claw-1", instanceId: "instance-1", generation: 1n });
@@ -39,7 +39,7 @@ describe("HeartbeatStream", () => {
     expect(connections).toEqual([{ state: "connected", intervalMs, leaseMs }]);
   });
 
-  it("sends reports at once, concurrent ones in one message", async () => {
+  it("sends reports at once, those made together in one message", async () => {
     const { session, stream } = start(["a", "b"]);
     const { submitted } = await session(0);
     await vi.waitUntil(() => submitted.length === 1, PATIENCE);
@@ -55,7 +55,7 @@ describe("HeartbeatStream", () => {
     });
   });
 
-  it("passes on a service's change of an agent", async () => {
+  it("passes on the status that a service set", async () => {
     const { session, beats, backend } = start();
     const on = await session(0);
     const { status, exhaustion, revision } = backend.put("a", { status: "on_call" });
@@ -64,7 +64,7 @@ describe("HeartbeatStream", () => {
     expect(beats[0]).toMatchObject({ agentId: "a", sequence: 0n, status: "on_call", revision });
   });
 
-  it("opens another stream when its own breaks, and sends unacknowledged reports again", async () => {
+  it("opens another stream when its own breaks, and repeats reports that are not acknowledged", async () => {
     const { session, stream, backend, connections } = start();
     const first = await session(0);
     backend.acknowledging = false;
@@ -79,7 +79,7 @@ describe("HeartbeatStream", () => {
     expect(connections.map(({ state }) => state)).toEqual(["connected", "waiting", "connected"]);
   });
 
-  it("moves to another stream when the replica drains", async () => {
+  it("goes to another stream when the replica drains", async () => {
     const { session } = start();
     const first = await session(0);
     first.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
@@ -88,7 +88,7 @@ describe("HeartbeatStream", () => {
     expect(first.closed).toBe(true);
   });
 
-  it("reconnects to find another replica when one rejects it", async () => {
+  it("looks for another replica by another connection when one refuses it", async () => {
     const { session, reconnect } = start();
     const first = await session(0);
     first.fail(new Refusal("DATABASE_UNAVAILABLE", "Try another one.", { retryAfterMs: 1 }));
@@ -96,7 +96,7 @@ describe("HeartbeatStream", () => {
     expect(reconnect).toHaveBeenCalledTimes(1);
   });
 
-  it("moves at the first of two drain requests", async () => {
+  it("asked twice to go elsewhere, goes when it was asked to go first", async () => {
     const { session, reconnect } = start();
     const first = await session(0);
     first.say({ messages: [{ kind: "draining", reconnectWithinMs: 3_600_000 }] });
@@ -125,14 +125,14 @@ describe("HeartbeatStream", () => {
     );
   });
 
-  it("waits for unacknowledged goodbyes no longer than its timeout", async () => {
+  it("waits for the acknowledgement of goodbyes no longer than its limit", async () => {
     const { session, stream, backend } = start();
     await session(0);
     backend.acknowledging = false;
     await stream.close({ goodbyeWithinMs: 50 });
   });
 
-  it("ends when the service rejects the stream for good", async () => {
+  it("gives up when the service refuses the stream for good", async () => {
     const { session, stream } = start();
     const on = await session(0);
     on.fail(new Refusal("UNAUTHENTICATED", "Show who you are."));

@@ -5,15 +5,12 @@ import { createRetryPause } from "../../src/connection/retry-pause.ts";
 import { createHeartbeatClient } from "../../src/heartbeats/heartbeat-client.ts";
 import { watchAgents } from "../../src/watch/browser-watch.ts";
 
-/**
- * The outcome of one stream. `greets`: the server sends a first response, and nothing that shows that the
- * stream works.
- */
+/** What becomes of one stream. `greets`: the server says something, and nothing that shows that the stream works. */
 type Fate = "fails" | "greets" | "works";
 
 /** A first wait: 125 to 250 ms. */
 const FIRST_MS = 250;
-/** The minimum of waits after many failures. */
+/** As long as waits become at least, after many failures. */
 const LONG_MS = 5_000;
 const LEASE = { seconds: 30n, nanos: 0 };
 const INTERVAL = { seconds: 10n, nanos: 0 };
@@ -23,7 +20,7 @@ afterEach(() => void vi.useRealTimers());
 
 const times = (count: number, fate: Fate): Fate[] => Array.from({ length: count }, () => fate);
 
-/** A service whose streams have these outcomes, one after the other; each ends like a lost connection. */
+/** A service whose streams have these fates, one after the other; each ends as a lost connection does. */
 function serviceOf(fates: readonly Fate[]) {
   let streams = 0;
   const next = (): Fate => fates[streams++] ?? "fails";
@@ -50,14 +47,14 @@ function serviceOf(fates: readonly Fate[]) {
   });
 }
 
-/** Advances the time until there are so many waits. */
+/** Lets time pass until there are so many waits. */
 async function untilWaits(waits: readonly number[], count: number): Promise<void> {
   for (let second = 0; waits.length < count && second < 10 * count; second += 1)
     await vi.advanceTimersByTimeAsync(1_000);
   expect(waits).toHaveLength(count);
 }
 
-/** The waits of a heartbeat client after each of its streams, in milliseconds. */
+/** How long a heartbeat client waits after each of its streams, in milliseconds. */
 async function waitsOfHeartbeats(fates: readonly Fate[]): Promise<number[]> {
   const waits: number[] = [];
   const claw = createHeartbeatClient({ transport: serviceOf(fates), claw: "claw-1" });
@@ -96,7 +93,7 @@ describe.each([
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
   });
 
-  it("start again after a stream that worked", async () => {
+  it("begin anew after a stream that worked", async () => {
     const waits = await waitsOf([...times(8, "fails"), "works", "fails", "fails"]);
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
     expect(waits[8]).toBeLessThanOrEqual(FIRST_MS);
@@ -110,7 +107,7 @@ describe.each([
   });
 });
 
-describe("a heartbeat stream with a first response and no acknowledgement", () => {
+describe("a heartbeat stream that was greeted and acknowledged nothing", () => {
   it("counts as failed: the waits grow", async () => {
     const waits = await waitsOfHeartbeats(times(8, "greets"));
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
@@ -118,7 +115,7 @@ describe("a heartbeat stream with a first response and no acknowledgement", () =
 });
 
 describe("the wait between two attempts", () => {
-  it("doubles from 250 ms to 10 s, is shortened by up to a half, and starts again after a success", () => {
+  it("doubles from 250 ms to 10 s, is shortened by up to a half, and begins anew after a success", () => {
     let random = 0;
     const retry = createRetryPause(() => random);
     expect(Array.from({ length: 8 }, () => retry.next())).toEqual([125, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
@@ -128,7 +125,7 @@ describe("the wait between two attempts", () => {
     expect([retry.next(), retry.next()]).toEqual([250, 500]);
   });
 
-  it("is added to the delay that the server requests", () => {
+  it("is added to the delay that the server asks for", () => {
     const retry = createRetryPause(() => 1);
     expect([retry.next(60_000), retry.next()]).toEqual([60_250, 500]);
   });

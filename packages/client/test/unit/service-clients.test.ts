@@ -5,7 +5,7 @@ import { Health } from "../../../../gen/health/v1/health_pb.ts";
 import { createServiceClients } from "../../src/connection/node-clients.ts";
 import { clientsOnRoutes } from "../../src/connection/service-clients.ts";
 
-/** A replica that returns its own name, and records its callers. */
+/** A replica that answers with its own name, and remembers who called. */
 function replica(
   name: string,
   tokens: (string | null)[] = [],
@@ -26,7 +26,7 @@ const ask = async ({ agents }: ReturnType<typeof clientsOnRoutes>): Promise<stri
   (await agents.getAgent({ key: { case: "agentId", value: "a" } })).agent?.agentId;
 
 describe("service clients", () => {
-  it("keep one transport until the next one is requested, and rotate", async () => {
+  it("use one route until reconnect, then the next, and the first again after the last", async () => {
     const abort = vi.fn();
     const clients = clientsOnRoutes(["a", "b", "c"].map((name) => ({ transport: replica(name), abort })));
     const seen: (string | undefined)[] = [];
@@ -42,7 +42,7 @@ describe("service clients", () => {
     expect(abort).toHaveBeenCalledTimes(7);
   });
 
-  it("send the current token with every call", async () => {
+  it("show a token with every call, the one that there is by then", async () => {
     const tokens: (string | null)[] = [];
     let token = "first";
     const clients = createServiceClients({ transport: replica("a", tokens), token: async () => token });
@@ -54,7 +54,7 @@ describe("service clients", () => {
     expect(tokens).toEqual(["Bearer first", "Bearer second", "Bearer fixed", null]);
   });
 
-  it("treat an error response as an answer, and silence as none", async () => {
+  it("know whether anybody answers: a refusal is an answer, silence is none", async () => {
     const refusing = (): never => {
       throw new ConnectError("no", Code.PermissionDenied);
     };
@@ -65,7 +65,7 @@ describe("service clients", () => {
     expect(await answers(() => new Promise<never>(() => undefined))).toBe(false);
   });
 
-  it("require a transport", () => {
+  it("need a way", () => {
     expect(() => createServiceClients({})).toThrow(RangeError);
     expect(() => createServiceClients({ addresses: [] })).toThrow(RangeError);
   });

@@ -7,7 +7,7 @@ import { createInMemoryClients } from "../../../../test/support/in-memory-client
 import { watchAgents } from "../../src/watch/browser-watch.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/watch/watch-agents.ts";
 
-/** Watches until `enough` returns true. */
+/** Watches until `enough` says so. */
 async function watch(
   backend: FakeBackend,
   enough: (events: readonly WatchEvent[]) => boolean,
@@ -38,7 +38,7 @@ function withSnapshot(backend: FakeBackend): void {
 }
 
 describe("a watch", () => {
-  it("emits a snapshot as a whole, and ends without an error with its signal", async () => {
+  it("returns a snapshot as a whole, and ends without an error with its signal", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchMessages.push({ ...empty, bookmark: { snapshotComplete: false }, revision: 43n });
@@ -58,7 +58,7 @@ describe("a watch", () => {
     expect(backend.calls.watches).toMatchObject([{ afterRevision: undefined, bookmarkMs: 10_000 }]);
   });
 
-  it("resumes from its revision, by another connection, when it is cut off", async () => {
+  it("goes on from where it was, by another connection, when it is cut off", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchFailure = new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 1 });
@@ -72,7 +72,7 @@ describe("a watch", () => {
   it.each([
     ["REVISION_COMPACTED", "compacted"],
     ["REVISION_IN_FUTURE", "history_lost"],
-  ] as const)("after %s starts again from a snapshot, and reports why", async (reason, because) => {
+  ] as const)("after %s starts again from a snapshot, and says why", async (reason, because) => {
     const backend = createFakeBackend();
     backend.watchFailure = new Refusal(reason, "Start again.");
     const first = await watch(
@@ -90,7 +90,7 @@ describe("a watch", () => {
     expect(first.events).toMatchObject([{ kind: "interrupted" }, { kind: "snapshot", because, revision: 41n }]);
   });
 
-  it("does not resume from within a snapshot, and emits no part of it", async () => {
+  it("does not resume from within a snapshot, and hands over no part of it", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchMessages.pop();
@@ -100,13 +100,13 @@ describe("a watch", () => {
     expect(events.map(({ kind }) => kind)).toEqual(["interrupted", "interrupted"]);
   });
 
-  it("throws errors that no retry can solve", async () => {
+  it("throws an error that a retry does not help against", async () => {
     const backend = createFakeBackend();
     backend.watchFailure = new Refusal("UNAUTHENTICATED", "Show who you are.");
     await expect(watch(backend, () => false)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
   });
 
-  it("retries after a rejection of a call that worked before, because the token may have changed", async () => {
+  it("retries after a rejection if the stream worked before: there may be another token", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchFailure = new Refusal("UNAUTHENTICATED", "Your token has ended.");
@@ -115,10 +115,10 @@ describe("a watch", () => {
   });
 });
 
-describe("with a fake clock,", () => {
+describe("by the clock", () => {
   afterEach(() => void vi.useRealTimers());
 
-  /** Sends a snapshot, and a bookmark each second for as long as requested. */
+  /** Tells a snapshot, and a bookmark each second for as long as it is told to. */
   function clockwork() {
     vi.useFakeTimers();
     const server = { streams: 0, speaks: true };
@@ -148,7 +148,7 @@ describe("with a fake clock,", () => {
     return { server, events, end };
   }
 
-  it("a stream that misses three bookmarks is replaced by another", async () => {
+  it("a stream that misses three bookmarks is left for another", async () => {
     const { server, events, end } = clockwork();
     await vi.advanceTimersByTimeAsync(10_000);
     expect([server.streams, events.includes("interrupted")]).toEqual([1, false]);

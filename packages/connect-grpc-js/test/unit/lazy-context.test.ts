@@ -1,8 +1,8 @@
 import { createHandlerContext } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
-import { ChildContext, isCallEnded, onCallEnd, requestHeaderOf } from "../src/lazy-context.ts";
-import { LazySignal } from "../src/lazy-signal.ts";
-import { Echo } from "./echo.ts";
+import { ChildContext, isCallEnded, onCallEnd, requestHeaderOf } from "../../src/lazy-context.ts";
+import { LazySignal } from "../../src/lazy-signal.ts";
+import { Echo } from "../echo.ts";
 
 describe("a lazy signal", () => {
   test("is aborted once, with the first reason", () => {

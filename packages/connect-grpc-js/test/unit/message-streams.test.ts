@@ -1,8 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test, vi } from "vitest";
-import { type MessageListener, subscribe } from "../src/message-listener.ts";
-import { MessageReader } from "../src/message-reader.ts";
-import { type MessageSource, SourceStream, sourceOf } from "../src/message-source.ts";
+import { type MessageListener, subscribe } from "../../src/message-listener.ts";
+import { MessageReader } from "../../src/message-reader.ts";
+import { type MessageSource, SourceStream, sourceOf } from "../../src/message-source.ts";
 
 const CANCELLED = new ConnectError("cancelled", Code.Canceled);
 
