@@ -125,7 +125,7 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     });
   });
 
-  test("the service serves its embedded database, and its commands ask it", { timeout: 180_000 }, async (context) => {
+  test("the service serves its embedded database, and its commands call it", { timeout: 180_000 }, async (context) => {
     if (why !== undefined) context.skip(why);
     await using stage = await openStage();
     const npx = commands(stage, node);
@@ -147,7 +147,7 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"msg":"stopped"') });
   });
 
-  test("the embedded PostgreSQL's README works as it stands", { timeout: 120_000 }, async (context) => {
+  test("the embedded PostgreSQL's README runs unchanged", { timeout: 120_000 }, async (context) => {
     if (why !== undefined) context.skip(why);
     await using stage = await openStage();
     const [block, ...others] = runnableBlocks(await readFile(inProject(EMBEDDED, "README.md"), "utf8"));
@@ -159,7 +159,7 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     expect({ code, stdout, stderr }).toMatchObject({ code: 0, stdout: expect.stringContaining(block.shows) });
   });
 
-  test("the client's README works as it stands", { timeout: 120_000 }, async (context) => {
+  test("the client's README runs unchanged", { timeout: 120_000 }, async (context) => {
     if (why !== undefined) context.skip(why);
     await using stage = await openStage();
     await using database = await createTestDatabase();
@@ -209,9 +209,9 @@ function commands(stage: Stage, node: string) {
     });
 }
 
-describe("types hold in a strict project that checks the declarations of libraries", () => {
+describe("types compile in a strict project that checks the declarations of libraries", () => {
   test.each([
-    // What browsers import names nothing of Node, in its types either.
+    // The browser entry and its types name nothing of Node.
     ["browsers", `${CLIENT}/watch`, [], BROWSER_TYPES],
     ["Node", CLIENT, ["node"], nodeTypes(CLIENT)],
     ["Node, by its former name", `${SERVICE}/client`, ["node"], nodeTypes(`${SERVICE}/client`)],
@@ -250,7 +250,7 @@ describe("a packed package", () => {
     [CLIENT, /^dist\/(gen|packages\/client\/src|src\/(contract|scheduling))\//],
     [BRIDGE, /^dist\/(packages\/connect-grpc-js\/src|src\/(contract|scheduling))\//],
     [EMBEDDED, /^dist\/packages\/embedded-postgres\/src\//],
-  ])("%s holds its entries and what they reach, nothing else", async (name, allowed) => {
+  ])("%s contains its entries and the files they import, and no others", async (name, allowed) => {
     const files = await project.filesOf(name);
     expect(files.filter((file) => !file.startsWith("dist/"))).toEqual(DOCUMENTS);
     const reached = new Set<string>();
@@ -258,7 +258,7 @@ describe("a packed package", () => {
       await reach(name, entry, reached);
       await reach(name, entry.replace(/\.js$/, ".d.ts"), reached);
     }
-    // A module of which types alone are used is there as both.
+    // A module whose types alone are used is there as both.
     const module = (file: string): string => file.replace(/\.(d\.ts|js)$/, "");
     const modules = new Set([...reached].filter((file) => file.startsWith("dist/")).map(module));
     const compiled = files.filter((file) => file.startsWith("dist/"));
@@ -285,14 +285,14 @@ describe("a packed package", () => {
   });
 });
 
-test("nothing of Node is reachable from what browsers import", async () => {
+test("the browser entry imports nothing of Node", async () => {
   const reached = new Set<string>();
   await reach(CLIENT, "dist/packages/client/src/watch.js", reached);
   expect([...reached].filter((name) => !name.startsWith("dist/")).sort()).toEqual([
     "@bufbuild/protobuf",
     "@bufbuild/protobuf/codegenv2",
     "@bufbuild/protobuf/wkt",
-    // What the contract's annotations mean, of messages alone; not what checks them.
+    // The meaning of the contract's annotations, of messages alone; without their checks.
     "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js",
     "@connectrpc/connect",
   ]);

@@ -44,7 +44,7 @@ export async function deploy(options: { replicas: number }): Promise<Deployment>
   return { replicas, mint, admin, logged, [Symbol.asyncDispose]: () => undo.disposeAsync() };
 }
 
-/** A stream that is read until it ends, and how it ended. */
+/** A stream that is read until it ends, and its error. */
 export class OpenWatch {
   messages = 0;
   ended: ConnectError | "end" | undefined;
@@ -80,7 +80,7 @@ export interface OpenStreams extends AsyncDisposable {
   untilAllEnded(): Promise<void>;
 }
 
-/** A heartbeat stream and a watch on every replica, through both listeners, all by one token. */
+/** A heartbeat stream and a watch on every replica, through both listeners, all with one token. */
 export async function openStreams(
   { replicas }: Deployment,
   secret: string,

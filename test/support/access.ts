@@ -5,7 +5,7 @@ import { openDatabase } from "../../src/storage/database.ts";
 import { createTokenDirectory } from "../../src/storage/token-directory.ts";
 import { unique } from "./service.ts";
 
-/** The listeners ask for a credential. */
+/** The listeners require credentials. */
 export const CREDENTIALS = { kind: "credentials", jwt: undefined, certificatePrincipals: undefined } as const;
 
 export const forAgents = (...agentIds: string[]): Grant => ({
@@ -16,11 +16,11 @@ export const forClaw = (clawIdentifier: string): Grant => ({ role: "agent", scop
 
 export interface Mint extends AsyncDisposable {
   readonly tokens: TokenDirectory;
-  /** A token of a principal of its own; for an hour unless told. */
+  /** A token of a principal of its own. Default: valid for an hour. */
   issue(grant: Grant, lifetimeMs?: number): Promise<IssuedToken & { readonly secret: string }>;
 }
 
-/** Issues tokens straight on a database, as the command line does. */
+/** Issues tokens directly on a database, as the command line does. */
 export function openMint(databaseUrl: string): Mint {
   const database = openDatabase({ url: databaseUrl, onIdleError: () => undefined });
   const tokens = createTokenDirectory(database, mintToken);

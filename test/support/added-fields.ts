@@ -29,7 +29,10 @@ export interface AddedField {
   readonly kind?: "optional" | "oneof" | "map" | "recursive";
   /** Also in messages that have numbers below 16 left: by default it takes the first of these. */
   readonly number?: number;
-  /** Whether the fast path reads and writes the field. Else it leaves messages with the field to the library. */
+  /**
+   * Whether the fast path reads and writes the field. Otherwise it leaves messages with the field to the
+   * library.
+   */
   readonly isHandled: boolean;
 }
 
@@ -112,7 +115,7 @@ export function withAddedField(messages: FastPathMessages, added: AddedField): F
 function addField(message: DescriptorProto, { field, kind, number }: AddedField): void {
   const taken = new Set(message.field.map((of) => of.number));
   const own = `.harborforge.agents.v1.${message.name}`;
-  // Else it would contain itself, which is a case of its own.
+  // Otherwise it would contain itself, which is a case of its own.
   if (field.typeName === own) return;
   let free = number ?? 1;
   while (taken.has(free)) free += 1;

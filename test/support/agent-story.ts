@@ -19,7 +19,7 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-/** One agent, its time, and what it goes through; each change gets the next revision. */
+/** One agent, its time, and its changes; each change gets the next revision. */
 export class Story {
   agent: AgentCondition;
   now = START;
@@ -62,7 +62,7 @@ export class Story {
     return this.#apply(judgeRecovery(this.agent, this.now));
   }
 
-  /** How long the exhaustion still lasts, in seconds. */
+  /** The rest of the exhaustion, in seconds. */
   get recoversInSeconds(): number {
     if (this.agent.exhaustion === null) throw new Error("the agent is not exhausted");
     return (this.agent.exhaustion.recoveryAt - this.now) / SECOND;

@@ -2,7 +2,7 @@ import { type Micros, plusMs } from "../../src/contract/time.ts";
 import type { AgentCondition, Exhaustion, Hold } from "../../src/domain/agent.ts";
 import type { StatusChange } from "../../src/domain/status-machine.ts";
 
-/** An agent that has just been created, without a past. */
+/** An agent that has just been created, without a history. */
 export const NEW_AGENT: AgentCondition = {
   status: "idle",
   exhaustion: null,
@@ -10,7 +10,7 @@ export const NEW_AGENT: AgentCondition = {
   hold: null,
 };
 
-/** What the storage does with a change: the agent after it was committed at `now` under `revision`. */
+/** The effect of a change in the storage: the agent after its commit at `now` under `revision`. */
 export function applyChange(
   agent: AgentCondition,
   change: StatusChange,
@@ -61,7 +61,7 @@ function holdOf(
   }
 }
 
-/** What becomes of an agent whose report confirmed what a service set. */
+/** The agent after its report confirmed a service's change. */
 export function applyConfirmation(agent: AgentCondition): AgentCondition {
   return { ...agent, hold: null };
 }

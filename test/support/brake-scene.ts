@@ -18,7 +18,7 @@ export async function seedClaws(replica: Replica, claws: number, agentsEach: num
   return fleet;
 }
 
-/** All of them beat, each claw by a stream of its own; the statistics is as it is after some seconds. */
+/** All of them beat, each claw by a stream of its own; the fleet statistics are those after some seconds. */
 export async function beatOnce(
   replicas: readonly Replica[],
   fleet: readonly (readonly string[])[],
@@ -40,7 +40,7 @@ export async function beatOnce(
   return streams;
 }
 
-/** When each agent was last heard, and when its lease ended. */
+/** The last heartbeat of each agent, and the end of its lease. */
 export async function lastHeard(replica: Replica): Promise<Map<string, { heard: number; ends: number }>> {
   const rows = await replica.query<{ agent_id: string; heard: number; ends: number }>(
     "SELECT agent_id, last_heartbeat AS heard, lease_expires_at AS ends FROM agent_states WHERE last_heartbeat IS NOT NULL",
@@ -67,7 +67,10 @@ export function expectWithinSixLeases(
   }
 }
 
-/** Claws that never come back are offline within six leases, none before its lease ended, at the rate of the brake. */
+/**
+ * Claws that do not return are offline within six leases, none before its lease ended, at the rate of the
+ * brake.
+ */
 export async function expectSlowExpiry(claws: number, each: number, intervalMs: number): Promise<void> {
   const leaseMs = 3 * intervalMs;
   await using undo = new AsyncDisposableStack();
@@ -81,8 +84,9 @@ export async function expectSlowExpiry(claws: number, each: number, intervalMs: 
   expect(expired).toHaveLength(claws * each);
   expectWithinSixLeases(expired, heard, stalls, intervalMs);
   expect(log.saying(MASS_SILENCE)).toHaveLength(1);
-  // Slowly: by the rate at which all of them take four leases. As many claws as are no mass silence yet may go at once,
-  // where their leases end one after the other; and a second's worth may have been saved up.
+  // Slowly: at the rate that expires all of them in four leases. Claws below the threshold of a mass silence
+  // may expire at once, when their leases end one after the other; and the bucket may hold tokens of one
+  // second.
   const atOnce = Math.max(2, Math.floor(claws / 5)) * each;
   const rate = (claws * each) / (4 * leaseMs);
   const [first] = expired.slice(atOnce);
@@ -102,7 +106,7 @@ export async function expectRateOfBrake(agents: number, count: number, intervalM
   const [one] = replicas;
   const stalls = undo.use(new StallMeter(one));
   const fleet = await seedClaws(one, 20, agents / 20);
-  // Once for each, when its lease has ended. Whatever is more is asked because the brake held it back.
+  // Once for each, when its lease has ended. The brake caused all further attempts.
   let again = 0;
   for (const { committer } of replicas) {
     const asked = new Set<string>();
@@ -121,9 +125,9 @@ export async function expectRateOfBrake(agents: number, count: number, intervalM
     );
     return row?.at == null ? undefined : row.rate;
   });
-  // All that are there, in four leases.
+  // All agents, in four leases.
   expect(rate).toBeLessThanOrEqual((agents / (4 * leaseMs)) * 1_000 * 1.000_001);
-  // Measured where the brake alone holds them back: what the gap rule guarded for a moment is asked about at its end.
+  // Measured while only the brake delays them: agents with a short guard are retried at its end.
   let since: { readonly at: number; readonly again: number } | undefined;
   let measured = 0;
   await until(
@@ -139,8 +143,8 @@ export async function expectRateOfBrake(agents: number, count: number, intervalM
       else if (since === undefined) since = { at: state.at, again };
       else {
         const seconds = (state.at - since.at) / 1_000_000;
-        // Two moments for each agent that the brake lets go, over all replicas. What was due while the machine stood still
-        // comes afterwards.
+        // Two attempts for each agent that the brake releases, over all replicas. Attempts that were due during
+        // a stall of the machine come afterwards.
         const late = 0.1 + stalls.stalledMs / 1_000;
         expect(again - since.again).toBeLessThanOrEqual(2 * rate * (seconds + late) + 2);
         measured = Math.max(measured, seconds);

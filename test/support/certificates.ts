@@ -1,6 +1,6 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 
-// Written out by hand, byte by byte: what is to be refused, no library writes.
+// Written by hand, byte by byte: no library writes the certificates that the server must reject.
 
 /** A certificate and its private key, as PEM. */
 export interface CertificatePair {
@@ -18,9 +18,9 @@ export interface Names {
 
 export interface CertificateOptions {
   readonly names?: Names;
-  /** Instead of `names`: the extension's DER as it is; more than once for a list. */
+  /** Instead of `names`: the extension's raw DER; more than once for a list. */
   readonly rawNames?: Uint8Array | readonly Uint8Array[];
-  /** What the certificate may be used for; by default at both ends of a connection. */
+  /** The permitted uses of the certificate; by default both ends of a connection. */
   readonly usage?: "client" | "server" | "both";
   /** Default: from an hour ago to an hour from now. */
   readonly notBefore?: Date;
@@ -33,12 +33,12 @@ export interface Authority {
   issue(options?: CertificateOptions): CertificatePair;
 }
 
-/** What a server on this machine is called. */
+/** The names of a server on this machine. */
 export const LOCAL_NAMES: Names = { dnsNames: ["localhost"], addresses: ["127.0.0.1"] };
 
 const HOUR_MS = 3_600_000;
 
-/** A DER element: its tag, its length, and what it holds, one after the other. */
+/** A DER element: its tag, its length, and its contents, one after the other. */
 export function der(tag: number, ...contents: readonly (Uint8Array | string)[]): Buffer {
   const content = Buffer.concat(contents.map((part) => Buffer.from(part)));
   const length: number[] = [];

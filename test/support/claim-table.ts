@@ -1,13 +1,13 @@
 import type { SessionStart } from "../../src/contract/words.ts";
 import { type Claimant, claimOf, type LastSession, NO_INSTANCE } from "../../src/domain/session-start.ts";
 
-/** The process that asks, and another one. */
+/** The process that claims, and another one. */
 export const OWN = "11111111-1111-4111-8111-111111111111";
 export const OTHER = "22222222-2222-4222-8222-222222222222";
-/** The generation of the stream that asks. */
+/** The generation of the stream that claims. */
 export const GENERATION = 5n;
 
-/** How a stream asks for an agent. `lost`: it had the agent before, and another stream took it. */
+/** How a stream claims an agent. `lost`: it had the agent before, and another stream took it. */
 export const ASKED = {
   "does not say": { start: undefined, lost: false },
   "claims first": { start: "first", lost: false },
@@ -23,7 +23,7 @@ type Asked = keyof typeof ASKED;
 export interface Row {
   readonly state: string;
   readonly last: LastSession;
-  /** Who gets the agent. The others get `SESSION_SUPERSEDED`. */
+  /** The claims that get the agent. All others get `SESSION_SUPERSEDED`. */
   readonly gets: readonly Asked[];
 }
 
@@ -46,9 +46,9 @@ const last = (fields: Partial<LastSession>): LastSession => ({
   ...fields,
 });
 
-/** The whole table: every way to ask against everything that an agent can be. */
+/** The whole table: every kind of claim against every state of an agent. */
 export const TABLE: readonly Row[] = [
-  // Also one that was moved, or deleted and created again, since it was held.
+  // Also an agent that was moved, or deleted and created again, since it was held.
   { state: "no process has held it", last: last({ instance: NO_INSTANCE, generation: 0n }), gets: EVERY },
   {
     state: "an older stream of the process holds it",
@@ -78,9 +78,9 @@ export const TABLE: readonly Row[] = [
     last: last({ instance: OTHER }),
     gets: [...FRESH, "lost it, never said"],
   },
-  { state: "a process without a name holds it", last: last({ held: true, instance: null }), gets: FRESH },
+  { state: "a process without an instance_id holds it", last: last({ held: true, instance: null }), gets: FRESH },
   {
-    state: "a process without a name held it last",
+    state: "a process without an instance_id held it last",
     last: last({ instance: null }),
     gets: [...FRESH, "lost it, never said"],
   },
@@ -101,12 +101,12 @@ export const TABLE: readonly Row[] = [
   },
 ];
 
-/** Each row with each way to ask. */
+/** Each row with each kind of claim. */
 export const CASES = TABLE.flatMap(({ state, last, gets }) =>
   EVERY.map((asked) => ({ state, last, asked, gets: gets.includes(asked) })),
 );
 
-/** @param named whether its stream names a process: then it is `OWN` */
+/** @param named whether its stream has an instance_id: then it is `OWN` */
 export function claimantOf(asked: Asked, named = true): Claimant {
   const { start, lost } = ASKED[asked];
   return { instance: named ? OWN : undefined, generation: GENERATION, ...claimOf(start, lost) };

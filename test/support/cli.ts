@@ -18,7 +18,7 @@ export interface RunningCli {
   signal(name: StopSignal): void;
 }
 
-/** Runs a command as the program would, without a terminal; quicker than a process of its own. */
+/** Runs a command as the program does, without a terminal; faster than a process of its own. */
 export function startCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningCli {
   const said = { stdout: "", stderr: "" };
   const listeners = new Map<StopSignal, Set<() => void>>();

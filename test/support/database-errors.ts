@@ -3,7 +3,7 @@ import { wrapError } from "db-errors";
 import { DatabaseError } from "pg-protocol";
 import type { FailureKind } from "../../src/storage/failures.ts";
 
-/** Part of every message that a server could have sent. No caller may see it. */
+/** Part of every message that a server could have sent. No caller may read it. */
 export const INTERNAL_TEXT = "internal text of the database";
 
 export interface RaisedError {
@@ -21,7 +21,7 @@ function readSqlStates(): ReadonlySet<string> {
   return new Set([...postgres, "25P04", "57P05", "58P03"].filter((code) => code.length === 5));
 }
 
-/** What pg throws for an ErrorResponse: every field is there, most are undefined. */
+/** The error that pg throws for an ErrorResponse: every field is there, most are undefined. */
 export function serverError(code: string, fields: { message?: string; constraint?: string; detail?: string } = {}) {
   const error = new DatabaseError(fields.message ?? `${INTERNAL_TEXT} ${code}`, 100, "error");
   return Object.assign(error, {
@@ -38,7 +38,7 @@ function nodeError(code: string, message = `connect ${code} 10.1.2.3:5432`): Err
   return Object.assign(new Error(message), { code });
 }
 
-/** Each class, by its first two characters, or a code that is another kind than the rest of its class. */
+/** Each class, by its first two characters, or a code of another kind than the rest of its class. */
 const KINDS: Readonly<Record<FailureKind, string>> = {
   lost: "08 25006 28 3D 40003 57",
   contention: "0A 25P01 25P02 25P03 25P04 26 40000 40001 40P01 53 55 57014 58 72",
@@ -46,7 +46,7 @@ const KINDS: Readonly<Record<FailureKind, string>> = {
   defect: "0B 0F 0L 0P 0Z 20 21 22 23 24 25 27 2B 2D 2F 34 38 39 3B 40002 42 44 54 P0",
 };
 
-/** The kind of an SQLSTATE as this table says it. */
+/** The kind of an SQLSTATE by this table. */
 export function kindOfSqlState(code: string): FailureKind | undefined {
   for (const place of [5, 2]) {
     for (const kind of ["lost", "contention", "damaged", "defect"] as const) {
@@ -56,7 +56,7 @@ export function kindOfSqlState(code: string): FailureKind | undefined {
   return undefined;
 }
 
-/** Errors without a code, by the file that raises them. */
+/** Errors without a code, by the file that throws them. */
 const UNCODED: readonly (readonly [source: string, kind: FailureKind, ...messages: string[]])[] = [
   [
     "pg/lib/client.js",
@@ -183,7 +183,7 @@ const OTHERS: readonly RaisedError[] = [
     make: () => new AggregateError([nodeError("ECONNREFUSED"), nodeError("ENETUNREACH")]),
   },
   { title: "addresses that all fail otherwise", kind: "lost", make: () => new AggregateError([nodeError("EACCES")]) },
-  { title: "an error that nobody has seen", kind: "lost", make: () => new Error(INTERNAL_TEXT) },
+  { title: "an unknown error", kind: "lost", make: () => new Error(INTERNAL_TEXT) },
   { title: "a code that is no text", kind: "lost", make: () => Object.assign(new Error(INTERNAL_TEXT), { code: 42 }) },
   { title: "an aborted operation", kind: "lost", make: () => new DOMException(INTERNAL_TEXT, "AbortError") },
   { title: "a rejection with a string", kind: "lost", make: () => `Connection terminated ${INTERNAL_TEXT}` },

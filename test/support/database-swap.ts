@@ -1,4 +1,6 @@
-/** Copies of databases, and databases that change places: how an older state of one comes back in the same server. */
+/**
+ * Copies of databases, and databases that are swapped: how an older state of one returns in the same server.
+ */
 import pg from "pg";
 
 export async function rowsOf<Row extends object>(
@@ -15,14 +17,14 @@ export async function rowsOf<Row extends object>(
   }
 }
 
-/** Makes another database with the same content. Cuts off whoever is connected to the first. */
+/** Creates another database with the same content. Closes all connections to the first. */
 export async function copyDatabase(adminUrl: string, name: string, copy: string): Promise<void> {
   await closed(adminUrl, name);
   await rowsOf(adminUrl, `CREATE DATABASE ${copy} TEMPLATE ${name} STRATEGY wal_log`);
   await opened(adminUrl, name);
 }
 
-/** Puts the database `from` in the place of `name`, which gets the name `kept`. Cuts off whoever is connected. */
+/** Renames the database `from` to `name`; the former `name` becomes `kept`. Closes all connections. */
 export async function swapIn(adminUrl: string, from: string, name: string, kept: string): Promise<void> {
   await closed(adminUrl, name);
   await closed(adminUrl, from);
@@ -32,7 +34,7 @@ export async function swapIn(adminUrl: string, from: string, name: string, kept:
   await opened(adminUrl, name);
 }
 
-/** Copying and renaming want nobody to be connected, and replicas come back at any moment. */
+/** Copying and renaming require that no client is connected, and replicas reconnect at any moment. */
 async function closed(adminUrl: string, name: string): Promise<void> {
   await rowsOf(adminUrl, `ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);
   await rowsOf(adminUrl, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", [name]);

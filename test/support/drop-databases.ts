@@ -1,6 +1,6 @@
 import { Client } from "pg";
 
-/** Drops all databases of a server whose names begin with `prefix`, and cuts off who is connected to them. */
+/** Drops all databases of a server whose names begin with `prefix`, and closes their connections. */
 export async function dropDatabases(adminUrl: string, prefix: string): Promise<void> {
   const client = new Client({ connectionString: adminUrl, connectionTimeoutMillis: 20_000 });
   await client.connect();

@@ -19,11 +19,11 @@ import type {
   WatchQuery,
 } from "../../src/rpc/handlers/backend.ts";
 
-/** An instant to begin with: 2026-09-21T14:13:20.123457Z, finer than milliseconds so that rounding would show. */
+/** A start instant: 2026-09-21T14:13:20.123457Z, finer than milliseconds so that rounding would show. */
 export const FAKE_NOW = 1_790_000_000_123_457;
 export const FAKE_PACE: Pace = { intervalMs: 9_500, leaseMs: 30_000 };
 
-/** What a handler asked for, so that a test sees what it made of a request. */
+/** The calls of a handler, so that a test can check them. */
 export interface FakeCalls {
   readonly mutations: Mutation[];
   readonly leasesMs: number[];
@@ -36,18 +36,18 @@ export interface FakeBackend extends Backend {
   readonly calls: FakeCalls;
   /** All sessions that were opened, the newest last. */
   readonly sessions: FakeSession[];
-  /** What a watch tells; then it waits for the signal, or throws `watchFailure`. */
+  /** The messages of a watch; then it waits for the signal, or throws `watchFailure`. */
   readonly watchMessages: WatchMessage[];
   watchFailure: Refusal | undefined;
-  /** How many watches wait for their signal now. */
+  /** The number of watches that wait for their signal now. */
   watching: number;
-  /** Whether sessions acknowledge each message at once; else the test says what is told, by `say`. */
+  /** Whether sessions acknowledge each message at once; otherwise the test sends the outputs, by `say`. */
   acknowledging: boolean;
-  /** Makes an agent, or changes one, and writes down the transition. */
+  /** Creates an agent, or changes one, and records the transition. */
   put(agentId: string, change?: Partial<Agent>): Agent;
 }
 
-/** The service in memory: enough of it that the transport has something to carry. */
+/** The service in memory: complete enough for tests of the transport. */
 export function createFakeBackend(): FakeBackend {
   const users = new Map<bigint, User>();
   const agents = new Map<string, Agent>();
@@ -292,7 +292,7 @@ function cut<Row>(rows: readonly Row[], key: (row: Row) => bigint, limit: number
   return { rows: page, next: last === undefined || rows.length <= limit ? undefined : key(last) };
 }
 
-/** A session that applies at once what it is given, or leaves it to the test what is said. */
+/** A session that applies its messages at once, or leaves the outputs to the test. */
 export class FakeSession implements HeartbeatSession {
   readonly options: SessionOptions;
   readonly submitted: { readonly sequence: bigint; readonly beats: readonly ParsedBeat[] }[] = [];
@@ -301,7 +301,7 @@ export class FakeSession implements HeartbeatSession {
   readonly #beat: (beat: ParsedBeat, sequence: bigint, index: number) => BeatResult;
   readonly #acknowledging: () => boolean;
   readonly #outputs: SessionOutput[] = [];
-  /** The newest message that is not acknowledged yet; 0 when none is. */
+  /** The newest message that is not acknowledged yet; 0 when there is none. */
   #owed = 0n;
   #failure: Error | undefined;
   readonly #listener: SessionListener;

@@ -14,19 +14,21 @@ export function randomOf(seed: number): () => number {
   };
 }
 
-/** A database in memory: agents, their log and the counter, with answers that are older than the moment they arrive at. */
+/**
+ * A database in memory: agents, their log and the counter, with responses that are older than their arrival.
+ */
 export class FakeLog {
   readonly agents = new Map<bigint, WatchedAgent>();
   readonly transitions: Transition[] = [];
   readonly gaps: { from: bigint; to: bigint }[] = [];
   revision = 100n;
   oldest = 100n;
-  /** Questions so far. */
+  /** The number of queries so far. */
   reads = 0;
   pages = 0;
-  /** Thrown by every question while it is set. */
+  /** Every query throws it while it is set. */
   failure: Error | undefined;
-  /** What passes before the question is looked at, and after it until the answer arrives. */
+  /** The delays before a query is evaluated, and after it until the response arrives. */
   delay: () => Promise<unknown> = () => Promise.resolve();
   #nextId = 1n;
 

@@ -1,18 +1,24 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
-/** How the way stands: it carries, it breaks what is open and refuses what comes, or it swallows without a word. */
+/**
+ * The state of the path: it forwards; it resets open connections and refuses new ones; or it silently drops
+ * bytes.
+ */
 type Way = "carrying" | "cut" | "swallowing";
 
 /**
- * A TCP proxy whose connections a test can break, stall and swallow. New connections go to the ports of `routes` in turn,
- * past those that refuse, as a balancer without health checks would do it. Loopback only.
+ * A TCP proxy whose connections a test can break, stall and swallow. New connections go to the ports of
+ * `routes` in turn, past those that refuse, like a balancer without health checks. Loopback only.
  */
 export class FaultProxy implements AsyncDisposable {
   readonly port: number;
-  /** For how many milliseconds a new connection carries nothing, as one to a server that is slow to begin a session. */
+  /**
+   * The milliseconds for which a new connection forwards nothing, like one to a server that is slow to begin a
+   * session.
+   */
   delayMs = 0;
-  /** How many connections were made through it. */
+  /** The number of connections made through it. */
   accepted = 0;
   readonly #server: Server;
   readonly #routes: () => readonly number[];
@@ -28,7 +34,7 @@ export class FaultProxy implements AsyncDisposable {
     server.on("connection", (socket) => this.#accept(socket));
   }
 
-  /** @param turn which of the routes is the first one's; the next connection takes the next */
+  /** @param turn the index of the first route; the next connection takes the next one */
   static async open(routes: () => readonly number[], turn = 0): Promise<FaultProxy> {
     const server = createServer();
     server.listen(0, "127.0.0.1");
@@ -41,41 +47,41 @@ export class FaultProxy implements AsyncDisposable {
     return `127.0.0.1:${this.port}`;
   }
 
-  /** The ports that its open connections lead to. */
+  /** The target ports of its open connections. */
   get ports(): readonly number[] {
     return [...this.#connections].flatMap(({ port }) => (port === undefined ? [] : [port]));
   }
 
-  /** Breaks every connection with a reset. New ones are carried. */
+  /** Resets every connection. New ones are forwarded. */
   drop(): number {
     const { size } = this.#connections;
     for (const connection of this.#connections) connection.reset();
     return size;
   }
 
-  /** The open connections carry nothing from now on, and stay open. New ones are carried. */
+  /** The open connections forward nothing from now on, and stay open. New ones are forwarded. */
   stall(): number {
     for (const connection of this.#connections) connection.stall();
     return this.#connections.size;
   }
 
-  /** What was stalled is carried again, all that had piled up first. */
+  /** Resumes stalled connections; the buffered bytes go first. */
   resume(): void {
     for (const connection of this.#connections) connection.resume();
   }
 
-  /** Says something to every client in the place of the server, between two things that the server says. */
+  /** Sends bytes to every client in the place of the server, between two messages of the server. */
   inject(bytes: Buffer): void {
     for (const connection of this.#connections) connection.inject(bytes);
   }
 
-  /** Breaks every connection and refuses new ones, until `mend`. */
+  /** Resets every connection and refuses new ones, until `mend`. */
   cut(): void {
     this.#way = "cut";
     this.drop();
   }
 
-  /** Open and new connections carry nothing, and nobody is told, until `mend`. */
+  /** Open and new connections silently forward nothing, until `mend`. */
   swallow(): void {
     this.#way = "swallowing";
     this.stall();
@@ -115,7 +121,7 @@ export class FaultProxy implements AsyncDisposable {
   }
 }
 
-/** Begins stalled; the first `resume` connects it. */
+/** Starts stalled; the first `resume` connects it. */
 class Connection {
   readonly #inner: Socket;
   readonly #routes: number[];
@@ -133,7 +139,7 @@ class Connection {
     inner.on("close", () => this.#end());
   }
 
-  /** Where it leads to; undefined before that is known. */
+  /** The target port; undefined before it is known. */
   get port(): number | undefined {
     return this.#outer?.remotePort;
   }
@@ -170,7 +176,7 @@ class Connection {
     const outer = connect(port, "127.0.0.1");
     this.#outer = outer;
     outer.setNoDelay(true);
-    // Refused: the next one. What broke later is told to the other side.
+    // Refused: tries the next route. A later error resets the other side.
     outer.on("error", () => (this.#connected || this.#ended ? this.reset() : this.#connect()));
     outer.once("connect", () => {
       this.#connected = true;

@@ -2,9 +2,12 @@
 export interface RunnableBlock {
   readonly language: string;
   readonly code: string;
-  /** What has to appear in its output. */
+  /** The text that its output must contain. */
   readonly shows: string;
-  /** Ends by itself (`run`), is interrupted once it has shown that (`run until`), or runs beside the blocks after it. */
+  /**
+   * Ends by itself (`run`), is interrupted once its output has that text (`run until`), or runs beside the
+   * later blocks.
+   */
   readonly runs: "to its end" | "until" | "beside";
 }
 

@@ -20,7 +20,7 @@ export async function openReplicas(
   return [first, ...others];
 }
 
-/** Agents that beat without a pause, each message as soon as it is due, until it is disposed of. */
+/** Agents that beat continuously, each message as soon as it is due, until disposal. */
 export class Beating implements Disposable {
   readonly #timer: NodeJS.Timeout;
 
@@ -35,7 +35,7 @@ export class Beating implements Disposable {
   }
 }
 
-/** A log that is kept, as the program would write it. */
+/** A recorded log, in the format of the program. */
 export class KeptLog {
   readonly lines: { readonly level: string; readonly facts: object; readonly message: string }[] = [];
   readonly info = (facts: object, message: string) => this.#keep("info", facts, message);
@@ -65,7 +65,7 @@ export interface Expiry {
   readonly incident_id: string | null;
 }
 
-/** Every expiry that the log has, in order. */
+/** Every expiry in the log, in order. */
 export async function expiries(replica: Replica): Promise<Expiry[]> {
   return await replica.query<Expiry>(
     `SELECT agent_id, occurred_at AS at, incident_id FROM agent_transitions
@@ -73,7 +73,7 @@ export async function expiries(replica: Replica): Promise<Expiry[]> {
   );
 }
 
-/** Waits until so many leases have ended. */
+/** Waits until so many leases have expired. */
 export async function untilExpired(replica: Replica, count: number, withinMs?: number): Promise<Expiry[]> {
   return await until(
     `${count} leases have ended`,
@@ -85,7 +85,7 @@ export async function untilExpired(replica: Replica, count: number, withinMs?: n
   );
 }
 
-/** When the lease of an agent ends, as its row says. */
+/** The end of an agent's lease, by its row. */
 export async function leaseEnd(replica: Replica, agentId: string): Promise<number> {
   const { leaseExpiresAt } = await replica.agents.get({ agentId });
   if (leaseExpiresAt === null) throw new TypeError(`${agentId} has no lease`);
@@ -106,7 +106,7 @@ export interface ReplicaRow {
   readonly until: number | null;
 }
 
-/** What is known of a replica; undefined: it is forgotten. */
+/** The row of a replica; undefined without one. */
 export async function rowOf(replica: Replica, by: Replica): Promise<ReplicaRow | undefined> {
   const [row] = await by.query<ReplicaRow>(
     "SELECT adopted_by, no_lease_ends_before AS until FROM replicas WHERE id = $1",
@@ -115,7 +115,7 @@ export async function rowOf(replica: Replica, by: Replica): Promise<ReplicaRow |
   return row;
 }
 
-/** As if a replica had not been heard of for a while. */
+/** As if a replica had been silent for a while. */
 export async function backdate(replica: Replica, by: Replica, ms: number): Promise<void> {
   await by.query(
     "UPDATE replicas SET seen_at = seen_at - $2::integer * interval '1 millisecond' WHERE id = $1",
@@ -124,18 +124,18 @@ export async function backdate(replica: Replica, by: Replica, ms: number): Promi
   );
 }
 
-/** Before when no lease of the fleet ends. */
+/** The time before which no lease of the fleet expires. */
 export async function fleetGuard(by: Replica): Promise<number | null> {
   const [row] = await by.query<{ until: number | null }>("SELECT no_lease_ends_before AS until FROM fleet_state");
   return row?.until ?? null;
 }
 
-/** Which version of its liveness row each agent has: another one whenever it is written. */
+/** The version of each agent's liveness row, which changes with every write. */
 export async function livenessVersions(by: Replica): Promise<unknown[]> {
   return await by.query("SELECT agent, xmin::text AS version FROM agent_liveness ORDER BY agent");
 }
 
-/** Agents that beat once at a replica, and then are silent. @returns when the last of their leases ends */
+/** Agents that beat once at a replica, and then are silent. @returns the end of the last of their leases */
 export async function heardOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
   const stream = replica.stream();
   await stream.say(...agentIds.map(alive));

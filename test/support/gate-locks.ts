@@ -3,8 +3,8 @@ import { namedQuery } from "../../src/storage/queries.ts";
 import { until } from "./until.ts";
 
 /**
- * A connection of the test's own that takes locks which replicas wait for: what waits in line at a row goes on in that
- * order, so a race is run in the order that the test wants, inside of PostgreSQL.
+ * A connection of the test that takes locks which replicas wait for. Waiters at a row proceed in order, so the
+ * test can force the order of a race inside PostgreSQL.
  */
 export class RowLocks implements AsyncDisposable {
   readonly #client: Client;
@@ -28,13 +28,13 @@ export class RowLocks implements AsyncDisposable {
     );
   }
 
-  /** Takes the lock of the counter: whoever commits a transition stops there, with all its other locks in hand. */
+  /** Locks the counter: every commit of a transition stops there, with all its other locks taken. */
   async takeCounter(): Promise<void> {
     await this.#client.query("BEGIN");
     await this.#client.query("SELECT FROM revision_counter FOR UPDATE");
   }
 
-  /** Does something within the transaction. */
+  /** Runs a function within the transaction. */
   async write(sql: string, ...values: readonly unknown[]): Promise<void> {
     await this.#client.query(sql, [...values]);
   }
@@ -43,7 +43,7 @@ export class RowLocks implements AsyncDisposable {
   async waiting(name: string, count = 1): Promise<void> {
     const text = namedQuery(name).text.slice(0, 100);
     await until(`${count} × ${name} waits for a lock`, async () => {
-      // A transaction sees the activity as it was when it first looked.
+      // A transaction sees the activity as of its first look.
       await this.#client.query("SELECT pg_stat_clear_snapshot()");
       const { rows } = await this.#client.query<{ count: string }>(
         `SELECT count(*) FROM pg_stat_activity
@@ -58,7 +58,7 @@ export class RowLocks implements AsyncDisposable {
     await this.#client.query("COMMIT");
   }
 
-  /** Gives back what a test that failed did not; without a transaction it does nothing. */
+  /** Releases the locks of a failed test; without a transaction it does nothing. */
   async rollback(): Promise<void> {
     await this.#client.query("ROLLBACK");
   }

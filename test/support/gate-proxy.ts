@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
-/** A way to the database that a test can cut: connections break, and new ones are broken off at once. */
+/** A path to the database that a test can cut: open connections are reset, and new ones are closed at once. */
 export class DatabaseProxy implements AsyncDisposable {
   /** The database's address through the proxy. */
   readonly url: string;
-  /** How many connections were broken off while it was cut. */
+  /** The number of connections that were closed while it was cut. */
   refused = 0;
   readonly #server: Server;
   readonly #target: URL;

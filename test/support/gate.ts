@@ -1,10 +1,13 @@
 import type pg from "pg";
 import type { Database } from "../../src/storage/database.ts";
 
-/** `before`: the statement has not been sent. `after`: the database has carried it out, and nobody here knows yet. */
+/**
+ * `before`: the statement has not been sent. `after`: the database has executed it, and the replica does not
+ * have the response yet.
+ */
 export type Moment = "before" | "after";
 
-/** Named queries that wait at a gate, for a test to put between them what it wants to happen there. */
+/** Named queries that wait at a gate until the test releases them. */
 export class Hold implements Disposable {
   readonly name: string;
   readonly moment: Moment;
@@ -21,7 +24,7 @@ export class Hold implements Disposable {
     this.#onReleased = onReleased;
   }
 
-  /** Whether one more query is to wait here; it must, then, call `pass`. */
+  /** Whether one more query must wait here; it must then call `pass`. */
   takes(name: string): boolean {
     if (name !== this.name || this.#most === 0) return false;
     this.#most -= 1;
@@ -36,12 +39,12 @@ export class Hold implements Disposable {
     });
   }
 
-  /** How many queries have come so far. */
+  /** The number of queries that have arrived. */
   get count(): number {
     return this.#arrived;
   }
 
-  /** Resolves when so many queries wait; or have waited; rejects when they do not within five seconds. */
+  /** Resolves when so many queries wait, or have waited; rejects when they do not within five seconds. */
   async arrived(count = 1): Promise<void> {
     const { promise: late, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new Error(`${this.name} did not come to the gate`)), 40_000);
@@ -54,7 +57,7 @@ export class Hold implements Disposable {
     }
   }
 
-  /** Lets go what waits; from now on nothing waits here. */
+  /** Releases the waiting queries; from now on none waits here. */
   release(): void {
     this.#most = 0;
     this.#onReleased(this);
@@ -66,7 +69,7 @@ export class Hold implements Disposable {
   }
 }
 
-/** Stands between a replica and its database: forces the order of what would otherwise be a race. */
+/** Is between a replica and its database: forces the order of a race. */
 export class Gate {
   readonly #holds: Hold[] = [];
   readonly #lost: string[] = [];
@@ -77,14 +80,16 @@ export class Gate {
     }
   }
 
-  /** From now on queries of this name wait, the first `most` of them. Their connections are taken meanwhile. */
+  /**
+   * From now on queries of this name wait, the first `most` of them. Their connections stay taken meanwhile.
+   */
   hold(name: string, moment: Moment = "before", most = Number.POSITIVE_INFINITY): Hold {
     const hold = new Hold(name, moment, most, (released) => this.#holds.splice(this.#holds.indexOf(released), 1));
     this.#holds.push(hold);
     return hold;
   }
 
-  /** The next query of this name takes effect, but the connection is gone before the answer arrives. */
+  /** The next query of this name takes effect, but its connection breaks before the response arrives. */
   loseAnswer(name: string): void {
     this.#lost.push(name);
   }

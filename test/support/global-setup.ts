@@ -13,8 +13,9 @@ import { ownDatabases, temporaryFolder } from "./owned-process.ts";
 import { until } from "./until.ts";
 
 /**
- * Before the first test file: one PostgreSQL for the run, the embedded one in a folder of its own or, if TEST_DATABASE_URL
- * names it, one that is there, and in it the migrated template. What it returns undoes it all after the last.
+ * Before the first test file: one PostgreSQL for the run, with the migrated template. It is the embedded one in
+ * a folder of its own, or the one that TEST_DATABASE_URL names. @returns a function that removes all of it
+ * after the last file
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   await using undo = new AsyncDisposableStack();
@@ -38,19 +39,19 @@ async function startCluster(undo: AsyncDisposableStack): Promise<string> {
   await removeLeftFolders();
   const dataDir = await temporaryFolder("test-cluster");
   undo.defer(() => rm(dataDir, { recursive: true, force: true }));
-  // Root runs PostgreSQL by another account, which has to pass through.
+  // Root runs PostgreSQL as another account, which has to enter the folder.
   await chmod(dataDir, 0o711);
   const postgres = await startEmbeddedPostgres({
     dataDir,
     log: { info() {}, warn() {} },
-    // Losing it all in a power failure is no loss.
+    // The data may be lost in a power failure.
     settings: { fsync: "off", full_page_writes: "off", max_connections: "300" },
   });
   undo.use(postgres);
   return postgres.connectionString;
 }
 
-/** What runs left whose owner was ended, too, as a machine ends that loses its power. */
+/** The remains of runs whose owner was killed, too, for example by a power failure. */
 async function removeLeftFolders(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const [, pid] = /^harborforge-[a-z-]+-(\d+)-[\da-f]{12}$/.exec(name) ?? [];
@@ -61,7 +62,7 @@ async function removeLeftFolders(): Promise<void> {
       await until(`PostgreSQL in ${path} is gone`, async () => (await postgresIn(path)).length === 0);
       await rm(path, { recursive: true, force: true });
     } catch {
-      // Another user's, or another run is removing it too.
+      // It belongs to another account, or another run removes it, too.
     }
   }
 }

@@ -22,8 +22,8 @@ export interface GrpcJsTransport extends Transport {
 }
 
 /**
- * grpc-js as a transport of Connect's clients, so that the same tests call through it: generic over descriptors, and
- * nothing of Connect on the wire or in the errors but the class that carries them.
+ * grpc-js as a transport of Connect's clients, so that the same tests call through it. It is generic over
+ * descriptors, and uses nothing of Connect on the wire or in errors but the error class.
  *
  * @param defaultTimeoutMs the deadline of calls that name none; a call with 0 has none
  */

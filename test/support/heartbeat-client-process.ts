@@ -6,8 +6,8 @@ import { createGrpcJsTransport } from "./grpc-js-transport.ts";
 import { HeartbeatClient } from "./heartbeat-client.ts";
 
 /**
- * A claw process to be killed: says of its agent that it is busy, then `acknowledged` on standard output, and beats on
- * until its standard input ends, so that none outlives its test.
+ * A claw process to be killed: reports its agent busy, then prints `acknowledged` on standard output, and beats
+ * until its standard input ends, so that no process outlives its test.
  *
  * node heartbeat-client-process.ts grpc-js|grpc|connect host:port agent_id
  */

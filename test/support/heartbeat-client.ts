@@ -13,11 +13,11 @@ import { until } from "./until.ts";
 type Beat = MessageInitShape<typeof AgentBeatSchema>;
 type Opening = Pick<MessageInitShape<typeof HeartbeatRequestSchema>, "clawIdentifier" | "instanceId" | "generation">;
 
-/** A claw's heartbeat stream over a real connection, which can end in every way that a stream can. */
+/** A claw's heartbeat stream over a real connection, with every way to end a stream. */
 export class HeartbeatClient implements AsyncDisposable {
   readonly responses: HeartbeatResponse[] = [];
   acknowledged = 0n;
-  /** How the stream ended; undefined while it is open, `end` where all went well. */
+  /** How the stream ended; undefined while it is open, `end` after OK. */
   ended: "end" | ConnectError | undefined;
   readonly #input = new PushedInput<MessageInitShape<typeof HeartbeatRequestSchema>>();
   readonly #abort = new AbortController();
@@ -43,7 +43,7 @@ export class HeartbeatClient implements AsyncDisposable {
 
   send(...beats: Beat[]): bigint {
     this.#sequence += 1n;
-    // What a stream says of its claw counts in the first message only.
+    // The claw fields of a stream count in the first message only.
     this.#input.send({ sequence: this.#sequence, beats, ...this.#opening });
     this.#opening = undefined;
     return this.#sequence;
@@ -59,7 +59,7 @@ export class HeartbeatClient implements AsyncDisposable {
     return this.results.filter((result) => result.sequence === sequence);
   }
 
-  /** Sends a message that no client may send. */
+  /** Sends a message that is invalid. */
   repeatSequence(): void {
     this.#input.send({ sequence: this.#sequence, beats: [] });
   }

@@ -6,5 +6,5 @@ export const HOSTILE_CHARACTERS: readonly (readonly [name: string, character: st
   ...[0x3164, 0xd800, 0xdfff, 0xfeff, 0xfff9, 0xe0041],
 ].map((code) => [`U+${code.toString(16).toUpperCase().padStart(4, "0")}`, String.fromCodePoint(code)] as const);
 
-/** Any of these characters, as it is. A line break may end a line. */
+/** Any of these characters, unescaped. A line break may end a line. */
 export const RAW = /[^\P{Cc}\n]|[\p{Cs}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { tcp } from "./rpc-raw.ts";
 
-// HTTP/2 as no client speaks it: frames by hand (RFC 9113), in any order.
+// HTTP/2 that no client sends: frames by hand (RFC 9113), in any order.
 
 export const DATA = 0;
 export const HEADERS = 1;
@@ -67,7 +67,7 @@ export function grpcHeaders(path: string, more: Readonly<Record<string, string>>
 
 export interface RawHttp2 {
   readonly socket: Socket;
-  /** What came, by type and stream. */
+  /** The received frames, by type and stream. */
   readonly received: {
     readonly type: number;
     readonly flags: number;
@@ -77,7 +77,7 @@ export interface RawHttp2 {
   /** Resolves when the other end has closed the connection. */
   readonly closed: Promise<void>;
   readonly isClosed: boolean;
-  /** Writes all of it, and waits where the other end does not read as fast. */
+  /** Writes all of it, and waits when the other end reads slower. */
   send(...frames: readonly Uint8Array[]): Promise<void>;
 }
 

@@ -18,7 +18,7 @@ export interface InMemoryClients {
   readonly transport: Transport;
 }
 
-/** Clients of the handlers behind the pipeline that both listeners put around them, without a socket. */
+/** Clients of the handlers behind the pipeline of both listeners, without a socket. */
 export function createInMemoryClients(backend: Backend, encoding: "binary" | "json" = "binary"): InMemoryClients {
   const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
   const services = [
@@ -46,7 +46,7 @@ export function createInMemoryClients(backend: Backend, encoding: "binary" | "js
   };
 }
 
-/** A refusal as its caller sees it, details and all. */
+/** An error as its caller sees it, with all details. */
 export interface SeenRefusal {
   readonly code: string;
   readonly reason: string | undefined;
@@ -56,7 +56,7 @@ export interface SeenRefusal {
   readonly message: string;
 }
 
-/** Waits for a call to be refused. Fails when it is answered. */
+/** Waits for a call to be rejected. Fails when it succeeds. */
 export async function refusalOf(call: Promise<unknown>): Promise<SeenRefusal> {
   const thrown = await call.then(
     (answer) => {

@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isPostmaster, readPostmasterFile } from "../../packages/embedded-postgres/src/postmaster-file.ts";
 
-/** A process, by a number that may be given again and by when it began. */
+/** A process, by its id, which may be reused, and its start time. */
 export interface KnownProcess {
   readonly pid: number;
   readonly began: string;
@@ -20,7 +20,7 @@ export function isStillThere({ pid, began }: KnownProcess): boolean {
   return knownProcess(pid)?.began === began;
 }
 
-/** All processes in whose environment, as they were started, a variable is as a test says. Linux only; none elsewhere. */
+/** All processes whose initial environment has a variable that passes a test. Linux only; none elsewhere. */
 export function processesMarked(variable: string, isMeant: (value: string) => boolean): number[] {
   return pids().filter((pid) => {
     const entry = readText(`/proc/${pid}/environ`)
@@ -30,7 +30,7 @@ export function processesMarked(variable: string, isMeant: (value: string) => bo
   });
 }
 
-/** Programs of PostgreSQL that work in a folder: servers, and what makes a cluster. None of them inherits an environment. */
+/** Programs of PostgreSQL that work in a folder: servers, and initdb. They inherit no environment. */
 export async function postgresIn(folder: string): Promise<number[]> {
   const found = new Set<number>();
   for (const cluster of await clustersIn(folder)) {
@@ -46,7 +46,7 @@ export async function postgresIn(folder: string): Promise<number[]> {
   return [...found];
 }
 
-/** Deep enough for a folder of a test within one of its file; what lies deeper in a cluster is data. */
+/** Deep enough for a folder of a test within one of its file; deeper files of a cluster are data. */
 const DEEPEST = 4;
 const NEVER_WITHIN: ReadonlySet<string> = new Set(["base", "global", "log", "node_modules", "pg_wal", "software"]);
 
@@ -64,7 +64,7 @@ function pids(): number[] {
   return readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
 }
 
-/** Empty for what is gone, or not ours to read. */
+/** Empty for a file that is gone, or not readable for us. */
 function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
@@ -83,7 +83,8 @@ function cwdOf(pid: number): string {
 
 function beganOnLinux(pid: number): string | undefined {
   const stat = readText(`/proc/${pid}/stat`);
-  // The name in parentheses may hold anything; the state is the first field after it, and the start the 20th (proc(5)).
+  // The name in parentheses may contain anything; the state is the first field after it, and the start the 20th
+  // (proc(5)).
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return stat === "" || fields[0] === "Z" ? undefined : fields[19];
 }

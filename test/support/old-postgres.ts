@@ -1,8 +1,9 @@
 import { createServer, type Socket } from "node:net";
 
 /**
- * Speaks as much of PostgreSQL's protocol as it takes to say which version one is: takes every login, and answers every
- * simple query with `version` (such as 140019) as `server_version_num`. See https://www.postgresql.org/docs/current/protocol-message-formats.html
+ * Implements as much of PostgreSQL's protocol as a version check needs: accepts every login, and answers every
+ * simple query with `version` (such as 140019) as `server_version_num`. See
+ * https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 export async function startOldPostgres(version: string) {
   const sockets = new Set<Socket>();

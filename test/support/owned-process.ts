@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { OWNER_VARIABLE, type Owned } from "./process-owner-words.ts";
 
-// Whatever tests, scripts and the bench start, they start through this module: it ends with the process that started it, however
-// that one ends. A killed process cannot clean up, so a second one, the owner, waits at a pipe whose other end closes with the
-// first. The owner then ends what is marked as the first one's, stops PostgreSQL, and removes folders and databases.
+// Tests, scripts and the bench start all processes through this module: each ends with the process that started
+// it, however that one ends. A killed process cannot clean up, so a second one, the owner, waits at a pipe
+// whose other end closes with the first. The owner then ends the marked processes of the first one, stops
+// PostgreSQL, and removes folders and databases.
 
 let owner: children.ChildProcess | undefined;
 
-/** Starts the owner of this process, once, and marks by the environment all that is started from now on. */
+/** Starts the owner of this process, once, and marks all later processes by the environment. */
 function ensureOwner(): children.ChildProcess {
   if (owner !== undefined) return owner;
   const id = `${process.pid}-${randomBytes(8).toString("hex")}`;
@@ -21,9 +22,9 @@ function ensureOwner(): children.ChildProcess {
     cwd: "/",
     // Without the mark of an outer owner: both have to live until their work is done.
     env,
-    // A session of its own, out of reach of the Ctrl-C of a terminal and of what ends a process group.
+    // A session of its own, so that neither Ctrl-C of a terminal nor the end of a process group reaches it.
     detached: true,
-    // Not our standard error: who reads that to its end would wait for the owner.
+    // Not our standard error: a reader of it would wait for the owner.
     stdio: ["pipe", "ignore", "ignore"],
   });
   owner.unref();
@@ -38,10 +39,13 @@ function tell(owned: Owned): void {
   ensureOwner().stdin?.write(`${JSON.stringify(owned)}\n`);
 }
 
-/** A new folder of mode 0700 below the system's folder for temporary files. It is gone when this process is, at the latest. */
+/**
+ * A new folder of mode 0700 below the system's folder for temporary files. It is removed at the latest when
+ * this process is gone.
+ */
 export async function temporaryFolder(name: string): Promise<string> {
   const path = join(tmpdir(), `harborforge-${name}-${process.pid}-${randomBytes(6).toString("hex")}`);
-  // Before it is there: this process may be killed between any two statements.
+  // Before it exists: this process may be killed between any two statements.
   tell({ folder: path });
   await mkdir(path, { mode: 0o700 });
   return path;
@@ -52,7 +56,7 @@ export function ownDatabases(adminUrl: string, prefix: string): void {
   tell({ databases: { adminUrl, prefix } });
 }
 
-/** A function that starts a process, as it is, but that the process ends with this one. */
+/** Wraps a function that starts a process, so that the process ends with this one. */
 export function owning<Start extends (...args: never[]) => unknown>(start: Start): Start {
   const own = (...args: readonly unknown[]): unknown => {
     ensureOwner();
@@ -62,15 +66,18 @@ export function owning<Start extends (...args: never[]) => unknown>(start: Start
     return started;
   };
   const promised: unknown = Reflect.get(start, promisify.custom);
-  // What is promised already is its own promised form.
+  // A function that returns a promise already is its own promised form.
   if (typeof promised === "function" && promised !== start) {
     Object.defineProperty(own, promisify.custom, { value: owning(promised as (...args: never[]) => unknown) });
   }
-  // The same function as far as who calls it can tell; the compiler cannot see that.
+  // The same function for its callers; the compiler cannot see that.
   return own as unknown as Start;
 }
 
-/** Options that name an environment get the mark; without one, the environment of this process is inherited with it. */
+/**
+ * Options with an environment get the mark; without one, the process inherits the environment of this process
+ * with it.
+ */
 function marked(argument: unknown): unknown {
   if (typeof argument !== "object" || argument === null || !("env" in argument)) return argument;
   return { ...argument, env: { ...Object(argument.env), [OWNER_VARIABLE]: process.env[OWNER_VARIABLE] } };

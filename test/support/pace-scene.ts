@@ -7,7 +7,7 @@ export function durationMs(duration: Duration | undefined): number {
   return millisOf(duration);
 }
 
-/** Agents as if they had been there for long; nobody beats for them. */
+/** Agents as if they had existed for long, without heartbeats. */
 export async function seed(service: RunningService, count: number, prefix: string): Promise<string[]> {
   await service.query(
     `WITH u AS (INSERT INTO users (username) SELECT $2 || n FROM generate_series(1, $1::integer) n RETURNING id, username),

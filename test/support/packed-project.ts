@@ -22,7 +22,7 @@ export interface PackedProject extends AsyncDisposable {
  */
 export async function openPackedProject(names?: readonly string[]): Promise<PackedProject> {
   const top = await temporaryFolder("packed");
-  // Root runs PostgreSQL as another user, who has to pass through.
+  // Root runs PostgreSQL as another account, which has to enter the folder.
   await chmod(top, 0o711);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(top, { recursive: true, force: true }));

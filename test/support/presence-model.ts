@@ -1,16 +1,16 @@
 import type { AgentStatus, ExhaustReason, ReportedExhaustion, WorkingStatus } from "../../src/contract/words.ts";
 
 /**
- * What the domain says of one agent, told a second time and in another way than the status machine does: state that
- * changes in place, one method for each thing that can happen. The property test compares the two.
+ * The rules of the domain for one agent, written a second time in another form than the status machine: state
+ * that changes in place, one method for each event. The property test compares the two.
  */
 export type ModelExhaustion = { reason: ExhaustReason; since: number; until: number };
 export type ModelReport = WorkingStatus | { exhausted: ReportedExhaustion } | undefined;
 
-/** How long the server's own choice may be, in milliseconds. */
+/** The range of the server's own choice, in milliseconds. */
 export type Choice = { least: number; most: number };
 
-/** What somebody is told. `unchanged`: no transition. */
+/** The outcome of an event. `unchanged`: no transition. */
 export type Outcome = "changed" | "unchanged" | "held_off" | "AGENT_OFFLINE" | "AGENT_EXHAUSTED";
 
 const DAY = 24 * 3_600_000_000;
@@ -19,19 +19,19 @@ export class PresenceModel {
   now: number;
   status: AgentStatus = "idle";
   exhaustion: ModelExhaustion | null = null;
-  /** A service's word that is not confirmed: what it protects, since which revision, until when. */
+  /** A service's change that is not confirmed: what it protects, since which revision, until when. */
   word: { protects: "status" | "exhaustion"; revision: bigint; until: number } | null = null;
-  /** The exhaustions in a row for which nobody said how long. */
+  /** The exhaustions in a row without a given length. */
   unguided = 0;
   lastExhaustedUntil: number | null = null;
-  /** Set when the last event let the server choose; whoever compares looks whether the choice is right and tells it. */
+  /** Set when the last event let the server choose; the comparing test checks the choice and passes it on. */
   choice: Choice | null = null;
 
   constructor(now: number) {
     this.now = now;
   }
 
-  /** The word that still stands. */
+  /** The change whose hold is still active. */
   get standing() {
     return this.word !== null && this.now < this.word.until ? this.word : null;
   }
@@ -81,12 +81,12 @@ export class PresenceModel {
     return "changed";
   }
 
-  /** The lease ends, the agent says goodbye, a service puts it offline: all the same to an agent. */
+  /** The lease ends, the agent says goodbye, or a service puts it offline: the effect is the same. */
   leave(): Outcome {
     this.choice = null;
     if (this.status === "offline") return "unchanged";
     this.status = "offline";
-    // What was said of a status is void with the status; an exhaustion is kept, and so is what was said of it.
+    // A hold of a status ends with the status; an exhaustion is kept, and so is its hold.
     if (this.word?.protects === "status") this.word = null;
     return "changed";
   }
@@ -105,7 +105,7 @@ export class PresenceModel {
 
   #saysTheSame(report: ModelReport): boolean {
     if (typeof report === "object") return this.exhaustion?.reason === report.exhausted.reason;
-    // Of an agent that nobody hears a service can only have said that it is not exhausted; who works says so, too.
+    // Of an offline agent, a service can only have cleared the exhaustion; a report of work clears it, too.
     if (this.status === "offline" && this.exhaustion === null) return true;
     return report === this.status;
   }

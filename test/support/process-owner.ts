@@ -1,6 +1,6 @@
 /**
- * Ends what another process started when that process is gone: `process-owner.ts ID`. See owned-process.ts. Standard input says,
- * a line of JSON each, what there is, and ends with the other process.
+ * Ends the processes that another process started when that process is gone: `process-owner.ts ID`. See
+ * owned-process.ts. Standard input has one line of JSON for each of them, and ends with the other process.
  */
 import { rmSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -9,11 +9,11 @@ import { isStillThere, type KnownProcess, knownProcess, postgresIn, processesMar
 import { OWNER_VARIABLE, type Owned } from "./process-owner-words.ts";
 
 const POLL_MS = 50;
-/** A process that was being started when its parent ended is seen the next time. */
+/** A process that was being started when its parent ended is found the next time. */
 const QUIET_POLLS = 3;
-/** PostgreSQL, told to end at once, kills its own children after 5 s. */
+/** PostgreSQL kills its own children 5 s after a request to end at once. */
 const POSTGRES_MS = 8_000;
-/** Longer than any of it takes. */
+/** Longer than any step takes. */
 const DEADLINE_MS = 60_000;
 
 const [id = ""] = process.argv.slice(2);
@@ -21,7 +21,7 @@ const started: KnownProcess[] = [];
 const folders: string[] = [];
 const databases: { readonly adminUrl: string; readonly prefix: string }[] = [];
 
-// It ends when its work is done, and not before.
+// It ends only when its work is done.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 
 for await (const line of createInterface({ input: process.stdin })) note(line);
@@ -60,7 +60,7 @@ async function endAll(): Promise<void> {
       const told = toldAt.get(pid);
       if (told === undefined) {
         toldAt.set(pid, performance.now());
-        // At once, but in order: killed, it would leave its shared memory behind.
+        // At once, but in order: a killed one would leave its shared memory behind.
         signal(pid, "SIGQUIT");
       } else if (performance.now() - told > POSTGRES_MS) signal(pid, "SIGKILL");
     }

@@ -10,7 +10,7 @@ import { spawn, temporaryFolder } from "./owned-process.ts";
 /** The top of the checkout. */
 export const checkout = resolve(import.meta.dirname, "../..");
 
-/** Longer than anything takes, also on a machine that is busy with other tests. */
+/** Longer than any step takes, also on a machine that is busy with other tests. */
 const DEADLINE_MS = 60_000;
 
 export interface Ending {
@@ -20,17 +20,17 @@ export interface Ending {
   readonly stderr: string;
 }
 
-/** A process that runs the real program, or something else from the checkout. */
+/** A process that runs the real program, or another one of the checkout. */
 export interface Running {
   readonly pid: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** Fulfilled when the process is gone and all it said was read. */
+  /** Fulfilled when the process is gone and all its output was read. */
   readonly ended: Promise<Ending>;
   kill(signal: NodeJS.Signals): void;
-  /** The signal for everything in the process's group, as a terminal sends it. Only where `group` was asked for. */
+  /** Sends the signal to the process's whole group, as a terminal does. Only with `group`. */
   killGroup(signal: NodeJS.Signals): void;
-  /** Closes our end of its standard output: what it writes from then on fails. */
+  /** Closes our end of its standard output: its later writes fail. */
   closeStdout(): void;
 }
 
@@ -49,13 +49,13 @@ export interface RunOptions {
   readonly group?: boolean;
 }
 
-/** A folder for a test, and programs in it. At its end nothing of them is left, no process and no file. */
+/** A folder for a test, and programs in it. At its end no process and no file of them is left. */
 export interface Stage extends AsyncDisposable {
   readonly path: string;
   readonly dataDir: string;
-  /** Runs a command of the checkout, `node` being the one that runs the tests. */
+  /** Runs a command of the checkout; `node` is the one that runs the tests. */
   run(command: string, args: readonly string[], options?: RunOptions): Running;
-  /** `node src/main.ts …`, on free ports and with the data in `dataDir` unless told otherwise. */
+  /** `node src/main.ts …`, on free ports and with the data in `dataDir` by default. */
   program(args: readonly string[], options?: RunOptions): Running;
   /** `program(["serve"])` that serves. */
   serve(options?: RunOptions): Promise<Serving>;
@@ -65,7 +65,7 @@ export interface Stage extends AsyncDisposable {
 
 export async function openStage(): Promise<Stage> {
   const path = await temporaryFolder("process");
-  // Root runs PostgreSQL by another account, which has to pass through.
+  // Root runs PostgreSQL as another account, which has to enter the folder.
   await chmod(path, 0o711);
   const dataDir = join(path, "data");
   const home = join(path, "home");
@@ -107,7 +107,7 @@ const freePorts = { HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0", HARBORFORGE_HTTP_AD
 function start(command: string, args: readonly string[], options: RunOptions): Running {
   const child = spawn(command, args, {
     cwd: options.cwd ?? checkout,
-    // Nothing of the environment of whoever runs the tests: it may configure a service of theirs.
+    // Nothing of the environment of the tests: it may configure another service.
     env: { ...options.env },
     detached: options.group === true,
     stdio: ["pipe", "pipe", "pipe"],
@@ -120,7 +120,7 @@ function start(command: string, args: readonly string[], options: RunOptions): R
       said[name] += text;
     });
   }
-  // A process that is gone takes no input.
+  // A process that is gone accepts no input.
   child.stdin.on("error", () => undefined).end(options.input);
   const ended = once(child, "close").then(([code, signal]) => ({ code, signal, ...said }));
   return {
@@ -138,7 +138,7 @@ function start(command: string, args: readonly string[], options: RunOptions): R
   };
 }
 
-/** Waits until the program says where it serves. Fails with what it said if it ends instead. */
+/** Waits until the program prints its addresses. Fails with its output if it ends instead. */
 export async function serves(running: Running): Promise<Serving> {
   const ended = running.ended.then(({ code, stderr }) => {
     throw new Error(`it ended with ${code} instead of serving: ${stderr}`);
@@ -159,7 +159,7 @@ function read(running: Running, pattern: RegExp): RegExpExecArray {
   return found;
 }
 
-/** Waits until something matches, or is part of, what the program says and logs. */
+/** Waits until the output or the log contains or matches a text. */
 export async function says(running: Running, pattern: RegExp | string): Promise<void> {
   await vi.waitFor(() => expect(running.stdout + running.stderr).toMatch(pattern), {
     timeout: DEADLINE_MS,
@@ -168,8 +168,8 @@ export async function says(running: Running, pattern: RegExp | string): Promise<
 }
 
 /**
- * Waits until a PostgreSQL is gone. Not by the number alone: a process whose parent was killed may wait to be collected
- * long after it ended.
+ * Waits until a PostgreSQL is gone. Not by the id alone: a process whose parent was killed may wait to be
+ * collected long after it ended.
  */
 export async function gone(dataDir: string, pid: number): Promise<void> {
   const file = { pid, port: undefined, status: "" };

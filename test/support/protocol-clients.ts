@@ -18,7 +18,10 @@ import { createGrpcJsTransport } from "./grpc-js-transport.ts";
 import { casesOf } from "./sample.ts";
 import type { RunningService } from "./service.ts";
 
-/** No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a deadline. */
+/**
+ * No call of a test takes as long. As always with Connect's clients, `timeoutMs: 0` is a call without a
+ * deadline.
+ */
 const TIMEOUT_MS = 40_000;
 
 interface OpenTransport {
@@ -29,7 +32,7 @@ interface OpenTransport {
 /** A way to call the service. */
 export interface Protocol {
   readonly name: string;
-  /** Whether it carries streams in both directions. */
+  /** Whether it supports bidirectional streams. */
   readonly bidi: boolean;
   /** Whether fast tests use it. The sample has each framing (gRPC, gRPC-Web, Connect), format (JSON, binary) and version of HTTP. */
   readonly sample: boolean;
@@ -121,7 +124,7 @@ export const PROTOCOLS: readonly Protocol[] = [
   },
 ];
 
-/** Reads as GET requests; everything else as the same protocol by POST. */
+/** Reads as GET requests; all other calls as the same protocol by POST. */
 const GET_PROTOCOLS: readonly Protocol[] = [
   {
     name: "Connect JSON by GET over HTTP/1.1",
@@ -144,7 +147,7 @@ function tested(protocols: readonly Protocol[]): readonly Protocol[] {
   );
 }
 
-/** Those that a `*.sampled.test.ts` tests in this run. */
+/** The protocols that a `*.sampled.test.ts` tests in this run. */
 export const TESTED_PROTOCOLS = tested(PROTOCOLS);
 export const TESTED_GET_PROTOCOLS = tested(GET_PROTOCOLS);
 

@@ -29,7 +29,7 @@ export function firstOf<T>(values: readonly T[]): T {
   return first;
 }
 
-/** A probe, and the states that it went through. */
+/** A probe, and its states so far. */
 export function watchState(database: Database) {
   const states: DatabaseState[] = [];
   const log = pino({ level: "silent" });

@@ -6,29 +6,35 @@ import { checkout } from "./program.ts";
 
 const spawn = owning(spawnInTerminal);
 
-/** Longer than anything takes, also on a machine that is busy with other tests. */
+/** Longer than any step takes, also on a machine that is busy with other tests. */
 const DEADLINE_MS = 20_000;
 
-/** A program in a terminal: what it writes is obeyed by a real terminal's state machine, of which the screen is read. */
+/**
+ * A program in a terminal: the state machine of a real terminal interprets its output, and the test reads the
+ * screen.
+ */
 export interface PseudoTerminal extends AsyncDisposable {
-  /** Everything that was written, as it came. */
+  /** The raw output. */
   readonly raw: string;
   readonly pid: number;
-  /** The lines that are seen, without blanks at their ends and without empty ones below. */
+  /** The visible lines, without blanks at their ends and without empty ones below. */
   screen(): string[];
-  /** Whether the screen of its own, which programs draw pictures on, is shown. */
+  /** Whether the alternate screen, which programs draw pictures on, is shown. */
   readonly isAlternate: boolean;
-  /** Whether the cursor is hidden, as far as the program has said last. */
+  /** Whether the cursor is hidden. */
   readonly isCursorHidden: boolean;
-  /** The colour of the cell where a text begins, in a row or in the first that has it; undefined where it has none. */
+  /**
+   * The colour of the cell where a text begins, in a row or in the first row that has it; undefined without a
+   * colour.
+   */
   colourOf(text: string, inRow?: number): number | undefined;
   /** The column, from 0, in which a text begins in a row, from 0. */
   columnOf(text: string, row?: number): number;
   type(text: string): void;
   resize(columns: number, rows: number): void;
-  /** Waits until the screen is as a check says; fails with the screen. */
+  /** Waits until the screen passes a check; fails with the screen. */
   shows(check: RegExp | string | ((screen: readonly string[]) => void)): Promise<void>;
-  /** The exit code, when it is gone and all it wrote was taken in. */
+  /** The exit code, when it is gone and all its output was read. */
   readonly ended: Promise<number>;
 }
 
@@ -49,7 +55,7 @@ export function openTerminal(
     cols: columns,
     rows,
     cwd: checkout,
-    // Nothing of the environment of whoever runs the tests.
+    // Nothing of the environment of the tests.
     env: { PATH: process.env.PATH ?? "", HOME: "/nonexistent", LANG: "C.UTF-8", TERM: "xterm-256color", ...env },
   });
   let raw = "";
@@ -58,7 +64,7 @@ export function openTerminal(
     raw += text;
     taken = new Promise((resolve) => terminal.write(text, resolve));
   });
-  // Terminals answer when they are asked for their state.
+  // Terminals answer queries of their state.
   terminal.onData((answer) => child.write(answer));
   let gone = false;
   const ended = new Promise<number>((resolve) => {

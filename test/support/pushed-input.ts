@@ -4,7 +4,7 @@ export class PushedInput<T> implements AsyncIterableIterator<T> {
   #ended = false;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
-  /** Whether the reader has heard of the failure. */
+  /** Whether the reader has received the failure. */
   failed = false;
 
   send(...messages: T[]): void {
@@ -18,7 +18,7 @@ export class PushedInput<T> implements AsyncIterableIterator<T> {
     this.#wake?.();
   }
 
-  /** Breaks, as a lost connection does. */
+  /** Fails like a lost connection. */
   fail(error: Error): void {
     this.#failure = error;
     this.#wake?.();
@@ -44,7 +44,7 @@ export class PushedInput<T> implements AsyncIterableIterator<T> {
     return { done: true, value: undefined };
   }
 
-  /** Connect's clients ask for it, and throw into the input what ended the call. */
+  /** Connect's clients request it, and throw the error that ended the call into the input. */
   async throw(reason: unknown): Promise<IteratorResult<T>> {
     this.end();
     throw reason;

@@ -39,33 +39,33 @@ export function resultsIn({ messages }: SessionOutput): ReceivedResult[] {
   });
 }
 
-/** A heartbeat stream without a socket: what a client sends, and everything that it is told. */
+/** A heartbeat stream without a socket: the client's messages, and all outputs of the session. */
 export class TestStream implements Disposable {
   readonly session: Session;
-  /** In the order in which they came. */
+  /** In the order of their arrival. */
   readonly results: ReceivedResult[] = [];
   acknowledged = 0n;
-  /** The session has said all it had to say. */
+  /** The session has sent all its outputs. */
   ended = false;
-  /** What the session refused the stream with. */
+  /** The error with which the session rejected the stream. */
   failure: unknown;
   reconnectWithinMs: number | undefined;
   #sequence = 0n;
   #makeRoom: (() => void) | undefined;
   #onAcknowledged: ((sequence: bigint) => void) | undefined;
 
-  /** @param open opens the session, which tells the listener what there is to take */
+  /** @param open opens the session, which notifies the listener of new outputs */
   constructor(open: (listener: SessionListener) => Session) {
     this.session = open({ onOutput: () => this.#read(), onCapacity: () => this.#makeRoom?.() });
     this.#read();
   }
 
-  /** Called whenever the session can take another message after it could not. */
+  /** Called whenever the session can accept another message after it could not. */
   onCapacity(listener: () => void): void {
     this.#makeRoom = listener;
   }
 
-  /** Called at the very moment of every acknowledgement. */
+  /** Called at the moment of every acknowledgement. */
   onAcknowledged(listener: (sequence: bigint) => void): void {
     this.#onAcknowledged = listener;
   }
@@ -88,19 +88,19 @@ export class TestStream implements Disposable {
     await until(`message ${sequence} is acknowledged`, () => this.acknowledged >= sequence, withinMs);
   }
 
-  /** In the order of its beats, which is not that in which they were settled. */
+  /** In the order of its beats, which differs from the order of their settlement. */
   resultsOf(sequence: bigint): ReceivedResult[] {
     return this.results
       .filter((result) => result.sequence === sequence)
       .sort((one, other) => one.beatIndex - other.beatIndex);
   }
 
-  /** What it was told of an agent without having asked. */
+  /** The pushed results of an agent. */
   unasked(agentId: string): ReceivedResult[] {
     return this.results.filter((result) => result.sequence === 0n && result.agentId === agentId);
   }
 
-  /** The stream is gone, however that came. */
+  /** The stream is gone, for any reason. */
   close(): void {
     this.session.close();
   }

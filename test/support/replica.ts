@@ -15,14 +15,14 @@ import { TestStream } from "./replica-stream.ts";
 import { until } from "./until.ts";
 
 export interface ReplicaOptions {
-  /** 10 s unless told: a lease of 30 s, which no test lives to see the end of. */
+  /** Default: 10 s, with a lease of 30 s, which ends after every test. */
   readonly intervalMs?: number;
-  /** What the deployment bears: a million unless told. */
+  /** The target heartbeats per second. Default: a million. */
   readonly heartbeatsPerSecond?: number;
   readonly firstLeaseMs?: number;
-  /** False: it never says that it lives, watches no lease and recovers nobody. */
+  /** False: it never refreshes its row, watches no lease and recovers no agent. */
   readonly started?: boolean;
-  /** False: it hears nothing of the log of transitions, as if the reader of it were slow. */
+  /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
   /** Nobody listens to it unless told. */
   readonly log?: Logger;
@@ -30,7 +30,7 @@ export interface ReplicaOptions {
 
 const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 
-/** What a replica is besides its listeners: storage, liveness and the reader of the log, behind a gate. */
+/** A replica without its listeners: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
   const { started = true, listens = true, log = LOG } = options;
@@ -88,7 +88,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     users,
     agents,
     query,
-    /** Whether it says that it cannot write. */
+    /** Whether it reports that it cannot write. */
     get cutOff(): boolean {
       return cutOff;
     },
@@ -101,7 +101,10 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       return agent;
     },
 
-    /** Very many agents, as if they had been created long ago; `leaseMs` from now, watched by no replica. */
+    /**
+     * Very many agents, as if they had been created long ago; their leases end `leaseMs` from now, and no
+     * replica watches them.
+     */
     async seedAgents(count: number, prefix: string, leaseMs = 600_000, clawIdentifier = "claw-1"): Promise<string[]> {
       await query(
         `WITH who AS (SELECT $2 || n AS name FROM generate_series(1, $1::integer) n),
@@ -126,7 +129,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       return new TestStream((listener) => liveness.openSession({ clawIdentifier, instanceId, generation }, listener));
     },
 
-    /** Lets a lease have ended just now. Who watches it expects it to end later, until it is told otherwise. */
+    /** Ends a lease just now in the row. The watching replica expects a later end until it reads the row. */
     async backdateLease(agentId: string): Promise<void> {
       await query(
         `UPDATE agent_liveness SET lease_expires_at = clock_timestamp() - interval '1 millisecond'
@@ -151,7 +154,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
         withinMs,
       ),
 
-    /** Resolves when this replica has heard of everything that is committed by now. */
+    /** Resolves when this replica has read every transition that is committed by now. */
     async untilHeard(): Promise<void> {
       const [counter] = await query<{ revision: bigint }>("SELECT revision FROM revision_counter");
       const [last] = await query<{ revision: bigint }>(
@@ -161,7 +164,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       await until("the log is read", () => heard >= (last?.revision ?? 0n));
     },
 
-    /** What became of an agent, from its creation on. */
+    /** The transitions of an agent, from its creation on. */
     async history(agentId: string): Promise<readonly Transition[]> {
       const { rows } = await agents.transitions({
         agentId,
@@ -174,7 +177,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       return rows;
     },
 
-    /** A change by a service that gives no request_id. */
+    /** A change by a service without a request_id. */
     by: { actor: "service:calendar", request: undefined },
 
     [Symbol.asyncDispose]: () => everything.disposeAsync(),
@@ -183,7 +186,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
 
 export type Replica = Awaited<ReturnType<typeof openReplica>>;
 
-/** What the log tells of an agent after its creation: cause, and status after it. */
+/** The transitions of an agent after its creation: cause, and status after it. */
 export async function storyOf(replica: Replica, agentId: string): Promise<string[]> {
   const [, ...after] = await replica.history(agentId);
   return after.map(({ cause, toStatus }) => `${cause}: ${toStatus}`);

@@ -9,15 +9,16 @@ import { execFile, temporaryFolder } from "./owned-process.ts";
 
 const run = promisify(execFile);
 
-/** A database as it was, in one moment. */
+/** The state of a database at one moment. */
 export interface Dump extends AsyncDisposable {
   /** Into a database that exists and is empty. */
   restore(url: string): Promise<void>;
 }
 
 /**
- * Dumps a database with `pg_dump`, where there is one that is not older than the server; without it by reading all rows and
- * writing them into a database that was migrated anew, which leaves the same: same rows, written by other transactions.
+ * Dumps a database with `pg_dump`, if there is one that is not older than the server. Otherwise it reads all
+ * rows and writes them into a newly migrated database, with the same result: the same rows, written by other
+ * transactions.
  */
 export async function dump(url: string): Promise<Dump> {
   return (await hasPgDump(url)) ? await dumpByProgram(url) : await dumpByRows(url);

@@ -5,7 +5,7 @@ import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
 
-/** What a caller learns from a failed call, the same through every protocol. */
+/** The fields of a failed call for its caller, the same through every protocol. */
 export interface Failure {
   readonly code: Code;
   readonly message: string;
@@ -40,7 +40,7 @@ export async function failure(call: Promise<unknown>): Promise<Failure> {
   return failureOf(outcome);
 }
 
-/** An error of grpc-js as the same thing. */
+/** A grpc-js error in the same form. */
 export function fromServiceError(error: ServiceError): ConnectError {
   const connectError = new ConnectError(error.details, Number(error.code));
   const [bytes] = error.metadata.get("grpc-status-details-bin");
@@ -58,7 +58,7 @@ export function grpcClient(address: string, options: Record<string, unknown> = {
   return new Client(address, credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1, ...options });
 }
 
-/** A unary call of grpc-js with bytes as they are. */
+/** A unary call of grpc-js with raw bytes. */
 export function rawUnary(client: Client, path: string, request: Uint8Array, timeoutMs = 5_000): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     client.makeUnaryRequest<Buffer, Buffer>(
@@ -85,7 +85,7 @@ export interface Dialect {
 
 const baseUrl = (address: string): string => `http://${address}`;
 
-/** Every way to call a listener with Connect's transports. What answers alike to them, answers alike. */
+/** Every way to call a listener with Connect's transports. */
 export const DIALECTS: readonly Dialect[] = [
   {
     name: "gRPC at the gRPC listener",

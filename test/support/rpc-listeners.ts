@@ -25,19 +25,19 @@ import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/
 import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/tls/tls.ts";
 
-/** What the fake handlers saw, for tests to wait for. */
+/** What the fake handlers received, for tests to wait for. */
 export interface Seen {
   /** Streams whose handler runs. */
   openHandlers: number;
-  /** How each heartbeat stream's input ended: `end`, or the error's code. */
+  /** The end of each heartbeat stream's input: `end`, or the error's code. */
   readonly inputEnds: (string | number)[];
   readonly beats: number[];
   readonly signals: AbortSignal[];
-  /** Messages that the watch handler was asked for. */
+  /** The messages that the watch handler was asked for. */
   watchMessages: number;
 }
 
-/** Handlers that show what a listener does, without any rule of the domain. */
+/** Handlers that exercise a listener, without any rule of the domain. */
 export function fakeAgentService(seen: Seen): Partial<ServiceImpl<typeof AgentService>> {
   return {
     getAgent: async ({ key }, context) => {

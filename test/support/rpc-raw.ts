@@ -7,7 +7,7 @@ import { endStreamFromJson, errorFromJsonBytes } from "@connectrpc/connect/proto
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 
-/** What came back, whatever the protocol. */
+/** The response, for any protocol. */
 export interface RawResponse {
   readonly status: number;
   readonly headers: Headers;
@@ -57,7 +57,7 @@ export interface Http2Call {
   readonly stream: http2.ClientHttp2Stream;
 }
 
-/** A connection of Node's own HTTP/2 client, which does as it is told. */
+/** A connection of Node's own HTTP/2 client, which sends any request. */
 export async function http2Connect(address: string): Promise<ClientHttp2Session> {
   const session = http2.connect(`http://${address}`);
   session.on("error", () => undefined);

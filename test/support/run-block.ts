@@ -13,11 +13,11 @@ export function addressed(code: string, { grpc, http }: Serving): string {
 export interface BlockDependencies {
   /** The folder of a project that has the client installed, for blocks that import it. */
   readonly project?: string;
-  /** Ends what runs beside the blocks after it. */
+  /** Ends the blocks that run beside later ones. */
   readonly beside?: AsyncDisposableStack;
 }
 
-/** Runs a block as it stands. */
+/** Runs a block unchanged. */
 export async function runBlock(
   stage: Stage,
   block: RunnableBlock,

@@ -7,21 +7,24 @@ import type { ServerOptions } from "../../src/server/options.ts";
 import { type Addresses, Server } from "../../src/server.ts";
 import { createTestDatabase } from "./cluster.ts";
 
-/** A service as a client meets it: both listeners, and a database of its own behind them. */
+/** A service as a client sees it: both listeners, and a database of its own behind them. */
 export interface RunningService extends AsyncDisposable {
   readonly server: Server;
   readonly addresses: Addresses;
   readonly databaseUrl: string;
-  /** Everything that was logged, one JSON object a line. */
+  /** The whole log, one JSON object a line. */
   readonly logged: readonly string[];
-  /** A statement of the test's own, for what clients cannot do: moving time by backdating rows. */
+  /** A statement of the test, for operations that clients do not have: backdating rows. */
   query<Row extends object>(sql: string, ...values: readonly unknown[]): Promise<Row[]>;
 }
 
-/** What a test may want otherwise. A lease is three intervals: 30 s, so that no agent expires while a test looks away. */
+/**
+ * Settings that a test may change. A lease is three intervals: 30 s, so that no agent expires during a pause of
+ * the test.
+ */
 export interface ServiceOptions
   extends Partial<Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "log">> {
-  /** Makes another way to the database for the service; the test's own statements go straight there. */
+  /** Makes another path to the database for the service; the test's own statements go directly. */
   readonly via?: (databaseUrl: string) => Promise<string>;
 }
 
@@ -40,7 +43,7 @@ export async function startService({ via, ...options }: ServiceOptions = {}): Pr
     }),
   );
   const client = new Client({ connectionString: database.url });
-  // A test that takes the database away takes this connection, too.
+  // A test that cuts the database off cuts this connection, too.
   client.on("error", () => undefined);
   await client.connect();
   undo.defer(() => client.end());
@@ -69,7 +72,7 @@ export async function startReplica(databaseUrl: string, options: Omit<ServiceOpt
   });
 }
 
-/** One service for the tests of a file; asked for when a test runs. */
+/** One service for the tests of a file; started when a test runs. */
 export function useService(options: ServiceOptions = {}): () => RunningService {
   let service: RunningService | undefined;
   beforeAll(async () => {

@@ -13,7 +13,7 @@ export interface Hold {
   readonly lease: string | null;
 }
 
-/** What only the database tells of an agent's session and lease. */
+/** The fields of an agent's session and lease that only the database has. */
 export class SessionWitness {
   readonly #service: () => RunningService;
 
@@ -21,7 +21,7 @@ export class SessionWitness {
     this.#service = service;
   }
 
-  /** What the log tells of an agent after its creation. */
+  /** The transitions of an agent after its creation. */
   async storyOf(agentId: string): Promise<string[]> {
     const rows = await this.#service().query<{ cause: string; to_status: string | null }>(
       "SELECT cause, to_status FROM agent_transitions WHERE agent_id = $1 AND cause <> 'created' ORDER BY revision",
@@ -40,12 +40,12 @@ export class SessionWitness {
     return hold;
   }
 
-  /** Waits until the stream is gone, as far as the service knows: its lease runs on. */
+  /** Waits until the service has seen the end of the stream: its lease continues. */
   async letGo(agentId: string): Promise<void> {
     await until("the service notices the end of the stream", async () => !(await this.holdOf(agentId)).held);
   }
 
-  /** Waits for the end of the lease that the last heartbeat gave; by how many milliseconds it came after its moment. */
+  /** Waits for the end of the last heartbeat's lease. @returns the milliseconds after its end */
   async endOf(agentId: string, leaseMs: number): Promise<number> {
     return await until("the lease ends", async () => {
       const [row] = await this.#service().query<{ late: number }>(

@@ -10,12 +10,12 @@ import { openReplica, type Replica } from "./replica.ts";
 
 export const PACE = paceOf(10_000);
 export const HEARING = hearingFor(PACE);
-/** How often a replica that listens says so. */
+/** The interval at which a replica refreshes its row. */
 export const REFRESH_MS = 1_000;
 
 /**
- * Replicas that are nothing but the statements that they send, and a time that passes when it is told to: everything that
- * is written down moves into the past. So hours of outages take a moment, in an order that the test decides.
+ * Replicas that consist of their statements only, and a simulated time: a step moves all stored instants into
+ * the past. So hours of outages take a moment, in an order that the test decides.
  */
 export class SimulatedFleet implements AsyncDisposable {
   readonly #sql: Replica;
@@ -31,7 +31,7 @@ export class SimulatedFleet implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     const { url } = undo.use(await createTestDatabase());
     const sql = undo.use(await openReplica(url, { started: false, listens: false }));
-    // It is there for statements, and listens to nobody.
+    // It only runs statements, and receives no heartbeats.
     await sql.query("DELETE FROM replicas WHERE id = $1", sql.number);
     return new SimulatedFleet(sql, undo.move());
   }
@@ -44,7 +44,7 @@ export class SimulatedFleet implements AsyncDisposable {
     return this.#sql.agents;
   }
 
-  /** Agents of one claw that no replica has heard yet. */
+  /** Agents of one claw without a heartbeat so far. */
   async seedAgents(count: number, prefix: string): Promise<string[]> {
     return await this.#sql.seedAgents(count, prefix, PACE.leaseMs, prefix);
   }
@@ -60,7 +60,7 @@ export class SimulatedFleet implements AsyncDisposable {
     await this.query("UPDATE agents SET status = 'offline'");
   }
 
-  /** The simulated time in milliseconds: the database's clock, and all that has passed beside it. */
+  /** The simulated time in milliseconds: the database's clock plus all simulated steps. */
   async now(): Promise<number> {
     const [row] = await this.query<{ now: number }>("SELECT clock_timestamp() AS now");
     if (row === undefined) throw new TypeError("a clock has a time");
@@ -72,7 +72,7 @@ export class SimulatedFleet implements AsyncDisposable {
     return await registerReplica(this.#sql.database, HEARING);
   }
 
-  /** Time passes in which no replica sends anything. */
+  /** A time passes in which no replica sends a statement. */
   async pass(ms: number): Promise<void> {
     this.#passedMs += ms;
     await this.query(
@@ -86,7 +86,7 @@ export class SimulatedFleet implements AsyncDisposable {
     );
   }
 
-  /** What a replica does again and again while it listens. @returns whether it notices that it was isolated */
+  /** The periodic work of a replica that is up. @returns whether it notices that it was isolated */
   async listen(replica: number): Promise<boolean> {
     const { database } = this.#sql;
     const isolated = await refreshReplica(database, replica, HEARING);
@@ -95,7 +95,10 @@ export class SimulatedFleet implements AsyncDisposable {
     return isolated;
   }
 
-  /** Time passes in which these replicas listen, and every lease that has ended is tried to be ended. @returns which were */
+  /**
+   * A time passes in which these replicas are up and try to expire every ended lease. @returns the expired
+   * agents
+   */
   async listening(ms: number, ...replicas: readonly number[]): Promise<string[]> {
     const expired: string[] = [];
     for (let left = ms; left > 0; left -= REFRESH_MS) {
@@ -124,13 +127,16 @@ export class SimulatedFleet implements AsyncDisposable {
     await renewLeases(this.#sql.database, renewals);
   }
 
-  /** The agents beat at a replica for the first time. */
+  /** The agents send their first heartbeat to a replica. */
   async hear(replica: number, agentIds: readonly string[]): Promise<void> {
     await this.claim(replica, agentIds);
     await this.renew(agentIds);
   }
 
-  /** Somebody tries to end every lease that has ended by its row, whoever watches it. @returns the agents that are offline now */
+  /**
+   * Tries to expire every lease that has ended by its row, whichever replica watches it. @returns the agents
+   * that are offline now
+   */
   async endLeases(): Promise<string[]> {
     const { commits, clock } = this.#sql.database;
     const overdue = await this.query<{ agent_id: string }>(
@@ -170,7 +176,7 @@ export class SimulatedFleet implements AsyncDisposable {
     }
   }
 
-  /** Which replica an agent's row names, and by which replica that one is adopted. */
+  /** The replica of an agent's row, and the replica that has adopted that one. */
   async watcherOf(agentId: string): Promise<{ replica: number | null; adopter: number | null; guard: number | null }> {
     const [row] = await this.query<{ replica: number | null; adopter: number | null; guard: number | null }>(
       `SELECT l.replica_id AS replica, r.adopted_by AS adopter, r.no_lease_ends_before AS guard

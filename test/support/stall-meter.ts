@@ -3,12 +3,13 @@ import { afterEach, beforeEach, inject } from "vitest";
 import type { Replica } from "./replica.ts";
 
 const EVERY_MS = 20;
-/** What a turn takes on a machine that has nothing else to do, generously. */
+/** A generous duration of a turn on an idle machine. */
 const USUAL_MS = 30;
 
 /**
- * Measures for how long this process, or its way to the database, was not served: by that much whatever should happen
- * promptly may be late through no fault of the service's. What must never be early has no such allowance.
+ * Measures for how long this process, or its path to the database, was stalled. Events that should be prompt
+ * may be late by that time through no fault of the service. Events that must never be early have no such
+ * allowance.
  */
 export class StallMeter implements AsyncDisposable {
   readonly #running: Promise<void>;
@@ -20,7 +21,7 @@ export class StallMeter implements AsyncDisposable {
     this.#running = this.#run(replica);
   }
 
-  /** Altogether, in milliseconds. */
+  /** The sum, in milliseconds. */
   get stalledMs(): number {
     return this.#stalls.reduce((sum, each) => sum + each, 0);
   }
@@ -30,7 +31,7 @@ export class StallMeter implements AsyncDisposable {
     return this.#stalls.filter((ms) => ms > pace.intervalMs / 3).length;
   }
 
-  /** How late the end of a lease may be, in milliseconds: who was isolated gives its agents a lease to be heard again. */
+  /** The tolerated delay of an expiry, in milliseconds: an isolated replica gives its agents another lease. */
   lateMs(pace: { readonly intervalMs: number; readonly leaseMs: number }): number {
     return this.stalledMs + this.isolatedTimes(pace) * pace.leaseMs;
   }
@@ -51,7 +52,7 @@ export class StallMeter implements AsyncDisposable {
   }
 }
 
-/** For how long the test that runs was not served, in milliseconds; for tests of a file that run one after the other. */
+/** The stalls during the running test, in milliseconds; for files whose tests run one after the other. */
 export function useStallMeter(): { readonly ms: number } {
   let undo = new AsyncDisposableStack();
   let meter: StallMeter | undefined;

@@ -20,9 +20,9 @@ export function openStorage(url: string, replica = 1) {
     committer,
     users: createUserDirectory(options),
     agents: createAgentDirectory(options),
-    /** One entry for each group that gave a revision. */
+    /** One entry for each group that assigned a revision. */
     commits,
-    /** The agents that this replica was told to watch. */
+    /** The agents that this replica was asked to watch. */
     leases,
     /** A query of the test's own. */
     async query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
@@ -47,7 +47,10 @@ export async function createTestStorage() {
   return { ...storage, url: testDatabase.url, [Symbol.asyncDispose]: () => everything.disposeAsync() };
 }
 
-/** A change by a service; with `id` it can be repeated, and `content` tells it apart from others with the same id. */
+/**
+ * A change by a service; with `id` it can be repeated, and `content` distinguishes it from others with the same
+ * id.
+ */
 export function by(id?: string, content = "content", principal = "service:test"): Mutation {
   return { actor: principal, request: id === undefined ? undefined : { principal, id, fingerprint: content } };
 }

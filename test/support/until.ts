@@ -1,11 +1,11 @@
 const EVERY_MS = 10;
-/** Much longer than anything takes: it only says when to give up, on the slowest machine that tests run on. */
+/** Much longer than any step takes: a limit for hangs, on the slowest machine of the tests. */
 const WITHIN_MS = 40_000;
 /** The same for `vi.waitFor` and `vi.waitUntil`, which give up after a second otherwise. */
 export const PATIENCE = { timeout: WITHIN_MS, interval: 1 };
 
 /**
- * Waits for what must come true, and answers with it.
+ * Waits for a condition. @returns its value
  *
  * @param probe false, null or undefined: not yet
  * @param withinMs fails after that

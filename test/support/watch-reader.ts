@@ -13,7 +13,7 @@ export interface WatchReaderOptions {
   readonly afterRevision?: bigint;
   readonly bookmarkMs?: number;
   readonly conflate?: boolean;
-  /** What the reader does between two messages. */
+  /** The pause of the reader between two messages. */
   readonly pace?: () => Promise<unknown>;
 }
 
@@ -26,19 +26,19 @@ export function watchQuery({
   return { filter: { ...EVERY_AGENT, ...filter }, afterRevision, conflate, bookmarkMs };
 }
 
-/** What a watcher can know of an agent, in a form that can be compared. */
+/** The fields of an agent that a watcher knows, in a form that can be compared. */
 export function seen(agent: { id: bigint; agentId: string; clawIdentifier: string; status: string; revision: bigint }) {
   const { id, agentId, clawIdentifier, status, revision } = agent;
   return `${agentId} #${id} ${clawIdentifier} ${status} @${revision}`;
 }
 
 /**
- * A client that keeps the set of agents by `agent_id`, the way a simple one would, and takes nothing on trust: what
- * enters must not be there, what is updated or leaves must be.
+ * A client that keeps the set of agents by `agent_id`, like a simple one, and checks each change: an agent that
+ * enters must be new, and one that is updated or leaves must be there.
  */
 export class WatchReader {
   readonly messages: WatchMessage[] = [];
-  /** All changes, with those that came in the midst of the snapshot. */
+  /** All changes, with those that came within the snapshot. */
   readonly changes: WatchedChange[] = [];
   /** The revisions of the changes that came after the snapshot. */
   readonly revisions: bigint[] = [];
@@ -48,7 +48,7 @@ export class WatchReader {
   snapshotRevision: bigint | undefined;
   /** The set as of each revision that a message named, from the snapshot on. */
   readonly states = new Map<bigint, readonly string[]>();
-  /** Where it would resume from. */
+  /** The revision to resume from. */
   revision: bigint;
   error: unknown;
   ended = false;
@@ -81,7 +81,7 @@ export class WatchReader {
     }
   }
 
-  /** Waits for the end that somebody else makes, and tells its error. */
+  /** Waits for the end of the watch. @returns its error */
   async end(): Promise<unknown> {
     const deadline = performance.now() + DEADLINE_MS;
     while (!this.ended) {
@@ -130,7 +130,7 @@ export class WatchReader {
     const { type, transition } = change;
     const { agentId, id, revision } = transition;
     const last = this.changes.at(-1);
-    // A merged change stands where the first of those that it was made of would stand.
+    // A merged change has the place of the first of its parts.
     if (!query.conflate && last !== undefined && last.transition.revision >= revision) {
       throw new Error(`change ${revision} comes after ${last.transition.revision}`);
     }

@@ -45,7 +45,7 @@ export async function startScene(options: SceneOptions = {}) {
     hub,
     watches,
     read: (options?: WatchReaderOptions) => new WatchReader(watches, options),
-    /** Lets the feed read all that was committed. */
+    /** Lets the feed read all committed transitions. */
     async settle() {
       feed.wake();
       await vi.waitFor(() => expect(hub.position).toBe(source.revision), PATIENCE);
@@ -56,7 +56,7 @@ export async function startScene(options: SceneOptions = {}) {
 
 const STATUSES: readonly AgentStatus[] = ["idle", "busy", "offline"];
 
-/** Changes something, somehow. */
+/** Makes a random change. */
 export function changeSomething(source: FakeLog, random: () => number): void {
   const pick = <Item>(items: readonly Item[]): Item | undefined => items[Math.floor(random() * items.length)];
   const agent = pick([...source.agents.values()]);
@@ -74,7 +74,7 @@ export function changeSomething(source: FakeLog, random: () => number): void {
   }
 }
 
-/** Lets others go first for a few turns of the event loop, now and then for long enough that the feed polls in between. */
+/** Yields for a few turns of the event loop, sometimes for long enough that the feed polls in between. */
 export function turnsOf(random: () => number): (most: number) => Promise<void> {
   return async (most) => {
     if (random() < 0.1) await sleep(random() * 8);

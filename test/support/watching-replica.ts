@@ -6,7 +6,7 @@ import { createWatching, type WatchingOptions } from "../../src/watch/watching.t
 import { FIRST_LEASE_MS } from "./storage.ts";
 
 export interface WatchingReplicaOptions extends Partial<WatchingOptions> {
-  /** Whether this replica tells anybody, itself included, of its commits. */
+  /** Whether this replica notifies any replica, itself included, of its commits. */
   readonly notifies?: boolean;
   readonly replica?: number;
 }

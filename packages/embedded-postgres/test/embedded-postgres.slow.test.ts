@@ -20,7 +20,10 @@ const isRoot = process.getuid?.() === 0;
 const nobody = { uid: 65_534, gid: 65_534 };
 
 let shared: string;
-/** Who runs the service in the tests of the ordinary user: whoever runs the tests, or, if that is root, `nobody`. */
+/**
+ * The account of the tests of the ordinary user: the account that runs the tests, or, if that is root,
+ * `nobody`.
+ */
 let ordinary: Installation;
 
 beforeAll(async () => {
@@ -33,7 +36,7 @@ afterAll(async () => {
   await rm(shared, { recursive: true, force: true });
 });
 
-/** A folder for a test, and owners in it; at its end nothing of them is left, no process and no file. */
+/** A folder for a test, and owners in it; at its end no process and no file is left. */
 async function scene(installation: Installation, mode = 0o755) {
   const path = await mkdtemp(join(shared, "scene-"));
   if (installation.user) await chown(path, installation.user.uid, installation.user.gid);
@@ -69,7 +72,7 @@ async function query(connectionString: string, sql: string): Promise<unknown[][]
   }
 }
 
-/** Everything below a folder with what identifies its state, to show that nothing was touched. */
+/** Every file below a folder with its identity and state, to show that none was changed. */
 async function fingerprint(folder: string): Promise<string[]> {
   const names = await readdir(folder, { recursive: true });
   return await Promise.all(
@@ -198,7 +201,7 @@ describe.concurrent.each(users)("started by %s", (_, installation) => {
       expect(complaint).toContain("IN_USE");
       expect(complaint).toContain(`in use by another instance (process ${winner?.owner.pid})`);
     }
-    // The losers harmed nothing.
+    // The losers had no effect.
     expect(await query(winner?.serving?.connectionString ?? "", "SELECT 1")).toEqual([[1]]);
 
     const late = here.start();
