@@ -20,7 +20,7 @@ async function openTokens() {
   const tokens = createTokenDirectory(database, mintToken);
   const statements: number[] = [];
   let running = 0;
-  // As the pool, but for counting how many statements run at a time.
+  // A pool that also counts the statements that run concurrently.
   const feed = new Proxy(database.feed, {
     get: (pool, name) => {
       if (name !== "query") return Reflect.get(pool, name);
@@ -59,7 +59,7 @@ async function principalOf(check: TokenCheck, secret: string): Promise<Principal
   }
 }
 
-test("however many issue at once, two tokens of a principal live", async () => {
+test("a principal has at most two live tokens, however many calls issue tokens at once", async () => {
   await using scene = await openTokens();
   const attempts = Array.from({ length: 8 }, () => scene.tokens.issue({ principal: "ada", ...VIEWER }, BY));
   const outcomes = await Promise.allSettled(attempts);
@@ -70,7 +70,7 @@ test.each([
   "read committed",
   "repeatable read",
   "serializable",
-])("nor three at any time, over two replicas, while some are revoked, in a database that is %s by default", {
+])("a principal never has three live tokens across two replicas with revocations, in a database that is %s by default", {
   timeout: 60_000,
 }, async (isolation) => {
   await using database = await createTestDatabase();
@@ -103,7 +103,7 @@ test.each([
   expect(issuedInAll).toBeGreaterThan(2);
 });
 
-test("tokens are listed for 90 days after they were revoked or expired, and then forgotten", async () => {
+test("tokens are listed for 90 days after they were revoked or expired, and then removed", async () => {
   await using scene = await openTokens();
   const names = ["lives", "expired", "expired long ago", "revoked", "revoked long ago", "expired, and revoked later"];
   for (const principal of names) await scene.tokens.issue({ principal, ...VIEWER }, BY);
@@ -123,7 +123,7 @@ test("tokens are listed for 90 days after they were revoked or expired, and then
   expect(await sweepTokens(scene.database)).toBe(0);
 });
 
-test("one request that arrives several times at once issues one token, and shows its secret once", async () => {
+test("concurrent copies of one request issue one token, and return its secret once", async () => {
   await using scene = await openTokens();
   const request = { principal: "admin:ops", id: "r-1", fingerprint: "f" };
   const answers = await Promise.all(
@@ -133,7 +133,7 @@ test("one request that arrives several times at once issues one token, and shows
   expect(answers.filter(({ secret }) => secret !== undefined)).toHaveLength(1);
 });
 
-test("tokens that are not known yet are read together, one statement after the other, and then known by heart", async () => {
+test("uncached tokens are read in batches, one statement at a time, and then cached", async () => {
   await using scene = await openTokens();
   const made = await Promise.all(
     Array.from({ length: 50 }, (_, n) => issued(scene.tokens.issue({ principal: `p${n}`, ...VIEWER }, BY))),
@@ -154,7 +154,7 @@ test("tokens that are not known yet are read together, one statement after the o
   expect(scene.statements).toHaveLength(before);
 });
 
-test("whoever knows a key id and not its secret is let in no more than who knows nothing", async () => {
+test("rejects a known key id with a wrong secret like an unknown key id", async () => {
   await using scene = await openTokens();
   const { secret, keyId } = await issued(scene.tokens.issue({ principal: "ada", ...VIEWER }, BY));
   const check = scene.openCheck();
@@ -165,18 +165,18 @@ test("whoever knows a key id and not its secret is let in no more than who knows
   expect(await principalOf(check, forged)).toBe(said);
   await scene.tokens.revoke(keyId, BY);
   await until("the revocation is heard of", async () => String(await principalOf(check, secret)).includes("revoked"));
-  // What became of a token is for who has it.
+  // The state of a token is shown only to a caller that has its secret.
   expect(await principalOf(check, forged)).toBe(said);
 });
 
-/** A well-formed token with this key id: its checksum is no secret. */
+/** A well-formed token with this key id: its checksum is not secret. */
 function mintedWith(keyId: string): string {
   const [, , random = ""] = mintToken().secret.split("_");
   const body = `hf_${keyId}_${random}`;
   return `${body}_${checksumOf(body)}`;
 }
 
-test("a token is never remembered as good after its revocation was heard of, whenever it is shown", async () => {
+test("never caches a token as valid after its revocation was received, whenever the token is presented", async () => {
   await using scene = await openTokens();
   const check = scene.openCheck({ pollMs: 5 });
   for (let round = 0; round < 20; round += 1) {
@@ -191,7 +191,7 @@ test("a token is never remembered as good after its revocation was heard of, whe
 test.each([
   ["has a lower count of revocations", 1],
   ["has the same count of revocations", 2],
-])("in another history of the database that %s all tokens of open streams are read again", async (_, counted) => {
+])("reads all tokens of open streams again after another history of the database, which %s", async (_, counted) => {
   await using scene = await openTokens();
   const { database, tokens } = scene;
   const good = await issued(tokens.issue({ principal: "good", ...VIEWER }, BY));
@@ -208,7 +208,8 @@ test.each([
   };
   await hold(good, "good");
   await hold(lost, "lost");
-  // An older state of the same database, in which another revocation then got a number that was given already.
+  // An older state of the same database, in which another revocation then got a number that was assigned
+  // before.
   await database.feed.query(
     `UPDATE api_tokens SET revoked_at = NULL, revoked_by = NULL, revocation = NULL WHERE principal IN ('x', 'y')`,
   );
@@ -222,7 +223,7 @@ test.each([
   expect(await principalOf(check, good.secret)).toMatchObject({ name: "good" });
 });
 
-test("what has no room in memory is read again, and as good as before", async () => {
+test("reads a token again that does not fit into the cache, and accepts it", async () => {
   await using scene = await openTokens();
   const made = await Promise.all(
     Array.from({ length: 5 }, (_, n) => issued(scene.tokens.issue({ principal: `p${n}`, ...VIEWER }, BY))),

@@ -10,7 +10,7 @@ let replica: Replica;
 
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
-  // Started, it would look after the rows that are written here.
+  // A started service would sweep the rows that this test writes.
   replica = await openReplica(testDatabase.url, { started: false });
 });
 
@@ -36,7 +36,7 @@ async function livenessOf(agentId: string): Promise<LivenessRow | undefined> {
   return row;
 }
 
-/** Whether the database gives the agent to the claimant. */
+/** Whether the database assigns the agent to the claimant. */
 async function claim(agentId: string, claimant: Claimant): Promise<boolean> {
   const { epochs } = await claimAgents(
     replica.database,
@@ -51,7 +51,7 @@ describe.each([
   { how: "also for agents of a live replica", heldBy: "living" },
   { how: "also for agents of a failed replica", heldBy: "gone" },
 ] as const)("the query that claims agents decides as the domain does, $how", ({ heldBy }) => {
-  // Of those that are held by a living replica the second round has nothing to add.
+  // The second round adds nothing for agents that a live replica holds.
   const cases = CASES.filter(({ last }) => heldBy === "living" || !last.held);
 
   test.each(cases)("$state: a stream that $asked gets it: $gets", async ({ last, asked, gets }) => {
@@ -59,7 +59,7 @@ describe.each([
     const agentId = `agent ${made}`;
     await replica.createAgent(agentId);
     if (last.outdated) {
-      // As of a history that went on elsewhere, or was given up, after the newest session that this database knows of.
+      // As of a history that continued elsewhere, or was lost, after the newest session in this database.
       await replica.query(
         `INSERT INTO revision_jumps (from_revision, to_revision, occurred_at)
          SELECT -$1::bigint - 1, -$1::bigint, clock_timestamp()`,
@@ -87,18 +87,18 @@ describe.each([
     const { instance, generation } = claimantOf(asked);
     const claimed = { instance, generation: generation.toString() };
     expect(await livenessOf(agentId)).toEqual(gets ? claimed : before);
-    // What a restore brought back is older than the session that asks.
+    // What a restore brought back is older than the session of the claim.
     if (!gets) expect(await claim(agentId, { ...claimantOf(asked), heldUnder: epoch + 1n })).toBe(true);
   });
 });
 
-describe("no process has held an agent", () => {
-  test("that was just created", async () => {
+describe("the record that no process has held an agent", () => {
+  test("applies to a new agent", async () => {
     await replica.createAgent("created");
     expect(await livenessOf("created")).toEqual({ instance: NO_INSTANCE, generation: "0" });
   });
 
-  test("since it was moved, and every other change leaves who held it", async () => {
+  test("applies after a move, and no other change alters the recorded holder", async () => {
     const agentId = "moved";
     await replica.createAgent(agentId, "claw-1");
     expect(await claim(agentId, claimantOf("claims first"))).toBe(true);
@@ -111,7 +111,7 @@ describe("no process has held an agent", () => {
   });
 });
 
-describe("a gap that no replica has noted yet", () => {
+describe("a revision gap that no replica has recorded yet", () => {
   test.each([
     {
       what: "a promoted server",
@@ -126,7 +126,7 @@ describe("a gap that no replica has noted yet", () => {
       lost: true,
     },
     { what: "a copied database", change: "UPDATE revision_history SET database_oid = 1", restarted: false, lost: true },
-    // Or a restart would give agents back to processes that lost them long ago.
+    // Otherwise a restart would return agents to processes that lost them long ago.
     { what: "a restart alone", change: "SELECT 1", restarted: true, lost: false },
   ])("of $what lets a session resume: $lost", async ({ change, restarted, lost }) => {
     const client = await replica.database.feed.connect();
@@ -140,7 +140,7 @@ describe("a gap that no replica has noted yet", () => {
       };
       expect(await isBefore()).toBe(false);
       await client.query("BEGIN");
-      // The row's own transaction is noted, or it would look like a copy.
+      // The transaction of the row itself is recorded; without it, the row would look like a copy.
       await client.query(
         `UPDATE revision_history SET written_by = pg_current_xact_id(),
            server_started_at = server_started_at - CASE WHEN $1 THEN interval '1 hour' ELSE interval '0' END`,
@@ -155,7 +155,7 @@ describe("a gap that no replica has noted yet", () => {
   });
 });
 
-test("a gap that a restart of the server left speaks for no resume", async () => {
+test("a gap caused by a server restart permits no resume", async () => {
   const [gap] = await replica.query<{ before: boolean }>(
     `WITH gap AS (
        INSERT INTO revision_jumps (from_revision, to_revision, occurred_at, reason)
@@ -169,7 +169,7 @@ test("a gap that a restart of the server left speaks for no resume", async () =>
   expect(noted?.before).toBe(false);
 });
 
-test("a process without a name is not known by it again", async () => {
+test("a process without an instance_id cannot resume", async () => {
   const agentId = "unnamed";
   await replica.createAgent(agentId);
   expect(await claim(agentId, claimantOf("claims first", false))).toBe(true);

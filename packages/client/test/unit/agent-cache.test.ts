@@ -66,7 +66,7 @@ describe("a cache of agents", () => {
     expect(cache.list(({ status }) => status === "busy")).toEqual([]);
   });
 
-  it("takes an agent that was created anew for another", async () => {
+  it("treats an agent that was created again as another agent", async () => {
     const { events, cache } = start();
     events.send(snapshot(1n, agent("a", { id: 1n })));
     events.send(changes(3n, change(true, agent("a", { id: 2n })), change(false, agent("a", { id: 1n }))));
@@ -80,7 +80,7 @@ describe("a cache of agents", () => {
     events.send(snapshot(1n, agent("a")));
     events.send(changes(2n, change(true, agent("a", { status: "busy" }))));
     expect(await found).toMatchObject({ agentId: "a", status: "busy" });
-    // At once, where it is so already.
+    // At once, when it matches already.
     expect(await cache.waitFor(({ get }) => get("a")?.revision)).toBe(1n);
   });
 
@@ -94,7 +94,7 @@ describe("a cache of agents", () => {
     await cache.close();
   });
 
-  it("goes on when a listener throws", async () => {
+  it("continues when a listener throws", async () => {
     const { events, cache } = start();
     const warning = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
     onTestFinished(() => warning.mockRestore());

@@ -54,7 +54,7 @@ describe("a result of the server", () => {
 });
 
 describe("an agent", () => {
-  it("goes on beating after a rejection that asks for a retry", () => {
+  it("continues to send beats after a rejection that asks for a retry", () => {
     const { queue, results } = reportingBusy();
     const refusal = { reason: "LIMIT_EXCEEDED", message: "Too many changes.", retryAfterMs: 100 };
     queue.receive(result({ sequence: 1n, refusal }));

@@ -24,7 +24,7 @@ const upTo = (beats: number) => ({ beats, bytes: 1_000_000 });
 const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: undefined });
 
 describe("BeatQueue", () => {
-  it("begins with beats that say nothing", () => {
+  it("starts with beats without a status", () => {
     const queue = bookOf("a", "b");
     expect(queue.nextBeats(1n, upTo(10))).toEqual([
       { agentId: "a", ...FIRST },
@@ -162,7 +162,7 @@ describe("BeatQueue", () => {
     expect(queue.nextBeats(2n, upTo(10))).toEqual([{ agentId: "a", leaving: true }]);
     queue.renewAll();
     expect(queue.nextBeats(3n, upTo(10))).toEqual([]);
-    // On a new stream it is said again.
+    // A new stream sends it again.
     queue.restart();
     expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", leaving: true, ...RESUME }]);
   });
@@ -178,7 +178,7 @@ describe("BeatQueue", () => {
       return { queue, claim };
     }
 
-    it("until the server has answered, and on each new stream that it resumes", () => {
+    it("until the server has responded, and on each new stream that it resumes", () => {
       const { queue, claim } = claimed("first");
       expect(startsOf(queue, 1n)).toEqual([SessionStart.FIRST]);
       queue.renewAll();
@@ -197,7 +197,7 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("as a claim again where the stream broke before the server answered", () => {
+    it("as a claim again when the stream broke before the server responded", () => {
       for (const start of ["first", "anew"] as const) {
         const { queue } = claimed(start);
         const said = startsOf(queue, 1n);
@@ -206,7 +206,7 @@ describe("BeatQueue", () => {
       }
     });
 
-    it("once on a stream where it claims anew", () => {
+    it("once on a stream with a new claim", () => {
       const { queue } = claimed("anew");
       expect(queue.nextBeats(1n, upTo(10))).toEqual([{ agentId: "a", ...ANEW }]);
       queue.renewAll();

@@ -9,7 +9,7 @@ const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);
 const DAY_MS = 24 * 3_600_000;
 const inMs = (ms: number) => new Date(NOW + ms).toISOString();
 
-/** As fetch answers. */
+/** As fetch responds. */
 const response = (status: number, headers: Record<string, string> = {}) => ({ status, headers: new Headers(headers) });
 
 /** As the SDKs of OpenAI and Anthropic throw. */
@@ -30,7 +30,7 @@ const google = (...details: object[]) => ({
 });
 const retryInfo = (retryDelay: unknown) => ({ "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay });
 
-describe("exhaustionFromError knows a rate limit", () => {
+describe("exhaustionFromError recognizes a rate limit", () => {
   it.each<[string, unknown, number | undefined]>([
     ["by its status alone", response(429), undefined],
     ["with Retry-After in seconds", response(429, { "Retry-After": "17" }), 17_000],
@@ -106,7 +106,7 @@ describe("exhaustionFromError knows a rate limit", () => {
   });
 });
 
-describe("exhaustionFromError knows an empty account", () => {
+describe("exhaustionFromError recognizes an empty account", () => {
   it.each<[string, unknown]>([
     ["by its status", response(402)],
     [
@@ -181,14 +181,14 @@ describe("exhaustionFromError limits its input", () => {
     expect(exhaustionFromError(response(429, headers), NOW)).toMatchObject({ retryAfterMs: undefined });
   });
 
-  it("a deadline is at most 366 days ahead, and a whole number of milliseconds", () => {
+  it("limits a deadline to 366 days ahead, in whole milliseconds", () => {
     expect(exhaustionFromError(response(429, { "retry-after": String(366 * 86_400) }))?.retryAfterMs).toBe(
       366 * DAY_MS,
     );
     expect(exhaustionFromError(response(429, { "retry-after-ms": "0.2" }))?.retryAfterMs).toBe(1);
   });
 
-  it("takes circles, getters that throw, proxies and giants", () => {
+  it("accepts cycles, getters that throw, proxies and huge values", () => {
     const circle = { status: 429, cause: {} };
     circle.cause = circle;
     expect(exhaustionFromError(circle)).toMatchObject({ reason: "rate_limit" });

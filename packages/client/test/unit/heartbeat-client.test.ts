@@ -25,13 +25,13 @@ function start(options: Partial<HeartbeatClientOptions> = {}) {
   const client = createHeartbeatClient({ transport, claw: "claw-1", ...options });
   onTestFinished(() => client.close({ withinMs: 0 }));
   const session = async (index: number) => await vi.waitUntil(() => backend.sessions[index], PATIENCE);
-  /** What a service makes of an agent, told on the newest stream. */
+  /** A service's change of an agent, pushed on the newest stream. */
   const serve = (agentId: string, change: Parameters<typeof backend.put>[1]) => {
     const { status, exhaustion, revision } = backend.put(agentId, change);
     backend.sessions.at(-1)?.say({ messages: [{ kind: "change", agentId, status, exhaustion, revision }] });
     return revision;
   };
-  /** Refuses the newest beat of an agent. */
+  /** Rejects the newest beat of an agent. */
   const refuse = (agentId: string, reason: Refusal["reason"], sequence = 0n) => {
     const { status, exhaustion, revision } = backend.put(agentId);
     const refusal = new Refusal(reason, "No.");
@@ -71,7 +71,7 @@ describe("a report", () => {
     expect(agent.status).toBe("busy");
   });
 
-  it("is overtaken by a newer one, and the newest alone is kept", async () => {
+  it("is replaced by a newer one, and the newest alone is kept", async () => {
     const { backend, client, session } = start();
     backend.acknowledging = false;
     const agent = client.agent("a");
@@ -105,7 +105,7 @@ describe("a report", () => {
     ]);
   });
 
-  it("that is held off rejects with what the service set, which the agent adopts", async () => {
+  it("that is held off rejects with the service's change, which the agent adopts", async () => {
     const { backend, client, session, refuse } = start();
     const agent = client.agent("a");
     const heard: unknown[] = [];
@@ -128,14 +128,14 @@ describe("a report", () => {
     expect(agent).toMatchObject({ status: "on_call", presence: "beating" });
   });
 
-  it.each([false, true])("with a reason that does not exist is refused at once (worker: %s)", async (worker) => {
+  it.each([false, true])("with a reason that does not exist is rejected at once (worker: %s)", async (worker) => {
     const unhandled = vi.fn();
     process.on("unhandledRejection", unhandled);
     onTestFinished(() => void process.off("unhandledRejection", unhandled));
     const client = createHeartbeatClient({ address: "127.0.0.1:1", claw: "claw-1", worker });
     const agent = client.agent("a");
     for (const reason of ["unheard_of", () => "billing", Symbol("billing")]) {
-      // As a program without types does it.
+      // Like a program without types.
       const said: Promise<unknown> = Reflect.apply(agent.exhausted, agent, [{ reason }]);
       await expect(said).rejects.toThrow("reason is unknown. Use one of rate_limit, billing.");
     }
@@ -147,7 +147,7 @@ describe("a report", () => {
   it.each([
     false,
     true,
-  ])("goes on when the function for the token throws what has no text (worker: %s)", async (worker) => {
+  ])("is sent again after the token function throws a value that has no text (worker: %s)", async (worker) => {
     const unhandled = vi.fn();
     process.on("unhandledRejection", unhandled);
     onTestFinished(() => void process.off("unhandledRejection", unhandled));
@@ -198,14 +198,14 @@ describe("a report", () => {
     expect(second.submitted[0]?.beats).toMatchObject([{ beat: { report: "busy" } }]);
   });
 
-  it("with a deadline that is no number is refused here", async () => {
+  it("with a deadline that is not a number is rejected by the client", async () => {
     const { client } = start();
     const agent = client.agent("a");
     await expect(agent.exhausted({ reason: "billing", retryAfterMs: Number.NaN })).rejects.toThrow(RangeError);
     await expect(agent.exhausted({ reason: "billing", recoveryAt: new Date("never") })).rejects.toThrow(RangeError);
   });
 
-  it("with a deadline that no message can carry is refused here, and the others' stream lives on", async () => {
+  it("with a deadline that no message can carry is rejected by the client, and its stream stays open", async () => {
     const { backend, client } = start();
     const agent = client.agent("a");
     await agent.busy();
@@ -239,7 +239,7 @@ describe("an agent that another process took over", () => {
     expect(agent.presence).toBe("beating");
   });
 
-  it("is claimed first, resumed by each further stream, and claimed anew by its program alone", async () => {
+  it("is claimed first, resumed by each further stream, and claimed again only by its program", async () => {
     const { backend, client, session, refuse } = start();
     const agent = client.agent("a");
     const startsOf = async (index: number) => {
@@ -264,7 +264,7 @@ describe("an agent that another process took over", () => {
     expect((await startsOf(3)).filter((one) => one !== undefined)).toEqual(["resume", "anew"]);
   });
 
-  it("is claimed by a stream that is younger than the loss, one for all, and streams without agents end", async () => {
+  it("is claimed on one newer stream for all such agents, and streams without agents end", async () => {
     const { client, session, refuse, backend } = start();
     const agents = ["a", "b"].map((agentId) => client.agent(agentId));
     const first = await session(0);
@@ -282,7 +282,7 @@ describe("an agent that another process took over", () => {
   });
 });
 
-describe("an agent that is not this claw's", () => {
+describe("an agent of another claw", () => {
   it("rejects its report with the reason, emits one event, and is tried again by its next report", async () => {
     const { client, session, refuse, backend } = start();
     const agent = client.agent("a");
@@ -299,7 +299,7 @@ describe("an agent that is not this claw's", () => {
     backend.acknowledging = true;
     const before = first.submitted.length;
     expect(await agent.busy()).toBe("applied");
-    // Tried again it claims nothing that another process may have got meanwhile; its program may.
+    // A retry claims no agent that another process may have taken meanwhile; its program may.
     const starts = first.submitted.slice(before).flatMap(({ beats }) => beats);
     expect(starts).toMatchObject([{ agentId: "a", start: "resume" }]);
     refuse("a", "WRONG_CLAW");
@@ -379,7 +379,7 @@ describe("a listener that fails", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  it("becomes a warning when the report of it fails too, and beats go on", async () => {
+  it("becomes a warning when the error report fails too, and beats continue", async () => {
     watchProcess();
     const heard = warnings();
     const reports = [
@@ -417,7 +417,7 @@ describe("a listener that fails", () => {
   });
 });
 
-describe("the end", () => {
+describe("close()", () => {
   it("does not wait for a token that never comes", async () => {
     const { client } = start({ token: () => new Promise<string>(() => undefined) });
     const report = rejection(client.agent("a").busy());
@@ -425,7 +425,7 @@ describe("the end", () => {
     expect(await report).toMatchObject({ reason: "CLIENT_CLOSED" });
   });
 
-  it("waits for as long as it may, however long that is", async () => {
+  it("accepts a timeout of any length", async () => {
     const heard: unknown[] = [];
     const listener = (warning: Error): void => void heard.push(warning);
     process.on("warning", listener);
@@ -444,7 +444,7 @@ describe("the end", () => {
     expect(heard).toEqual([]);
   });
 
-  it("sends what is not acknowledged yet, then goodbyes", async () => {
+  it("sends unacknowledged reports, then goodbyes", async () => {
     const { client, session } = start();
     const agent = client.agent("a");
     client.agent("b");
@@ -530,7 +530,7 @@ describe("a service that rejects the whole stream", () => {
   });
 });
 
-describe("the limits of the firstResponse", () => {
+describe("the limits of the first response", () => {
   it("split messages, by beats and by bytes, and open further streams", async () => {
     const streams: HeartbeatRequest[][] = [];
     const transport = serverOf({
@@ -569,10 +569,10 @@ describe("the limits of the firstResponse", () => {
   });
 });
 
-describe("by the clock", () => {
+describe("with a fake clock, a client", () => {
   afterEach(() => void vi.useRealTimers());
 
-  /** A server that counts messages, and stays silent when it is told to. */
+  /** A server that counts messages, and stays silent on request. */
   function clockwork() {
     vi.useFakeTimers();
     const streams: { readonly messages: HeartbeatRequest[] }[] = [];
@@ -624,7 +624,7 @@ describe("by the clock", () => {
     expect(server.streams[1]?.messages).toHaveLength(1);
   });
 
-  it("leaves the stream alone when the clock is set back, or goes a little wrong", async () => {
+  it("keeps the stream when the clock is set back, or drifts", async () => {
     const { server } = clockwork();
     await vi.advanceTimersByTimeAsync(100);
     vi.setSystemTime(Date.now() - 3_600_000);
@@ -634,7 +634,7 @@ describe("by the clock", () => {
     expect(server.streams).toHaveLength(1);
   });
 
-  it("leaves a connection on which nothing is acknowledged and no question answered, before the lease ends", async () => {
+  it("leaves a connection without acknowledgements and answered pings, before the lease ends", async () => {
     const { server } = clockwork();
     await vi.advanceTimersByTimeAsync(100);
     server.silent = true;
@@ -643,7 +643,7 @@ describe("by the clock", () => {
     expect(server.streams.length).toBeGreaterThan(1);
   });
 
-  it("stays where questions are answered, though nothing is acknowledged: the database may be away", async () => {
+  it("stays while pings are answered without acknowledgements, because the database may be away", async () => {
     const { server } = clockwork();
     await vi.advanceTimersByTimeAsync(100);
     server.silent = true;
@@ -651,7 +651,7 @@ describe("by the clock", () => {
     expect(server.streams).toHaveLength(1);
   });
 
-  it("tries again an agent that was not this claw's, about each minute", async () => {
+  it("retries an agent of another claw about each minute", async () => {
     vi.useFakeTimers();
     const beats: string[] = [];
     const transport = serverOf({
@@ -677,7 +677,7 @@ describe("by the clock", () => {
   });
 });
 
-it("refuses the names that the service refuses", () => {
+it("rejects the names that the service rejects", () => {
   const refuses = (check: () => unknown): boolean => {
     try {
       check();
@@ -706,7 +706,7 @@ it("refuses the names that the service refuses", () => {
   expect(() => createHeartbeatClient({ claw: "c" })).toThrow(RangeError);
 });
 
-/** @param questions how it answers whether it is there; by default it does */
+/** @param questions the responses to pings; by default it answers them */
 function serverOf(
   service: Partial<ServiceImpl<typeof AgentService>>,
   questions: ServiceImpl<typeof Health>["check"] = () => ({}),

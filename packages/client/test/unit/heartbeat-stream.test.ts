@@ -39,7 +39,7 @@ describe("HeartbeatStream", () => {
     expect(connections).toEqual([{ state: "connected", intervalMs, leaseMs }]);
   });
 
-  it("sends reports at once, those made together in one message", async () => {
+  it("sends reports at once, concurrent ones in one message", async () => {
     const { session, stream } = start(["a", "b"]);
     const { submitted } = await session(0);
     await vi.waitUntil(() => submitted.length === 1, PATIENCE);
@@ -79,7 +79,7 @@ describe("HeartbeatStream", () => {
     expect(connections.map(({ state }) => state)).toEqual(["connected", "waiting", "connected"]);
   });
 
-  it("goes to another stream when the replica drains", async () => {
+  it("moves to another stream when the replica drains", async () => {
     const { session } = start();
     const first = await session(0);
     first.say({ messages: [{ kind: "draining", reconnectWithinMs: 1 }] });
@@ -88,7 +88,7 @@ describe("HeartbeatStream", () => {
     expect(first.closed).toBe(true);
   });
 
-  it("looks for another replica by another connection when one refuses it", async () => {
+  it("reconnects to find another replica when one rejects it", async () => {
     const { session, reconnect } = start();
     const first = await session(0);
     first.fail(new Refusal("DATABASE_UNAVAILABLE", "Try another one.", { retryAfterMs: 1 }));
@@ -96,7 +96,7 @@ describe("HeartbeatStream", () => {
     expect(reconnect).toHaveBeenCalledTimes(1);
   });
 
-  it("asked twice to go elsewhere, goes when it was asked to go first", async () => {
+  it("moves at the first of two drain requests", async () => {
     const { session, reconnect } = start();
     const first = await session(0);
     first.say({ messages: [{ kind: "draining", reconnectWithinMs: 3_600_000 }] });
@@ -132,7 +132,7 @@ describe("HeartbeatStream", () => {
     await stream.close({ goodbyeWithinMs: 50 });
   });
 
-  it("gives up when the service refuses the stream for good", async () => {
+  it("ends when the service rejects the stream for good", async () => {
     const { session, stream } = start();
     const on = await session(0);
     on.fail(new Refusal("UNAUTHENTICATED", "Show who you are."));

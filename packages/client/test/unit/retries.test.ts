@@ -5,12 +5,15 @@ import { createRetryPause } from "../../src/connection/retry-pause.ts";
 import { createHeartbeatClient } from "../../src/heartbeats/heartbeat-client.ts";
 import { watchAgents } from "../../src/watch/browser-watch.ts";
 
-/** What becomes of one stream. `greets`: the server says something, and nothing that shows that the stream works. */
+/**
+ * The outcome of one stream. `greets`: the server sends a first response, and nothing that shows that the
+ * stream works.
+ */
 type Fate = "fails" | "greets" | "works";
 
 /** A first wait: 125 to 250 ms. */
 const FIRST_MS = 250;
-/** As long as waits become at least, after many failures. */
+/** The minimum of waits after many failures. */
 const LONG_MS = 5_000;
 const LEASE = { seconds: 30n, nanos: 0 };
 const INTERVAL = { seconds: 10n, nanos: 0 };
@@ -20,7 +23,7 @@ afterEach(() => void vi.useRealTimers());
 
 const times = (count: number, fate: Fate): Fate[] => Array.from({ length: count }, () => fate);
 
-/** A service whose streams have these fates, one after the other; each ends as a lost connection does. */
+/** A service whose streams have these outcomes, one after the other; each ends like a lost connection. */
 function serviceOf(fates: readonly Fate[]) {
   let streams = 0;
   const next = (): Fate => fates[streams++] ?? "fails";
@@ -47,14 +50,14 @@ function serviceOf(fates: readonly Fate[]) {
   });
 }
 
-/** Lets time pass until there are so many waits. */
+/** Advances the time until there are so many waits. */
 async function untilWaits(waits: readonly number[], count: number): Promise<void> {
   for (let second = 0; waits.length < count && second < 10 * count; second += 1)
     await vi.advanceTimersByTimeAsync(1_000);
   expect(waits).toHaveLength(count);
 }
 
-/** How long a heartbeat client waits after each of its streams, in milliseconds. */
+/** The waits of a heartbeat client after each of its streams, in milliseconds. */
 async function waitsOfHeartbeats(fates: readonly Fate[]): Promise<number[]> {
   const waits: number[] = [];
   const claw = createHeartbeatClient({ transport: serviceOf(fates), claw: "claw-1" });
@@ -93,7 +96,7 @@ describe.each([
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
   });
 
-  it("begin anew after a stream that worked", async () => {
+  it("start again after a stream that worked", async () => {
     const waits = await waitsOf([...times(8, "fails"), "works", "fails", "fails"]);
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
     expect(waits[8]).toBeLessThanOrEqual(FIRST_MS);
@@ -107,7 +110,7 @@ describe.each([
   });
 });
 
-describe("a heartbeat stream that was greeted and acknowledged nothing", () => {
+describe("a heartbeat stream with a first response and no acknowledgement", () => {
   it("counts as failed: the waits grow", async () => {
     const waits = await waitsOfHeartbeats(times(8, "greets"));
     expect(waits[7]).toBeGreaterThanOrEqual(LONG_MS);
@@ -115,7 +118,7 @@ describe("a heartbeat stream that was greeted and acknowledged nothing", () => {
 });
 
 describe("the wait between two attempts", () => {
-  it("doubles from 250 ms to 10 s, is shortened by up to a half, and begins anew after a success", () => {
+  it("doubles from 250 ms to 10 s, is shortened by up to a half, and starts again after a success", () => {
     let random = 0;
     const retry = createRetryPause(() => random);
     expect(Array.from({ length: 8 }, () => retry.next())).toEqual([125, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
@@ -125,7 +128,7 @@ describe("the wait between two attempts", () => {
     expect([retry.next(), retry.next()]).toEqual([250, 500]);
   });
 
-  it("is added to the delay that the server asks for", () => {
+  it("is added to the delay that the server requests", () => {
     const retry = createRetryPause(() => 1);
     expect([retry.next(60_000), retry.next()]).toEqual([60_250, 500]);
   });

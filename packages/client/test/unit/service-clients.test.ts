@@ -5,7 +5,7 @@ import { Health } from "../../../../gen/health/v1/health_pb.ts";
 import { createServiceClients } from "../../src/connection/node-clients.ts";
 import { clientsOnRoutes } from "../../src/connection/service-clients.ts";
 
-/** A replica that answers with its own name, and remembers who called. */
+/** A replica that returns its own name, and records its callers. */
 function replica(
   name: string,
   tokens: (string | null)[] = [],
@@ -42,7 +42,7 @@ describe("service clients", () => {
     expect(abort).toHaveBeenCalledTimes(7);
   });
 
-  it("show a token with every call, the one that there is by then", async () => {
+  it("send the current token with every call", async () => {
     const tokens: (string | null)[] = [];
     let token = "first";
     const clients = createServiceClients({ transport: replica("a", tokens), token: async () => token });
@@ -54,7 +54,7 @@ describe("service clients", () => {
     expect(tokens).toEqual(["Bearer first", "Bearer second", "Bearer fixed", null]);
   });
 
-  it("know whether anybody answers: a refusal is an answer, silence is none", async () => {
+  it("treat an error response as an answer, and silence as none", async () => {
     const refusing = (): never => {
       throw new ConnectError("no", Code.PermissionDenied);
     };
@@ -65,7 +65,7 @@ describe("service clients", () => {
     expect(await answers(() => new Promise<never>(() => undefined))).toBe(false);
   });
 
-  it("need a way", () => {
+  it("require a transport", () => {
     expect(() => createServiceClients({})).toThrow(RangeError);
     expect(() => createServiceClients({ addresses: [] })).toThrow(RangeError);
   });

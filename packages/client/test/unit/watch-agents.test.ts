@@ -7,7 +7,7 @@ import { createInMemoryClients } from "../../../../test/support/in-memory-client
 import { watchAgents } from "../../src/watch/browser-watch.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "../../src/watch/watch-agents.ts";
 
-/** Watches until `enough` says so. */
+/** Watches until `enough` returns true. */
 async function watch(
   backend: FakeBackend,
   enough: (events: readonly WatchEvent[]) => boolean,
@@ -58,7 +58,7 @@ describe("a watch", () => {
     expect(backend.calls.watches).toMatchObject([{ afterRevision: undefined, bookmarkMs: 10_000 }]);
   });
 
-  it("goes on from where it was, by another connection, when it is cut off", async () => {
+  it("resumes from its revision, by another connection, when it is cut off", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchFailure = new Refusal("DRAINING", "This replica stops.", { retryAfterMs: 1 });
@@ -72,7 +72,7 @@ describe("a watch", () => {
   it.each([
     ["REVISION_COMPACTED", "compacted"],
     ["REVISION_IN_FUTURE", "history_lost"],
-  ] as const)("after %s starts again from a snapshot, and says why", async (reason, because) => {
+  ] as const)("after %s starts again from a snapshot, and reports why", async (reason, because) => {
     const backend = createFakeBackend();
     backend.watchFailure = new Refusal(reason, "Start again.");
     const first = await watch(
@@ -90,7 +90,7 @@ describe("a watch", () => {
     expect(first.events).toMatchObject([{ kind: "interrupted" }, { kind: "snapshot", because, revision: 41n }]);
   });
 
-  it("does not resume from within a snapshot, and hands over no part of it", async () => {
+  it("does not resume from within a snapshot, and emits no part of it", async () => {
     const backend = createFakeBackend();
     withSnapshot(backend);
     backend.watchMessages.pop();
@@ -115,10 +115,10 @@ describe("a watch", () => {
   });
 });
 
-describe("by the clock", () => {
+describe("with a fake clock,", () => {
   afterEach(() => void vi.useRealTimers());
 
-  /** Tells a snapshot, and a bookmark each second for as long as it is told to. */
+  /** Sends a snapshot, and a bookmark each second for as long as requested. */
   function clockwork() {
     vi.useFakeTimers();
     const server = { streams: 0, speaks: true };
@@ -148,7 +148,7 @@ describe("by the clock", () => {
     return { server, events, end };
   }
 
-  it("a stream that misses three bookmarks is left for another", async () => {
+  it("a stream that misses three bookmarks is replaced by another", async () => {
     const { server, events, end } = clockwork();
     await vi.advanceTimersByTimeAsync(10_000);
     expect([server.streams, events.includes("interrupted")]).toEqual([1, false]);
