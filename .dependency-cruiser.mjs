@@ -19,7 +19,6 @@ const layers = [
   "(liveness|watch|access)/",
   "storage/",
   "domain/",
-  "(contract|scheduling)/",
 ];
 
 const upward = layers.slice(1).map((layer, index) => ({
@@ -44,27 +43,37 @@ export default {
       name: "configuration-knows-only-the-domain",
       severity: "error",
       from: { path: "^src/config/" },
-      to: { path: "^src/", pathNot: "^src/(config|domain|contract)/" },
+      to: { path: "^src/", pathNot: "^src/(config|domain)/" },
     },
     {
       name: "domain-is-pure",
       comment: "Rules without I/O, clocks and packages: they can be tested by the thousand.",
       severity: "error",
       from: { path: "^src/domain/" },
-      to: { pathNot: "^(src/domain/|src/contract/(words|time)\\.ts$|crypto$|node:crypto$)" },
+      to: { pathNot: "^(src/domain/|common/contract/(enum-names|time)\\.ts$|crypto$|node:crypto$)" },
+    },
+    {
+      name: "common-stands-below-all",
+      comment: "The service and the packages share it.",
+      severity: "error",
+      from: { path: "^common/" },
+      to: { path: "^(src|packages)/" },
     },
     {
       name: "packages-stand-alone",
-      comment: "Others import packages: they do not bring the service along. The two lowest folders are shared by all.",
+      comment: "Others import packages: they do not bring the service along.",
       severity: "error",
       from: { path: "^packages/([^/]+)/src/" },
-      to: { path: "^(src|packages)/", pathNot: "^(packages/$1/src/|src/(contract|scheduling)/)" },
+      to: { path: "^(src|packages)/", pathNot: "^packages/$1/src/" },
     },
     {
       name: "packages-by-their-names",
       comment: "A package promises what its index exports: its other files may change, and it can be published.",
       severity: "error",
-      from: { path: "^(src|gen|migrations|packages)/", pathNot: "^packages/(connect-grpc-js|embedded-postgres)/" },
+      from: {
+        path: "^(src|common|gen|migrations|packages)/",
+        pathNot: "^packages/(connect-grpc-js|embedded-postgres)/",
+      },
       to: { path: "^packages/(connect-grpc-js|embedded-postgres)/", dependencyTypesNot: ["aliased-workspace"] },
     },
     {
@@ -78,7 +87,7 @@ export default {
       name: "only-the-edge-uses-messages",
       comment: "Messages and protocols stop at the edge: inside, the domain's own types are used.",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(rpc|contract|cli/(calls|records))/" },
+      from: { path: "^src/", pathNot: "^src/(rpc|cli/(calls|records))/" },
       to: { path: "^gen/|node_modules/(@bufbuild|@connectrpc|@grpc)/" },
     },
     {
@@ -98,7 +107,7 @@ export default {
     {
       name: "program-without-its-tests",
       severity: "error",
-      from: { path: "^(src|gen|migrations|packages/[^/]+/src)/" },
+      from: { path: "^(src|common|gen|migrations|packages/[^/]+/src)/" },
       to: { path: "^(test|bench|scripts|packages/[^/]+/test)/" },
     },
     {
@@ -113,7 +122,7 @@ export default {
       comment: "A file that nothing started from outside leads to is used by nobody, or by its test alone.",
       severity: "error",
       from: { path: entrances },
-      to: { path: "^(src|packages/[^/]+/src)/", pathNot: entrances, reachable: false },
+      to: { path: "^(src|common|packages/[^/]+/src)/", pathNot: entrances, reachable: false },
     },
     {
       name: "no-unresolvable",
@@ -125,7 +134,7 @@ export default {
       name: "no-package-unlisted",
       comment: "A package that comes with another one goes with it, too.",
       severity: "error",
-      from: { path: "^(src|gen|migrations|packages/[^/]+/src)/" },
+      from: { path: "^(src|common|gen|migrations|packages/[^/]+/src)/" },
       to: { dependencyTypes: ["npm-no-pkg", "npm-unknown", "npm-dev"], dependencyTypesNot: ["type-only"] },
     },
   ],

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 
-const folders = ["packages", "src", "gen", "migrations", "test", "bench", "scripts"];
+const folders = ["common", "packages", "src", "gen", "migrations", "test", "bench", "scripts"];
 
 /** Checks the direction of imports by `.dependency-cruiser.mjs`. */
 export async function checkImports(): Promise<ToolResult> {

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import { ANYONE, type Authenticate, type Caller, unauthenticated } from "../domain/principal.ts";
 import { type CertificatePrincipals, principalOfPeer } from "./certificate-principals.ts";
 import { onceExpired } from "./expiry.ts";

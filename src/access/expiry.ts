@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 
 /** Short enough to notice that the clock was corrected. A timer takes at most 24.8 days. */
 const LONGEST_WAIT_MS = 60_000;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import { Refusal } from "../domain/errors.ts";
 import { type ClaimPaths, type JwtAlgorithm, principalOfClaims, type RoleNames } from "../domain/jwt-claims.ts";
 import { type Caller, type Principal, unauthenticated } from "../domain/principal.ts";

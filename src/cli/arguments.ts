@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
+import { MICROS_PER_MS, type Micros } from "../../common/contract/time.ts";
 import { parseDuration } from "../config/values.ts";
-import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
 
 /** A parser of durations such as `500ms`, `10s`, `1m30s`, within a range in milliseconds. */
 export function durationArgument(leastMs: number, mostMs: number): (text: string) => number {

@@ -1,8 +1,8 @@
 import { userInfo } from "node:os";
 import type { Logger } from "pino";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import { mintToken } from "../access/token-text.ts";
 import { parseDuration } from "../config/values.ts";
-import { toRfc3339 } from "../contract/time.ts";
 import type { ApiToken, TokenDirectory } from "../domain/api-token.ts";
 import {
   DEFAULT_TOKEN_LIFETIME_MS,

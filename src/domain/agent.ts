@@ -1,5 +1,5 @@
-import type { Micros } from "../contract/time.ts";
-import type { AgentStatus, ExhaustReason, TransitionCause } from "../contract/words.ts";
+import type { AgentStatus, ExhaustReason, TransitionCause } from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 
 /** Why an agent cannot work, since when, and until when. */
 export interface Exhaustion {

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Mutation, Page, PageQuery } from "./directory.ts";
 import type { Grant } from "./principal.ts";
 

@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
 import { type AgentScope, agentDenied } from "./principal.ts";

@@ -1,5 +1,5 @@
-import type { Micros } from "../contract/time.ts";
-import type { AgentStatus } from "../contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
 import type { AgentScope } from "./principal.ts";

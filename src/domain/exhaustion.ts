@@ -1,5 +1,5 @@
-import type { Micros } from "../contract/time.ts";
-import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
+import type { ExhaustReason, ReportedExhaustion } from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { AgentCondition, ExhaustionBackoff } from "./agent.ts";
 
 /** The first step of the server's backoff for each reason, when the provider names no time. */

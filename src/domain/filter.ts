@@ -1,4 +1,4 @@
-import type { AgentStatus, ChangeType } from "../contract/words.ts";
+import type { AgentStatus, ChangeType } from "../../common/contract/enum-names.ts";
 import type { Agent, Transition } from "./agent.ts";
 
 /** A filter of agents: OR within a field, AND across fields. An empty field matches all agents. */

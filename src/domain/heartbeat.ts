@@ -1,4 +1,4 @@
-import type { SessionStart } from "../contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Refusal } from "./errors.ts";
 import type { Beat } from "./status-machine.ts";
 

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Transition } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import type { AgentFilter, Filterable } from "./filter.ts";

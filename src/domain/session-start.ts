@@ -1,4 +1,4 @@
-import type { SessionStart } from "../contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 
 /** The value of `agent_liveness.instance` while no process has held the agent since it was created or moved. */
 export const NO_INSTANCE = "00000000-0000-0000-0000-000000000000";

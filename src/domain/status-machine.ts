@@ -1,5 +1,10 @@
-import { type Micros, toRfc3339 } from "../contract/time.ts";
-import type { AgentStatus, ReportedExhaustion, TransitionCause, WorkingStatus } from "../contract/words.ts";
+import type {
+  AgentStatus,
+  ReportedExhaustion,
+  TransitionCause,
+  WorkingStatus,
+} from "../../common/contract/enum-names.ts";
+import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { AgentCondition, Exhaustion } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";

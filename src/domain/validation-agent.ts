@@ -1,5 +1,11 @@
-import type { Micros } from "../contract/time.ts";
-import type { AgentStatus, ExhaustReason, ReportedExhaustion, SessionStart, WorkingStatus } from "../contract/words.ts";
+import type {
+  AgentStatus,
+  ExhaustReason,
+  ReportedExhaustion,
+  SessionStart,
+  WorkingStatus,
+} from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import { Refusal } from "./errors.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import {

@@ -1,6 +1,6 @@
-import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
-import type { ExhaustReason, ReportedExhaustion } from "../contract/words.ts";
-import { FURTHEST_RECOVERY_MS } from "../contract/words.ts";
+import type { ExhaustReason, ReportedExhaustion } from "../../common/contract/enum-names.ts";
+import { FURTHEST_RECOVERY_MS } from "../../common/contract/enum-names.ts";
+import { MICROS_PER_MS, type Micros } from "../../common/contract/time.ts";
 import { type FieldViolation, Refusal } from "./errors.ts";
 
 // The proto files declare the rules of requests, and the pipeline enforces them. This file has the rules of heartbeats

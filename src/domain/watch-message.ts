@@ -1,4 +1,4 @@
-import type { ChangeType } from "../contract/words.ts";
+import type { ChangeType } from "../../common/contract/enum-names.ts";
 import type { Transition } from "./agent.ts";
 import type { AgentFilter, WatchedAgent } from "./filter.ts";
 

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Transition } from "../domain/agent.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import type { Timed } from "./lease-wheel.ts";

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import { Refusal } from "../domain/errors.ts";
 import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";

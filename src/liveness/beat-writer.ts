@@ -1,5 +1,5 @@
-import { Backoff } from "../scheduling/backoff.ts";
-import { Queue } from "../scheduling/queue.ts";
+import { Backoff } from "../../common/scheduling/backoff.ts";
+import { Queue } from "../../common/scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Backoff } from "../../common/scheduling/backoff.ts";
+import { Queue } from "../../common/scheduling/queue.ts";
 import type { Agent } from "../domain/agent.ts";
 import { claimOf } from "../domain/session-start.ts";
-import { Backoff } from "../scheduling/backoff.ts";
-import { Queue } from "../scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
 import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";

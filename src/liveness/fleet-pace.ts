@@ -1,3 +1,4 @@
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import {
   announcedIntervalMs,
   approachPace,
@@ -6,7 +7,6 @@ import {
   type PaceLimits,
   paceFor,
 } from "../domain/lease.ts";
-import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { countOnlineAgents, recordPace } from "../storage/fleet-state.ts";

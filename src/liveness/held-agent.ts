@@ -1,4 +1,4 @@
-import type { SessionStart } from "../contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../domain/agent.ts";
 
 /** The session that holds agents, as seen by the claims, the intake and other sessions. */

@@ -1,4 +1,4 @@
-import type { SessionStart } from "../contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { MAX_AGENTS_PER_STREAM } from "../domain/heartbeat.ts";

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 
 /** The resolution of the wheel in milliseconds. An expiry is late by this at most, and by its commit. */
 export const TICK_MS = 25;

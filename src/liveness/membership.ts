@@ -1,5 +1,5 @@
-import type { Micros } from "../contract/time.ts";
-import { PeriodicTask } from "../scheduling/periodic-task.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import type { WatchedLease } from "../storage/lease-queries.ts";

@@ -1,7 +1,7 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
-import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";

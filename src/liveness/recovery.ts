@@ -1,8 +1,8 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { recoveryDelayMs } from "../domain/recovery-spread.ts";
 import { judgeRecovery } from "../domain/status-machine.ts";
-import { PeriodicTask } from "../scheduling/periodic-task.ts";
 import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import { AgentEntry } from "./agent-entry.ts";
 import { LeaseWheel } from "./lease-wheel.ts";

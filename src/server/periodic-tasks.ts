@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { PeriodicTask } from "../scheduling/periodic-task.ts";
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";

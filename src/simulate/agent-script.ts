@@ -1,5 +1,5 @@
 import type { Report } from "harborforge-agents-client/internal";
-import type { AgentStatus, ExhaustReason } from "../contract/words.ts";
+import type { AgentStatus, ExhaustReason } from "../../common/contract/enum-names.ts";
 import { between, type Random } from "./seeded-random.ts";
 
 export interface AgentScriptOptions {

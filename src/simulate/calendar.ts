@@ -1,6 +1,6 @@
 import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
+import { pause } from "../../common/scheduling/timers.ts";
 import { setAgentStatus } from "../cli/calls/agent-calls.ts";
-import { pause } from "../scheduling/timers.ts";
 import { between, pick, type Random } from "./seeded-random.ts";
 
 /** The time between two appointments of one agent, in milliseconds. A fleet of 36 has about one in a second. */

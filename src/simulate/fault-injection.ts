@@ -1,5 +1,5 @@
+import { pause } from "../../common/scheduling/timers.ts";
 import type { FleetPace } from "../cli/calls/agent-calls.ts";
-import { pause } from "../scheduling/timers.ts";
 import type { ClawSeat } from "./claw-seat.ts";
 import type { FleetTally } from "./fleet-tally.ts";
 import { sizeOf } from "./fleet-tally.ts";

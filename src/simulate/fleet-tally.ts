@@ -1,5 +1,5 @@
 import type { AgentView, ChangeView, TransitionView, WatchEvent } from "harborforge-agents-client";
-import { AGENT_STATUSES, type AgentStatus } from "../contract/words.ts";
+import { AGENT_STATUSES, type AgentStatus } from "../../common/contract/enum-names.ts";
 
 /** The number of agents in each status. */
 export type Tally = Readonly<Record<AgentStatus, number>>;

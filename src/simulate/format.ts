@@ -1,6 +1,6 @@
 import type { AgentView, TransitionView } from "harborforge-agents-client";
-import { MICROS_PER_MS, type Micros } from "../contract/time.ts";
-import type { AgentStatus } from "../contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import { MICROS_PER_MS, type Micros } from "../../common/contract/time.ts";
 
 const STATUS_WORDS: Readonly<Record<AgentStatus | "unknown", string>> = {
   idle: "idle",

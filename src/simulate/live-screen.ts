@@ -1,10 +1,10 @@
 import { stripVTControlCharacters } from "node:util";
 import type { TransitionView } from "harborforge-agents-client";
+import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
 import type { Paint } from "../cli/terminal/paint.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";
 import { clip, padEnd, padStart, widthOf } from "../cli/terminal/text-width.ts";
-import { AGENT_STATUSES } from "../contract/words.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, recoveriesOf, spanOf, statusText, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";

@@ -1,5 +1,5 @@
 import type { TransitionView } from "harborforge-agents-client";
-import { AGENT_STATUSES } from "../contract/words.ts";
+import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";

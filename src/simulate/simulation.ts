@@ -1,11 +1,11 @@
 import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { watchThrough } from "harborforge-agents-client/internal";
+import { pause } from "../../common/scheduling/timers.ts";
 import { CommandFailure } from "../cli/call-failure.ts";
 import { type FleetPace, readPace } from "../cli/calls/agent-calls.ts";
 import type { Caller } from "../cli/calls/directory-calls.ts";
 import { EXIT_CONFLICT } from "../cli/exit-codes.ts";
 import { printable } from "../cli/terminal/printable.ts";
-import { pause } from "../scheduling/timers.ts";
 import { runCalendar } from "./calendar.ts";
 import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";

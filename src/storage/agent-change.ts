@@ -1,5 +1,5 @@
-import { type Micros, toRfc3339 } from "../contract/time.ts";
-import type { TransitionCause } from "../contract/words.ts";
+import type { TransitionCause } from "../../common/contract/enum-names.ts";
+import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";

@@ -1,4 +1,3 @@
-import type { Micros } from "../contract/time.ts";
 import {
   AGENT_STATUSES,
   type AgentStatus,
@@ -6,7 +5,8 @@ import {
   type ExhaustReason,
   TRANSITION_CAUSES,
   type TransitionCause,
-} from "../contract/words.ts";
+} from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Exhaustion, ExhaustionBackoff, Transition, User } from "../domain/agent.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
 

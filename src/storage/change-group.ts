@@ -1,5 +1,5 @@
 import type pg from "pg";
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import { type AgentWrite, type Committed, memberOf } from "./agent-change.ts";

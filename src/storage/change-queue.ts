@@ -1,4 +1,4 @@
-import { Queue } from "../scheduling/queue.ts";
+import { Queue } from "../../common/scheduling/queue.ts";
 
 /** A waiting change of one agent. */
 export interface Queued {

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 
 /** The largest drift of two clocks between two readings, in milliseconds. */
 const SLACK_MS = 20;

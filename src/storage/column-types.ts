@@ -1,5 +1,5 @@
 import pg from "pg";
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 
 const { builtins } = pg.types;
 

@@ -1,12 +1,12 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { Backoff } from "../../common/scheduling/backoff.ts";
+import { Semaphore } from "../../common/scheduling/semaphore.ts";
+import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directory.ts";
-import { Backoff } from "../scheduling/backoff.ts";
-import { Semaphore } from "../scheduling/semaphore.ts";
-import { LONGEST_TIMER_MS } from "../scheduling/timers.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,

@@ -1,6 +1,6 @@
 import { Socket } from "node:net";
 import pg from "pg";
-import { Queue } from "../scheduling/queue.ts";
+import { Queue } from "../../common/scheduling/queue.ts";
 import { ConnectionTimeout } from "./failures.ts";
 
 /**

@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
-import { Semaphore } from "../scheduling/semaphore.ts";
+import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";

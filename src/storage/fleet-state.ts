@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { ExpiryBrake } from "../domain/directory.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";

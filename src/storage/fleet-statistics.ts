@@ -1,7 +1,7 @@
 import type { Knex } from "knex";
 import type { QueryBuilder } from "objection";
-import type { Micros } from "../contract/time.ts";
-import type { AgentStatus } from "../contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
 import type { AgentFilter } from "../domain/filter.ts";

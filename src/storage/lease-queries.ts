@@ -1,5 +1,5 @@
-import type { Micros } from "../contract/time.ts";
-import { toRfc3339 } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Claimant } from "../domain/session-start.ts";
 import { readAgents } from "./change-group.ts";

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { Backoff } from "../scheduling/backoff.ts";
+import { Backoff } from "../../common/scheduling/backoff.ts";
 import { newSocket } from "./connections.ts";
 import type { Database } from "./database.ts";
 

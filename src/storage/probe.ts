@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import { HANDSHAKE_MS } from "./connections.ts";
 import type { Database } from "./database.ts";
 import { ConnectionTimeout, failureKind, isQueryTimeout } from "./failures.ts";

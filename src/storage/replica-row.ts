@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Database } from "./database.ts";
 import { type LeaseRow, type WatchedLease, watchedLease } from "./lease-queries.ts";
 import { namedQuery } from "./queries.ts";

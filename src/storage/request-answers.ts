@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
-import type { Micros } from "../contract/time.ts";
-import { toRfc3339 } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import type { User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directory.ts";
 import type { Database } from "./database.ts";

@@ -1,4 +1,4 @@
-import type { Micros } from "../contract/time.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Principal, Role } from "../domain/principal.ts";
 import type { Database } from "./database.ts";
 import { grantOf } from "./models/api-token.ts";

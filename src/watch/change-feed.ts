@@ -1,5 +1,5 @@
+import { Backoff } from "../../common/scheduling/backoff.ts";
 import type { Transition } from "../domain/agent.ts";
-import { Backoff } from "../scheduling/backoff.ts";
 import { isInGap, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
 
 /** Transitions in one read. After a full page the next read starts without a pause. */

@@ -1,4 +1,4 @@
-import type { FairSemaphore } from "../scheduling/fair-semaphore.ts";
+import type { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { TransitionLog } from "../storage/transition-log.ts";
 import type { Hub } from "./hub.ts";
 

@@ -1,4 +1,4 @@
-import type { ChangeType } from "../contract/words.ts";
+import type { ChangeType } from "../../common/contract/enum-names.ts";
 import type { WatchedChange } from "../domain/watch-message.ts";
 import { type ChangeBatch, takeUpTo, type WaitingChanges } from "./waiting-changes.ts";
 

@@ -1,6 +1,6 @@
+import { Backoff } from "../../common/scheduling/backoff.ts";
+import type { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { WatchMessage } from "../domain/watch-message.ts";
-import { Backoff } from "../scheduling/backoff.ts";
-import type { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import { failureKind, isPermanent, refusalFor } from "../storage/failures.ts";
 import { FIRST_MESSAGE_MS } from "./bookmark-timer.ts";
 import type { WatchDependencies } from "./dependencies.ts";

@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../domain/agent.ts";
 import type { Watcher } from "./watcher.ts";
 

@@ -1,5 +1,5 @@
+import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
-import { FairSemaphore } from "../scheduling/fair-semaphore.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";

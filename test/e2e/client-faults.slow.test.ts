@@ -5,8 +5,8 @@ import {
   createServiceClients,
 } from "harborforge-agents-client";
 import { expect, test } from "vitest";
+import { statusName } from "../../common/contract/enum-values.ts";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { statusName } from "../../src/contract/enums.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { openStage, type Serving, type Stage } from "../support/program.ts";

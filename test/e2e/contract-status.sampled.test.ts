@@ -1,9 +1,9 @@
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
+import { toRfc3339 } from "../../common/contract/time.ts";
+import { microsOf } from "../../common/contract/timestamps.ts";
 import { AgentStatus, ExhaustReason, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { toRfc3339 } from "../../src/contract/time.ts";
-import { microsOf } from "../../src/contract/timestamps.ts";
 import {
   expectAhead,
   expectInvalid,

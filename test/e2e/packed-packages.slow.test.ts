@@ -247,8 +247,8 @@ describe("a packed package", () => {
   const DOCUMENTS = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"];
 
   test.each([
-    [CLIENT, /^dist\/(gen|packages\/client\/src|src\/(contract|scheduling))\//],
-    [BRIDGE, /^dist\/(packages\/connect-grpc-js\/src|src\/(contract|scheduling))\//],
+    [CLIENT, /^dist\/(gen|packages\/client\/src|common\/(contract|scheduling))\//],
+    [BRIDGE, /^dist\/(packages\/connect-grpc-js\/src|common\/(contract|scheduling))\//],
     [EMBEDDED, /^dist\/packages\/embedded-postgres\/src\//],
   ])("%s contains its entries and the files they import, and no others", async (name, allowed) => {
     const files = await project.filesOf(name);

@@ -1,7 +1,7 @@
 import { createHeartbeatClient, createServiceClients } from "harborforge-agents-client";
 import { expect, test } from "vitest";
+import { statusName } from "../../common/contract/enum-values.ts";
 import { type AgentTransition, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { statusName } from "../../src/contract/enums.ts";
 import type { Server } from "../../src/server.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";

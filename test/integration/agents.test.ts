@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { toRfc3339 } from "../../src/contract/time.ts";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent } from "../../src/domain/agent.ts";
 import { EVERY_AGENT } from "../../src/domain/filter.ts";
 import { by, createTestStorage, FIRST_LEASE_MS, openStorage, refused } from "../support/storage.ts";

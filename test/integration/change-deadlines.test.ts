@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import { mintToken } from "../../src/access/token-text.ts";
-import { toRfc3339 } from "../../src/contract/time.ts";
 import type { Agent } from "../../src/domain/agent.ts";
 import type { Call } from "../../src/domain/directory.ts";
 import { type AgentWrite, KEEP_LEASE } from "../../src/storage/agent-change.ts";

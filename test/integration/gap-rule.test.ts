@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
+import { tryStream } from "../support/cut-off-scene.ts";
 import {
   Beating,
   backdate,
@@ -165,7 +166,7 @@ describe("a replica that loses the database while another one does not", () => {
     const { url } = undo.use(await createTestDatabase());
     const proxy = undo.use(await DatabaseProxy.open(url));
     const cut = undo.use(await openReplica(proxy.url, { intervalMs: 200 }));
-    using stream = cut.stream();
+    using stream = await until("it takes streams", () => tryStream(cut));
     const asked = vi.spyOn(stream.session, "drain");
     for (const time of [1, 2]) {
       proxy.cut();

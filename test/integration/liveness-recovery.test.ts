@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
-import type { ExhaustReason } from "../../src/contract/words.ts";
+import type { ExhaustReason } from "../../common/contract/enum-names.ts";
 import type { Exhaustion, Transition } from "../../src/domain/agent.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions, storyOf } from "../support/replica.ts";

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { SessionStart } from "../../src/contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { ReportedExhaustion } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../common/contract/enum-names.ts";
 import type { StatusRequest } from "../../src/domain/status-machine.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";

@@ -1,5 +1,5 @@
 import { expect, inject, test } from "vitest";
-import type { SessionStart } from "../../src/contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import { claimAgents } from "../../src/storage/lease-queries.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";
 import { copyDatabase, rowsOf, swapIn } from "../support/database-swap.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
-import type { AgentStatus } from "../../src/contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import { type AgentFilter, changeType, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { TransitionLog } from "../../src/storage/transition-log.ts";
 import { administer, createTestDatabase } from "../support/cluster.ts";

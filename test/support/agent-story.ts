@@ -1,4 +1,4 @@
-import type { ReportedExhaustion } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../common/contract/enum-names.ts";
 import type { AgentCondition } from "../../src/domain/agent.ts";
 import {
   type Beat,

@@ -1,4 +1,4 @@
-import { type Micros, plusMs } from "../../src/contract/time.ts";
+import { type Micros, plusMs } from "../../common/contract/time.ts";
 import type { AgentCondition, Exhaustion, Hold } from "../../src/domain/agent.ts";
 import type { StatusChange } from "../../src/domain/status-machine.ts";
 

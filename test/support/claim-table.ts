@@ -1,4 +1,4 @@
-import type { SessionStart } from "../../src/contract/words.ts";
+import type { SessionStart } from "../../common/contract/enum-names.ts";
 import { type Claimant, claimOf, type LastSession, NO_INSTANCE } from "../../src/domain/session-start.ts";
 
 /** The process that claims, and another one. */

@@ -1,4 +1,4 @@
-import type { TransitionCause } from "../../src/contract/words.ts";
+import type { TransitionCause } from "../../common/contract/enum-names.ts";
 import type { Agent, Exhaustion, Transition, User } from "../../src/domain/agent.ts";
 import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import { Refusal } from "../../src/domain/errors.ts";

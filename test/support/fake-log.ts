@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../../src/contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../../src/domain/agent.ts";
 import { type AgentFilter, agentOf, predicateOf, type WatchedAgent } from "../../src/domain/filter.ts";
 import type { LogPage, SnapshotPage } from "../../src/storage/transition-log.ts";

@@ -1,5 +1,5 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
-import { millisOf } from "../../src/contract/timestamps.ts";
+import { millisOf } from "../../common/contract/timestamps.ts";
 import type { RunningService } from "./service.ts";
 
 export function durationMs(duration: Duration | undefined): number {

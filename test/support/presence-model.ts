@@ -1,4 +1,9 @@
-import type { AgentStatus, ExhaustReason, ReportedExhaustion, WorkingStatus } from "../../src/contract/words.ts";
+import type {
+  AgentStatus,
+  ExhaustReason,
+  ReportedExhaustion,
+  WorkingStatus,
+} from "../../common/contract/enum-names.ts";
 
 /**
  * The rules of the domain for one agent, written a second time in another form than the status machine: state

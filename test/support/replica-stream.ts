@@ -1,4 +1,4 @@
-import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../src/contract/words.ts";
+import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../common/contract/enum-names.ts";
 import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import type { SessionListener } from "../../src/domain/claw-session.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";

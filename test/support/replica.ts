@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../../src/contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import type { Agent, Transition } from "../../src/domain/agent.ts";
 import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";

@@ -1,8 +1,8 @@
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { expect, vi } from "vitest";
-import type { AgentStatus } from "../../src/contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { Watches } from "../../src/rpc/handlers/backend.ts";
-import { FairSemaphore } from "../../src/scheduling/fair-semaphore.ts";
 import { ChangeFeed } from "../../src/watch/change-feed.ts";
 import type { WatchDependencies } from "../../src/watch/dependencies.ts";
 import { Hub } from "../../src/watch/hub.ts";

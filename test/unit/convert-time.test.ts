@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { durationOf, timestampOf, timestampOrUnset } from "../../src/contract/timestamps.ts";
+import { durationOf, timestampOf, timestampOrUnset } from "../../common/contract/timestamps.ts";
 
 describe("timestampOf", () => {
   it("is exact to the microsecond, also before 1970", () => {

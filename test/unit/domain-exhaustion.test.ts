@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ReportedExhaustion } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../common/contract/enum-names.ts";
 import {
   backoffMs,
   countedSteps,

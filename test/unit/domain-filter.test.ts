@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { AGENT_STATUSES } from "../../src/contract/words.ts";
+import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../../src/domain/agent.ts";
 import {
   type AgentFilter,

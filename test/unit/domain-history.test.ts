@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { ReportedExhaustion, WorkingStatus } from "../../src/contract/words.ts";
+import type { ReportedExhaustion, WorkingStatus } from "../../common/contract/enum-names.ts";
 import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ReportedExhaustion } from "../../src/contract/words.ts";
+import type { ReportedExhaustion } from "../../common/contract/enum-names.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
 describe("a beat without a status", () => {

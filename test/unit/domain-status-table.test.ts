@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { AGENT_STATUSES, type AgentStatus, type TransitionCause } from "../../src/contract/words.ts";
+import { AGENT_STATUSES, type AgentStatus, type TransitionCause } from "../../common/contract/enum-names.ts";
 import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { plusMs, toRfc3339 } from "../../src/contract/time.ts";
+import { plusMs, toRfc3339 } from "../../common/contract/time.ts";
 import { invalidField, Refusal } from "../../src/domain/errors.ts";
 
 describe("an instant", () => {

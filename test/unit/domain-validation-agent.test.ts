@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { AgentStatus } from "../../src/contract/words.ts";
-import { SESSION_STARTS } from "../../src/contract/words.ts";
+import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import { SESSION_STARTS } from "../../common/contract/enum-names.ts";
 import { type BeatFields, readBeat } from "../../src/domain/validation-agent.ts";
 
 const NOW = 1_790_000_000_000_000;

@@ -9,7 +9,7 @@ import {
   internalError,
   reasonText,
   toConnectError,
-} from "../../src/rpc/errors/errors.ts";
+} from "../../src/rpc/errors/error-table.ts";
 import { failureOf } from "../support/rpc-clients.ts";
 
 const reasons = ErrorReasonSchema.values

@@ -1,6 +1,6 @@
 import { deflateSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { MAX_MESSAGE_BYTES } from "../../src/contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../common/contract/message-limit.ts";
 import { declaredBytes, inflate, inflateNow, TooLong } from "../../src/rpc/sockets/inflate.ts";
 
 describe("the announced size of a compressed message", () => {

@@ -2,7 +2,7 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import { SourceStream, sourceOf } from "@harborforge/connect-grpc-js";
 import { describe, expect, test } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
-import { fromLibrary, fromRefusal } from "../../src/rpc/errors/errors.ts";
+import { fromLibrary, fromRefusal } from "../../src/rpc/errors/error-table.ts";
 import { GuardedStream } from "../../src/rpc/pipeline/guarded-stream.ts";
 
 const CANCELLED = fromLibrary(Code.Canceled, "");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FairQueue } from "../../src/scheduling/fair-queue.ts";
+import { FairQueue } from "../../common/scheduling/fair-queue.ts";
 
 function taken(queue: FairQueue<string>, count: number, costOf: (item: string) => number = () => 1): string[] {
   return Array.from({ length: count }, () => {

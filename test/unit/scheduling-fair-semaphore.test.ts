@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FairSemaphore } from "../../src/scheduling/fair-semaphore.ts";
+import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 
 test("admits one of each connection in turn, however many one of them queues", async () => {
   const semaphore = new FairSemaphore(1);

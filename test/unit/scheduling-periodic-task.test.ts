@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { PeriodicTask } from "../../src/scheduling/periodic-task.ts";
+import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import { isLost } from "../../src/storage/failures.ts";
 
 const log = pino({ level: "silent" });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Queue } from "../../src/scheduling/queue.ts";
+import { Queue } from "../../common/scheduling/queue.ts";
 
 describe("a queue", () => {
   test("returns undefined when it is empty", () => {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Semaphore } from "../../src/scheduling/semaphore.ts";
+import { Semaphore } from "../../common/scheduling/semaphore.ts";
 
 const LATER = (): number => performance.now() + 60_000;
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
-import { toRfc3339 } from "../../src/contract/time.ts";
+import { toRfc3339 } from "../../common/contract/time.ts";
 import { columnTypes, parseTimestamptz } from "../../src/storage/column-types.ts";
 
 /** As PostgreSQL writes it in UTC with the ISO style: a blank, no trailing zeros, and an offset. */

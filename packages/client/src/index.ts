@@ -1,7 +1,7 @@
 // `harborforge-agents-client`: the library as programs on Node import it.
 
-export type { Micros } from "../../../src/contract/time.ts";
-export type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
+export type { AgentStatus, ExhaustReason, TransitionCause } from "../../../common/contract/enum-names.ts";
+export type { Micros } from "../../../common/contract/time.ts";
 export { type CallCode, CallError } from "./connection/call-error.ts";
 export { createServiceClients, type ServiceTarget } from "./connection/node-clients.ts";
 export type { ConnectedClients, ServiceClients } from "./connection/service-clients.ts";

@@ -1,3 +1,7 @@
+import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../common/contract/enum-names.ts";
+import { causeName, reasonName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import type { Micros } from "../../../common/contract/time.ts";
+import { microsOf, millisOf } from "../../../common/contract/timestamps.ts";
 import type {
   Agent as AgentMessage,
   AgentTransition as AgentTransitionMessage,
@@ -11,10 +15,6 @@ import {
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
-import { causeName, reasonName, statusName, type Unknown } from "../../../src/contract/enums.ts";
-import type { Micros } from "../../../src/contract/time.ts";
-import { microsOf, millisOf } from "../../../src/contract/timestamps.ts";
-import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../src/contract/words.ts";
 
 /** An exhaustion: its reason, and its end by the server's clock. */
 export interface ExhaustionView {

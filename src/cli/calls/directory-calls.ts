@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentFilter, ServiceClients } from "harborforge-agents-client";
 import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
+import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
+import { REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
+import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import { REASON_VALUES, STATUS_VALUES } from "../../contract/enums.ts";
-import { durationOf, timestampOf } from "../../contract/timestamps.ts";
-import type { AgentStatus, ReportedExhaustion } from "../../contract/words.ts";
-import { pause } from "../../scheduling/timers.ts";
 import {
   type AgentRecord,
   agentRecord,

@@ -7,9 +7,9 @@ import {
   ReportError,
   type ReportOutcome,
 } from "harborforge-agents-client";
+import { EXHAUST_REASONS, type ReportedExhaustion } from "../../../common/contract/enum-names.ts";
+import { MICROS_PER_MS } from "../../../common/contract/time.ts";
 import { formatDuration, parseDuration } from "../../config/values.ts";
-import { MICROS_PER_MS } from "../../contract/time.ts";
-import { EXHAUST_REASONS, type ReportedExhaustion } from "../../contract/words.ts";
 import { choiceArgument, durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { getAgent } from "../calls/directory-calls.ts";

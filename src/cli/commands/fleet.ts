@@ -1,5 +1,5 @@
+import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
 import { formatDuration } from "../../config/values.ts";
-import { AGENT_STATUSES } from "../../contract/words.ts";
 import { getFleet } from "../calls/directory-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { styleOf } from "../records/agent-columns.ts";

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { AgentFilter } from "harborforge-agents-client";
-import { AGENT_STATUSES, type AgentStatus } from "../../contract/words.ts";
+import { AGENT_STATUSES, type AgentStatus } from "../../../common/contract/enum-names.ts";
 import { repeatedChoice, repeatedId, repeatedText } from "../arguments.ts";
 
 /** The agents that a command selects. */

@@ -1,12 +1,12 @@
 import { Argument, type Command, Option } from "commander";
-import type { Micros } from "../../contract/time.ts";
 import {
   AGENT_STATUSES,
   type AgentStatus,
   EXHAUST_REASONS,
   type ExhaustReason,
   type ReportedExhaustion,
-} from "../../contract/words.ts";
+} from "../../../common/contract/enum-names.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import { choiceArgument, durationArgument, idArgument, instantArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { updateAgentStatus } from "../calls/directory-calls.ts";

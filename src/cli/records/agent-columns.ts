@@ -1,4 +1,4 @@
-import type { AgentStatus, ExhaustReason } from "../../contract/words.ts";
+import type { AgentStatus, ExhaustReason } from "../../../common/contract/enum-names.ts";
 import type { Style } from "../terminal/paint.ts";
 import type { Cell, Column } from "../terminal/table.ts";
 import { timeText } from "../terminal/times.ts";

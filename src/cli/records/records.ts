@@ -1,6 +1,10 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { AgentView, TransitionView, WatchEvent, WatchOptions } from "harborforge-agents-client";
 import { agentView, transitionView, type WatchClients, watchAs } from "harborforge-agents-client/internal";
+import type { AgentStatus } from "../../../common/contract/enum-names.ts";
+import { statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import type { Micros } from "../../../common/contract/time.ts";
+import { microsOf, millisOf } from "../../../common/contract/timestamps.ts";
 import {
   type Agent as AgentMessage,
   AgentSchema,
@@ -16,10 +20,6 @@ import {
   type StatusCount,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/agents/v1/user_pb.ts";
-import { statusName, type Unknown } from "../../contract/enums.ts";
-import type { Micros } from "../../contract/time.ts";
-import { microsOf, millisOf } from "../../contract/timestamps.ts";
-import type { AgentStatus } from "../../contract/words.ts";
 
 /** A resource of the contract, parsed for people, with its message for programs. */
 export interface AsMessage {

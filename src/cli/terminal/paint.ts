@@ -1,5 +1,5 @@
 import { styleText } from "node:util";
-import type { AgentStatus } from "../../contract/words.ts";
+import type { AgentStatus } from "../../../common/contract/enum-names.ts";
 import type { OutputStream } from "../host.ts";
 
 export type Style = AgentStatus | "heading" | "dim" | "alarm" | "good";

@@ -1,4 +1,4 @@
-import { MICROS_PER_MS, type Micros } from "../../contract/time.ts";
+import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
 
 const STEPS = [
   { unit: "s", ms: 1_000, until: 60_000 },

@@ -1,4 +1,4 @@
-import { AGENT_STATUSES } from "../../contract/words.ts";
+import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
 import { agentColumns, statusCell, transitionDetails } from "../records/agent-columns.ts";
 import type { TransitionRecord } from "../records/records.ts";
 import type { Paint } from "../terminal/paint.ts";

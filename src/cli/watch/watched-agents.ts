@@ -1,5 +1,5 @@
 import type { WatchEvent } from "harborforge-agents-client";
-import type { AgentStatus } from "../../contract/words.ts";
+import type { AgentStatus } from "../../../common/contract/enum-names.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 
 /** The number of transitions that a large terminal can show. */

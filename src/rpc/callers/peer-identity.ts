@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
-import type { Micros } from "../../contract/time.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import { subjectAltNames } from "./subject-alt-names.ts";
 
 /** The identity of a client, from its certificate, which a configured certificate authority has signed. */

@@ -10,11 +10,11 @@ import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protoc
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
-import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors/errors.ts";
+import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
 import { explain } from "../errors/library-errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import type { ListenerLimits } from "../sockets/limits.ts";

@@ -1,5 +1,5 @@
 import { ConnectError, type MethodImplSpec, type ServiceImplSpec } from "@connectrpc/connect";
-import { fromLibrary, hasErrorInfo } from "../errors/errors.ts";
+import { fromLibrary, hasErrorInfo } from "../errors/error-table.ts";
 
 /**
  * The same service, with reasons in the errors of request streams. If Connect cannot read a stream, it throws an internal

@@ -2,7 +2,7 @@ import { type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { Refusal } from "../../domain/errors.ts";
-import { fromRefusal } from "../errors/errors.ts";
+import { fromRefusal } from "../errors/error-table.ts";
 import type { ListenerLimits } from "../sockets/limits.ts";
 
 const HEADER_OVERFLOW = "HPE_HEADER_OVERFLOW";

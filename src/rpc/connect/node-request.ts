@@ -3,8 +3,8 @@ import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 import type { Writable } from "node:stream";
 import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
-import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
-import { CANCELLED, DEADLINE_EXCEEDED } from "../errors/errors.ts";
+import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
+import { CANCELLED, DEADLINE_EXCEEDED } from "../errors/error-table.ts";
 import type { ReceiveBudget, Receiving } from "../sockets/receive-budget.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;

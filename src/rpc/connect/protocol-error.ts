@@ -9,7 +9,7 @@ import {
 } from "@connectrpc/connect/protocol-connect";
 import { findTrailerError, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerParse, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
-import { fromLibrary, hasErrorInfo } from "../errors/errors.ts";
+import { fromLibrary, hasErrorInfo } from "../errors/error-table.ts";
 
 /** How a response reports that its call failed. */
 export type ErrorForm =

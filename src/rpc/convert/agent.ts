@@ -1,4 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "../../../common/contract/enum-values.ts";
+import { timestampOf, timestampOrUnset } from "../../../common/contract/timestamps.ts";
 import {
   type Agent as AgentMessage,
   AgentSchema,
@@ -9,8 +11,6 @@ import {
   ExhaustReason,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "../../contract/enums.ts";
-import { timestampOf, timestampOrUnset } from "../../contract/timestamps.ts";
 import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
 import type { ExpiryBrake } from "../../domain/directory.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";

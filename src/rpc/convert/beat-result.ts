@@ -1,15 +1,15 @@
 import { create } from "@bufbuild/protobuf";
+import { statusValue } from "../../../common/contract/enum-values.ts";
+import { durationOf } from "../../../common/contract/timestamps.ts";
 import {
   type AgentBeatError,
   AgentBeatErrorSchema,
   type AgentBeatResult,
   AgentBeatResultSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { statusValue } from "../../contract/enums.ts";
-import { durationOf } from "../../contract/timestamps.ts";
 import type { BeatResult } from "../../domain/claw-message.ts";
 import type { Refusal } from "../../domain/errors.ts";
-import { codeOf, errorReasonOf, shorten } from "../errors/errors.ts";
+import { codeOf, errorReasonOf, shorten } from "../errors/error-table.ts";
 import { exhaustionMessage } from "./agent.ts";
 
 export function beatResultMessage(result: Omit<BeatResult, "kind">): AgentBeatResult {

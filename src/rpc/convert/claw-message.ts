@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import { durationOf } from "../../../common/contract/timestamps.ts";
 import {
   DrainingSchema,
   HeartbeatLimitsSchema,
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
-import { durationOf } from "../../contract/timestamps.ts";
 import type { BeatResult, ClawMessage, SessionOutput } from "../../domain/claw-message.ts";
 import { MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
 import type { Pace } from "../../domain/lease.ts";

@@ -1,12 +1,12 @@
+import type { ReportedExhaustion } from "../../../common/contract/enum-names.ts";
+import { reasonName, sessionStartName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
 import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentBeat,
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { reasonName, sessionStartName, statusName, type Unknown } from "../../contract/enums.ts";
-import { MICROS_PER_MS, type Micros } from "../../contract/time.ts";
-import type { ReportedExhaustion } from "../../contract/words.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";

@@ -1,10 +1,10 @@
 import { create } from "@bufbuild/protobuf";
+import { timestampOf, timestampOrUnset } from "../../../common/contract/timestamps.ts";
 import {
   type ApiToken as ApiTokenMessage,
   ApiTokenSchema,
   Role as RoleMessage,
 } from "../../../gen/harborforge/agents/v1/token_pb.ts";
-import { timestampOf, timestampOrUnset } from "../../contract/timestamps.ts";
 import type { ApiToken } from "../../domain/api-token.ts";
 import { ROLES, type Role } from "../../domain/principal.ts";
 

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import { timestampOf } from "../../../common/contract/timestamps.ts";
 import { type User as UserMessage, UserSchema } from "../../../gen/harborforge/agents/v1/user_pb.ts";
-import { timestampOf } from "../../contract/timestamps.ts";
 import type { User } from "../../domain/agent.ts";
 
 /** An absent address or agent is unset, never empty. */

@@ -1,4 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import type { ChangeType } from "../../../common/contract/enum-names.ts";
+import { CHANGE_TYPE_VALUES } from "../../../common/contract/enum-values.ts";
 import type { Agent as AgentMessage, AgentTransition } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import {
   type AgentChange,
@@ -7,8 +9,6 @@ import {
   WatchAgentsResponseSchema,
   WatchBookmarkSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { CHANGE_TYPE_VALUES } from "../../contract/enums.ts";
-import type { ChangeType } from "../../contract/words.ts";
 import type { Transition } from "../../domain/agent.ts";
 import { agentOf, type WatchedAgent } from "../../domain/filter.ts";
 import type { WatchedChange, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";

@@ -1,6 +1,6 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import type { FieldViolation, Reason } from "../../domain/errors.ts";
 
 /** The meaning of a library's error, in the terms of the contract. */

@@ -1,6 +1,6 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import type { ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { fromLibrary, toConnectError } from "../errors/errors.ts";
+import { fromLibrary, toConnectError } from "../errors/error-table.ts";
 import type { Encoding } from "../sockets/inflate.ts";
 import { LARGE_BYTES, type MessageInput } from "../sockets/message-queue.ts";
 import { COMPRESSED } from "../sockets/whole-messages.ts";

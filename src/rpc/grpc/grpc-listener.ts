@@ -11,12 +11,12 @@ import {
   type GrpcStatus,
 } from "@harborforge/connect-grpc-js";
 import type { Logger } from "pino";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
 import type { Refusal } from "../../domain/errors.ts";
-import { LONGEST_TIMER_MS } from "../../scheduling/timers.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
-import { fromLibrary, fromRefusal, toConnectError } from "../errors/errors.ts";
+import { fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
 import { refuseAmbiguous } from "../sockets/authorization-header.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";

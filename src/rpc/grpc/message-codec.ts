@@ -3,7 +3,7 @@ import { Code } from "@connectrpc/connect";
 import type { MessageCodec } from "@harborforge/connect-grpc-js";
 import { encoded } from "../codec/encoded.ts";
 import { readFast } from "../codec/fast-path.ts";
-import { fromLibrary } from "../errors/errors.ts";
+import { fromLibrary } from "../errors/error-table.ts";
 import { hasTooManyValues, tooManyValues } from "../validation/value-limit.ts";
 
 /** The codec of the gRPC listener: protobuf-es behind the limit of values, and the generated fast path. */

@@ -1,9 +1,9 @@
 import type { ServiceImpl } from "@connectrpc/connect";
+import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
+import { STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import { durationOf } from "../../../common/contract/timestamps.ts";
 import type { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, type GetAgentRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { STATUS_VALUES } from "../../contract/enums.ts";
-import { durationOf } from "../../contract/timestamps.ts";
-import { AGENT_STATUSES } from "../../contract/words.ts";
 import { grantedLeaseMs } from "../../domain/lease.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
 import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";

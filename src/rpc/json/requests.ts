@@ -2,7 +2,7 @@ import { TextDecoder } from "node:util";
 import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
-import { fromLibrary, fromRefusal } from "../errors/errors.ts";
+import { fromLibrary, fromRefusal } from "../errors/error-table.ts";
 import { hasTooManyJsonValues, tooManyValues } from "../validation/value-limit.ts";
 import { compileJsonCheck } from "./check.ts";
 

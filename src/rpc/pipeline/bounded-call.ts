@@ -1,6 +1,6 @@
 import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { ChildContext, onCallEnd } from "@harborforge/connect-grpc-js";
-import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/errors.ts";
+import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/error-table.ts";
 import type { CallRecord } from "./call-record.ts";
 
 /**

@@ -3,7 +3,7 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
-import { errorInfoReason, reasonText } from "../errors/errors.ts";
+import { errorInfoReason, reasonText } from "../errors/error-table.ts";
 
 /** The least time between two logged causes of database failures, in milliseconds. */
 const DATABASE_REPORT_MS = 10_000;

@@ -1,5 +1,5 @@
+import { FairQueue } from "../../../common/scheduling/fair-queue.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { FairQueue } from "../../scheduling/fair-queue.ts";
 
 /**
  * The names of methods whose responses may have a thousand rows. To read one takes PostgreSQL and this process ten times

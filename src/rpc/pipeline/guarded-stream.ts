@@ -1,6 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
 import type { MessageSource } from "@harborforge/connect-grpc-js";
-import { toConnectError } from "../errors/errors.ts";
+import { toConnectError } from "../errors/error-table.ts";
 import type { RequestCheck } from "../validation/request-check.ts";
 
 /**

@@ -3,7 +3,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { SourceStream, sourceOf } from "@harborforge/connect-grpc-js";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller, Principal } from "../../domain/principal.ts";
-import { CANCELLED, fromRefusal, toConnectError } from "../errors/errors.ts";
+import { CANCELLED, fromRefusal, toConnectError } from "../errors/error-table.ts";
 import { endReason } from "./bounded-call.ts";
 import type { CallRecord } from "./call-record.ts";
 import { GuardedStream } from "./guarded-stream.ts";

@@ -1,4 +1,4 @@
-import { toRfc3339 } from "../../contract/time.ts";
+import { toRfc3339 } from "../../../common/contract/time.ts";
 import type { ExpiryBrake } from "../../domain/directory.ts";
 
 /** Whether the replica should get calls. It should while there is no reason against it. */

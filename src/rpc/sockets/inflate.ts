@@ -1,7 +1,7 @@
 import { gunzip, gunzipSync, inflateSync, inflate as inflateZlib, type ZlibOptions } from "node:zlib";
 import { Code, type ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
-import { fromLibrary } from "../errors/errors.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import { fromLibrary } from "../errors/error-table.ts";
 
 /** Supported compressions of requests. Only gRPC has `deflate`. */
 export type Encoding = "gzip" | "deflate";

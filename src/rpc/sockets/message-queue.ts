@@ -1,8 +1,8 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
-import { FairQueue } from "../../scheduling/fair-queue.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import { FairQueue } from "../../../common/scheduling/fair-queue.ts";
 import { networkOf } from "../callers/network.ts";
-import { toConnectError } from "../errors/errors.ts";
+import { toConnectError } from "../errors/error-table.ts";
 import { declaredBytes, type Encoding, inflate, inflateNow, TooLong, tooLarge } from "./inflate.ts";
 import { type ReceiveBudget, TOO_MUCH } from "./receive-budget.ts";
 

@@ -1,7 +1,7 @@
 import type { ConnectError } from "@connectrpc/connect";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { DEADLINE_EXCEEDED, fromRefusal } from "../errors/errors.ts";
+import { DEADLINE_EXCEEDED, fromRefusal } from "../errors/error-table.ts";
 
 export interface ReceiveLimits {
   /** Bytes of unread messages, decompressed, of all connections together. */

@@ -1,7 +1,7 @@
 import type { ConnectError } from "@connectrpc/connect";
 import type { Sending } from "@harborforge/connect-grpc-js";
 import { Refusal } from "../../domain/errors.ts";
-import { fromRefusal } from "../errors/errors.ts";
+import { fromRefusal } from "../errors/error-table.ts";
 
 export interface SendLimits {
   /** Bytes that are written and not sent, of all connections together. */

@@ -1,5 +1,5 @@
 import type { DescMessage } from "@bufbuild/protobuf";
-import { MAX_MESSAGE_BYTES } from "../../contract/message-limit.ts";
+import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import { hasTooManyValues, tooManyValues } from "../validation/value-limit.ts";
 import type { Encoding } from "./inflate.ts";
 import type { MessageInput } from "./message-queue.ts";

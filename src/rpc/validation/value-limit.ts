@@ -1,7 +1,7 @@
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
-import { fromRefusal } from "../errors/errors.ts";
+import { fromRefusal } from "../errors/error-table.ts";
 
 /**
  * The most values in a message. An empty beat takes two bytes on the wire, and a hundred once it is read. Without this limit, a

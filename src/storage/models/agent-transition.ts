@@ -1,5 +1,5 @@
 import { type ColumnNameMappers, Model, type Pojo, type RelationMappings, snakeCaseMappers } from "objection";
-import type { Micros } from "../../contract/time.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import type { Transition as TransitionValue } from "../../domain/agent.ts";
 import { causeOf, exhaustionOf, statusOf } from "../agent-row.ts";
 import { Agent } from "./agent.ts";

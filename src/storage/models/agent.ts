@@ -1,5 +1,5 @@
 import { Model, type RelationMappings, snakeCaseMappers } from "objection";
-import type { Micros } from "../../contract/time.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../../domain/agent.ts";
 import { exhaustionOf, statusOf } from "../agent-row.ts";
 import { AgentTransition } from "./agent-transition.ts";

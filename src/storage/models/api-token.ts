@@ -1,5 +1,5 @@
 import { Model, snakeCaseMappers } from "objection";
-import type { Micros } from "../../contract/time.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import type { ApiToken as ApiTokenValue } from "../../domain/api-token.ts";
 import type { Grant, Role } from "../../domain/principal.ts";
 

@@ -1,5 +1,5 @@
 import { Model, type RelationMappings, snakeCaseMappers } from "objection";
-import type { Micros } from "../../contract/time.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import type { User as UserValue } from "../../domain/agent.ts";
 import { Agent } from "./agent.ts";
 

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { durationOf, millisOf } from "../../../../common/contract/timestamps.ts";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
-import { durationOf, millisOf } from "../../../../src/contract/timestamps.ts";
 
 /** The names of Connect's codes in google.rpc.Code. The compiler reports a missing one. */
 const CODE_NAMES = {

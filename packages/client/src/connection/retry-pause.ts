@@ -1,4 +1,4 @@
-import { Backoff } from "../../../../src/scheduling/backoff.ts";
+import { Backoff } from "../../../../common/scheduling/backoff.ts";
 
 const FIRST_MS = 250;
 const LONGEST_MS = 10_000;

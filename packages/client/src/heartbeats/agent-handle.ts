@@ -1,12 +1,12 @@
-import type { Unknown } from "../../../../src/contract/enums.ts";
-import { MICROS_PER_MS } from "../../../../src/contract/time.ts";
 import {
   type AgentStatus,
   EXHAUST_REASONS,
   type ExhaustReason,
   FURTHEST_RECOVERY_MS,
   type WorkingStatus,
-} from "../../../../src/contract/words.ts";
+} from "../../../../common/contract/enum-names.ts";
+import type { Unknown } from "../../../../common/contract/enum-values.ts";
+import { MICROS_PER_MS } from "../../../../common/contract/time.ts";
 import { Listeners, type OnListenerError } from "../event-listeners.ts";
 import type { BeatView, ClawMessageView, ExhaustionView } from "../views.ts";
 import type { AgentClaim, BeatContent, Report, ReportResult, Settle } from "./beat-queue.ts";

@@ -1,12 +1,22 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type {
+  AgentStatus,
+  ReportedExhaustion,
+  SessionStart,
+  WorkingStatus,
+} from "../../../../common/contract/enum-names.ts";
+import {
+  REASON_VALUES,
+  SESSION_START_VALUES,
+  STATUS_VALUES,
+  type Unknown,
+} from "../../../../common/contract/enum-values.ts";
+import { durationOf, timestampOf } from "../../../../common/contract/timestamps.ts";
+import type {
   AgentStatus as AgentStatusMessage,
   ExhaustionSchema,
 } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { SessionStart as SessionStartMessage } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { REASON_VALUES, SESSION_START_VALUES, STATUS_VALUES, type Unknown } from "../../../../src/contract/enums.ts";
-import { durationOf, timestampOf } from "../../../../src/contract/timestamps.ts";
-import type { AgentStatus, ReportedExhaustion, SessionStart, WorkingStatus } from "../../../../src/contract/words.ts";
 import type { BeatRefusal, BeatView } from "../views.ts";
 
 /** What an agent reports. */

@@ -1,10 +1,10 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { millisOf } from "../../../../common/contract/timestamps.ts";
+import { LONGEST_TIMER_MS, pause } from "../../../../common/scheduling/timers.ts";
 import type {
   HeartbeatRequestSchema,
   HeartbeatResponse,
 } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { millisOf } from "../../../../src/contract/timestamps.ts";
-import { LONGEST_TIMER_MS, pause } from "../../../../src/scheduling/timers.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";

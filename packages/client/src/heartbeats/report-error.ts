@@ -1,5 +1,5 @@
-import type { Unknown } from "../../../../src/contract/enums.ts";
-import type { AgentStatus } from "../../../../src/contract/words.ts";
+import type { AgentStatus } from "../../../../common/contract/enum-names.ts";
+import type { Unknown } from "../../../../common/contract/enum-values.ts";
 import type { BeatRefusal, BeatView, ExhaustionView } from "../views.ts";
 
 /**

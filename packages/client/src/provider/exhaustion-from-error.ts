@@ -1,4 +1,4 @@
-import type { ExhaustReason } from "../../../../src/contract/words.ts";
+import type { ExhaustReason } from "../../../../common/contract/enum-names.ts";
 import { type AnsweredAt, RESETS, RETRY_HINTS } from "./deadlines.ts";
 import { type ProviderFailure, readFailure } from "./failure.ts";
 import { SIGNS } from "./signs.ts";

@@ -1,4 +1,4 @@
-import type { ExhaustReason } from "../../../../src/contract/words.ts";
+import type { ExhaustReason } from "../../../../common/contract/enum-names.ts";
 import type { ProviderFailure } from "./failure.ts";
 
 /** A sign in an error that a quota or an account is used up. */

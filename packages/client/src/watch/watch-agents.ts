@@ -1,9 +1,9 @@
+import type { AgentStatus } from "../../../../common/contract/enum-names.ts";
+import { STATUS_VALUES } from "../../../../common/contract/enum-values.ts";
+import { durationOf } from "../../../../common/contract/timestamps.ts";
+import { pause } from "../../../../common/scheduling/timers.ts";
 import type { Agent as AgentMessage } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { AgentChange, WatchAgentsResponse } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { STATUS_VALUES } from "../../../../src/contract/enums.ts";
-import { durationOf } from "../../../../src/contract/timestamps.ts";
-import type { AgentStatus } from "../../../../src/contract/words.ts";
-import { pause } from "../../../../src/scheduling/timers.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
-import type { SessionStart } from "../../../../src/contract/words.ts";
-import { LONGEST_TIMER_MS } from "../../../../src/scheduling/timers.ts";
+import type { SessionStart } from "../../../../common/contract/enum-names.ts";
+import { LONGEST_TIMER_MS } from "../../../../common/scheduling/timers.ts";
 import { type CallErrorData, callErrorFrom, callErrorOf } from "../connection/call-error.ts";
 import type { ServiceTarget } from "../connection/node-clients.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";

@@ -7,7 +7,7 @@ import {
   AgentChangeType,
   SessionStart as SessionStartMessage,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { AgentStatus, ChangeType, ExhaustReason, SessionStart, TransitionCause } from "./words.ts";
+import type { AgentStatus, ChangeType, ExhaustReason, SessionStart, TransitionCause } from "./enum-names.ts";
 
 /** A value of a newer contract, which this program does not know. Do not wake an agent in such a status. */
 export type Unknown = "unknown";
