@@ -26,11 +26,11 @@ const METHODS: readonly DescMethod[] = [
   ...ServerReflection.methods,
 ];
 
-/** How long a stream is watched, and an answer waited for, in milliseconds. */
+/** The milliseconds for which a stream is watched, and a response is awaited. */
 const STREAM_MS = 150;
 const ANSWER_MS = 20_000;
 
-/** What is sent next: a call with hostile values, or one whose bytes, framing or headers are broken. */
+/** The next input: a call with hostile values, or one with broken bytes, framing or headers. */
 export function nextAttempt(random: Random, listeners: Listeners, credentials?: FuzzCredentials): Attempt {
   const method = random.pick(METHODS);
   const path = `/${method.parent.typeName}/${method.name}`;

@@ -1,6 +1,6 @@
 /**
- * What one watcher was told, taken down as it came. What can be judged at once is; the rest waits for the log. A problem
- * is a broken promise, in words.
+ * The messages of one watcher, in order. Some are checked at once; the rest waits for the log. A problem is a
+ * broken promise, in words.
  */
 import { type ChangeKind, type Filter, kindOf, type LogRow, passes, type Seen, statesAt, textOf } from "./log.ts";
 
@@ -12,7 +12,7 @@ export interface LostTail {
   readonly log: readonly LogRow[];
 }
 
-/** The lost tail that a revision lies in, as none that was given otherwise does. */
+/** The lost tail of a revision, which was assigned before. */
 export function lostTailOf(revision: bigint, lost: readonly LostTail[]): LostTail | undefined {
   return lost.find(({ after, upTo }) => after < revision && revision <= upTo);
 }
@@ -45,7 +45,7 @@ interface Told {
   readonly agent: Seen;
 }
 
-/** What came between two places, the first of which somebody resumed from, or where a snapshot was whole. */
+/** The changes between two positions: the first was resumed from, or had a complete snapshot. */
 interface Stretch {
   readonly from: bigint;
   to: bigint;
@@ -66,7 +66,7 @@ export class History {
   revision: bigint | undefined;
   counts = { messages: 0, changes: 0, merged: 0, snapshots: 0, resumes: 0, refusals: 0 };
   #set = new Map<string, Seen>();
-  /** The set as of `revision`: what was told since belongs to a batch that is not whole yet. */
+  /** The set as of `revision`: later changes belong to an incomplete batch. */
   #whole = new Map<string, Seen>();
   #stretch: Stretch | undefined;
   readonly #stretches: Stretch[] = [];
@@ -81,7 +81,7 @@ export class History {
 
   /** A stream begins, where the last one ended. */
   begin(): void {
-    // What was told in the midst of a batch is told again, in the shape that it has by then.
+    // Changes within an interrupted batch are sent again, in their form by then.
     this.#set = new Map(this.revision === undefined ? [] : this.#whole);
     this.#stretch = undefined;
     if (this.revision === undefined) this.counts.snapshots += 1;
@@ -96,7 +96,7 @@ export class History {
     this.revision = undefined;
   }
 
-  /** The next stream goes on from a place that was passed before: `share` of the way from the first to the last. */
+  /** The next stream resumes from an earlier position: `share` of the way from the first to the last. */
   rewind(share: number): void {
     const place = this.#places[Math.floor(share * this.#places.length)];
     if (place === undefined) return;
@@ -136,7 +136,7 @@ export class History {
     if (this.#places.length > 50) this.#places.shift();
   }
 
-  /** Everything that the log alone can tell: the one that there is, and where histories were lost, theirs. Returns all problems. */
+  /** The checks against the log: the present one, and those of lost histories. @returns all problems */
   judge(log: readonly LogRow[], lost: readonly LostTail[] = []): readonly string[] {
     const histories = [...lost.map(({ log }) => log), log];
     for (const history of histories)
@@ -149,7 +149,7 @@ export class History {
     return this.problems;
   }
 
-  /** What belongs to one history, by where it ended. */
+  /** The messages of one history, by its end. */
   #judgeBy(log: readonly LogRow[], isOf: (revision: bigint) => boolean): void {
     const rows = new Map(log.map((row) => [row.revision, row]));
     for (const { from, to, told } of this.#stretches) {

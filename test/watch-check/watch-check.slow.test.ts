@@ -21,7 +21,7 @@ test.each([
       restores,
       say: (line) => lines.push(line),
     });
-    // The seed is the first thing to know when it fails.
+    // The seed is the most important fact of a failure.
     expect({ problems, run: problems.length > 0 ? lines : [] }).toEqual({ problems: [], run: [] });
     expect(transitions).toBeGreaterThan(20);
   },
