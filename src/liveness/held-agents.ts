@@ -9,7 +9,7 @@ import type { ClaimResult, Claims } from "./claims.ts";
 import type { AgentHolder, HeldAgent } from "./held-agent.ts";
 import type { BeatOutcome } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { agentNotFound, sessionSuperseded, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 import type { StreamBeat } from "./stream-beat.ts";
 
 /** What the holders of all sessions of a replica share. */

@@ -6,7 +6,7 @@ import { Backoff } from "../../common/scheduling/backoff.ts";
 import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
-import type { Call, RequestKey } from "../domain/directory.ts";
+import type { Call, RequestKey } from "../domain/directories.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,

@@ -1,5 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
+import type { ExpiryBrake } from "../domain/directories.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { paceOf } from "../../src/domain/lease.ts";
-import { hearingFor } from "../../src/liveness/membership.ts";
+import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { refreshReplica } from "../../src/storage/replica-row.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import {
@@ -163,7 +163,7 @@ describe("a replica that has adopted another one", () => {
     await until("the adopter watches", () => adopter.liveness.statistics().agents === 2);
     using frozen = adopter.gate.hold("refresh-replica");
     await frozen.arrived();
-    await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
+    await refreshReplica(returning.database, returning.number, isolationTimesFor(paceOf(INTERVAL_MS)));
     await heardOnce(returning, after);
     await backdate(returning, adopter, 60_000);
     frozen.release();

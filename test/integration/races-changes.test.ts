@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { Mutation } from "../../src/domain/directory.ts";
+import type { Mutation } from "../../src/domain/directories.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";

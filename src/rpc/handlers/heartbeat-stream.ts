@@ -12,7 +12,7 @@ import type {
   HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/claw-message.ts";
+import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/message-to-claw.ts";
 import { beatsOf } from "../convert/request.ts";
 import type { HeartbeatSession, Heartbeats, SessionListener } from "./backend.ts";
 import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
