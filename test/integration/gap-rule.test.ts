@@ -25,7 +25,7 @@ import { until } from "../support/until.ts";
 /** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+/** In milliseconds. A lease that expires later was found by the scan of all leases, which runs each 30 s. */
 const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
