@@ -47,7 +47,7 @@ export class ReplicaProcess implements AsyncDisposable {
     return this.#child?.pid;
   }
 
-  /** Starts it; `serving` tells when it serves. */
+  /** Starts it; `serving` resolves when it serves. */
   start(): void {
     if (this.#wanted) return;
     this.#wanted = true;

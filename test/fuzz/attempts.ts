@@ -18,7 +18,7 @@ export interface Listeners {
 const METHODS: readonly DescMethod[] = [
   ...UserService.methods,
   ...AgentService.methods,
-  // Each once more: what is in them matters more than health and reflection.
+  // Each once more: their tests matter more than health and reflection.
   ...UserService.methods,
   ...AgentService.methods,
   ...TokenService.methods,
@@ -141,7 +141,7 @@ function brokenHeaders(random: Random): Record<string, string> {
 }
 
 function query(path: string, message: Uint8Array, json: boolean, random: Random, broken: boolean): string {
-  // A URL of several kilobytes is refused with the headers, as it should be; here it is to get further.
+  // A URL of several kilobytes is rejected with the headers, as it should be; here it must get further.
   const short = message.subarray(0, 6_000);
   const base64 = !json || random.chance(0.3);
   const text = base64 ? Buffer.from(short).toString("base64url") : encodeURIComponent(Buffer.from(short).toString());

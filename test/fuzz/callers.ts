@@ -216,7 +216,7 @@ function read(raw: Raw): Answer {
   };
 }
 
-/** What is in the envelope that ends a stream, which is the last one. */
+/** The content of the envelope that ends a stream, which is the last one. */
 function lastEnvelope(body: Buffer, flag: number): Buffer | undefined {
   for (let at = 0; at + 5 <= body.length; ) {
     const end = at + 5 + body.readUInt32BE(at + 1);

@@ -125,7 +125,7 @@ function fillPlausibly(message: ReflectMessage, field: DescField, random: Random
   } else if (field.fieldKind === "list" && field.listKind === "message") {
     message.get(field).add(build(field.message, random, depth + 1, true));
   } else if (field.fieldKind === "scalar" && field.scalar === ScalarType.STRING) {
-    // Pages begin at the beginning, and what is repeated is mostly meant to be another request.
+    // Pages start at the first one, and most repeated inputs are meant as other requests.
     if (field.name === "page_token" || (field.name === "request_id" && random.chance(0.7))) return;
     const name = random.pick(NAMES);
     message.set(field, field.name === "email" ? `${name}@example.org` : name);

@@ -223,7 +223,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   }
 }
 
-/** Codes that a handler alone gives, or that tell of what is stored. */
+/** Codes that only a handler returns, or that depend on stored rows. */
 const FROM_WITHIN: ReadonlySet<Code> = new Set([
   Code.NotFound,
   Code.AlreadyExists,
@@ -248,7 +248,7 @@ function askedForIt({ headers = {} }: Attempt, code: Code): boolean {
   return code === Code.DeadlineExceeded && headers["grpc-timeout"] === "1n";
 }
 
-/** What a process holds in memory, in megabytes; undefined when it is gone. */
+/** The resident memory of a process, in megabytes; undefined when it is gone. */
 async function memoryOf(pid: number): Promise<number | undefined> {
   const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
   const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(status)?.[1];

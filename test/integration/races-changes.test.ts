@@ -186,7 +186,7 @@ describe("two services with the same expected_revision", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("of which one is delayed by a beat that changes nothing both succeed", async () => {
+  test("both succeed when a beat that changes nothing delays one of them", async () => {
     const agentId = "only renewed";
     const { revision } = await one.createAgent(agentId);
     using stream = one.stream();

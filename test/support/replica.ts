@@ -24,7 +24,7 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
-  /** Nobody listens to it unless told. */
+  /** Default: a silent logger. */
   readonly log?: Logger;
 }
 

@@ -38,7 +38,7 @@ export interface MessageJson {
   readonly bookmark?: { readonly snapshotComplete?: boolean };
 }
 
-interface Told {
+interface ReceivedChange {
   readonly revision: bigint;
   readonly kind: ChangeKind;
   readonly id: string;
@@ -49,7 +49,7 @@ interface Told {
 interface Stretch {
   readonly from: bigint;
   to: bigint;
-  readonly told: Told[];
+  readonly received: ReceivedChange[];
 }
 
 function seen({ id, userId, agentId, clawIdentifier, status, revision }: AgentJson): Seen {
@@ -152,9 +152,9 @@ export class History {
   /** The messages of one history, by its end. */
   #judgeBy(log: readonly LogRow[], isOf: (revision: bigint) => boolean): void {
     const rows = new Map(log.map((row) => [row.revision, row]));
-    for (const { from, to, told } of this.#stretches) {
+    for (const { from, to, received } of this.#stretches) {
       if (!isOf(to)) continue;
-      for (const { revision, id, agent } of told) {
+      for (const { revision, id, agent } of received) {
         const row = rows.get(revision);
         const truth = row?.after ?? row?.before;
         if (row?.id !== id) this.#say(`tells of a transition ${revision} of agent ${id} that is not in the log`);
@@ -168,10 +168,11 @@ export class History {
         const kind = kindOf(this.filter, row);
         return kind === undefined ? [] : [`${row.revision} ${kind} #${row.id}`];
       });
-      const came = told.map(({ revision, kind, id }) => `${revision} ${kind} #${id}`);
+      const came = received.map(({ revision, kind, id }) => `${revision} ${kind} #${id}`);
       const place = due.findIndex((one, index) => one !== came[index]);
-      if (place !== -1) this.#say(`after ${from} is told ${came[place] ?? "nothing"} where the log has ${due[place]}`);
-      else if (came.length > due.length) this.#say(`after ${from} is told ${came[due.length]} beyond what the log has`);
+      if (place !== -1) this.#say(`after ${from} receives ${came[place] ?? "nothing"} where the log has ${due[place]}`);
+      else if (came.length > due.length)
+        this.#say(`after ${from} receives ${came[due.length]} beyond the end of the log`);
     }
     const own = this.#states.filter(({ revision }) => isOf(revision));
     const states = statesAt(
@@ -187,7 +188,7 @@ export class History {
   }
 
   #openStretch(from: bigint): void {
-    this.#stretch = { from, to: from, told: [] };
+    this.#stretch = { from, to: from, received: [] };
     this.#stretches.push(this.#stretch);
   }
 
@@ -197,20 +198,20 @@ export class History {
     this.#set.set(agent.id, agent);
   }
 
-  #apply(change: Told, upTo: bigint): void {
+  #apply(change: ReceivedChange, upTo: bigint): void {
     const { revision, kind, id, agent } = change;
     if (this.revision !== undefined) {
-      if (revision <= this.revision) this.#say(`is told ${revision} although it came to ${this.revision} before`);
-      const last = this.#stretch?.told.at(-1);
+      if (revision <= this.revision) this.#say(`receives ${revision} although it had reached ${this.revision} before`);
+      const last = this.#stretch?.received.at(-1);
       if (!this.conflates && last !== undefined && revision <= last.revision) {
-        this.#say(`is told ${revision} after ${last.revision}`);
+        this.#say(`receives ${revision} after ${last.revision}`);
       }
-      if (!this.conflates && revision > upTo) this.#say(`may resume from ${upTo} after it was told ${revision}`);
-      this.#stretch?.told.push(change);
+      if (!this.conflates && revision > upTo) this.#say(`may resume from ${upTo} after it received ${revision}`);
+      this.#stretch?.received.push(change);
     }
     if ((kind === "ENTERED") === this.#set.has(id)) {
       this.#say(
-        `is told that #${id} ${kind} at ${revision}, which ${this.#set.has(id) ? "it has" : "it does not have"}`,
+        `receives that #${id} ${kind} at ${revision}, which ${this.#set.has(id) ? "it has" : "it does not have"}`,
       );
     }
     if (kind === "LEFT") this.#set.delete(id);

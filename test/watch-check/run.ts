@@ -115,7 +115,7 @@ export async function run(options: RunOptions): Promise<Outcome> {
   const log = await readLog(cluster.url());
   problems.push(...histories.flatMap((history) => history.judge(log, lost)), ...givenTwice(log, lost));
   const sum = (count: keyof History["counts"]) => histories.reduce((total, { counts }) => total + counts[count], 0);
-  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes told, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes${options.restores > 0 ? `, ${lost.reduce((total, { log, after }) => total + log.filter(({ revision }) => revision > after).length, 0)} transitions lost, ${sum("refusals")} watches told so` : ""}`;
+  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes received, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes${options.restores > 0 ? `, ${lost.reduce((total, { log, after }) => total + log.filter(({ revision }) => revision > after).length, 0)} transitions lost, ${sum("refusals")} watches rejected for it` : ""}`;
   say(`seed ${seed}: ${summary}: ${problems.length === 0 ? "all as the log has it" : `${problems.length} PROBLEMS`}`);
   return { problems, transitions: log.length, summary };
 }

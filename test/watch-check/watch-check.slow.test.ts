@@ -4,8 +4,8 @@ import { run } from "./run.ts";
 
 // The short form: the long one, of many seeds, is `npm run test:watch`.
 test.each([
-  ["watchers are told what the log has, once and in order, whatever happens to replicas and connections", 0],
-  ["watchers are told that their place was lost when an older state of the database is brought back", 2],
+  ["watchers receive the transitions of the log once and in order through faults of replicas and connections", 0],
+  ["watchers get an error for a lost position when an older state of the database is restored", 2],
 ])(
   "%s",
   async (_, restores) => {
