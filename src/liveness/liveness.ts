@@ -88,7 +88,7 @@ export class Liveness implements Heartbeats {
       ...options,
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
-      onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
+      onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
       onCutOff: () => {
         this.#cutOff();
         options.onCutOff?.();
@@ -97,7 +97,7 @@ export class Liveness implements Heartbeats {
     });
     this.#reaper = new Reaper({
       ...shared,
-      watches: (other) => this.#membership.watches(other),
+      tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
@@ -109,7 +109,7 @@ export class Liveness implements Heartbeats {
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
-      isWatchedElsewhere: (agent) =>
+      isTrackedElsewhere: (agent) =>
         agent !== undefined && !agent.held && agent.replicaId !== null && agent.replicaId !== replica,
       onFirstClaim: (session) => {
         if (this.#membership.cutOff) this.#sendElsewhere(session);

@@ -2,7 +2,7 @@ import type { Micros } from "../../common/contract/time.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import type { WatchedLease } from "../storage/lease-queries.ts";
+import type { TrackedLease } from "../storage/lease-queries.ts";
 import {
   type AdoptedReplica,
   adoptedLeases,
@@ -50,7 +50,7 @@ export interface MembershipOptions {
   /** For how many milliseconds this replica could not write heartbeats, although it may be able to write its own row. */
   stuckMs(): number;
   /** This replica watches these leases from now on. None expires before `noneBefore`. */
-  onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
+  onAdopted(leases: readonly TrackedLease[], noneBefore: Micros): void;
   /** This replica cannot write any more. Called once for each outage. */
   onCutOff(): void;
   /** It can write again. */
@@ -96,8 +96,8 @@ export class Membership {
   }
 
   /**
-   * False for a moment after this process did not run for a while. The messages in its sockets are old then, and it reads the
-   * end of a stream only after them.
+   * False for 100 ms after this process was suspended. Until it has read the old messages in its sockets, it does not know
+   * which streams have ended.
    */
   get awake(): boolean {
     const now = performance.now();
@@ -105,7 +105,7 @@ export class Membership {
   }
 
   /** Whether this replica watches the leases of that replica's agents. */
-  watches(replica: number | null): boolean {
+  tracks(replica: number | null): boolean {
     return replica === this.#options.replica || (replica !== null && this.#adopted.has(replica));
   }
 

@@ -208,8 +208,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     }
     const body = parsed.leaving ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
-    // Not where the stream holds the agent as far as it knows: a claim that is kept for later would take the agent from a
-    // process that claims it after this beat.
+    // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
+    // that claims it after this beat.
     if (start === "anew" && holder.state !== "held") beat.claimsAnew = true;
     this.#agents.pass(beat);
   }

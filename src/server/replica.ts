@@ -5,7 +5,7 @@ import { Liveness } from "../liveness/liveness.ts";
 import { isolationTimesFor } from "../liveness/membership.ts";
 import type { Backend } from "../rpc/handlers/backend.ts";
 import { createHealth, type Health } from "../rpc/services/health.ts";
-import { createTls, type Tls } from "../rpc/tls/tls.ts";
+import { createTls, type Tls } from "../rpc/tls/tls-acceptor.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";

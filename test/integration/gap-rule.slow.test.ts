@@ -163,7 +163,7 @@ describe("a replica that has adopted another one", () => {
     await until("the adopter watches", () => adopter.liveness.statistics().agents === 2);
     using frozen = adopter.gate.hold("refresh-replica");
     await frozen.arrived();
-    await refreshReplica(returning.database, returning.number, hearingFor(paceOf(INTERVAL_MS)));
+    await refreshReplica(returning.database, returning.number, isolationTimesFor(paceOf(INTERVAL_MS)));
     await beatOnce(returning, after);
     await backdate(returning, adopter, 60_000);
     frozen.release();

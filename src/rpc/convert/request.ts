@@ -7,11 +7,11 @@ import type {
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { readBeat } from "../../domain/beat-validation.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
-import { readBeat } from "../../domain/validation-agent.ts";
 
 /**
  * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
