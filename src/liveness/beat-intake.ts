@@ -13,7 +13,7 @@ import { BeatWriter } from "./beat-writer.ts";
 import type { Logger } from "./logger.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 
 /** Rejections of the sender, and not of the report. */
 const SENDER_REASONS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);

@@ -1,6 +1,6 @@
 import type { Micros } from "../../common/contract/time.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
+import type { ExpiryBrake } from "../domain/directories.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { checkBrake } from "../storage/fleet-state.ts";

@@ -6,7 +6,7 @@ import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { overdueLeases, type WatchedLease } from "../storage/lease-queries.ts";
+import { overdueLeases, type TrackedLease } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { TICK_MS } from "./lease-wheel.ts";
 import type { Logger } from "./logger.ts";
@@ -29,7 +29,7 @@ export class Reaper {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #registry: Registry;
-  readonly #watches: (replica: number | null) => boolean;
+  readonly #tracks: (replica: number | null) => boolean;
   readonly #hasPendingBeat: (entry: AgentEntry) => boolean;
   readonly #log: Logger;
   readonly #backstop: PeriodicTask;
@@ -50,14 +50,14 @@ export class Reaper {
     registry: Registry;
     log: Logger;
     /** Whether this replica watches the leases of that replica's agents. */
-    watches(replica: number | null): boolean;
+    tracks(replica: number | null): boolean;
     /** Whether a heartbeat of the agent has arrived here that is not written yet. */
     hasPendingBeat(entry: AgentEntry): boolean;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
-    this.#watches = (replica) => options.watches(replica);
+    this.#tracks = (replica) => options.tracks(replica);
     this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
     this.#log = options.log;
     this.#backstop = new PeriodicTask({
@@ -81,7 +81,7 @@ export class Reaper {
   }
 
   /** Watches these leases from now on. None expires before `noneBefore`. */
-  watch(leases: readonly WatchedLease[], noneBefore: Micros = 0): void {
+  track(leases: readonly TrackedLease[], noneBefore: Micros = 0): void {
     for (const { id, agentId, leaseExpiresAt } of leases) {
       if (leaseExpiresAt === null) continue;
       this.#registry.renew(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
@@ -148,7 +148,7 @@ export class Reaper {
           const ended = agent === known || (agent.leaseExpiresAt !== null && agent.leaseExpiresAt <= now);
           if (change === undefined || !ended) {
             // Another replica watches the lease, unless a session here holds the agent or a beat here renewed the lease.
-            if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
+            if (!this.#tracks(agent.replicaId) && entry.holder === undefined && !entry.busy)
               this.#registry.revoke(entry);
             else {
               this.#registry.update(entry, agent);
@@ -199,6 +199,6 @@ export class Reaper {
     // The leases that are held back are known to have ended.
     const leases = overdue.filter(({ agentId }) => this.#registry.get(agentId)?.heldBack !== true);
     if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that no replica watched");
-    this.watch(leases);
+    this.track(leases);
   }
 }

@@ -158,7 +158,7 @@ export class ChangeFeed {
     if (lost || newest < position || oldest > position) {
       this.#log.warn(
         { position: position.toString(), newest: newest.toString(), oldest: oldest.toString(), lost },
-        "the log does not join on to what was read before",
+        "the transition log has another history, watchers start again",
       );
       this.#restart(newest);
       return;

@@ -6,7 +6,7 @@ import { BookmarkTimer } from "./bookmark-timer.ts";
 import { NewestChanges } from "./newest-changes.ts";
 import type { SnapshotProgress } from "./snapshot-progress.ts";
 import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
-import { watcherTooSlow } from "./watch-errors.ts";
+import { watcherTooSlow } from "./watch-refusals.ts";
 
 /**
  * Changes that wait for one watcher at most. All watchers and the ring share the transitions themselves, so a full queue

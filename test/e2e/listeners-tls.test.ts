@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type Peer, peerKey } from "../../src/rpc/callers/call-values.ts";
 import { TlsError, type TlsSettings } from "../../src/rpc/tls/certificate-files.ts";
-import { createTls } from "../../src/rpc/tls/tls.ts";
+import { createTls } from "../../src/rpc/tls/tls-acceptor.ts";
 import { type Authority, type CertificatePair, createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";

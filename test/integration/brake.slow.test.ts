@@ -6,7 +6,7 @@ import {
   expectRateOfBrake,
   expectSlowExpiry,
   expectWithinSixLeases,
-  lastHeard,
+  lastHeartbeats,
   MASS_SILENCE,
   seedClaws,
   WITHIN_MS,
@@ -34,7 +34,7 @@ describe("when many claws fall silent at once", () => {
     const silent = fleet.slice(0, 10);
     for (const [n, agentIds] of fleet.entries())
       if (n >= silent.length) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 200));
-    const heard = await lastHeard(replica);
+    const heard = await lastHeartbeats(replica);
     const engaged = await until("the brake engages", async () => (await engagedAt(replica)) ?? undefined, WITHIN_MS);
 
     // Held back: suspect since the end of their leases, or since the brake engaged if that was later.
@@ -109,7 +109,7 @@ describe("when many claws fall silent at once", () => {
     const stalls = undo.use(new StallMeter(one));
     const fleet = await seedClaws(one, 10, 40);
     await beatOnce(replicas, fleet, INTERVAL_MS);
-    const heard = await lastHeard(one);
+    const heard = await lastHeartbeats(one);
     const expired = await untilExpired(one, 400, WITHIN_MS);
     expectWithinSixLeases(expired, heard, stalls, INTERVAL_MS);
     const first = expired[0]?.at ?? 0;

@@ -4,7 +4,7 @@ import {
   engagedAt,
   expectRateOfBrake,
   expectSlowExpiry,
-  lastHeard,
+  lastHeartbeats,
   MASS_SILENCE,
   seedClaws,
   WITHIN_MS,
@@ -25,7 +25,7 @@ describe("the brake does not engage", () => {
     const streams = await beatOnce([replica], fleet, INTERVAL_MS);
     for (const [n, agentIds] of fleet.entries())
       if (n >= claws) undo.use(new Beating(() => streams[n] ?? replica.stream(), agentIds, 100));
-    const heard = await lastHeard(replica);
+    const heard = await lastHeartbeats(replica);
     const expired = await untilExpired(replica, claws * 20, WITHIN_MS);
     for (const { agent_id, at } of expired) expect(at).toBeGreaterThanOrEqual(heard.get(agent_id)?.ends ?? 0);
     expect(new Set(expired.map(({ incident_id }) => incident_id)).size).toBe(claws);

@@ -136,7 +136,7 @@ export async function livenessVersions(by: Replica): Promise<unknown[]> {
 }
 
 /** Agents that beat once at a replica, and then are silent. @returns the end of the last of their leases */
-export async function heardOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
+export async function beatOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
   const stream = replica.stream();
   await stream.say(...agentIds.map(alive));
   return Math.max(...(await Promise.all(agentIds.map((agentId) => leaseEnd(replica, agentId)))));

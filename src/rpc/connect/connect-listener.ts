@@ -13,7 +13,7 @@ import type { Registry } from "prom-client";
 import type { Credentials } from "../../domain/principal.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
-import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
 import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
@@ -28,7 +28,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../sockets/receive-budget
 import { SendBudget } from "../sockets/send-budget.ts";
 import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
-import type { Tls } from "../tls/tls.ts";
+import type { Tls } from "../tls/tls-acceptor.ts";
 import { createConnectCalls } from "./connect-calls.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";

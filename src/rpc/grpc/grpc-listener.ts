@@ -17,7 +17,7 @@ import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
-import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
 import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
@@ -31,7 +31,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, TOO_MUCH } from "../sockets/rece
 import { SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
 import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
-import type { Tls } from "../tls/tls.ts";
+import type { Tls } from "../tls/tls-acceptor.ts";
 import { takeOverMessages } from "./grpc-input.ts";
 import { messageCodec } from "./message-codec.ts";
 

@@ -1,16 +1,16 @@
 import type { Transition } from "../domain/agent.ts";
-import type { BeatResult, SessionOutput } from "../domain/claw-message.ts";
 import type { HeartbeatSession, SessionListener, SessionOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
 import { MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
+import type { BeatResult, SessionOutput } from "../domain/message-to-claw.ts";
 import { instanceKey } from "./claims.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
 import { MessageWindow, type ReceivedMessage } from "./message-window.ts";
 import { Outbox } from "./outbox.ts";
 import { type BeatOutcome, beatResult } from "./pending-beat.ts";
-import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-refusals.ts";
 import { type BeatOwner, StreamBeat } from "./stream-beat.ts";
 
 /** What all sessions of a replica share. */
@@ -20,10 +20,10 @@ export interface SessionContext extends HoldingContext {
   /** The interval until a new stream's second beat, in milliseconds. */
   firstIntervalMs(): number;
   /** Drains a session that begins to claim an agent for the first time, if this replica cannot claim it. */
-  onFirstClaim(session: Session): void;
+  onFirstClaim(session: StreamSession): void;
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
-  scheduleNotification(session: Session): void;
-  onClosed(session: Session): void;
+  scheduleNotification(session: StreamSession): void;
+  onClosed(session: StreamSession): void;
 }
 
 type SessionState =
@@ -36,7 +36,7 @@ const OPEN: SessionState = { name: "open" };
 const CLOSED: SessionState = { name: "closed" };
 
 /** One heartbeat stream: takes its messages, holds its agents, and fills its outbox. */
-export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
+export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwner {
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
@@ -207,8 +207,8 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
     }
     const body = parsed.leaving ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
-    // Not where the stream holds the agent as far as it knows: a claim that is kept for later would take the agent from a
-    // process that claims it after this beat.
+    // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
+    // that claims it after this beat.
     if (start === "anew" && holder.state !== "held") beat.claimsAnew = true;
     this.#agents.pass(beat);
   }
