@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { draining } from "../../src/watch/watch-errors.ts";
+import { draining } from "../../src/watch/watch-refusals.ts";
 import { MESSAGE_CHANGES, Watcher } from "../../src/watch/watcher.ts";
 import { FakeLog } from "../support/fake-log.ts";
 import { watchQuery } from "../support/watch-reader.ts";

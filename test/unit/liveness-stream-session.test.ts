@@ -3,13 +3,13 @@ import { describe, expect, test } from "vitest";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { ClaimResult } from "../../src/liveness/claims.ts";
 import { Registry } from "../../src/liveness/registry.ts";
-import { Session } from "../../src/liveness/session.ts";
+import { StreamSession } from "../../src/liveness/stream-session.ts";
 
 /** A session whose claims wait until the test answers them. */
 function openSession() {
   const claimed: string[] = [];
   const answers: ((result: ClaimResult | undefined) => void)[] = [];
-  const session = new Session(
+  const session = new StreamSession(
     {
       registry: new Registry(0),
       intake: { accept: () => undefined, supersede: () => undefined },
@@ -21,7 +21,7 @@ function openSession() {
       },
       leaseMs: () => 30_000,
       firstIntervalMs: () => 10_000,
-      isWatchedElsewhere: () => false,
+      isTrackedElsewhere: () => false,
       onFirstClaim: () => undefined,
       release: () => undefined,
       scheduleNotification: () => undefined,
