@@ -15,8 +15,8 @@ import type { StreamBeat } from "./stream-beat.ts";
 /** What the holders of all sessions of a replica share. */
 export interface HoldingContext {
   readonly registry: Registry;
-  readonly intake: BeatIntake;
-  readonly claims: Claims;
+  readonly intake: Pick<BeatIntake, "accept" | "supersede">;
+  readonly claims: Pick<Claims, "claim">;
   /** Whether no session holds the agent, and another replica watches its lease. */
   isTrackedElsewhere(agent: Agent | undefined): boolean;
   /** Gives up these holds, in the database. */

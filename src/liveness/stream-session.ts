@@ -28,14 +28,11 @@ export interface SessionContext extends HoldingContext {
 
 type SessionState =
   | { readonly name: "open" }
-  /** Takes no more messages. Sends what is due, then closes. */
-  | { readonly name: "finishing" }
   /** The stream ends with this refusal as soon as its transport takes it. */
   | { readonly name: "failed"; readonly refusal: Refusal }
   | { readonly name: "closed" };
 
 const OPEN: SessionState = { name: "open" };
-const FINISHING: SessionState = { name: "finishing" };
 const CLOSED: SessionState = { name: "closed" };
 
 /** One heartbeat stream: takes its messages, holds its agents, and fills its outbox. */
@@ -49,6 +46,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly #window = new MessageWindow();
   readonly #outbox: Outbox;
   #state: SessionState = OPEN;
+  /** Takes no more messages, open or failed. Without a failure, it sends what is due, then closes. */
+  #isFinishing = false;
   /** Whether the transport waits for capacity before it submits the next message. */
   #isReaderWaiting = false;
   #isNotificationScheduled = false;
@@ -78,7 +77,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
 
   submit(sequence: bigint, beats: readonly ParsedBeat[]): boolean {
     // The message stays unacknowledged, so the claw sends it again, to the next replica.
-    if (this.#state.name === "finishing" || this.#state.name === "closed") return true;
+    if (this.#isFinishing || this.#state.name === "closed") return true;
     const message = this.#window.add(sequence, beats.length);
     for (let beatIndex = 0; beatIndex < beats.length; beatIndex += 1) {
       const beat = beats[beatIndex];
@@ -94,7 +93,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     if (this.#state.name === "failed") throw this.#state.refusal;
     const output = this.#outbox.take(this.#window.acknowledgedSequence);
     if (output === undefined) {
-      if (this.#state.name === "finishing" && this.#window.isEmpty) this.close();
+      if (this.#isFinishing && this.#window.isEmpty) this.close();
       return undefined;
     }
     // The outbox has room again.
@@ -112,7 +111,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   }
 
   finish(): void {
-    if (this.#state.name === "open") this.#state = FINISHING;
+    this.#isFinishing = true;
     this.#scheduleNotification();
   }
 
@@ -232,7 +231,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
 
   /** A beat that is never settled would block all later acknowledgements. So the stream ends. */
   #fail(refusal: Refusal): void {
-    if (this.#state.name !== "failed" && this.#state.name !== "closed") this.#state = { name: "failed", refusal };
+    if (this.#state.name === "open") this.#state = { name: "failed", refusal };
     this.#scheduleNotification();
   }
 

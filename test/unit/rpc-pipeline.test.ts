@@ -7,6 +7,7 @@ import {
   type MethodImplSpec,
   type ServiceImpl,
 } from "@connectrpc/connect";
+import { ChildContext, isCallEnded } from "@harborforge/connect-grpc-js";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
@@ -32,11 +33,22 @@ function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial
     const request = create(GetAgentRequestSchema, { key: { case: "agentId", value: "scribe" } });
     return spec.impl(request, context(spec, timeoutMs, requestSignal));
   };
+  /** With a context as the gRPC listener makes it, which ends when the response was sent. */
+  const getLazily = async () => {
+    const spec = kind(getAgent, "unary");
+    const request = create(GetAgentRequestSchema, { key: { case: "agentId", value: "scribe" } });
+    const outer = new ChildContext(context(spec), () => Number.POSITIVE_INFINITY);
+    try {
+      return await spec.impl(request, outer);
+    } finally {
+      outer.ending.abort(undefined);
+    }
+  };
   const watch = (timeoutMs?: number) => {
     const spec = kind(watchAgents, "server_streaming");
     return spec.impl(create(WatchAgentsRequestSchema), context(spec, timeoutMs))[Symbol.asyncIterator]();
   };
-  return { pipeline, metrics, logged, get, watch };
+  return { pipeline, metrics, logged, get, getLazily, watch };
 }
 
 function kind<K extends MethodImplSpec["kind"]>(spec: MethodImplSpec | undefined, wanted: K) {
@@ -81,6 +93,30 @@ describe("the pipeline", () => {
     expect(seen[0]?.left).toBeGreaterThan(20);
     expect(seen[0]?.signal.aborted).toBe(true);
     expect(seen[0]?.principal).toBe(ANYONE);
+  });
+
+  test("tells a unary handler's background work that the call has ended, after a response and after an error", async () => {
+    const contexts: HandlerContext[] = [];
+    const { get, getLazily } = setUp({
+      getAgent: (_request, own) => {
+        contexts.push(own);
+        // Without the signal, as waiting changes ask for it.
+        expect(isCallEnded(own)).toBe(false);
+        if (contexts.length % 2 === 0) throw new Refusal("AGENT_NOT_FOUND", "none");
+        return {};
+      },
+    });
+    for (const call of [get, getLazily]) {
+      await call();
+      await expect(call()).rejects.toMatchObject({ code: Code.NotFound });
+    }
+    expect(contexts.map(isCallEnded)).toEqual([true, true, true, true]);
+    expect(contexts.map(({ signal }) => signal.reason)).toMatchObject([
+      { code: Code.Canceled },
+      { code: Code.NotFound },
+      { code: Code.Canceled },
+      { code: Code.NotFound },
+    ]);
   });
 
   test("maps errors after the deadline to DEADLINE_EXCEEDED", async () => {

@@ -34,8 +34,8 @@ type StreamState =
   | { readonly name: "finishing" }
   /** The stream ends with an error, after the session's output. */
   | { readonly name: "failing"; readonly reason: unknown }
-  /** The session is closed. */
-  | { readonly name: "closed" };
+  /** The session is closed. Reads of the stream throw the failure, if there is one. */
+  | { readonly name: "closed"; readonly failure?: { readonly reason: unknown } };
 
 /**
  * One stream: checks envelopes, opens the session with the first message, feeds it, and encodes its output. It uses calls and
@@ -119,18 +119,15 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
       return this.#responses.shift();
     }
     // All output is sent. Only now the client receives the reason for the end of its stream.
-    if (this.#state.name === "failing" && this.#isSent()) {
-      const { reason } = this.#state;
-      this.close();
-      throw reason;
-    }
+    if (this.#state.name === "failing" && this.#isSent()) this.close();
+    if (this.#state.name === "closed" && this.#state.failure !== undefined) throw this.#state.failure.reason;
     return undefined;
   }
 
   get done(): boolean {
     switch (this.#state.name) {
       case "closed":
-        return !this.#signal.aborted;
+        return this.#state.failure === undefined && !this.#signal.aborted;
       case "failing":
         return false;
       default:
@@ -145,7 +142,8 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
   /** Closes the session, in every way that a stream can end. Leases run on. */
   close(): void {
     if (this.#state.name === "closed") return;
-    this.#state = { name: "closed" };
+    this.#state =
+      this.#state.name === "failing" ? { name: "closed", failure: { reason: this.#state.reason } } : { name: "closed" };
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#input?.unsubscribe();
     this.#session?.close();
