@@ -144,7 +144,7 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     // npx passes signals on to a shell, which keeps them to itself.
     process.kill(Number(await readFile(join(stage.dataDir, "owner.pid"), "utf8")), "SIGTERM");
     const { code, stderr } = await serving.ended;
-    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"msg":"stopped"') });
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"event":"service.stopped"') });
   });
 
   test("the embedded PostgreSQL's README runs unchanged", { timeout: 120_000 }, async (context) => {
