@@ -3,12 +3,10 @@ import { POSTGRES_EVENTS } from "../packages/embedded-postgres/src/log-events.ts
 
 /** The table of the events at warn and above in docs/operations.md. */
 export function logEventsTable(): string {
-  const events: Readonly<Record<string, Readonly<Record<string, Alarm>>>> = {
-    ...LOG_EVENTS,
-    warn: { ...LOG_EVENTS.warn, ...POSTGRES_EVENTS.warn },
-  };
+  const { fatal, error, warn } = LOG_EVENTS;
+  const events = { fatal, error, warn: { ...warn, ...POSTGRES_EVENTS.warn } };
   const rows = ALARM_LEVELS.flatMap((level) =>
-    Object.entries(events[level] ?? {})
+    Object.entries<Alarm>(events[level])
       .toSorted(([one], [other]) => (one < other ? -1 : 1))
       .map(([name, { meaning, action }]) => `| \`${name}\` | ${level} | ${meaning} | ${action} |`),
   );

@@ -39,7 +39,7 @@ export class Beating implements Disposable {
 
 interface KeptLine {
   readonly level: LogLevel;
-  readonly facts: Facts<LogLevel>;
+  readonly facts: { readonly event: string; readonly [fact: string]: unknown };
 }
 
 /** A recorded log. */
@@ -55,7 +55,7 @@ export class KeptLog implements Logger {
     return this.lines.filter(({ facts }) => facts.event === event);
   }
 
-  #keep(level: LogLevel, facts: Facts<LogLevel>): void {
+  #keep(level: LogLevel, facts: KeptLine["facts"]): void {
     this.lines.push({ level, facts });
   }
 }

@@ -23,7 +23,8 @@ const names = levels.flatMap((events) => Object.keys(events));
 
 /** A call of a log: its facts begin with the event, and its message is a literal. */
 const CALL = /\b(?:log|lines)\??\s*\.(?:fatal|error|warn|info|debug)\(/g;
-const WELL_FORMED = /^\s*\{\s*event: "([^"]+)"[\s\S]*?\},\s*(?:"([^"]*)"|`([^`]*)`),?\s*\)/;
+const WELL_FORMED =
+  /^\s*\{\s*event: "([^"]+)"(?:(?!\.(?:fatal|error|warn|info|debug)\()[\s\S])*?\},\s*(?:"([^"]*)"|`([^`]*)`),?\s*\)/;
 
 interface Call {
   readonly at: string;
