@@ -25,7 +25,7 @@ export const LOG_EVENTS = {
   error: {
     "brake.engaged": {
       meaning: "more than a fifth of the claws fell silent; the brake limits the rate of expiry",
-      action: "Look for a fault of the network or the service first. The brake releases by itself.",
+      action: "First look for a fault of the network or the service. The brake releases by itself.",
     },
     "call.handler_bypassed": {
       meaning: "a call of the Connect listener failed outside its handler",
@@ -36,24 +36,24 @@ export const LOG_EVENTS = {
       action: "Report `err` as a defect.",
     },
     "claim.failed": {
-      meaning: "a claim of agents failed with an unexpected error; the claw retries",
-      action: "Look at the database. If it is well, report `err` as a defect.",
+      meaning: "a claim of agents failed with an unexpected error",
+      action: "Check the database. If it is healthy, report `err` as a defect.",
     },
     "heartbeat.apply_failed": {
       meaning: "a heartbeat failed with an unexpected error",
-      action: "Look at the database. If it is well, report `err` as a defect.",
+      action: "Check the database. If it is healthy, report `err` as a defect.",
     },
     "heartbeat.write_failed": {
       meaning: "a batch of heartbeats was not written; the replica retries",
-      action: "Look at the database. If it is well, report `err` as a defect.",
+      action: "Check the database. If it is healthy, report `err` as a defect.",
     },
     "listener.failed": {
       meaning: "a listener cannot accept connections",
-      action: "Look at `err`: often the process has too few file descriptors.",
+      action: "Check `err`. `EMFILE`, for example, asks for a higher limit of file descriptors.",
     },
     "tls.reload_failed": {
       meaning: "the check of the TLS files failed unexpectedly; the previous ones stay in use",
-      action: "Look at `err`, and restart the replica before the certificate expires.",
+      action: "Check `err` and the files. The replica reads them again every few seconds.",
     },
   },
   warn: {
@@ -67,15 +67,16 @@ export const LOG_EVENTS = {
     },
     "claw.silent": {
       meaning: "a claw fell silent; all its agents go offline",
-      action: "Look at the program `clawIdentifier` and its host.",
+      action: "Check the program `clawIdentifier` and its host.",
     },
     "connection.rejected": {
       meaning: "connections exceed `limit`; at most one line a minute",
-      action: "Look at `from`. Raise the setting of `limit` if the clients are legitimate.",
+      action:
+        "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`.",
     },
     "database.slow": {
       meaning: "the database does not answer in time",
-      action: "Look at the load of the database and of this replica.",
+      action: "Check the load of the database and of this replica.",
     },
     "database.unavailable": {
       meaning: "the database is unreachable, or rejects the service; the replica is not ready",
@@ -83,7 +84,7 @@ export const LOG_EVENTS = {
     },
     "feed.history_changed": {
       meaning: "the log of transitions does not continue the last read; watchers start again",
-      action: "Nothing, after a restore or a failover. Otherwise check which database the replica uses.",
+      action: "None after a restore or a failover. Otherwise check which database the replica uses.",
     },
     "feed.listener_failed": {
       meaning: "a part of the replica failed to take transitions",
@@ -91,43 +92,43 @@ export const LOG_EVENTS = {
     },
     "feed.unavailable": {
       meaning: "the log of transitions cannot be read; watchers wait",
-      action: "Look at the database. Reading continues by itself.",
+      action: "Check the database. Reading continues by itself.",
     },
     "jwt.keys_unavailable": {
-      meaning: "the keys of JSON Web Tokens cannot be loaded; new ones are not accepted",
-      action: "Check `HARBORFORGE_JWT_JWKS` and the way to it.",
+      meaning: "the keys of JSON Web Tokens cannot be loaded; calls with new tokens fail",
+      action: "Check `HARBORFORGE_JWT_JWKS`, and whether this replica can read it.",
     },
     "lease.expiry_failed": {
       meaning: "a lease could not be expired; the replica retries",
-      action: "Look at the database.",
+      action: "Check the database.",
     },
     "notifications.lost": {
-      meaning: "no notifications of other replicas arrive; changes of theirs are seen up to 250 ms later",
-      action: "Nothing, if the database restarts. Otherwise check that the connection allows `LISTEN`.",
+      meaning: "no notifications of other replicas arrive; polling finds their changes, up to 250 ms later",
+      action: "None while the database restarts. Otherwise check that the connection allows `LISTEN`.",
     },
     "recovery.failed": {
-      meaning: "an agent did not recover at its time; a later run retries",
-      action: "Look at the database.",
+      meaning: "an agent did not recover at its time",
+      action: "Check the database.",
     },
     "replica.adoption_failed": {
       meaning: "the agents of a failed replica were not adopted; the replica retries",
-      action: "Look at the database.",
+      action: "Check the database.",
     },
     "replica.cut_off": {
       meaning: "the replica cannot write; it asks its streams to try other replicas",
-      action: "Look at the connection of this replica to the database.",
+      action: "Check the connection of this replica to the database.",
     },
     "replica.isolated": {
       meaning: "the replica was isolated and is back; it extends the leases by `graceMs`",
       action: "Look for the cause: the network, the database, or a process without processor time.",
     },
     "session.cleanup_failed": {
-      meaning: "sessions that a restore brought back were not ended; they end with their leases",
-      action: "Look at the database.",
+      meaning: "sessions that a restore brought back were not ended",
+      action: "Check the database.",
     },
     "task.failed": {
       meaning: "a run of the periodic `task` failed; the next run retries, and only the first failure is logged",
-      action: "Look at the database.",
+      action: "Check the database.",
     },
     "tls.certificate_expired": {
       meaning: "the certificate has expired; clients reject it",
@@ -138,16 +139,16 @@ export const LOG_EVENTS = {
       action: "Check the clock of this machine and `notBefore`.",
     },
     "tls.files_rejected": {
-      meaning: "the new TLS files have the `problem`; the previous ones stay in use",
+      meaning: "the new TLS files are invalid, as `problem` says; the previous ones stay in use",
       action: "Correct the files. The replica reloads them by itself.",
     },
     "tokens.history_changed": {
       meaning: "the history of the database changed; the replica reads all tokens again",
-      action: "Nothing, after a restore or a failover. Otherwise check which database the replica uses.",
+      action: "None after a restore or a failover. Otherwise check which database the replica uses.",
     },
     "tokens.unavailable": {
       meaning: "API tokens cannot be read; the replica uses cached ones for a while",
-      action: "Look at the database. Revocations do not arrive meanwhile.",
+      action: "Check the database. Revocations do not take effect meanwhile.",
     },
   },
   info: {
