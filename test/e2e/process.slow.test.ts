@@ -109,8 +109,8 @@ describe("the program", () => {
     const second = await stage.program(["serve"]).ended;
     expect(second).toMatchObject({ code: 1, stdout: "" });
     expect(second.stderr).toBe(
-      `The data folder ${stage.dataDir} is in use by another instance (process ${first.pid}); ` +
-        "stop that one, or choose another folder with HARBORFORGE_DATA_DIR.\n",
+      `The data folder ${stage.dataDir} is in use by another instance (process ${first.pid}). ` +
+        "Stop that one, or choose another folder with HARBORFORGE_DATA_DIR.\n",
     );
     await users(first).createUser({ username: "ada" });
     await stops(first, "SIGINT");
