@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent, Transition } from "../domain/agent.ts";
 import type { Heartbeats, SessionListener, SessionOptions, UnaryOptions } from "../domain/claw-session.ts";
 import type { ExpiryBrake } from "../domain/directories.ts";
@@ -14,7 +15,6 @@ import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
-import type { Logger } from "./logger.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
@@ -188,7 +188,10 @@ export class Liveness implements Heartbeats {
     try {
       await retryRead(() => releaseForgotten(this.#database, this.#replica, held));
     } catch (error) {
-      this.#log.warn({ err: error }, "failed to end sessions that a restore brought back");
+      this.#log.warn(
+        { event: "session.cleanup_failed", err: error },
+        "failed to end sessions that a restore brought back",
+      );
     }
   }
 
@@ -222,7 +225,10 @@ export class Liveness implements Heartbeats {
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
   #cutOff(): void {
-    this.#log.warn({ streams: this.#sessions.size }, "cannot write: streams are asked to try other replicas");
+    this.#log.warn(
+      { event: "replica.cut_off", streams: this.#sessions.size },
+      "cannot write, asking streams to try other replicas",
+    );
     for (const session of this.#sessions) this.#sendElsewhere(session);
   }
 

@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
@@ -12,7 +13,6 @@ import {
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
-import type { Logger } from "./logger.ts";
 
 /** The longest interval at which a replica refreshes its row; a short heartbeat interval shortens it. In milliseconds. */
 const LONGEST_REFRESH_MS = 1_000;
@@ -119,7 +119,7 @@ export class Membership {
     try {
       await retireReplica(this.#options.database, this.#options.replica);
     } catch (error) {
-      this.#options.log.debug({ err: error }, "failed to retire this replica");
+      this.#options.log.debug({ event: "replica.retire_failed", err: error }, "failed to retire this replica");
     }
   }
 
@@ -133,7 +133,11 @@ export class Membership {
       this.#cutOff = false;
       this.#options.onBack();
     }
-    if (isolated) log.warn({ graceMs: isolationTimes().graceMs }, "this replica was isolated; leases are extended");
+    if (isolated)
+      log.warn(
+        { event: "replica.isolated", graceMs: isolationTimes().graceMs },
+        "this replica was isolated, extending leases",
+      );
     await adoptReplicas(database, replica, isolationTimes().graceMs);
     this.#follow();
   }
@@ -142,7 +146,10 @@ export class Membership {
   #follow(): void {
     this.#following ??= this.#followAdopted()
       .catch((error: unknown) => {
-        this.#options.log.warn({ err: error }, "failed to adopt the agents of a replica, retrying");
+        this.#options.log.warn(
+          { event: "replica.adoption_failed", err: error },
+          "failed to adopt the agents of a replica, retrying",
+        );
       })
       .finally(() => {
         this.#following = undefined;
@@ -185,6 +192,7 @@ export class Membership {
     // Only now: a failure before makes the next run read the leases again.
     this.#adopted.set(id, noLeaseEndsBefore);
     // A replica that stopped in order has no agents.
-    if (agents > 0) log.info({ replica: id, agents }, "adopted the agents of a replica that is gone");
+    if (agents > 0)
+      log.info({ event: "replica.adopted", replica: id, agents }, "adopted the agents of a replica that is gone");
   }
 }

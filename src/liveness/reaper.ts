@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
@@ -9,7 +10,6 @@ import { isLost } from "../storage/failures.ts";
 import { overdueLeases, type TrackedLease } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { TICK_MS } from "./lease-wheel.ts";
-import type { Logger } from "./logger.ts";
 import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks for expired leases that no replica watches, in milliseconds. */
@@ -179,7 +179,10 @@ export class Reaper {
       });
     } catch (error) {
       // Perhaps no other replica watches this lease.
-      this.#log.warn({ err: error, agentId: entry.agentId }, "failed to expire a lease, retrying");
+      this.#log.warn(
+        { event: "lease.expiry_failed", err: error, agentId: entry.agentId },
+        "failed to expire a lease, retrying",
+      );
       this.#registry.renew(entry, this.#database.clock.now() + 1_000_000);
     }
   }
@@ -191,14 +194,15 @@ export class Reaper {
     if (this.#silentNow.has(clawIdentifier)) return;
     this.#silentNow.add(clawIdentifier);
     this.silentClaws += 1;
-    this.#log.warn({ clawIdentifier }, "a claw fell silent: all its agents go offline");
+    this.#log.warn({ event: "claw.silent", clawIdentifier }, "a claw fell silent, its agents go offline");
   }
 
   async #sweep(): Promise<void> {
     const overdue = await overdueLeases(this.#database);
     // The leases that are held back are known to have ended.
     const leases = overdue.filter(({ agentId }) => this.#registry.get(agentId)?.heldBack !== true);
-    if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that no replica watched");
+    if (leases.length > 0)
+      this.#log.info({ event: "lease.unwatched_found", leases: leases.length }, "found leases that no replica watched");
     this.track(leases);
   }
 }

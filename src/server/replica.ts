@@ -111,7 +111,8 @@ async function openStorage(options: ServerOptions, tls: Tls | undefined) {
   const { log } = options;
   const database = openDatabase({
     url: options.databaseUrl,
-    onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
+    onIdleError: (error) =>
+      log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });
   try {
     await database.connect();

@@ -215,7 +215,7 @@ test("a commit with an unknown outcome is not retried without a request_id", asy
 
 test("the cause is logged, for the database's operator", () => {
   const lines = service.logged.map((line): Record<string, unknown> => JSON.parse(line));
-  const told = lines.filter(({ msg }) => msg === "calls fail at the database");
+  const told = lines.filter(({ event }) => event === "call.database_failed");
   expect(told.length).toBeGreaterThan(0);
   expect(told[0]).toMatchObject({ reason: "DATABASE_UNAVAILABLE", err: { message: expect.any(String) } });
 });

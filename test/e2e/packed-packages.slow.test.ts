@@ -148,7 +148,7 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     expect(simulated.stdout).toMatch(/Duration .*: 2 agents on 1 claw, [1-9]\d* transitions/);
     await stop();
     const { code, stderr } = await serving.ended;
-    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"msg":"stopped"') });
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('"event":"service.stopped"') });
   });
 
   test("the embedded PostgreSQL's README runs unchanged", { timeout: 120_000 }, async (context) => {

@@ -111,7 +111,7 @@ describe("a replica that loses the database while another one does not", () => {
     expect((await expiries(fine)).map(({ agent_id }) => agent_id).toSorted()).toEqual([elsewhere, silent].toSorted());
     expect(await fine.agents.get({ agentId: leaves })).toMatchObject({ status: "idle", replicaId: fine.number });
     expect(asked).toHaveBeenCalledTimes(1);
-    expect(log.saying("streams are asked to try other replicas")).toHaveLength(1);
+    expect(log.of("replica.cut_off")).toHaveLength(1);
   });
 });
 

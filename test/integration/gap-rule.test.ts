@@ -64,7 +64,7 @@ describe("a replica that was isolated while another one was not", () => {
     expect(offlineAt(expired, usual)).toHaveLength(20);
     expect((await rowOf(hearing, hearing))?.until).toBeNull();
     expect(await fleetGuard(hearing)).toBeNull();
-    expect(log.saying("this replica was isolated")).toHaveLength(1);
+    expect(log.of("replica.isolated")).toHaveLength(1);
   });
 
   test("its agents are adopted without a write to an agent's row: by adoption, by second adoption, by return", async () => {

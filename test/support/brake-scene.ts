@@ -8,7 +8,6 @@ import { until } from "./until.ts";
 /** Longer than six leases, however slow the machine is. */
 export const WITHIN_MS = 100_000;
 export const ALL = { agentIds: [], userIds: [], clawIdentifiers: [], statuses: [] };
-export const MASS_SILENCE = "mass silence: many claws fell silent";
 
 /** The agents of one claw after the other. */
 export async function seedClaws(replica: Replica, claws: number, agentsEach: number): Promise<string[][]> {
@@ -83,7 +82,7 @@ export async function expectSlowExpiry(claws: number, each: number, intervalMs: 
   const expired = await untilExpired(replica, claws * each, WITHIN_MS);
   expect(expired).toHaveLength(claws * each);
   expectWithinSixLeases(expired, heard, stalls, intervalMs);
-  expect(log.saying(MASS_SILENCE)).toHaveLength(1);
+  expect(log.of("brake.engaged")).toHaveLength(1);
   // Slowly: at the rate that expires all of them in four leases. Claws below the threshold of a mass silence
   // may expire at once, when their leases end one after the other; and the bucket may hold tokens of one
   // second.

@@ -1,8 +1,8 @@
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent, Transition } from "../../src/domain/agent.ts";
 import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
-import type { Logger } from "../../src/liveness/logger.ts";
 import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";

@@ -203,15 +203,25 @@ describe("the pipeline", () => {
       throw new Refusal("AGENT_NOT_FOUND", "no agent scribe-7", { metadata: { agentId: "scribe-7" } });
     };
     await expect(get()).rejects.toThrow();
-    expect(logged.at(-1)).toMatchObject({ level: 20, code: "NOT_FOUND", reason: "AGENT_NOT_FOUND" });
+    expect(logged.at(-1)).toMatchObject({
+      level: 20,
+      event: "call.failed",
+      code: "NOT_FOUND",
+      reason: "AGENT_NOT_FOUND",
+    });
     answer = () => {
       throw new Error("a fault");
     };
     await expect(get()).rejects.toThrow();
-    expect(logged.at(-1)).toMatchObject({ level: 50, code: "INTERNAL", err: { message: "a fault" } });
+    expect(logged.at(-1)).toMatchObject({
+      level: 50,
+      event: "call.internal_error",
+      code: "INTERNAL",
+      err: { message: "a fault" },
+    });
     const slow = setUp({ getAgent: () => ({}) }, { slowMs: 0 });
     await slow.get();
-    expect(slow.logged.at(-1)).toMatchObject({ level: 30, msg: "slow call" });
+    expect(slow.logged.at(-1)).toMatchObject({ level: 30, event: "call.slow" });
     expect(JSON.stringify(logged)).not.toContain("scribe-7");
     const text = await metrics.metrics();
     expect(text).toContain('method="harborforge.agents.v1.AgentService/GetAgent",code="OK"} 1');

@@ -8,8 +8,8 @@ import {
 } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import type { Logger } from "../../../common/logging/logger.ts";
 import type { Credentials } from "../../domain/principal.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
@@ -191,7 +191,9 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     peers.add(session, session.socket);
     sessions.add(session);
   });
-  http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
+  http2.on("sessionError", (error: Error) =>
+    log.debug({ event: "connection.failed", listener: "connect", err: error }, "HTTP/2 connection failed"),
+  );
 
   const serveHttp1 = (socket: Socket): void => {
     peers.add(socket, socket);

@@ -10,8 +10,8 @@ import {
   explainedStatus,
   type GrpcStatus,
 } from "@harborforge/connect-grpc-js";
-import type { Logger } from "pino";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
@@ -144,7 +144,9 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     peers.add(session, session.socket);
     sessions.add(session);
   });
-  grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
+  grpc.http2Server.on("sessionError", (error: Error) =>
+    log.debug({ event: "connection.failed", listener: "grpc", err: error }, "gRPC connection failed"),
+  );
   grpc.http2Server.on(
     "stream",
     (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>

@@ -6,8 +6,8 @@ import {
   type ServiceImpl,
   type ServiceImplSpec,
 } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import type { Logger } from "../../../common/logging/logger.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller } from "../../domain/principal.ts";
 import { type CallLimits, createCallLimiter } from "../callers/call-limits.ts";
