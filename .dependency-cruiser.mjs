@@ -53,10 +53,10 @@ export default {
       to: { pathNot: "^(src/domain/|common/contract/(enum-names|time)\\.ts$|crypto$|node:crypto$)" },
     },
     {
-      name: "common-stands-below-all",
-      comment: "The service and the packages share it.",
+      name: "common-and-gen-stand-below-all",
+      comment: "The service and the packages share them.",
       severity: "error",
-      from: { path: "^common/" },
+      from: { path: "^(common|gen)/" },
       to: { path: "^(src|packages)/" },
     },
     {

@@ -7,14 +7,15 @@ import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, and the
- * `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
+ * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, and
+ * the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
  * generated from the descriptors in `gen`, which are compared as well.
  */
 export async function checkGenerated(): Promise<ToolResult> {
   const texts: readonly [string, () => Promise<string>][] = [
     [VALIDATE_PROTO, printValidateProto],
     [CONTRACT_PAGE, printContractPage],
+    [join(root, FAST_PATH_FILE), () => Promise.resolve(fastPathSource(FAST_PATH_MESSAGES))],
   ];
   for (const [file, print] of texts) {
     if ((await readFile(file, "utf8").catch(() => "")) === (await print())) continue;
@@ -26,7 +27,6 @@ export async function checkGenerated(): Promise<ToolResult> {
     if (!generated.ok) return generated;
 
     const fresh = await readTree(join(folder, "gen"));
-    fresh.set(FAST_PATH_FILE, fastPathSource(FAST_PATH_MESSAGES));
     const kept = await readTree(join(root, "gen"));
     const stale = [...new Set([...fresh.keys(), ...kept.keys()])].filter((name) => fresh.get(name) !== kept.get(name));
     if (stale.length === 0) return { ok: true, output: `${fresh.size} files are up to date\n` };

@@ -4,4 +4,4 @@ import { join } from "node:path";
 import { FAST_PATH_FILE, FAST_PATH_MESSAGES, fastPathSource } from "./fast-path.ts";
 import { root } from "./run-tool.ts";
 
-await writeFile(join(root, "gen", FAST_PATH_FILE), fastPathSource(FAST_PATH_MESSAGES));
+await writeFile(join(root, FAST_PATH_FILE), fastPathSource(FAST_PATH_MESSAGES));

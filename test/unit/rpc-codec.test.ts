@@ -162,7 +162,7 @@ interface FastPath {
   writeMessage(writer: WireWriter, message: Message): boolean;
 }
 
-const committed: FastPath = await import("../../gen/harborforge/agents/v1/fast_path.ts");
+const committed: FastPath = await import("../../src/rpc/codec/generated/fast-path.ts");
 
 async function generate(messages: FastPathMessages): Promise<FastPath> {
   const code = stripTypeScriptTypes(fastPathSource(messages));
@@ -216,7 +216,7 @@ function compareReads(fastPath: FastPath, some: fc.Arbitrary<Uint8Array>, desc: 
 
 describe("the fast path", () => {
   test("is generated from the descriptors in gen", async () => {
-    expect(await readFile(join(root, "gen", FAST_PATH_FILE), "utf8")).toBe(fastPathSource(FAST_PATH_MESSAGES));
+    expect(await readFile(join(root, FAST_PATH_FILE), "utf8")).toBe(fastPathSource(FAST_PATH_MESSAGES));
   });
 
   test("reads and writes every field of its messages as the library does", () => {

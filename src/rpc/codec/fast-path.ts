@@ -1,5 +1,5 @@
 import { type DescMessage, isMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
-import { readMessage, writeMessage } from "../../../gen/harborforge/agents/v1/fast_path.ts";
+import { readMessage, writeMessage } from "./generated/fast-path.ts";
 import { WireReader } from "./wire-reader.ts";
 import { WireWriter } from "./wire-writer.ts";
 
