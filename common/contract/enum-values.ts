@@ -22,7 +22,7 @@ export const STATUS_VALUES: Readonly<Record<AgentStatus, AgentStatusMessage>> = 
   offline: AgentStatusMessage.OFFLINE,
 };
 
-export const REASON_VALUES: Readonly<Record<ExhaustReason, ExhaustReasonMessage>> = {
+export const EXHAUST_REASON_VALUES: Readonly<Record<ExhaustReason, ExhaustReasonMessage>> = {
   rate_limit: ExhaustReasonMessage.RATE_LIMIT,
   billing: ExhaustReasonMessage.BILLING,
 };
@@ -56,7 +56,7 @@ export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMes
 /** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
 export const statusName = namesOf(STATUS_VALUES);
 /** UNSPECIFIED: there is no exhaustion. */
-export const reasonName = namesOf(REASON_VALUES);
+export const exhaustReasonName = namesOf(EXHAUST_REASON_VALUES);
 export const causeName = namesOf(CAUSE_VALUES);
 export const changeTypeName = namesOf(CHANGE_TYPE_VALUES);
 export const sessionStartName = namesOf(SESSION_START_VALUES);

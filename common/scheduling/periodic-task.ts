@@ -1,3 +1,5 @@
+import type { Logger } from "../logging/logger.ts";
+
 /** After a run that failed because a dependency is unreachable, the pause is at least as long as the run. */
 const LOST_SHARE = 0.5;
 /** In milliseconds. A pause would be longer only after the process was suspended during a run. */
@@ -10,7 +12,7 @@ export interface PeriodicTaskOptions {
   readonly everyMs: number;
   /** The maximum share of time that runs may take, 0 to 1. Slow runs therefore happen less often. Default 1. */
   readonly share?: number;
-  readonly log: { warn(facts: object, message: string): void };
+  readonly log: Pick<Logger, "warn">;
   /** Whether an error means that a dependency of the run is unreachable. */
   isLost(error: unknown): boolean;
   run(): Promise<void>;
@@ -48,7 +50,8 @@ export class PeriodicTask {
       this.#failing = false;
     } catch (error) {
       // Log only the first failure of a series: an outage of an hour is one event.
-      if (!this.#failing) this.#options.log.warn({ err: error }, `cannot ${this.#options.name}`);
+      const { name, log } = this.#options;
+      if (!this.#failing) log.warn({ event: "task.failed", task: name, err: error }, `cannot ${name}`);
       this.#failing = true;
       if (this.#options.isLost(error)) share = Math.max(share, LOST_SHARE);
     }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { Refusal } from "../domain/errors.ts";
 import { type ClaimPaths, type JwtAlgorithm, principalOfClaims, type RoleNames } from "../domain/jwt-claims.ts";
 import { type Caller, type Principal, unauthenticated } from "../domain/principal.ts";
@@ -15,7 +16,7 @@ export interface JwtCheckOptions {
   readonly clockToleranceMs: number;
   readonly claims: ClaimPaths;
   readonly roleNames: RoleNames;
-  readonly log: { warn(facts: object, message: string): void };
+  readonly log: Pick<Logger, "warn">;
 }
 
 /**
@@ -117,7 +118,11 @@ export class JwtCheck {
     const code = error instanceof errors.JOSEError ? error.code : undefined;
     if (code === undefined || KEYS_UNAVAILABLE.has(code)) {
       // Log only the first failure of a series.
-      if (!this.#keysUnavailable) this.#options.log.warn({ err: error }, "failed to load the keys of JSON Web Tokens");
+      if (!this.#keysUnavailable)
+        this.#options.log.warn(
+          { event: "jwt.keys_unavailable", err: error },
+          "failed to load the keys of JSON Web Tokens",
+        );
       this.#keysUnavailable = true;
       return new Refusal(
         "UNAUTHENTICATED",

@@ -1,4 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { type Caller, unauthenticated } from "../domain/principal.ts";
 import type { Database } from "../storage/database.ts";
@@ -30,7 +31,7 @@ const REVOKED = "The token was revoked. Ask for a new one.";
 
 export interface TokenCheckOptions {
   readonly database: Pick<Database, "feed" | "clock">;
-  readonly log: { info(facts: object, message: string): void; warn(facts: object, message: string): void };
+  readonly log: Pick<Logger, "info" | "warn">;
   readonly pollMs?: number;
   readonly trustMs?: number;
   readonly capacity?: number;
@@ -168,7 +169,7 @@ export class TokenCheck {
       this.#onFailure(error, keyIds);
       return false;
     }
-    if (this.#failing) this.#log.info({}, "token checks reach the database again");
+    if (this.#failing) this.#log.info({ event: "tokens.available" }, "token checks reach the database again");
     this.#failing = false;
     if (this.#lineage !== undefined && (reading.lineage !== this.#lineage || reading.newest < this.#position)) {
       this.#recheckAll();
@@ -218,13 +219,17 @@ export class TokenCheck {
 
   /** The database has another history, so its revocation numbers do not continue the former ones. */
   #recheckAll(): void {
-    this.#log.warn({ streams: this.#streams.size }, "the database history changed, reading all tokens again");
+    this.#log.warn(
+      { event: "tokens.history_changed", streams: this.#streams.size },
+      "the database history changed, reading all tokens again",
+    );
     this.#known.clear();
     for (const keyId of this.#streams.keys()) this.#unverified.add(keyId);
   }
 
   #onFailure(error: unknown, keyIds: readonly string[]): void {
-    if (!this.#failing && !this.#closed) this.#log.warn({ err: error }, "failed to read tokens, using cached ones");
+    if (!this.#failing && !this.#closed)
+      this.#log.warn({ event: "tokens.unavailable", err: error }, "failed to read tokens, using cached ones");
     this.#failing = true;
     const failedKeyIds = new Set(keyIds);
     this.#rejectWaiting(error, failedKeyIds);

@@ -1,4 +1,4 @@
-import type { Logger } from "pino";
+import type { ProgramLog } from "../../common/logging/logger.ts";
 import { type Config, loadConfig } from "../config/config.ts";
 import type { SettingKey } from "../config/settings.ts";
 import { databaseLabel } from "../config/values.ts";
@@ -19,7 +19,7 @@ export interface CommandContext {
   readonly database: DatabaseInUse;
   /** The name of the database in messages, without its password. */
   readonly databaseName: string;
-  readonly log: Logger;
+  readonly log: ProgramLog;
   readonly signals: StopSignals;
 }
 
@@ -42,12 +42,12 @@ export async function runCommand(
   ignoreClosedOutput(process);
   const signals = stopSignals(process);
   let databaseName = "The database";
-  let log: Logger | undefined;
+  let log: ProgramLog | undefined;
   let crashed = false;
   // After an uncaught error the state of the program is unknown, but the database can still be stopped.
   const onCrash = (error: unknown): void => {
     crashed = true;
-    log?.fatal({ err: error }, "uncaught error, stopping");
+    log?.fatal({ event: "service.crashed", err: error }, "uncaught error, stopping");
     signals.hurry();
     setTimeout(() => process.exit(EXIT_FAILED), CRASH_GRACE_MS).unref();
   };
@@ -72,7 +72,7 @@ export async function runCommand(
     if (signals.stopping.aborted && error === signals.stopping.reason) return EXIT_OK;
     const { sentence, exitCode, defect } = explain(error, databaseName);
     process.stderr.write(`${printableLines(sentence)}\n`);
-    if (defect) log?.debug({ err: error }, "the command failed");
+    if (defect) log?.debug({ event: "command.failed", err: error }, "the command failed");
     return exitCode;
   }
 }

@@ -1,5 +1,6 @@
-import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
+import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { Config } from "../config/config.ts";
 import { loggedError } from "./logged-error.ts";
 import { unambiguous, unambiguousJson } from "./terminal/printable.ts";
@@ -17,15 +18,18 @@ const SECRETS = [
   "DATABASE_URL",
 ];
 
+/** For people: the message comes first, and the name of the event on the same line. */
+const ONE_HEADLINE = { messageFormat: "{msg}{if event} ({event}){end}", ignore: "event" };
+
 /**
  * Writes the log to standard error: standard output is for results. Names and messages may come from outside, so
  * control, bidirectional and invisible characters are escaped in each line. In JSON this is the same text; in lines for
  * people the escape is visible.
  */
-export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr: NodeJS.WriteStream): Logger {
+export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr: NodeJS.WriteStream): ProgramLog {
   const destination =
     config.logFormat === "pretty"
-      ? escapingValues(pretty({ destination: stderr, colorize: stderr.isTTY === true, sync: true }))
+      ? escapingValues(pretty({ destination: stderr, colorize: stderr.isTTY === true, sync: true, ...ONE_HEADLINE }))
       : escapingLines(stderr);
   return pino(
     {

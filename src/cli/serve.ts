@@ -18,7 +18,7 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 async function serve(context: CommandContext): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
-  if (applied.length > 0) log.info({ migrations: applied }, "migrated the database");
+  if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
@@ -48,16 +48,16 @@ async function serve(context: CommandContext): Promise<number> {
       config.access.kind === "credentials",
     ),
   );
-  log.debug({ ...server.addresses }, "serving");
+  log.debug({ event: "service.started", ...server.addresses }, "serving");
   const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
   if (why === "database ended") {
-    log.fatal({}, "embedded PostgreSQL ended by itself, stopping");
+    log.fatal({ event: "service.postgres_ended" }, "embedded PostgreSQL ended by itself, stopping");
     await server.stop(0);
     return EXIT_FAILED;
   }
-  if (!signals.hurrying.aborted) log.info({}, "draining, a second signal stops at once");
+  if (!signals.hurrying.aborted) log.info({ event: "service.draining" }, "draining, a second signal stops at once");
   await drain(server, context);
-  log.info({}, "stopped");
+  log.info({ event: "service.stopped" }, "stopped");
   return EXIT_OK;
 }
 
@@ -65,10 +65,11 @@ async function drain(server: Server, { config, log, signals }: CommandContext): 
   const drained = server.stop(config.drainGraceMs);
   await Promise.race([drained, aborted(signals.hurrying)]);
   if (!signals.hurrying.aborted) return;
-  log.info({}, "stopping at once");
+  log.info({ event: "service.stopping_now" }, "stopping at once");
   // Both stops end together. If one finds something closed by the other, this is no failure.
   const outcomes = await Promise.allSettled([server.stop(0), drained]);
   for (const outcome of outcomes) {
-    if (outcome.status === "rejected") log.debug({ err: outcome.reason }, "already closed");
+    if (outcome.status === "rejected")
+      log.debug({ event: "service.already_closed", err: outcome.reason }, "already closed");
   }
 }

@@ -1,6 +1,6 @@
 import { userInfo } from "node:os";
-import type { Logger } from "pino";
 import { toRfc3339 } from "../../common/contract/time.ts";
+import type { ProgramLog } from "../../common/logging/logger.ts";
 import { mintToken } from "../access/token-text.ts";
 import { parseDuration } from "../config/values.ts";
 import type { ApiToken, TokenDirectory } from "../domain/api-token.ts";
@@ -126,7 +126,7 @@ function lineOf({ keyId, grant, principal, expiresAt, revoked }: ApiToken): stri
 function withTokens(
   process: NodeJS.Process,
   flags: Flags,
-  work: (tokens: TokenDirectory, actor: string, log: Logger) => Promise<number>,
+  work: (tokens: TokenDirectory, actor: string, log: ProgramLog) => Promise<number>,
 ): Promise<number> {
   return runCommand(
     process,
@@ -149,9 +149,9 @@ function withTokens(
 }
 
 /** Writes an audit line in the format of calls. */
-function audit(log: Logger, actor: string, facts: object): void {
+function audit(log: ProgramLog, actor: string, facts: object): void {
   const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
-  lines.info({ actor, credential: "command line", ...facts }, "audit");
+  lines.info({ event: "audit.command", actor, credential: "command line", ...facts }, "audit");
 }
 
 function wrong(process: NodeJS.Process, sentence: string): number {

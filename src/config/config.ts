@@ -1,7 +1,8 @@
 import { type AccessChoice, accessOf, checkCertificates, checkExposure } from "./access.ts";
 import { type DatabaseChoice, databaseOf } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
-import { ADDRESS_SETTINGS, LIMIT_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import { LIMIT_SETTINGS } from "./limits.ts";
+import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
 import { type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
@@ -10,7 +11,13 @@ import type { SETTINGS } from "./settings.ts";
 import { TLS_SETTINGS, type TlsChoice, tlsOf } from "./tls.ts";
 
 /** Settings that are in the configuration as they are. */
-const PLAIN_SETTINGS = { ...ADDRESS_SETTINGS, ...FLEET_SETTINGS, ...LIMIT_SETTINGS, ...STOP_SETTINGS };
+const PLAIN_SETTINGS = {
+  ...ADDRESS_SETTINGS,
+  ...FLEET_SETTINGS,
+  ...LIMIT_SETTINGS,
+  ...REFLECTION_SETTINGS,
+  ...STOP_SETTINGS,
+};
 
 /** Values by the keys of their settings. The keys of durations end with `Ms`: they are in milliseconds. */
 type PlainConfig<Group extends Definitions> = {

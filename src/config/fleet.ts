@@ -5,7 +5,7 @@ export const FLEET_SETTINGS = {
   heartbeatInterval: duration(
     {
       description:
-        "the shortest time between two heartbeats of an agent; a lease is three intervals, and below 200ms it is too short to detect an outage in time",
+        "the shortest time between two heartbeats of an agent; a lease is three intervals; with an interval below 200ms, leases are too short to detect an outage in time",
     },
     "10s",
     "100ms",

@@ -1,4 +1,4 @@
-import { address, duration, either, wholeNumber } from "./setting.ts";
+import { address, duration, either } from "./setting.ts";
 
 export const ADDRESS_SETTINGS = {
   grpcAddress: address({ description: "the address of the gRPC listener" }, "127.0.0.1:50051"),
@@ -8,31 +8,7 @@ export const ADDRESS_SETTINGS = {
   ),
 };
 
-export const LIMIT_SETTINGS = {
-  maxConnections: wholeNumber(
-    { description: "maximum connections of both listeners together; further ones are closed at once" },
-    50_000,
-    1,
-    1_000_000,
-  ),
-  connectionsPerSecond: wholeNumber(
-    {
-      description:
-        "maximum new connections a second from one address, and twice as many at once; further ones are closed at once",
-    },
-    500,
-    1,
-    1_000_000,
-  ),
-  requestsPerSecond: wholeNumber(
-    {
-      description: "maximum calls a second of one caller, and twice as many at once; messages on streams do not count",
-    },
-    20_000,
-    1,
-    1_000_000,
-  ),
-  streamsPerCaller: wholeNumber({ description: "maximum open streams of one caller" }, 100_000, 1, 1_000_000),
+export const REFLECTION_SETTINGS = {
   reflection: either({ description: "whether both listeners serve gRPC server reflection" }, true, ["on", "off"]),
 };
 

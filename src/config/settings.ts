@@ -1,7 +1,8 @@
 import { ACCESS_SETTINGS } from "./access.ts";
 import { DATABASE_SETTINGS } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
-import { ADDRESS_SETTINGS, LIMIT_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import { LIMIT_SETTINGS } from "./limits.ts";
+import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
 import { LOG_SETTINGS } from "./log.ts";
 import { named } from "./setting.ts";
 import { TLS_SETTINGS } from "./tls.ts";
@@ -13,6 +14,7 @@ export const SETTINGS = named({
   ...FLEET_SETTINGS,
   ...TLS_SETTINGS,
   ...LIMIT_SETTINGS,
+  ...REFLECTION_SETTINGS,
   ...LOG_SETTINGS,
   ...STOP_SETTINGS,
   ...ACCESS_SETTINGS,

@@ -1,5 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
-import type { Mutation, Page, PageQuery } from "./directory.ts";
+import type { Mutation, Page, PageQuery } from "./directories.ts";
 import type { Grant } from "./principal.ts";
 
 /** Valid tokens of one principal. Two, so that a new token can be rolled out before the old one is revoked. */

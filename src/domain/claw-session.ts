@@ -1,7 +1,7 @@
-import type { BeatResult, SessionOutput } from "./claw-message.ts";
-import type { Call } from "./directory.ts";
+import type { Call } from "./directories.ts";
 import type { ParsedBeat } from "./heartbeat.ts";
 import type { Pace } from "./lease.ts";
+import type { BeatResult, SessionOutput } from "./message-to-claw.ts";
 
 /** The first message of a stream describes the claw behind it. All of it is optional. */
 export interface SessionOptions {

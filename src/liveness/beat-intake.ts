@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent } from "../domain/agent.ts";
 import { Refusal } from "../domain/errors.ts";
 import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
@@ -10,10 +11,9 @@ import { databaseUnavailable } from "../storage/failures.ts";
 import { tooManyChanges } from "../storage/refusals.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { BeatWriter } from "./beat-writer.ts";
-import type { Logger } from "./logger.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 
 /** Rejections of the sender, and not of the report. */
 const SENDER_REASONS: ReadonlySet<string> = new Set(["SESSION_SUPERSEDED", "WRONG_CLAW", "AGENT_NOT_FOUND"]);
@@ -183,7 +183,10 @@ export class BeatIntake {
       if (error instanceof Refusal) {
         return error.reason === "DATABASE_UNAVAILABLE" ? { kind: "open", refusal: error } : refused(error, seen);
       }
-      this.#log.error({ err: error, agentId: beat.agentId }, "failed to apply a heartbeat");
+      this.#log.error(
+        { event: "heartbeat.apply_failed", err: error, agentId: beat.agentId },
+        "failed to apply a heartbeat",
+      );
       return { kind: "open", refusal: databaseUnavailable(error) };
     }
   }

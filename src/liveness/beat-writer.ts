@@ -1,3 +1,4 @@
+import type { Logger } from "../../common/logging/logger.ts";
 import { Backoff } from "../../common/scheduling/backoff.ts";
 import { Queue } from "../../common/scheduling/queue.ts";
 import { lockedAgents } from "../storage/change-group.ts";
@@ -5,7 +6,6 @@ import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";
 import { renewLeases } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
-import type { Logger } from "./logger.ts";
 import type { PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 
@@ -152,7 +152,10 @@ export class BeatWriter {
         return;
       } catch (error) {
         if (isPermanent(failureKind(error)))
-          this.#log.error({ err: error }, "failed to write a batch of heartbeats, retrying");
+          this.#log.error(
+            { event: "heartbeat.write_failed", err: error },
+            "failed to write a batch of heartbeats, retrying",
+          );
         // Retried without end: a heartbeat is acknowledged when it is applied. When the replica stops, the agents send
         // their next heartbeats to other replicas.
         if (this.#closing) {

@@ -1,10 +1,10 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
+import type { ExpiryBrake } from "../domain/directories.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { checkBrake } from "../storage/fleet-state.ts";
-import type { Logger } from "./logger.ts";
 
 const LOOK_EVERY_MS = 1_000;
 /** Of a database's core, while the brake is engaged: the brake of a very large fleet is read less often. */
@@ -57,9 +57,9 @@ export class BrakeWatch {
     this.#brake = brake;
     if (before.engagedAt === null && brake.engagedAt !== null) {
       const heldBack = Number(brake.heldBack);
-      this.#log.error({ heldBack }, "mass silence: many claws fell silent; expiry is rate limited");
+      this.#log.error({ event: "brake.engaged", heldBack }, "many claws fell silent, expiry is rate limited");
     } else if (before.engagedAt !== null && brake.engagedAt === null) {
-      this.#log.info({}, "the mass silence is over; leases expire as usual");
+      this.#log.info({ event: "brake.released" }, "the mass silence is over, leases expire as usual");
     }
   }
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "../../common/logging/logger.ts";
 import { Backoff } from "../../common/scheduling/backoff.ts";
 import { Queue } from "../../common/scheduling/queue.ts";
 import type { Agent } from "../domain/agent.ts";
@@ -9,7 +10,6 @@ import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";
 import { claimAgents } from "../storage/lease-queries.ts";
 import type { HeldAgent } from "./held-agent.ts";
-import type { Logger } from "./logger.ts";
 
 /** The greatest number of agents in one statement. */
 const LARGEST_BATCH = 1_000;
@@ -133,7 +133,7 @@ export class Claims {
         if (kind === "lost") for (const waiting of batch) waiting.inDoubt = true;
         else if (isPermanent(kind)) {
           this.#unansweredSince = undefined;
-          this.#log.error({ err: error }, "failed to claim agents");
+          this.#log.error({ event: "claim.failed", err: error }, "failed to claim agents");
         }
         if (this.#closed) break;
         const [only] = batch;

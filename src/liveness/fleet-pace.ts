@@ -1,3 +1,4 @@
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import {
   announcedIntervalMs,
@@ -10,7 +11,6 @@ import {
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { countOnlineAgents, recordPace } from "../storage/fleet-state.ts";
-import type { Logger } from "./logger.ts";
 
 const COUNT_EVERY_MS = 5_000;
 /** Of a database's core: a very large fleet is counted less often. */

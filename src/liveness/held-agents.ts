@@ -9,16 +9,16 @@ import type { ClaimResult, Claims } from "./claims.ts";
 import type { AgentHolder, HeldAgent } from "./held-agent.ts";
 import type { BeatOutcome } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { agentNotFound, sessionSuperseded, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 import type { StreamBeat } from "./stream-beat.ts";
 
 /** What the holders of all sessions of a replica share. */
 export interface HoldingContext {
   readonly registry: Registry;
-  readonly intake: BeatIntake;
-  readonly claims: Claims;
+  readonly intake: Pick<BeatIntake, "accept" | "supersede">;
+  readonly claims: Pick<Claims, "claim">;
   /** Whether no session holds the agent, and another replica watches its lease. */
-  isWatchedElsewhere(agent: Agent | undefined): boolean;
+  isTrackedElsewhere(agent: Agent | undefined): boolean;
   /** Gives up these holds, in the database. */
   release(held: readonly HeldAgent[]): void;
 }
@@ -81,7 +81,7 @@ export class HeldAgents {
     }
     const entry = holder.state === "held" ? this.#context.registry.get(holder.agentId) : undefined;
     if (entry !== undefined && entry.holder === holder) {
-      if (!this.#context.isWatchedElsewhere(entry.agent)) {
+      if (!this.#context.isTrackedElsewhere(entry.agent)) {
         this.#accept(entry, beat);
         return;
       }
@@ -103,8 +103,8 @@ export class HeldAgents {
 
   /**
    * A beat was rejected because its session does not hold the agent any more. The agent may only have been moved or
-   * adopted: the session claims it again where no session holds it, and, on a stream that says why it beats, where no other
-   * process has held it since. Once for each beat. Returns whether it does so.
+   * adopted, so the session claims it again if no session holds it. If the stream sends `session_start`, also no other
+   * process may have held it since. Once for each beat. Returns whether it does so.
    */
   reclaim(beat: StreamBeat, outcome: BeatOutcome): boolean {
     const isLost = outcome.kind === "refused" && outcome.refusal.reason === "SESSION_SUPERSEDED";
@@ -191,7 +191,7 @@ export class HeldAgents {
     const refusal = this.#refusalOf(holder, agent);
     let claimsAnew = false;
     for (const beat of waiting) {
-      // This beat came while an older claim was under way, and is a claim of its own. Later beats wait for that claim.
+      // This ANEW beat arrived during an older claim. It now makes a second claim, and the beats after it wait for that one.
       claimsAnew ||= beat.claimsAnew && refusal.reason === "SESSION_SUPERSEDED";
       if (claimsAnew) {
         this.pass(beat);

@@ -15,8 +15,8 @@ export interface Timed {
 }
 
 /**
- * A timer wheel for very many entries, most of which are postponed before they are due. To postpone one costs a comparison:
- * the wheel looks again at the earlier time. Pure: its owner passes in the time.
+ * A timer wheel for very many entries, most of which are postponed before they are due. To postpone an entry costs one
+ * comparison, because the entry stays in its old tick. At that tick, the wheel moves it to the later time. Pure: its owner passes in the time.
  */
 export class LeaseWheel<Entry extends Timed> {
   readonly #ticks = new Map<number, Entry[]>();

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent, Transition } from "../domain/agent.ts";
-import type { BeatResult } from "../domain/claw-message.ts";
 import type { Heartbeats, SessionListener, SessionOptions, UnaryOptions } from "../domain/claw-session.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
+import type { ExpiryBrake } from "../domain/directories.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
+import type { BeatResult } from "../domain/message-to-claw.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
@@ -14,14 +15,13 @@ import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
-import type { Logger } from "./logger.ts";
-import { hearingFor, Membership } from "./membership.ts";
+import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { type Release, ReleaseQueue } from "./release-queue.ts";
-import { Session, type SessionContext } from "./session.ts";
 import { SessionNotifier } from "./session-notifier.ts";
+import { type SessionContext, StreamSession } from "./stream-session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
 
 /** How long a stopping replica waits for pending writes, in milliseconds. */
@@ -62,7 +62,7 @@ export class Liveness implements Heartbeats {
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
   readonly #context: SessionContext;
-  readonly #sessions = new Set<Session>();
+  readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
   readonly #releases: ReleaseQueue;
 
@@ -86,9 +86,9 @@ export class Liveness implements Heartbeats {
     this.#pace = new FleetPace({ database, limits: options.pace, log });
     this.#membership = new Membership({
       ...options,
-      hearing: () => hearingFor(this.#pace.current),
+      isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
-      onAdopted: (leases, noneBefore) => this.#reaper.watch(leases, noneBefore),
+      onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
       onCutOff: () => {
         this.#cutOff();
         options.onCutOff?.();
@@ -97,7 +97,7 @@ export class Liveness implements Heartbeats {
     });
     this.#reaper = new Reaper({
       ...shared,
-      watches: (other) => this.#membership.watches(other),
+      tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
@@ -109,7 +109,7 @@ export class Liveness implements Heartbeats {
       claims: this.#claims,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
-      isWatchedElsewhere: (agent) =>
+      isTrackedElsewhere: (agent) =>
         agent !== undefined && !agent.held && agent.replicaId !== null && agent.replicaId !== replica,
       onFirstClaim: (session) => {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
@@ -147,9 +147,9 @@ export class Liveness implements Heartbeats {
    * @throws Refusal `DATABASE_UNAVAILABLE` while this replica is cut off from the database: it could not claim the agents,
    * so other replicas would not know that their heartbeats arrive here
    */
-  openSession(options: SessionOptions, listener: SessionListener): Session {
+  openSession(options: SessionOptions, listener: SessionListener): StreamSession {
     if (this.#membership.cutOff) throw cutOffFromDatabase(this.#pace.current.intervalMs * RETRY_SHARE);
-    const session = new Session(this.#context, options, listener);
+    const session = new StreamSession(this.#context, options, listener);
     this.#sessions.add(session);
     return session;
   }
@@ -188,7 +188,10 @@ export class Liveness implements Heartbeats {
     try {
       await retryRead(() => releaseForgotten(this.#database, this.#replica, held));
     } catch (error) {
-      this.#log.warn({ err: error }, "failed to end sessions that a restore brought back");
+      this.#log.warn(
+        { event: "session.cleanup_failed", err: error },
+        "failed to end sessions that a restore brought back",
+      );
     }
   }
 
@@ -222,11 +225,14 @@ export class Liveness implements Heartbeats {
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
   #cutOff(): void {
-    this.#log.warn({ streams: this.#sessions.size }, "cannot write: streams are asked to try other replicas");
+    this.#log.warn(
+      { event: "replica.cut_off", streams: this.#sessions.size },
+      "cannot write, asking streams to try other replicas",
+    );
     for (const session of this.#sessions) this.#sendElsewhere(session);
   }
 
-  #sendElsewhere(session: Session): void {
+  #sendElsewhere(session: StreamSession): void {
     const withinMs = this.#pace.current.intervalMs * (session.isClaiming ? UNCLAIMED_SHARE : 1);
     session.drain(Math.ceil(Math.random() * withinMs));
   }

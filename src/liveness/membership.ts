@@ -1,8 +1,9 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import type { WatchedLease } from "../storage/lease-queries.ts";
+import type { TrackedLease } from "../storage/lease-queries.ts";
 import {
   type AdoptedReplica,
   adoptedLeases,
@@ -12,7 +13,6 @@ import {
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
-import type { Logger } from "./logger.ts";
 
 /** The longest interval at which a replica refreshes its row; a short heartbeat interval shortens it. In milliseconds. */
 const LONGEST_REFRESH_MS = 1_000;
@@ -24,8 +24,8 @@ const OVERSLEPT_MS = 500;
 /** The time in which such a process notices which streams have ended, in milliseconds. */
 const AWAKENING_MS = 100;
 /** A replica that is silent for longer is isolated, even if the heartbeat interval is longer. */
-const LONGEST_HEARING_MS = 5_000;
-const SHORTEST_HEARING_MS = 200;
+const MAX_ISOLATION_MS = 5_000;
+const MIN_ISOLATION_MS = 200;
 /** Beats that wait for this share of the time after which a replica is isolated are stuck. */
 const MOST_STUCK_SHARE = 0.5;
 /** How long agents have to reconnect after an isolation, in leases. */
@@ -35,9 +35,9 @@ const LEASES_OF_GRACE = 1;
  * A replica counts as isolated after one interval of silence: every lease that is renewed in time lasts two more. Its agents
  * then have a whole lease to send a heartbeat.
  */
-export function hearingFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): IsolationTimes {
+export function isolationTimesFor(pace: { readonly intervalMs: number; readonly leaseMs: number }): IsolationTimes {
   return {
-    isolatedAfterMs: Math.round(Math.min(LONGEST_HEARING_MS, Math.max(SHORTEST_HEARING_MS, pace.intervalMs))),
+    isolatedAfterMs: Math.round(Math.min(MAX_ISOLATION_MS, Math.max(MIN_ISOLATION_MS, pace.intervalMs))),
     graceMs: Math.round(pace.leaseMs * LEASES_OF_GRACE),
   };
 }
@@ -46,11 +46,11 @@ export interface MembershipOptions {
   readonly database: Database;
   readonly replica: number;
   readonly log: Logger;
-  hearing(): IsolationTimes;
+  isolationTimes(): IsolationTimes;
   /** For how many milliseconds this replica could not write heartbeats, although it may be able to write its own row. */
   stuckMs(): number;
   /** This replica watches these leases from now on. None expires before `noneBefore`. */
-  onAdopted(leases: readonly WatchedLease[], noneBefore: Micros): void;
+  onAdopted(leases: readonly TrackedLease[], noneBefore: Micros): void;
   /** This replica cannot write any more. Called once for each outage. */
   onCutOff(): void;
   /** It can write again. */
@@ -74,7 +74,7 @@ export class Membership {
 
   constructor(options: MembershipOptions) {
     this.#options = options;
-    const everyMs = options.hearing().isolatedAfterMs / 4;
+    const everyMs = options.isolationTimes().isolatedAfterMs / 4;
     this.#refresh = new PeriodicTask({
       isLost,
       name: "refresh the row of this replica",
@@ -96,8 +96,8 @@ export class Membership {
   }
 
   /**
-   * False for a moment after this process did not run for a while. The messages in its sockets are old then, and it reads the
-   * end of a stream only after them.
+   * False for 100 ms after this process was suspended. Until it has read the old messages in its sockets, it does not know
+   * which streams have ended.
    */
   get awake(): boolean {
     const now = performance.now();
@@ -105,7 +105,7 @@ export class Membership {
   }
 
   /** Whether this replica watches the leases of that replica's agents. */
-  watches(replica: number | null): boolean {
+  tracks(replica: number | null): boolean {
     return replica === this.#options.replica || (replica !== null && this.#adopted.has(replica));
   }
 
@@ -119,22 +119,26 @@ export class Membership {
     try {
       await retireReplica(this.#options.database, this.#options.replica);
     } catch (error) {
-      this.#options.log.debug({ err: error }, "failed to retire this replica");
+      this.#options.log.debug({ event: "replica.retire_failed", err: error }, "failed to retire this replica");
     }
   }
 
   async #run(): Promise<void> {
-    const { database, replica, log, hearing, stuckMs } = this.#options;
+    const { database, replica, log, isolationTimes, stuckMs } = this.#options;
     // A replica that cannot write heartbeats renews no lease. It counts as isolated, even if this connection works.
-    if (stuckMs() > hearing().isolatedAfterMs * MOST_STUCK_SHARE) return;
-    const isolated = await refreshReplica(database, replica, hearing());
+    if (stuckMs() > isolationTimes().isolatedAfterMs * MOST_STUCK_SHARE) return;
+    const isolated = await refreshReplica(database, replica, isolationTimes());
     this.#unheardMs = 0;
     if (this.#cutOff) {
       this.#cutOff = false;
       this.#options.onBack();
     }
-    if (isolated) log.warn({ graceMs: hearing().graceMs }, "this replica was isolated; leases are extended");
-    await adoptReplicas(database, replica, hearing().graceMs);
+    if (isolated)
+      log.warn(
+        { event: "replica.isolated", graceMs: isolationTimes().graceMs },
+        "this replica was isolated, extending leases",
+      );
+    await adoptReplicas(database, replica, isolationTimes().graceMs);
     this.#follow();
   }
 
@@ -142,7 +146,10 @@ export class Membership {
   #follow(): void {
     this.#following ??= this.#followAdopted()
       .catch((error: unknown) => {
-        this.#options.log.warn({ err: error }, "failed to adopt the agents of a replica, retrying");
+        this.#options.log.warn(
+          { event: "replica.adoption_failed", err: error },
+          "failed to adopt the agents of a replica, retrying",
+        );
       })
       .finally(() => {
         this.#following = undefined;
@@ -165,7 +172,7 @@ export class Membership {
     this.#unheardMs += Math.min(now - this.#lookedAt, 2 * LOOK_MS);
     if (now - this.#lookedAt >= OVERSLEPT_MS) this.#awakeFrom = now + AWAKENING_MS;
     this.#lookedAt = now;
-    if (this.#cutOff || this.#unheardMs < this.#options.hearing().isolatedAfterMs) return;
+    if (this.#cutOff || this.#unheardMs < this.#options.isolationTimes().isolatedAfterMs) return;
     this.#cutOff = true;
     this.#options.onCutOff();
   }
@@ -185,6 +192,7 @@ export class Membership {
     // Only now: a failure before makes the next run read the leases again.
     this.#adopted.set(id, noLeaseEndsBefore);
     // A replica that stopped in order has no agents.
-    if (agents > 0) log.info({ replica: id, agents }, "adopted the agents of a replica that is gone");
+    if (agents > 0)
+      log.info({ event: "replica.adopted", replica: id, agents }, "adopted the agents of a replica that is gone");
   }
 }

@@ -5,7 +5,7 @@ import type {
   ClawMessage,
   DrainRequest,
   SessionOutput,
-} from "../domain/claw-message.ts";
+} from "../domain/message-to-claw.ts";
 
 /**
  * Results that may wait for a client that does not read them, before its stream is read no further: those of one message,

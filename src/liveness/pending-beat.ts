@@ -1,6 +1,6 @@
 import type { Agent } from "../domain/agent.ts";
-import type { BeatResult } from "../domain/claw-message.ts";
 import type { Refusal } from "../domain/errors.ts";
+import type { BeatResult } from "../domain/message-to-claw.ts";
 import type { Beat } from "../domain/status-machine.ts";
 import type { HeldAgent } from "./held-agent.ts";
 

@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
@@ -6,10 +7,9 @@ import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { overdueLeases, type WatchedLease } from "../storage/lease-queries.ts";
+import { overdueLeases, type TrackedLease } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { TICK_MS } from "./lease-wheel.ts";
-import type { Logger } from "./logger.ts";
 import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks for expired leases that no replica watches, in milliseconds. */
@@ -29,7 +29,7 @@ export class Reaper {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #registry: Registry;
-  readonly #watches: (replica: number | null) => boolean;
+  readonly #tracks: (replica: number | null) => boolean;
   readonly #hasPendingBeat: (entry: AgentEntry) => boolean;
   readonly #log: Logger;
   readonly #backstop: PeriodicTask;
@@ -50,14 +50,14 @@ export class Reaper {
     registry: Registry;
     log: Logger;
     /** Whether this replica watches the leases of that replica's agents. */
-    watches(replica: number | null): boolean;
+    tracks(replica: number | null): boolean;
     /** Whether a heartbeat of the agent has arrived here that is not written yet. */
     hasPendingBeat(entry: AgentEntry): boolean;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
-    this.#watches = (replica) => options.watches(replica);
+    this.#tracks = (replica) => options.tracks(replica);
     this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
     this.#log = options.log;
     this.#backstop = new PeriodicTask({
@@ -81,7 +81,7 @@ export class Reaper {
   }
 
   /** Watches these leases from now on. None expires before `noneBefore`. */
-  watch(leases: readonly WatchedLease[], noneBefore: Micros = 0): void {
+  track(leases: readonly TrackedLease[], noneBefore: Micros = 0): void {
     for (const { id, agentId, leaseExpiresAt } of leases) {
       if (leaseExpiresAt === null) continue;
       this.#registry.renew(this.#registry.open(id, agentId), Math.max(leaseExpiresAt, noneBefore));
@@ -148,7 +148,7 @@ export class Reaper {
           const ended = agent === known || (agent.leaseExpiresAt !== null && agent.leaseExpiresAt <= now);
           if (change === undefined || !ended) {
             // Another replica watches the lease, unless a session here holds the agent or a beat here renewed the lease.
-            if (!this.#watches(agent.replicaId) && entry.holder === undefined && !entry.busy)
+            if (!this.#tracks(agent.replicaId) && entry.holder === undefined && !entry.busy)
               this.#registry.revoke(entry);
             else {
               this.#registry.update(entry, agent);
@@ -179,7 +179,10 @@ export class Reaper {
       });
     } catch (error) {
       // Perhaps no other replica watches this lease.
-      this.#log.warn({ err: error, agentId: entry.agentId }, "failed to expire a lease, retrying");
+      this.#log.warn(
+        { event: "lease.expiry_failed", err: error, agentId: entry.agentId },
+        "failed to expire a lease, retrying",
+      );
       this.#registry.renew(entry, this.#database.clock.now() + 1_000_000);
     }
   }
@@ -191,14 +194,15 @@ export class Reaper {
     if (this.#silentNow.has(clawIdentifier)) return;
     this.#silentNow.add(clawIdentifier);
     this.silentClaws += 1;
-    this.#log.warn({ clawIdentifier }, "a claw fell silent: all its agents go offline");
+    this.#log.warn({ event: "claw.silent", clawIdentifier }, "a claw fell silent, its agents go offline");
   }
 
   async #sweep(): Promise<void> {
     const overdue = await overdueLeases(this.#database);
     // The leases that are held back are known to have ended.
     const leases = overdue.filter(({ agentId }) => this.#registry.get(agentId)?.heldBack !== true);
-    if (leases.length > 0) this.#log.info({ leases: leases.length }, "found leases that no replica watched");
-    this.watch(leases);
+    if (leases.length > 0)
+      this.#log.info({ event: "lease.unwatched_found", leases: leases.length }, "found leases that no replica watched");
+    this.track(leases);
   }
 }

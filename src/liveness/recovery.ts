@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { recoveryDelayMs } from "../domain/recovery-spread.ts";
@@ -9,7 +10,6 @@ import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/lease-queries.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
-import type { Logger } from "./logger.ts";
 
 /** How far ahead recoveries are planned: in whole seconds, so that all recoveries of one second are counted together. */
 const LOOK_AHEAD_SECONDS = 2;
@@ -168,7 +168,7 @@ export class Recovery {
         },
       });
     } catch (error) {
-      this.#log.warn({ err: error, agentId: planned.agentId }, "failed to recover an agent");
+      this.#log.warn({ event: "recovery.failed", err: error, agentId: planned.agentId }, "failed to recover an agent");
     } finally {
       if (this.#planned.get(planned.id) === planned) this.#planned.delete(planned.id);
       // It was too early, by a better reading of the clock. The next read begins after it.

@@ -1,6 +1,6 @@
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Database } from "../storage/database.ts";
 import { releaseAgents } from "../storage/lease-queries.ts";
-import type { Logger } from "./logger.ts";
 
 /** Releases of streams that end together share a statement. */
 const DELAY_MS = 50;
@@ -51,7 +51,9 @@ export class ReleaseQueue {
     if (releases.length === 0) return;
     this.#underway = this.#underway
       .then(() => this.#release(releases))
-      .catch((error: unknown) => this.#log.debug({ err: error }, "failed to release agents of closed streams"));
+      .catch((error: unknown) =>
+        this.#log.debug({ event: "claim.release_failed", err: error }, "failed to release agents of closed streams"),
+      );
     await this.#underway;
   }
 

@@ -1,13 +1,13 @@
-import type { BeatResult } from "../domain/claw-message.ts";
 import type { UnaryOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
+import type { BeatResult } from "../domain/message-to-claw.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import { boundsOf } from "../storage/retries.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { startsNoSession } from "./session-errors.ts";
+import { startsNoSession } from "./session-refusals.ts";
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {

@@ -1,7 +1,7 @@
 import { Gauge, Registry } from "prom-client";
 import type { Liveness } from "../liveness/liveness.ts";
 import type { ConnectionGate } from "../rpc/sockets/connection-gate.ts";
-import type { Tls } from "../rpc/tls/tls.ts";
+import type { Tls } from "../rpc/tls/tls-acceptor.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Watching } from "../watch/watching.ts";
 

@@ -1,4 +1,4 @@
-import type { Logger } from "pino";
+import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { AccessOptions } from "../access/access-control.ts";
 import type { PaceLimits } from "../domain/lease.ts";
 import type { CallLimits } from "../rpc/callers/call-limits.ts";
@@ -30,5 +30,5 @@ export interface ServerOptions {
   readonly callLimits?: CallLimits;
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
-  readonly log: Logger;
+  readonly log: ProgramLog;
 }

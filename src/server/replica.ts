@@ -2,10 +2,10 @@ import { type AccessControl, createAccessControl } from "../access/access-contro
 import { mintToken } from "../access/token-text.ts";
 import { paceFor } from "../domain/lease.ts";
 import { Liveness } from "../liveness/liveness.ts";
-import { hearingFor } from "../liveness/membership.ts";
+import { isolationTimesFor } from "../liveness/membership.ts";
 import type { Backend } from "../rpc/handlers/backend.ts";
 import { createHealth, type Health } from "../rpc/services/health.ts";
-import { createTls, type Tls } from "../rpc/tls/tls.ts";
+import { createTls, type Tls } from "../rpc/tls/tls-acceptor.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";
@@ -111,12 +111,13 @@ async function openStorage(options: ServerOptions, tls: Tls | undefined) {
   const { log } = options;
   const database = openDatabase({
     url: options.databaseUrl,
-    onIdleError: (error) => log.debug({ err: error }, "an idle database connection ended"),
+    onIdleError: (error) =>
+      log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });
   try {
     await database.connect();
     const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
-    const replica = await registerReplica(database, hearingFor(paceFor(0, options.pace)));
+    const replica = await registerReplica(database, isolationTimesFor(paceFor(0, options.pace)));
     return { database, access, replica };
   } catch (error) {
     tls?.close();

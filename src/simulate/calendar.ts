@@ -1,7 +1,7 @@
 import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
 import { pause } from "../../common/scheduling/timers.ts";
-import { setAgentStatus } from "../cli/calls/agent-calls.ts";
 import { between, pick, type Random } from "./seeded-random.ts";
+import { setAgentStatus } from "./service-calls.ts";
 
 /** The time between two appointments of one agent, in milliseconds. A fleet of 36 has about one in a second. */
 const SOONEST_MS = 15_000;

@@ -1,9 +1,9 @@
 import { pause } from "../../common/scheduling/timers.ts";
-import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import type { ClawSeat } from "./claw-seat.ts";
 import type { FleetTally } from "./fleet-tally.ts";
 import { sizeOf } from "./fleet-tally.ts";
 import { processText, spanOf } from "./format.ts";
+import type { FleetPace } from "./service-calls.ts";
 
 const FIRST_LOSS_AFTER_MS = 15_000;
 const NEXT_LOSS_AFTER_MS = 45_000;

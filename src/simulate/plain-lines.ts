@@ -30,7 +30,7 @@ export function closingLines(view: SimulationView): string[] {
       ? "No agent that sent heartbeats lost its lease."
       : `${lostAlive} agents that sent heartbeats lost their leases: this is a fault.`;
   return [
-    `Duration ${clockOf(view.elapsedMs)}: ${sizeOf(all)} agents on ${claws.length} claws, ${totals.transitions} transitions${causes}.`,
+    `Duration ${clockOf(view.elapsedMs)}: ${sizeOf(all)} agents on ${claws.length} ${claws.length === 1 ? "claw" : "claws"}, ${totals.transitions} transitions${causes}.`,
     `The calendar claimed ${claimed} agents; ${sumOf(refused)} claims were rejected${reasons}.`,
     ...(refusedBeats.size === 0 ? [] : [`Beats that the service rejected or changed: ${countsText(refusedBeats)}.`]),
     `${totals.recovered} exhaustions recovered, ${totals.lost} leases expired, ${totals.returned} agents came back.`,

@@ -1,8 +1,8 @@
 import { type AgentView, CallError } from "harborforge-agents-client";
 import { createRetryPause } from "harborforge-agents-client/internal";
 import { pause } from "../../common/scheduling/timers.ts";
-import { ensureAgent } from "../cli/calls/agent-calls.ts";
-import { type Caller, createUser, deleteUser, listAgents } from "../cli/calls/directory-calls.ts";
+import { type Caller, createUser, deleteUser, listAgents } from "../cli/calls/service-calls.ts";
+import { ensureAgent } from "./service-calls.ts";
 
 /** Calls at the same time. */
 const CONCURRENT_CALLS = 32;

@@ -2,8 +2,7 @@ import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { watchThrough } from "harborforge-agents-client/internal";
 import { pause } from "../../common/scheduling/timers.ts";
 import { CommandFailure } from "../cli/call-failure.ts";
-import { type FleetPace, readPace } from "../cli/calls/agent-calls.ts";
-import type { Caller } from "../cli/calls/directory-calls.ts";
+import type { Caller } from "../cli/calls/service-calls.ts";
 import { EXIT_CONFLICT } from "../cli/exit-codes.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import { runCalendar } from "./calendar.ts";
@@ -14,6 +13,7 @@ import { FleetTally, sizeOf } from "./fleet-tally.ts";
 import { processText } from "./format.ts";
 import { type ClawPlan, deleteFleet, ensureFleet, planFleet } from "./registration.ts";
 import { createRandom, type Random, seedFor } from "./seeded-random.ts";
+import { type FleetPace, readPace } from "./service-calls.ts";
 import type { SimulationOutput } from "./simulation-output.ts";
 import type { SimulationView } from "./view.ts";
 

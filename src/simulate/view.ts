@@ -1,6 +1,6 @@
 import type { AgentView, TransitionView } from "harborforge-agents-client";
-import type { FleetPace } from "../cli/calls/agent-calls.ts";
 import type { Tally, Totals } from "./fleet-tally.ts";
+import type { FleetPace } from "./service-calls.ts";
 
 /** A claw in the view. */
 export interface ClawLine {

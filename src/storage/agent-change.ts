@@ -1,7 +1,7 @@
 import type { TransitionCause } from "../../common/contract/enum-names.ts";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
-import type { RequestKey } from "../domain/directory.ts";
+import type { RequestKey } from "../domain/directories.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
 

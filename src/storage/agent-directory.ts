@@ -1,11 +1,11 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
-import type { AgentDirectory, AgentKey, Mutation } from "../domain/directory.ts";
+import type { AgentDirectory, AgentKey, Mutation } from "../domain/directories.ts";
 import { judgeStatusRequest } from "../domain/status-machine.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
+import { listAgents, readFleet } from "./agents-by-filter.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
-import { countOnlineAgents, listAgents } from "./fleet-statistics.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
 import { boundsOf } from "./retries.ts";
 import { listTransitions } from "./transition-pages.ts";
@@ -97,7 +97,7 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
 
     list: (filter, page) => listAgents(knex, filter, page),
 
-    fleet: (filter) => countOnlineAgents(knex, filter),
+    fleet: (filter) => readFleet(knex, filter),
 
     move(agentId, clawIdentifier, mutation) {
       return change(

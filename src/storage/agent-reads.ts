@@ -1,6 +1,6 @@
 import type pg from "pg";
 import type { Agent } from "../domain/agent.ts";
-import type { AgentKey } from "../domain/directory.ts";
+import type { AgentKey } from "../domain/directories.ts";
 import { type AgentRow, agentFromRow } from "./agent-row.ts";
 import { BatchedReads } from "./batched-reads.ts";
 import { namedQuery } from "./queries.ts";

@@ -1,13 +1,13 @@
 import type pg from "pg";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
-import type { RequestKey } from "../domain/directory.ts";
+import type { RequestKey } from "../domain/directories.ts";
 import { type AgentWrite, type Committed, memberOf } from "./agent-change.ts";
 import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
 import type { DatabaseClock } from "./clock.ts";
 import { namedQuery } from "./queries.ts";
 
-const READ_AGENTS = namedQuery("read-agents");
+const READ_AGENTS = namedQuery("agents-to-judge");
 const READ_ANSWERS = namedQuery("read-answers");
 const UNLOCKED_AGENTS = namedQuery("unlocked-agents");
 const COMMIT_CHANGES = namedQuery("commit-changes");

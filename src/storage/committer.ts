@@ -6,7 +6,7 @@ import { Backoff } from "../../common/scheduling/backoff.ts";
 import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
-import type { Call, RequestKey } from "../domain/directory.ts";
+import type { Call, RequestKey } from "../domain/directories.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -107,7 +107,7 @@ export class Committer {
   readonly #queue = new ChangeQueue<Waiting>((waiting) => !this.#isWanted(waiting, undefined));
   #running: Promise<void> | undefined;
   #closed = false;
-  /** When the oldest request began that the database has not carried out yet, of `performance.now()`. */
+  /** The start of the oldest request that the database has not answered, by `performance.now()`. */
   #unansweredSince: number | undefined;
   /**
    * The changes of quarantined agents, in order. An agent is quarantined when its change failed alone, so that other

@@ -1,9 +1,9 @@
 import type { Micros } from "../../common/contract/time.ts";
-import type { ExpiryBrake } from "../domain/directory.ts";
+import type { ExpiryBrake } from "../domain/directories.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 
-const COUNT_FLEET = namedQuery("count-fleet");
+const COUNT_FLEET = namedQuery("refresh-fleet-statistics");
 const RECORD_PACE = namedQuery("record-pace");
 const CHECK_BRAKE = namedQuery("check-brake");
 

@@ -114,7 +114,7 @@ export async function releaseAgents(
 }
 
 /** An agent whose lease a replica watches. */
-export interface WatchedLease {
+export interface TrackedLease {
   readonly id: bigint;
   readonly agentId: string;
   /** Null: the agent is offline. */
@@ -127,14 +127,14 @@ export interface LeaseRow {
   readonly lease_expires_at: Micros | null;
 }
 
-export function watchedLease(row: LeaseRow): WatchedLease {
+export function trackedLease(row: LeaseRow): TrackedLease {
   return { id: row.id, agentId: row.agent_id, leaseExpiresAt: row.lease_expires_at };
 }
 
 /** Expired leases that no replica noticed. Empty while another replica searches. */
-export async function overdueLeases(database: Database): Promise<WatchedLease[]> {
+export async function overdueLeases(database: Database): Promise<TrackedLease[]> {
   const { rows } = await database.feed.query<LeaseRow>({ ...OVERDUE_LEASES, values: [BACKSTOP_LOCK] });
-  return rows.map(watchedLease);
+  return rows.map(trackedLease);
 }
 
 export interface DueRecovery {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import type { Logger } from "../../common/logging/logger.ts";
 import { Backoff } from "../../common/scheduling/backoff.ts";
 import { newSocket } from "./connections.ts";
 import type { Database } from "./database.ts";
@@ -12,14 +13,9 @@ const LONGEST_RECONNECT_MS = 5_000;
 /** The interval of keepalive queries, in milliseconds: a dead connection looks like one without notifications. */
 const KEEPALIVE_MS = 15_000;
 
-export interface NotificationsLog {
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
-}
-
 export interface NotificationsOptions {
   readonly database: Pick<Database, "beats" | "newClient">;
-  readonly log: NotificationsLog;
+  readonly log: Pick<Logger, "info" | "warn">;
   /** Another replica committed a transition, or may have done so while this one was not listening. */
   onHint(): void;
   readonly keepaliveMs?: number;
@@ -31,7 +27,7 @@ export interface NotificationsOptions {
  */
 export class Notifications {
   readonly #database: Pick<Database, "beats" | "newClient">;
-  readonly #log: NotificationsLog;
+  readonly #log: NotificationsOptions["log"];
   readonly #onHint: () => void;
   readonly #keepaliveMs: number;
   readonly #backoff = new Backoff(FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS);
@@ -97,14 +93,19 @@ export class Notifications {
     let failed = false;
     while (!this.#closed) {
       const error = await this.#listenOnce(() => {
-        if (failed) this.#log.info({}, "receiving notifications of other replicas again");
+        if (failed)
+          this.#log.info({ event: "notifications.resumed" }, "receiving notifications of other replicas again");
         failed = false;
         this.#backoff.reset();
         // Notifications may have been missed in between.
         this.#onHint();
       });
       if (this.#closed) return;
-      if (!failed) this.#log.warn({ err: error }, "lost notifications of other replicas, still polling");
+      if (!failed)
+        this.#log.warn(
+          { event: "notifications.lost", err: error },
+          "lost notifications of other replicas, still polling",
+        );
       failed = true;
       await this.#pause(this.#backoff.next());
     }

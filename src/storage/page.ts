@@ -1,4 +1,4 @@
-import type { Page } from "../domain/directory.ts";
+import type { Page } from "../domain/directories.ts";
 
 /** Makes a page from rows that were read with a limit of `limit + 1`: an extra row means that another page follows. */
 export function pageOf<Row>(rows: readonly Row[], limit: number, keyOf: (row: Row) => bigint): Page<Row> {

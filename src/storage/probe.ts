@@ -1,4 +1,5 @@
 import type { Micros } from "../../common/contract/time.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import { HANDSHAKE_MS } from "./connections.ts";
 import type { Database } from "./database.ts";
 import { ConnectionTimeout, failureKind, isQueryTimeout } from "./failures.ts";
@@ -24,7 +25,7 @@ export interface DatabaseProbeOptions {
   readonly database: Database;
   /** Called at each change of the state. The first state is `available`. */
   onState(state: DatabaseState): void;
-  readonly log: { warn(facts: object, message: string): void; info(facts: object, message: string): void };
+  readonly log: Pick<Logger, "warn" | "info">;
 }
 
 /** Reads the database's clock each second, and derives the state of the database. */
@@ -115,9 +116,9 @@ export class DatabaseProbe {
     const before = this.#state;
     this.#state = state;
     const facts = error === undefined ? {} : { err: error };
-    if (state === "unavailable") log.warn(facts, "database is unavailable");
-    else if (state === "slow") log.warn(facts, "database is slow to answer");
-    else log.info({}, before === "unavailable" ? "database is available again" : "database answers in time again");
+    if (state === "unavailable") log.warn({ event: "database.unavailable", ...facts }, "database is unavailable");
+    else if (state === "slow") log.warn({ event: "database.slow", ...facts }, "database is slow to answer");
+    else log.info({ event: "database.available", before }, "database answers in time again");
     onState(state);
   }
 }

@@ -1,4 +1,4 @@
-import type { AgentKey, UserKey } from "../domain/directory.ts";
+import type { AgentKey, UserKey } from "../domain/directories.ts";
 import { Refusal } from "../domain/errors.ts";
 
 /** Errors travel in headers, which many clients limit to 8 KiB. Lists of names take at most this many bytes. */

@@ -1,6 +1,6 @@
 import type { Micros } from "../../common/contract/time.ts";
 import type { Database } from "./database.ts";
-import { type LeaseRow, type WatchedLease, watchedLease } from "./lease-queries.ts";
+import { type LeaseRow, type TrackedLease, trackedLease } from "./lease-queries.ts";
 import { namedQuery } from "./queries.ts";
 
 const TAKE_COUNTER = namedQuery("take-counter");
@@ -83,7 +83,7 @@ export async function adoptedReplicas(database: Database, replica: number): Prom
 }
 
 /** A page of the leases of an adopted replica, in order of the agents' ids after `after`. Empty: there are no more. */
-export async function adoptedLeases(database: Database, gone: number, after: bigint): Promise<WatchedLease[]> {
+export async function adoptedLeases(database: Database, gone: number, after: bigint): Promise<TrackedLease[]> {
   const { rows } = await database.feed.query<LeaseRow>({ ...ADOPTED_LEASES, values: [gone, after] });
-  return rows.map(watchedLease);
+  return rows.map(trackedLease);
 }

@@ -2,7 +2,7 @@ import type { Knex } from "knex";
 import type { Micros } from "../../common/contract/time.ts";
 import { toRfc3339 } from "../../common/contract/time.ts";
 import type { User } from "../domain/agent.ts";
-import type { RequestKey } from "../domain/directory.ts";
+import type { RequestKey } from "../domain/directories.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 import { reusedRequestId } from "./refusals.ts";

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Knex } from "knex";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import { Backoff } from "../../common/scheduling/backoff.ts";
-import type { Call } from "../domain/directory.ts";
+import type { Call } from "../domain/directories.ts";
 import type { DatabaseClock } from "./clock.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLate, isPermanent, refusalFor } from "./failures.ts";

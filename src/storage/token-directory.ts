@@ -8,7 +8,7 @@ import {
   TOKEN_RETENTION_MS,
   type TokenDirectory,
 } from "../domain/api-token.ts";
-import type { RequestKey } from "../domain/directory.ts";
+import type { RequestKey } from "../domain/directories.ts";
 import { Refusal } from "../domain/errors.ts";
 import type { Database } from "./database.ts";
 import { ApiToken } from "./models/api-token.ts";

@@ -11,7 +11,7 @@ const TAKE_COUNTER = namedQuery("take-counter");
 const READ_TRANSITIONS = namedQuery("read-transitions");
 // Not a named statement, so that PostgreSQL plans it for each filter. A generic plan could not use the index of any
 // filter.
-const { text: READ_SNAPSHOT_PAGE } = namedQuery("read-snapshot-page");
+const { text: READ_SNAPSHOT_PAGE } = namedQuery("snapshot-page-by-filter");
 
 /** How often a page is read until it is complete. Each retry waits a millisecond longer. */
 const MAX_READS = 10;

@@ -1,7 +1,7 @@
 import type { Knex } from "knex";
 import type { QueryBuilder } from "objection";
 import type { Transition } from "../domain/agent.ts";
-import type { Page, TransitionQuery } from "../domain/directory.ts";
+import type { Page, TransitionQuery } from "../domain/directories.ts";
 import type { AgentScope } from "../domain/principal.ts";
 import { IncompleteLogRead } from "./failures.ts";
 import { checkRevision, isLogVisible, readLogPosition } from "./log-position.ts";

@@ -1,4 +1,5 @@
 import type pg from "pg";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Database } from "./database.ts";
 import { namedQuery } from "./queries.ts";
 
@@ -29,7 +30,7 @@ export interface RetentionLimits {
 export interface TransitionRetentionOptions {
   readonly database: Pick<Database, "newClient">;
   readonly limits: RetentionLimits;
-  readonly log: { info(facts: object, message: string): void };
+  readonly log: Pick<Logger, "info">;
   /** In milliseconds; default 30 s. */
   readonly graceMs?: number;
 }
@@ -92,7 +93,11 @@ export class TransitionRetention {
       ...RAISE_FLOOR,
       values: [limits.ms, limits.transitions],
     });
-    for (const { oldest } of rows) log.info({ oldest: oldest.toString() }, "raised the floor of the transition log");
+    for (const { oldest } of rows)
+      log.info(
+        { event: "retention.floor_raised", oldest: oldest.toString() },
+        "raised the floor of the transition log",
+      );
     const { rows: partitions } = await client.query<PartitionRow>({ ...COMPACTED_PARTITIONS });
     if (partitions.length === 0) return;
     let timer: NodeJS.Timeout | undefined;
@@ -104,7 +109,10 @@ export class TransitionRetention {
     for (const partition of partitions) {
       if (this.#closed) return;
       await remove(client, partition);
-      log.info({ partition: partition.name }, "removed a partition of the transition log");
+      log.info(
+        { event: "retention.partition_removed", partition: partition.name },
+        "removed a partition of the transition log",
+      );
     }
     await client.query({ ...FORGET_REVISION_GAPS });
   }

@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
 import type { Agent, User as UserValue } from "../domain/agent.ts";
-import type { Mutation, NewUser, PageQuery, UserChange, UserDirectory, UserKey } from "../domain/directory.ts";
+import type { Mutation, NewUser, PageQuery, UserChange, UserDirectory, UserKey } from "../domain/directories.ts";
 import { KEEP_LEASE } from "./agent-change.ts";
 import type { Committer } from "./committer.ts";
 import type { Database } from "./database.ts";

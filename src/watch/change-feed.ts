@@ -1,3 +1,4 @@
+import type { Logger } from "../../common/logging/logger.ts";
 import { Backoff } from "../../common/scheduling/backoff.ts";
 import type { Transition } from "../domain/agent.ts";
 import { isInGap, type LogPage, type RevisionGap, type TransitionLog } from "../storage/transition-log.ts";
@@ -13,10 +14,7 @@ const SHORTEST_INTERVAL_MS = 5;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 2_000;
 
-export interface FeedLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
+export type FeedLog = Pick<Logger, "info" | "warn">;
 
 /** Receives the log. Its exceptions are logged, and do not reach the feed or other listeners. */
 export interface FeedListener {
@@ -135,14 +133,15 @@ export class ChangeFeed {
       if (!this.#closed) this.#take(page, position);
       return page.transitions.length >= PAGE;
     } catch (error) {
-      if (!this.#failing) this.#log.warn({ err: error }, "the log of transitions cannot be read; watchers wait");
+      if (!this.#failing)
+        this.#log.warn({ event: "feed.unavailable", err: error }, "cannot read the log of transitions, watchers wait");
       this.#failing = true;
       return false;
     }
   }
 
   #worked(): void {
-    if (this.#failing) this.#log.info({}, "the log of transitions is read again");
+    if (this.#failing) this.#log.info({ event: "feed.resumed" }, "reading the log of transitions again");
     this.#failing = false;
     this.#backoff.reset();
   }
@@ -157,8 +156,14 @@ export class ChangeFeed {
     // The counter never decreases: this is another database, or an older state of the same one.
     if (lost || newest < position || oldest > position) {
       this.#log.warn(
-        { position: position.toString(), newest: newest.toString(), oldest: oldest.toString(), lost },
-        "the log does not join on to what was read before",
+        {
+          event: "feed.history_changed",
+          position: position.toString(),
+          newest: newest.toString(),
+          oldest: oldest.toString(),
+          lost,
+        },
+        "the log of transitions does not continue the last read",
       );
       this.#restart(newest);
       return;
@@ -172,7 +177,10 @@ export class ChangeFeed {
     for (const gap of gaps) {
       // A full page may end before the gap.
       if (gap.to > reached) break;
-      this.#log.info({ from: gap.from.toString(), to: gap.to.toString() }, "passed a revision gap");
+      this.#log.info(
+        { event: "feed.gap_passed", from: gap.from.toString(), to: gap.to.toString() },
+        "passed a revision gap",
+      );
       this.#notify((listener) => listener.onGap?.(gap));
     }
     this.#notify((listener) => listener.onTransitions(transitions, reached));
@@ -188,7 +196,7 @@ export class ChangeFeed {
       try {
         call(listener);
       } catch (error) {
-        this.#log.warn({ err: error }, "a listener of the change feed failed");
+        this.#log.warn({ event: "feed.listener_failed", err: error }, "a listener of the change feed failed");
       }
     }
   }

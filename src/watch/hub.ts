@@ -4,7 +4,7 @@ import { revisionCompacted } from "../storage/refusals.ts";
 import { isInGap, type RevisionGap } from "../storage/transition-log.ts";
 import type { FeedListener } from "./change-feed.ts";
 import { Ring } from "./ring.ts";
-import { draining, starting } from "./watch-errors.ts";
+import { draining, starting } from "./watch-refusals.ts";
 import type { Watcher } from "./watcher.ts";
 import { WatcherIndex } from "./watcher-index.ts";
 

@@ -2,7 +2,7 @@ import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import { catchUp } from "./catch-up.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { sendSnapshot } from "./snapshot.ts";
-import { watchTooOld } from "./watch-errors.ts";
+import { watchTooOld } from "./watch-refusals.ts";
 import { Watcher } from "./watcher.ts";
 
 /**

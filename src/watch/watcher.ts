@@ -6,7 +6,7 @@ import { BookmarkTimer } from "./bookmark-timer.ts";
 import { NewestChanges } from "./newest-changes.ts";
 import type { SnapshotProgress } from "./snapshot-progress.ts";
 import { EveryChange, type WaitingChanges } from "./waiting-changes.ts";
-import { watcherTooSlow } from "./watch-errors.ts";
+import { watcherTooSlow } from "./watch-refusals.ts";
 
 /**
  * Changes that wait for one watcher at most. All watchers and the ring share the transitions themselves, so a full queue
@@ -232,8 +232,13 @@ export class Watcher {
     this.#bookmarks.scheduleFirst(ms);
   }
 
-  /** A message at the watcher's position. It carries a bookmark whenever one is due. */
+  /**
+   * A message at the watcher's position. It carries a bookmark whenever one is due.
+   *
+   * @throws Refusal the one that ended the watch: it dropped changes, so a client must not resume from this position
+   */
   message(parts: WatchMessageParts): WatchMessage {
+    if (this.#state.name === "ended") throw this.#state.refusal;
     const bookmark = parts.bookmark ?? (this.#isBookmarkDue() ? { snapshotComplete: false } : undefined);
     this.#bookmarks.onSent(bookmark !== undefined);
     const revision = this.#snapshot === undefined ? this.#position : 0n;

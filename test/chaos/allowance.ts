@@ -4,21 +4,21 @@ import type { Instant } from "./ledger.ts";
 export interface Promises {
   /** Three intervals. */
   readonly leaseMs: number;
-  /** What an expiry may take beyond the end of the lease on a machine as busy as this one. */
+  /** The tolerated time of an expiry after the end of the lease on a busy machine. */
   readonly slackMs: number;
-  /** How many claws there are. */
+  /** The number of claws. */
   readonly claws: number;
 }
 
-/** Where a mass silence holds the brake, a fleet that is really dead is offline within so many leases. */
+/** When a mass silence holds the brake, a fleet that really stopped is offline within so many leases. */
 const BRAKED_LEASES = 6;
 /** More than this share of the claws, and at least so many of them, silent within one lease: a mass silence. */
 const MASS_SHARE = 0.2;
 const MASS_CLAWS = 3;
 
 /**
- * Until when an agent that fell silent must be offline, by the test's own log of faults and nothing else: one lease
- * (six in a mass silence), and for each outage that hindered the service meanwhile its length and one lease more.
+ * The time by which an agent that fell silent must be offline, by the test's own log of faults alone: one lease
+ * (six in a mass silence), and for each outage of the service meanwhile its length and one lease more.
  */
 export function offlineBy(
   stoppedAt: Instant,
@@ -40,10 +40,10 @@ interface Outage {
   readonly until: Instant;
 }
 
-/** Later deadlines meet more outages, so until nothing is added any more. */
+/** Later deadlines meet more outages, so it repeats until nothing is added. */
 function allowed(stoppedAt: Instant, due: Instant, outages: readonly Outage[], leaseMs: number): Instant {
   for (let deadline = due; ; ) {
-    // One that was over a lease before the silence gave its time back before it.
+    // An outage that was over a lease before the silence has no effect any more.
     const met = outages.filter(({ from, until }) => from <= deadline && until + leaseMs >= stoppedAt);
     const next = met.reduce((sum, { from, until }) => sum + (until - from) + leaseMs, due);
     if (next <= deadline) return deadline;
@@ -51,7 +51,7 @@ function allowed(stoppedAt: Instant, due: Instant, outages: readonly Outage[], l
   }
 }
 
-/** Outages that overlap are one. One that is not over lasts for ever. */
+/** Overlapping outages count as one. An outage that is not over lasts for ever. */
 function merged(faults: readonly Fault[]): Outage[] {
   const sorted = faults
     .map(({ from, until }) => ({ from, until: until ?? Number.POSITIVE_INFINITY }))
@@ -65,13 +65,14 @@ function merged(faults: readonly Fault[]): Outage[] {
   return outages;
 }
 
-/** The moments at which so many claws were silent that a mass silence may be seen. */
+/** The moments with so many silent claws that the service may see a mass silence. */
 export function massSilences(stops: readonly Stop[], claws: number, leaseMs: number): Instant[] {
   const silences = stops.filter(({ how }) => how !== "left");
   return silences
     .map(({ at }) => at)
     .filter((moment) => {
-      // Leases end up to an interval apart, and what is still silent counts: two leases are what may fall into one.
+      // Leases end up to an interval apart, and claws that are still silent count: two leases of silences may
+      // fall into one.
       const silent = new Set(
         silences
           .filter(({ at, until }) => at <= moment && (until === undefined || until + leaseMs >= moment))

@@ -10,7 +10,7 @@ const CALLS_AT_ONCE = 200;
 /** The test's own process shares the cores with the service. */
 const PAUSE_MS = 20;
 
-/** Very many changes of one agent on a connection of their own, which ends before they are answered. */
+/** Very many changes of one agent on a connection of their own, which closes before their responses. */
 export async function floodWithChanges(port: number, agentId: string): Promise<void> {
   const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
     "grpc.use_local_subchannel_pool": 1,

@@ -4,7 +4,7 @@ import {
   startEmbeddedPostgres,
 } from "../../packages/embedded-postgres/src/embedded-postgres.ts";
 
-/** A PostgreSQL that can be killed in earnest. Each start takes another port. */
+/** A PostgreSQL that can be killed. Each start uses another port. */
 export class ChaosDatabase implements AsyncDisposable {
   readonly #dataDir: string;
   #postgres: EmbeddedPostgres | undefined;
@@ -36,14 +36,14 @@ export class ChaosDatabase implements AsyncDisposable {
     return through.href;
   }
 
-  /** `kill -9` for the postmaster and all its children, as a power failure ends them. */
+  /** `kill -9` for the postmaster and all its children, like a power failure. */
   async kill(): Promise<void> {
     const postgres = this.#postgres;
     if (postgres === undefined) return;
     this.#postgres = undefined;
     const children = await childrenOf(postgres.pid);
     for (const pid of [postgres.pid, ...children]) kill(pid, "SIGKILL");
-    // Finds nobody to stop, and gives the data folder free.
+    // Finds no process to stop, and releases the data folder.
     await postgres.stop();
   }
 
@@ -63,7 +63,7 @@ async function startPostgres(dataDir: string): Promise<EmbeddedPostgres> {
   return await startEmbeddedPostgres({
     dataDir,
     log: { info() {}, warn() {} },
-    // Killing processes loses nothing that was written to the kernel; only a power failure would.
+    // Killed processes lose nothing that was written to the kernel; only a power failure would.
     settings: { fsync: "off", max_connections: "200" },
   });
 }
@@ -73,7 +73,7 @@ async function childrenOf(parent: number): Promise<number[]> {
   for (const name of await readdir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const stat = await readFile(`/proc/${name}/stat`, "utf8").catch(() => "");
-    // The name in parentheses may hold anything; the state and the parent follow it.
+    // The name in parentheses may contain anything; the state and the parent follow it.
     const [, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     if (Number(ppid) === parent) children.push(Number(name));
   }

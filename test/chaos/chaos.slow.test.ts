@@ -4,18 +4,18 @@ import { report } from "./report.ts";
 import { runChaos } from "./run-chaos.ts";
 
 const SEED = Number(process.env.HARBORFORGE_CHAOS_SEED || "1");
-/** Those that take longer than a short run has: a mass silence has six leases, a rolling restart three starts. */
+/** Faults that take longer than a short run: a mass silence has six leases, a rolling restart three starts. */
 const LONG: ReadonlySet<string> = new Set(["kill-many", "roll"]);
 
 // The short form: the long one, of many seeds and all faults, is `npm run test:chaos`.
-it(`a fleet lives through everything that fails, seed ${SEED}`, { timeout: 240_000 }, async () => {
+it(`a fleet survives all faults, seed ${SEED}`, { timeout: 240_000 }, async () => {
   const lines: string[] = [];
   const result = await runChaos({
     seed: SEED,
     forMs: 9_000,
     agents: 2_000,
     claws: 20,
-    // Other tests run on the same cores: what takes a moment there must not take an interval.
+    // Other tests run on the same cores: short work must not take an interval there.
     intervalMs: 2_000,
     faults: Object.keys(FAULTS).filter((kind) => !LONG.has(kind)),
     atOnce: 4,

@@ -5,7 +5,7 @@ import type { Instant, StreamRecord } from "./ledger.ts";
 import type { Observation } from "./observer.ts";
 import type { LoggedTransition } from "./transition-log.ts";
 
-/** What the observer holds the service to. */
+/** The promises of the service that the observer checks. */
 export const INVARIANTS = [
   "an agent that kept beating never went offline",
   "no lease ended early",
@@ -30,10 +30,16 @@ export interface Violation {
 
 export interface Verdict {
   readonly violations: readonly Violation[];
-  /** How many agents stopped and had to be found, and how long after the end of their lease they were, in milliseconds. */
+  /**
+   * The number of stopped agents that had to expire, and the milliseconds from the end of each lease to its
+   * expiry.
+   */
   readonly lateness: readonly number[];
   readonly reports: number;
-  /** Leases that ended while the way of the claw was stalled and the service hindered, too, or the test did not run. */
+  /**
+   * Leases that ended while the claw's path was stalled and the service was hindered, too, or the test was
+   * stalled.
+   */
   readonly excused: readonly string[];
 }
 
@@ -41,7 +47,7 @@ export interface Case {
   readonly observation: Observation;
   readonly streams: readonly StreamRecord[];
   readonly log: Pick<FaultLog, "faults" | "stops" | "lags" | "accidents">;
-  /** Which claw an agent lives in, by index. */
+  /** The claw of an agent, by index. */
   readonly clawOf: ReadonlyMap<string, number>;
   readonly promises: Promises;
   readonly endedAt: Instant;
@@ -49,12 +55,12 @@ export interface Case {
 
 /** The test's clock has whole milliseconds, and reads them before and after what it times. */
 const CLOCK_MS = 5;
-/** A test that did not run for so much of a lease cannot say that its agents kept beating. */
+/** A test that was stalled for so much of a lease cannot claim that its agents kept beating. */
 const LAG_SHARE = 1 / 3;
-/** A claw that leaves beats on until its goodbye was heard, for at most so long. */
+/** A leaving claw beats until its goodbye is acknowledged, for at most so long. */
 const GOODBYE_MS = 2_000;
 
-/** The causes that may take an agent from one status to another: the observer's own copy of the promise. */
+/** The causes that may change an agent from one status to another: the observer's own copy of the table. */
 const TABLE: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   idle: {
     on_call: ["report", "service"],
@@ -161,7 +167,7 @@ function table(transitions: readonly LoggedTransition[]): Violation[] {
   return violations;
 }
 
-/** An agent may go offline by its lease only between a stop and the first beat that was acknowledged after it. */
+/** A lease may only expire between a stop and the first acknowledged beat after it. */
 function expiries(agentId: string, agent: AgentEvidence, stops: readonly Stop[], { log, promises, clawOf }: Case) {
   const violations: Violation[] = [];
   const excused: string[] = [];
@@ -181,7 +187,7 @@ function expiries(agentId: string, agent: AgentEvidence, stops: readonly Stop[],
       .reduce((sum, { from, until }) => sum + until - from, 0);
     const claw = clawOf.get(agentId) ?? -1;
     const near = log.faults.filter((fault) => overlaps(fault, since - promises.leaseMs));
-    // Its own way failed, and the way out as well: nobody promised that a client finds a third within one lease.
+    // Its own path failed, and so did the alternative: no promise covers a third path within one lease.
     const stalled = near.some(({ kind, claws }) => kind === "stall" && claws.includes(claw));
     if (lagMs > LAG_SHARE * promises.leaseMs || (stalled && near.some(({ outage }) => outage))) {
       excused.push(`${agentId} at ${Math.round(at)}`);
@@ -200,7 +206,7 @@ function expiries(agentId: string, agent: AgentEvidence, stops: readonly Stop[],
   return { violations, excused };
 }
 
-/** Of every beat that was acknowledged, a lease follows: none of them may still run when the agent is expired. */
+/** Every acknowledged beat grants a lease: none of them may still run when the agent expires. */
 function early(agentId: string, agent: AgentEvidence, { promises }: Case): Violation[] {
   const violations: Violation[] = [];
   for (const { cause, at } of agent.transitions) {
@@ -233,7 +239,7 @@ function inTime(agentId: string, agent: AgentEvidence, stops: readonly Stop[], r
       const lastBeat = agent.lastSentBefore(stop.at) ?? stop.at;
       if (offline.at <= (stop.until ?? endedAt)) lateness.push(offline.at - lastBeat - promises.leaseMs);
     }
-    // It came back before it had to be found, or the test ended.
+    // It returned before it had to expire, or the test ended.
     const awayUntil = stop.until ?? endedAt;
     if (due > awayUntil || agent.transitions.length === 0) continue;
     if (agent.statusAt(due) === "offline") continue;
@@ -250,7 +256,7 @@ function inTime(agentId: string, agent: AgentEvidence, stops: readonly Stop[], r
   return { violations, lateness };
 }
 
-/** What was acknowledged was in force at some instant between its sending and its acknowledgement. */
+/** An acknowledged status applied at some instant between its sending and its acknowledgement. */
 function acknowledged(agentId: string, agent: AgentEvidence) {
   const violations: Violation[] = [];
   let reports = 0;
@@ -260,7 +266,7 @@ function acknowledged(agentId: string, agent: AgentEvidence) {
     if (report === undefined || ackedAt === undefined) continue;
     reports += 1;
     if (agent.was(report, sentAt - CLOCK_MS, ackedAt + CLOCK_MS)) continue;
-    // Of what waits the newest counts, so an older one need never have been.
+    // The newest pending report counts, so an older one may never apply.
     const replaced = beats.some(
       (other) =>
         other.stream === stream &&
@@ -279,7 +285,7 @@ function acknowledged(agentId: string, agent: AgentEvidence) {
   return { violations, reports };
 }
 
-/** Each report in the log is one that was on its way at that time, on a stream that had not lost the agent. */
+/** Each report in the log was on its way at that time, on a stream that had not lost the agent. */
 function fenced(agentId: string, agent: AgentEvidence): Violation[] {
   const violations: Violation[] = [];
   for (const { cause, to, at, revision } of agent.transitions) {
@@ -304,7 +310,7 @@ function fenced(agentId: string, agent: AgentEvidence): Violation[] {
   return violations;
 }
 
-/** The stream that had taken the agent from the one this beat was sent on, and still had it at that time. */
+/** The stream that had taken the agent from the beat's stream, and still had it at that time. */
 function lostTo(beat: Beat, beats: readonly Beat[], at: Instant): StreamRecord | undefined {
   const { stream } = beat;
   const claimedAt = (which: StreamRecord): Instant | undefined =>
@@ -314,13 +320,13 @@ function lostTo(beat: Beat, beats: readonly Beat[], at: Instant): StreamRecord |
     if (other.order <= stream.order || (other.endedAt ?? at) < at) continue;
     const theirs = claimedAt(other);
     if (theirs === undefined || theirs > at - CLOCK_MS) continue;
-    // Between processes the later claim wins, and only what was acknowledged tells when a claim was.
+    // Between processes the later claim wins, and only acknowledgements show the time of a claim.
     if (other.seat === stream.seat || (own !== undefined && own < theirs)) return other;
   }
   return undefined;
 }
 
-/** Who is told that another stream holds an agent: there is one, of another process, or a later one of its own. */
+/** A superseded stream has a successor: a stream of another process, or a later one of its own. */
 function losses(streams: readonly StreamRecord[]): Violation[] {
   const violations: Violation[] = [];
   for (const { seat, order, openedAt, lost } of streams) {

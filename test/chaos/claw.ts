@@ -5,7 +5,7 @@ import type { FaultLog, Stop } from "./fault-log.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Random } from "./random.ts";
 
-/** A claw whose agent was taken by one of its own former processes asks for it again after this. */
+/** A claw claims an agent again after this time when one of its own former processes took it. */
 const CLAIM_AGAIN_MS = 200;
 const GOODBYE_MS = 2_000;
 
@@ -26,7 +26,10 @@ export interface ClawOptions {
   readonly log: FaultLog;
 }
 
-/** A claw with the real client, behind a proxy of its own. Its processes are streams that can end without a word. */
+/**
+ * A claw with the real client, behind a proxy of its own. Its processes are streams that can end without a
+ * goodbye.
+ */
 export class Claw implements AsyncDisposable {
   readonly index: number;
   readonly identifier: string;
@@ -54,7 +57,7 @@ export class Claw implements AsyncDisposable {
     return this.#seat !== undefined;
   }
 
-  /** How often the server refused a beat, by reason. */
+  /** The number of beats that the server rejected, by reason. */
   get refusals(): ReadonlyMap<string, number> {
     return this.#refusals;
   }
@@ -66,7 +69,7 @@ export class Claw implements AsyncDisposable {
     this.#seat = this.#sit();
   }
 
-  /** Ends it as a power cut would: connections break, nobody says goodbye. */
+  /** Ends it like a power failure: connections break, and no agent says goodbye. */
   async kill(): Promise<void> {
     const seat = this.#seat;
     if (seat === undefined) return;
@@ -86,7 +89,7 @@ export class Claw implements AsyncDisposable {
     seat.clients.close();
   }
 
-  /** Nothing of what it says arrives, though it goes on speaking. */
+  /** Its messages do not arrive, though it continues to send them. */
   silence(): void {
     this.proxy.swallow();
     this.#stop = this.#options.log.stopped(this.index, "silenced");
@@ -98,7 +101,10 @@ export class Claw implements AsyncDisposable {
     this.#stop = undefined;
   }
 
-  /** A second process takes the agents over while the first still beats; the first ends after a while, without a word. */
+  /**
+   * A second process takes the agents over while the first still beats; the first ends after a while, without a
+   * goodbye.
+   */
   async takeOver(firstEndsAfter: Promise<unknown>): Promise<void> {
     const first = this.#seat;
     this.#seat = this.#sit();
@@ -106,7 +112,7 @@ export class Claw implements AsyncDisposable {
     if (first !== undefined) await end(first);
   }
 
-  /** One of its agents, any, says something new. */
+  /** One of its agents, chosen at random, reports a new status. */
   chatter(random: Random): void {
     const agentId = random.pick(this.agentIds);
     const status = random.pick(["idle", "on_call", "busy", "busy", "idle", "exhausted"] as const);
@@ -138,7 +144,8 @@ export class Claw implements AsyncDisposable {
         const { agentId, refusal } = message;
         const reason = refusal.reason ?? "UNKNOWN";
         this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
-        // What was stuck in a stalled replica may take the agent from the process that replaced it: it asks again.
+        // A claim that was stuck in a stalled replica may take the agent from the process that replaced it: it
+        // claims again.
         setTimeout(() => {
           if (this.#seat === seat) stream.add(agentId, { start: "anew" });
         }, CLAIM_AGAIN_MS).unref();

@@ -1,7 +1,7 @@
 import type { Instant, SentMessage, StreamRecord } from "./ledger.ts";
 import type { LoggedTransition } from "./transition-log.ts";
 
-/** A beat of one agent as it went out. */
+/** A beat of one agent as it was sent. */
 export interface Beat {
   readonly stream: StreamRecord;
   readonly message: SentMessage;
@@ -9,12 +9,12 @@ export interface Beat {
   readonly report: string | undefined;
 }
 
-/** What is known of one agent: its beats as they were sent and its transitions as they were logged. */
+/** The evidence of one agent: its beats as they were sent and its transitions as they were logged. */
 export class AgentEvidence {
   readonly beats: Beat[] = [];
   readonly transitions: LoggedTransition[] = [];
 
-  /** The status in force at an instant; undefined before the log began. */
+  /** The status at an instant; undefined before the log began. */
   statusAt(at: Instant): string | undefined {
     let status: string | null | undefined = this.transitions[0]?.from;
     for (const transition of this.transitions) {
@@ -24,13 +24,13 @@ export class AgentEvidence {
     return status ?? undefined;
   }
 
-  /** Whether the agent had a status at some instant of a time. */
+  /** Whether the agent had a status at some instant of a period. */
   was(status: string, from: Instant, until: Instant): boolean {
     if (this.statusAt(from) === status) return true;
     return this.transitions.some(({ at, to }) => to === status && at >= from && at <= until);
   }
 
-  /** The first beat after an instant that was acknowledged and not refused. */
+  /** The first acknowledged and not rejected beat after an instant. */
   firstAckAfter(at: Instant): Instant | undefined {
     let first: Instant | undefined;
     for (const { message } of this.beats) {
@@ -49,7 +49,7 @@ export class AgentEvidence {
   }
 }
 
-/** Sorts what was written down by agent. */
+/** Groups the evidence by agent. */
 export function gather(
   streams: readonly StreamRecord[],
   transitions: readonly LoggedTransition[],

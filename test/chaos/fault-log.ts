@@ -1,18 +1,18 @@
 import type { Instant } from "./ledger.ts";
 
-/** What a fault took away: something of the service, or of the way between a claw and the service. */
+/** The part that a fault disabled: a part of the service, or the path between a claw and the service. */
 export interface Fault {
   readonly kind: string;
   readonly what: string;
   readonly from: Instant;
   until: Instant | undefined;
-  /** Whether the service, or what it stands on, was hindered: then agents that stopped may be found later. */
+  /** Whether the service, or its dependencies, were hindered: then expiries may be late. */
   readonly outage: boolean;
   /** The claws whose connections it hindered, by index. */
   readonly claws: readonly number[];
 }
 
-/** A time in which the agents of a claw did not beat, or were not to be heard. */
+/** A period in which the agents of a claw did not beat, or their beats could not arrive. */
 export interface Stop {
   readonly claw: number;
   readonly how: "killed" | "silenced" | "left";
@@ -21,18 +21,18 @@ export interface Stop {
   until: Instant | undefined;
 }
 
-/** A time in which the test itself did not run, and so could not let anybody beat. */
+/** A period in which the test itself was stalled, and so its agents could not beat. */
 export interface Lag {
   readonly from: Instant;
   readonly until: Instant;
 }
 
-/** All that was done to the service and its claws: what the observer knows, and the only thing it goes by. */
+/** All faults of the service and its claws: the only source of the observer. */
 export class FaultLog {
   readonly faults: Fault[] = [];
   readonly stops: Stop[] = [];
   readonly lags: Lag[] = [];
-  /** What nobody had asked for, such as a replica that ended by itself. */
+  /** Unrequested events, such as a replica that ended by itself. */
   readonly accidents: { readonly at: Instant; readonly what: string }[] = [];
   readonly #onLine: (line: string) => void;
   readonly #startedAt = Date.now();
@@ -76,7 +76,7 @@ export class FaultLog {
     this.#onLine(`${this.second(Date.now()).padStart(7)}  ACCIDENT: ${what}`);
   }
 
-  /** The faults that may have to do with what happened then. */
+  /** The faults that may explain an event at that time. */
   near(at: Instant, withinMs: number): Fault[] {
     return this.faults.filter(({ from, until }) => from <= at && (until ?? at) >= at - withinMs);
   }

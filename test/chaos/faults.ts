@@ -6,7 +6,7 @@ import { POOL_FAULTS } from "./pool-faults.ts";
 import type { Random } from "./random.ts";
 import type { ReplicaPlace, World } from "./world.ts";
 
-/** What a fault may choose from: things that no other fault has in hand at this moment. */
+/** The targets of a fault: those that no other fault uses at this moment. */
 export interface Reach {
   readonly world: World;
   readonly random: Random;
@@ -15,32 +15,35 @@ export interface Reach {
   readonly replicas: readonly ReplicaPlace[];
 }
 
-/** What a fault takes in hand, and what it does with it. Resolves when it is over and undone. */
+/** Reserves the targets of a fault and its plan. Resolves when the fault is over and undone. */
 export interface PlannedFault {
   readonly claws: readonly Claw[];
   readonly replicas: readonly ReplicaPlace[];
   readonly database: boolean;
-  /** Nothing that it could hit was free. */
+  /** No target was free. */
   readonly idle: boolean;
   run(): Promise<void>;
 }
 
 type Plan = (reach: Reach) => PlannedFault;
 
-/** How many leases things last. Below one: whoever was hit must not be noticed. */
+/** The durations of faults, in leases. Below one, no effect may be visible. */
 const SHORT = [0.1, 0.4] as const;
 const LONG = [1.3, 2.2] as const;
-/** How many leases an outage lasts that must outlive every guard that was set before it began. */
+/** The leases of an outage that must outlast every guard set before it began. */
 const LONGER_THAN_A_GUARD = [1.8, 2.4] as const;
-/** A dead replica is adopted within less of a lease: two intervals, and two pauses of a quarter of an interval each. */
+/**
+ * A failed replica is adopted within less of a lease: two intervals, and two pauses of a quarter of an interval
+ * each.
+ */
 const ADOPTED = 0.9;
-/** With the brake on, a dead fleet has six leases; one more to see it. */
+/** With the brake engaged, a dead fleet has six leases; one more to observe it. */
 const BRAKED = 7;
 
-/** All faults by name. Each chooses, from the seed alone, whom it hits and for how long. */
+/** All faults by name. Each chooses, from the seed alone, its targets and its duration. */
 export const FAULTS: Readonly<Record<string, Plan>> = {
   ...POOL_FAULTS,
-  /** Claws die. Some are back before their leases end, and then nobody may notice; others are not. */
+  /** Claws fail. Some return before their leases end, which must have no effect; others do not. */
   "kill-claw": ({ world, random, leaseMs, claws }) => {
     const hit = random.sample(claws, random.chance(0.3) ? 2 : 1);
     const [from, to] = random.chance(0.4) ? SHORT : LONG;
@@ -50,7 +53,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       end: (claw) => claw.start(),
     });
   },
-  /** More than a fifth of the claws die within a moment: a mass silence. */
+  /** More than a fifth of the claws fail within a moment: a mass silence. */
   "kill-many": ({ world, random, leaseMs, claws }) => {
     const hit = random.sample(claws, Math.max(3, Math.ceil(world.claws.length * 0.35)));
     return onClaws("kill-many", hit, world, BRAKED, leaseMs, {
@@ -64,7 +67,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       begin: (claw) => claw.leave(),
       end: (claw) => claw.start(),
     }),
-  /** A claw speaks and nothing arrives: a network that swallows packets. */
+  /** A claw sends and nothing arrives: a network that drops packets. */
   silence: ({ world, random, leaseMs, claws }) =>
     onClaws("silence", random.sample(claws, 1), world, random.between(...LONG), leaseMs, {
       begin: (claw) => claw.silence(),
@@ -76,7 +79,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       begin: (claw) => void claw.proxy.drop(),
       end: () => undefined,
     }),
-  /** Open connections carry nothing for a while; then all that had piled up arrives, or they break. */
+  /** Open connections carry nothing for a while; then the buffered bytes arrive, or the connections break. */
   stall: ({ world, random, leaseMs, claws }) => {
     const resumes = random.chance(0.7);
     return onClaws("stall", random.sample(claws, 3), world, random.between(0.3, 1.5), leaseMs, {
@@ -96,7 +99,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
         }),
     };
   },
-  /** Somebody misbehaves, on a connection of his own. */
+  /** A client misbehaves, on a connection of its own. */
   flood: ({ world, random, leaseMs }) => {
     const kind = random.pick<FloodKind>(["reports", "isolated", "streams", "giants"]);
     const [hit] = random.sample(world.replicas, 1);
@@ -110,7 +113,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
         }),
     };
   },
-  /** Somebody sends messages that are a thousand times as large as they look. */
+  /** A client sends messages that decompress to a thousand times their size. */
   "gzip-flood": ({ world, random, leaseMs }) => {
     const [hit] = random.sample(world.replicas, 1);
     const forMs = random.between(0.5, 1) * leaseMs;
@@ -133,7 +136,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       await startAgain(hit);
     });
   },
-  /** All replicas die; nobody listens until they are back. */
+  /** All replicas fail; none is up until they are back. */
   "kill-all": ({ world, random, leaseMs }) => {
     const hit = world.replicas;
     const downMs = random.between(0.3, 1.5) * leaseMs;
@@ -153,7 +156,7 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
       }
     });
   },
-  /** SIGSTOP and SIGCONT: a suspended process, which goes on as if nothing had been. */
+  /** SIGSTOP and SIGCONT: a suspended process, which continues without notice. */
   freeze: ({ world, random, leaseMs, replicas }) => {
     const hit = random.sample(replicas, random.chance(0.2) ? 3 : 1);
     const forMs = random.between(0.3, 2) * leaseMs;
@@ -176,7 +179,10 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
         }),
     };
   },
-  /** One replica has no way to the database; the others are fine. Told (reset and refused), or not (swallowed). */
+  /**
+   * One replica loses its path to the database; the others keep theirs. Connections are reset and refused, or
+   * silently dropped.
+   */
   "cut-replica": ({ world, random, leaseMs, replicas }) => {
     const hit = random.sample(replicas, 1);
     const told = random.chance(0.5);
@@ -188,12 +194,14 @@ export const FAULTS: Readonly<Record<string, Plan>> = {
     });
   },
   /**
-   * A replica dies, another replica adopts its agents, and then the adopter loses its database for longer than the adoption
-   * guards them. The claws of the dead replica have no network until then, so the adopter never holds their agents.
+   * A replica fails, another one adopts its agents, and then the adopter loses its database for longer than the
+   * guard of the adoption. The claws of the failed replica have no network until then, so the adopter never
+   * holds their agents.
    */
   "adopt-and-cut": ({ world, random, leaseMs, claws, replicas }) => {
     const order = random.sample(replicas, replicas.length);
-    // Either one replica is left, or all that are left lose the database together, or the third one never loses it.
+    // Either one replica is left, or all that are left lose the database together, or the third one never loses
+    // it.
     const [killed, adopters] = random.pick([
       [order.slice(0, -1), order.slice(-1)],
       [order.slice(0, 1), order.slice(1)],

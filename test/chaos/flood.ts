@@ -6,17 +6,17 @@ import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_se
 
 const METHOD = "/harborforge.agents.v1.AgentService/Heartbeat";
 const BEATS = 1_000;
-/** Enough to be a nuisance, and little enough that the two cores of a test are left to the others. */
+/** Enough to matter, and little enough that the two cores of a test are left to the others. */
 const MESSAGES_PER_SECOND = 40;
 const STREAMS = 300;
 
 export type FloodKind = "reports" | "isolated" | "streams" | "giants";
 
 /**
- * A client that behaves as badly as it can for a time, on a connection of its own: more reports than anybody needs, no
- * response ever read, streams opened and cancelled by the hundred, messages beyond the limit.
+ * A client that misbehaves in every way for a time, on a connection of its own: too many reports, unread
+ * responses, streams opened and cancelled by the hundred, messages beyond the limit.
  *
- * @param agentIds of whom it speaks; nobody else should
+ * @param agentIds its agents, which no other client should use
  */
 export async function flood(kind: FloodKind, port: number, agentIds: readonly string[], forMs: number): Promise<void> {
   const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
@@ -47,7 +47,7 @@ async function shout(
     else call.on("data", () => undefined);
     for (let sequence = 1n; !over && performance.now() < deadline; sequence += 1n) {
       const bytes = kind === "giants" ? Buffer.alloc(2 * 1_048_576) : message(sequence, agentIds);
-      // The window of the connection is the server's only way to say that it is enough.
+      // The window of the connection is the server's only back-pressure.
       if (call.write(bytes)) await sleep(1_000 / MESSAGES_PER_SECOND);
       else await sleep(50);
       if (call.writableLength > 8 * 1_048_576) await sleep(200);

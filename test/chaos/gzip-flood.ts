@@ -7,7 +7,7 @@ import { GetAgentRequestSchema, HeartbeatRequestSchema } from "../../gen/harborf
 const SERVICE = "/harborforge.agents.v1.AgentService/";
 const MOST_BYTES = 1_048_576;
 const CONNECTIONS = 3;
-/** Each a megabyte when decompressed: ten times what a replica would bear if it read them as they come. */
+/** Each a megabyte when decompressed: ten times the budget of a replica that decompressed them on arrival. */
 const MESSAGES_PER_SECOND = 600;
 const UNDERWAY = 500;
 const TICK_MS = 10;

@@ -18,35 +18,32 @@ export interface SentMessage {
   readonly sequence: bigint;
   readonly sentAt: Instant;
   readonly agents: readonly string[];
-  /** What was reported, by agent; beats that only renew are not in it. */
+  /** The reports, by agent; beats that only renew are not in it. */
   readonly reports: ReadonlyMap<string, string>;
   readonly leaving: boolean;
-  /** Agents whose beat the server did not take. */
+  /** Agents whose beat the server rejected. */
   readonly refused: Set<string>;
   ackedAt: Instant | undefined;
 }
 
-/** One heartbeat stream as seen from between the client and its connection. */
+/** One heartbeat stream as seen between the client and its connection. */
 export interface StreamRecord {
   /** In the order in which streams were opened, over all claws. */
   readonly order: number;
-  /** Which process of a claw opened it. */
+  /** The process of the claw that opened it. */
   readonly seat: string;
   readonly openedAt: Instant;
   endedAt: Instant | undefined;
   readonly messages: SentMessage[];
-  /** Agents of which it was told, asked or not, that another stream holds them. */
+  /** Agents that the server reported as held by another stream. */
   readonly lost: { readonly agentId: string; readonly at: Instant }[];
 }
 
-/**
- * Writes down what goes into heartbeat streams and what comes back, by itself: neither the client's books nor the
- * service's are asked.
- */
+/** Records the messages of heartbeat streams in both directions independently of the client and the service. */
 export class Ledger {
   readonly streams: StreamRecord[] = [];
 
-  /** Callers whose heartbeat streams are written down. */
+  /** Clients whose heartbeat streams are recorded. */
   tap(agents: Agents, seat: string): Agents {
     return { ...agents, heartbeat: (requests, options) => this.#record(agents, requests, options, seat) };
   }

@@ -3,16 +3,19 @@ import type { AgentRow, LoggedTransition, LogReader } from "./transition-log.ts"
 
 const EVERY_MS = 200;
 
-/** What the observer saw of the log. */
+/** The observations of the log. */
 export interface Observation {
   /** The whole log as it was at the end, in the order of revisions. */
   readonly transitions: readonly LoggedTransition[];
   readonly agents: readonly AgentRow[];
-  /** What the log did that no log may do. */
+  /** Violations of the log's own rules. */
   readonly faults: readonly string[];
 }
 
-/** Reads the log while it grows, and once more from the start: what was once there must stay, nothing may come before it. */
+/**
+ * Reads the log while it grows, and once more from the start: every transition must stay, and no new one may
+ * come before it.
+ */
 export class Observer {
   readonly #reader: LogReader;
   readonly #from: bigint;
@@ -47,7 +50,7 @@ export class Observer {
       try {
         this.#seen.push(...(await this.#reader.after(this.#seen.at(-1)?.revision ?? this.#from)));
       } catch {
-        // The database is away; what it committed is there when it is back.
+        // The database is away; its committed transitions are there when it is back.
       }
       await sleep(EVERY_MS);
     }

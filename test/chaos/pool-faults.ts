@@ -21,7 +21,7 @@ interface PoolFault {
 
 /** Faults of one pool of connections, and of one agent. */
 export const POOL_FAULTS: Readonly<Record<string, (reach: PoolReach) => PoolFault>> = {
-  /** One of a replica's pools to the database carries nothing for a while; then all that had piled up arrives. */
+  /** One of a replica's pools to the database carries nothing for a while; then the buffered bytes arrive. */
   "stall-pool": ({ world, random, leaseMs, replicas }) => {
     const [hit] = random.sample(replicas, 1);
     const pool = random.pick(POOLS);
@@ -42,7 +42,7 @@ export const POOL_FAULTS: Readonly<Record<string, (reach: PoolReach) => PoolFaul
       },
     };
   },
-  /** Thousands of changes of one agent, by a caller that goes away without an answer. */
+  /** Thousands of changes of one agent, by a client that disconnects before the responses. */
   "many-changes": ({ world, random }) => {
     const [hit] = random.sample(world.replicas, 1);
     const agentId = random.pick(world.floodAgents);

@@ -7,7 +7,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { spawn } from "../support/owned-process.ts";
 
 const TOP = resolve(import.meta.dirname, "../..");
-/** One that cannot start, since the database is away, is started again after this, as a supervisor would do it. */
+/**
+ * A replica that cannot start, because the database is away, is restarted after this time, as a supervisor does
+ * it.
+ */
 const RESTART_MS = 300;
 const SERVING = /^gRPC {2}http:\/\/\S+:(\d+)\nHTTP {2}http:\/\/\S+:(\d+)\n/m;
 
@@ -16,11 +19,11 @@ export interface ReplicaOptions {
   readonly databaseUrl: () => string;
   readonly env: Readonly<Record<string, string>>;
   readonly logFile: string;
-  /** It ended though nobody told it to, after it had served. */
+  /** It ended without a request, after it had served. */
   readonly onDied: (how: string) => void;
 }
 
-/** A real process of the service that is kept running, except while it is told to be down. */
+/** A real process of the service that is restarted, unless it is meant to be down. */
 export class ReplicaProcess implements AsyncDisposable {
   readonly name: string;
   readonly #options: ReplicaOptions;
@@ -44,7 +47,7 @@ export class ReplicaProcess implements AsyncDisposable {
     return this.#child?.pid;
   }
 
-  /** Starts it; `serving` tells when it serves. */
+  /** Starts it; `serving` resolves when it serves. */
   start(): void {
     if (this.#wanted) return;
     this.#wanted = true;
@@ -75,7 +78,7 @@ export class ReplicaProcess implements AsyncDisposable {
     this.#child?.kill("SIGCONT");
   }
 
-  /** What it holds now: resident bytes and open files. Undefined while it is down. */
+  /** Its use of resources: resident bytes and open files. Undefined while it is down. */
   async sample(): Promise<{ residentBytes: number; files: number } | undefined> {
     const { pid } = this;
     if (pid === undefined) return undefined;

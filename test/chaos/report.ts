@@ -1,7 +1,7 @@
 import { INVARIANTS } from "./checks.ts";
 import type { ChaosResult } from "./run-chaos.ts";
 
-/** What a run showed, a line each: its size, its lateness, and each invariant with the first few that broke it. */
+/** The results of a run, a line each: its size, its lateness, and each invariant with its first violations. */
 export function report(result: ChaosResult, show: number): string[] {
   const { violations, sentences, transitions, reports, faults, refusals, excused, near } = result;
   const lines = [

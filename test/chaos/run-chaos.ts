@@ -11,7 +11,7 @@ import { World } from "./world.ts";
 
 export interface ChaosOptions {
   readonly seed: number;
-  /** How long faults begin, in milliseconds; what they take to end comes on top. */
+  /** The milliseconds in which faults begin; the time until they end comes on top. */
   readonly forMs: number;
   readonly agents: number;
   readonly claws: number;
@@ -19,13 +19,13 @@ export interface ChaosOptions {
   readonly intervalMs: number;
   /** Names of `FAULTS`. */
   readonly faults: readonly string[];
-  /** How many faults may be under way at once. */
+  /** The maximum of concurrent faults. */
   readonly atOnce: number;
-  /** What an expiry may take beyond its lease on a machine as busy as this. */
+  /** The tolerated time of an expiry after its lease on a busy machine. */
   readonly slackMs: number;
   /** Reports a second, over all agents. */
   readonly reportsPerSecond: number;
-  /** Where the logs of the replicas are kept; nowhere unless given. */
+  /** The folder of the replicas' logs. Default: not kept. */
   readonly keepLogsIn?: string;
   readonly onLine: (line: string) => void;
   readonly signal?: AbortSignal;
@@ -34,26 +34,26 @@ export interface ChaosOptions {
 export interface ChaosResult extends Verdict {
   readonly transitions: number;
   readonly faults: ReadonlyMap<string, number>;
-  /** Of all claws: refused beats by reason. */
+  /** Of all claws: rejected beats by reason. */
   readonly refusals: ReadonlyMap<string, number>;
   /** Of each violation, with its time and the faults that were near. */
   readonly sentences: readonly string[];
-  /** What the agent of the first violation said and what became of it, where there is one. */
+  /** The reports and transitions of the agent of the first violation, if there is one. */
   readonly trace: readonly string[];
-  /** How many violations had which kinds of faults near. */
+  /** The number of violations by the kinds of faults near them. */
   readonly near: ReadonlyMap<string, number>;
 }
 
 const REPLICAS = 3;
-/** What a run may take beyond its faults: starting, the last recoveries, judging. */
+/** The tolerated time of a run beyond its faults: start, last recoveries, checks. */
 const PATIENCE_MS = 180_000;
 const TICK_MS = 50;
 
 /**
- * Lets a fleet beat on three replicas while faults from a seed hit everything, then judges what the log says by what was
- * sent and what was done. Starts and ends all it needs.
+ * Runs a fleet on three replicas while faults from a seed hit everything, then checks the log by the sent
+ * messages and the faults. Starts and ends all its processes.
  *
- * @throws when it cannot start, or does not come to its end in time
+ * @throws when it cannot start, or does not end in time
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { intervalMs, onLine } = options;
@@ -77,9 +77,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     await Promise.race([aborted, hitWithFaults(world, options)]);
     onLine(`${took(begin)} until the last fault was over`);
     await Promise.race([aborted, everybodyIsBack(world, leaseMs)]);
-    // What is said from now on would change while it is read.
+    // Later messages would change the evidence while it is read.
     clearInterval(chatter);
-    // What was wrongly expired, or expires late, shows by then.
+    // Wrong or late expiries show by then.
     await Promise.race([aborted, sleep(leaseMs * 1.2)]);
     const endedAt = Date.now();
     const observation = await Promise.race([aborted, observer.finish()]);
@@ -135,7 +135,7 @@ function startChatter(world: World, { seed, reportsPerSecond }: ChaosOptions): N
   }, TICK_MS);
 }
 
-/** Each stream of a running claw had something acknowledged since; judged by the ledger, not by the service. */
+/** Each stream of a running claw got an acknowledgement since; checked by the ledger, not by the service. */
 async function everybodyIsBack(world: World, leaseMs: number): Promise<void> {
   const since = Date.now();
   const deadline = since + 4 * leaseMs + 10_000;
@@ -159,7 +159,7 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
   const leaseMs = 3 * options.intervalMs;
   const underWay = new Set<{ plan: PlannedFault; done: Promise<void> }>();
   const until = performance.now() + options.forMs;
-  // All kinds once, in an order of the seed, before any comes again: a short run meets as many as it can.
+  // All kinds once, in an order of the seed, before any repeats: a short run has as many kinds as possible.
   let bag: string[] = [];
   while (performance.now() < until && options.signal?.aborted !== true) {
     if (bag.length === 0) bag = random.sample(options.faults, options.faults.length);
@@ -171,7 +171,7 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
       leaseMs,
       [...underWay].map((one) => one.plan),
     );
-    // What it would hit is in other hands: it comes last. Else those that hit all replicas would hardly ever come.
+    // Its targets are in use: it comes last. Otherwise faults of all replicas would hardly ever run.
     if (plan === undefined) bag.push(kind);
     else {
       const entry = { plan, done: plan.run().finally(() => underWay.delete(entry)) };
@@ -183,7 +183,7 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
   await Promise.all([...underWay].map(({ done }) => done));
 }
 
-/** Undefined where what it would hit is in the hand of another fault. */
+/** Undefined when its targets are in use by another fault. */
 function planOf(
   kind: string,
   world: World,

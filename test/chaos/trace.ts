@@ -2,7 +2,7 @@ import type { FaultLog } from "./fault-log.ts";
 import type { Instant, StreamRecord } from "./ledger.ts";
 import type { LoggedTransition } from "./transition-log.ts";
 
-/** What one agent said and what became of it before an instant: to find out why, not to judge. */
+/** The reports and transitions of one agent before an instant: for diagnosis, not for checks. */
 export function trace(
   agentId: string,
   at: Instant,

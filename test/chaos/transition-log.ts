@@ -13,7 +13,7 @@ export interface LoggedTransition {
   readonly incidentId: string | null;
 }
 
-/** An agent as its row has it. */
+/** An agent as in its row. */
 export interface AgentRow {
   readonly agentId: string;
   readonly status: string;
@@ -45,7 +45,7 @@ export class LogReader implements AsyncDisposable {
     this.#url = url;
   }
 
-  /** What came after a revision, all of it. @throws while the database is away */
+  /** The transitions after a revision. @throws while the database is away */
   async after(revision: bigint): Promise<LoggedTransition[]> {
     const read: LoggedTransition[] = [];
     let place = revision;

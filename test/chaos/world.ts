@@ -23,12 +23,12 @@ export interface WorldOptions {
   readonly onLine: (line: string) => void;
 }
 
-/** A replica and its way to the database. */
+/** A replica and its path to the database. */
 export interface ReplicaPlace {
   readonly index: number;
   readonly process: ReplicaProcess;
   readonly toDatabase: FaultProxy;
-  /** The first part of that way: it tells the replica's pools apart. */
+  /** The first part of that path: it distinguishes the replica's pools. */
   readonly pools: PoolProxy;
 }
 
@@ -39,11 +39,11 @@ interface WorldParts {
   readonly database: ChaosDatabase;
   readonly replicas: readonly ReplicaPlace[];
   readonly claws: readonly Claw[];
-  /** Agents that no claw hosts, for those who misbehave. */
+  /** Agents without a claw, for misbehaving clients. */
   readonly floodAgents: readonly string[];
 }
 
-/** Everything that a chaos run starts: a database, replicas, claws and the ways between them. Ends with all of it. */
+/** All parts of a chaos run: a database, replicas, claws and the paths between them. Ends with all of it. */
 export class World implements WorldParts, AsyncDisposable {
   readonly folder: string;
   readonly log: FaultLog;
@@ -69,7 +69,7 @@ export class World implements WorldParts, AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     const folder = await temporaryFolder("chaos");
     undo.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
-    // Root runs PostgreSQL by another account, which has to pass through.
+    // Root runs PostgreSQL as another account, which has to enter the folder.
     await chmod(folder, 0o711);
     const dataDir = join(folder, "data");
     await mkdir(dataDir, { mode: 0o711 });
@@ -88,7 +88,7 @@ export class World implements WorldParts, AsyncDisposable {
           databaseUrl: () => database.urlThrough(pools.port),
           env: {
             HARBORFORGE_HEARTBEAT_INTERVAL: `${options.intervalMs}ms`,
-            // Longer than enrolling a fleet takes: nobody is to be offline before the first beat.
+            // Longer than the creation of a fleet: no agent may be offline before the first beat.
             HARBORFORGE_FIRST_LEASE: "10m",
             HARBORFORGE_DRAIN_GRACE: `${options.intervalMs * 2}ms`,
             ...options.env,

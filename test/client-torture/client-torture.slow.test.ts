@@ -7,7 +7,7 @@ import { runTorture } from "./run.ts";
 const LONG: readonly string[] = ["stall-at-ping"];
 
 // The short form: the long one is `npm run test:client-faults`.
-test("programs that use the client library live through stalls, broken connections and restarts", {
+test("programs that use the client library survive stalls, broken connections and restarts", {
   timeout: 240_000,
 }, async () => {
   const lines: string[] = [];

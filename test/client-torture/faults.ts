@@ -40,7 +40,7 @@ const FRAMES: readonly Buffer[] = [
   frame(RST_STREAM, 0, 1, uint32(8)),
   frame(RST_STREAM, 0, 1, uint32(2)),
   frame(RST_STREAM, 0, 3, uint32(11)),
-  // A PING answer that nobody asked for, PUSH_PROMISE though push is off, and what is no frame at all.
+  // A PING answer without a ping, PUSH_PROMISE though push is off, and an invalid frame.
   frame(PING, ACK, 0, Buffer.alloc(8)),
   frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), Buffer.from([0x82])])),
   Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -61,7 +61,7 @@ export const FAULTS = {
   async drop({ proxies }) {
     for (const proxy of proxies) proxy.drop();
   },
-  /** What is open carries nothing any more; half of the time it never does again. */
+  /** Open connections carry nothing any more; half of the time they never do again. */
   async "half-open"({ proxy, ms, detail }) {
     proxy.stall();
     await sleep(ms);

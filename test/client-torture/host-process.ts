@@ -1,6 +1,6 @@
 /**
- * A program that uses the client library as a gateway does: heartbeats of several agents, a watch, calls. It does what the
- * torture tells it by messages, and ends when the torture is gone.
+ * A program that uses the client library like a gateway: heartbeats of several agents, a watch, calls. It
+ * follows the messages of the torture, and ends when the torture is gone.
  *
  * node --expose-gc host-process.ts '{"addresses": […], "claw": …, "agentIds": […], "everyMs": …, "worker": …}'
  */
@@ -126,7 +126,7 @@ async function probe(): Promise<void> {
   };
   const since = cache.revision ?? 0n;
   await Promise.all([answered(), ...agentIds.map(reported)]);
-  // What the agents said since is seen by the watch.
+  // The watch receives the agents' reports since.
   await cache.waitFor(() => (cache.isCurrent && (cache.revision ?? 0n) > since) || over);
 }
 
@@ -184,6 +184,6 @@ function block(ms: number): void {
 }
 
 function tell(news: News): void {
-  // A torture that is gone hears nothing any more.
+  // A torture that is gone receives nothing any more.
   if (process.connected) process.send?.(news, undefined, undefined, () => undefined);
 }

@@ -25,7 +25,7 @@ export class Host implements AsyncDisposable {
   readonly name: string;
   readonly claw: string;
   readonly agentIds: readonly string[];
-  /** By agent: the instants of which the service acknowledged that the agent is exhausted until then. */
+  /** By agent: the acknowledged instants until which the agent is exhausted. */
   readonly acknowledged = new Map<string, number[]>();
   readonly samples: Sample[] = [];
   readonly #options: HostOptions;
@@ -71,7 +71,9 @@ export class Host implements AsyncDisposable {
     if (this.#child.connected) this.#child.send(order, () => undefined);
   }
 
-  /** Stops the process for a while. By another process, so that it goes on whatever becomes of this one. */
+  /**
+   * Stops the process for a while. Another process does it, so that it continues whatever happens to this one.
+   */
   async freeze(ms: number): Promise<void> {
     const { pid } = this.#child;
     if (pid === undefined || !this.isRunning) return;
@@ -89,7 +91,7 @@ export class Host implements AsyncDisposable {
     await this.#ask("sample", withinMs);
   }
 
-  /** Closes its clients and waits for its end, which nothing may hold up. */
+  /** Closes its clients and waits for its end, which nothing may delay. */
   async end(withinMs: number): Promise<void> {
     this.#ending = true;
     this.order({ kind: "end" });

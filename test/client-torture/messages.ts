@@ -1,19 +1,19 @@
-/** What breaks within a host: its connections, or the worker thread that beats. */
+/** Faults within a host: of its connections, or of the worker thread that beats. */
 export type SocketFault = "socket" | "socket-error" | "session" | "session-error" | "go-away" | "worker";
 
-/** What the torture asks of a host. */
+/** The requests of the torture to a host. */
 export type Order =
   /** Blocks the event loop, now or in the tick in which the next ping is sent. */
   | { readonly kind: "stall"; readonly ms: number; readonly at: "now" | "ping" }
   /** Reports nothing for a while: connections are quiet, and pings are sent. */
   | { readonly kind: "quiet"; readonly ms: number }
   | { readonly kind: "break"; readonly how: SocketFault }
-  /** Tells when everything works: a report of each agent, a call, the watch. */
+  /** Reports when everything works: a report of each agent, a call, the watch. */
   | { readonly kind: "probe"; readonly id: number }
   | { readonly kind: "sample"; readonly id: number }
   | { readonly kind: "end" };
 
-/** What a host tells. */
+/** The messages of a host. */
 export type News =
   | { readonly kind: "ready" }
   /** The service acknowledged that the agent is exhausted until this instant, which is used once. */

@@ -15,7 +15,7 @@ import { Host, type Sample } from "./host.ts";
 
 export interface TortureOptions {
   readonly seed: number;
-  /** How long faults begin. */
+  /** The time in which faults begin. */
   readonly forMs: number;
   readonly replicas: number;
   readonly agentsPerHost: number;
@@ -41,13 +41,13 @@ export interface TortureResult {
 
 const PAUSE_MS = 500;
 const END_WITHIN_MS = 30_000;
-/** What samples may grow by over a run: garbage collection and code that is compiled differ by so much. */
+/** The tolerated growth of samples over a run, for garbage collection and compiled code. */
 const GROWTH_FACTOR = 1.25;
 const GROWTH_BYTES = 6 * 1_024 * 1_024;
-/** Fewer samples than this say nothing about growth. */
+/** Fewer samples than this prove nothing about growth. */
 const FEWEST_SAMPLES = 12;
 
-/** Tortures programs that use the client library, and says what was wrong with them. */
+/** Tortures programs that use the client library. @returns the violations */
 export async function runTorture(options: TortureOptions): Promise<TortureResult> {
   const { seed, onLine } = options;
   const random = new Random(seed);
@@ -81,7 +81,7 @@ export async function runTorture(options: TortureOptions): Promise<TortureResult
   await recovered("the start");
   const deadline = performance.now() + options.forMs;
   while (performance.now() < deadline && options.signal?.aborted !== true && hosts.some((host) => host.isRunning)) {
-    // The first round has one after the other, so that a short run has all of them.
+    // The first round runs one after the other, so that a short run has all of them.
     const first = options.faults[rounds];
     const names = first === undefined ? random.sample(options.faults, random.chance(0.5) ? 1 : 2) : [first];
     rounds += 1;
@@ -120,7 +120,7 @@ export async function runTorture(options: TortureOptions): Promise<TortureResult
 async function build(options: TortureOptions, undo: AsyncDisposableStack, onProblem: (problem: string) => void) {
   const folder = await temporaryFolder("torture");
   undo.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
-  // Root runs PostgreSQL by another account, which has to pass through.
+  // Root runs PostgreSQL as another account, which has to enter the folder.
   await chmod(folder, 0o711);
   const dataDir = join(folder, "data");
   await mkdir(dataDir, { mode: 0o711 });
@@ -179,7 +179,7 @@ async function build(options: TortureOptions, undo: AsyncDisposableStack, onProb
 function checkGrowth(host: Host, say: (line: string) => void, onProblem: (problem: string) => void): void {
   const { name, samples } = host;
   if (samples.length < FEWEST_SAMPLES) return;
-  // The first ones are of a program that is still warming up.
+  // The first samples are of a program that is still warming up.
   const quarter = Math.floor(samples.length / 4);
   const early = samples.slice(quarter, 2 * quarter);
   const late = samples.slice(-quarter);
@@ -196,7 +196,7 @@ function median(samples: readonly Sample[], key: keyof Sample): number {
   return values[Math.floor(values.length / 2)] ?? 0;
 }
 
-/** Every report that was acknowledged is in the log of transitions. @returns how many there were */
+/** Checks that every acknowledged report is in the log of transitions. @returns their number */
 async function checkAcknowledged(
   host: Host,
   proxies: readonly FaultProxy[],

@@ -102,7 +102,7 @@ const PLANS: Readonly<Record<string, (call: Call) => Promise<Plan>>> = {
 
 /** The permitted fields of a line: names and numbers, and no secrets. */
 const KNOWN = new Set(
-  "level time audit msg actor credential method id userId username agentId agentIds clawIdentifier status principal role keyId requestId".split(
+  "level time audit event msg actor credential method id userId username agentId agentIds clawIdentifier status principal role keyId requestId".split(
     " ",
   ),
 );
@@ -159,6 +159,7 @@ describe.each([GRPC_JS, JSON_HTTP1])("$name", (protocol) => {
     const full = `${method.parent.typeName}/${method.name}`;
     expect(line).toMatchObject({
       level: 30,
+      event: "audit.call",
       actor: admin.actor,
       credential: admin.credential,
       method: full,

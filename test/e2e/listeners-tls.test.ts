@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type Peer, peerKey } from "../../src/rpc/callers/call-values.ts";
 import { TlsError, type TlsSettings } from "../../src/rpc/tls/certificate-files.ts";
-import { createTls } from "../../src/rpc/tls/tls.ts";
+import { createTls } from "../../src/rpc/tls/tls-acceptor.ts";
 import { type Authority, type CertificatePair, createAuthority, LOCAL_NAMES } from "../support/certificates.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
@@ -275,7 +275,7 @@ describe("new TLS files", () => {
     const pinged = new Promise<unknown>((resolve) => session.ping(resolve));
     expect(await pinged).toBeNull();
     session.destroy();
-    expect(listeners.logged.filter((line) => line.includes("reloaded the TLS files"))).toHaveLength(1);
+    expect(listeners.logged.filter((line) => line.includes('"event":"tls.reloaded"'))).toHaveLength(1);
   });
 
   test("are detected automatically, also behind a symbolic link that is swapped", async () => {
@@ -302,7 +302,7 @@ describe("new TLS files", () => {
     const before = await shown(listeners.grpcAddress);
     await write("second");
     await eventually("the new files are used", () =>
-      listeners.logged.some((line) => line.includes("reloaded the TLS files")),
+      listeners.logged.some((line) => line.includes('"event":"tls.reloaded"')),
     );
     expect(await shown(listeners.grpcAddress)).not.toBe(before);
   });
@@ -310,7 +310,7 @@ describe("new TLS files", () => {
   test("that cannot be used log one warning, and change nothing", async () => {
     await using listeners = await secureListeners();
     const before = await shown(listeners.grpcAddress);
-    const warnings = (): string[] => listeners.logged.filter((line) => line.includes("keeps the previous TLS files"));
+    const warnings = (): string[] => listeners.logged.filter((line) => line.includes('"event":"tls.files_rejected"'));
     const other = authority.issue({ names: LOCAL_NAMES });
     await writeFile(listeners.settings.keyFile, other.key);
     listeners.tls?.reload();
@@ -382,7 +382,7 @@ describe("TLS files that cannot be used", () => {
     });
     await using listeners = await startListeners({ tls: await filesOf(expired) });
     listeners.tls?.reload();
-    expect(listeners.logged.filter((line) => line.includes("has expired"))).toHaveLength(1);
+    expect(listeners.logged.filter((line) => line.includes('"event":"tls.certificate_expired"'))).toHaveLength(1);
     (await handshake(listeners.grpcAddress, { rejectUnauthorized: false })).destroy();
   });
 });

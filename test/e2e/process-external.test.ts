@@ -21,7 +21,7 @@ test("DATABASE_URL replaces the embedded database, and the service never shows i
   expect(await readdir(stage.path)).not.toContain("data");
 
   serving.kill("SIGTERM");
-  await says(serving, /"msg":"stopped"/);
+  await says(serving, /"event":"service.stopped"/);
   // An open resource would delay the end: an idle connection to the database keeps a process for 30 s.
   const ended = AbortSignal.timeout(25_000);
   const { code, stdout, stderr } = await serving.ended;

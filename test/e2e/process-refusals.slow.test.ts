@@ -75,7 +75,7 @@ test("a port in use is named, with the setting that changes it", async () => {
       env: { HARBORFORGE_HTTP_ADDRESS: `127.0.0.1:${port}` },
     }).ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/"msg":"PostgreSQL stopped"[\s\S]*The Connect listener cannot listen/);
+    expect(stderr).toMatch(/"event":"postgres.stopped"[\s\S]*The Connect listener cannot listen/);
   } finally {
     taken.close();
   }

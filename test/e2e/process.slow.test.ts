@@ -31,7 +31,7 @@ async function stops(running: Running, signal: NodeJS.Signals): Promise<void> {
   running.kill(signal);
   const { code, signal: killedBy, stderr } = await running.ended;
   expect({ code, killedBy }).toEqual({ code: 0, killedBy: null });
-  expect(stderr).toMatch(/"msg":"stopped"/);
+  expect(stderr).toMatch(/"event":"service.stopped"/);
   expect(stderr).not.toMatch(/"level":"(error|fatal)"/);
 }
 
@@ -109,8 +109,8 @@ describe("the program", () => {
     const second = await stage.program(["serve"]).ended;
     expect(second).toMatchObject({ code: 1, stdout: "" });
     expect(second.stderr).toBe(
-      `The data folder ${stage.dataDir} is in use by another instance (process ${first.pid}); ` +
-        "stop that one, or choose another folder with HARBORFORGE_DATA_DIR.\n",
+      `The data folder ${stage.dataDir} is in use by another instance (process ${first.pid}). ` +
+        "Stop that one, or choose another folder with HARBORFORGE_DATA_DIR.\n",
     );
     await users(first).createUser({ username: "ada" });
     await stops(first, "SIGINT");
@@ -119,7 +119,7 @@ describe("the program", () => {
   test("stops when it is interrupted during the creation of its cluster, and leaves no incomplete folder", async () => {
     await using stage = await openStage();
     const first = stage.program(["serve"]);
-    await says(first, /creating a PostgreSQL cluster/);
+    await says(first, /postgres\.creating/);
     first.kill("SIGINT");
     expect(await first.ended).toMatchObject({ code: 0, signal: null, stdout: "" });
     const left = existsSync(stage.dataDir) ? await readdir(stage.dataDir) : [];
@@ -135,11 +135,11 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     serving.kill("SIGINT");
     serving.kill("SIGTERM");
-    await says(serving, /draining, a second signal stops at once/);
-    expect(serving.stderr).not.toMatch(/stopping at once/);
+    await says(serving, /service\.draining/);
+    expect(serving.stderr).not.toMatch(/service\.stopping_now/);
     await vi.waitFor(() => {
-      if (!/stopping at once/.test(serving.stderr)) serving.kill("SIGINT");
-      expect(serving.stderr).toMatch(/stopping at once/);
+      if (!/service\.stopping_now/.test(serving.stderr)) serving.kill("SIGINT");
+      expect(serving.stderr).toMatch(/service\.stopping_now/);
     }, PATIENCE);
     expect(await serving.ended).toMatchObject({ code: 0, signal: null });
     await gone(stage.dataDir, postmaster);
@@ -153,8 +153,8 @@ describe("the program", () => {
     const postmaster = await stage.postmaster();
     npm.killGroup("SIGINT");
     const { stderr } = await npm.ended;
-    expect(stderr).toMatch(/"msg":"stopped"[\s\S]*"msg":"PostgreSQL stopped"/);
-    expect(stderr).not.toMatch(/stopping at once/);
+    expect(stderr).toMatch(/"event":"service.stopped"[\s\S]*"event":"postgres.stopped"/);
+    expect(stderr).not.toMatch(/service\.stopping_now/);
     await gone(stage.dataDir, postmaster);
   });
 
@@ -162,7 +162,7 @@ describe("the program", () => {
     await using stage = await openStage();
     const serving = stage.program(["serve", "--log-level", "debug"]);
     serving.closeStdout();
-    await says(serving, /"msg":"serving"/);
+    await says(serving, /"event":"service.started"/);
     const [, http = ""] = /"http":"([^"]+)"/.exec(serving.stderr) ?? [];
     expect((await fetch(`http://${http}/readyz`)).status).toBe(200);
     await stops(serving, "SIGTERM");
@@ -174,7 +174,7 @@ describe("the program", () => {
     process.kill(await stage.postmaster(), "SIGKILL");
     const { code, stderr } = await serving.ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/embedded PostgreSQL ended by itself/);
+    expect(stderr).toMatch(/service\.postgres_ended/);
   });
 
   test("stops its PostgreSQL also when a defect ends it", async () => {

@@ -18,7 +18,7 @@ export interface Listeners {
 const METHODS: readonly DescMethod[] = [
   ...UserService.methods,
   ...AgentService.methods,
-  // Each once more: what is in them matters more than health and reflection.
+  // Each once more: their tests matter more than health and reflection.
   ...UserService.methods,
   ...AgentService.methods,
   ...TokenService.methods,
@@ -26,11 +26,11 @@ const METHODS: readonly DescMethod[] = [
   ...ServerReflection.methods,
 ];
 
-/** How long a stream is watched, and an answer waited for, in milliseconds. */
+/** The milliseconds for which a stream is watched, and a response is awaited. */
 const STREAM_MS = 150;
 const ANSWER_MS = 20_000;
 
-/** What is sent next: a call with hostile values, or one whose bytes, framing or headers are broken. */
+/** The next input: a call with hostile values, or one with broken bytes, framing or headers. */
 export function nextAttempt(random: Random, listeners: Listeners, credentials?: FuzzCredentials): Attempt {
   const method = random.pick(METHODS);
   const path = `/${method.parent.typeName}/${method.name}`;
@@ -141,7 +141,7 @@ function brokenHeaders(random: Random): Record<string, string> {
 }
 
 function query(path: string, message: Uint8Array, json: boolean, random: Random, broken: boolean): string {
-  // A URL of several kilobytes is refused with the headers, as it should be; here it is to get further.
+  // A URL of several kilobytes is rejected with the headers, as it should be; here it must get further.
   const short = message.subarray(0, 6_000);
   const base64 = !json || random.chance(0.3);
   const text = base64 ? Buffer.from(short).toString("base64url") : encodeURIComponent(Buffer.from(short).toString());

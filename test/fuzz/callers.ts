@@ -12,7 +12,7 @@ import { tailOf } from "./credentials.ts";
 
 export type Protocol = "grpc" | "grpc-web" | "connect" | "connect-stream" | "connect-get";
 
-/** What is sent: a call as anybody may make it, or what looks like one. */
+/** An input: a valid call, or one that resembles a call. */
 export interface Attempt {
   readonly address: string;
   readonly http: 1 | 2;
@@ -20,17 +20,17 @@ export interface Attempt {
   readonly json: boolean;
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** As it goes over the wire, envelopes and all. */
+  /** The raw bytes, with envelopes. */
   readonly body: Uint8Array;
   /** How long the answer is waited for, in milliseconds; a stream is then cancelled. */
   readonly withinMs: number;
   readonly streams: boolean;
-  /** Where credentials are asked for: what is called, and by whom; undefined by nobody who is known. */
+  /** With required credentials: the called method and its caller; undefined for an unknown caller. */
   readonly method?: DescMethod;
   readonly role?: Role | undefined;
 }
 
-/** What came back. */
+/** The response. */
 export type Answer =
   | { readonly kind: "ok" }
   | { readonly kind: "refused"; readonly code: Code; readonly hasReason: boolean; readonly message: string }
@@ -39,7 +39,7 @@ export type Answer =
   /** A stream that was going on well when it was cancelled. */
   | { readonly kind: "going-on" }
   | { readonly kind: "cut"; readonly why: string }
-  /** The answer has in it what the caller showed. */
+  /** The response contains the caller's credential. */
   | { readonly kind: "leak" }
   | { readonly kind: "silent" };
 
@@ -177,7 +177,7 @@ function webHeaders(from: IncomingHttpHeaders): Headers {
   return headers;
 }
 
-/** All of an answer, with what is encoded in it. */
+/** The whole response, with its encoded parts. */
 function textOf({ headers, trailers, body }: Raw): string {
   const fields = [...headers, ...trailers].flatMap(([, value]) => [
     value,
@@ -216,7 +216,7 @@ function read(raw: Raw): Answer {
   };
 }
 
-/** What is in the envelope that ends a stream, which is the last one. */
+/** The content of the envelope that ends a stream, which is the last one. */
 function lastEnvelope(body: Buffer, flag: number): Buffer | undefined {
   for (let at = 0; at + 5 <= body.length; ) {
     const end = at + 5 + body.readUInt32BE(at + 1);
@@ -226,7 +226,7 @@ function lastEnvelope(body: Buffer, flag: number): Buffer | undefined {
   return undefined;
 }
 
-/** Whether a connection that nobody used takes a call: what was sent before did no harm. */
+/** Whether an unused connection accepts a call: earlier inputs had no effect on it. */
 export async function isServing(address: string, authorization?: string): Promise<boolean> {
   const session = http2.connect(`http://${address}`);
   session.on("error", () => undefined);

@@ -7,21 +7,21 @@ import { ROLES, type Role } from "../../src/domain/principal.ts";
 import type { Random } from "../chaos/random.ts";
 import { forAgents, forClaw, openMint } from "../support/access.ts";
 
-/** What a call shows. */
+/** The credential of a call. */
 export interface Shown {
   /** Undefined: nothing. */
   readonly authorization: string | undefined;
-  /** Whose it is; undefined where it is good for nobody. */
+  /** Its principal; undefined for an invalid one. */
   readonly role: Role | undefined;
 }
 
-/** Credentials of callers of every kind, and of those who have none. */
+/** Credentials of all kinds of callers, and invalid ones. */
 export interface FuzzCredentials {
-  /** Settings of a service that asks for them. */
+  /** Settings of a service that requires them. */
   readonly env: Readonly<Record<string, string>>;
   readonly admin: string;
   next(random: Random): Shown;
-  /** What must be nowhere but in requests: the end of each that was made beforehand. */
+  /** Secrets that may only be in requests: the end of each that was made beforehand. */
   readonly secrets: readonly string[];
 }
 
@@ -29,11 +29,11 @@ const ISSUER = "https://id.example.org";
 const AUDIENCE = "agents";
 const HOUR_S = 3_600;
 
-/** The end of a credential, which says the most; undefined for one that says nothing. */
+/** The end of a credential, which identifies it best; undefined for one without content. */
 export function tailOf(authorization: string): string | undefined {
   const token = authorization.replace(/^bearer +/i, "");
   const tail = token.slice(-24);
-  // One letter again and again is in hostile names, too, which answers may quote.
+  // A repeated letter is in hostile names, too, which responses may quote.
   return token.length >= 40 && new Set(tail).size > 6 ? tail : undefined;
 }
 
@@ -99,7 +99,7 @@ export async function createFuzzCredentials(databaseUrl: string, folder: string)
     await sign(claims("admin"), { jku: "http://127.0.0.1:1/keys", x5u: "file:///etc/passwd" }, stranger.privateKey),
     await sign(claims("admin"), { kid: "../../../../dev/null" }, stranger.privateKey),
     await sign(claims("admin"), { kid: "k".repeat(8_000) }, stranger.privateKey),
-    // what fits, but for what it says
+    // valid tokens except for their claims
     await sign(claims("admin", { iss: "https://evil.example" })),
     await sign(claims("admin", { aud: "others" })),
     await sign(claims("admin", { exp: now - 1 })),
@@ -138,7 +138,7 @@ export async function createFuzzCredentials(databaseUrl: string, folder: string)
     const at = Math.floor(random.between(0, token.length));
     const changed = `${token.slice(0, at)}${random.pick(["A", "~", "_", ".", "z0", ""])}${token.slice(at + 1)}`;
     if (kind < 0.5) return changed === token ? "Bearer" : `Bearer ${changed}`;
-    // Whoever can compute a checksum.
+    // Anyone can compute a checksum.
     const body = mintToken().secret.slice(0, -7);
     if (kind < 0.6) return `Bearer ${body}_${checksumOf(body)}`;
     if (kind < 0.7)

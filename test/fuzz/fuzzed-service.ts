@@ -14,7 +14,7 @@ export interface FuzzedService extends AsyncDisposable {
 const START_MS = 60_000;
 const MAIN = resolve(import.meta.dirname, "../../src/main.ts");
 
-/** Starts `serve` on free ports, with limits that let the fuzzer through: what it looks for lies behind them. */
+/** Starts `serve` on free ports, with limits that admit the fuzzer: it tests the code behind them. */
 export async function startFuzzedService(
   databaseUrl: string,
   env: Readonly<Record<string, string>> = {},

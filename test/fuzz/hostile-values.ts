@@ -2,10 +2,10 @@ import { type DescEnum, type DescField, type DescMessage, type Message, ScalarTy
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import type { Random } from "../chaos/random.ts";
 
-/** Stands for half a surrogate pair, which no library writes: see `withHalfPairs`. */
+/** A placeholder for a lone surrogate, which no library writes: see `withHalfPairs`. */
 const HALF_PAIR = "\ue000";
 
-/** Puts halves of surrogate pairs where their stand-ins are: as bytes that are no UTF-8, or as JSON's escape. */
+/** Replaces the placeholders by lone surrogates: as bytes that are not UTF-8, or as JSON's escape. */
 export function withHalfPairs(encoded: Uint8Array, json: boolean): Uint8Array {
   const bytes = Buffer.from(encoded);
   if (json) return Buffer.from(bytes.toString().replaceAll(HALF_PAIR, "\\ud800"));
@@ -13,7 +13,7 @@ export function withHalfPairs(encoded: Uint8Array, json: boolean): Uint8Array {
   return bytes;
 }
 
-/** What people, programs and attackers write where a name is expected. */
+/** Names that people, programs and attackers write. */
 const STRINGS: readonly string[] = [
   "",
   " ",
@@ -100,8 +100,8 @@ const INTEGERS: readonly number[] = [
 ];
 
 /**
- * A message of the type with whatever values fit its fields. Half of them fit no rule; the others would nearly be in order,
- * so that what is wrong in them gets as far as it can.
+ * A message of the type with random values of its fields. Half of them break a rule; the others are nearly
+ * valid, so that their violations get as far as possible.
  */
 export function hostileMessage(desc: DescMessage, random: Random): Message {
   return build(desc, random, 0, random.chance(0.5)).message;
@@ -125,7 +125,7 @@ function fillPlausibly(message: ReflectMessage, field: DescField, random: Random
   } else if (field.fieldKind === "list" && field.listKind === "message") {
     message.get(field).add(build(field.message, random, depth + 1, true));
   } else if (field.fieldKind === "scalar" && field.scalar === ScalarType.STRING) {
-    // Pages begin at the beginning, and what is repeated is mostly meant to be another request.
+    // Pages start at the first one, and most repeated inputs are meant as other requests.
     if (field.name === "page_token" || (field.name === "request_id" && random.chance(0.7))) return;
     const name = random.pick(NAMES);
     message.set(field, field.name === "email" ? `${name}@example.org` : name);

@@ -1,6 +1,6 @@
 import type { FuzzResult } from "./run-fuzz.ts";
 
-/** What a run says for people. */
+/** The result of a run for people. */
 export function fuzzReport({ seed, sent, ms, answers, violations, memory }: FuzzResult): string[] {
   const sorted = [...answers].sort(([, a], [, b]) => b - a);
   return [
@@ -12,12 +12,12 @@ export function fuzzReport({ seed, sent, ms, answers, violations, memory }: Fuzz
   ];
 }
 
-/** Which of these a log has in it, by where each stands in the list. */
+/** The secrets that a log contains, by their index in the list. */
 export function secretsIn(log: string, secrets: readonly string[] = []): string[] {
   return secrets.flatMap((secret, index) => (log.includes(secret) ? [`credential ${index} is in the log`] : []));
 }
 
-/** What should never be in a log, whatever anybody sends: faults of ours, with the beginning of each. */
+/** Text that must never be in a log: faults of ours, with the beginning of each. */
 export function faultsIn(log: string): string[] {
   return log
     .split("\n")

@@ -11,18 +11,18 @@ import { http1Status, sendWildBytes, wildBytes } from "./wild-bytes.ts";
 
 export interface FuzzOptions {
   readonly seed: number;
-  /** How many inputs; fewer when the time is over. */
+  /** The number of inputs; fewer when the time is over. */
   readonly inputs: number;
   readonly forMs: number;
   readonly listeners: Listeners;
-  /** The process that serves: it has to be there at the end, and its memory is looked at. */
+  /** The process that serves: it must be alive at the end, and its memory is measured. */
   readonly pid: number;
-  /** Of the service's callers, where it asks for them. */
+  /** Of the service's callers, if it requires credentials. */
   readonly credentials?: FuzzCredentials | undefined;
-  /** The service's database, where it is to make trouble meanwhile. At the end everything has to be well again. */
+  /** The service's database, if it has faults meanwhile. At the end everything must work again. */
   readonly database?: TroubledDatabase | undefined;
   readonly onLine?: (line: string) => void;
-  /** Ends the run, which is judged by what was sent until then. */
+  /** Ends the run, whose inputs so far are checked. */
   readonly signal?: AbortSignal;
 }
 
@@ -30,26 +30,26 @@ export interface FuzzResult {
   readonly seed: number;
   readonly sent: number;
   readonly ms: number;
-  /** Answers by what they were. */
+  /** The responses by kind. */
   readonly answers: ReadonlyMap<string, number>;
-  /** What should not have been, each kind once, with the number of the input that showed it first. */
+  /** The violations, each kind once, with the number of the first input. */
   readonly violations: readonly string[];
   /** Memory of the process after the first fifth of the inputs, at its most since then, and at the end, in megabytes. */
   readonly memory: { readonly early: number; readonly most: number; readonly end: number };
 }
 
-/** At once. More only hide from each other what they did. */
+/** The number of concurrent inputs. More only hide each other's effects. */
 const WORKERS = 16;
-/** Each so many inputs another caller asks whether it is served. */
+/** After each so many inputs, another client checks that it is served. */
 const LOOK_EVERY = 250;
 const WILD_SHARE = 0.12;
 const WILD_MS = 60;
 /** Caches, compiled code and the collector's habits; what leaks by input is far beyond it in a long run. */
 const MEMORY_SLACK_MB = 200;
-/** Calls that share a connection may be cut off with it now and then; more than that is somebody noticing. */
+/** Calls on a shared connection may sometimes be cut off with it; more often means an effect on others. */
 const CUT_SHARE = 0.01;
 
-/** Codes that say a fault was ours, or that nobody knows whose. UNAVAILABLE, too: all that is needed is there. */
+/** Codes of our own faults, or of unknown ones. UNAVAILABLE, too: all dependencies are there. */
 const NEVER: ReadonlySet<Code> = new Set([
   Code.Internal,
   Code.Unknown,
@@ -58,13 +58,13 @@ const NEVER: ReadonlySet<Code> = new Set([
   Code.DeadlineExceeded,
 ]);
 
-/** What may be said besides while the database makes trouble. */
+/** Further permitted codes while the database has faults. */
 const IN_TROUBLE: ReadonlySet<Code> = new Set([Code.Unavailable, Code.DeadlineExceeded]);
 const HTTP_IN_TROUBLE: ReadonlySet<number> = new Set([503, 504]);
-/** How long it may take until all is well again, in milliseconds: the longest that a connection is waited for, and some. */
+/** The milliseconds until everything must work again: the longest wait for a connection, and some more. */
 const RECOVERY_MS = 40_000;
 
-/** Sends inputs that follow from the seed to both listeners, and judges what comes back. */
+/** Sends inputs that follow from the seed to both listeners, and checks the responses. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   const { seed, inputs, listeners, credentials, database } = options;
   const asAdmin: { authorization?: string } =
@@ -131,7 +131,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
         if (database === undefined) violation("no answer", input, what);
         return;
       case "cut":
-        // A connection is shared: whoever breaks its rules ends it for the others on it.
+        // A connection is shared: a violation of its rules ends it for its other calls.
         cuts += 1;
         count(`cut: ${answer.why}`);
         return;
@@ -173,7 +173,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     );
   }
 
-  /** The trouble is over. */
+  /** The faults of the database are over. */
   async function recover(): Promise<void> {
     if (database === undefined) return;
     await database.end();
@@ -223,7 +223,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
   }
 }
 
-/** Codes that a handler alone gives, or that tell of what is stored. */
+/** Codes that only a handler returns, or that depend on stored rows. */
 const FROM_WITHIN: ReadonlySet<Code> = new Set([
   Code.NotFound,
   Code.AlreadyExists,
@@ -243,12 +243,12 @@ function mayCall({ method, role }: Attempt): boolean {
   return role !== undefined && (callers === "authenticated" || callers?.has(role) === true);
 }
 
-/** A deadline that nobody could keep. */
+/** A deadline that no call can meet. */
 function askedForIt({ headers = {} }: Attempt, code: Code): boolean {
   return code === Code.DeadlineExceeded && headers["grpc-timeout"] === "1n";
 }
 
-/** What a process holds in memory, in megabytes; undefined when it is gone. */
+/** The resident memory of a process, in megabytes; undefined when it is gone. */
 async function memoryOf(pid: number): Promise<number | undefined> {
   const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
   const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(status)?.[1];

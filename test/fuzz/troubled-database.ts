@@ -10,13 +10,13 @@ const SQLSTATES = ["53100", "53200", "53400", "57014", "40P01", "55P03"] as cons
 const TABLES = ["users", "agents", "agent_liveness", "agent_transitions", "request_ids", "api_tokens"] as const;
 
 /**
- * A database behind a proxy, which stalls, refuses connections, breaks them, and runs full. Full it is by triggers: its
- * writes fail with the server's own errors, in the middle of transactions.
+ * A database behind a proxy, which stalls, refuses connections, breaks them, and runs full. Triggers make it
+ * full: its writes fail with the server's own errors, within transactions.
  */
 export class TroubledDatabase implements AsyncDisposable {
   /** The database's address through the proxy. */
   readonly url: string;
-  /** How often each trouble was made. */
+  /** The number of faults by kind. */
   readonly troubles = new Map<string, number>();
   readonly #proxy: FaultProxy;
   readonly #direct: pg.Client;
@@ -53,14 +53,14 @@ export class TroubledDatabase implements AsyncDisposable {
     return new TroubledDatabase(address.href, proxy, direct);
   }
 
-  /** Makes trouble, of some seconds each, with calm between, until `end`. */
+  /** Makes faults, of some seconds each, with pauses between, until `end`. */
   begin(random: Random): void {
     this.#running ??= this.#run(random).catch((error: unknown) => {
       if (!this.#stop.signal.aborted) throw error;
     });
   }
 
-  /** The database is well again. */
+  /** The database works again. */
   async end(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -84,7 +84,7 @@ export class TroubledDatabase implements AsyncDisposable {
       else if (kind === "refuses") this.#proxy.cut();
       else if (kind === "breaks") this.#proxy.drop();
       else await this.#fail(random.pick(SQLSTATES));
-      // A stall has to outlast what the service waits for.
+      // A stall must outlast the timeouts of the service.
       if (kind !== "breaks")
         await this.#wait(kind === "stalls" ? random.between(1_000, 9_000) : random.between(500, 3_000));
       this.#proxy.mend();

@@ -43,7 +43,7 @@ function randomFrame(random: Random): Buffer {
   return frame(type, flags, stream, randomBytes(random, random.chance(0.1) ? 2_000 : 16));
 }
 
-/** Sends the bytes, and waits for the connection's end, which comes from us when it does not from there. */
+/** Sends the bytes, and waits for the connection's end; closes it when the server does not. */
 export function sendWildBytes(address: string, bytes: Uint8Array, withinMs: number): Promise<Buffer> {
   const [host, port] = address.split(":");
   return new Promise((resolve) => {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { toRfc3339 } from "../../common/contract/time.ts";
 import { mintToken } from "../../src/access/token-text.ts";
 import type { Agent } from "../../src/domain/agent.ts";
-import type { Call } from "../../src/domain/directory.ts";
+import type { Call } from "../../src/domain/directories.ts";
 import { type AgentWrite, KEEP_LEASE } from "../../src/storage/agent-change.ts";
 import type { Change } from "../../src/storage/committer.ts";
 import { createTokenDirectory } from "../../src/storage/token-directory.ts";
@@ -198,7 +198,7 @@ describe("a change whose deadline passes", () => {
 });
 
 describe("a change whose call ends", () => {
-  test.each(["read-agents", "read-answers"])("during %s is neither judged nor applied", async (query) => {
+  test.each(["agents-to-judge", "read-answers"])("during %s is neither judged nor applied", async (query) => {
     const agent = await createAgent();
     using hold = gate.hold(query);
     const call = { over: false };

@@ -87,7 +87,7 @@ describe.each([
     const { instance, generation } = claimantOf(asked);
     const claimed = { instance, generation: generation.toString() };
     expect(await livenessOf(agentId)).toEqual(gets ? claimed : before);
-    // What a restore brought back is older than the session of the claim.
+    // A restored session is older than the session of the claim.
     if (!gets) expect(await claim(agentId, { ...claimantOf(asked), heldUnder: epoch + 1n })).toBe(true);
   });
 });

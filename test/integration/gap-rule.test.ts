@@ -4,10 +4,10 @@ import { tryStream } from "../support/cut-off-scene.ts";
 import {
   Beating,
   backdate,
+  beatOnce,
   databaseNow,
   expiries,
   fleetGuard,
-  heardOnce,
   KeptLog,
   leaseEnd,
   livenessVersions,
@@ -25,7 +25,7 @@ import { until } from "../support/until.ts";
 /** A replica that is silent for this long is isolated; after twice as long it is adopted. */
 const INTERVAL_MS = 400;
 const LEASE_MS = 3 * INTERVAL_MS;
-/** In milliseconds. What is found later was found by the scan of all leases, which runs each 30 s. */
+/** In milliseconds. A lease that expires later was found by the scan of all leases, which runs each 30 s. */
 const PROMPT_MS = 15_000;
 
 let undo = new AsyncDisposableStack();
@@ -49,9 +49,9 @@ describe("a replica that was isolated while another one was not", () => {
     const [hearing, isolated = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
     const lost = await hearing.seedAgents(20, "of the isolated-");
     const usual = await hearing.seedAgents(20, "of the other-");
-    const usualEnd = await heardOnce(hearing, usual);
+    const usualEnd = await beatOnce(hearing, usual);
     await untilThen(hearing, usualEnd - 600 * MS);
-    await heardOnce(isolated, lost);
+    await beatOnce(isolated, lost);
     // Isolated, but not for long enough to be adopted.
     const before = await databaseNow(hearing);
     await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
@@ -64,7 +64,7 @@ describe("a replica that was isolated while another one was not", () => {
     expect(offlineAt(expired, usual)).toHaveLength(20);
     expect((await rowOf(hearing, hearing))?.until).toBeNull();
     expect(await fleetGuard(hearing)).toBeNull();
-    expect(log.saying("this replica was isolated")).toHaveLength(1);
+    expect(log.of("replica.isolated")).toHaveLength(1);
   });
 
   test("its agents are adopted without a write to an agent's row: by adoption, by second adoption, by return", async () => {
@@ -126,7 +126,7 @@ describe("a replica that was isolated while another one was not", () => {
   test("is adopted completely, also when the response to the adoption is lost", async () => {
     const [adopter, dead = adopter] = await openReplicas(undo, PACE, { ...PACE, started: false });
     const agentIds = await adopter.seedAgents(10, "answer lost-");
-    await heardOnce(dead, agentIds);
+    await beatOnce(dead, agentIds);
     using pages = adopter.gate.hold("adopted-leases", "before", 1);
     adopter.gate.loseAnswer("adopt-replicas");
     await backdate(dead, adopter, 60_000);

@@ -4,7 +4,7 @@ import type { SessionListener, SessionOptions } from "../../src/domain/claw-sess
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Beat } from "../../src/domain/status-machine.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
-import type { Session } from "../../src/liveness/session.ts";
+import type { StreamSession } from "../../src/liveness/stream-session.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";
@@ -125,12 +125,12 @@ class Gate {
 
 /** A heartbeat stream, and the responses it received. */
 class Stream {
-  readonly session: Session;
+  readonly session: StreamSession;
   readonly results: ReceivedResult[] = [];
   acknowledged = 0n;
   #sequence = 0n;
 
-  constructor(open: (listener: SessionListener) => Session) {
+  constructor(open: (listener: SessionListener) => StreamSession) {
     this.session = open({ onOutput: () => this.#read(), onCapacity: () => undefined });
   }
 

@@ -36,9 +36,10 @@ describe("recoveries of very many agents that are due at once", () => {
     await quiet.seedAgents(1_000, "provider-");
     await quiet.query(
       `UPDATE agents SET status = 'exhausted', exhausted_at = clock_timestamp(), exhaust_reason = 'rate_limit',
-         recovery_at = (SELECT clock_timestamp()) + interval '1 second'`,
+         recovery_at = (SELECT clock_timestamp()) + interval '15 seconds'`,
     );
     await quiet.query("CREATE TABLE exhausted_before AS SELECT agent_id, recovery_at FROM agents");
+    // Both look ahead before the first recovery: a replica that starts later shares the time among those that are left.
     await using _one = await openReplica(database.url);
     await using _other = await openReplica(database.url);
     // The name of an agent assigns its place in those five seconds, however late this machine is.

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { BeatResult } from "../../src/domain/claw-message.ts";
+import type { BeatResult } from "../../src/domain/message-to-claw.ts";
 import type { StatusRequest } from "../../src/domain/status-machine.ts";
 import { MAX_CHANGES_OF_AGENT } from "../../src/storage/committer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { Mutation } from "../../src/domain/directory.ts";
+import type { Mutation } from "../../src/domain/directories.ts";
 import { createTestDatabase, type TestDatabase } from "../support/cluster.ts";
 import { RowLocks } from "../support/gate-locks.ts";
 import { openReplica, type Replica, storyOf } from "../support/replica.ts";
@@ -186,7 +186,7 @@ describe("two services with the same expected_revision", () => {
     expect(await storyOf(one, agentId)).toEqual(["service: on_call"]);
   });
 
-  test("of which one is delayed by a beat that changes nothing both succeed", async () => {
+  test("both succeed when a beat that changes nothing delays one of them", async () => {
     const agentId = "only renewed";
     const { revision } = await one.createAgent(agentId);
     using stream = one.stream();

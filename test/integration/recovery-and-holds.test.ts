@@ -63,7 +63,7 @@ describe.each([
   }
 
   test.each([
-    ["is judged after it", "read-agents"],
+    ["is judged after it", "agents-to-judge"],
     ["was judged before it", "commit-changes"],
   ])("is not overruled by a recovery that was due before and %s", async (_, statement) => {
     const agentId = `${statement}, then ${word}`;
@@ -79,7 +79,7 @@ describe.each([
 
 describe("a service that exhausts an agent", () => {
   test.each([
-    ["judged after it", "read-agents"],
+    ["judged after it", "agents-to-judge"],
     ["judged before it", "commit-changes"],
   ])("until a later moment is not overruled by a recovery that was due before and is %s", async (_, statement) => {
     const agentId = `${statement}, then exhausted for longer`;

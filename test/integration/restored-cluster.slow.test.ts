@@ -75,7 +75,7 @@ async function refusalAt(replica: WatchingReplica, afterRevision: bigint): Promi
   return await reader.end();
 }
 
-async function expectNobodyIsMisled(url: string, replica: WatchingReplica, kept: bigint, lost: readonly bigint[]) {
+async function expectWatchersRestart(url: string, replica: WatchingReplica, kept: bigint, lost: readonly bigint[]) {
   expect(lost).toHaveLength(LOST);
   expect(await refusalAt(replica, lost.at(-1) ?? 0n)).toMatchObject({ reason: "REVISION_COMPACTED" });
   await create(replica, AFTER);
@@ -120,7 +120,7 @@ test(
     await scene.stop();
     await putBack(join(folder, "copy"), dataDir);
     const third = await scene.start();
-    await expectNobodyIsMisled(third.url, third.replica, kept, lost);
+    await expectWatchersRestart(third.url, third.replica, kept, lost);
     expect(await rowsOf(third.url, "SELECT reason FROM revision_jumps ORDER BY to_revision DESC LIMIT 1")).toEqual([
       { reason: "server_started" },
     ]);
@@ -159,7 +159,7 @@ test(
     await putBack(join(folder, "copy"), dataDir);
     await using third = await serve();
     expect(await follower.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
-    await expectNobodyIsMisled(third.connectionString, replica, kept, lost);
+    await expectWatchersRestart(third.connectionString, replica, kept, lost);
   },
   LONG_MS,
 );
@@ -194,7 +194,7 @@ test(
     await own(join(folder, "base"), dataDir);
     const second = await scene.start(archiving);
     expect(await revisionsOf(second.url)).toContain(kept);
-    await expectNobodyIsMisled(second.url, second.replica, kept, lost);
+    await expectWatchersRestart(second.url, second.replica, kept, lost);
   },
   LONG_MS,
 );

@@ -86,7 +86,7 @@ async function refusalAt(replica: WatchingReplica, afterRevision: bigint): Promi
 }
 
 /** Before the first transition after the restore, and after more transitions than were lost. */
-async function expectNobodyIsMisled(url: string, replica: WatchingReplica, kept: bigint, lost: readonly bigint[]) {
+async function expectWatchersRestart(url: string, replica: WatchingReplica, kept: bigint, lost: readonly bigint[]) {
   for (const revision of [lost[0], lost.at(-1)]) {
     expect(await refusalAt(replica, revision ?? 0n)).toMatchObject({ reason: REFUSED });
   }
@@ -122,7 +122,7 @@ test("a dump restored into the same server under the same name is another histor
   await scene.replica.stop();
   await recreate(adminUrl, name);
   await backup.restore(url);
-  await expectNobodyIsMisled(url, await scene.start(), kept, lost);
+  await expectWatchersRestart(url, await scene.start(), kept, lost);
   expect(await reasonsOf(url)).toEqual(["row_copied"]);
 });
 
@@ -134,7 +134,7 @@ test("a dump restored into another database is another history", async () => {
   await administer(adminUrl, `CREATE DATABASE ${name}_other TEMPLATE template0`);
   const other = databaseUrl(adminUrl, `${name}_other`);
   await backup.restore(other);
-  await expectNobodyIsMisled(other, await scene.start(other), kept, lost);
+  await expectWatchersRestart(other, await scene.start(other), kept, lost);
 });
 
 test("rows restored into existing tables are another history", async () => {
@@ -155,7 +155,7 @@ test("rows restored into existing tables are another history", async () => {
     "INSERT INTO revision_history SELECT h.* FROM jsonb_populate_record(NULL::revision_history, ($1::jsonb) -> 'row') h",
     [JSON.stringify(history[0])],
   );
-  await expectNobodyIsMisled(url, await scene.start(), kept, lost);
+  await expectWatchersRestart(url, await scene.start(), kept, lost);
   expect(await reasonsOf(url)).toEqual(["row_copied"]);
 });
 
@@ -166,7 +166,7 @@ test("a copy that replaces the database by renaming is another history", async (
   const lost = await scene.goOn();
   await scene.replica.stop();
   await swapIn(adminUrl, `${name}_copy`, name, `${name}_kept`);
-  await expectNobodyIsMisled(url, await scene.start(), kept, lost);
+  await expectWatchersRestart(url, await scene.start(), kept, lost);
 });
 
 test("a database that is renamed back to its name is another history than the copy in between", async () => {
@@ -182,7 +182,7 @@ test("a database that is renamed back to its name is another history than the co
   const ofTheCopy = (await revisionsOf(url)).slice(-LOST);
   await between.stop();
   await swapIn(adminUrl, `${name}_kept`, name, `${name}_copy`);
-  await expectNobodyIsMisled(url, await scene.start(), kept, ofTheCopy);
+  await expectWatchersRestart(url, await scene.start(), kept, ofTheCopy);
 });
 
 test("a running replica and its watchers detect a dump that is restored under it", async () => {
@@ -195,7 +195,7 @@ test("a running replica and its watchers detect a dump that is restored under it
   await recreate(adminUrl, name);
   await backup.restore(url);
   expect(await follower.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
-  await expectNobodyIsMisled(url, replica, kept, lost);
+  await expectWatchersRestart(url, replica, kept, lost);
 });
 
 test("a running replica detects a copy that replaces the database, also when another replica writes at once", async () => {
@@ -219,7 +219,7 @@ test("a running replica detects a copy that replaces the database, also when ano
   expect(await follower.end()).toMatchObject({ reason: "REVISION_COMPACTED" });
   const already = (await revisionsOf(url)).filter((revision) => revision > kept);
   expect(already.filter((revision) => lost.includes(revision))).toEqual([]);
-  await expectNobodyIsMisled(url, replica, already.at(-1) ?? 0n, lost);
+  await expectWatchersRestart(url, replica, already.at(-1) ?? 0n, lost);
 });
 
 test("when several replicas detect a restore at once, one of them creates the revision gap", async () => {
@@ -280,7 +280,7 @@ test("a declared new history starts beyond all assigned revisions, also by a clo
   expect(second.to).toBeGreaterThan(first.to);
   expect(await reasonsOf(url)).toEqual(["declared", "declared"]);
   const again = await scene.start();
-  await expectNobodyIsMisled(url, again, kept, lost);
+  await expectWatchersRestart(url, again, kept, lost);
   expect((await new TransitionLog(again.database.feed).newest()) > second.to).toBe(true);
 });
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Transition } from "../../src/domain/agent.ts";
-import type { TransitionQuery } from "../../src/domain/directory.ts";
+import type { TransitionQuery } from "../../src/domain/directories.ts";
 import { by, createTestStorage, refused } from "../support/storage.ts";
 
 let storage: Awaited<ReturnType<typeof createTestStorage>>;

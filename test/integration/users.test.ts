@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { User } from "../../src/domain/agent.ts";
-import type { NewUser } from "../../src/domain/directory.ts";
+import type { NewUser } from "../../src/domain/directories.ts";
 import { sweepRequestIds } from "../../src/storage/request-answers.ts";
 import { by, createTestStorage, FIRST_LEASE_MS, openStorage, refused } from "../support/storage.ts";
 

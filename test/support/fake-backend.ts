@@ -1,10 +1,10 @@
 import type { TransitionCause } from "../../common/contract/enum-names.ts";
 import type { Agent, Exhaustion, Transition, User } from "../../src/domain/agent.ts";
-import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { predicateOf } from "../../src/domain/filter.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { Pace } from "../../src/domain/lease.ts";
+import type { BeatResult, SessionOutput } from "../../src/domain/message-to-claw.ts";
 import type {
   AgentKey,
   Backend,

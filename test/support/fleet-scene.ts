@@ -1,3 +1,5 @@
+import type { LogEvent, LogLevel } from "../../common/logging/log-events.ts";
+import type { Facts, Logger } from "../../common/logging/logger.ts";
 import type { Transition } from "../../src/domain/agent.ts";
 import { createTestDatabase } from "./cluster.ts";
 import { openReplica, type Replica, type ReplicaOptions } from "./replica.ts";
@@ -35,20 +37,26 @@ export class Beating implements Disposable {
   }
 }
 
-/** A recorded log, in the format of the program. */
-export class KeptLog {
-  readonly lines: { readonly level: string; readonly facts: object; readonly message: string }[] = [];
-  readonly info = (facts: object, message: string) => this.#keep("info", facts, message);
-  readonly warn = (facts: object, message: string) => this.#keep("warn", facts, message);
-  readonly error = (facts: object, message: string) => this.#keep("error", facts, message);
-  readonly debug = (facts: object, message: string) => this.#keep("debug", facts, message);
+interface KeptLine {
+  readonly level: LogLevel;
+  readonly facts: { readonly event: string; readonly [fact: string]: unknown };
+}
 
-  saying(text: string): readonly { readonly level: string; readonly facts: object; readonly message: string }[] {
-    return this.lines.filter(({ message }) => message.includes(text));
+/** A recorded log. */
+export class KeptLog implements Logger {
+  readonly lines: KeptLine[] = [];
+  readonly info = (facts: Facts<"info">) => this.#keep("info", facts);
+  readonly warn = (facts: Facts<"warn">) => this.#keep("warn", facts);
+  readonly error = (facts: Facts<"error">) => this.#keep("error", facts);
+  readonly debug = (facts: Facts<"debug">) => this.#keep("debug", facts);
+
+  /** The lines of an event. */
+  of(event: LogEvent): readonly KeptLine[] {
+    return this.lines.filter(({ facts }) => facts.event === event);
   }
 
-  #keep(level: string, facts: object, message: string): void {
-    this.lines.push({ level, facts, message });
+  #keep(level: LogLevel, facts: KeptLine["facts"]): void {
+    this.lines.push({ level, facts });
   }
 }
 
@@ -136,7 +144,7 @@ export async function livenessVersions(by: Replica): Promise<unknown[]> {
 }
 
 /** Agents that beat once at a replica, and then are silent. @returns the end of the last of their leases */
-export async function heardOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
+export async function beatOnce(replica: Replica, agentIds: readonly string[]): Promise<number> {
   const stream = replica.stream();
   await stream.say(...agentIds.map(alive));
   return Math.max(...(await Promise.all(agentIds.map((agentId) => leaseEnd(replica, agentId)))));

@@ -49,7 +49,7 @@ function note(line: string): void {
 }
 
 async function endAll(): Promise<void> {
-  const toldAt = new Map<number, number>();
+  const stoppedAt = new Map<number, number>();
   const deadline = performance.now() + DEADLINE_MS;
   for (let quiet = 0; quiet < QUIET_POLLS && performance.now() < deadline; ) {
     const known = started.filter(isStillThere).map(({ pid }) => pid);
@@ -57,12 +57,12 @@ async function endAll(): Promise<void> {
     for (const pid of processes) signal(pid, "SIGKILL");
     const servers = (await Promise.all(folders.map(postgresIn))).flat();
     for (const pid of servers) {
-      const told = toldAt.get(pid);
-      if (told === undefined) {
-        toldAt.set(pid, performance.now());
+      const since = stoppedAt.get(pid);
+      if (since === undefined) {
+        stoppedAt.set(pid, performance.now());
         // At once, but in order: a killed one would leave its shared memory behind.
         signal(pid, "SIGQUIT");
-      } else if (performance.now() - told > POSTGRES_MS) signal(pid, "SIGKILL");
+      } else if (performance.now() - since > POSTGRES_MS) signal(pid, "SIGKILL");
     }
     quiet = processes.size + servers.length === 0 ? quiet + 1 : 0;
     await delay(POLL_MS);

@@ -1,8 +1,8 @@
 import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../common/contract/enum-names.ts";
-import type { BeatResult, SessionOutput } from "../../src/domain/claw-message.ts";
 import type { SessionListener } from "../../src/domain/claw-session.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { Session } from "../../src/liveness/session.ts";
+import type { BeatResult, SessionOutput } from "../../src/domain/message-to-claw.ts";
+import type { StreamSession } from "../../src/liveness/stream-session.ts";
 import { until } from "./until.ts";
 
 /** A beat without a status. */
@@ -41,7 +41,7 @@ export function resultsIn({ messages }: SessionOutput): ReceivedResult[] {
 
 /** A heartbeat stream without a socket: the client's messages, and all outputs of the session. */
 export class TestStream implements Disposable {
-  readonly session: Session;
+  readonly session: StreamSession;
   /** In the order of their arrival. */
   readonly results: ReceivedResult[] = [];
   acknowledged = 0n;
@@ -55,7 +55,7 @@ export class TestStream implements Disposable {
   #onAcknowledged: ((sequence: bigint) => void) | undefined;
 
   /** @param open opens the session, which notifies the listener of new outputs */
-  constructor(open: (listener: SessionListener) => Session) {
+  constructor(open: (listener: SessionListener) => StreamSession) {
     this.session = open({ onOutput: () => this.#read(), onCapacity: () => this.#makeRoom?.() });
     this.#read();
   }

@@ -1,9 +1,9 @@
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent, Transition } from "../../src/domain/agent.ts";
 import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
-import type { Logger } from "../../src/liveness/logger.ts";
-import { hearingFor } from "../../src/liveness/membership.ts";
+import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
@@ -24,7 +24,7 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
-  /** Nobody listens to it unless told. */
+  /** Default: a silent logger. */
   readonly log?: Logger;
 }
 
@@ -39,7 +39,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   undo.defer(() => database.close());
   const gate = new Gate(database);
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
-  const number = await registerReplica(database, hearingFor(paceFor(0, pace)));
+  const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG }));
   const committer = new Committer(database, number, () => watching.notifyCommitted());
   undo.defer(() => committer.close());

@@ -23,7 +23,7 @@ import { MessageQueue } from "../../src/rpc/sockets/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../../src/rpc/sockets/receive-budget.ts";
 import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
-import { createTls, type Tls, type TlsOptions } from "../../src/rpc/tls/tls.ts";
+import { createTls, type Tls, type TlsOptions } from "../../src/rpc/tls/tls-acceptor.ts";
 
 /** What the fake handlers received, for tests to wait for. */
 export interface Seen {

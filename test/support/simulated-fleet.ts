@@ -1,6 +1,6 @@
 import { paceOf } from "../../src/domain/lease.ts";
 import { judgeLeaseEnd } from "../../src/domain/status-machine.ts";
-import { hearingFor } from "../../src/liveness/membership.ts";
+import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { END_LEASE } from "../../src/storage/agent-change.ts";
 import { commitGroup, readAgents } from "../../src/storage/change-group.ts";
 import { claimAgents, renewLeases } from "../../src/storage/lease-queries.ts";
@@ -9,7 +9,7 @@ import { createTestDatabase } from "./cluster.ts";
 import { openReplica, type Replica } from "./replica.ts";
 
 export const PACE = paceOf(10_000);
-export const HEARING = hearingFor(PACE);
+export const HEARING = isolationTimesFor(PACE);
 /** The interval at which a replica refreshes its row. */
 export const REFRESH_MS = 1_000;
 

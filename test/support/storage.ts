@@ -1,5 +1,5 @@
 import type { Agent } from "../../src/domain/agent.ts";
-import type { Mutation } from "../../src/domain/directory.ts";
+import type { Mutation } from "../../src/domain/directories.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { type Database, openDatabase } from "../../src/storage/database.ts";

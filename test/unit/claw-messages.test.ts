@@ -1,11 +1,11 @@
 import { isFieldSet } from "@bufbuild/protobuf";
 import { describe, expect, it, test } from "vitest";
 import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { type ClawMessage, messageWithin } from "../../src/domain/claw-message.ts";
 import { Refusal } from "../../src/domain/errors.ts";
+import { type ClawMessage, messageWithin } from "../../src/domain/message-to-claw.ts";
 import { MessageWindow } from "../../src/liveness/message-window.ts";
 import { Outbox } from "../../src/liveness/outbox.ts";
-import { ENVELOPE_FIELDS, FIELD_OF_KIND, responsesOf } from "../../src/rpc/convert/claw-message.ts";
+import { ENVELOPE_FIELDS, FIELD_OF_KIND, responsesOf } from "../../src/rpc/convert/message-to-claw.ts";
 
 type Kind = ClawMessage["kind"];
 type Sample<K extends Kind> = Extract<ClawMessage, { readonly kind: K }>;

@@ -3,7 +3,7 @@ import { baseUrlOf, createRetryPause } from "harborforge-agents-client/internal"
 import { describe, expect, it } from "vitest";
 import { statusName } from "../../common/contract/enum-values.ts";
 import { durationOf, microsOf, millisOf, timestampOf } from "../../common/contract/timestamps.ts";
-import { ensureAgent, readPace, setAgentStatus } from "../../src/cli/calls/agent-calls.ts";
+import { ensureAgent, readPace, setAgentStatus } from "../../src/simulate/service-calls.ts";
 import { createFakeBackend, FAKE_NOW, FAKE_PACE } from "../support/fake-backend.ts";
 import { createInMemoryClients } from "../support/in-memory-clients.ts";
 

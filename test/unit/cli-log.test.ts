@@ -21,6 +21,7 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
     const name = `ada${character}bob`;
     log.warn(
       {
+        event: "task.failed",
         agentId: name,
         agentIds: [name],
         [name]: 1,
@@ -28,7 +29,7 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
       },
       name,
     );
-    log.child({ claw: name }).info({ actor: `user:${name}` }, "audit");
+    log.child({ claw: name }).info({ event: "audit.call", actor: `user:${name}` }, "audit");
     expect(written()).not.toMatch(RAW);
     expect(written().split("adabob")).toHaveLength(1);
     expect(written().match(/ada.{2,12}bob/g)?.length).toBeGreaterThanOrEqual(7);
@@ -38,7 +39,7 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 200 }), (text) => {
         const { log, written } = openLog(format);
-        log.info({ text }, text);
+        log.info({ event: "audit.call", text }, text);
         expect(written()).not.toMatch(RAW);
         if (format === "json") expect(written().trimEnd().split("\n")).toHaveLength(1);
       }),
@@ -49,6 +50,6 @@ describe.each(["json", "pretty"] as const)("a log in the format %s", (format) =>
 test("escaped JSON lines parse to the original values", () => {
   const { log, written } = openLog("json");
   const name = `ada${HOSTILE_CHARACTERS.map(([, character]) => character).join("")}`;
-  log.info({ name }, "audit");
-  expect(JSON.parse(written())).toMatchObject({ name, msg: "audit" });
+  log.info({ event: "audit.call", name }, "audit");
+  expect(JSON.parse(written())).toMatchObject({ event: "audit.call", name, msg: "audit" });
 });

@@ -396,6 +396,15 @@ describe("the heartbeat handler alone", () => {
     return create(HeartbeatRequestSchema, init);
   }
 
+  it("throws the error that ended it at each read", async () => {
+    const { input, output } = open();
+    await output.next();
+    input.send(request({ sequence: 0n }));
+    for (let read = 0; read < 3; read += 1) {
+      await expect(output.next()).rejects.toMatchObject({ reason: "INVALID_FIELD" });
+    }
+  });
+
   it("does not treat a cancellation that looks like the end of the input as a goodbye", async () => {
     const { backend, context, input, output } = open();
     backend.acknowledging = false;

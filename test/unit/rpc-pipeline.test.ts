@@ -7,6 +7,7 @@ import {
   type MethodImplSpec,
   type ServiceImpl,
 } from "@connectrpc/connect";
+import { ChildContext, isCallEnded } from "@harborforge/connect-grpc-js";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
@@ -32,11 +33,22 @@ function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial
     const request = create(GetAgentRequestSchema, { key: { case: "agentId", value: "scribe" } });
     return spec.impl(request, context(spec, timeoutMs, requestSignal));
   };
+  /** With a context as the gRPC listener makes it, which ends when the response was sent. */
+  const getLazily = async () => {
+    const spec = kind(getAgent, "unary");
+    const request = create(GetAgentRequestSchema, { key: { case: "agentId", value: "scribe" } });
+    const outer = new ChildContext(context(spec), () => Number.POSITIVE_INFINITY);
+    try {
+      return await spec.impl(request, outer);
+    } finally {
+      outer.ending.abort(undefined);
+    }
+  };
   const watch = (timeoutMs?: number) => {
     const spec = kind(watchAgents, "server_streaming");
     return spec.impl(create(WatchAgentsRequestSchema), context(spec, timeoutMs))[Symbol.asyncIterator]();
   };
-  return { pipeline, metrics, logged, get, watch };
+  return { pipeline, metrics, logged, get, getLazily, watch };
 }
 
 function kind<K extends MethodImplSpec["kind"]>(spec: MethodImplSpec | undefined, wanted: K) {
@@ -81,6 +93,30 @@ describe("the pipeline", () => {
     expect(seen[0]?.left).toBeGreaterThan(20);
     expect(seen[0]?.signal.aborted).toBe(true);
     expect(seen[0]?.principal).toBe(ANYONE);
+  });
+
+  test("tells a unary handler's background work that the call has ended, after a response and after an error", async () => {
+    const contexts: HandlerContext[] = [];
+    const { get, getLazily } = setUp({
+      getAgent: (_request, own) => {
+        contexts.push(own);
+        // Without the signal, as waiting changes ask for it.
+        expect(isCallEnded(own)).toBe(false);
+        if (contexts.length % 2 === 0) throw new Refusal("AGENT_NOT_FOUND", "none");
+        return {};
+      },
+    });
+    for (const call of [get, getLazily]) {
+      await call();
+      await expect(call()).rejects.toMatchObject({ code: Code.NotFound });
+    }
+    expect(contexts.map(isCallEnded)).toEqual([true, true, true, true]);
+    expect(contexts.map(({ signal }) => signal.reason)).toMatchObject([
+      { code: Code.Canceled },
+      { code: Code.NotFound },
+      { code: Code.Canceled },
+      { code: Code.NotFound },
+    ]);
   });
 
   test("maps errors after the deadline to DEADLINE_EXCEEDED", async () => {
@@ -167,15 +203,25 @@ describe("the pipeline", () => {
       throw new Refusal("AGENT_NOT_FOUND", "no agent scribe-7", { metadata: { agentId: "scribe-7" } });
     };
     await expect(get()).rejects.toThrow();
-    expect(logged.at(-1)).toMatchObject({ level: 20, code: "NOT_FOUND", reason: "AGENT_NOT_FOUND" });
+    expect(logged.at(-1)).toMatchObject({
+      level: 20,
+      event: "call.failed",
+      code: "NOT_FOUND",
+      reason: "AGENT_NOT_FOUND",
+    });
     answer = () => {
       throw new Error("a fault");
     };
     await expect(get()).rejects.toThrow();
-    expect(logged.at(-1)).toMatchObject({ level: 50, code: "INTERNAL", err: { message: "a fault" } });
+    expect(logged.at(-1)).toMatchObject({
+      level: 50,
+      event: "call.internal_error",
+      code: "INTERNAL",
+      err: { message: "a fault" },
+    });
     const slow = setUp({ getAgent: () => ({}) }, { slowMs: 0 });
     await slow.get();
-    expect(slow.logged.at(-1)).toMatchObject({ level: 30, msg: "slow call" });
+    expect(slow.logged.at(-1)).toMatchObject({ level: 30, event: "call.slow" });
     expect(JSON.stringify(logged)).not.toContain("scribe-7");
     const text = await metrics.metrics();
     expect(text).toContain('method="harborforge.agents.v1.AgentService/GetAgent",code="OK"} 1');

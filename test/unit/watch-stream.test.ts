@@ -80,6 +80,31 @@ describe("a watch that begins with a snapshot", () => {
     ]);
   });
 
+  it.each([
+    true,
+    false,
+  ])("sends no page after the watch has ended, since it dropped the changes before the page (conflate: %s)", async (conflate) => {
+    await using scene = await startScene({ pageSize: 1, queueLimit: 1 });
+    const { source, hub } = scene;
+    for (const agentId of ["first", "second"]) source.create(agentId);
+    await scene.settle();
+    const { awaitPosition } = hub;
+    let pages = 0;
+    // The feed and the drain come right after the wait for the page's revision.
+    vi.spyOn(hub, "awaitPosition").mockImplementation((watcher, position) => {
+      awaitPosition.call(hub, watcher, position);
+      if (position !== undefined || ++pages < 2) return;
+      for (const { id } of [...source.agents.values()]) source.change(id, { status: "busy" });
+      hub.onTransitions(source.transitions.slice(-2), source.revision);
+      hub.drain();
+    });
+    await using reader = scene.read({ conflate });
+    await vi.waitFor(() => expect(reader.ended).toBe(true), PATIENCE);
+    expect(reader.error).toMatchObject({ reason: conflate ? "DRAINING" : "WATCHER_TOO_SLOW" });
+    expect(reader.messages).toHaveLength(1);
+    expect(reader.snapshot).toBeUndefined();
+  });
+
   it("reads a page only when the one before was sent", async () => {
     await using scene = await startScene({ pageSize: 2 });
     for (let n = 0; n < 9; n += 1) scene.source.create(`agent-${n}`);

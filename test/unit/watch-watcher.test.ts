@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { draining } from "../../src/watch/watch-refusals.ts";
 import { MESSAGE_CHANGES, Watcher } from "../../src/watch/watcher.ts";
 import { FakeLog } from "../support/fake-log.ts";
 import { watchQuery } from "../support/watch-reader.ts";
@@ -72,5 +73,19 @@ describe("a watcher that is behind", () => {
     vi.advanceTimersByTime(2 * BOOKMARK_MS);
     expect(watcher.next(log.revision)).toMatchObject({ revision: start, changes: [] });
     expect(watcher.position).toBe(start);
+  });
+});
+
+describe("a watcher that has ended", () => {
+  it("sends nothing: it has dropped changes, so a client must not resume from its position", () => {
+    const log = new FakeLog();
+    const watcher = new Watcher(watchQuery({ bookmarkMs: BOOKMARK_MS }), new AbortController().signal);
+    log.create("agent-1");
+    for (const transition of log.transitions) watcher.offer(transition, log.revision);
+    const refusal = draining();
+    watcher.end(refusal);
+    vi.advanceTimersByTime(2 * BOOKMARK_MS);
+    expect(() => watcher.next(log.revision)).toThrow(refusal);
+    expect(() => watcher.message({})).toThrow(refusal);
   });
 });

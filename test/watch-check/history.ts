@@ -1,6 +1,6 @@
 /**
- * What one watcher was told, taken down as it came. What can be judged at once is; the rest waits for the log. A problem
- * is a broken promise, in words.
+ * The messages of one watcher, in order. Some are checked at once; the rest waits for the log. A problem is a
+ * broken promise, in words.
  */
 import { type ChangeKind, type Filter, kindOf, type LogRow, passes, type Seen, statesAt, textOf } from "./log.ts";
 
@@ -12,7 +12,7 @@ export interface LostTail {
   readonly log: readonly LogRow[];
 }
 
-/** The lost tail that a revision lies in, as none that was given otherwise does. */
+/** The lost tail of a revision, which was assigned before. */
 export function lostTailOf(revision: bigint, lost: readonly LostTail[]): LostTail | undefined {
   return lost.find(({ after, upTo }) => after < revision && revision <= upTo);
 }
@@ -38,18 +38,18 @@ export interface MessageJson {
   readonly bookmark?: { readonly snapshotComplete?: boolean };
 }
 
-interface Told {
+interface ReceivedChange {
   readonly revision: bigint;
   readonly kind: ChangeKind;
   readonly id: string;
   readonly agent: Seen;
 }
 
-/** What came between two places, the first of which somebody resumed from, or where a snapshot was whole. */
+/** The changes between two positions: the first was resumed from, or had a complete snapshot. */
 interface Stretch {
   readonly from: bigint;
   to: bigint;
-  readonly told: Told[];
+  readonly received: ReceivedChange[];
 }
 
 function seen({ id, userId, agentId, clawIdentifier, status, revision }: AgentJson): Seen {
@@ -66,7 +66,7 @@ export class History {
   revision: bigint | undefined;
   counts = { messages: 0, changes: 0, merged: 0, snapshots: 0, resumes: 0, refusals: 0 };
   #set = new Map<string, Seen>();
-  /** The set as of `revision`: what was told since belongs to a batch that is not whole yet. */
+  /** The set as of `revision`: later changes belong to an incomplete batch. */
   #whole = new Map<string, Seen>();
   #stretch: Stretch | undefined;
   readonly #stretches: Stretch[] = [];
@@ -81,7 +81,7 @@ export class History {
 
   /** A stream begins, where the last one ended. */
   begin(): void {
-    // What was told in the midst of a batch is told again, in the shape that it has by then.
+    // Changes within an interrupted batch are sent again, in their form by then.
     this.#set = new Map(this.revision === undefined ? [] : this.#whole);
     this.#stretch = undefined;
     if (this.revision === undefined) this.counts.snapshots += 1;
@@ -96,7 +96,7 @@ export class History {
     this.revision = undefined;
   }
 
-  /** The next stream goes on from a place that was passed before: `share` of the way from the first to the last. */
+  /** The next stream resumes from an earlier position: `share` of the way from the first to the last. */
   rewind(share: number): void {
     const place = this.#places[Math.floor(share * this.#places.length)];
     if (place === undefined) return;
@@ -136,7 +136,7 @@ export class History {
     if (this.#places.length > 50) this.#places.shift();
   }
 
-  /** Everything that the log alone can tell: the one that there is, and where histories were lost, theirs. Returns all problems. */
+  /** The checks against the log: the present one, and those of lost histories. @returns all problems */
   judge(log: readonly LogRow[], lost: readonly LostTail[] = []): readonly string[] {
     const histories = [...lost.map(({ log }) => log), log];
     for (const history of histories)
@@ -149,12 +149,12 @@ export class History {
     return this.problems;
   }
 
-  /** What belongs to one history, by where it ended. */
+  /** The messages of one history, by its end. */
   #judgeBy(log: readonly LogRow[], isOf: (revision: bigint) => boolean): void {
     const rows = new Map(log.map((row) => [row.revision, row]));
-    for (const { from, to, told } of this.#stretches) {
+    for (const { from, to, received } of this.#stretches) {
       if (!isOf(to)) continue;
-      for (const { revision, id, agent } of told) {
+      for (const { revision, id, agent } of received) {
         const row = rows.get(revision);
         const truth = row?.after ?? row?.before;
         if (row?.id !== id) this.#say(`tells of a transition ${revision} of agent ${id} that is not in the log`);
@@ -168,10 +168,11 @@ export class History {
         const kind = kindOf(this.filter, row);
         return kind === undefined ? [] : [`${row.revision} ${kind} #${row.id}`];
       });
-      const came = told.map(({ revision, kind, id }) => `${revision} ${kind} #${id}`);
+      const came = received.map(({ revision, kind, id }) => `${revision} ${kind} #${id}`);
       const place = due.findIndex((one, index) => one !== came[index]);
-      if (place !== -1) this.#say(`after ${from} is told ${came[place] ?? "nothing"} where the log has ${due[place]}`);
-      else if (came.length > due.length) this.#say(`after ${from} is told ${came[due.length]} beyond what the log has`);
+      if (place !== -1) this.#say(`after ${from} receives ${came[place] ?? "nothing"} where the log has ${due[place]}`);
+      else if (came.length > due.length)
+        this.#say(`after ${from} receives ${came[due.length]} beyond the end of the log`);
     }
     const own = this.#states.filter(({ revision }) => isOf(revision));
     const states = statesAt(
@@ -187,7 +188,7 @@ export class History {
   }
 
   #openStretch(from: bigint): void {
-    this.#stretch = { from, to: from, told: [] };
+    this.#stretch = { from, to: from, received: [] };
     this.#stretches.push(this.#stretch);
   }
 
@@ -197,20 +198,20 @@ export class History {
     this.#set.set(agent.id, agent);
   }
 
-  #apply(change: Told, upTo: bigint): void {
+  #apply(change: ReceivedChange, upTo: bigint): void {
     const { revision, kind, id, agent } = change;
     if (this.revision !== undefined) {
-      if (revision <= this.revision) this.#say(`is told ${revision} although it came to ${this.revision} before`);
-      const last = this.#stretch?.told.at(-1);
+      if (revision <= this.revision) this.#say(`receives ${revision} although it had reached ${this.revision} before`);
+      const last = this.#stretch?.received.at(-1);
       if (!this.conflates && last !== undefined && revision <= last.revision) {
-        this.#say(`is told ${revision} after ${last.revision}`);
+        this.#say(`receives ${revision} after ${last.revision}`);
       }
-      if (!this.conflates && revision > upTo) this.#say(`may resume from ${upTo} after it was told ${revision}`);
-      this.#stretch?.told.push(change);
+      if (!this.conflates && revision > upTo) this.#say(`may resume from ${upTo} after it received ${revision}`);
+      this.#stretch?.received.push(change);
     }
     if ((kind === "ENTERED") === this.#set.has(id)) {
       this.#say(
-        `is told that #${id} ${kind} at ${revision}, which ${this.#set.has(id) ? "it has" : "it does not have"}`,
+        `receives that #${id} ${kind} at ${revision}, which ${this.#set.has(id) ? "it has" : "it does not have"}`,
       );
     }
     if (kind === "LEFT") this.#set.delete(id);

@@ -1,4 +1,7 @@
-/** What the log of transitions says, read straight from its table, and what a watcher must have seen by it. */
+/**
+ * The log of transitions, read directly from its table, and the changes that a watcher must have received by
+ * it.
+ */
 import pg from "pg";
 
 export interface Filter {

@@ -1,6 +1,6 @@
 /**
- * One run of the checker: writers, watchers and disturbances over some replicas; then quiet; then every watcher's history is
- * held against the log.
+ * One run of the checker: writers, watchers and disturbances over some replicas; then a quiet time; then it
+ * compares every watcher's history with the log.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
@@ -12,10 +12,10 @@ import { Cluster, Replica, type ReplicaLimits } from "./stage.ts";
 import { keepWatching, randomFilter } from "./watching.ts";
 import { write } from "./writers.ts";
 
-/** A run in which less was changed shows nothing; it goes on for a while to get there. */
+/** A run with fewer changes proves nothing; it continues for a while to get there. */
 const FEWEST_CHANGES = 150;
 const EXTRA_MS = 60_000;
-/** How long watchers have to come to the end of the log when all is quiet. No promise: a machine may be busy otherwise. */
+/** The time for watchers to reach the end of the log when all is quiet. No promise: the machine may be busy. */
 const CATCH_UP_MS = 60_000;
 
 export interface RunOptions {
@@ -23,11 +23,11 @@ export interface RunOptions {
   readonly replicas: number;
   readonly watchers: number;
   readonly writers: number;
-  /** How long things are disturbed. */
+  /** The duration of disturbances. */
   readonly disturbedMs: number;
   readonly killReplicas: boolean;
   readonly restartPostgres: boolean;
-  /** How often an older state of the database is brought back meanwhile. */
+  /** How often an older state of the database is restored meanwhile. */
   readonly restores: number;
   say(line: string): void;
 }
@@ -35,7 +35,7 @@ export interface RunOptions {
 export interface Outcome {
   readonly problems: readonly string[];
   readonly transitions: number;
-  /** Everything that was done and counted, in a line. */
+  /** All actions and counts, in a line. */
   readonly summary: string;
 }
 
@@ -115,7 +115,7 @@ export async function run(options: RunOptions): Promise<Outcome> {
   const log = await readLog(cluster.url());
   problems.push(...histories.flatMap((history) => history.judge(log, lost)), ...givenTwice(log, lost));
   const sum = (count: keyof History["counts"]) => histories.reduce((total, { counts }) => total + counts[count], 0);
-  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes told, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes${options.restores > 0 ? `, ${lost.reduce((total, { log, after }) => total + log.filter(({ revision }) => revision > after).length, 0)} transitions lost, ${sum("refusals")} watches told so` : ""}`;
+  const summary = `${log.length} transitions, ${done.join(", ")}; ${sum("changes")} changes received, ${sum("merged")} merged into them, ${sum("snapshots")} snapshots, ${sum("resumes")} resumes${options.restores > 0 ? `, ${lost.reduce((total, { log, after }) => total + log.filter(({ revision }) => revision > after).length, 0)} transitions lost, ${sum("refusals")} watches rejected for it` : ""}`;
   say(`seed ${seed}: ${summary}: ${problems.length === 0 ? "all as the log has it" : `${problems.length} PROBLEMS`}`);
   return { problems, transitions: log.length, summary };
 }
@@ -134,7 +134,7 @@ async function disturb(
     ? performance.now() + disturbedMs * random.between(0.3, 0.7)
     : Number.POSITIVE_INFINITY;
   const starting: Promise<void>[] = [];
-  // On a machine that is busy otherwise little happens in that time.
+  // Little happens in that time on a busy machine.
   const isDone = () => enough() && counts.restores >= mostRestores;
   while (performance.now() < end || (!isDone() && performance.now() < end + EXTRA_MS)) {
     await sleep(random.between(100, 700));
@@ -151,7 +151,7 @@ async function disturb(
       if (!restores.hasCopy) await restores.copy();
       else if (random.chance(0.4)) {
         counts.restores += 1;
-        // Under running replicas, or while none is there: then nobody remembers anything.
+        // Under running replicas, or while none is up: then no replica remembers anything.
         const stopped = random.chance(0.5) ? replicas.filter(({ base }) => base !== undefined) : [];
         await Promise.all(stopped.map((replica) => replica.stop("SIGKILL")));
         await restores.bringBack();
@@ -166,7 +166,7 @@ async function disturb(
       counts[signal === "SIGKILL" ? "kills" : "drains"] += 1;
       await replica.stop(signal);
       const started = replica.start();
-      // It is awaited at the end; until then nobody else hears of its failure.
+      // It is awaited at the end; until then its rejection has another handler.
       started.catch(() => undefined);
       starting.push(started);
     } else {
@@ -185,13 +185,13 @@ async function disturb(
   return Object.entries(counts).map(([what, count]) => `${count} ${what}`);
 }
 
-/** Brings older states of the database back: copies of it that take its place, as a dump that is restored does. */
+/** Restores older states of the database: copies of it that replace it, like a restored dump. */
 class Restores {
   readonly #cluster: Cluster;
   readonly #lost: LostTail[];
   readonly #silent: boolean;
   #copied = false;
-  /** Whether an older state has been brought back, or is being. */
+  /** Whether an older state has been restored, or is being restored. */
   begun = false;
 
   constructor(cluster: Cluster, lost: LostTail[], silent: boolean) {
@@ -228,7 +228,7 @@ class Restores {
   }
 }
 
-/** Revisions of lost tails that were given again. */
+/** Revisions of lost tails that were assigned again. */
 function givenTwice(log: readonly LogRow[], lost: readonly LostTail[]): string[] {
   const problems: string[] = [];
   const given = new Set(log.map(({ revision }) => revision));
@@ -242,13 +242,13 @@ function givenTwice(log: readonly LogRow[], lost: readonly LostTail[]): string[]
   return problems;
 }
 
-/** The first replica migrates; here nobody else does. */
+/** The first replica migrates; no other one does here. */
 async function migrated(url: string): Promise<void> {
   const { migrate } = await import("../../src/storage/migrations.ts");
   await migrate(url);
 }
 
-/** Every NOTIFY of the service goes nowhere: a function of the same name comes first. */
+/** Every NOTIFY of the service is lost: a function of the same name comes first. */
 async function dropNotifications(cluster: Cluster): Promise<void> {
   await cluster.query(`CREATE SCHEMA silent;
     CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';`);
@@ -261,8 +261,8 @@ async function hideNotifications(cluster: Cluster): Promise<void> {
 }
 
 /**
- * Now and then a transaction that has its revisions takes long to commit: were they not in the order of commits, others
- * would be seen before it, and it by nobody.
+ * Sometimes a transaction with assigned revisions is slow to commit: if revisions did not follow the order of
+ * commits, watchers would miss it.
  */
 async function slowCommits(cluster: Cluster): Promise<void> {
   await cluster.query(`CREATE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -277,7 +277,7 @@ async function slowCommits(cluster: Cluster): Promise<void> {
     FOR EACH ROW EXECUTE FUNCTION hesitate()`);
 }
 
-/** What holds back `xmin` for the whole server, and must not hold back a watcher. */
+/** A transaction that holds back `xmin` for the whole server, and must not delay a watcher. */
 async function openTransactionElsewhere(cluster: Cluster): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: cluster.url("postgres") });
   // A restart of PostgreSQL ends it.
@@ -288,7 +288,7 @@ async function openTransactionElsewhere(cluster: Cluster): Promise<pg.Client> {
   return client;
 }
 
-/** The last revision, when nothing was added for a while: leases may still end. */
+/** The last revision, after a while without new ones: leases may still end. */
 async function untilStill(url: string): Promise<bigint> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

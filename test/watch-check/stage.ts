@@ -1,4 +1,4 @@
-/** The processes of a run: one PostgreSQL behind a listener that stays where it is, and replicas that are killed and come back. */
+/** The processes of a run: one PostgreSQL behind a fixed port, and replicas that are killed and restarted. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmod, rm } from "node:fs/promises";
@@ -15,7 +15,7 @@ interface OwnedCluster {
   readonly pid: number;
 }
 
-/** PostgreSQL in a process of its own, which can be taken away at any moment. */
+/** PostgreSQL in a process of its own, which can be killed at any moment. */
 export class Cluster {
   readonly #folder: string;
   readonly #listener: net.Server;
@@ -40,7 +40,7 @@ export class Cluster {
     return cluster;
   }
 
-  /** Where it is, before and after a restart. `database` instead of the service's own. */
+  /** Its URL, before and after a restart. `database` instead of the service's own. */
   url(database?: string): string {
     const url = new URL(this.#cluster?.connectionString ?? "");
     const address = this.#listener.address();
@@ -65,7 +65,7 @@ export class Cluster {
     return new URL(this.url()).pathname.slice(1);
   }
 
-  /** SIGQUIT is a crash, SIGINT a restart that somebody wanted. */
+  /** SIGQUIT is a crash, SIGINT a requested restart. */
   async restart(signal: "SIGQUIT" | "SIGINT"): Promise<void> {
     if (this.#cluster !== undefined) process.kill(this.#cluster.pid, signal);
     await this.#endOwner();
@@ -126,7 +126,7 @@ export interface ReplicaLimits {
 export class Replica {
   readonly #env: NodeJS.ProcessEnv;
   #process: ChildProcess | undefined;
-  /** `http://host:port`; undefined while it is not there. */
+  /** `http://host:port`; undefined while it is down. */
   base: string | undefined;
   errors = "";
 
@@ -134,12 +134,12 @@ export class Replica {
     this.#env = { ...process.env, DATABASE_URL: databaseUrl, WATCH_CHECK_LIMITS: JSON.stringify(limits) };
   }
 
-  /** Again when it ends by itself: a connection that was cut in the midst of the start is reason enough. */
+  /** Restarts when it ends by itself: a connection that breaks during the start may cause that. */
   async start(): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const child = spawn(process.execPath, [join(import.meta.dirname, "replica-process.ts")], {
         env: this.#env,
-        // Its input ends with us, however that comes about, and it ends with its input.
+        // Its input closes with this process, and it ends with its input.
         stdio: ["pipe", "pipe", "pipe"],
       });
       this.#process = child;
@@ -156,7 +156,7 @@ export class Replica {
     }
   }
 
-  /** SIGKILL is the end of it at once; SIGTERM lets it drain. */
+  /** SIGKILL ends it at once; SIGTERM lets it drain. */
   async stop(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     this.base = undefined;
     const child = this.#process;

@@ -4,8 +4,8 @@ import { run } from "./run.ts";
 
 // The short form: the long one, of many seeds, is `npm run test:watch`.
 test.each([
-  ["watchers are told what the log has, once and in order, whatever happens to replicas and connections", 0],
-  ["watchers are told that their place was lost when an older state of the database is brought back", 2],
+  ["watchers receive the transitions of the log once and in order through faults of replicas and connections", 0],
+  ["watchers get an error for a lost position when an older state of the database is restored", 2],
 ])(
   "%s",
   async (_, restores) => {
@@ -21,7 +21,7 @@ test.each([
       restores,
       say: (line) => lines.push(line),
     });
-    // The seed is the first thing to know when it fails.
+    // The seed is the most important fact of a failure.
     expect({ problems, run: problems.length > 0 ? lines : [] }).toEqual({ problems: [], run: [] });
     expect(transitions).toBeGreaterThan(20);
   },

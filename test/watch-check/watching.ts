@@ -1,4 +1,6 @@
-/** A watcher with bad habits: it stalls, leaves, comes back elsewhere, and now and then from an earlier place. */
+/**
+ * A watcher that misbehaves: it stalls, disconnects, resumes elsewhere, and sometimes from an earlier position.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { History, MessageJson } from "./history.ts";
 import type { Filter } from "./log.ts";
@@ -7,11 +9,14 @@ import { type OpenWatch, openWatch, WireError } from "./wire.ts";
 import { AGENT_IDS, CLAWS } from "./writers.ts";
 
 const STATUSES = ["idle", "busy", "on_call", "offline"] as const;
-/** The ways in which a watch may end without anybody having broken a promise. */
+/** The permitted ends of a watch. */
 const FAIR_ENDS = /DRAINING|DATABASE_UNAVAILABLE|WATCHER_TOO_SLOW|unavailable|canceled/;
-/** What a watcher is told whose place was lost, and, when a replica finds the log changed behind it, everybody there. */
+/**
+ * The errors for a watcher whose position was lost, and, when a replica detects a change of the log, for all
+ * its watchers.
+ */
 const LOST_HISTORY = /REVISION_COMPACTED|REVISION_IN_FUTURE/;
-/** Nothing for so long, bookmarks neither: then the stream is dead. */
+/** The silence, also of bookmarks, after which the stream is dead. */
 const SILENCE_MS = 15_000;
 
 export function randomFilter(random: Random, users: readonly string[]): Filter {
@@ -27,10 +32,10 @@ export function randomFilter(random: Random, users: readonly string[]): Filter {
 export interface WatchingOptions {
   readonly random: Random;
   readonly history: History;
-  /** Aborted: no more bad habits, go on to the end. */
+  /** Aborted: stop misbehaving, and continue to the end. */
   readonly calm: AbortSignal;
   readonly signal: AbortSignal;
-  /** Whether an older state of the database has been brought back. False unless told. */
+  /** Whether an older state of the database has been restored. Default: false. */
   isRestored?(): boolean;
   bases(): readonly string[];
 }
@@ -67,7 +72,7 @@ async function watchOnce(base: string, options: WatchingOptions): Promise<void> 
   let stalled = false;
   const watch: OpenWatch = openWatch<MessageJson>(base, request, (message) => {
     heardAt = performance.now();
-    // What arrives after the cut is not read.
+    // Messages after the cut are not read.
     if (open) history.take(message);
   });
   const cut = () => {

@@ -1,11 +1,11 @@
-/** The service as anybody can speak to it: JSON over HTTP, by the Connect protocol's own rules, without a library for it. */
+/** The service without a client library: JSON over HTTP, by the rules of the Connect protocol. */
 import http2 from "node:http2";
 
 const ERROR_AFTER_MS = 5_000;
 
-/** What the service said no with. */
+/** The error of the service. */
 export class WireError extends Error {
-  /** Everything about it, details decoded as far as text goes: reasons can be looked for in it. */
+  /** The whole error, details decoded as text: reasons can be searched in it. */
   readonly text: string;
 
   constructor(message: string, text = "") {
@@ -44,18 +44,20 @@ export async function call<Answer>(
 }
 
 export interface OpenWatch {
-  /** Reads no further, so that the server has to wait. */
+  /** Stops reading, so that the server has to wait. */
   stall(): void;
   goOn(): void;
   /** Cuts the connection. */
   cut(): void;
-  /** Where the stream stands, for who wonders why it is silent. */
+  /** The state of the stream, to diagnose its silence. */
   describe(): string;
-  /** Resolves when the stream has ended: with what the server said, or what became of the connection. */
+  /** Resolves when the stream has ended: with the server's error, or with the error of the connection. */
   readonly ended: Promise<Error | undefined>;
 }
 
-/** A watch on a connection of its own, with small windows of flow control: a reader that stalls is felt soon. */
+/**
+ * A watch on a connection of its own, with small windows of flow control: a stalled reader has an effect soon.
+ */
 export function openWatch<Message>(base: string, request: object, onMessage: (message: Message) => void): OpenWatch {
   const session = http2.connect(base, { settings: { initialWindowSize: 1_024 } });
   const { promise, resolve } = Promise.withResolvers<Error | undefined>();

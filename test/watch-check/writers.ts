@@ -1,4 +1,7 @@
-/** Whoever changes agents, at random, over whatever replica is there. Refusals and lost connections are part of the game. */
+/**
+ * Clients that change agents at random, on any replica that is up. Rejections and lost connections are part of
+ * it.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Random } from "./random.ts";
 import { call, WireError } from "./wire.ts";
@@ -12,9 +15,9 @@ export interface WriterOptions {
   readonly random: Random;
   readonly signal: AbortSignal;
   bases(): readonly string[];
-  /** A user came to be. */
+  /** A user was created. */
   onUser(id: string): void;
-  /** A call was answered: the agents changed, or were as wished already. */
+  /** A call was answered: the agents changed, or had the requested state already. */
   onChange?(): void;
 }
 

@@ -1,5 +1,5 @@
 import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../common/contract/enum-names.ts";
-import { causeName, reasonName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import { causeName, exhaustReasonName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";
 import { microsOf, millisOf } from "../../../common/contract/timestamps.ts";
 import type {
@@ -91,7 +91,7 @@ export interface BeatRefusal {
 export function agentView(agent: AgentMessage): AgentView {
   const { id, userId, agentId, clawIdentifier, revision } = agent;
   const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
-  const reason = reasonName(agent.exhaustReason);
+  const reason = exhaustReasonName(agent.exhaustReason);
   return {
     id,
     userId,
@@ -164,7 +164,7 @@ function exhaustionView(exhaustion: ExhaustionMessage | undefined): ExhaustionVi
   if (exhaustion === undefined) return undefined;
   const { recovery } = exhaustion;
   return {
-    reason: reasonName(exhaustion.reason) ?? "unknown",
+    reason: exhaustReasonName(exhaustion.reason) ?? "unknown",
     recoveryAt: recovery.case === "recoveryAt" ? microsOf(recovery.value) : undefined,
   };
 }

@@ -7,6 +7,7 @@ import { clearUnfinished, createCluster, databaseUser, syncFolder } from "./clus
 import { type DataFolder, dataFolder, inspect, readIfThere, systemDataDir } from "./data-folder.ts";
 import { EmbeddedPostgresError, errorCode, explained, messageOf } from "./embedded-postgres-error.ts";
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
+import type { PostgresLog } from "./log-events.ts";
 import { livingPostmaster, type Postmaster, startPostmaster, stopPostmaster } from "./postmaster.ts";
 import { isPostmaster } from "./postmaster-file.ts";
 import { canEnter, chooseServerAccount, runsAsRoot, type ServerAccount } from "./server-account.ts";
@@ -28,9 +29,10 @@ export interface EmbeddedPostgresOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Each line has the name of its event, one of `log-events.ts`, as its field `event`. */
 export interface EmbeddedPostgresLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
+  info(fields: { readonly event: string }, message: string): void;
+  warn(fields: { readonly event: string }, message: string): void;
 }
 
 export interface EmbeddedPostgres extends AsyncDisposable {
@@ -95,8 +97,9 @@ async function makeFolder(path: string): Promise<void> {
 async function startLocked(
   folder: DataFolder,
   lock: FolderLock,
-  { log, settings = {}, signal }: EmbeddedPostgresOptions,
+  { settings = {}, signal, ...options }: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
+  const log: PostgresLog = options.log;
   // Again: another process may have created the cluster before the lock was ours.
   const existing = await inspect(folder);
   const account = accountFor(folder, existing?.ownerUid);
@@ -108,7 +111,7 @@ async function startLocked(
   if (!postmaster) {
     const binaries = await usableBinaries(folder, account);
     if (!existing) {
-      log.info({ dataDir: folder.path }, "creating a PostgreSQL cluster");
+      log.info({ event: "postgres.creating", dataDir: folder.path }, "creating a PostgreSQL cluster");
       await createCluster({ folder, binaries, account, password, durable: settings.fsync !== "off", signal });
     }
     postmaster = await startPostmaster({ folder, binaries, account, settings, signal });
@@ -118,7 +121,8 @@ async function startLocked(
   try {
     signal?.throwIfAborted();
     const version = await prepareDatabase(folder, server, password);
-    log.info({ dataDir: folder.path, pid: server.pid, port: server.port, version, adopted }, "PostgreSQL is serving");
+    const facts = { dataDir: folder.path, pid: server.pid, port: server.port, version, adopted };
+    log.info({ event: "postgres.serving", ...facts }, "PostgreSQL is serving");
     return running(folder, lock, server, { password, version, adopted, log });
   } catch (error) {
     // An adopted server keeps running: if its password is not ours, the server may not be ours.
@@ -231,12 +235,7 @@ function running(
   folder: DataFolder,
   lock: FolderLock,
   server: Postmaster,
-  {
-    password,
-    version,
-    adopted,
-    log,
-  }: { password: string; version: string; adopted: boolean; log: EmbeddedPostgresLog },
+  { password, version, adopted, log }: { password: string; version: string; adopted: boolean; log: PostgresLog },
 ): EmbeddedPostgres {
   const ended = Promise.withResolvers<void>();
   let stopping: Promise<void> | undefined;
@@ -244,7 +243,7 @@ function running(
     const lives = await isPostmaster(folder.cluster, { ...server, status: "" }).catch(() => true);
     if (lives || stopping) return;
     clearInterval(watch);
-    log.warn({ dataDir: folder.path, pid: server.pid }, "PostgreSQL ended by itself");
+    log.warn({ event: "postgres.ended", dataDir: folder.path, pid: server.pid }, "PostgreSQL ended by itself");
     ended.resolve();
   }, watchMs).unref();
 
@@ -253,7 +252,7 @@ function running(
       clearInterval(watch);
       try {
         await stopPostmaster(folder.cluster, server);
-        log.info({ dataDir: folder.path, pid: server.pid }, "PostgreSQL stopped");
+        log.info({ event: "postgres.stopped", dataDir: folder.path, pid: server.pid }, "PostgreSQL stopped");
       } finally {
         lock.release();
       }

@@ -1,14 +1,7 @@
 import type { Command } from "commander";
 import { idArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
-import {
-  createAgent,
-  deleteAgent,
-  getAgent,
-  listAgents,
-  listTransitions,
-  moveAgent,
-} from "../calls/directory-calls.ts";
+import { createAgent, deleteAgent, getAgent, listAgents, listTransitions, moveAgent } from "../calls/service-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentColumns, agentFacts, transitionColumns } from "../records/agent-columns.ts";
 import { jsonText, type OutputFormat, printList, printOne } from "../records/output.ts";

@@ -12,7 +12,7 @@ import { MICROS_PER_MS } from "../../../common/contract/time.ts";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { choiceArgument, durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
-import { getAgent } from "../calls/directory-calls.ts";
+import { getAgent } from "../calls/service-calls.ts";
 import { type ServiceContext, targetOf } from "../connection/service-context.ts";
 import { EXIT_CONFLICT, EXIT_FAILED, EXIT_NOT_ALLOWED, EXIT_NOT_FOUND, EXIT_OK } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";

@@ -1,6 +1,6 @@
 import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
 import { formatDuration } from "../../config/values.ts";
-import { getFleet } from "../calls/directory-calls.ts";
+import { getFleet } from "../calls/service-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { styleOf } from "../records/agent-columns.ts";
 import { jsonText } from "../records/output.ts";

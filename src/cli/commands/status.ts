@@ -9,7 +9,7 @@ import {
 import type { Micros } from "../../../common/contract/time.ts";
 import { choiceArgument, durationArgument, idArgument, instantArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
-import { updateAgentStatus } from "../calls/directory-calls.ts";
+import { updateAgentStatus } from "../calls/service-calls.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentFacts } from "../records/agent-columns.ts";
 import { printOne } from "../records/output.ts";

@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { choiceArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
-import { createUser, deleteUser, getUser, listUsers, type UserKey, updateUser } from "../calls/directory-calls.ts";
+import { createUser, deleteUser, getUser, listUsers, type UserKey, updateUser } from "../calls/service-calls.ts";
 import type { ServiceContext } from "../connection/service-context.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { agentFacts } from "../records/agent-columns.ts";

@@ -1,7 +1,7 @@
 import { rootCertificates } from "node:tls";
 import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client";
 import { CommandFailure, callFailure } from "../call-failure.ts";
-import type { Caller } from "../calls/directory-calls.ts";
+import type { Caller } from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { Host } from "../host.ts";
 import { printable } from "../terminal/printable.ts";

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import type { Page } from "../calls/directory-calls.ts";
+import type { Page } from "../calls/service-calls.ts";
 import { printable, printableJson } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { type Cell, type Column, Table } from "../terminal/table.ts";

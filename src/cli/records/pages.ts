@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { Page, PageRequest } from "../calls/directory-calls.ts";
+import type { Page, PageRequest } from "../calls/service-calls.ts";
 
 /** The largest page of the service. */
 const LARGEST_PAGE = 1_000;

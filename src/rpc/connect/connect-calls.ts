@@ -9,8 +9,8 @@ import { createHandlerFactory as connectProtocol } from "@connectrpc/connect/pro
 import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protocol-grpc";
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
-import type { Logger } from "pino";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
@@ -77,8 +77,9 @@ export function createConnectCalls(
     onExplained: (error: ConnectError) => {
       const { code } = explain(error.code, error.rawMessage);
       // The library's text quotes what the caller sent, which must not be logged.
-      if (code === Code.Internal) log.warn({ err: error }, "call failed outside its handler");
-      else log.debug({ code: Code[code] }, "call rejected before its handler");
+      if (code === Code.Internal)
+        log.warn({ event: "call.protocol_failed", err: error }, "the protocol library failed a call");
+      else log.debug({ event: "call.rejected", code: Code[code] }, "call rejected before its handler");
     },
   };
 
@@ -166,7 +167,7 @@ export function createConnectCalls(
       }
       call(handler, req, res).catch((thrown: unknown) => {
         if (thrown instanceof ConnectError) return answer(res, rejectCall(contentTypeOf(req), thrown));
-        log.error({ err: thrown, method: path }, "call failed outside its handler");
+        log.error({ event: "call.handler_bypassed", err: thrown, method: path }, "call failed outside its handler");
         answer(res, rejectCall(contentTypeOf(req), toConnectError(thrown)));
       });
       return true;

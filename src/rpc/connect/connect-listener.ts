@@ -8,12 +8,12 @@ import {
 } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import type { Logger } from "../../../common/logging/logger.ts";
 import type { Credentials } from "../../domain/principal.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
-import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
 import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
@@ -28,7 +28,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../sockets/receive-budget
 import { SendBudget } from "../sockets/send-budget.ts";
 import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
-import type { Tls } from "../tls/tls.ts";
+import type { Tls } from "../tls/tls-acceptor.ts";
 import { createConnectCalls } from "./connect-calls.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
@@ -191,7 +191,9 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     peers.add(session, session.socket);
     sessions.add(session);
   });
-  http2.on("sessionError", (error: Error) => log.debug({ err: error }, "HTTP/2 connection failed"));
+  http2.on("sessionError", (error: Error) =>
+    log.debug({ event: "connection.failed", listener: "connect", err: error }, "HTTP/2 connection failed"),
+  );
 
   const serveHttp1 = (socket: Socket): void => {
     peers.add(socket, socket);

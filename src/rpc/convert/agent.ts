@@ -1,5 +1,10 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { CAUSE_VALUES, REASON_VALUES, STATUS_VALUES, statusValue } from "../../../common/contract/enum-values.ts";
+import {
+  CAUSE_VALUES,
+  EXHAUST_REASON_VALUES,
+  STATUS_VALUES,
+  statusValue,
+} from "../../../common/contract/enum-values.ts";
 import { timestampOf, timestampOrUnset } from "../../../common/contract/timestamps.ts";
 import {
   type Agent as AgentMessage,
@@ -12,7 +17,7 @@ import {
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
-import type { ExpiryBrake } from "../../domain/directory.ts";
+import type { ExpiryBrake } from "../../domain/directories.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
 
 /** The whole agent, for reads. */
@@ -38,7 +43,7 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
     status: STATUS_VALUES[agent.status],
     exhaustedAt: timestampOrUnset(exhaustion?.exhaustedAt ?? null),
     recoveryAt: timestampOrUnset(exhaustion?.recoveryAt ?? null),
-    exhaustReason: exhaustion === null ? ExhaustReason.UNSPECIFIED : REASON_VALUES[exhaustion.reason],
+    exhaustReason: exhaustion === null ? ExhaustReason.UNSPECIFIED : EXHAUST_REASON_VALUES[exhaustion.reason],
     createdAt: timestampOf(agent.createdAt),
     revision: agent.revision,
     statusChangedAt: timestampOf(agent.statusChangedAt),
@@ -54,7 +59,7 @@ export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitS
 export function exhaustionMessage(exhaustion: Exhaustion | null): ExhaustionMessage | undefined {
   if (exhaustion === null) return undefined;
   return create(ExhaustionSchema, {
-    reason: REASON_VALUES[exhaustion.reason],
+    reason: EXHAUST_REASON_VALUES[exhaustion.reason],
     recovery: { case: "recoveryAt", value: timestampOf(exhaustion.recoveryAt) },
   });
 }

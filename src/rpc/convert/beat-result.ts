@@ -7,8 +7,8 @@ import {
   type AgentBeatResult,
   AgentBeatResultSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { BeatResult } from "../../domain/claw-message.ts";
 import type { Refusal } from "../../domain/errors.ts";
+import type { BeatResult } from "../../domain/message-to-claw.ts";
 import { codeOf, errorReasonOf, shorten } from "../errors/error-table.ts";
 import { exhaustionMessage } from "./agent.ts";
 

@@ -1,5 +1,5 @@
 import type { ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { reasonName, sessionStartName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import { exhaustReasonName, sessionStartName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
 import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
@@ -7,11 +7,11 @@ import type {
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { readBeat } from "../../domain/beat-validation.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
-import { readBeat } from "../../domain/validation-agent.ts";
 
 /**
  * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
@@ -55,7 +55,7 @@ export function statusRequestOf(request: UpdateAgentStatusRequest): StatusReques
 /** Read like those of beats, whose rules are checked without the library. */
 function exhaustionOf({ reason, recovery }: Exhaustion): ReportedExhaustion {
   return readFields((violations) =>
-    readExhaustion(violations, "exhaustion", known(reasonName(reason)), recovery, roughlyNow()),
+    readExhaustion(violations, "exhaustion", known(exhaustReasonName(reason)), recovery, roughlyNow()),
   );
 }
 
@@ -73,7 +73,7 @@ export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat 
   const { agentId, leaving, knownRevision } = beat;
   const status = statusName(beat.status);
   const exhaustion = beat.exhaustion && {
-    reason: known(reasonName(beat.exhaustion.reason)),
+    reason: known(exhaustReasonName(beat.exhaustion.reason)),
     recovery: beat.exhaustion.recovery,
   };
   const start = sessionStartName(beat.sessionStart);

@@ -10,14 +10,14 @@ import {
   explainedStatus,
   type GrpcStatus,
 } from "@harborforge/connect-grpc-js";
-import type { Logger } from "pino";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
-import { refuseAmbiguous } from "../sockets/authorization-header.ts";
+import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
 import type { HostCheck } from "../sockets/host-check.ts";
 import { createHttp2Sessions } from "../sockets/http2-sessions.ts";
@@ -31,7 +31,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, TOO_MUCH } from "../sockets/rece
 import { SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
 import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
-import type { Tls } from "../tls/tls.ts";
+import type { Tls } from "../tls/tls-acceptor.ts";
 import { takeOverMessages } from "./grpc-input.ts";
 import { messageCodec } from "./message-codec.ts";
 
@@ -144,7 +144,9 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     peers.add(session, session.socket);
     sessions.add(session);
   });
-  grpc.http2Server.on("sessionError", (error: Error) => log.debug({ err: error }, "gRPC connection failed"));
+  grpc.http2Server.on("sessionError", (error: Error) =>
+    log.debug({ event: "connection.failed", listener: "grpc", err: error }, "gRPC connection failed"),
+  );
   grpc.http2Server.on(
     "stream",
     (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number, rawHeaders: readonly string[]) =>

@@ -1,9 +1,8 @@
 import type { TokenDirectory } from "../../domain/api-token.ts";
 import type { Heartbeats } from "../../domain/claw-session.ts";
-import type { AgentDirectory, UserDirectory } from "../../domain/directory.ts";
+import type { AgentDirectory, UserDirectory } from "../../domain/directories.ts";
 import type { WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
 
-export type { BeatResult, ClawMessage, SessionOutput } from "../../domain/claw-message.ts";
 export type {
   HeartbeatSession,
   Heartbeats,
@@ -24,7 +23,8 @@ export type {
   TransitionQuery,
   UserDirectory,
   UserKey,
-} from "../../domain/directory.ts";
+} from "../../domain/directories.ts";
+export type { BeatResult, ClawMessage, SessionOutput } from "../../domain/message-to-claw.ts";
 export type { WatchedChange, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
 
 /**

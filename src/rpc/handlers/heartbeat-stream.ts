@@ -12,7 +12,7 @@ import type {
   HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
-import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/claw-message.ts";
+import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/message-to-claw.ts";
 import { beatsOf } from "../convert/request.ts";
 import type { HeartbeatSession, Heartbeats, SessionListener } from "./backend.ts";
 import { checkEnvelope, sessionOptionsOf } from "./heartbeat-envelope.ts";
@@ -26,6 +26,16 @@ export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof Agent
   return (requests, context) =>
     new SourceStream(new HeartbeatStream(heartbeatsFor(all, context), requests, context.signal));
 }
+
+type StreamState =
+  /** Reads the client's messages. */
+  | { readonly name: "reading" }
+  /** The client ended the input. The session's output is still sent. */
+  | { readonly name: "finishing" }
+  /** The stream ends with an error, after the session's output. */
+  | { readonly name: "failing"; readonly reason: unknown }
+  /** The session is closed. Reads of the stream throw the failure, if there is one. */
+  | { readonly name: "closed"; readonly failure?: { readonly reason: unknown } };
 
 /**
  * One stream: checks envelopes, opens the session with the first message, feeds it, and encodes its output. It uses calls and
@@ -41,9 +51,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
   #acknowledged = 0n;
   /** Responses that are sent before the session's next output. */
   #responses: HeartbeatResponse[];
-  #inputEnded = false;
-  #failure: { readonly reason: unknown } | undefined;
-  #left = false;
+  #state: StreamState = { name: "reading" };
   #onReadable: () => void = () => undefined;
   readonly #onAbort = (): void => {
     this.close();
@@ -61,7 +69,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
   }
 
   message(request: HeartbeatRequest): boolean {
-    if (this.#left || this.#inputEnded) return false;
+    if (this.#state.name !== "reading") return false;
     try {
       checkEnvelope(request, this.#previous);
       this.#previous = request.sequence;
@@ -73,18 +81,16 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
     }
   }
 
-  /** The client ended the input. The session's output is still sent. */
   end(): void {
-    if (this.#left || this.#inputEnded) return;
-    this.#inputEnded = true;
+    if (this.#state.name !== "reading") return;
+    this.#state = { name: "finishing" };
     this.#session?.finish();
     this.#onReadable();
   }
 
   fail(reason: unknown): void {
-    if (this.#left || this.#inputEnded) return;
-    this.#inputEnded = true;
-    this.#failure = { reason };
+    if (this.#state.name !== "reading") return;
+    this.#state = { name: "failing", reason };
     // Otherwise the connection is broken, or the server has a fault: the session's output cannot be sent, or not be trusted.
     if (reason instanceof Refusal || reason instanceof ConnectError) this.#session?.finish();
     else this.#session?.close();
@@ -113,15 +119,20 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
       return this.#responses.shift();
     }
     // All output is sent. Only now the client receives the reason for the end of its stream.
-    if (this.#failure !== undefined && this.#isSent()) {
-      this.close();
-      throw this.#failure.reason;
-    }
+    if (this.#state.name === "failing" && this.#isSent()) this.close();
+    if (this.#state.name === "closed" && this.#state.failure !== undefined) throw this.#state.failure.reason;
     return undefined;
   }
 
   get done(): boolean {
-    return this.#left ? !this.#signal.aborted : this.#failure === undefined && this.#isSent();
+    switch (this.#state.name) {
+      case "closed":
+        return this.#state.failure === undefined && !this.#signal.aborted;
+      case "failing":
+        return false;
+      default:
+        return this.#isSent();
+    }
   }
 
   onReadable(listener: () => void): void {
@@ -130,8 +141,9 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
 
   /** Closes the session, in every way that a stream can end. Leases run on. */
   close(): void {
-    if (this.#left) return;
-    this.#left = true;
+    if (this.#state.name === "closed") return;
+    this.#state =
+      this.#state.name === "failing" ? { name: "closed", failure: { reason: this.#state.reason } } : { name: "closed" };
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#input?.unsubscribe();
     this.#session?.close();
@@ -140,6 +152,6 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
   /** Whether all output is sent, and no more will come. */
   #isSent(): boolean {
     if (this.#responses.length > 0) return false;
-    return this.#session === undefined ? this.#inputEnded : this.#session.over;
+    return this.#session === undefined ? this.#state.name !== "reading" : this.#session.over;
   }
 }

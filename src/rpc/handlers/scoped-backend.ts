@@ -1,8 +1,8 @@
 import type { HandlerContext } from "@connectrpc/connect";
-import { messageWithin, resultWithin } from "../../domain/claw-message.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
+import { messageWithin, resultWithin } from "../../domain/message-to-claw.ts";
 import {
   type AgentScope,
   agentDenied,

@@ -5,7 +5,7 @@ import {
   type UpdateUserRequest,
   UserService,
 } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
-import type { UserChange } from "../../domain/directory.ts";
+import type { UserChange } from "../../domain/directories.ts";
 import { pageSizeOf } from "../../domain/validation.ts";
 import { agentMessage } from "../convert/agent.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";

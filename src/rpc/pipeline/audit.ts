@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { isMessage } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
-import type { Logger } from "pino";
+import type { ProgramLog } from "../../../common/logging/logger.ts";
 import { actorOf, type Principal } from "../../domain/principal.ts";
 import { methodName } from "./call-record.ts";
 
@@ -27,11 +27,12 @@ export type Audit = (method: DescMethod, principal: Principal, request: object, 
  * The audit log: log lines with `audit: true`. They have level info, even if the log has a higher level; a silent log has
  * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject.
  */
-export function createAudit(log: Logger): Audit {
+export function createAudit(log: ProgramLog): Audit {
   const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
   return (method, principal, request, response) => {
     lines.info(
       {
+        event: "audit.call",
         actor: actorOf(principal),
         credential: principal.credential,
         method: methodName(method),

@@ -4,7 +4,8 @@ import { CANCELLED, DEADLINE_EXCEEDED, toConnectError } from "../errors/error-ta
 import type { CallRecord } from "./call-record.ts";
 
 /**
- * Runs a unary call. It settles when its deadline passes or its caller is gone, even if `handle` ignores its signal.
+ * Runs a unary call. It settles when its deadline passes or its caller is gone, even if `handle` ignores its signal. The
+ * signal of its context is aborted when it settles, however it ends.
  *
  * @param deadlineMs the time left, in milliseconds
  */
@@ -45,10 +46,10 @@ class BoundedCall<T> {
     const endsAt = performance.now() + deadlineMs;
     const context = new ChildContext(this.#outer, () => endsAt - performance.now());
     this.#context = context;
-    const over = onCallEnd(this.#outer, (reason) => this.#stop(endReason(reason)));
+    const over = onCallEnd(this.#outer, (reason) => this.#fail(endReason(reason)));
     if (over === undefined) return;
     this.#unhear = over;
-    this.#timer = setTimeout(() => this.#stop(DEADLINE_EXCEEDED), Math.max(0, deadlineMs));
+    this.#timer = setTimeout(() => this.#fail(DEADLINE_EXCEEDED), Math.max(0, deadlineMs));
     try {
       const output = handle(context);
       if (output instanceof Promise)
@@ -71,16 +72,13 @@ class BoundedCall<T> {
     if (this.#settle(error)) this.#reject(error);
   }
 
-  #stop(error: ConnectError): void {
-    this.#fail(error);
-    this.#context?.ending.abort(error);
-  }
-
   #settle(error: ConnectError | undefined): boolean {
     if (this.#record.ended) return false;
     clearTimeout(this.#timer);
     this.#unhear?.();
     this.#record.end(error);
+    // Also after a response: changes that the handler left waiting must not be made for a call that has ended.
+    this.#context?.ending.abort(error ?? CANCELLED);
     return true;
   }
 }

@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
 import { errorInfoReason, reasonText } from "../errors/error-table.ts";
 
@@ -92,14 +92,17 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     if (error === undefined && !slow) return;
     const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
     if (error?.code === Code.Internal)
-      log.error({ ...line, err: error.cause ?? error }, "call failed with an internal error");
-    else if (error === undefined) log.info(line, "slow call");
+      log.error(
+        { event: "call.internal_error", ...line, err: error.cause ?? error },
+        "call failed with an internal error",
+      );
+    else if (error === undefined) log.info({ event: "call.slow", ...line }, "slow call");
     else if (isDatabaseFailure(error) && databaseReportIsDue()) {
       const facts = { ...line, reason: errorInfoReason(error), err: error.cause, failures: databaseFailures };
-      log.warn(facts, "calls fail at the database");
+      log.warn({ event: "call.database_failed", ...facts }, "calls fail at the database");
       databaseFailures = 0;
-    } else if (slow) log.info({ ...line, reason: errorInfoReason(error) }, "slow call failed");
-    else log.debug({ ...line, reason: errorInfoReason(error) }, "call failed");
+    } else if (slow) log.info({ event: "call.slow", ...line, reason: errorInfoReason(error) }, "slow call failed");
+    else log.debug({ event: "call.failed", ...line, reason: errorInfoReason(error) }, "call failed");
   }
 
   /**

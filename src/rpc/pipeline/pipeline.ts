@@ -6,8 +6,8 @@ import {
   type ServiceImpl,
   type ServiceImplSpec,
 } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import type { Logger } from "../../../common/logging/logger.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller } from "../../domain/principal.ts";
 import { type CallLimits, createCallLimiter } from "../callers/call-limits.ts";
@@ -17,7 +17,7 @@ import { compileRequestCheck } from "../validation/request-check.ts";
 import { runBounded } from "./bounded-call.ts";
 import { type AdmissionRules, CallAdmission } from "./call-admission.ts";
 import { createCallRecorder } from "./call-record.ts";
-import { COSTLY_METHODS, CostlyCalls } from "./costly-calls.ts";
+import { COSTLY_METHODS, CostlyCalls } from "./costly-call-queue.ts";
 import { checkedInput } from "./guarded-stream.ts";
 import { type Access, MethodAccess } from "./method-access.ts";
 import { type OpenStream, OpenStreams } from "./open-streams.ts";

@@ -1,5 +1,5 @@
 import { toRfc3339 } from "../../../common/contract/time.ts";
-import type { ExpiryBrake } from "../../domain/directory.ts";
+import type { ExpiryBrake } from "../../domain/directories.ts";
 
 /** Whether the replica should get calls. It should while there is no reason against it. */
 export interface Health {

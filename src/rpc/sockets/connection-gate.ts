@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { Logger } from "pino";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { networkOf } from "../callers/network.ts";
 import { TokenBuckets } from "../callers/token-buckets.ts";
 
@@ -45,23 +45,24 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
   let refused = 0;
   let warnedAt = Number.NEGATIVE_INFINITY;
 
-  function refuse(socket: Socket, why: string): false {
+  function refuse(socket: Socket, limit: keyof ConnectionLimits): false {
     refused += 1;
     // A reset frees the socket at once. An orderly end would wait for the client.
     socket.resetAndDestroy();
     const now = performance.now();
     if (now - warnedAt >= WARN_EVERY_MS) {
       warnedAt = now;
-      log.warn({ from: socket.remoteAddress, open, refused, ...limits }, `rejected connections: ${why}`);
+      const facts = { from: socket.remoteAddress, limit, open, refused, ...limits };
+      log.warn({ event: "connection.rejected", ...facts }, "rejected connections above a limit");
     }
     return false;
   }
 
   return {
     admit: (socket) => {
-      if (open >= limits.maxConnections) return refuse(socket, "too many are open");
+      if (open >= limits.maxConnections) return refuse(socket, "maxConnections");
       if (buckets.take(networkOf(socket.remoteAddress ?? "")) > 0) {
-        return refuse(socket, "too many from one address");
+        return refuse(socket, "connectionsPerSecond");
       }
       open += 1;
       socket.once("close", () => {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import type { Server } from "node:net";
-import type { Logger } from "pino";
+import type { Logger } from "../../../common/logging/logger.ts";
 
 /** Sends small messages at once, and probes a silent peer after a minute, instead of two hours. */
 export const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
@@ -17,7 +17,9 @@ export async function listen(server: Server, address: string, log: Logger): Prom
   server.listen({ host, port });
   await once(server, "listening");
   // Later errors are of accepting, e.g. too many open files: they must not end open connections.
-  server.on("error", (error) => log.error({ err: error, address }, "cannot accept connections"));
+  server.on("error", (error) =>
+    log.error({ event: "listener.failed", err: error, address }, "cannot accept connections"),
+  );
   const bound = server.address();
   if (bound === null || typeof bound === "string") return address;
   return bound.family === "IPv6" ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`;

@@ -6,7 +6,7 @@ import type {
   WorkingStatus,
 } from "../../../../common/contract/enum-names.ts";
 import {
-  REASON_VALUES,
+  EXHAUST_REASON_VALUES,
   SESSION_START_VALUES,
   STATUS_VALUES,
   type Unknown,
@@ -380,7 +380,7 @@ function contentFields(content: BeatContent): Omit<OutgoingBeat, "agentId"> {
   if (content === "leaving") return { leaving: true };
   if (typeof content === "string") return { status: STATUS_VALUES[content] };
   const { reason, recoveryAt, retryAfterMs } = content.exhausted;
-  const exhaustion: MessageInitShape<typeof ExhaustionSchema> = { reason: REASON_VALUES[reason] };
+  const exhaustion: MessageInitShape<typeof ExhaustionSchema> = { reason: EXHAUST_REASON_VALUES[reason] };
   if (retryAfterMs !== undefined) exhaustion.recovery = { case: "retryAfter", value: durationOf(retryAfterMs) };
   else if (recoveryAt !== undefined) exhaustion.recovery = { case: "recoveryAt", value: timestampOf(recoveryAt) };
   return { status: STATUS_VALUES.exhausted, exhaustion };

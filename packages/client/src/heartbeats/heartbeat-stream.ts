@@ -115,7 +115,7 @@ export class HeartbeatStream {
   /** With what the stream ends by itself: the last goodbye, or the last report. */
   #closing: "goodbye" | "reports" | undefined;
   #firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
-  #wake: () => void = () => undefined;
+  #continueSending: () => void = () => undefined;
   /** While this is set, no stream is opened. */
   #suspended: PromiseWithResolvers<void> | undefined;
   /** Ends the stream that is open. */
@@ -157,13 +157,13 @@ export class HeartbeatStream {
    */
   add(agentId: string, claim?: AgentClaim, agreed?: AgreedState): void {
     this.#queue.add(agentId, claim, agreed);
-    this.#wake();
+    this.#continueSending();
   }
 
   /** Takes over agents of another stream. */
   adopt(entries: readonly QueueEntry[]): void {
     for (const entry of entries) this.#queue.adopt(entry);
-    this.#wake();
+    this.#continueSending();
   }
 
   /**
@@ -173,7 +173,7 @@ export class HeartbeatStream {
    */
   report(agentId: string, content: BeatContent, settle?: Settle, knownRevision?: bigint): boolean {
     const isQueued = this.#queue.report(agentId, content, settle, knownRevision);
-    this.#wake();
+    this.#continueSending();
     return isQueued;
   }
 
@@ -197,7 +197,7 @@ export class HeartbeatStream {
     this.#skipPause.abort();
     const withinMs = Math.max(goodbyeWithinMs, reportsWithinMs);
     if (withinMs > 0 && !this.#over) {
-      this.#wake();
+      this.#continueSending();
       const tooLate = setTimeout(() => this.#stop.abort(), Math.min(withinMs, LONGEST_TIMER_MS));
       await this.done.catch(() => undefined);
       clearTimeout(tooLate);
@@ -252,7 +252,7 @@ export class HeartbeatStream {
     const signal = AbortSignal.any([ending.signal, this.#stop.signal]);
     signal.addEventListener("abort", () => {
       firstResponse.resolve();
-      this.#wake();
+      this.#continueSending();
     });
     this.#queue.restart();
     this.#waitingSince = undefined;
@@ -279,7 +279,7 @@ export class HeartbeatStream {
         firstResponse.resolve();
         const within = response.draining?.reconnectWithin;
         if (within !== undefined) leaveWithin(millisOf(within));
-        this.#wake();
+        this.#continueSending();
       }
       return { error: undefined, atOnce };
     } catch (thrown) {
@@ -391,7 +391,7 @@ export class HeartbeatStream {
   #woken(withinMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, Math.min(withinMs, LONGEST_TIMER_MS));
-      this.#wake = () => {
+      this.#continueSending = () => {
         clearTimeout(timer);
         resolve();
       };

@@ -1,4 +1,4 @@
-import type { ProviderFailure } from "./failure.ts";
+import type { ProviderFailure } from "./provider-error.ts";
 
 /** The moment of the response in milliseconds since 1970, by the provider's clock if it is known. */
 export type AnsweredAt = number;

@@ -1,7 +1,7 @@
 import type { ExhaustReason } from "../../../../common/contract/enum-names.ts";
 import { type AnsweredAt, RESETS, RETRY_HINTS } from "./deadlines.ts";
-import { type ProviderFailure, readFailure } from "./failure.ts";
-import { SIGNS } from "./signs.ts";
+import { SIGNS } from "./exhaustion-signs.ts";
+import { type ProviderFailure, readFailure } from "./provider-error.ts";
 
 /** An exhaustion, read from the error of a provider. `AgentHandle.exhausted` takes it. */
 export interface ProviderExhaustion {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { CallError } from "../../src/connection/call-error.ts";
 import { RESETS, RETRY_HINTS } from "../../src/provider/deadlines.ts";
 import { exhaustionFromError } from "../../src/provider/exhaustion-from-error.ts";
-import { SIGNS } from "../../src/provider/signs.ts";
+import { SIGNS } from "../../src/provider/exhaustion-signs.ts";
 
 const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);
 const DAY_MS = 24 * 3_600_000;

@@ -1,16 +1,16 @@
 import type { Transition } from "../domain/agent.ts";
-import type { BeatResult, SessionOutput } from "../domain/claw-message.ts";
 import type { HeartbeatSession, SessionListener, SessionOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
 import { MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
+import type { BeatResult, SessionOutput } from "../domain/message-to-claw.ts";
 import { instanceKey } from "./claims.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
 import { MessageWindow, type ReceivedMessage } from "./message-window.ts";
 import { Outbox } from "./outbox.ts";
 import { type BeatOutcome, beatResult } from "./pending-beat.ts";
-import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-errors.ts";
+import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-refusals.ts";
 import { type BeatOwner, StreamBeat } from "./stream-beat.ts";
 
 /** What all sessions of a replica share. */
@@ -20,26 +20,23 @@ export interface SessionContext extends HoldingContext {
   /** The interval until a new stream's second beat, in milliseconds. */
   firstIntervalMs(): number;
   /** Drains a session that begins to claim an agent for the first time, if this replica cannot claim it. */
-  onFirstClaim(session: Session): void;
+  onFirstClaim(session: StreamSession): void;
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
-  scheduleNotification(session: Session): void;
-  onClosed(session: Session): void;
+  scheduleNotification(session: StreamSession): void;
+  onClosed(session: StreamSession): void;
 }
 
 type SessionState =
   | { readonly name: "open" }
-  /** Takes no more messages. Sends what is due, then closes. */
-  | { readonly name: "finishing" }
   /** The stream ends with this refusal as soon as its transport takes it. */
   | { readonly name: "failed"; readonly refusal: Refusal }
   | { readonly name: "closed" };
 
 const OPEN: SessionState = { name: "open" };
-const FINISHING: SessionState = { name: "finishing" };
 const CLOSED: SessionState = { name: "closed" };
 
 /** One heartbeat stream: takes its messages, holds its agents, and fills its outbox. */
-export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
+export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwner {
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
@@ -49,6 +46,8 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
   readonly #window = new MessageWindow();
   readonly #outbox: Outbox;
   #state: SessionState = OPEN;
+  /** Takes no more messages, open or failed. Without a failure, it sends what is due, then closes. */
+  #isFinishing = false;
   /** Whether the transport waits for capacity before it submits the next message. */
   #isReaderWaiting = false;
   #isNotificationScheduled = false;
@@ -78,7 +77,7 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
 
   submit(sequence: bigint, beats: readonly ParsedBeat[]): boolean {
     // The message stays unacknowledged, so the claw sends it again, to the next replica.
-    if (this.#state.name === "finishing" || this.#state.name === "closed") return true;
+    if (this.#isFinishing || this.#state.name === "closed") return true;
     const message = this.#window.add(sequence, beats.length);
     for (let beatIndex = 0; beatIndex < beats.length; beatIndex += 1) {
       const beat = beats[beatIndex];
@@ -94,7 +93,7 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
     if (this.#state.name === "failed") throw this.#state.refusal;
     const output = this.#outbox.take(this.#window.acknowledgedSequence);
     if (output === undefined) {
-      if (this.#state.name === "finishing" && this.#window.isEmpty) this.close();
+      if (this.#isFinishing && this.#window.isEmpty) this.close();
       return undefined;
     }
     // The outbox has room again.
@@ -112,7 +111,7 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
   }
 
   finish(): void {
-    if (this.#state.name === "open") this.#state = FINISHING;
+    this.#isFinishing = true;
     this.#scheduleNotification();
   }
 
@@ -208,8 +207,8 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
     }
     const body = parsed.leaving ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
-    // Not where the stream holds the agent as far as it knows: a claim that is kept for later would take the agent from a
-    // process that claims it after this beat.
+    // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
+    // that claims it after this beat.
     if (start === "anew" && holder.state !== "held") beat.claimsAnew = true;
     this.#agents.pass(beat);
   }
@@ -232,7 +231,7 @@ export class Session implements HeartbeatSession, HoldingSession, BeatOwner {
 
   /** A beat that is never settled would block all later acknowledgements. So the stream ends. */
   #fail(refusal: Refusal): void {
-    if (this.#state.name !== "failed" && this.#state.name !== "closed") this.#state = { name: "failed", refusal };
+    if (this.#state.name === "open") this.#state = { name: "failed", refusal };
     this.#scheduleNotification();
   }
 

@@ -1,18 +1,23 @@
 import { FairQueue } from "../../../common/scheduling/fair-queue.ts";
+import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_pb.ts";
+import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
 
 /**
  * The names of methods whose responses may have a thousand rows. To read one takes PostgreSQL and this process ten times
  * as long as a usual call.
  */
-export const COSTLY_METHODS: ReadonlySet<string> = new Set([
-  "BatchGetAgents",
-  "GetFleet",
-  "ListAgents",
-  "ListAgentTransitions",
-  "ListTokens",
-  "ListUsers",
-]);
+export const COSTLY_METHODS: ReadonlySet<string> = new Set(
+  [
+    AgentService.method.batchGetAgents,
+    AgentService.method.getFleet,
+    AgentService.method.listAgents,
+    AgentService.method.listAgentTransitions,
+    TokenService.method.listTokens,
+    UserService.method.listUsers,
+  ].map(({ name }) => name),
+);
 
 /** Fewer than the connections to the database for these calls, so that other calls find a free one. */
 const AT_ONCE = 2;

@@ -21,7 +21,7 @@ export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
 export function sessionSuperseded(agentId: string): Refusal {
   return new Refusal(
     "SESSION_SUPERSEDED",
-    "Another stream holds this agent now, or another process has held it since. Stop sending its heartbeats here, or claim it anew.",
+    "Another stream holds this agent, or another process has held it since this process last did. Stop sending its heartbeats here, or send one with session_start ANEW to take it back.",
     { metadata: { agentId } },
   );
 }

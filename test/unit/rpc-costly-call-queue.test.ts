@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Refusal } from "../../src/domain/errors.ts";
-import { CostlyCalls } from "../../src/rpc/pipeline/costly-calls.ts";
+import { CostlyCalls } from "../../src/rpc/pipeline/costly-call-queue.ts";
 
 const living = new AbortController().signal;
 

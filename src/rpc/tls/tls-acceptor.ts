@@ -1,7 +1,7 @@
 import { constants } from "node:crypto";
 import type { Socket } from "node:net";
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from "node:tls";
-import type { Logger } from "pino";
+import type { Logger } from "../../../common/logging/logger.ts";
 import { readTlsFiles, TlsError, type TlsMaterial, type TlsSettings, validateTlsFiles } from "./certificate-files.ts";
 
 /** The TLS of both listeners, with one set of files. Reloads them when they change. */
@@ -56,11 +56,10 @@ export function createTls(options: TlsOptions): Tls {
     const now = Date.now();
     if (warnedOf === material || (now >= material.notBeforeMs && now < material.notAfterMs)) return;
     warnedOf = material;
-    const state = now < material.notBeforeMs ? "is not valid yet" : "has expired";
-    log.warn(
-      { notBefore: new Date(material.notBeforeMs), notAfter: new Date(material.notAfterMs) },
-      `the TLS certificate ${state}: clients will reject it`,
-    );
+    const validity = { notBefore: new Date(material.notBeforeMs), notAfter: new Date(material.notAfterMs) };
+    if (now < material.notBeforeMs)
+      log.warn({ event: "tls.certificate_not_yet_valid", ...validity }, "the TLS certificate is not valid yet");
+    else log.warn({ event: "tls.certificate_expired", ...validity }, "the TLS certificate has expired");
   }
 
   function reload(): void {
@@ -71,7 +70,7 @@ export function createTls(options: TlsOptions): Tls {
         const fresh = validateTlsFiles(texts, options);
         for (const server of servers) server.setSecureContext(contextOf(fresh, options));
         material = fresh;
-        log.info({ notAfter: new Date(fresh.notAfterMs) }, "reloaded the TLS files");
+        log.info({ event: "tls.reloaded", notAfter: new Date(fresh.notAfterMs) }, "reloaded the TLS files");
       }
       problem = undefined;
     } catch (error) {
@@ -80,8 +79,16 @@ export function createTls(options: TlsOptions): Tls {
         problem = { text, logged: false };
       } else if (!problem.logged) {
         problem.logged = true;
-        if (error instanceof TlsError) log.warn({}, `${text} The service keeps the previous TLS files.`);
-        else log.error({ err: error }, "cannot reload the TLS files, keeping the previous ones");
+        if (error instanceof TlsError)
+          log.warn(
+            { event: "tls.files_rejected", problem: text },
+            "new TLS files are invalid, keeping the previous ones",
+          );
+        else
+          log.error(
+            { event: "tls.reload_failed", err: error },
+            "cannot reload the TLS files, keeping the previous ones",
+          );
       }
     }
     warnIfNotValidNow();
@@ -104,14 +111,17 @@ export function createTls(options: TlsOptions): Tls {
     servers.add(server);
     server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
       // The error's text may describe the client's bytes. Only its code is logged.
-      log.debug({ code: "code" in error ? error.code : undefined }, "TLS handshake failed");
+      log.debug(
+        { event: "tls.handshake_failed", code: "code" in error ? error.code : undefined },
+        "TLS handshake failed",
+      );
       socket.destroy();
     });
     server.on("secureConnection", (socket: TLSSocket) => {
       socket.on("error", () => undefined);
       // Also if certificates are optional: an invalid one is rejected.
       if (asks && !socket.authorized && socket.getPeerX509Certificate() !== undefined) {
-        log.debug({ code: socket.authorizationError }, "TLS client certificate rejected");
+        log.debug({ event: "tls.client_rejected", code: socket.authorizationError }, "TLS client certificate rejected");
         socket.destroy();
         return;
       }

@@ -6,9 +6,9 @@ import {
   HeartbeatLimitsSchema,
   type HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { BeatResult, ClawMessage, SessionOutput } from "../../domain/claw-message.ts";
 import { MAX_AGENTS_PER_STREAM } from "../../domain/heartbeat.ts";
 import type { Pace } from "../../domain/lease.ts";
+import type { BeatResult, ClawMessage, SessionOutput } from "../../domain/message-to-claw.ts";
 import { MAX_BEATS } from "../../domain/validation.ts";
 import { beatResultMessage } from "./beat-result.ts";
 

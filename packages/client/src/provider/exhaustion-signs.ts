@@ -1,5 +1,5 @@
 import type { ExhaustReason } from "../../../../common/contract/enum-names.ts";
-import type { ProviderFailure } from "./failure.ts";
+import type { ProviderFailure } from "./provider-error.ts";
 
 /** A sign in an error that a quota or an account is used up. */
 export interface Sign {

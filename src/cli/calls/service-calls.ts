@@ -3,7 +3,7 @@ import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentFilter, ServiceClients } from "harborforge-agents-client";
 import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
 import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import { EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -181,7 +181,7 @@ function exhaustionOf({
   recoveryAt,
   retryAfterMs,
 }: ReportedExhaustion): MessageInitShape<typeof ExhaustionSchema> {
-  const exhaustion = { reason: REASON_VALUES[reason] };
+  const exhaustion = { reason: EXHAUST_REASON_VALUES[reason] };
   if (retryAfterMs !== undefined) {
     return { ...exhaustion, recovery: { case: "retryAfter", value: durationOf(retryAfterMs) } };
   }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import { SESSION_STARTS } from "../../common/contract/enum-names.ts";
-import { type BeatFields, readBeat } from "../../src/domain/validation-agent.ts";
+import { type BeatFields, readBeat } from "../../src/domain/beat-validation.ts";
 
 const NOW = 1_790_000_000_000_000;
 const BILLING = { reason: "billing", recovery: {} } as const;

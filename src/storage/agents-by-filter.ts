@@ -3,7 +3,7 @@ import type { QueryBuilder } from "objection";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../domain/agent.ts";
-import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directory.ts";
+import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directories.ts";
 import type { AgentFilter } from "../domain/filter.ts";
 import { statusOf } from "./agent-row.ts";
 import { readLogPosition } from "./log-position.ts";
@@ -41,7 +41,7 @@ interface CountRow {
 }
 
 /** Counts agents by status and claw, as of one revision. */
-export async function countOnlineAgents(knex: Knex, filter: AgentFilter): Promise<Fleet> {
+export async function readFleet(knex: Knex, filter: AgentFilter): Promise<Fleet> {
   return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
     // Use the table: the count needs no liveness columns, which the view would join.
