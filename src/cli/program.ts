@@ -54,7 +54,7 @@ function createProgram({ stdout, stderr }: Host): Command {
   // A closed output has no reader, so the error needs no handling.
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   return new Command("harborforge-agents")
-    .description("Knows which AI agents are there, what each is doing, and when an exhausted one will be back.")
+    .description("Knows which AI agents are online, what each agent does, and when an exhausted agent recovers.")
     .version(packageVersion())
     .exitOverride()
     .configureOutput({

@@ -90,11 +90,18 @@ test("the log is read in order and in reverse, in pages of any size", async () =
 });
 
 test("pages end at the extent of the first page, whatever commits meanwhile", async () => {
+  // A log of its own: the others count the transitions of theirs.
+  await using other = await createTestStorage();
+  for (const name of ["a", "b", "c", "d"]) {
+    const agent = { agentId: name, clawIdentifier: "claw-1" };
+    await other.users.create({ username: name, email: null, displayName: "", agent }, by());
+  }
+  const page = (query: Partial<TransitionQuery>) => other.agents.transitions({ ...EVERYTHING, ...query });
   for (const newestFirst of [false, true]) {
-    const before = (await list({ newestFirst })).rows;
-    const first = await list({ newestFirst, limit: 3 });
-    await storage.agents.move("painter-1", `claw-${newestFirst}`, by());
-    const second = await list({ newestFirst, limit: 100, after: first.next, upTo: first.upTo });
+    const before = (await page({ newestFirst })).rows;
+    const first = await page({ newestFirst, limit: 3 });
+    await other.agents.move("a", `claw-${newestFirst}`, by());
+    const second = await page({ newestFirst, limit: 100, after: first.next, upTo: first.upTo });
     expect([...first.rows, ...second.rows]).toEqual(before);
     expect(second.upTo).toBe(first.upTo);
   }
