@@ -26,6 +26,8 @@ test.for([
   undo.defer(() => locks.rollback());
   const claw = undo.use(openClients(GRPC_JS, service().addresses));
   const { agentId, agent } = await newAgent(claw);
+  // The locks of the test before may have isolated the replica for a moment.
+  await until("the replica serves", async () => (await fetch(`http://${service().addresses.http}/readyz`)).ok);
   const stream = undo.use(new HeartbeatStream(claw));
   await stream.beat({ beats: [{ agentId }] });
   const neighbour = await newAgent(claw);
