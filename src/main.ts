@@ -18,5 +18,5 @@ process.exitCode = await runProgram(args, process, [
   registerTokens(process),
   ...SERVICE_COMMANDS,
 ]);
-// The process ends by itself, since nothing is left open. Were there something, nobody would have to wait for it long.
+// The process ends by itself, since nothing is left open. If something is, the process does not wait long for it.
 setTimeout(() => process.exit(), LINGER_MS).unref();

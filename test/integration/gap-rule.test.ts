@@ -46,27 +46,27 @@ function offlineAt(
 describe("a replica that was isolated while another one was not", () => {
   test("gives its agents a whole lease from its return; other agents expire as usual", async () => {
     const log = new KeptLog();
-    const [hearing, isolated = hearing] = await openReplicas(undo, PACE, { ...PACE, log });
-    const lost = await hearing.seedAgents(20, "of the isolated-");
-    const usual = await hearing.seedAgents(20, "of the other-");
-    const usualEnd = await beatOnce(hearing, usual);
-    await untilThen(hearing, usualEnd - 600 * MS);
+    const [connected, isolated = connected] = await openReplicas(undo, PACE, { ...PACE, log });
+    const lost = await connected.seedAgents(20, "of the isolated-");
+    const usual = await connected.seedAgents(20, "of the other-");
+    const usualEnd = await beatOnce(connected, usual);
+    await untilThen(connected, usualEnd - 600 * MS);
     await beatOnce(isolated, lost);
     // Isolated, but not for long enough to be adopted.
-    const before = await databaseNow(hearing);
-    await backdate(isolated, hearing, 1.5 * INTERVAL_MS);
+    const before = await databaseNow(connected);
+    await backdate(isolated, connected, 1.5 * INTERVAL_MS);
     // A replica that starts on a busy machine may have noticed an earlier isolation of its own.
     const guard = await until("it is noticed", async () => {
-      const noticed = (await rowOf(isolated, hearing))?.until ?? 0;
+      const noticed = (await rowOf(isolated, connected))?.until ?? 0;
       return noticed >= before + LEASE_MS * MS ? noticed : undefined;
     });
 
-    const expired = await untilExpired(hearing, 40);
+    const expired = await untilExpired(connected, 40);
     expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
     expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + PROMPT_MS * MS);
     expect(offlineAt(expired, usual)).toHaveLength(20);
-    expect((await rowOf(hearing, hearing))?.until).toBeNull();
-    expect(await fleetGuard(hearing)).toBeNull();
+    expect((await rowOf(connected, connected))?.until).toBeNull();
+    expect(await fleetGuard(connected)).toBeNull();
     expect(log.of("replica.isolated")).not.toEqual([]);
   });
 

@@ -32,7 +32,7 @@ export class StreamedCall {
   #sending: Sending | undefined;
   #source: MessageSource<MessageInitShape<DescMessage>> | undefined;
   #flowing = false;
-  /** Ends the call of a client that does not read. Set while as much waits to be sent as may. */
+  /** Ends the call of a client that does not read. It runs while the limit of unsent bytes is reached. */
   #writeTimer: NodeJS.Timeout | undefined;
 
   constructor(
