@@ -46,6 +46,9 @@ export function notOneRequest(got: "none" | "more than one"): ConnectError {
 }
 
 /** Why a call ended before its status was sent. */
-export function endReason(call: ServerInterceptingCallInterface, settings: BridgeSettings): ConnectError {
+export function endReason(
+  call: Pick<ServerInterceptingCallInterface, "getDeadline">,
+  settings: Pick<BridgeSettings, "deadlineExceeded" | "cancelled">,
+): ConnectError {
   return Number(call.getDeadline()) <= Date.now() ? settings.deadlineExceeded : settings.cancelled;
 }
