@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { grpcClient } from "../support/rpc-clients.ts";
-import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
+import { eventually, type RunningListeners, SHORT_LIMITS, startListeners } from "../support/rpc-listeners.ts";
 
 const SERVICE = "/harborforge.agents.v1.AgentService";
 const HEARTBEAT = `${SERVICE}/Heartbeat`;
@@ -9,18 +9,8 @@ const identity = (bytes: Buffer): Buffer => bytes;
 
 let listeners: RunningListeners;
 
-/** Short, so that a test can wait for a limit that is a minute in production. */
-const IMPATIENT = {
-  writeStallMs: 400,
-  lingerMs: 300,
-  requestMs: 300,
-  sniffMs: 200,
-  headersMs: 300,
-  wholeRequestMs: 600,
-};
-
 beforeEach(async () => {
-  listeners = await startListeners({ limits: IMPATIENT });
+  listeners = await startListeners({ limits: SHORT_LIMITS });
 });
 
 afterEach(async () => {

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AgentFilterSchema, WatchAgentsRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import { failureOf, fromServiceError, grpcClient } from "../support/rpc-clients.ts";
-import { eventually, type RunningListeners, startListeners } from "../support/rpc-listeners.ts";
+import { eventually, type RunningListeners, SHORT_LIMITS, startListeners } from "../support/rpc-listeners.ts";
 import { envelope, errorIn, http1, http2Call, http2Connect, tcp } from "../support/rpc-raw.ts";
 
 const SERVICE = "/harborforge.agents.v1.AgentService";
@@ -23,18 +23,8 @@ function watchRequest(...agentIds: string[]): Buffer {
 
 let listeners: RunningListeners;
 
-/** Short, so that a test can wait for a limit that is a minute in production. */
-const IMPATIENT = {
-  writeStallMs: 400,
-  lingerMs: 300,
-  requestMs: 300,
-  sniffMs: 200,
-  headersMs: 300,
-  wholeRequestMs: 600,
-};
-
 beforeEach(async () => {
-  listeners = await startListeners({ limits: IMPATIENT });
+  listeners = await startListeners({ limits: SHORT_LIMITS });
 });
 
 afterEach(async () => {

@@ -25,6 +25,16 @@ import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/
 import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/tls/tls-acceptor.ts";
 
+/** Short, so that a test can wait for a limit that is a minute in production. */
+export const SHORT_LIMITS = {
+  writeStallMs: 400,
+  lingerMs: 300,
+  requestMs: 300,
+  sniffMs: 200,
+  headersMs: 300,
+  wholeRequestMs: 600,
+};
+
 /** What the fake handlers received, for tests to wait for. */
 export interface Seen {
   /** Streams whose handler runs. */
