@@ -8,13 +8,13 @@ import type {
 } from "../domain/message-to-claw.ts";
 
 /**
- * Results that may wait for a client that does not read them, before its stream is read no further: those of one message,
- * and the characters of the invalid names that one message may hold.
+ * Limits of the results that wait for a client that does not read. At either limit the server stops reading the stream. One
+ * message has at most so many results, and so many characters of invalid names.
  */
-const MOST_UNREAD_RESULTS = 1_000;
-const MOST_UNREAD_CHARACTERS = 262_144;
+const MAX_UNREAD_RESULTS = 1_000;
+const MAX_UNREAD_CHARACTERS = 262_144;
 
-/** Most outputs only acknowledge. */
+/** Most outputs have no messages, only an acknowledgement. */
 const NONE: readonly ClawMessage[] = [];
 
 /**
@@ -37,9 +37,9 @@ export class Outbox {
     this.#firstIntervalMs = firstIntervalMs;
   }
 
-  /** Whether so much waits that the stream is read no further. */
+  /** Whether a limit is reached, so that the server stops reading the stream. */
   get isFull(): boolean {
-    return this.#results.length >= MOST_UNREAD_RESULTS || this.#unreadCharacters >= MOST_UNREAD_CHARACTERS;
+    return this.#results.length >= MAX_UNREAD_RESULTS || this.#unreadCharacters >= MAX_UNREAD_CHARACTERS;
   }
 
   put(message: ClawMessage): void {
