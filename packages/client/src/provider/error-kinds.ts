@@ -13,14 +13,17 @@ export interface ErrorKind {
   readonly source: string;
   /** HTTP statuses, of a field. */
   readonly statuses?: readonly number[];
-  /** HTTP statuses that a message names ("429 …", "status code 429"). They count only if no field has an HTTP status. */
+  /** HTTP statuses that a message names: `429 …`, `status code 429`. */
   readonly statedStatuses?: readonly number[];
   /** Names of the error: `rate_limit_error` in any field, or `type=rate_limit_error` in this one. A `*` stands for any characters. */
   readonly names?: readonly string[];
-  /** Parts of the messages. Quotations in them do not count. */
+  /** Parts of the messages. Quotations in them do not count. A `*` stands for at most 40 characters of a line. */
   readonly phrases?: readonly string[];
-  /** For phrases that are too weak against a status: the kind matches only if no field has an HTTP status of an error. */
-  readonly withoutStatus?: true;
+  /**
+   * Evidence that is too weak against the status of a provider: the kind matches only if no field has an HTTP status from 400 on
+   * but 500 or 502, with which proxies report the errors of providers.
+   */
+  readonly weak?: true;
 }
 
 /**
@@ -57,7 +60,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "request_too_large",
       "context_length_exceeded",
       "string_above_max_length",
-      "max_tokens_exceeded",
+      "contextwindowexceedederror",
       "tokens_limit_reached",
     ],
   },
@@ -70,6 +73,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "request too large",
       "request is too large",
       "prompt is too long",
+      "input is too long",
       "reduce your message size",
       "input or output tokens must be reduced",
       "maximum context length",
@@ -94,6 +98,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "nocapacity",
       "no_capacity",
       "insufficient_capacity",
+      "capacity_exceeded",
       "service_tier_capacity_exceeded",
       "serviceunavailableexception",
       "modeltimeoutexception",
@@ -115,6 +120,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "high load",
       "no capacity available",
       "at capacity",
+      "at maximum capacity",
       "over capacity",
       "capacity exceeded for this model",
       "server is busy",
@@ -175,10 +181,11 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     ],
   },
   {
-    name: "OpenAI billing limit",
+    name: "spending limit",
     verdict: "billing",
-    source: "https://platform.openai.com/docs/guides/error-codes",
-    names: ["billing_hard_limit_reached", "billing_not_active", "spending_limit_reached", "spend_limit_exceeded"],
+    source:
+      "https://platform.openai.com/docs/guides/error-codes; LiteLLM's budget_exceeded: https://docs.litellm.ai/docs/proxy/users",
+    names: ["billing_hard_limit_reached", "billing_not_active", "*spend_limit*", "*spending_limit*", "budget_exceeded"],
   },
   {
     name: "Moonshot exceeded_current_quota_error",
@@ -254,17 +261,17 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "used all of your credits",
       "exceeded your monthly included credits",
       "requires more credits",
-      "purchase more credits",
       "out of extra usage",
       "draw from your extra usage",
       "specified api usage limit",
       "specified workspace api usage limit",
-      "monthly spending limit",
-      "monthly spending cap",
-      "monthly spend limit",
-      "reached your spending limit",
-      "reached your spend limit",
-      "exceeded your spending limit",
+      "spending limit",
+      "spending cap",
+      "spend limit",
+      "credit limit exceeded",
+      "key limit exceeded",
+      "budget has been exceeded",
+      "failure to pay",
       "billing hard limit",
       "payment is past due",
       "payment required",
@@ -298,7 +305,15 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "quota exceeded for metric",
       "quota exceeded for quota metric",
       "ai.google.dev/gemini-api/docs/rate-limits",
+      "for more information on this error, head to",
     ],
+  },
+  {
+    name: "Google QuotaFailure",
+    verdict: "rate_limit",
+    source: "google.rpc.QuotaFailure and RetryInfo: https://cloud.google.com/apis/design/errors#error_details",
+    names: ["@type=quotafailure", "@type=retryinfo"],
+    phrases: ["quota"],
   },
   {
     name: "OpenAI quota, by its message",
@@ -325,6 +340,9 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "limit_requests",
       "limit_burst_rate",
       "request_limit_exceeded",
+      "quotaexceeded",
+      "dailylimitexceeded",
+      "userratelimitexceeded",
     ],
   },
   {
@@ -376,23 +394,30 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "usage limit reached",
       "usage limit has been reached",
       "usage limit exceeded",
-      "reached your usage limit",
-      "reached your session usage limit",
-      "reached your weekly usage limit",
-      "hit your usage limit",
-      "hit your session limit",
-      "hit your weekly limit",
-      "hit your limit",
+      "reached your*usage limit",
+      "reached your*rate limit",
+      "exceeded your*rate limit",
+      "reached your*quota",
+      "hit your*limit",
       "free usage exceeded",
       "daily free allocation",
     ],
   },
 
-  // The weakest evidence: messages of errors without an HTTP status.
+  {
+    name: "rate limit, by a 403 and its message",
+    verdict: "rate_limit",
+    source: "https://cloud.google.com/apis/design/errors (rateLimitExceeded, quotaExceeded), and proxies",
+    statuses: [403],
+    phrases: ["rate limit exceeded", "rate limit reached", "too many requests", "quota exceeded"],
+  },
+
+  // The weakest evidence: messages of errors without an HTTP status of the provider.
   {
     name: "stated HTTP 402",
     verdict: "billing",
     source: "https://github.com/chaogei/Kiro-account-manager/issues/27: API error 402: {…}",
+    weak: true,
     statedStatuses: [402],
   },
   {
@@ -400,6 +425,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     verdict: "rate_limit",
     source:
       "https://github.com/router-for-me/CLIProxyAPI/issues/4761: 429 {…}; axios: Request failed with status code 429",
+    weak: true,
     statedStatuses: [429],
   },
   {
@@ -407,7 +433,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     verdict: "rate_limit",
     source:
       "https://github.com/elizaOS/eliza/issues/4040 (Groq in the AI SDK); https://github.com/microsoft/vscode-copilot-release/issues/6479 (GitHub Copilot); https://github.com/anthropics/claude-code/issues/236 (Bedrock)",
-    withoutStatus: true,
+    weak: true,
     phrases: [
       "rate limit",
       "rate-limit",

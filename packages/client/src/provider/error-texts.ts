@@ -4,14 +4,16 @@ import { readLooseJson } from "./loose-json.ts";
 export interface TextParts {
   /** The message without its objects and its quotations: these may be texts of the user. */
   readonly words: string;
-  /** Objects and lists in the message, as far as they are the provider's. */
-  readonly values: readonly object[];
+  /** Objects, lists and bodies in the message, as far as they are the provider's. */
+  readonly values: readonly (object | string)[];
 }
 
 /** Words before a text of the user: what stands right after them is no evidence. */
 const ECHOES = /(?:\b(?:got|received|content|prompt|input|input_value|value|argument)['"\])]{0,3}[\s:=]{0,3})$/i;
 /** Words before a quotation that is the provider's error: `body: '{…}'`. Python prints bytes as `b'{…}'`. */
 const BODIES = /(?:^|- {0,2}|\b(?:b|error|errors|exception|response|body|data|message|details|payload)[\s:=-]{0,4})$/i;
+/** Before a body that is a text: the SDKs of OpenAI and Anthropic print it as JSON after the status. */
+const STATUS_BEFORE = /(?:^|[\s:])[45]\d\d[\s:-]{1,3}$/;
 const QUOTES: Readonly<Record<string, string>> = {
   '"': '"',
   "'": "'",
@@ -28,7 +30,7 @@ const BEFORE = 24;
 /** Takes a message apart: words, quotations, and JSON as text. It reads each character a bounded number of times. */
 export function readText(text: string, deepest: number): TextParts {
   const words: string[] = [];
-  const values: object[] = [];
+  const values: (object | string)[] = [];
   let done = 0;
   /** Special characters before this place are plain ones. */
   let from = 0;
@@ -65,7 +67,9 @@ export function readText(text: string, deepest: number): TextParts {
         continue;
       }
     }
-    take(at, endOfQuotation(text, at));
+    const end = endOfQuotation(text, at);
+    if (STATUS_BEFORE.test(before)) values.push(text.slice(at + 1, end - 1));
+    take(at, end);
   }
   words.push(text.slice(done));
   return { words: words.join(""), values };

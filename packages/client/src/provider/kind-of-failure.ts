@@ -1,30 +1,50 @@
 import { ERROR_KINDS, type ErrorKind } from "./error-kinds.ts";
 import type { ProviderFailure } from "./provider-error.ts";
 
+/** With these, proxies report the errors of providers. */
+const PROXY_STATUSES: ReadonlySet<number> = new Set([500, 502]);
+/** What a `*` of a phrase stands for, at most. */
+const LONGEST_GAP = 40;
+
 /** The first kind that an error is of; undefined if it is of none. */
 export function kindOf(failure: ProviderFailure): ErrorKind | undefined {
+  const { statuses, statedStatuses, text } = failure;
   const names = [...failure.names];
-  const statusOfError = [...failure.statuses].some((status) => status >= 400);
+  const hasStatus = [...statuses].some((status) => status >= 400 && !PROXY_STATUSES.has(status));
   const holds = (kind: ErrorKind): boolean =>
-    (kind.withoutStatus === undefined || !statusOfError) &&
-    (kind.statuses === undefined || kind.statuses.some((status) => failure.statuses.has(status))) &&
-    (kind.statedStatuses === undefined ||
-      (!statusOfError && kind.statedStatuses.some((status) => failure.statedStatuses.has(status)))) &&
-    (kind.names === undefined || kind.names.some((name) => hasName(name, names, failure.names))) &&
-    (kind.phrases === undefined || kind.phrases.some((phrase) => failure.text.includes(phrase)));
+    !(kind.weak === true && hasStatus) &&
+    holdsAny(kind.statuses, (status) => statuses.has(status)) &&
+    holdsAny(kind.statedStatuses, (status) => statedStatuses.has(status)) &&
+    holdsAny(kind.names, (name) => failure.names.has(name) || names.some((one) => hasPieces(one, name.split("*")))) &&
+    holdsAny(kind.phrases, (phrase) => hasPhrase(text, phrase.split("*")));
   return ERROR_KINDS.find(holds);
 }
 
-function hasName(wanted: string, names: readonly string[], exact: ReadonlySet<string>): boolean {
-  if (!wanted.includes("*")) return exact.has(wanted);
-  const pieces = wanted.split("*");
-  return names.some((name) => hasPieces(name, pieces));
+/** A condition that a kind does not have holds. */
+function holdsAny<T>(values: readonly T[] | undefined, holds: (value: T) => boolean): boolean {
+  return values === undefined || values.some(holds);
+}
+
+/** Whether a text has the pieces of a phrase, in order and near each other. */
+function hasPhrase(text: string, [first = "", ...others]: readonly string[]): boolean {
+  for (let at = text.indexOf(first); at >= 0; at = text.indexOf(first, at + 1)) {
+    let end = at + first.length;
+    const found = others.every((piece) => {
+      const line = text.slice(end, end + LONGEST_GAP + piece.length).split("\n", 1)[0] ?? "";
+      const next = line.indexOf(piece);
+      end += next + piece.length;
+      return next >= 0;
+    });
+    if (found) return true;
+  }
+  return false;
 }
 
 /** Whether a name consists of the pieces, in order, with any characters between them. */
 function hasPieces(name: string, pieces: readonly string[]): boolean {
   const [first = ""] = pieces;
   const last = pieces.at(-1) ?? "";
+  if (pieces.length < 2) return false;
   if (!name.startsWith(first) || !name.endsWith(last) || name.length < first.length + last.length) return false;
   let from = first.length;
   for (const piece of pieces.slice(1, -1)) {

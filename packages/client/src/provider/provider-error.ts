@@ -81,8 +81,9 @@ const NAMES = [
   "error_code",
   "errorCode",
   "__type",
+  "@type",
 ] as const;
-const MESSAGES = ["message", "Message", "msg", "status_msg", "error_description"] as const;
+const MESSAGES = ["message", "Message", "msg", "status_msg", "error_msg", "error_description"] as const;
 const HEADERS = ["headers", "responseHeaders", "response_headers", "HTTPHeaders"] as const;
 /** In AWS's form: `ThrottlingException:http://internal.amazon.com/…`. */
 const NAME_HEADERS = ["x-amzn-errortype"] as const;
@@ -135,8 +136,10 @@ export function readFailure(thrown: unknown): ProviderFailure {
 function addName(names: Set<string>, key: string, value: unknown): void {
   if (typeof value === "number") names.add(`${key}=${value}`);
   if (typeof value !== "string" || value.length > LONGEST_NAME) return;
-  // AWS's `__type` may begin with a namespace: `com.amazon.coral.service#ThrottlingException`.
-  const name = value.slice(value.indexOf("#") + 1).toLowerCase();
+  // Types may begin with a namespace: `com.amazon.coral.service#ThrottlingException`, `type.googleapis.com/google.rpc.RetryInfo`.
+  const name = (
+    key === "@type" ? value.slice(value.lastIndexOf(".") + 1) : value.slice(value.indexOf("#") + 1)
+  ).toLowerCase();
   names.add(name);
   names.add(`${key.toLowerCase()}=${name}`);
 }
