@@ -26,6 +26,10 @@ const QUOTES: Readonly<Record<string, string>> = {
 const SPECIAL = /[{["'`“‘«„]/g;
 /** How much before a place says what stands there. */
 const BEFORE = 24;
+/** Of one message. Where more objects, lists or quotations seem to begin, the rest counts as words. */
+const MOST_TRIES = 1_000;
+/** Of these, objects and lists in escapes: each costs a copy of the rest. */
+const MOST_ESCAPED = 4;
 
 /** Takes a message apart: words, quotations, and JSON as text. It reads each character a bounded number of times. */
 export function readText(text: string, deepest: number): TextParts {
@@ -39,14 +43,21 @@ export function readText(text: string, deepest: number): TextParts {
     done = next;
     from = next;
   };
-  for (;;) {
+  let escaped = 0;
+  const readContainer = (at: number): Container | undefined => {
+    const plain = readPlain(text, at, deepest);
+    if (plain !== undefined || escaped >= MOST_ESCAPED || !ESCAPED.test(text.slice(at, at + 16))) return plain;
+    escaped += 1;
+    return readEscaped(text, at, deepest);
+  };
+  for (let tries = 0; tries < MOST_TRIES; tries += 1) {
     SPECIAL.lastIndex = from;
     const at = SPECIAL.exec(text)?.index;
     if (at === undefined) break;
     const before = text.slice(Math.max(0, at - BEFORE), at);
     const character = text.charAt(at);
     if (character === "{" || character === "[") {
-      const read = readContainer(text, at, deepest);
+      const read = readContainer(at);
       if (read === undefined) {
         from = at + 1;
         continue;
@@ -60,7 +71,7 @@ export function readText(text: string, deepest: number): TextParts {
       continue;
     }
     if (BODIES.test(before) && !ECHOES.test(before) && /^[{[]/.test(text.charAt(at + 1))) {
-      const read = readContainer(text, at + 1, deepest);
+      const read = readContainer(at + 1);
       if (read !== undefined) {
         values.push(read.value);
         take(at, read.end + 1);
@@ -75,17 +86,23 @@ export function readText(text: string, deepest: number): TextParts {
   return { words: words.join(""), values };
 }
 
-/** An object, or a list with an object in it. Its quotes may be escaped, as in a string within a string. */
-function readContainer(text: string, at: number, deepest: number): { value: object; end: number } | undefined {
+interface Container {
+  readonly value: object;
+  readonly end: number;
+}
+
+const ESCAPED = /^[{[\s]{0,8}\\+["'nrt]/;
+
+/** An object, or a list with an object in it. */
+function readPlain(text: string, at: number, deepest: number): Container | undefined {
   const read = readLooseJson(text, at, deepest);
-  if (read !== undefined) return isEvidence(read.value) ? { value: read.value, end: read.end } : undefined;
-  const escaped = /^[{[\s]{0,8}\\+["'nrt]/.exec(text.slice(at, at + 16));
-  if (escaped === null) return undefined;
-  const unescaped = readLooseJson(withoutEscapes(text.slice(at)), 0, deepest);
-  // Where it ends in the escaped text is unknown.
-  return unescaped !== undefined && isEvidence(unescaped.value)
-    ? { value: unescaped.value, end: text.length }
-    : undefined;
+  return read !== undefined && isEvidence(read.value) ? read : undefined;
+}
+
+/** The same in a string within a string, with one level of escapes more. Where it ends in the escaped text is unknown. */
+function readEscaped(text: string, at: number, deepest: number): Container | undefined {
+  const read = readPlain(withoutEscapes(text.slice(at)), 0, deepest);
+  return read === undefined ? undefined : { value: read.value, end: text.length };
 }
 
 function isEvidence(value: object): boolean {
