@@ -82,6 +82,25 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     ],
   },
 
+  {
+    name: "invalid request",
+    verdict: "none",
+    source:
+      "https://platform.openai.com/docs/guides/error-codes; their messages quote the request: https://github.com/openclaw/openclaw/issues/12022",
+    statuses: [400, 404, 422],
+    names: [
+      "invalid_value",
+      "invalid_type",
+      "invalid_prompt",
+      "unsupported_*",
+      "missing_required_parameter",
+      "unknown_parameter",
+      "model_not_found",
+      "content_filter",
+      "content_policy_violation",
+    ],
+  },
+
   // A provider that is overloaded. The account has quota.
   {
     name: "overloaded provider",
@@ -204,8 +223,8 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     name: "overdue account",
     verdict: "billing",
     source:
-      "Volcengine: https://www.volcengine.com/docs/82379/1299023 (AccountOverdueError); Alibaba: https://www.alibabacloud.com/help/en/model-studio/error-code (Arrearage)",
-    names: ["accountoverdueerror", "accountoverdue*", "arrearage"],
+      "Volcengine: https://www.volcengine.com/docs/82379/1299023 (AccountOverdueError); Alibaba: https://www.alibabacloud.com/help/en/model-studio/error-code (Arrearage, AllocationQuota.FreeTierOnly)",
+    names: ["accountoverdue*", "arrearage", "allocationquota.freetieronly"],
   },
   {
     name: "z.ai 1113 or 1309",
@@ -275,6 +294,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "billing hard limit",
       "payment required",
       "payment is past due",
+      "invalid_payment_instrument",
       "failure to pay",
       "overdue balance",
       "account is overdue",

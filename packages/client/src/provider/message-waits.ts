@@ -11,7 +11,7 @@ const alternatives = (words: readonly string[]): string =>
     .map((word) => word.replace(/[|\\^$.*+?()[\]{}]/g, String.raw`\$&`))
     .join("|");
 const PHRASE = new RegExp(String.raw`(?<![\p{L}\p{N}_])(?:${alternatives(WAIT_PHRASES)})`, "gu");
-const FILLER = new RegExp(String.raw`^(?:[\s:=~"'(]{1,3}|(?:${alternatives(WAIT_FILLERS)})(?![\p{L}\p{N}_]))`, "u");
+const FILLER = new RegExp(String.raw`^(?:[\s:=~"'({]{1,3}|(?:${alternatives(WAIT_FILLERS)})(?![\p{L}\p{N}_]))`, "u");
 const MOST_FILLERS = 6;
 
 /**
@@ -46,7 +46,8 @@ function readTelling(
     if (filler === undefined) break;
     rest = rest.slice(filler.length);
   }
-  // After the fillers, which a word may look like: "in" and "minutes".
+  // Google's SDK for Python prints `retry_delay { seconds: 41 }`. A word may stand for the number one.
+  rest = rest.replace(/^seconds: {0,2}(\d{1,9})/, "$1 s").replace(/^(?:an?|one) (?=minute|hour|day|week)/, "1 ");
   const duration = readDuration(rest);
   if (duration !== undefined) return duration.ms;
   const date = readDate(rest, offset);

@@ -1,3 +1,12 @@
+import {
+  HEADER_FIELDS,
+  HEADER_PREFIXES,
+  INNER_FIELDS,
+  MESSAGE_FIELDS,
+  NAME_FIELDS,
+  NAME_HEADERS,
+  STATUS_FIELDS,
+} from "./error-fields.ts";
 import { readText } from "./error-texts.ts";
 import { readLooseJson } from "./loose-json.ts";
 import { WAIT_FIELDS } from "./wait-sources.ts";
@@ -31,63 +40,6 @@ const LONGEST_TEXTS = 4 * LONGEST_TEXT;
 /** Of the messages, in which the phrases are searched. */
 const LONGEST_WORDS = 32_768;
 
-/**
- * The properties with the response, from the error on: fetch (`status`, `headers`), the SDKs of
- * OpenAI and Anthropic (`error`), axios and got (`response.data`, `response.body`), Google's (`errorDetails`), the AI SDK
- * (`statusCode`, `responseHeaders`, `responseBody`, `lastError`), AWS's (`$metadata`, `$response`), boto3's (`Error`,
- * `ResponseMetadata`), OpenRouter's (`metadata`), MiniMax's (`base_resp`), and `cause` of errors around them. Requests are not
- * among them: they carry texts of the user.
- */
-const INNER = [
-  "error",
-  "Error",
-  "response",
-  "data",
-  "body",
-  "responseBody",
-  "details",
-  "detail",
-  "errorDetails",
-  "metadata",
-  "raw",
-  "base_resp",
-  "rate_limit_info",
-  "ResponseMetadata",
-  "lastError",
-  "cause",
-  "$metadata",
-  "$response",
-] as const;
-const STATUSES = [
-  "status",
-  "statusCode",
-  "status_code",
-  "httpStatusCode",
-  "HTTPStatusCode",
-  "http_code",
-  "raw_status_code",
-  "code",
-] as const;
-const NAMES = [
-  "type",
-  "code",
-  "Code",
-  "status",
-  "status_code",
-  "reason",
-  "name",
-  "error_type",
-  "errorType",
-  "error_code",
-  "errorCode",
-  "__type",
-  "@type",
-] as const;
-const MESSAGES = ["message", "Message", "msg", "status_msg", "error_msg", "error_description"] as const;
-const HEADERS = ["headers", "responseHeaders", "response_headers", "HTTPHeaders"] as const;
-/** In AWS's form: `ThrottlingException:http://internal.amazon.com/…`. */
-const NAME_HEADERS = ["x-amzn-errortype"] as const;
-
 const bareName = (key: string): string => key.replace(/[_-]/g, "").toLowerCase();
 const FIELDS: ReadonlySet<string> = new Set(WAIT_FIELDS.map(({ name }) => bareName(name)));
 
@@ -99,26 +51,28 @@ export function readFailure(thrown: unknown): ProviderFailure {
   const fields = new Map<string, (string | number)[]>();
   const headers: unknown[] = [];
   for (const part of parts) {
-    for (const key of STATUSES) {
+    for (const key of STATUS_FIELDS) {
       const status = statusOf(read(part, key));
       if (status !== undefined) statuses.add(status);
     }
-    for (const key of NAMES) addName(names, key, read(part, key));
-    for (const key of HEADERS) headers.push(read(part, key));
+    for (const key of NAME_FIELDS) addName(names, key, read(part, key));
+    for (const key of HEADER_FIELDS) headers.push(read(part, key));
     for (const key of keysOf(part)) {
       const name = bareName(key);
       if (!FIELDS.has(name)) continue;
-      const value = read(part, key);
-      if (typeof value !== "number" && (typeof value !== "string" || value.length > LONGEST_HEADER)) continue;
+      const value = waitValueOf(read(part, key));
+      if (value === undefined) continue;
       const values = fields.get(name);
       if (values === undefined) fields.set(name, [value]);
       else values.push(value);
     }
   }
   const header = (name: string): string | undefined => {
-    for (const all of headers) {
-      const value = headerOf(all, name);
-      if (value !== undefined && value !== "") return value;
+    for (const prefix of ["", ...HEADER_PREFIXES]) {
+      for (const all of headers) {
+        const value = headerOf(all, `${prefix}${name}`);
+        if (value !== undefined && value !== "") return value;
+      }
     }
     return undefined;
   };
@@ -173,8 +127,8 @@ function partsOf(thrown: unknown): { readonly parts: readonly object[]; readonly
           continue;
         }
         parts.push(one);
-        for (const key of MESSAGES) next.push(textOf(read(one, key)));
-        for (const key of INNER) next.push(read(one, key));
+        for (const key of MESSAGE_FIELDS) next.push(textOf(read(one, key)));
+        for (const key of INNER_FIELDS) next.push(read(one, key));
         // The AI SDK also lists the errors of earlier attempts: the last one says how it is now.
         if (read(one, "lastError") === undefined) next.push(read(one, "errors"));
       }
@@ -213,6 +167,19 @@ function statedIn(sentences: readonly string[]): ReadonlySet<number> {
     }
   }
   return stated;
+}
+
+/** A number, a text, or a google.protobuf.Duration as gRPC's libraries have it. */
+function waitValueOf(value: unknown): string | number | undefined {
+  if (typeof value === "number") return value;
+  if (typeof value === "string") return value.length <= LONGEST_HEADER ? value : undefined;
+  if (typeof value !== "object" || value === null) return undefined;
+  const seconds = numberOf(read(value, "seconds")) + numberOf(read(value, "nanos")) / 1e9;
+  return seconds > 0 ? `${seconds.toFixed(3)}s` : undefined;
+}
+
+function numberOf(value: unknown): number {
+  return typeof value === "number" || typeof value === "string" ? Number(value) : 0;
 }
 
 function textOf(value: unknown): string | undefined {

@@ -75,7 +75,12 @@ export const WAIT_FIELDS: readonly WaitSource[] = [
     unit: "moment",
     source: "Gemini Code Assist: https://github.com/google-gemini/gemini-cli/issues/29425",
   },
-  { name: "reset_at", unit: "moment", source: "as resets_at, in proxies: https://github.com/openai/codex" },
+  ...["resets_in", "reset_in", "reset_after_seconds", "reset_after"].map(
+    (name): WaitSource => ({ name, unit: "any", source: "as resets_in_seconds, in proxies; RFC 9110, 10.2.3" }),
+  ),
+  ...["reset_at", "reset_time"].map(
+    (name): WaitSource => ({ name, unit: "moment", source: "as resets_at, in proxies; RFC 3339" }),
+  ),
 ];
 
 /** Headers for this request: when the client should retry. The first one that tells a wait counts. */
@@ -165,6 +170,8 @@ export const BUDGETS: readonly BudgetFamily[] = [
 export const WAIT_PHRASES: readonly string[] = [
   "retry-after-ms",
   "retry_after_ms",
+  "retry_delay",
+  "retrydelay",
   "retry-after",
   "retry_after",
   "retry after",
