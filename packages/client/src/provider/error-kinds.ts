@@ -161,7 +161,41 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     verdict: "rate_limit",
     source:
       "https://www.alibabacloud.com/help/en/model-studio/error-code: insufficient_quota, Allocated quota exceeded, of tokens a minute",
-    phrases: ["allocated quota exceeded"],
+    phrases: ["allocated quota exceeded", "error-code#token-limit"],
+  },
+  {
+    name: "throttling",
+    verdict: "rate_limit",
+    source:
+      "Amazon Bedrock, InvokeModel, Errors: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; LiteLLM's throttling_error; Alibaba's Throttling.RateQuota",
+    names: [
+      "throttlingexception",
+      "throttling",
+      "throttling.*",
+      "throttling_error",
+      "throttled*",
+      "servicequotaexceededexception",
+    ],
+  },
+  {
+    name: "rate limit with HTTP 402",
+    verdict: "rate_limit",
+    source: "https://github.com/openclaw/openclaw/issues/30484 (Claude subscriptions)",
+    statuses: [402],
+    names: ["rate_limit_error", "rate_limit_exceeded"],
+  },
+  {
+    name: "rate limit with HTTP 402, by its message",
+    verdict: "rate_limit",
+    source: "https://github.com/openclaw/openclaw/pull/30687",
+    statuses: [402],
+    phrases: [
+      "rate limit exceeded",
+      "rate limit reached",
+      "too many requests",
+      "usage limit reached",
+      "usage limit exceeded",
+    ],
   },
 
   // Empty accounts.
@@ -378,20 +412,6 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "request_quota_exceeded",
       "quota_exhausted",
       "daily_limit_exceeded",
-    ],
-  },
-  {
-    name: "throttling",
-    verdict: "rate_limit",
-    source:
-      "Amazon Bedrock, InvokeModel, Errors: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; LiteLLM's throttling_error; Alibaba's Throttling.RateQuota",
-    names: [
-      "throttlingexception",
-      "throttling",
-      "throttling.*",
-      "throttling_error",
-      "throttled*",
-      "servicequotaexceededexception",
     ],
   },
   {

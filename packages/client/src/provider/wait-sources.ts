@@ -166,7 +166,7 @@ export const BUDGETS: readonly BudgetFamily[] = [
   },
 ];
 
-/** Words before a wait in a message, the longer ones first where one begins another. */
+/** Words before a wait in a message. "Retrying in" is not among them: so programs tell their own wait. */
 export const WAIT_PHRASES: readonly string[] = [
   "retry-after-ms",
   "retry_after_ms",
@@ -176,7 +176,6 @@ export const WAIT_PHRASES: readonly string[] = [
   "retry_after",
   "retry after",
   "retry in",
-  "retrying in",
   "retry again in",
   "retry at",
   "try again in",
