@@ -167,15 +167,8 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     name: "throttling",
     verdict: "rate_limit",
     source:
-      "Amazon Bedrock, InvokeModel, Errors: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; LiteLLM's throttling_error; Alibaba's Throttling.RateQuota",
-    names: [
-      "throttlingexception",
-      "throttling",
-      "throttling.*",
-      "throttling_error",
-      "throttled*",
-      "servicequotaexceededexception",
-    ],
+      "Amazon Bedrock, InvokeModel, Errors: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html; Alibaba's Throttling.RateQuota",
+    names: ["throttlingexception", "throttling", "throttling.*", "servicequotaexceededexception"],
   },
   {
     name: "rate limit with HTTP 402",
@@ -381,8 +374,10 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     name: "rate_limit_error",
     verdict: "rate_limit",
     source:
-      "Anthropic: https://docs.anthropic.com/en/api/errors, OpenAI's rate_limit_exceeded: https://platform.openai.com/docs/guides/rate-limits, both also within a stream; GitHub Copilot: https://github.com/github/copilot-cli/issues/2740; DashScope's limit_requests",
+      "Anthropic: https://docs.anthropic.com/en/api/errors, OpenAI's rate_limit_exceeded: https://platform.openai.com/docs/guides/rate-limits, both also within a stream; GitHub Copilot: https://github.com/github/copilot-cli/issues/2740; DashScope's limit_requests; LiteLLM's throttling_error: https://github.com/BerriAI/litellm/issues/39816",
     names: [
+      "throttling_error",
+      "throttled*",
       "rate_limit*",
       "ratelimit*",
       "*_rate_limited",
