@@ -155,6 +155,13 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     ],
   },
 
+  {
+    name: "server error, by its message",
+    verdict: "none",
+    source: "https://github.com/langchain-ai/langchain/issues/5820: OpenAI's, as a RateLimitError",
+    phrases: ["the server had an error while processing", "the server experienced an error while processing"],
+  },
+
   // Rates that are reported with the name or the sentence of an empty account.
   {
     name: "Alibaba allocated quota",
@@ -425,7 +432,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     name: "usage limit of a plan, by its message",
     verdict: "rate_limit",
     source:
-      "https://github.com/anthropics/claude-code/issues/9046 (Claude CLI); https://github.com/google-gemini/gemini-cli/issues/22643 (Gemini CLI); Kimi Code's 403",
+      "https://github.com/anthropics/claude-code/issues/9046 (Claude CLI); https://github.com/google-gemini/gemini-cli/issues/22643 (Gemini CLI); Kimi Code's 403: https://github.com/NanmiCoder/cc-haha/issues/1208; Amazon Q: https://github.com/aws/aws-toolkit-vscode/issues/8577",
     phrases: [
       "usage limit reached",
       "usage limit has been reached",
@@ -435,6 +442,8 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "exceeded your*rate limit",
       "reached your*quota",
       "hit your*limit",
+      "reached the limit",
+      "reached for this month",
       "free usage exceeded",
       "daily free allocation",
     ],

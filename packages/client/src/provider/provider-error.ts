@@ -157,7 +157,7 @@ function readMessage(text: string): { readonly words: string; readonly values: r
 function statedIn(sentences: readonly string[]): ReadonlySet<number> {
   const stated = new Set<number>();
   const pattern =
-    /(?:^(?:[a-z][a-z_. ]{0,40}(?:error|exception):? )?|\b(?:status|status code|status_code|error|error code|http|http\/[\d.]{1,3}|code|api error)[ :=]{0,3}|[([])([45]\d\d)(?![\w.,]\d|\w)/gi;
+    /(?:^(?:[a-z][a-z_. ]{0,40}(?:error|exception):? )?|\b(?:status|status was|status code|status_code|error|error code|http|http\/[\d.]{1,3}|code|api error)[ :=]{0,3}|[([])([45]\d\d)(?![\w.,]\d|\w)/gi;
   for (const sentence of sentences) {
     let count = 0;
     for (const [, status] of sentence.slice(0, 2_048).matchAll(pattern)) {
