@@ -429,6 +429,13 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     statuses: [429],
   },
   {
+    name: "stated HTTP 402",
+    verdict: "billing",
+    source: "https://github.com/chaogei/Kiro-account-manager/issues/27: API error 402: {…}",
+    weak: true,
+    statedStatuses: [402],
+  },
+  {
     name: "usage limit of a plan, by its message",
     verdict: "rate_limit",
     source:
@@ -458,13 +465,6 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
   },
 
   // The weakest evidence: messages of errors without an HTTP status of the provider.
-  {
-    name: "stated HTTP 402",
-    verdict: "billing",
-    source: "https://github.com/chaogei/Kiro-account-manager/issues/27: API error 402: {…}",
-    weak: true,
-    statedStatuses: [402],
-  },
   {
     name: "stated HTTP 429",
     verdict: "rate_limit",
