@@ -77,6 +77,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "reduce your message size",
       "input or output tokens must be reduced",
       "maximum context length",
+      "context window",
       "required for long context",
       "long context beta is not yet available",
     ],
@@ -301,7 +302,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "out of credit",
       "out of extra usage",
       "draw from*extra usage",
-      "no*credits remaining",
+      "no credits remaining",
       "no remaining credits",
       "no credits left",
       "0 credits remaining",
@@ -375,7 +376,11 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     verdict: "billing",
     source:
       "https://platform.openai.com/docs/guides/error-codes: insufficient_quota, where a library kept the message alone",
-    phrases: ["exceeded your current quota, please check your plan and billing"],
+    phrases: [
+      "exceeded your current quota, please check your plan and billing",
+      "exceeded current quota, please check your plan and billing",
+      "please check your billing details",
+    ],
   },
   {
     name: "rate_limit_error",

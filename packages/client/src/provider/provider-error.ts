@@ -9,6 +9,8 @@ import {
 } from "./error-fields.ts";
 import { readText } from "./error-texts.ts";
 import { readLooseJson } from "./loose-json.ts";
+import { attempt, headerOf, itemsOf, keysOf, read } from "./safe-reads.ts";
+import { statedIn } from "./stated-statuses.ts";
 import { WAIT_FIELDS } from "./wait-sources.ts";
 
 /** The error of a call to a model provider, independent of the library. */
@@ -30,8 +32,7 @@ export interface ProviderFailure {
 /** The depth of nested errors and of JSON within JSON that is read. It also ends cycles. */
 const DEEPEST = 24;
 const MOST_PARTS = 120;
-const MOST_KEYS = 200;
-const LONGEST_HEADER = 128;
+/** Of a name of an error, and of a value that tells a wait. */
 const LONGEST_NAME = 128;
 /** Of one text. A longer one counts as far as this. */
 const LONGEST_TEXT = 65_536;
@@ -153,26 +154,10 @@ function readMessage(text: string): { readonly words: string; readonly values: r
   return { words: words.trim(), values };
 }
 
-/** HTTP statuses that messages name: `429 Too Many Requests`, `status code 429`, `Error code: 429`, `(429)`. */
-function statedIn(sentences: readonly string[]): ReadonlySet<number> {
-  const stated = new Set<number>();
-  const pattern =
-    /(?:^(?:[a-z][a-z_. ]{0,40}(?:error|exception):? )?|\b(?:status|status was|status code|status_code|error|error code|http|http\/[\d.]{1,3}|code|api error)[ :=]{0,3}|[([])([45]\d\d)(?![\w.,]\d|\w)/gi;
-  for (const sentence of sentences) {
-    let count = 0;
-    for (const [, status] of sentence.slice(0, 2_048).matchAll(pattern)) {
-      stated.add(Number(status));
-      count += 1;
-      if (count >= 8) break;
-    }
-  }
-  return stated;
-}
-
 /** A number, a text, or a google.protobuf.Duration as gRPC's libraries have it. */
 function waitValueOf(value: unknown): string | number | undefined {
   if (typeof value === "number") return value;
-  if (typeof value === "string") return value.length <= LONGEST_HEADER ? value : undefined;
+  if (typeof value === "string") return value.length <= LONGEST_NAME ? value : undefined;
   if (typeof value !== "object" || value === null) return undefined;
   const seconds = numberOf(read(value, "seconds")) + numberOf(read(value, "nanos")) / 1e9;
   return seconds > 0 ? `${seconds.toFixed(3)}s` : undefined;
@@ -189,47 +174,4 @@ function textOf(value: unknown): string | undefined {
 function statusOf(value: unknown): number | undefined {
   const status = typeof value === "string" && /^\d{3}$/.test(value) ? Number(value) : value;
   return typeof status === "number" && Number.isInteger(status) && status >= 100 && status < 600 ? status : undefined;
-}
-
-function headerOf(headers: unknown, name: string): string | undefined {
-  if (typeof headers !== "object" || headers === null) return undefined;
-  // A proxy of Headers is no Headers to its methods.
-  const value = attempt(() => (headers instanceof Headers ? headers.get(name) : plainHeader(headers, name)));
-  if (typeof value === "number") return String(value);
-  return typeof value === "string" && value.length <= LONGEST_HEADER ? value.trim() : undefined;
-}
-
-/** Node returns repeated headers as lists. Others keep the case of names, or have a `get` of their own. */
-function plainHeader(headers: object, name: string): unknown {
-  let value = read(headers, name);
-  if (value === undefined) {
-    const key = keysOf(headers).find((one) => one.toLowerCase() === name);
-    if (key !== undefined) value = read(headers, key);
-  }
-  if (value === undefined) {
-    const get = read(headers, "get");
-    if (typeof get === "function") value = attempt(() => Reflect.apply(get, headers, [name]));
-  }
-  return Array.isArray(value) ? value[0] : value;
-}
-
-/** The first items of a list; undefined for other values. */
-function itemsOf(value: object): unknown[] | undefined {
-  return attempt(() => (Array.isArray(value) ? value.slice(0, MOST_PARTS) : undefined));
-}
-
-function keysOf(value: object): string[] {
-  return attempt(() => Object.keys(value).slice(0, MOST_KEYS)) ?? [];
-}
-
-function read(value: object, key: string): unknown {
-  return attempt((): unknown => Reflect.get(value, key));
-}
-
-function attempt<T>(task: () => T): T | undefined {
-  try {
-    return task();
-  } catch {
-    return undefined;
-  }
 }
