@@ -19,6 +19,8 @@ export interface ErrorKind {
   readonly names?: readonly string[];
   /** Parts of the messages. Quotations in them do not count. A `*` stands for at most 40 characters of a line. */
   readonly phrases?: readonly string[];
+  /** A message names a limit and a larger request: `Limit 7000, Used 0, Requested ~12903`. */
+  readonly requestAboveLimit?: true;
   /**
    * Evidence that is too weak against the status of a provider: the kind matches only if no field has an HTTP status from 400 on
    * but 500 or 502, with which proxies report the errors of providers.
@@ -100,6 +102,12 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "content_filter",
       "content_policy_violation",
     ],
+  },
+  {
+    name: "request above the limit",
+    verdict: "none",
+    source: "https://github.com/danielmiessler/Fabric/issues/364: Groq reports it as a rate limit, and names a wait",
+    requestAboveLimit: true,
   },
 
   // A provider that is overloaded. The account has quota.

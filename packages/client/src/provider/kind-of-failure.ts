@@ -13,11 +13,19 @@ export function kindOf(failure: ProviderFailure): ErrorKind | undefined {
   const hasStatus = [...statuses].some((status) => status >= 400 && !PROXY_STATUSES.has(status));
   const holds = (kind: ErrorKind): boolean =>
     !(kind.weak === true && hasStatus) &&
+    (kind.requestAboveLimit === undefined || namesRequestAboveLimit(text)) &&
     holdsAny(kind.statuses, (status) => statuses.has(status)) &&
     holdsAny(kind.statedStatuses, (status) => statedStatuses.has(status)) &&
     holdsAny(kind.names, (name) => failure.names.has(name) || names.some((one) => hasPieces(one, name.split("*")))) &&
     holdsAny(kind.phrases, (phrase) => hasPhrase(text, phrase.split("*")));
   return ERROR_KINDS.find(holds);
+}
+
+const LIMIT_AND_REQUEST = /\blimit:? ~?(\d[\d,]{0,15})\b[^\n]{0,60}?\brequested:? ~?(\d[\d,]{0,15})/;
+
+function namesRequestAboveLimit(text: string): boolean {
+  const [, limit = "", requested = ""] = LIMIT_AND_REQUEST.exec(text) ?? [];
+  return Number(requested.replaceAll(",", "")) > Number(limit.replaceAll(",", ""));
 }
 
 /** A condition that a kind does not have holds. */
