@@ -17,7 +17,7 @@ export interface ErrorKind {
   readonly statedStatuses?: readonly number[];
   /** Names of the error: `rate_limit_error` in any field, or `type=rate_limit_error` in this one. A `*` stands for any characters. */
   readonly names?: readonly string[];
-  /** Parts of the messages. Quotations in them do not count. A `*` stands for at most 40 characters of a line. */
+  /** Parts of the messages. Quotations in them do not count. A `*` stands for at most 40 characters. */
   readonly phrases?: readonly string[];
   /** A message names a limit and a larger request: `Limit 7000, Used 0, Requested ~12903`. */
   readonly requestAboveLimit?: true;
@@ -500,6 +500,8 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "too many tokens",
       "throttl",
       "quota exceeded",
+      "quota reached",
+      "quota has been reached",
       "exceeded your quota",
       "exhausted your capacity",
       "resource has been exhausted",

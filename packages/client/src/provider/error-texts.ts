@@ -1,4 +1,4 @@
-import { readLooseJson } from "./loose-json.ts";
+import { type LooseValue, readLooseJson } from "./loose-json.ts";
 
 /** A message, taken apart. */
 export interface TextParts {
@@ -93,10 +93,10 @@ interface Container {
 
 const ESCAPED = /^[{[\s]{0,8}\\+["'nrt]/;
 
-/** An object, or a list with an object in it. */
+/** An object that tells something, or a list with an object in it. */
 function readPlain(text: string, at: number, deepest: number): Container | undefined {
   const read = readLooseJson(text, at, deepest);
-  return read !== undefined && isEvidence(read.value) ? read : undefined;
+  return read !== undefined && isEvidence(read) ? read : undefined;
 }
 
 /** The same in a string within a string, with one level of escapes more. Where it ends in the escaped text is unknown. */
@@ -105,9 +105,13 @@ function readEscaped(text: string, at: number, deepest: number): Container | und
   return read === undefined ? undefined : { value: read.value, end: text.length };
 }
 
-function isEvidence(value: object): boolean {
+function isEvidence({ value, quoted }: LooseValue): boolean {
+  if (Array.isArray(value)) {
+    return value.some((item) => typeof item === "object" && item !== null && !Array.isArray(item));
+  }
+  // `retry_delay { seconds: 41 }` is left to the phrases.
   return (
-    !Array.isArray(value) || value.some((item) => typeof item === "object" && item !== null && !Array.isArray(item))
+    quoted || Object.values(value).some((one) => typeof one === "string" || (typeof one === "object" && one !== null))
   );
 }
 

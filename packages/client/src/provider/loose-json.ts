@@ -2,10 +2,13 @@
 export interface LooseValue {
   readonly value: object;
   readonly end: number;
+  /** Whether some key stands in quotes. Without any, it may be code. */
+  readonly quoted: boolean;
 }
 
 const SPACE = /[\s,]/;
 const BARE = /[\w.+-]/;
+const BARE_KEY = /[\w$-]/;
 const LONGEST_WORD = 32;
 const WORDS: ReadonlyMap<string, boolean | null> = new Map([
   ["true", true],
@@ -14,11 +17,13 @@ const WORDS: ReadonlyMap<string, boolean | null> = new Map([
   ["False", false],
   ["null", null],
   ["None", null],
+  ["undefined", null],
 ]);
 const ESCAPES: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t", b: "\b", f: "\f" };
 
 /**
- * Reads the object or list that begins at a place in a text: JSON, and what Python prints for its values (single quotes, `None`).
+ * Reads the object or list that begins at a place in a text: JSON, and what Python, Node.js and Rust print for their values (single
+ * quotes, `None`, keys without quotes).
  * The text may go on after it. A value that is cut off counts as far as it goes. It reads each character once.
  *
  * @param deepest the most levels of objects and lists; deeper ones are left out
@@ -27,11 +32,12 @@ const ESCAPES: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t", b
 export function readLooseJson(text: string, begin: number, deepest: number): LooseValue | undefined {
   const reader = new LooseReader(text, begin, deepest);
   const value = reader.container();
-  return value === undefined ? undefined : { value, end: reader.at };
+  return value === undefined ? undefined : { value, end: reader.at, quoted: reader.quoted };
 }
 
 class LooseReader {
   at: number;
+  quoted = false;
   readonly #text: string;
   #levels: number;
 
@@ -61,7 +67,7 @@ class LooseReader {
         this.at += 1;
         break;
       }
-      const key = this.#string();
+      const key = this.#key();
       if (key === undefined) break;
       this.#skipSpace();
       if (this.#text[this.at] !== ":") break;
@@ -103,11 +109,25 @@ class LooseReader {
     if (first === "b" && /["']/.test(this.#text.charAt(this.at + 1))) this.at += 1;
     const string = this.#string();
     if (string !== undefined) return string;
-    const begin = this.at;
-    while (this.at - begin < LONGEST_WORD && BARE.test(this.#text.charAt(this.at))) this.at += 1;
-    const word = this.#text.slice(begin, this.at);
+    const word = this.#word(BARE);
     const number = word === "" ? Number.NaN : Number(word);
     return Number.isNaN(number) ? WORDS.get(word) : number;
+  }
+
+  #key(): string | undefined {
+    const string = this.#string();
+    if (string !== undefined) {
+      this.quoted = true;
+      return string;
+    }
+    const word = this.#word(BARE_KEY);
+    return word === "" ? undefined : word;
+  }
+
+  #word(characters: RegExp): string {
+    const begin = this.at;
+    while (this.at - begin < LONGEST_WORD && characters.test(this.#text.charAt(this.at))) this.at += 1;
+    return this.#text.slice(begin, this.at);
   }
 
   #string(): string | undefined {

@@ -21,7 +21,7 @@ export interface ProviderFailure {
   readonly statedStatuses: ReadonlySet<number>;
   /** Names of the error in response and library, in lower case: `rate_limit_error`, and with the field `type=rate_limit_error`. */
   readonly names: ReadonlySet<string>;
-  /** All messages without their quotations, in lower case. */
+  /** All messages without their quotations, in lower case, each on one line: terminals break them. */
   readonly text: string;
   /** Values of a field of `WAIT_FIELDS`, the outermost first. */
   field(name: string): readonly (string | number)[];
@@ -82,7 +82,7 @@ export function readFailure(thrown: unknown): ProviderFailure {
     statuses,
     statedStatuses: statedIn(sentences),
     names,
-    text: sentences.join("\n").slice(0, LONGEST_WORDS).toLowerCase(),
+    text: sentences.map(onOneLine).join("\n").slice(0, LONGEST_WORDS).toLowerCase(),
     field: (name) => fields.get(bareName(name)) ?? [],
     header,
   };
@@ -165,6 +165,10 @@ function waitValueOf(value: unknown): string | number | undefined {
 
 function numberOf(value: unknown): number {
   return typeof value === "number" || typeof value === "string" ? Number(value) : 0;
+}
+
+function onOneLine(message: string): string {
+  return message.split(/\s+/).join(" ");
 }
 
 function textOf(value: unknown): string | undefined {

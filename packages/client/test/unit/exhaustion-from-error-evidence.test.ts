@@ -155,6 +155,7 @@ describe("exhaustionFromError reads waits in messages", () => {
     ["You've hit your limit · resets 8pm (America/New_York)", 24 * 3_600_000],
     ["You've hit your weekly limit · resets Sep 8, 2am (Europe/Berlin)", 48 * 3_600_000],
     ["Access resets at 10:57 PM GMT-3.", 7_020_000],
+    ["Your limit will reset at 2am\n     (Europe/Berlin).", 24 * 3_600_000],
   ])("%s", (message, ms) => {
     expect(waitOf(limited({}, message))).toBe(ms);
   });
@@ -201,6 +202,8 @@ describe("exhaustionFromError reads JSON in texts", () => {
       "as Python prints it",
       "Error code: 429 - {'error': {'type': 'usage_limit_reached', 'param': None, 'resets_in_seconds': 60}}",
     ],
+    ["as Node.js prints it", "failed: { status: 429, body: { type: 'usage_limit_reached', resets_in_seconds: 60 } }"],
+    ["as Rust prints it", 'Error { code: "usage_limit_reached", resets_in_seconds: 60 }'],
     ["as Python prints bytes", `Exception - b'${JSON.stringify(error)}'`],
     ["cut off", `429 ${JSON.stringify(error).slice(0, -2)}`],
     [
