@@ -19,6 +19,9 @@ export const INNER_FIELDS: readonly string[] = [
   "errorDetails",
   "metadata",
   "raw",
+  "upstreamResponse",
+  "originalError",
+  "innerError",
   "base_resp",
   "rate_limit_info",
   "ResponseMetadata",
@@ -35,6 +38,10 @@ export const STATUS_FIELDS: readonly string[] = [
   "httpStatusCode",
   "HTTPStatusCode",
   "http_code",
+  "http_status",
+  "httpStatus",
+  "upstreamStatus",
+  "upstream_status",
   "raw_status_code",
   "code",
 ];
@@ -60,8 +67,12 @@ export const MESSAGE_FIELDS: readonly string[] = [
   "Message",
   "msg",
   "status_msg",
+  "title",
   "error_msg",
+  "error_message",
+  "errorMessage",
   "error_description",
+  "errorDescription",
 ];
 /** Fields with the headers of the response. */
 export const HEADER_FIELDS: readonly string[] = ["headers", "responseHeaders", "response_headers", "HTTPHeaders"];
