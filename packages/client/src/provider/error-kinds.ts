@@ -501,7 +501,7 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
     name: "rate limit, by its message",
     verdict: "rate_limit",
     source:
-      "https://github.com/elizaOS/eliza/issues/4040 (Groq in the AI SDK); https://github.com/microsoft/vscode-copilot-release/issues/6479 (GitHub Copilot); https://github.com/anthropics/claude-code/issues/236 (Bedrock)",
+      "https://github.com/elizaOS/eliza/issues/4040 (Groq in the AI SDK); https://github.com/microsoft/vscode-copilot-release/issues/6479 (GitHub Copilot); https://github.com/anthropics/claude-code/issues/236 (Bedrock); https://github.com/zed-industries/zed/issues/54735 (Cursor); https://github.com/zai-org/GLM-5/issues/78 (Zhipu)",
     weak: true,
     phrases: [
       "rate limit",
@@ -530,6 +530,11 @@ export const ERROR_KINDS: readonly ErrorKind[] = [
       "daily limit",
       "weekly limit",
       "monthly limit",
+      "[resource_exhausted] error",
+      "速率限制",
+      "请求频率",
+      "请求过于频繁",
+      "使用上限",
     ],
   },
 ];

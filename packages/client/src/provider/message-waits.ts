@@ -10,7 +10,8 @@ const alternatives = (words: readonly string[]): string =>
     .sort((one, other) => other.length - one.length)
     .map((word) => word.replace(/[|\\^$.*+?()[\]{}]/g, String.raw`\$&`))
     .join("|");
-const PHRASE = new RegExp(String.raw`(?<![\p{L}\p{N}_])(?:${alternatives(WAIT_PHRASES)})`, "gu");
+/** Chinese has no spaces between words. */
+const PHRASE = new RegExp(String.raw`(?<![\p{Script=Latin}\p{N}_])(?:${alternatives(WAIT_PHRASES)})`, "gu");
 const FILLER = new RegExp(String.raw`^(?:[\s:=~"'({]{1,3}|(?:${alternatives(WAIT_FILLERS)})(?![\p{L}\p{N}_]))`, "u");
 const MOST_FILLERS = 6;
 

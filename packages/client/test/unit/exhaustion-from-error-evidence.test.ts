@@ -145,6 +145,7 @@ describe("exhaustionFromError reads waits in messages", () => {
     ["retry-after-ms=997000", 997_000],
     ["retry_delay {\n  seconds: 41\n}", 41_000],
     ["将在 30 秒后重试", 30_000],
+    ["您的限额将在 2026-09-06T01:00:00Z 重置", 3_600_000],
     ["resets at 2026-09-06T01:00:00Z (2056)", 3_600_000],
     ["Limit resets at: 2026-09-06 01:00:00 UTC", 3_600_000],
     ["It will reset at 2026-09-06 09:00:00 +0800 CST", 3_600_000],
