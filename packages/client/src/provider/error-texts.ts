@@ -12,8 +12,8 @@ export interface TextParts {
 const ECHOES = /(?:\b(?:got|received|content|prompt|input|input_value|value|argument)['"\])]{0,3}[\s:=]{0,3})$/i;
 /** Words before a quotation that is the provider's error: `body: '{…}'`. Python prints bytes as `b'{…}'`. */
 const BODIES = /(?:^|- {0,2}|\b(?:b|error|errors|exception|response|body|data|message|details|payload)[\s:=-]{0,4})$/i;
-/** Before an error that is a text: the SDKs of OpenAI and Anthropic print the body as JSON after the status, logs after `error:`. */
-const ERROR_BEFORE = /(?:(?:^|[\s:])[45]\d\d[\s:-]{1,3}|\b(?:error|error_message)[:=] ?)$/i;
+/** Before an error that is a text: the SDKs of OpenAI and Anthropic print the body as JSON after the status, logs after `error:`, gRPC for Python after `details = `. */
+const ERROR_BEFORE = /(?:(?:^|[\s:])[45]\d\d[\s:-]{1,3}|\b(?:error|error_message)[:=] ?|\bdetails = )$/i;
 const QUOTES: Readonly<Record<string, string>> = {
   '"': '"',
   "'": "'",
