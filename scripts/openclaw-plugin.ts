@@ -19,9 +19,11 @@ interface PluginManifest {
 
 /** Writes the package to a folder, ready for `npm pack`. @returns its version */
 export async function stagePlugin(path: string): Promise<string> {
-  const { dependencies: _bundled, exports: _sources, ...manifest }: PluginManifest = JSON.parse(
-    await readFile(join(source, "package.json"), "utf8"),
-  );
+  const {
+    dependencies: _bundled,
+    exports: _sources,
+    ...manifest
+  }: PluginManifest = JSON.parse(await readFile(join(source, "package.json"), "utf8"));
   const { version } = manifest;
   await build({
     entryPoints: { index: join(source, "src/index.ts"), "heartbeat-worker": join(source, "src/heartbeat-worker.ts") },
@@ -38,7 +40,9 @@ export async function stagePlugin(path: string): Promise<string> {
     legalComments: "none",
     define: { PLUGIN_VERSION: JSON.stringify(version) },
     // Bundled CommonJS modules call it.
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    },
     logLevel: "warning",
   });
   const packed = {
@@ -59,7 +63,14 @@ export async function packPlugin(folder: string): Promise<string> {
   try {
     await stagePlugin(work);
     await mkdir(folder, { recursive: true });
-    const { ok, output } = await runTool("npm", ["pack", work, "--ignore-scripts", "--silent", "--pack-destination", folder]);
+    const { ok, output } = await runTool("npm", [
+      "pack",
+      work,
+      "--ignore-scripts",
+      "--silent",
+      "--pack-destination",
+      folder,
+    ]);
     if (!ok) throw new Error(`npm pack failed:\n${output.trimEnd()}`);
     return join(folder, output.trim().split("\n").at(-1) ?? "");
   } finally {

@@ -54,11 +54,14 @@ async function packAll(folder: string): Promise<string[]> {
     const plugin = join(work, "openclaw");
     const version = await stagePlugin(plugin);
     if (version !== service.manifest.version) {
-      throw new Error(`packages/openclaw has version ${version}: it must be ${service.manifest.version}, as in package.json.`);
+      throw new Error(
+        `packages/openclaw has version ${version}: it must be ${service.manifest.version}, as in package.json.`,
+      );
     }
     await mkdir(folder, { recursive: true });
     const tarballs: string[] = [];
-    for (const path of [service.path, ...libraries.map((library) => library.path), plugin]) tarballs.push(await pack(path, folder));
+    for (const path of [service.path, ...libraries.map((library) => library.path), plugin])
+      tarballs.push(await pack(path, folder));
     return tarballs;
   } finally {
     await rm(work, { recursive: true, force: true });

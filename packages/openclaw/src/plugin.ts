@@ -1,11 +1,11 @@
 import { createHeartbeatClient, type HeartbeatClient, type HeartbeatConnection } from "harborforge-agents-client";
+import type { AgentActivity } from "./activity/agent-activity.ts";
+import type { Refusal, Signal } from "./activity/signal.ts";
 import { exhaustionOfAccounts, providersOf } from "./gateway/accounts.ts";
 import { messageOf, PluginLog } from "./gateway/log.ts";
 import type { PluginApi } from "./gateway/plugin-api.ts";
-import { RUN_HOOKS, signalOfEvent, signalOfHook, type RunHook } from "./gateway/run-signals.ts";
+import { RUN_HOOKS, type RunHook, signalOfEvent, signalOfHook } from "./gateway/run-signals.ts";
 import { field } from "./gateway/values.ts";
-import type { AgentActivity } from "./activity/agent-activity.ts";
-import type { Refusal, Signal } from "./activity/signal.ts";
 import { GatewayAgents } from "./reporting/gateway-agents.ts";
 import { readSettings, type Settings } from "./settings/settings.ts";
 import { registerStatusCommand, STATUS_METHOD } from "./status/status-command.ts";
@@ -35,9 +35,11 @@ interface Shared {
 const SHARED = Symbol.for(`openclaw-plugin-harborforge/${VERSION}`);
 
 function shared(): Shared {
-  const all: { [SHARED]?: Shared } = globalThis;
-  all[SHARED] ??= { listen: undefined, status: undefined, activities: new Map(), isDraining: false };
-  return all[SHARED];
+  const present = Reflect.get(globalThis, SHARED) as Shared | undefined;
+  if (present !== undefined) return present;
+  const made: Shared = { listen: undefined, status: undefined, activities: new Map(), isDraining: false };
+  Reflect.set(globalThis, SHARED, made);
+  return made;
 }
 
 /** Registers the plugin. OpenClaw calls this for each of its purposes: to serve, to inspect, for its command line. */

@@ -122,8 +122,7 @@ export class AgentActivity {
     const waits = runs.map(({ waitsUntil = 0 }) => waitsUntil);
     const next = Math.min(...waits);
     if (next <= now) return { status: "busy" };
-    const refusal = runs.find(({ waitsUntil }) => waitsUntil === next)?.refusals.at(-1);
-    return { status: "exhausted", reason: refusal?.reason ?? "rate_limit", until: next, evidence: "gateway: retries" };
+    return { status: "exhausted", ...waitOf(runs.find(({ waitsUntil }) => waitsUntil === next)?.refusals ?? [], next) };
   }
 
   #liveRuns(now: number): Run[] {
@@ -159,8 +158,7 @@ export class AgentActivity {
       this.#exhaustion = undefined;
       return;
     }
-    // A run that was refused without a call has no refusal: the accounts know why.
-    const found = refusal === undefined ? accounts() : exhaustionOf([...(run?.refusals ?? []), refusal], accounts, now);
+    const found = exhaustionAfter(run, refusal, accounts, now);
     if (found === undefined) return;
     this.#exhaustion = found;
     this.#note(found, now);
@@ -169,6 +167,25 @@ export class AgentActivity {
   #note(refusal: Refusal, now: number): void {
     this.#lastRefusal = { ...refusal, at: now };
   }
+}
+
+/** Why a run that failed may show an exhaustion. */
+function exhaustionAfter(
+  run: Run | undefined,
+  refusal: Refusal | undefined,
+  accounts: () => Refusal | undefined,
+  now: number,
+): Refusal | undefined {
+  const { refusals = [], waitsUntil } = run ?? {};
+  if (refusal !== undefined) return exhaustionOf([...refusals, refusal], accounts, now);
+  // Given up by its caller during a long wait for the provider, which still refuses.
+  if (waitsUntil !== undefined && waitsUntil > now) return waitOf(refusals, waitsUntil);
+  // The gateway refuses a run without a call while the accounts are disabled.
+  return accounts();
+}
+
+function waitOf(refusals: readonly Refusal[], until: number): Refusal {
+  return { reason: refusals.at(-1)?.reason ?? "rate_limit", until, evidence: "gateway: retries" };
 }
 
 /** The agent works again when the first of its accounts and models does. */
@@ -182,7 +199,10 @@ function exhaustionOf(
   return first ?? accounts() ?? refusals.at(-1);
 }
 
-function dropOldest(keyed: { readonly size: number; keys(): Iterator<string>; delete(key: string): boolean }, most: number): void {
+function dropOldest(
+  keyed: { readonly size: number; keys(): Iterator<string>; delete(key: string): boolean },
+  most: number,
+): void {
   if (keyed.size <= most) return;
   const oldest = keyed.keys().next();
   if (oldest.done !== true) keyed.delete(oldest.value);

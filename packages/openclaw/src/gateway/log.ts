@@ -32,7 +32,9 @@ export class PluginLog {
   write(event: LogEvent, message: string, facts: Readonly<Record<string, unknown>> = {}): void {
     try {
       const pairs = Object.entries(facts).filter(([, value]) => value !== undefined);
-      this.#log[LEVELS[event]]([`${event}: ${message}`, ...pairs.map(([name, value]) => `${name}=${json(value)}`)].join(" "));
+      this.#log[LEVELS[event]](
+        [`${event}: ${message}`, ...pairs.map(([name, value]) => `${name}=${json(value)}`)].join(" "),
+      );
     } catch {
       // A log that fails must not reach the gateway.
     }

@@ -1,5 +1,5 @@
 import type { AgentHandle, AgentStatusEvent, ReportError } from "harborforge-agents-client";
-import { AgentActivity, type ActivityLimits, type ShownStatus } from "../activity/agent-activity.ts";
+import { type ActivityLimits, AgentActivity, type ShownStatus } from "../activity/agent-activity.ts";
 import type { Refusal, Signal } from "../activity/signal.ts";
 import { messageOf, type PluginLog } from "../gateway/log.ts";
 
@@ -128,7 +128,7 @@ export class AgentReporter {
   }
 
   #onFailed(shown: ShownStatus, error: ReportError): void {
-    const { reason } = error;
+    const reason: string = error.reason;
     // The client keeps these, and sends them when it can. The events above tell of the others.
     if (reason === "NOT_CONNECTED" || reason === "STREAM_REFUSED" || reason === "CLIENT_CLOSED") return;
     this.#lastRejection = error;

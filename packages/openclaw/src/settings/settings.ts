@@ -26,7 +26,9 @@ export function readSettings(config: unknown): Settings | InvalidSettings {
   const problems: string[] = [];
   const claw = text(config, "claw");
   if (claw === undefined) {
-    problems.push("claw is missing. Name this gateway: openclaw config set plugins.entries.harborforge.config.claw NAME");
+    problems.push(
+      "claw is missing. Name this gateway: openclaw config set plugins.entries.harborforge.config.claw NAME",
+    );
   }
   const token = field(config, "token");
   if (token !== undefined && typeof token !== "string") {
@@ -53,10 +55,9 @@ export function readSettings(config: unknown): Settings | InvalidSettings {
     ...(key === undefined ? {} : { key }),
     ...(servername === undefined ? {} : { servername }),
   };
-  const mapped = entries(field(config, "agents")).map(([id, name]) => [
-    id.toLowerCase(),
-    name === false ? (false as const) : String(name),
-  ] as const);
+  const mapped = entries(field(config, "agents")).map(
+    ([id, name]) => [id.toLowerCase(), name === false ? (false as const) : String(name)] as const,
+  );
   return {
     claw,
     addresses,

@@ -39,13 +39,17 @@ export function statusText(report: unknown): string {
   const problems = field(report, "problems");
   for (const problem of Array.isArray(problems) ? problems : []) lines.push(`problem     ${problem}`);
   const agents = field(report, "agents");
-  const rows = (Array.isArray(agents) ? agents : []).map((agent) => COLUMNS.map(([, name]) => cell(field(agent, name))));
+  const rows = (Array.isArray(agents) ? agents : []).map((agent) =>
+    COLUMNS.map(([, name]) => cell(field(agent, name))),
+  );
   if (rows.length > 0) lines.push("", ...table([COLUMNS.map(([title]) => title), ...rows]));
   for (const agent of Array.isArray(agents) ? agents : []) {
     const refusal = text(agent, "refusal");
     const rejection = text(agent, "rejection");
-    if (refusal !== undefined) lines.push("", `${cell(field(agent, "gatewayId"))}: last refusal of a provider: ${refusal}`);
-    if (rejection !== undefined) lines.push("", `${cell(field(agent, "gatewayId"))}: last rejection of the service: ${rejection}`);
+    if (refusal !== undefined)
+      lines.push("", `${cell(field(agent, "gatewayId"))}: last refusal of a provider: ${refusal}`);
+    if (rejection !== undefined)
+      lines.push("", `${cell(field(agent, "gatewayId"))}: last rejection of the service: ${rejection}`);
   }
   return `${lines.map(printable).join("\n")}\n`;
 }
@@ -61,7 +65,12 @@ const COLUMNS = [
 
 function table(rows: readonly (readonly string[])[]): string[] {
   const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
-  return rows.map((row) => row.map((text, column) => text.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
+  return rows.map((row) =>
+    row
+      .map((text, column) => text.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd(),
+  );
 }
 
 function cell(value: unknown): string {

@@ -7,7 +7,10 @@ export interface StatusReport {
   readonly plugin: string;
   readonly claw: string | undefined;
   readonly addresses: readonly string[];
-  readonly connection: { readonly state: "connected" | "waiting" | "not_configured"; readonly error?: string | undefined };
+  readonly connection: {
+    readonly state: "connected" | "waiting" | "not_configured";
+    readonly error?: string | undefined;
+  };
   readonly problems: readonly string[];
   readonly agents: readonly AgentReport[];
 }

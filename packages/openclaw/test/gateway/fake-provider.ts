@@ -107,7 +107,12 @@ async function respond(
       begin(response, chat);
       const isAnswered = chat.messages.at(-1)?.role === "tool";
       const { name } = behaviour;
-      const call = { index: 0, id: "call_1", type: "function", function: { name, arguments: JSON.stringify(behaviour.arguments) } };
+      const call = {
+        index: 0,
+        id: "call_1",
+        type: "function",
+        function: { name, arguments: JSON.stringify(behaviour.arguments) },
+      };
       finish(response, chat, isAnswered ? { content: "done" } : { tool_calls: [call] });
       return;
     }
@@ -129,7 +134,9 @@ function finish(response: ServerResponse, { stream, model }: ChatRequest, messag
   if (stream === true) {
     send(response, model, message, null);
     send(response, model, {}, reason);
-    response.end(`data: ${JSON.stringify({ id: "x", object: "chat.completion.chunk", created: 1, model, choices: [], usage })}\n\ndata: [DONE]\n\n`);
+    response.end(
+      `data: ${JSON.stringify({ id: "x", object: "chat.completion.chunk", created: 1, model, choices: [], usage })}\n\ndata: [DONE]\n\n`,
+    );
     return;
   }
   const choices = [{ index: 0, message: { role: "assistant", ...message }, finish_reason: reason }];
@@ -139,5 +146,7 @@ function finish(response: ServerResponse, { stream, model }: ChatRequest, messag
 
 function send(response: ServerResponse, model: string, delta: object, reason: string | null): void {
   const choices = [{ index: 0, delta, finish_reason: reason }];
-  response.write(`data: ${JSON.stringify({ id: "x", object: "chat.completion.chunk", created: 1, model, choices })}\n\n`);
+  response.write(
+    `data: ${JSON.stringify({ id: "x", object: "chat.completion.chunk", created: 1, model, choices })}\n\n`,
+  );
 }
