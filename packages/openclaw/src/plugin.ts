@@ -1,11 +1,11 @@
 import { createHeartbeatClient, type HeartbeatClient, type HeartbeatConnection } from "harborforge-agents-client";
+import { field } from "../../../common/openclaw/values.ts";
 import type { AgentActivity } from "./activity/agent-activity.ts";
 import type { Refusal, Signal } from "./activity/signal.ts";
 import { exhaustionOfAccounts, providersOf } from "./gateway/accounts.ts";
 import { messageOf, PluginLog } from "./gateway/log.ts";
 import type { PluginApi } from "./gateway/plugin-api.ts";
 import { RUN_HOOKS, type RunHook, signalOfEvent, signalOfHook } from "./gateway/run-signals.ts";
-import { field } from "./gateway/values.ts";
 import { GatewayAgents } from "./reporting/gateway-agents.ts";
 import { readSettings, type Settings } from "./settings/settings.ts";
 import { registerStatusCommand, STATUS_METHOD } from "./status/status-command.ts";

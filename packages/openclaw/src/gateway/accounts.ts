@@ -1,5 +1,5 @@
+import { entries, field, number, text } from "../../../../common/openclaw/values.ts";
 import type { Refusal } from "../activity/signal.ts";
-import { entries, field, number, text } from "./values.ts";
 
 /** The providers that an agent may use: of its model and of the fallbacks, in their order. */
 export function providersOf(config: unknown, agentId: string): readonly string[] {

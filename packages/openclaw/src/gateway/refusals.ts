@@ -1,6 +1,6 @@
 import { exhaustionFromError } from "harborforge-agents-client";
+import { field, text } from "../../../../common/openclaw/values.ts";
 import type { Refusal } from "../activity/signal.ts";
-import { field, text } from "./values.ts";
 
 const MINUTE_MS = 60_000;
 const UNITS_MS = { second: 1_000, minute: MINUTE_MS, hour: 60 * MINUTE_MS } as const;

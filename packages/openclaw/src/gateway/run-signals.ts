@@ -1,7 +1,7 @@
+import { field, number, text } from "../../../../common/openclaw/values.ts";
 import type { Signal, SignalFact } from "../activity/signal.ts";
 import { agentOfSession, isVoiceSession } from "./agent-ids.ts";
 import { refusalOfLifecycle, refusalOfMessage } from "./refusals.ts";
-import { field, number, text } from "./values.ts";
 
 /** The hooks that the plugin reads. They return nothing, so they change nothing of a turn. */
 export const RUN_HOOKS = ["before_model_resolve", "model_call_started", "model_call_ended", "llm_output"] as const;

@@ -1,9 +1,9 @@
 import type { HeartbeatClient, ReportError } from "harborforge-agents-client";
+import { agentIdIn, agentIdsOf } from "../../../../common/openclaw/gateway-agents.ts";
 import type { AgentActivity } from "../activity/agent-activity.ts";
 import type { Signal } from "../activity/signal.ts";
-import { agentIdsOf } from "../gateway/agent-ids.ts";
 import type { PluginLog } from "../gateway/log.ts";
-import { agentIdOf, type Settings } from "../settings/settings.ts";
+import type { Settings } from "../settings/settings.ts";
 import { AgentReporter, type ReporterContext } from "./agent-reporter.ts";
 
 export interface GatewayAgentsOptions {
@@ -70,7 +70,7 @@ export class GatewayAgents {
     const { settings, client, log, accounts, earlier } = this.#options;
     const wanted = new Map<string, string>();
     for (const gatewayId of agentIdsOf(config)) {
-      const agentId = agentIdOf(settings, gatewayId);
+      const agentId = agentIdIn(settings.claw, settings.agents, gatewayId);
       if (agentId !== undefined) wanted.set(gatewayId, agentId);
     }
     const removed = [...this.#reporters.keys()].filter((id) => !wanted.has(id));

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { HeartbeatClientOptions } from "harborforge-agents-client";
-import { entries, field, number, text } from "../gateway/values.ts";
+import { type AgentNames, agentNamesOf } from "../../../../common/openclaw/gateway-agents.ts";
+import { field, number, text } from "../../../../common/openclaw/values.ts";
 
 /** The plugin's settings: `plugins.entries.harborforge.config` of the gateway. `openclaw.plugin.json` describes them. */
 export interface Settings {
@@ -9,7 +10,7 @@ export interface Settings {
   readonly token: string | undefined;
   readonly tls: HeartbeatClientOptions["tls"];
   /** The `agent_id` of the service by the gateway's id. `false`: not reported. Default: `<claw>/<id>`. */
-  readonly agents: ReadonlyMap<string, string | false>;
+  readonly agents: AgentNames;
   readonly silentRunMs: number;
   readonly callEndMs: number;
 }
@@ -55,22 +56,13 @@ export function readSettings(config: unknown): Settings | InvalidSettings {
     ...(key === undefined ? {} : { key }),
     ...(servername === undefined ? {} : { servername }),
   };
-  const mapped = entries(field(config, "agents")).map(
-    ([id, name]) => [id.toLowerCase(), name === false ? (false as const) : String(name)] as const,
-  );
   return {
     claw,
     addresses,
     token: typeof token === "string" && token !== "" ? token : undefined,
     tls: Object.keys(tls).length === 0 ? undefined : tls,
-    agents: new Map(mapped),
+    agents: agentNamesOf(config),
     silentRunMs: (number(config, "silentRunMinutes") ?? 60) * MINUTE_MS,
     callEndMs: (number(config, "callEndSeconds") ?? 30) * 1_000,
   };
-}
-
-/** The agent's id in the service. Undefined for an agent that is not reported. */
-export function agentIdOf({ claw, agents }: Settings, gatewayId: string): string | undefined {
-  const mapped = agents.get(gatewayId);
-  return mapped === false ? undefined : (mapped ?? `${claw}/${gatewayId}`);
 }

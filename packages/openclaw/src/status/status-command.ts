@@ -1,5 +1,5 @@
+import { field, text } from "../../../../common/openclaw/values.ts";
 import type { CliCommand } from "../gateway/plugin-api.ts";
-import { field, text } from "../gateway/values.ts";
 
 export const STATUS_METHOD = "harborforge.status";
 

@@ -1,7 +1,7 @@
 import { setTimeout } from "node:timers/promises";
+import { field, text } from "../../../../common/openclaw/values.ts";
 import { messageOf } from "../gateway/log.ts";
 import type { KeyedStore, SubagentRuntime } from "../gateway/plugin-api.ts";
-import { field, text } from "../gateway/values.ts";
 
 // The seam for wakes: the client library will pass each offer of the service to `WakeTurns.take`. Until then nothing calls it.
 

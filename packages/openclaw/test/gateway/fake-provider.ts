@@ -13,14 +13,14 @@ export type Behaviour =
       readonly headers?: Readonly<Record<string, string>>;
       readonly body: unknown;
     }
-  /** Calls a tool once; responds with a text to the request that has its result. */
-  | { readonly kind: "tool"; readonly name: string; readonly arguments: object };
+  /** Calls a tool if the newest message of the user has this word, and responds with a text to its result. */
+  | { readonly kind: "tool"; readonly word: string; readonly name: string; readonly arguments: object };
 
 /** A model provider in the manner of OpenAI that follows a script. */
 export interface FakeProvider extends AsyncDisposable {
   readonly url: string;
-  /** What each model does from now on. A model without an entry responds "ok". */
-  readonly script: Map<string, Behaviour>;
+  /** What each model does with its next requests; the last one repeats. A model without an entry responds "ok". */
+  readonly script: Map<string, readonly Behaviour[]>;
   /** How many requests each model got. */
   readonly requests: Map<string, number>;
 }
@@ -52,7 +52,7 @@ export const paymentRequired: Behaviour = {
 
 /** Starts the provider on a free port of loopback. */
 export async function startFakeProvider(): Promise<FakeProvider> {
-  const script = new Map<string, Behaviour>();
+  const script = new Map<string, readonly Behaviour[]>();
   const requests = new Map<string, number>();
   const server = createServer((request, response) => {
     respond(request, response, script, requests).catch(() => response.destroy());
@@ -75,13 +75,13 @@ export async function startFakeProvider(): Promise<FakeProvider> {
 interface ChatRequest {
   readonly model: string;
   readonly stream?: boolean;
-  readonly messages: readonly { readonly role: string }[];
+  readonly messages: readonly { readonly role: string; readonly content?: unknown }[];
 }
 
 async function respond(
   request: IncomingMessage,
   response: ServerResponse,
-  script: ReadonlyMap<string, Behaviour>,
+  script: Map<string, readonly Behaviour[]>,
   requests: Map<string, number>,
 ): Promise<void> {
   const chunks: Buffer[] = [];
@@ -92,7 +92,8 @@ async function respond(
   }
   const chat: ChatRequest = JSON.parse(Buffer.concat(chunks).toString());
   requests.set(chat.model, (requests.get(chat.model) ?? 0) + 1);
-  const behaviour = script.get(chat.model) ?? { kind: "text", text: "ok" };
+  const [behaviour = { kind: "text", text: "ok" }, ...later] = script.get(chat.model) ?? [];
+  if (later.length > 0) script.set(chat.model, later);
   switch (behaviour.kind) {
     case "error":
       response.writeHead(behaviour.status, { "content-type": "application/json", ...behaviour.headers });
@@ -105,7 +106,8 @@ async function respond(
       return;
     case "tool": {
       begin(response, chat);
-      const isAnswered = chat.messages.at(-1)?.role === "tool";
+      const newest = chat.messages.at(-1);
+      const isCall = newest?.role === "user" && JSON.stringify(newest.content).includes(behaviour.word);
       const { name } = behaviour;
       const call = {
         index: 0,
@@ -113,7 +115,7 @@ async function respond(
         type: "function",
         function: { name, arguments: JSON.stringify(behaviour.arguments) },
       };
-      finish(response, chat, isAnswered ? { content: "done" } : { tool_calls: [call] });
+      finish(response, chat, isCall ? { tool_calls: [call] } : { content: "done" });
       return;
     }
     case "text":

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { agentIdsOf } from "../../../../common/openclaw/gateway-agents.ts";
 import { exhaustionOfAccounts, providersOf } from "../../src/gateway/accounts.ts";
-import { agentIdsOf } from "../../src/gateway/agent-ids.ts";
 import { signalOfEvent, signalOfHook } from "../../src/gateway/run-signals.ts";
 
 const NOW = 1_000_000;
