@@ -21,6 +21,9 @@ const STOP_WITHIN_MS = 700;
 /** A gateway's event loop was blocked for 35 s at its start. */
 const MAIN_THREAD_TIMEOUT_MS = 90_000;
 
+/** A file of the bundle, or of the checkout. */
+const WORKER = new URL(`./heartbeat-worker.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
+
 /** What one process of a gateway has once, however often OpenClaw loads the plugin: hooks of one copy serve the service of another. */
 interface Shared {
   /** Takes what the hooks tell, while the service runs. */
@@ -180,7 +183,7 @@ function connect({ claw, addresses, token, tls }: Settings, log: PluginLog): Hea
     addresses,
     ...(token === undefined ? {} : { token }),
     ...(tls === undefined ? {} : { tls }),
-    worker: { url: new URL("./heartbeat-worker.js", import.meta.url), mainThreadTimeoutMs: MAIN_THREAD_TIMEOUT_MS },
+    worker: { url: WORKER, mainThreadTimeoutMs: MAIN_THREAD_TIMEOUT_MS },
     onListenerError: (error) => {
       log.write("plugin.failed", "the plugin failed; report it as a defect", { error: messageOf(error) });
     },

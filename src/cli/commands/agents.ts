@@ -10,6 +10,7 @@ import type { AgentRecord } from "../records/records.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
+import { registerEnrol } from "./agents-enrol.ts";
 import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";
 import { registerStatus } from "./status.ts";
 import { registerWatch } from "./watch.ts";
@@ -24,6 +25,7 @@ export function registerAgents(shell: Shell): void {
   registerDelete(shell, agents);
   registerTransitions(shell, agents);
   registerWatch(shell, agents);
+  registerEnrol(shell, agents);
 }
 
 function registerCreate(shell: Shell, agents: Command): void {
