@@ -52,6 +52,7 @@ const OWN_TYPES = new Set([
   "AddressError",
   "ConfigError",
   "MigrationError",
+  "UnusableDatabase",
   "EmbeddedPostgresError",
   "ConnectionTimeout",
 ]);
