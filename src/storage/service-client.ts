@@ -118,7 +118,8 @@ export class ServiceClient extends pg.Client {
     const { user, password } = await this.#options.hosts.credentials();
     // node-postgres sends the user of these parameters, not of the client.
     const parameters: unknown = Reflect.get(this, "connectionParameters");
-    if (user !== undefined && typeof parameters === "object" && parameters !== null) Reflect.set(parameters, "user", user);
+    if (user !== undefined && typeof parameters === "object" && parameters !== null)
+      Reflect.set(parameters, "user", user);
     if (password !== undefined) this.password = password;
   }
 
