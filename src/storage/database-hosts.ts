@@ -183,7 +183,8 @@ export class DatabaseHosts {
       if (code !== undefined) this.#options.onServerError?.(code);
     });
     await client.connect();
-    if (await isStandby(client)) throw standby(host);
+    const reason = await readOnlyReason(client);
+    if (reason !== null) throw readOnlyError(reason, host);
     return host;
   }
 
@@ -208,15 +209,25 @@ interface Attempt {
   readonly socket: Duplex;
 }
 
-/** A role may have read-only transactions by default, which the sessions of this service override. */
-async function isStandby(client: pg.ClientBase): Promise<boolean> {
-  const { rows } = await client.query<{ standby: boolean }>("SELECT pg_is_in_recovery() AS standby");
-  return rows[0]?.standby === true;
+/**
+ * SQL: why the server or the database rejects writes of every session; null if it does not. A default of the role alone is
+ * no reason: the sessions of this service override it.
+ */
+export const READ_ONLY_REASON = `
+  CASE WHEN pg_is_in_recovery() THEN 'it is a standby' WHEN current_setting('default_transaction_read_only') = 'on' THEN (
+    SELECT 'default_transaction_read_only is on' FROM pg_settings
+    WHERE name = 'default_transaction_read_only' AND source NOT IN ('user', 'database user', 'client', 'session')
+  ) END`;
+
+async function readOnlyReason(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<{ reason: string | null }>(`SELECT ${READ_ONLY_REASON} AS reason`);
+  return rows[0]?.reason ?? null;
 }
 
-export function standby({ host, port }: HostAddress): Error {
-  // The code of a write on a standby.
-  return Object.assign(new Error(`${host}:${port} is a standby`), { code: "25006" });
+/** With the code of a write that PostgreSQL rejects. */
+export function readOnlyError(reason: string, host?: HostAddress): Error {
+  const where = host === undefined ? "" : `${host.host}:${host.port}: `;
+  return Object.assign(new Error(`${where}${reason}`), { code: "25006" });
 }
 
 /**

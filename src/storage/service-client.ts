@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import pg from "pg";
 import { HANDSHAKE_MS } from "./connections.ts";
-import { type DatabaseHosts, type HostAddress, NoWritableHostError, standby } from "./database-hosts.ts";
+import { type DatabaseHosts, type HostAddress, NoWritableHostError, readOnlyError } from "./database-hosts.ts";
 import { Session, type SessionFacts, type SessionSettings } from "./session.ts";
 
 /** How long a session counts as unchanged before the next statement of its connection checks it, in milliseconds. */
@@ -100,7 +100,8 @@ export class ServiceClient extends pg.Client {
       await super.connect();
       this.#facts = await this.#session.begin();
       // The host may have become a standby since the check.
-      if (host !== undefined && this.#facts.standby) throw standby(host);
+      const { readOnly } = this.#facts;
+      if (host !== undefined && readOnly !== null) throw readOnlyError(readOnly, host);
       this.#checkedAt = performance.now();
       return this;
     } catch (error) {
@@ -123,7 +124,7 @@ export class ServiceClient extends pg.Client {
     if (password !== undefined) this.password = password;
   }
 
-  #send<Row extends pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>> {
+  #send<Row extends object>(text: string): Promise<pg.QueryResult<Row>> {
     this.#isIdle = false;
     const query = { text, ...(this.#facts === undefined ? { query_timeout: HANDSHAKE_MS } : {}) };
     return super.query<Row>(query);

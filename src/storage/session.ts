@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import pg from "pg";
+import { READ_ONLY_REASON } from "./database-hosts.ts";
 import { UnusableDatabase } from "./unusable-database.ts";
 
 /** Settings of a session by their names, as `SET` takes them. */
@@ -58,11 +59,10 @@ const CLEAN = [
 ].join("; ");
 
 /**
- * The schema of this service: the one of the search path that has its tables, else the only one of the database, else
- * the first one of the path. And whether sessions are read-only because the database or the server says so. A default of
- * the role alone is none: each session overrides it.
+ * SQL: the schema of this service, which is the one of the search path that has its tables, else the only one of the
+ * database, else the first one of the path. And facts that some settings depend on.
  */
-const INSPECT = `
+const FACTS = `
   WITH ours AS (
     SELECT n.nspname, array_position(current_schemas(false), n.nspname) AS place
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -76,13 +76,11 @@ const INSPECT = `
       current_schema(),
       'public'
     )::text AS schema,
-    (SELECT array_agg(nspname::text ORDER BY nspname) FROM ours
-     HAVING count(*) > 1 AND count(place) = 0) AS ambiguous,
-    pg_is_in_recovery() AS standby,
+    (SELECT array_agg(nspname::text ORDER BY nspname) FROM ours HAVING count(*) > 1 AND count(place) = 0) AS ambiguous,
+    ${READ_ONLY_REASON} AS read_only,
     current_setting('server_version_num') AS server_version_num,
     current_setting('server_encoding') AS encoding,
-    (SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only'
-     AND source NOT IN ('user', 'database user', 'client', 'session')) AS read_only,
+    current_setting('default_transaction_read_only') AS default_read_only,
     current_setting('synchronous_commit') AS synchronous_commit`;
 
 /** What a session found at its start. */
@@ -91,59 +89,60 @@ export interface SessionFacts {
   readonly schema: string;
   /** Schemas that each have tables of this service, if the search path chooses none of them. */
   readonly ambiguous: readonly string[] | null;
-  /** Whether the server is a standby, which accepts no writes. */
-  readonly standby: boolean;
-  /** Whether the database or the server makes sessions read-only. */
-  readonly readOnly: boolean;
+  /** Why the server or the database rejects writes. */
+  readonly readOnly: string | null;
 }
 
-interface FactRow extends Omit<SessionFacts, "readOnly"> {
+interface SessionRow {
+  readonly marker: string | null;
+}
+
+interface FactRow extends SessionRow {
+  readonly schema: string;
+  readonly ambiguous: readonly string[] | null;
+  readonly read_only: string | null;
   readonly server_version_num: string;
   readonly encoding: string;
-  readonly read_only: string | null;
+  readonly default_read_only: string;
   readonly synchronous_commit: string;
 }
 
-/** Sends a statement on the connection of the session. */
-type Send = <Row extends pg.QueryResultRow>(text: string) => Promise<{ readonly rows: readonly Row[] }>;
+/** Sends statements on the connection of the session. Several ones have several results. */
+type Send = <Row extends object>(text: string) => Promise<pg.QueryResult<Row> | pg.QueryResult<Row>[]>;
 
 /** The settings of one connection. They are in force from `begin` on, and `check` sets them again. */
 export class Session {
   readonly #send: Send;
-  readonly #wanted: SessionSettings;
   /** Of this connection alone. */
   readonly #marker = randomBytes(9).toString("hex");
-  #settings: SessionSettings = {};
+  #settings: SessionSettings;
 
-  /** @param wanted besides those of all sessions, or instead of them */
-  constructor(send: Send, wanted: SessionSettings) {
+  /** @param settings besides those of all sessions, or instead of them */
+  constructor(send: Send, settings: SessionSettings) {
     this.#send = send;
-    this.#wanted = wanted;
+    this.#settings = { ...FIXED_SETTINGS, ...settings };
   }
 
   /**
    * Removes what another client left, and sets the settings. Startup parameters would do the same in fewer round trips,
-   * but poolers refuse them.
+   * but poolers reject them.
    *
    * @throws UnusableDatabase if the server is too old, or the database has another encoding than UTF8; the driver's error
    */
   async begin(): Promise<SessionFacts> {
-    await this.#send(CLEAN);
-    const { rows } = await this.#send<FactRow>(INSPECT);
-    const [row] = rows;
-    if (row === undefined) throw new TypeError("the inspection of a session returned no row");
-    const { server_version_num, encoding, read_only, synchronous_commit, ...facts } = row;
-    assertSupported(Number(server_version_num), encoding);
+    const found = await this.#ask<FactRow>(`${CLEAN}; ${FACTS}`);
+    assertSupported(Number(found.server_version_num), found.encoding);
+    const { schema, ambiguous, read_only, default_read_only, synchronous_commit } = found;
     this.#settings = {
-      ...FIXED_SETTINGS,
-      search_path: `${pg.escapeIdentifier(facts.schema)}, pg_temp`,
+      search_path: `${pg.escapeIdentifier(schema)}, pg_temp`,
       // Acknowledged changes are on disk. Another value than off is the choice of the operator.
       synchronous_commit: synchronous_commit === "off" ? "on" : synchronous_commit,
-      default_transaction_read_only: read_only ?? "off",
-      ...this.#wanted,
+      // A database or a server that is read-only stays so: operators stop writes by it, and providers protect full disks.
+      default_transaction_read_only: read_only === null ? "off" : default_read_only,
+      ...this.#settings,
     };
-    await this.#send(settingsQuery({ ...this.#settings, [MARKER]: this.#marker }));
-    return { ...facts, readOnly: read_only === "on" };
+    await this.#ask(settingsQuery({ ...this.#settings, [MARKER]: this.#marker }));
+    return { schema, ambiguous, readOnly: read_only };
   }
 
   /**
@@ -151,9 +150,28 @@ export class Session {
    * service and PostgreSQL gave it another one: prepared statements, locks and notifications are lost.
    */
   async check(): Promise<boolean> {
-    const { rows } = await this.#send<{ marker: string | null }>(settingsQuery(this.#settings));
-    return rows[0]?.marker === this.#marker;
+    const { marker } = await this.#ask<SessionRow>(settingsQuery(this.#settings));
+    return marker === this.#marker;
   }
+
+  async #ask<Row extends object>(text: string): Promise<Row> {
+    const result = await this.#send<Row>(text);
+    const row = (Array.isArray(result) ? result.at(-1) : result)?.rows[0];
+    if (row === undefined) throw new TypeError("the settings of a session returned no row");
+    return row;
+  }
+}
+
+/** The first column is read before the settings are set. */
+function settingsQuery(settings: SessionSettings): string {
+  const values = Object.entries(settings).map(
+    ([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`,
+  );
+  return `
+    SELECT current_setting('${MARKER}', true) AS marker, (
+      SELECT count(set_config(s.name, s.value, false)) FROM (VALUES ${values.join(", ")}) s (name, value)
+      WHERE s.name LIKE '%.%' OR current_setting(s.name, true) IS NOT NULL
+    ) AS settings`;
 }
 
 /** The oldest supported version of PostgreSQL: 15. */
@@ -169,15 +187,4 @@ function assertSupported(version: number, encoding: string): void {
   throw new UnusableDatabase(
     `The database has the encoding ${encoding}, which cannot hold every name: create one with ENCODING 'UTF8' TEMPLATE template0, and set DATABASE_URL to it.`,
   );
-}
-
-function settingsQuery(settings: SessionSettings): string {
-  const values = Object.entries(settings).map(
-    ([name, value]) => `(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(value)})`,
-  );
-  return `
-    SELECT current_setting('${MARKER}', true) AS marker, (
-      SELECT count(set_config(s.name, s.value, false)) FROM (VALUES ${values.join(", ")}) s (name, value)
-      WHERE s.name LIKE '%.%' OR current_setting(s.name, true) IS NOT NULL
-    ) AS settings`;
 }

@@ -1,6 +1,6 @@
 import { columnTypes } from "./column-types.ts";
 import { HANDSHAKE_MS, newSocket } from "./connections.ts";
-import { DatabaseHosts, writableUrl } from "./database-hosts.ts";
+import { DatabaseHosts, readOnlyError, writableUrl } from "./database-hosts.ts";
 import { ServiceClient, type ServiceClientOptions } from "./service-client.ts";
 import { UnusableDatabase } from "./unusable-database.ts";
 
@@ -47,12 +47,8 @@ export async function withDatabase<Result>(
 }
 
 function assertWritable({ facts }: ServiceClient): void {
-  const { ambiguous, standby, readOnly } = facts;
-  if (standby || readOnly) {
-    const reason = standby ? "it is a standby" : "default_transaction_read_only is on";
-    // The code of a write that PostgreSQL rejects for this reason.
-    throw Object.assign(new Error(reason), { code: "25006" });
-  }
+  const { ambiguous, readOnly } = facts;
+  if (readOnly !== null) throw readOnlyError(readOnly);
   if (ambiguous === null) return;
   throw new UnusableDatabase(
     `The schemas ${ambiguous.join(" and ")} of the database each have the tables of this service: choose one of them with ALTER ROLE … SET search_path.`,

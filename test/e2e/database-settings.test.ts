@@ -21,7 +21,7 @@ const SETTINGS = {
   row_security: "off",
   default_transaction_isolation: "'serializable'",
   default_transaction_deferrable: "on",
-  statement_timeout: "'10ms'",
+  statement_timeout: "'500ms'",
   lock_timeout: "'1ms'",
   idle_in_transaction_session_timeout: "'5ms'",
   idle_session_timeout: "'200ms'",
