@@ -74,6 +74,24 @@ export const LOG_EVENTS = {
       action:
         "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`.",
     },
+    "database.connections_exhausted": {
+      meaning: "the server, the database or the role has no free connection (SQLSTATE 53300)",
+      action:
+        "Raise `max_connections` or the connection limit of the database or the role. A replica uses 17 connections.",
+    },
+    "database.disk_full": {
+      meaning: "statements fail because the disk of the database is full (SQLSTATE 53100)",
+      action: "Free some space. The replica notices it by itself.",
+    },
+    "database.read_only": {
+      meaning: "the database rejects writes: it is a standby, or read-only by its settings (SQLSTATE 25006)",
+      action:
+        "Check that `DATABASE_URL` leads to the primary, and `default_transaction_read_only` of the database and the server.",
+    },
+    "database.session_lost": {
+      meaning: "a connection had another session than the one that it began, and was closed; at most one line in 10 s",
+      action: "Check that the connection pooler is in session mode.",
+    },
     "database.slow": {
       meaning: "the database does not answer in time",
       action: "Check the load of the database and of this replica.",
@@ -157,6 +175,7 @@ export const LOG_EVENTS = {
     "brake.released": "the mass silence is over",
     "call.slow": "a unary call took long; with `code` and `reason` if it failed",
     "database.available": "the database answers in time again",
+    "database.fault_ended": "statements do not fail with `sqlstate` any more",
     "database.migrated": "the start ran `migrations`",
     "feed.gap_passed": "the feed passed a revision gap",
     "feed.resumed": "the log of transitions is read again",

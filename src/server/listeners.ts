@@ -16,6 +16,7 @@ import { MessageQueue } from "../rpc/sockets/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../rpc/sockets/receive-budget.ts";
 import { SendBudget } from "../rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
+import type { DatabaseFaults } from "../storage/faults.ts";
 import type { DatabaseProbe } from "../storage/probe.ts";
 import type { Drain } from "./drain.ts";
 import { createMetrics, type MetricSources } from "./metrics.ts";
@@ -26,6 +27,7 @@ export interface ListenerParts extends Omit<MetricSources, "gate"> {
   readonly backend: Backend;
   readonly health: Health;
   readonly probe: DatabaseProbe;
+  readonly faults: DatabaseFaults;
   readonly access: AccessControl;
   readonly drain: Drain;
 }
@@ -38,7 +40,7 @@ export interface Listeners {
 /** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
 export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
   const { log } = options;
-  const { backend, health, liveness, watching, committer, probe, access, tls, drain } = parts;
+  const { backend, health, liveness, watching, committer, probe, faults, access, tls, drain } = parts;
   const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
   const metrics = createMetrics({ liveness, watching, committer, gate, tls });
   const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
@@ -71,7 +73,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
         metrics,
         ready: () => health.why,
         mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
-        notes: () => [...databaseNotes(probe.state), ...brakeNotes(liveness.brake)],
+        notes: () => [...databaseNotes(probe.state, faults.texts), ...brakeNotes(liveness.brake)],
       }),
     },
   };

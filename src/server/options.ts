@@ -10,6 +10,8 @@ import type { WatchingOptions } from "../watch/watching.ts";
 export interface ServerOptions {
   /** A migrated database. */
   readonly databaseUrl: string;
+  /** The URL as it is now, if its user or password may change: new connections use these. Default: they do not. */
+  readonly latestDatabaseUrl?: (() => Promise<string>) | undefined;
   /** `host:port` of the two listeners; port 0 takes a free one. */
   readonly grpcAddress: string;
   readonly httpAddress: string;

@@ -9,6 +9,8 @@ import { createTls, type Tls } from "../rpc/tls/tls-acceptor.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";
+import { faultText, textOfCode } from "../storage/failures.ts";
+import { DatabaseFaults } from "../storage/faults.ts";
 import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
@@ -18,9 +20,13 @@ import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
 import type { ServerOptions } from "./options.ts";
 import { PeriodicTasks } from "./periodic-tasks.ts";
+import { Readiness } from "./readiness.ts";
 
 const DATABASE_AWAY = "the database is away";
 const CUT_OFF = "cannot write to the database";
+const DISK_FULL = "the database fails changes";
+/** How often the log says that sessions are lost, at most, in milliseconds. */
+const SESSION_LOST_MS = 10_000;
 
 /** The parts of one replica, wired. */
 export interface Replica extends Listeners {
@@ -32,6 +38,7 @@ export interface Replica extends Listeners {
   readonly tasks: PeriodicTasks;
   readonly access: AccessControl;
   readonly health: Health;
+  readonly readiness: Readiness;
   readonly tls: Tls | undefined;
   readonly drain: Drain;
 }
@@ -41,18 +48,28 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const { log } = options;
   // Before anything is opened: unusable files are the most frequent reason that a start fails.
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
-  const { database, replica, access } = await openStorage(options, tls);
+  const health = createHealth();
+  const readiness = new Readiness(health);
+  const faults = new DatabaseFaults({
+    log,
+    onChange: (code, persists) => {
+      // The other faults are the reasons of failed refreshes and reads.
+      if (code !== "53100") return;
+      if (persists) readiness.lose(DISK_FULL, textOfCode(code));
+      else readiness.regain(DISK_FULL);
+    },
+  });
+  const { database, replica, access } = await openStorage(options, tls, faults);
   const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
   const committer = new Committer(database, replica, () => watching.notifyCommitted());
-  const health = createHealth();
   const liveness = new Liveness({
     database,
     committer,
     replica,
     pace: options.pace,
     log,
-    onCutOff: () => health.suspend(CUT_OFF),
-    onBack: () => health.resume(CUT_OFF),
+    onCutOff: (error) => readiness.lose(CUT_OFF, faultText(error)),
+    onBack: () => readiness.regain(CUT_OFF),
   });
   watching.feed.subscribe({
     onTransitions: (transitions) => {
@@ -63,7 +80,11 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   });
   const probe = new DatabaseProbe({
     database,
-    onState: (state) => (state === "unavailable" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
+    faults,
+    onState: (state, error) => {
+      if (state === "unavailable") readiness.lose(DATABASE_AWAY, faultText(error));
+      else readiness.regain(DATABASE_AWAY);
+    },
     log,
   });
   const drain = new Drain();
@@ -75,6 +96,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     watching,
     committer,
     probe,
+    faults,
     access,
     tls,
     drain,
@@ -88,6 +110,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     tasks: new PeriodicTasks({ database, retention: options.retention, log }),
     access,
     health,
+    readiness,
     tls,
     drain,
     ...served,
@@ -103,14 +126,23 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.watching.close();
   await replica.access.close();
   await replica.probe.close();
+  replica.readiness.close();
   await replica.tasks.close();
   await replica.database.close();
 }
 
-async function openStorage(options: ServerOptions, tls: Tls | undefined) {
+async function openStorage(options: ServerOptions, tls: Tls | undefined, faults: DatabaseFaults) {
   const { log } = options;
+  let lostAt = Number.NEGATIVE_INFINITY;
   const database = openDatabase({
     url: options.databaseUrl,
+    latestUrl: options.latestDatabaseUrl,
+    onServerError: (code) => faults.note(code),
+    onSessionLost: () => {
+      if (performance.now() - lostAt < SESSION_LOST_MS) return;
+      lostAt = performance.now();
+      log.warn({ event: "database.session_lost" }, "a connection had another session, closed it");
+    },
     onIdleError: (error) =>
       log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });

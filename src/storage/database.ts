@@ -51,6 +51,10 @@ export interface DatabaseOptions {
   readonly latestUrl?: (() => Promise<string>) | undefined;
   /** An idle connection of a pool failed. No work is lost. */
   onIdleError(error: Error): void;
+  /** The server failed a statement, or rejected a login, with this SQLSTATE. */
+  onServerError?(code: string): void;
+  /** A connection was closed, because it had another session than the one that it began. */
+  onSessionLost?(): void;
 }
 
 /** No statement of this service takes longer than a page of work. A longer one is stuck. */
@@ -99,7 +103,8 @@ function destroyWhenIdle(socket: Socket, ms: number): void {
 
 /** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const hosts = new DatabaseHosts(options.url, { latestUrl: options.latestUrl });
+  const onServerError = (code: string): void => options.onServerError?.(code);
+  const hosts = new DatabaseHosts(options.url, { latestUrl: options.latestUrl, onServerError });
   const connecting = new Set<Duplex>();
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
@@ -109,6 +114,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   const sessionOf = (settings: SessionSettings = {}) => ({
     hosts,
     connecting,
+    onServerError,
+    onSessionLost: () => options.onSessionLost?.(),
     settings: { ...SETTINGS, ...settings },
   });
   const clientConfig = (name: string) =>

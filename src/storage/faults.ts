@@ -1,0 +1,88 @@
+import type { Logger } from "../../common/logging/logger.ts";
+import { textOfCode } from "./failures.ts";
+
+/** The events of faults that concern the whole database, by their SQLSTATEs. */
+const EVENTS = {
+  "25006": "database.read_only",
+  "53100": "database.disk_full",
+  "53300": "database.connections_exhausted",
+} as const;
+
+export type FaultCode = keyof typeof EVENTS;
+
+/** A fault has ended when no statement has failed with it for this long, in milliseconds. */
+const ENDED_AFTER_MS = 10_000;
+/** A fault persists when statements have failed with it for this long, in milliseconds. */
+const PERSISTS_AFTER_MS = 3_000;
+
+export interface DatabaseFaultsOptions {
+  readonly log: Pick<Logger, "warn" | "info">;
+  /** A fault began to persist, or ended. */
+  onChange(code: FaultCode, persists: boolean): void;
+}
+
+interface Fault {
+  readonly firstAt: number;
+  lastAt: number;
+  persists: boolean;
+}
+
+/**
+ * Faults that concern the whole database, as statements and logins meet them. They end late, so that a fault that only some
+ * statements meet does not come and go.
+ */
+export class DatabaseFaults {
+  readonly #options: DatabaseFaultsOptions;
+  readonly #faults = new Map<FaultCode, Fault>();
+
+  constructor(options: DatabaseFaultsOptions) {
+    this.#options = options;
+  }
+
+  /** What is wrong with the database, for people. */
+  get texts(): readonly string[] {
+    return [...this.#faults.keys()].map((code) => textOfCode(code));
+  }
+
+  /** Whether statements failed with this fault lately. */
+  has(code: FaultCode): boolean {
+    return this.#faults.has(code);
+  }
+
+  /** A statement or a login failed with this SQLSTATE. */
+  note(code: string): void {
+    if (!isFaultCode(code)) return;
+    const now = performance.now();
+    const fault = this.#faults.get(code);
+    if (fault === undefined) {
+      this.#faults.set(code, { firstAt: now, lastAt: now, persists: false });
+      this.#options.log.warn(
+        { event: EVENTS[code], sqlstate: code },
+        `the database fails statements: ${textOfCode(code)}`,
+      );
+      return;
+    }
+    fault.lastAt = now;
+    if (fault.persists || now - fault.firstAt < PERSISTS_AFTER_MS) return;
+    fault.persists = true;
+    this.#options.onChange(code, true);
+  }
+
+  /** Call it every second or so. */
+  check(): void {
+    const now = performance.now();
+    for (const [code, { lastAt, persists }] of this.#faults) {
+      if (now - lastAt < ENDED_AFTER_MS) continue;
+      this.#faults.delete(code);
+      this.#options.log.info(
+        { event: "database.fault_ended", sqlstate: code },
+        "the database fails no statements so any more",
+      );
+      if (persists) this.#options.onChange(code, false);
+    }
+  }
+}
+
+function isFaultCode(code: string): code is FaultCode {
+  return Object.hasOwn(EVENTS, code);
+}
