@@ -22,6 +22,7 @@ async function serve(context: CommandContext): Promise<number> {
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
+      latestDatabaseUrl: database.latestUrl,
       grpcAddress: formatAddress(config.grpcAddress),
       httpAddress: formatAddress(config.httpAddress),
       pace: {

@@ -46,6 +46,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
   const { values, problems } = read;
   const tls = read.areRight(TLS_SETTINGS) ? tlsOf(values, read) : undefined;
   const access = accessOf(values, read);
+  const database = databaseOf(values, read);
   if (problems.length === 0) {
     checkExposure(values, access, tls, read);
     checkCertificates(access, tls, read);
@@ -53,7 +54,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze({
     ...plainConfig(values),
-    database: databaseOf(values),
+    database,
     tls,
     access: Object.freeze(access),
     logLevel: values.logLevel,

@@ -1,9 +1,9 @@
-import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { expect, test } from "vitest";
 import { migrate } from "../../src/storage/migrations.ts";
-import { administer, createEmptyDatabase } from "../support/cluster.ts";
+import { administer } from "../support/cluster.ts";
 import { tourContract } from "../support/contract-tour.ts";
+import { openOwnedDatabase } from "../support/owned-database.ts";
 import { startReplica } from "../support/service.ts";
 
 /** What operators and other programs set on roles and databases. */
@@ -39,43 +39,6 @@ const SETTINGS = {
 
 /** On a role, sessions override it. On a database it means that the database is read-only. */
 const OF_ROLES = { ...SETTINGS, default_transaction_read_only: "on" } as const;
-
-/** A database whose owner is a role without privileges of its own. */
-async function openOwnedDatabase(settings: {
-  readonly role?: Readonly<Record<string, string>>;
-  readonly database?: Readonly<Record<string, string>>;
-}) {
-  await using undo = new AsyncDisposableStack();
-  const { url, drop } = undo.use(await createEmptyDatabase());
-  const name = new URL(url).pathname.slice(1);
-  const role = `${name}_owner`;
-  const password = randomBytes(9).toString("hex");
-  await administer(url, `CREATE ROLE ${role} LOGIN PASSWORD '${password}'`, `ALTER DATABASE ${name} OWNER TO ${role}`);
-  undo.defer(async () => {
-    const admin = new URL(url);
-    admin.pathname = "/postgres";
-    await drop();
-    await administer(admin.href, `DROP ROLE ${role}`);
-  });
-  const set = async (of: "role" | "database"): Promise<void> => {
-    const target = of === "role" ? `ROLE ${role}` : `DATABASE ${name}`;
-    for (const [setting, value] of Object.entries(settings[of] ?? {})) {
-      await administer(url, `ALTER ${target} SET ${setting} = ${value}`);
-    }
-  };
-  const owner = new URL(url);
-  owner.username = role;
-  owner.password = password;
-  const everything = undo.move();
-  return {
-    url: owner.href,
-    async set() {
-      await set("role");
-      await set("database");
-    },
-    [Symbol.asyncDispose]: () => everything.disposeAsync(),
-  };
-}
 
 test.for([
   { what: "a role", role: OF_ROLES },

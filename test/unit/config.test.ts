@@ -1,10 +1,14 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/config/config.ts";
 import type { DatabaseChoice } from "../../src/config/database.ts";
 import { ConfigError } from "../../src/config/problems.ts";
 import type { ConfigSources } from "../../src/config/read.ts";
+import type { Setting } from "../../src/config/setting.ts";
 import { SETTINGS } from "../../src/config/settings.ts";
 import {
   databaseLabel,
@@ -352,7 +356,8 @@ describe("an invalid value", () => {
     ["HARBORFORGE_JWT_ROLES", "boss=root", "one of agent, service, admin, viewer"],
   ])("of %s (%j) is reported with its name and the allowed values", (name, value, allowed) => {
     const { message } = errorOf(() => load({ [name]: value }));
-    expect(message.startsWith(`${name} is ${JSON.stringify(value)}: it must be `)).toBe(true);
+    const shown = value.replace(/^.*@/s, "…@");
+    expect(message.startsWith(`${name} is ${JSON.stringify(shown)}: it must be `)).toBe(true);
     expect(message).toContain(allowed);
   });
 
@@ -478,10 +483,74 @@ describe("credentials", () => {
   });
 });
 
+describe("secrets in files", () => {
+  let folder = "";
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "harborforge-config-"));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  function fileOf(content: string): string {
+    const file = join(folder, "url");
+    writeFileSync(file, content);
+    return file;
+  }
+
+  it("exist for every secret setting", () => {
+    const secret = Object.values<Setting<unknown>>(SETTINGS).filter((setting) => setting.secret === true);
+    const names = new Set(Object.values<Setting<unknown>>(SETTINGS).map(({ env }) => env));
+    expect(secret.map(({ env }) => env)).toEqual(["DATABASE_URL"]);
+    for (const { env } of secret) expect(names).toContain(`${env}_FILE`);
+  });
+
+  it("have the value of the setting, with white space around it", () => {
+    const file = fileOf("\n postgres://ada:s%20ecret@db/agents\n\n");
+    const database = { kind: "external", url: "postgres://ada:s%20ecret@db/agents", urlFile: file };
+    expect(load({ DATABASE_URL_FILE: file }).database).toEqual(database);
+    expect(load({}, { databaseUrlFile: file }).database).toEqual(database);
+  });
+
+  it.each([
+    ["", /^DATABASE_URL_FILE is ".*url": the file is empty\.$/],
+    ["hunter2", /the file must contain a URL such as postgres:/],
+    ["mysql://ada:hunter2@db", /the file must contain a URL such as postgres:/],
+  ])("are rejected without their content: %s", (content, sentence) => {
+    const { message } = errorOf(() => load({ DATABASE_URL_FILE: fileOf(content) }));
+    expect(message).toMatch(sentence);
+    expect(message).not.toContain("hunter2");
+  });
+
+  it("are rejected if there is no file, or both are set", () => {
+    expect(errorOf(() => load({ DATABASE_URL_FILE: "/nowhere/url" })).message).toBe(
+      'DATABASE_URL_FILE is "/nowhere/url": the file does not exist.',
+    );
+    const both = {
+      DATABASE_URL_FILE: fileOf("postgres://db/agents"),
+      DATABASE_URL: "postgres://ada:hunter2@db/agents",
+    };
+    expect(errorOf(() => load(both)).message).toBe(
+      "DATABASE_URL_FILE is set, but DATABASE_URL is set, too: unset one of them.",
+    );
+  });
+});
+
+describe("a password in a setting that has none", () => {
+  it.each([
+    ["HARBORFORGE_JWT_JWKS", "https://ada:hunter2@id.example.org/keys"],
+    ["HARBORFORGE_GRPC_ADDRESS", "http://ada:hun@ter2/x@127.0.0.1:1"],
+    ["HARBORFORGE_HTTP_ADDRESS", "ada:hunter2@127.0.0.1:1"],
+  ])("is not shown: %s", (name, value) => {
+    const { message } = errorOf(() => load({ [name]: value }));
+    expect(message).toContain(`${name} is "…@`);
+    expect(message).not.toMatch(/hun|ter2/);
+  });
+});
+
 describe("the table of settings", () => {
   it("equals the table in the documentation", () => {
     expect(Object.values(SETTINGS).map(({ env, defaultText }) => `${env} ${defaultText}`)).toEqual([
       "DATABASE_URL an embedded PostgreSQL",
+      "DATABASE_URL_FILE none",
       expect.stringContaining("$XDG_DATA_HOME/harborforge-agents"),
       "HARBORFORGE_GRPC_ADDRESS 127.0.0.1:50051",
       "HARBORFORGE_HTTP_ADDRESS 127.0.0.1:8080",

@@ -1,5 +1,6 @@
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { withoutUserInfo } from "../../../../common/logging/redaction.ts";
 import { type ConnectedClients, clientsOnRoutes, type Route, routesOf } from "./service-clients.ts";
 import { ServiceConnection, type TlsOptions } from "./service-connection.ts";
 import type { Token } from "./token.ts";
@@ -52,7 +53,9 @@ export function baseUrlOf(address: string): string | undefined {
 function routeTo(address: string, tls: ServiceTarget["tls"]): Route {
   const baseUrl = baseUrlOf(address);
   if (baseUrl === undefined)
-    throw new RangeError(`address: "${address}" is invalid. Give host:port, http://host:port or https://host:port.`);
+    throw new RangeError(
+      `address: "${withoutUserInfo(address)}" is invalid. Give host:port, http://host:port or https://host:port.`,
+    );
   const sessionManager = new ServiceConnection(baseUrl, tls);
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager }),
