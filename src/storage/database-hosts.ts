@@ -58,11 +58,13 @@ export class DatabaseHosts {
   }
 
   /**
-   * The user and the password as they are now. A URL that cannot be read, e.g. because its file is being replaced,
-   * changes nothing.
+   * The user and the password as they are now, if they may change. A URL that cannot be read, e.g. because its file is
+   * being replaced, changes nothing.
    */
   async credentials(): Promise<Credentials> {
-    const url = await this.#options.latestUrl?.().catch(() => undefined);
+    const { latestUrl } = this.#options;
+    if (latestUrl === undefined) return { user: undefined, password: undefined };
+    const url = await latestUrl().catch(() => undefined);
     if (url !== undefined) this.#parts = { ...this.#parts, before: partsOf(url).before };
     return credentialsOf(this.#parts.before);
   }

@@ -1,11 +1,11 @@
 import type { Logger } from "../../common/logging/logger.ts";
 import { textOfCode } from "./failures.ts";
 
-/** The events of faults that concern the whole database, by their SQLSTATEs. */
+/** The events of faults that concern the whole database, and their messages, by the SQLSTATEs. */
 const EVENTS = {
-  "25006": "database.read_only",
-  "53100": "database.disk_full",
-  "53300": "database.connections_exhausted",
+  "25006": ["database.read_only", "the database is read-only"],
+  "53100": ["database.disk_full", "the disk of the database is full"],
+  "53300": ["database.connections_exhausted", "the database has no free connection"],
 } as const;
 
 export type FaultCode = keyof typeof EVENTS;
@@ -56,10 +56,8 @@ export class DatabaseFaults {
     const fault = this.#faults.get(code);
     if (fault === undefined) {
       this.#faults.set(code, { firstAt: now, lastAt: now, persists: false });
-      this.#options.log.warn(
-        { event: EVENTS[code], sqlstate: code },
-        `the database fails statements: ${textOfCode(code)}`,
-      );
+      const [event, message] = EVENTS[code];
+      this.#options.log.warn({ event, sqlstate: code }, message);
       return;
     }
     fault.lastAt = now;
@@ -74,10 +72,7 @@ export class DatabaseFaults {
     for (const [code, { lastAt, persists }] of this.#faults) {
       if (now - lastAt < ENDED_AFTER_MS) continue;
       this.#faults.delete(code);
-      this.#options.log.info(
-        { event: "database.fault_ended", sqlstate: code },
-        "the database fails no statements so any more",
-      );
+      this.#options.log.info({ event: "database.fault_ended", sqlstate: code }, "a fault of the database has ended");
       if (persists) this.#options.onChange(code, false);
     }
   }

@@ -1,5 +1,5 @@
 import { assertMigrated } from "./migrations.ts";
-import { withDatabase } from "./single-client.ts";
+import { type DatabaseCommand, withDatabase } from "./single-client.ts";
 import type { RevisionGap } from "./transition-log.ts";
 
 /** Longer than any transaction of a replica locks the counter. */
@@ -13,8 +13,7 @@ const LOCK_TIMEOUT_MS = 10_000;
  * @throws UnusableDatabase; MigrationError if the database is not at the schema of this program
  */
 export async function declareNewHistory(databaseUrl: string): Promise<RevisionGap> {
-  return await withDatabase(databaseUrl, async ({ client }) => {
-    await client.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}`);
+  const declare = async ({ client }: DatabaseCommand): Promise<RevisionGap> => {
     await assertMigrated(client);
     const { rows } = await client.query<RevisionGap>(
       'SELECT from_revision AS "from", to_revision AS "to" FROM declare_new_history()',
@@ -22,5 +21,6 @@ export async function declareNewHistory(databaseUrl: string): Promise<RevisionGa
     const [gap] = rows;
     if (gap === undefined) throw new TypeError("declare_new_history returned no row");
     return gap;
-  });
+  };
+  return await withDatabase(databaseUrl, declare, { lock_timeout: `${LOCK_TIMEOUT_MS}` });
 }

@@ -2,6 +2,7 @@ import { columnTypes } from "./column-types.ts";
 import { HANDSHAKE_MS, newSocket } from "./connections.ts";
 import { DatabaseHosts, readOnlyError, writableUrl } from "./database-hosts.ts";
 import { ServiceClient, type ServiceClientOptions } from "./service-client.ts";
+import type { SessionSettings } from "./session.ts";
 import { UnusableDatabase } from "./unusable-database.ts";
 
 /** What a command of the command line works with: one connection. */
@@ -16,14 +17,16 @@ export interface DatabaseCommand {
 /**
  * Runs `work` on one connection, after it has checked that the service can use the database.
  *
+ * @param settings besides those of all sessions, or instead of them
  * @throws UnusableDatabase if it cannot; the driver's errors
  */
 export async function withDatabase<Result>(
   databaseUrl: string,
   work: (command: DatabaseCommand) => Promise<Result>,
+  settings: SessionSettings = {},
 ): Promise<Result> {
   const url = await writableUrl(databaseUrl);
-  const session = { hosts: new DatabaseHosts(url), settings: {} };
+  const session = { hosts: new DatabaseHosts(url), settings };
   const open = (): ServiceClient =>
     new ServiceClient(
       {
