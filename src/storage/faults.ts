@@ -1,14 +1,10 @@
 import type { Logger } from "../../common/logging/logger.ts";
 import { textOfCode } from "./failures.ts";
 
-/** The events of faults that concern the whole database, and their messages, by the SQLSTATEs. */
-const EVENTS = {
-  "25006": ["database.read_only", "the database is read-only"],
-  "53100": ["database.disk_full", "the disk of the database is full"],
-  "53300": ["database.connections_exhausted", "the database has no free connection"],
-} as const;
+/** The SQLSTATEs of faults that concern the whole database. */
+const CODES = ["25006", "53100", "53300"] as const;
 
-export type FaultCode = keyof typeof EVENTS;
+export type FaultCode = (typeof CODES)[number];
 
 /** A fault has ended when no statement has failed with it for this long, in milliseconds. */
 const ENDED_AFTER_MS = 10_000;
@@ -56,8 +52,7 @@ export class DatabaseFaults {
     const fault = this.#faults.get(code);
     if (fault === undefined) {
       this.#faults.set(code, { firstAt: now, lastAt: now, persists: false });
-      const [event, message] = EVENTS[code];
-      this.#options.log.warn({ event, sqlstate: code }, message);
+      this.#warn(code);
       return;
     }
     fault.lastAt = now;
@@ -76,8 +71,16 @@ export class DatabaseFaults {
       if (persists) this.#options.onChange(code, false);
     }
   }
+
+  #warn(code: FaultCode): void {
+    const { log } = this.#options;
+    if (code === "25006") log.warn({ event: "database.read_only", sqlstate: code }, "the database is read-only");
+    else if (code === "53100")
+      log.warn({ event: "database.disk_full", sqlstate: code }, "the disk of the database is full");
+    else log.warn({ event: "database.connections_exhausted", sqlstate: code }, "the database has no free connection");
+  }
 }
 
 function isFaultCode(code: string): code is FaultCode {
-  return Object.hasOwn(EVENTS, code);
+  return CODES.some((known) => known === code);
 }

@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
@@ -18,6 +17,7 @@ import {
   parseAddress,
   parseDuration,
 } from "../../src/config/values.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 const HOME = { HOME: "/home/ada" };
 
@@ -485,8 +485,8 @@ describe("credentials", () => {
 
 describe("secrets in files", () => {
   let folder = "";
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), "harborforge-config-"));
+  beforeAll(async () => {
+    folder = await temporaryFolder("config");
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
