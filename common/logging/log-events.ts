@@ -89,7 +89,8 @@ export const LOG_EVENTS = {
         "Check that `DATABASE_URL` leads to the primary, and `default_transaction_read_only` of the database and the server.",
     },
     "database.session_lost": {
-      meaning: "a connection had another session than the one that it began, and was closed; at most one line in 10 s",
+      meaning:
+        "connections get other sessions than those that they began, and are closed; the line is about the first one",
       action: "Check that the connection pooler is in session mode.",
     },
     "database.slow": {
@@ -175,7 +176,7 @@ export const LOG_EVENTS = {
     "brake.released": "the mass silence is over",
     "call.slow": "a unary call took long; with `code` and `reason` if it failed",
     "database.available": "the database answers in time again",
-    "database.fault_ended": "statements do not fail with `sqlstate` any more",
+    "database.fault_ended": "statements have not met `fault` (an SQLSTATE, or `session lost`) for 10 s",
     "database.migrated": "the start ran `migrations`",
     "feed.gap_passed": "the feed passed a revision gap",
     "feed.resumed": "the log of transitions is read again",

@@ -9,8 +9,8 @@ import { createTls, type Tls } from "../rpc/tls/tls-acceptor.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";
-import { faultText, textOfCode } from "../storage/failures.ts";
-import { DatabaseFaults } from "../storage/faults.ts";
+import { faultText } from "../storage/failures.ts";
+import { DatabaseFaults, faultTextOf, SESSION_LOST } from "../storage/faults.ts";
 import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
@@ -25,8 +25,7 @@ import { Readiness } from "./readiness.ts";
 const DATABASE_AWAY = "the database is away";
 const CUT_OFF = "cannot write to the database";
 const DISK_FULL = "the database fails changes";
-/** How often the log says that sessions are lost, at most, in milliseconds. */
-const SESSION_LOST_MS = 10_000;
+const NO_SESSIONS = "the database changes sessions";
 
 /** The parts of one replica, wired. */
 export interface Replica extends Listeners {
@@ -54,9 +53,10 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     log,
     onChange: (code, persists) => {
       // The other faults are the reasons of failed refreshes and reads.
-      if (code !== "53100") return;
-      if (persists) readiness.lose(DISK_FULL, textOfCode(code));
-      else readiness.regain(DISK_FULL);
+      if (code === "25006" || code === "53300") return;
+      const reason = code === "53100" ? DISK_FULL : NO_SESSIONS;
+      if (persists) readiness.lose(reason, faultTextOf(code));
+      else readiness.regain(reason);
     },
   });
   const { database, replica, access } = await openStorage(options, tls, faults);
@@ -133,16 +133,11 @@ export async function closeReplica(replica: Replica): Promise<void> {
 
 async function openStorage(options: ServerOptions, tls: Tls | undefined, faults: DatabaseFaults) {
   const { log } = options;
-  let lostAt = Number.NEGATIVE_INFINITY;
   const database = openDatabase({
     url: options.databaseUrl,
     latestUrl: options.latestDatabaseUrl,
     onServerError: (code) => faults.note(code),
-    onSessionLost: () => {
-      if (performance.now() - lostAt < SESSION_LOST_MS) return;
-      lostAt = performance.now();
-      log.warn({ event: "database.session_lost" }, "a connection had another session, closed it");
-    },
+    onSessionLost: () => faults.note(SESSION_LOST),
     onIdleError: (error) =>
       log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });

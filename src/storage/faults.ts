@@ -1,8 +1,11 @@
 import type { Logger } from "../../common/logging/logger.ts";
 import { textOfCode } from "./failures.ts";
 
-/** The SQLSTATEs of faults that concern the whole database. */
-const CODES = ["25006", "53100", "53300"] as const;
+/** A connection had another session than the one that it began. */
+export const SESSION_LOST = "session lost";
+
+/** Faults that concern the whole database: SQLSTATEs, and lost sessions. */
+const CODES = ["25006", "53100", "53300", SESSION_LOST] as const;
 
 export type FaultCode = (typeof CODES)[number];
 
@@ -37,7 +40,7 @@ export class DatabaseFaults {
 
   /** What is wrong with the database, for people. */
   get texts(): readonly string[] {
-    return [...this.#faults.keys()].map((code) => textOfCode(code));
+    return [...this.#faults.keys()].map(faultTextOf);
   }
 
   /** Whether statements failed with this fault lately. */
@@ -45,7 +48,7 @@ export class DatabaseFaults {
     return this.#faults.has(code);
   }
 
-  /** A statement or a login failed with this SQLSTATE. */
+  /** A statement or a login failed with this SQLSTATE, or a session was lost. */
   note(code: string): void {
     if (!isFaultCode(code)) return;
     const now = performance.now();
@@ -67,7 +70,7 @@ export class DatabaseFaults {
     for (const [code, { lastAt, persists }] of this.#faults) {
       if (now - lastAt < ENDED_AFTER_MS) continue;
       this.#faults.delete(code);
-      this.#options.log.info({ event: "database.fault_ended", sqlstate: code }, "a fault of the database has ended");
+      this.#options.log.info({ event: "database.fault_ended", fault: code }, "a fault of the database has ended");
       if (persists) this.#options.onChange(code, false);
     }
   }
@@ -77,10 +80,17 @@ export class DatabaseFaults {
     if (code === "25006") log.warn({ event: "database.read_only", sqlstate: code }, "the database is read-only");
     else if (code === "53100")
       log.warn({ event: "database.disk_full", sqlstate: code }, "the disk of the database is full");
-    else log.warn({ event: "database.connections_exhausted", sqlstate: code }, "the database has no free connection");
+    else if (code === "53300")
+      log.warn({ event: "database.connections_exhausted", sqlstate: code }, "the database has no free connection");
+    else log.warn({ event: "database.session_lost" }, "a connection had another session, closed it");
   }
 }
 
 function isFaultCode(code: string): code is FaultCode {
   return CODES.some((known) => known === code);
+}
+
+/** What is wrong with the database, for people. */
+export function faultTextOf(code: FaultCode): string {
+  return code === SESSION_LOST ? "its connection pooler is not in session mode" : textOfCode(code);
 }

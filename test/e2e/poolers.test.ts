@@ -4,7 +4,7 @@ import { expect, type TestContext, test } from "vitest";
 import { openDatabase } from "../../src/storage/database.ts";
 import { migrate } from "../../src/storage/migrations.ts";
 import { Notifications } from "../../src/storage/notifications.ts";
-import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
+import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { tourContract } from "../support/contract-tour.ts";
 import { startPgbouncer, whyNoPgbouncer } from "../support/pgbouncer.ts";
 import { openStage } from "../support/program.ts";
@@ -99,6 +99,36 @@ test("a pooler that does not clean up after its clients leaves nothing in the se
   } finally {
     await direct.end();
   }
+  await tourContract(server.addresses);
+});
+
+test("a pooler that leaves session mode under a replica makes it not ready, until it is back", async (context) => {
+  needPooler(context);
+  await using database = await createTestDatabase();
+  const { username } = new URL(database.url);
+  await using pooler = await startPgbouncer(database.url, {
+    pool_mode: "session",
+    default_pool_size: 30,
+    admin_users: username,
+  });
+  await using server = await startReplica(pooler.url);
+  const console = new URL(pooler.url);
+  console.pathname = "/pgbouncer";
+  const setMode = async (mode: string): Promise<void> => {
+    await administer(console.href, `SET pool_mode = '${mode}'`);
+    const name = new URL(database.url).pathname.slice(1);
+    await administer(
+      database.url,
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}' AND pid <> pg_backend_pid()`,
+    );
+  };
+  const readyz = async (): Promise<string> => (await fetch(`http://${server.addresses.http}/readyz`)).text();
+  await setMode("transaction");
+  await until("the reason is named", async () =>
+    (await readyz()).includes("the database changes sessions: its connection pooler is not in session mode"),
+  );
+  await setMode("session");
+  await until("the replica is ready", async () => (await readyz()).startsWith("ready\n"));
   await tourContract(server.addresses);
 });
 
