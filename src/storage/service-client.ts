@@ -38,9 +38,10 @@ export class ServiceClient extends pg.Client {
   constructor(config: string | pg.ClientConfig | undefined, options: ServiceClientOptions) {
     super(config);
     this.#options = options;
-    const { application_name } = typeof config === "object" ? config : {};
+    // The name at the start of the connection, which the URL may give. A pooler may use another one for its own connection.
+    const name: unknown = Reflect.get(this.#parameters, "application_name");
     this.#session = new Session((text) => this.#send(text), {
-      ...(application_name === undefined ? {} : { application_name }),
+      ...(typeof name === "string" ? { application_name: name } : {}),
       ...options.settings,
     });
     // Without a listener, the process would end if the connection fails while it is idle or lent out. The next
@@ -94,9 +95,9 @@ export class ServiceClient extends pg.Client {
       if (hosts.several) {
         host = await hosts.writable();
         settled = hosts.attempt(host, stream);
-        if (stream.destroyed) throw new NoWritableHostError("the connection was aborted before a host was found");
         Object.assign(this, host);
       }
+      if (stream.destroyed) throw new NoWritableHostError("the connection was aborted before it began");
       await super.connect();
       this.#facts = await this.#session.begin();
       // The host may have become a standby since the check.
@@ -117,11 +118,15 @@ export class ServiceClient extends pg.Client {
   /** A password may change while the service runs. */
   async #takeLatestCredentials(): Promise<void> {
     const { user, password } = await this.#options.hosts.credentials();
-    // node-postgres sends the user of these parameters, not of the client.
-    const parameters: unknown = Reflect.get(this, "connectionParameters");
-    if (user !== undefined && typeof parameters === "object" && parameters !== null)
-      Reflect.set(parameters, "user", user);
+    // node-postgres sends the user of the parameters, not of the client.
+    if (user !== undefined) Reflect.set(this.#parameters, "user", user);
     if (password !== undefined) this.password = password;
+  }
+
+  /** What node-postgres read from the URL, the configuration and the environment. */
+  get #parameters(): object {
+    const parameters: unknown = Reflect.get(this, "connectionParameters");
+    return typeof parameters === "object" && parameters !== null ? parameters : {};
   }
 
   #send<Row extends object>(text: string): Promise<pg.QueryResult<Row>> {
