@@ -7,7 +7,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Agent, AgentStatus, AgentTransition, Exhaustion } from "./agent_pb.ts";
+import type { Agent, AgentStatus, AgentTransition, Exhaustion, TransitionCause } from "./agent_pb.ts";
 import { file_harborforge_agents_v1_agent } from "./agent_pb.ts";
 import type { ErrorReason } from "./error_reason_pb.ts";
 import { file_harborforge_agents_v1_error_reason } from "./error_reason_pb.ts";
@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/agent_service.proto.
  */
 export const file_harborforge_agents_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIuUBCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgACKvAQoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASJwoIYWdlbnRfaWQYAiABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBIuCg9jbGF3X2lkZW50aWZpZXIYAyABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAQgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiQgoTQ3JlYXRlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJmCg9HZXRBZ2VudFJlcXVlc3QSKQoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAEhoKB3VzZXJfaWQYAiABKANCB7pIBCICIABIAEIMCgNrZXkSBbpIAggBIj8KEEdldEFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiSQoVQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0EjAKCWFnZW50X2lkcxgBIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQiRgoWQmF0Y2hHZXRBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQidwoRTGlzdEFnZW50c1JlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJIm0KEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgDIkUKD0dldEZsZWV0UmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXIiogIKEEdldEZsZWV0UmVzcG9uc2USNAoIc3RhdHVzZXMYASADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQSLwoFY2xhd3MYAiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ2xhd0ZsZWV0EjEKBWJyYWtlGAMgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4cGlyeUJyYWtlEjQKEW5leHRfaGVhcnRiZWF0X2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgGIAEoAyJQCgtTdGF0dXNDb3VudBIyCgZzdGF0dXMYASABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSDQoFY291bnQYAiABKAMiWgoJQ2xhd0ZsZWV0EhcKD2NsYXdfaWRlbnRpZmllchgBIAEoCRI0CghzdGF0dXNlcxgCIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TdGF0dXNDb3VudCJhCgtFeHBpcnlCcmFrZRIPCgdlbmdhZ2VkGAEgASgIEi4KCmVuZ2FnZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWhlbGRfYmFjaxgDIAEoAyKTAQoQTW92ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEi4KD2NsYXdfaWRlbnRpZmllchgCIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAyABKAlCErpID3INGEAyCV5cUHtDY30qJCJAChFNb3ZlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCKDBgoYVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSPwoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzQgu6SAjIAQGCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SJwoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKANCB7pIBCICKABIAIgBARImCgpyZXF1ZXN0X2lkGAUgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQSNgoEaG9sZBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyADqmA7pIogMabAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBoodGhpcy5zdGF0dXMgIT0gNCB8fCBoYXModGhpcy5leGhhdXN0aW9uKRp5Ch5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGil0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKRq2AQoVaG9sZC5ub3Rfd2l0aF9vZmZsaW5lElltdXN0IG5vdCBiZSBzZXQgd2l0aCBPRkZMSU5FLCB3aGljaCBoYXMgbm8gaG9sZDogdGhlIG5leHQgaGVhcnRiZWF0IGJyaW5ncyB0aGUgYWdlbnQgYmFjaxpCdGhpcy5zdGF0dXMgIT0gNSB8fCAhaGFzKHRoaXMuaG9sZCkgfHwgdGhpcy5ob2xkIDw9IGR1cmF0aW9uKCcwcycpQhQKEl9leHBlY3RlZF9yZXZpc2lvbiJIChlVcGRhdGVBZ2VudFN0YXR1c1Jlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50ImUKEkRlbGV0ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAiABKAlCErpID3INGEAyCV5cUHtDY30qJCInChNEZWxldGVBZ2VudFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIr8BChtMaXN0QWdlbnRUcmFuc2l0aW9uc1JlcXVlc3QSLAoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAiAEBEh8KDmFmdGVyX3JldmlzaW9uGAIgASgDQge6SAQiAigAEhoKCXBhZ2Vfc2l6ZRgDIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAQgASgJEhQKDG5ld2VzdF9maXJzdBgFIAEoCEILCglfYWdlbnRfaWQidAocTGlzdEFnZW50VHJhbnNpdGlvbnNSZXNwb25zZRI7Cgt0cmFuc2l0aW9ucxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIr0BChRTZW5kSGVhcnRiZWF0UmVxdWVzdBI/CgViZWF0cxgBIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRCDrpIC5IBCBDoByID2AEDEiwKD2NsYXdfaWRlbnRpZmllchgCIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBI2CglsZWFzZV90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAIrQBChVTZW5kSGVhcnRiZWF0UmVzcG9uc2USNwoHcmVzdWx0cxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItoBChBIZWFydGJlYXRSZXF1ZXN0EhkKCHNlcXVlbmNlGAEgASgEQge6SAQyAiAAEj8KBWJlYXRzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEIOukgLkgEIEOgHIgPYAQMSLAoPY2xhd19pZGVudGlmaWVyGAMgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEigKC2luc3RhbmNlX2lkGAQgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEhIKCmdlbmVyYXRpb24YBSABKAQi2AYKCUFnZW50QmVhdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEogBCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCVLpIUboBSQoSc3RhdHVzLm5vdF9vZmZsaW5lEihtdXN0IG5vdCBiZSBPRkZMSU5FOiBzZXQgbGVhdmluZyBpbnN0ZWFkGgl0aGlzICE9IDWCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SDwoHbGVhdmluZxgEIAEoCBIkCg5rbm93bl9yZXZpc2lvbhgFIAEoA0IHukgEIgIoAEgAiAEBEkQKDXNlc3Npb25fc3RhcnQYCCABKA4yIy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2Vzc2lvblN0YXJ0Qgi6SAWCAQIQATrPA7pIywMaWgoXc3RhdHVzLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaISF0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gMBpjChtleGhhdXN0aW9uLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaJiF0aGlzLmxlYXZpbmcgfHwgIWhhcyh0aGlzLmV4aGF1c3Rpb24pGnwKGWV4aGF1c3Rpb24ud2l0aF9leGhhdXN0ZWQSJW11c3QgYmUgc2V0IHdpdGggdGhlIHN0YXR1cyBFWEhBVVNURUQaOHRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyAhPSA0IHx8IGhhcyh0aGlzLmV4aGF1c3Rpb24pGokBCh5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGjl0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gNCB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbilCEQoPX2tub3duX3JldmlzaW9uIroCChFIZWFydGJlYXRSZXNwb25zZRIdChVhY2tub3dsZWRnZWRfc2VxdWVuY2UYASABKAQSNwoHcmVzdWx0cxgCIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKCGRyYWluaW5nGAUgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRyYWluaW5nEjYKBmxpbWl0cxgGIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRMaW1pdHMiPwoIRHJhaW5pbmcSMwoQcmVjb25uZWN0X3dpdGhpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJTCg9IZWFydGJlYXRMaW1pdHMSEQoJbWF4X2JlYXRzGAEgASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAIgASgNEhIKCm1heF9hZ2VudHMYAyABKA0i/AEKD0FnZW50QmVhdFJlc3VsdBIQCghhZ2VudF9pZBgBIAEoCRIyCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEjQKBWVycm9yGAQgASgLMiUuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEVycm9yEhAKCHNlcXVlbmNlGAUgASgEEhIKCmJlYXRfaW5kZXgYBiABKA0SEAoIcmV2aXNpb24YByABKAMikwEKDkFnZW50QmVhdEVycm9yEgwKBGNvZGUYASABKAUSMgoGcmVhc29uGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSLgoLcmV0cnlfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i2gEKEldhdGNoQWdlbnRzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXISJAoOYWZ0ZXJfcmV2aXNpb24YAiABKANCB7pIBCICKABIAIgBARIQCghjb25mbGF0ZRgDIAEoCBJFChFib29rbWFya19pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgMIrAIyAggBQhEKD19hZnRlcl9yZXZpc2lvbiLLAQoTV2F0Y2hBZ2VudHNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI1Cg9zbmFwc2hvdF9hZ2VudHMYAiADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSMwoHY2hhbmdlcxgDIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZRI2Cghib29rbWFyaxgEIAEoCzIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEJvb2ttYXJrIioKDVdhdGNoQm9va21hcmsSGQoRc25hcHNob3RfY29tcGxldGUYASABKAgivwEKC0FnZW50Q2hhbmdlEjQKBHR5cGUYASABKA4yJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRDaGFuZ2VUeXBlEisKBWFnZW50GAIgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EjoKCnRyYW5zaXRpb24YAyABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRUcmFuc2l0aW9uEhEKCWNvbmZsYXRlZBgEIAEoDSp4CgxTZXNzaW9uU3RhcnQSHQoZU0VTU0lPTl9TVEFSVF9VTlNQRUNJRklFRBAAEhcKE1NFU1NJT05fU1RBUlRfRklSU1QQARIWChJTRVNTSU9OX1NUQVJUX0FORVcQAhIYChRTRVNTSU9OX1NUQVJUX1JFU1VNRRADKo4BCg9BZ2VudENoYW5nZVR5cGUSIQodQUdFTlRfQ0hBTkdFX1RZUEVfVU5TUEVDSUZJRUQQABIdChlBR0VOVF9DSEFOR0VfVFlQRV9FTlRFUkVEEAESHQoZQUdFTlRfQ0hBTkdFX1RZUEVfVVBEQVRFRBACEhoKFkFHRU5UX0NIQU5HRV9UWVBFX0xFRlQQAzKWCgoMQWdlbnRTZXJ2aWNlEmQKC0NyZWF0ZUFnZW50EikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5DcmVhdGVBZ2VudFJlc3BvbnNlEmAKCEdldEFnZW50EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRBZ2VudFJlc3BvbnNlIgOQAgEScgoOQmF0Y2hHZXRBZ2VudHMSLC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0Gi0uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkJhdGNoR2V0QWdlbnRzUmVzcG9uc2UiA5ACARJmCgpMaXN0QWdlbnRzEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXNwb25zZSIDkAIBEmAKCEdldEZsZWV0EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRGbGVldFJlc3BvbnNlIgOQAgESXgoJTW92ZUFnZW50EicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLk1vdmVBZ2VudFJlcXVlc3QaKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVzcG9uc2USdgoRVXBkYXRlQWdlbnRTdGF0dXMSLy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0GjAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USZAoLRGVsZXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRlbGV0ZUFnZW50UmVzcG9uc2UShAEKFExpc3RBZ2VudFRyYW5zaXRpb25zEjIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBozLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRUcmFuc2l0aW9uc1Jlc3BvbnNlIgOQAgESagoNU2VuZEhlYXJ0YmVhdBIrLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZW5kSGVhcnRiZWF0UmVxdWVzdBosLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZW5kSGVhcnRiZWF0UmVzcG9uc2USYgoJSGVhcnRiZWF0EicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdFJlcXVlc3QaKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVzcG9uc2UoATABEmsKC1dhdGNoQWdlbnRzEikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEFnZW50c1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason]);
+  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIuUBCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgACKvAQoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASJwoIYWdlbnRfaWQYAiABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBIuCg9jbGF3X2lkZW50aWZpZXIYAyABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAQgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiQgoTQ3JlYXRlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJmCg9HZXRBZ2VudFJlcXVlc3QSKQoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAEhoKB3VzZXJfaWQYAiABKANCB7pIBCICIABIAEIMCgNrZXkSBbpIAggBIj8KEEdldEFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiSQoVQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0EjAKCWFnZW50X2lkcxgBIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQiRgoWQmF0Y2hHZXRBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQidwoRTGlzdEFnZW50c1JlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJIm0KEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgDIkUKD0dldEZsZWV0UmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXIiogIKEEdldEZsZWV0UmVzcG9uc2USNAoIc3RhdHVzZXMYASADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQSLwoFY2xhd3MYAiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ2xhd0ZsZWV0EjEKBWJyYWtlGAMgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4cGlyeUJyYWtlEjQKEW5leHRfaGVhcnRiZWF0X2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghyZXZpc2lvbhgGIAEoAyJhCgtTdGF0dXNDb3VudBIyCgZzdGF0dXMYASABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSDQoFY291bnQYAiABKAMSDwoHc3VzcGVjdBgDIAEoAyJaCglDbGF3RmxlZXQSFwoPY2xhd19pZGVudGlmaWVyGAEgASgJEjQKCHN0YXR1c2VzGAIgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlN0YXR1c0NvdW50ImEKC0V4cGlyeUJyYWtlEg8KB2VuZ2FnZWQYASABKAgSLgoKZW5nYWdlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaGVsZF9iYWNrGAMgASgDIpMBChBNb3ZlQWdlbnRSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSLgoPY2xhd19pZGVudGlmaWVyGAIgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgDIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIkAKEU1vdmVBZ2VudFJlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IoMGChhVcGRhdGVBZ2VudFN0YXR1c1JlcXVlc3QSJwoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBI/CgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCC7pICMgBAYIBAhABEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhInChFleHBlY3RlZF9yZXZpc2lvbhgEIAEoA0IHukgEIgIoAEgAiAEBEiYKCnJlcXVlc3RfaWQYBSABKAlCErpID3INGEAyCV5cUHtDY30qJBI2CgRob2xkGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwiQHDIAOqYDukiiAxpsChlleGhhdXN0aW9uLndpdGhfZXhoYXVzdGVkEiVtdXN0IGJlIHNldCB3aXRoIHRoZSBzdGF0dXMgRVhIQVVTVEVEGih0aGlzLnN0YXR1cyAhPSA0IHx8IGhhcyh0aGlzLmV4aGF1c3Rpb24pGnkKHmV4aGF1c3Rpb24ub25seV93aXRoX2V4aGF1c3RlZBIsbXVzdCBub3QgYmUgc2V0IHdpdGhvdXQgdGhlIHN0YXR1cyBFWEhBVVNURUQaKXRoaXMuc3RhdHVzID09IDQgfHwgIWhhcyh0aGlzLmV4aGF1c3Rpb24pGrYBChVob2xkLm5vdF93aXRoX29mZmxpbmUSWW11c3Qgbm90IGJlIHNldCB3aXRoIE9GRkxJTkUsIHdoaWNoIGhhcyBubyBob2xkOiB0aGUgbmV4dCBoZWFydGJlYXQgYnJpbmdzIHRoZSBhZ2VudCBiYWNrGkJ0aGlzLnN0YXR1cyAhPSA1IHx8ICFoYXModGhpcy5ob2xkKSB8fCB0aGlzLmhvbGQgPD0gZHVyYXRpb24oJzBzJylCFAoSX2V4cGVjdGVkX3JldmlzaW9uIkgKGVVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiZQoSRGVsZXRlQWdlbnRSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgCIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIicKE0RlbGV0ZUFnZW50UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMiyAMKG0xpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBIsCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokSACIAQESHwoOYWZ0ZXJfcmV2aXNpb24YAiABKANCB7pIBCICKAASGgoJcGFnZV9zaXplGAMgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbmV3ZXN0X2ZpcnN0GAUgASgIEkkKBmNhdXNlcxgGIAMoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5UcmFuc2l0aW9uQ2F1c2VCEbpIDpIBCxBkIgeCAQQQASAAEjMKD2NsYXdfaWRlbnRpZmllchgHIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokSAGIAQESMwoFc2luY2UYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgi6SAWyAQIyABIuCgtpbmNpZGVudF9pZBgJIAEoCUIUukgRcg8QARhAMgleXFB7Q2N9KiRIAogBAUILCglfYWdlbnRfaWRCEgoQX2NsYXdfaWRlbnRpZmllckIOCgxfaW5jaWRlbnRfaWQidAocTGlzdEFnZW50VHJhbnNpdGlvbnNSZXNwb25zZRI7Cgt0cmFuc2l0aW9ucxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo8BChRMaXN0SW5jaWRlbnRzUmVxdWVzdBIzCg9jbGF3X2lkZW50aWZpZXIYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAiAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJQhIKEF9jbGF3X2lkZW50aWZpZXIiZAoVTGlzdEluY2lkZW50c1Jlc3BvbnNlEjIKCWluY2lkZW50cxgBIAMoCzIfLmhhcmJvcmZvcmdlLmFnZW50cy52MS5JbmNpZGVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki6wEKCEluY2lkZW50EhMKC2luY2lkZW50X2lkGAEgASgJEhgKEGNsYXdfaWRlbnRpZmllcnMYAiADKAkSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhZ2VudHMYBSABKAMSEwoLYWdlbnRzX2JhY2sYBiABKAMSMgoObGFzdF9oZWFydGJlYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIr0BChRTZW5kSGVhcnRiZWF0UmVxdWVzdBI/CgViZWF0cxgBIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRCDrpIC5IBCBDoByID2AEDEiwKD2NsYXdfaWRlbnRpZmllchgCIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBI2CglsZWFzZV90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAIrQBChVTZW5kSGVhcnRiZWF0UmVzcG9uc2USNwoHcmVzdWx0cxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItoBChBIZWFydGJlYXRSZXF1ZXN0EhkKCHNlcXVlbmNlGAEgASgEQge6SAQyAiAAEj8KBWJlYXRzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEIOukgLkgEIEOgHIgPYAQMSLAoPY2xhd19pZGVudGlmaWVyGAMgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEigKC2luc3RhbmNlX2lkGAQgASgJQhO6SBByDhiAATIJXlxQe0NjfSokEhIKCmdlbmVyYXRpb24YBSABKAQi2AYKCUFnZW50QmVhdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEogBCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCVLpIUboBSQoSc3RhdHVzLm5vdF9vZmZsaW5lEihtdXN0IG5vdCBiZSBPRkZMSU5FOiBzZXQgbGVhdmluZyBpbnN0ZWFkGgl0aGlzICE9IDWCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SDwoHbGVhdmluZxgEIAEoCBIkCg5rbm93bl9yZXZpc2lvbhgFIAEoA0IHukgEIgIoAEgAiAEBEkQKDXNlc3Npb25fc3RhcnQYCCABKA4yIy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2Vzc2lvblN0YXJ0Qgi6SAWCAQIQATrPA7pIywMaWgoXc3RhdHVzLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaISF0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gMBpjChtleGhhdXN0aW9uLm5vdF93aXRoX2xlYXZpbmcSHG11c3Qgbm90IGJlIHNldCB3aXRoIGxlYXZpbmcaJiF0aGlzLmxlYXZpbmcgfHwgIWhhcyh0aGlzLmV4aGF1c3Rpb24pGnwKGWV4aGF1c3Rpb24ud2l0aF9leGhhdXN0ZWQSJW11c3QgYmUgc2V0IHdpdGggdGhlIHN0YXR1cyBFWEhBVVNURUQaOHRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyAhPSA0IHx8IGhhcyh0aGlzLmV4aGF1c3Rpb24pGokBCh5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGjl0aGlzLmxlYXZpbmcgfHwgdGhpcy5zdGF0dXMgPT0gNCB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbilCEQoPX2tub3duX3JldmlzaW9uIroCChFIZWFydGJlYXRSZXNwb25zZRIdChVhY2tub3dsZWRnZWRfc2VxdWVuY2UYASABKAQSNwoHcmVzdWx0cxgCIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKCGRyYWluaW5nGAUgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRyYWluaW5nEjYKBmxpbWl0cxgGIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRMaW1pdHMiPwoIRHJhaW5pbmcSMwoQcmVjb25uZWN0X3dpdGhpbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJTCg9IZWFydGJlYXRMaW1pdHMSEQoJbWF4X2JlYXRzGAEgASgNEhkKEW1heF9tZXNzYWdlX2J5dGVzGAIgASgNEhIKCm1heF9hZ2VudHMYAyABKA0i/AEKD0FnZW50QmVhdFJlc3VsdBIQCghhZ2VudF9pZBgBIAEoCRIyCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEjQKBWVycm9yGAQgASgLMiUuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdEVycm9yEhAKCHNlcXVlbmNlGAUgASgEEhIKCmJlYXRfaW5kZXgYBiABKA0SEAoIcmV2aXNpb24YByABKAMikwEKDkFnZW50QmVhdEVycm9yEgwKBGNvZGUYASABKAUSMgoGcmVhc29uGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSLgoLcmV0cnlfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i2gEKEldhdGNoQWdlbnRzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXISJAoOYWZ0ZXJfcmV2aXNpb24YAiABKANCB7pIBCICKABIAIgBARIQCghjb25mbGF0ZRgDIAEoCBJFChFib29rbWFya19pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgMIrAIyAggBQhEKD19hZnRlcl9yZXZpc2lvbiLLAQoTV2F0Y2hBZ2VudHNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI1Cg9zbmFwc2hvdF9hZ2VudHMYAiADKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSMwoHY2hhbmdlcxgDIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZRI2Cghib29rbWFyaxgEIAEoCzIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEJvb2ttYXJrIioKDVdhdGNoQm9va21hcmsSGQoRc25hcHNob3RfY29tcGxldGUYASABKAgivwEKC0FnZW50Q2hhbmdlEjQKBHR5cGUYASABKA4yJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRDaGFuZ2VUeXBlEisKBWFnZW50GAIgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EjoKCnRyYW5zaXRpb24YAyABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRUcmFuc2l0aW9uEhEKCWNvbmZsYXRlZBgEIAEoDSp4CgxTZXNzaW9uU3RhcnQSHQoZU0VTU0lPTl9TVEFSVF9VTlNQRUNJRklFRBAAEhcKE1NFU1NJT05fU1RBUlRfRklSU1QQARIWChJTRVNTSU9OX1NUQVJUX0FORVcQAhIYChRTRVNTSU9OX1NUQVJUX1JFU1VNRRADKo4BCg9BZ2VudENoYW5nZVR5cGUSIQodQUdFTlRfQ0hBTkdFX1RZUEVfVU5TUEVDSUZJRUQQABIdChlBR0VOVF9DSEFOR0VfVFlQRV9FTlRFUkVEEAESHQoZQUdFTlRfQ0hBTkdFX1RZUEVfVVBEQVRFRBACEhoKFkFHRU5UX0NIQU5HRV9UWVBFX0xFRlQQAzKHCwoMQWdlbnRTZXJ2aWNlEmQKC0NyZWF0ZUFnZW50EikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5DcmVhdGVBZ2VudFJlc3BvbnNlEmAKCEdldEFnZW50EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRBZ2VudFJlc3BvbnNlIgOQAgEScgoOQmF0Y2hHZXRBZ2VudHMSLC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0Gi0uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkJhdGNoR2V0QWdlbnRzUmVzcG9uc2UiA5ACARJmCgpMaXN0QWdlbnRzEiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXF1ZXN0GikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudHNSZXNwb25zZSIDkAIBEmAKCEdldEZsZWV0EiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVxdWVzdBonLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRGbGVldFJlc3BvbnNlIgOQAgESXgoJTW92ZUFnZW50EicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLk1vdmVBZ2VudFJlcXVlc3QaKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVzcG9uc2USdgoRVXBkYXRlQWdlbnRTdGF0dXMSLy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0GjAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USZAoLRGVsZXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRlbGV0ZUFnZW50UmVzcG9uc2UShAEKFExpc3RBZ2VudFRyYW5zaXRpb25zEjIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBozLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRUcmFuc2l0aW9uc1Jlc3BvbnNlIgOQAgESbwoNTGlzdEluY2lkZW50cxIrLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0SW5jaWRlbnRzUmVxdWVzdBosLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0SW5jaWRlbnRzUmVzcG9uc2UiA5ACARJqCg1TZW5kSGVhcnRiZWF0EisuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXF1ZXN0GiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXNwb25zZRJiCglIZWFydGJlYXQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXNwb25zZSgBMAESawoLV2F0Y2hBZ2VudHMSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVzcG9uc2UiA5ACATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason]);
 
 /**
  * Selects agents: OR within a field, AND across fields. An empty filter selects every agent. A list has at most 1,000
@@ -395,6 +395,14 @@ export type StatusCount = Message<"harborforge.agents.v1.StatusCount"> & {
    * @generated from field: int64 count = 2;
    */
   count: bigint;
+
+  /**
+   * How many of them are suspect: their lease is over, and the brake delays their expiry. They are probably offline, and
+   * cannot be claimed. 0 while the brake is not engaged.
+   *
+   * @generated from field: int64 suspect = 3;
+   */
+  suspect: bigint;
 };
 
 /**
@@ -702,6 +710,37 @@ export type ListAgentTransitionsRequest = Message<"harborforge.agents.v1.ListAge
    * @generated from field: bool newest_first = 5;
    */
   newestFirst: boolean;
+
+  /**
+   * Returns only transitions with one of these causes. Empty means any cause. UNSPECIFIED is invalid.
+   *
+   * @generated from field: repeated harborforge.agents.v1.TransitionCause causes = 6;
+   */
+  causes: TransitionCause[];
+
+  /**
+   * Returns only transitions of agents on this claw, including those that brought an agent to it or away from it. Unset
+   * means any claw.
+   *
+   * @generated from field: optional string claw_identifier = 7;
+   */
+  clawIdentifier?: string | undefined;
+
+  /**
+   * Returns only transitions at this instant or later (`AgentTransition.occurred_at`). Not before 1970. Unset means at
+   * any time. For some seconds after the clock of the database was set back, the list may lack transitions of those
+   * seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 8;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Returns only transitions of this incident. Unset means all transitions. An incident that does not exist has none.
+   *
+   * @generated from field: optional string incident_id = 9;
+   */
+  incidentId?: string | undefined;
 };
 
 /**
@@ -740,6 +779,134 @@ export const ListAgentTransitionsResponseSchema: GenMessage<ListAgentTransitions
   messageDesc(file_harborforge_agents_v1_agent_service, 21);
 
 /**
+ * The request of ListIncidents.
+ *
+ * @generated from message harborforge.agents.v1.ListIncidentsRequest
+ */
+export type ListIncidentsRequest = Message<"harborforge.agents.v1.ListIncidentsRequest"> & {
+  /**
+   * Returns only incidents of this claw. Unset means all claws.
+   *
+   * @generated from field: optional string claw_identifier = 1;
+   */
+  clawIdentifier?: string | undefined;
+
+  /**
+   * The greatest number of incidents in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before, for a request with the same other fields. Empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.ListIncidentsRequest.
+ * Use `create(ListIncidentsRequestSchema)` to create a new message.
+ */
+export const ListIncidentsRequestSchema: GenMessage<ListIncidentsRequest> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 22);
+
+/**
+ * The response of ListIncidents.
+ *
+ * @generated from message harborforge.agents.v1.ListIncidentsResponse
+ */
+export type ListIncidentsResponse = Message<"harborforge.agents.v1.ListIncidentsResponse"> & {
+  /**
+   * The incidents of this page, the newest first.
+   *
+   * @generated from field: repeated harborforge.agents.v1.Incident incidents = 1;
+   */
+  incidents: Incident[];
+
+  /**
+   * The token of the next page. Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.ListIncidentsResponse.
+ * Use `create(ListIncidentsResponseSchema)` to create a new message.
+ */
+export const ListIncidentsResponseSchema: GenMessage<ListIncidentsResponse> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 23);
+
+/**
+ * A claw that fell silent: none of its agents sent a heartbeat for two intervals, and they went offline together.
+ *
+ * @generated from message harborforge.agents.v1.Incident
+ */
+export type Incident = Message<"harborforge.agents.v1.Incident"> & {
+  /**
+   * The id, which the transitions of the incident carry as `AgentTransition.incident_id`. At most 64 characters.
+   *
+   * @generated from field: string incident_id = 1;
+   */
+  incidentId: string;
+
+  /**
+   * The claws. At present always one.
+   *
+   * @generated from field: repeated string claw_identifiers = 2;
+   */
+  clawIdentifiers: string[];
+
+  /**
+   * When the first agent went offline.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * When the first of these agents came back on one of the claws: the claw sends heartbeats again. Unset while it is
+   * silent.
+   *
+   * @generated from field: google.protobuf.Timestamp ended_at = 4;
+   */
+  endedAt?: Timestamp | undefined;
+
+  /**
+   * The number of agents that went offline with the incident. Includes agents that were moved or deleted since. For a
+   * caller with the role AGENT only agents in its scope, as in `agents_back`.
+   *
+   * @generated from field: int64 agents = 5;
+   */
+  agents: bigint;
+
+  /**
+   * How many of them have come back since, on any claw, even if they went offline again.
+   *
+   * @generated from field: int64 agents_back = 6;
+   */
+  agentsBack: bigint;
+
+  /**
+   * The newest heartbeat of the claws before the incident. Unset for incidents of earlier releases.
+   *
+   * @generated from field: google.protobuf.Timestamp last_heartbeat = 7;
+   */
+  lastHeartbeat?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.Incident.
+ * Use `create(IncidentSchema)` to create a new message.
+ */
+export const IncidentSchema: GenMessage<Incident> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 24);
+
+/**
  * The request of SendHeartbeat.
  *
  * @generated from message harborforge.agents.v1.SendHeartbeatRequest
@@ -775,7 +942,7 @@ export type SendHeartbeatRequest = Message<"harborforge.agents.v1.SendHeartbeatR
  * Use `create(SendHeartbeatRequestSchema)` to create a new message.
  */
 export const SendHeartbeatRequestSchema: GenMessage<SendHeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 22);
+  messageDesc(file_harborforge_agents_v1_agent_service, 25);
 
 /**
  * The response of SendHeartbeat.
@@ -810,7 +977,7 @@ export type SendHeartbeatResponse = Message<"harborforge.agents.v1.SendHeartbeat
  * Use `create(SendHeartbeatResponseSchema)` to create a new message.
  */
 export const SendHeartbeatResponseSchema: GenMessage<SendHeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 23);
+  messageDesc(file_harborforge_agents_v1_agent_service, 26);
 
 /**
  * A message of the stream Heartbeat. At most 1 MiB.
@@ -865,7 +1032,7 @@ export type HeartbeatRequest = Message<"harborforge.agents.v1.HeartbeatRequest">
  * Use `create(HeartbeatRequestSchema)` to create a new message.
  */
 export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 24);
+  messageDesc(file_harborforge_agents_v1_agent_service, 27);
 
 /**
  * The heartbeat of one agent, with an optional report of its status.
@@ -931,7 +1098,7 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
  * Use `create(AgentBeatSchema)` to create a new message.
  */
 export const AgentBeatSchema: GenMessage<AgentBeat> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 25);
+  messageDesc(file_harborforge_agents_v1_agent_service, 28);
 
 /**
  * Acknowledges heartbeats, and carries the pace and changes of agents.
@@ -988,7 +1155,7 @@ export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse
  * Use `create(HeartbeatResponseSchema)` to create a new message.
  */
 export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 26);
+  messageDesc(file_harborforge_agents_v1_agent_service, 29);
 
 /**
  * Announces that the replica stops.
@@ -1010,7 +1177,7 @@ export type Draining = Message<"harborforge.agents.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 27);
+  messageDesc(file_harborforge_agents_v1_agent_service, 30);
 
 /**
  * The limits of a heartbeat stream.
@@ -1045,7 +1212,7 @@ export type HeartbeatLimits = Message<"harborforge.agents.v1.HeartbeatLimits"> &
  * Use `create(HeartbeatLimitsSchema)` to create a new message.
  */
 export const HeartbeatLimitsSchema: GenMessage<HeartbeatLimits> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 28);
+  messageDesc(file_harborforge_agents_v1_agent_service, 31);
 
 /**
  * The result of a beat, or a change of an agent of the stream.
@@ -1108,7 +1275,7 @@ export type AgentBeatResult = Message<"harborforge.agents.v1.AgentBeatResult"> &
  * Use `create(AgentBeatResultSchema)` to create a new message.
  */
 export const AgentBeatResultSchema: GenMessage<AgentBeatResult> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 29);
+  messageDesc(file_harborforge_agents_v1_agent_service, 32);
 
 /**
  * Why a beat was rejected.
@@ -1151,7 +1318,7 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
  * Use `create(AgentBeatErrorSchema)` to create a new message.
  */
 export const AgentBeatErrorSchema: GenMessage<AgentBeatError> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 30);
+  messageDesc(file_harborforge_agents_v1_agent_service, 33);
 
 /**
  * The request of WatchAgents.
@@ -1197,7 +1364,7 @@ export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsReque
  * Use `create(WatchAgentsRequestSchema)` to create a new message.
  */
 export const WatchAgentsRequestSchema: GenMessage<WatchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 31);
+  messageDesc(file_harborforge_agents_v1_agent_service, 34);
 
 /**
  * A part of a snapshot, changes, or a bookmark. At most 64 KiB unless a single agent needs more.
@@ -1241,7 +1408,7 @@ export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResp
  * Use `create(WatchAgentsResponseSchema)` to create a new message.
  */
 export const WatchAgentsResponseSchema: GenMessage<WatchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 32);
+  messageDesc(file_harborforge_agents_v1_agent_service, 35);
 
 /**
  * The position of a watch, even when nothing happened.
@@ -1262,7 +1429,7 @@ export type WatchBookmark = Message<"harborforge.agents.v1.WatchBookmark"> & {
  * Use `create(WatchBookmarkSchema)` to create a new message.
  */
 export const WatchBookmarkSchema: GenMessage<WatchBookmark> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 33);
+  messageDesc(file_harborforge_agents_v1_agent_service, 36);
 
 /**
  * One transition, or several merged ones, as the server sends it to a watcher.
@@ -1308,7 +1475,7 @@ export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
  * Use `create(AgentChangeSchema)` to create a new message.
  */
 export const AgentChangeSchema: GenMessage<AgentChange> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 34);
+  messageDesc(file_harborforge_agents_v1_agent_service, 37);
 
 /**
  * The reason why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins
@@ -1517,8 +1684,13 @@ export const AgentService: GenService<{
    * agent that does not know of it yet. OFFLINE ends the lease; the next heartbeat brings the agent back. EXHAUSTED for
    * an offline agent records the exhaustion and leaves it offline.
    *
+   * ON_CALL and BUSY claim the agent for work. The claim lapses when its hold ends, unless the agent has confirmed it: by
+   * a report of that status, or by a `known_revision` that includes the claim. Then the agent returns to the status
+   * before the claim, as a transition with the cause SERVICE and the actor `server`. A claim with a hold of 0 does not
+   * lapse. Any other transition before ends the hold and this rule.
+   *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; FAILED_PRECONDITION `AGENT_OFFLINE` (IDLE, ON_CALL or BUSY for an offline
-   * agent) or `AGENT_EXHAUSTED` (ON_CALL or BUSY for an exhausted one; metadata `recoveryAt`); ABORTED
+   * agent; ON_CALL or BUSY for a suspect one, metadata `suspectSince`) or `AGENT_EXHAUSTED` (ON_CALL or BUSY for an exhausted one; metadata `recoveryAt`); ABORTED
    * `REVISION_MISMATCH` (metadata `revision`); INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
    * @generated from rpc harborforge.agents.v1.AgentService.UpdateAgentStatus
@@ -1541,8 +1713,8 @@ export const AgentService: GenService<{
     output: typeof DeleteAgentResponseSchema;
   },
   /**
-   * Returns the kept transitions of one agent, or of all, in pages, ordered by revision. Includes those of deleted
-   * agents.
+   * Returns the kept transitions that pass all filters of the request, in pages, ordered by revision. Includes those of
+   * deleted agents.
    *
    * Errors: OUT_OF_RANGE `REVISION_COMPACTED` (metadata `oldestRevision`) or `REVISION_IN_FUTURE`; INVALID_ARGUMENT
    * `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
@@ -1553,6 +1725,19 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ListAgentTransitionsRequestSchema;
     output: typeof ListAgentTransitionsResponseSchema;
+  },
+  /**
+   * Returns the incidents whose transitions are kept, in pages, the newest first. An incident is a claw that fell silent:
+   * its agents went offline together. A caller with the role AGENT gets the incidents of the agents in its scope.
+   *
+   * Errors: INVALID_ARGUMENT `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
+   *
+   * @generated from rpc harborforge.agents.v1.AgentService.ListIncidents
+   */
+  listIncidents: {
+    methodKind: "unary";
+    input: typeof ListIncidentsRequestSchema;
+    output: typeof ListIncidentsResponseSchema;
   },
   /**
    * Receives heartbeats without a stream, for agents that run rarely. Starts no session: it supersedes no session, and
