@@ -82,6 +82,10 @@ export const LOG_EVENTS = {
       meaning: "the database is unreachable, or rejects the service; the replica is not ready",
       action: "Restore the database or the network. The replica reconnects by itself.",
     },
+    "deadline.failed": {
+      meaning: "a stored deadline of an agent, such as the lapse of a claim, was not acted on; the replica retries",
+      action: "Check the database.",
+    },
     "feed.history_changed": {
       meaning: "the log of transitions does not continue the last read; watchers start again",
       action: "None after a restore or a failover. Otherwise check which database the replica uses.",

@@ -71,6 +71,8 @@ export interface UserDirectory {
 
 export interface StatusTally {
   readonly statuses: ReadonlyMap<AgentStatus, bigint>;
+  /** How many of them are suspect. Absent: none. */
+  readonly suspects?: ReadonlyMap<AgentStatus, bigint>;
 }
 
 /** The rate limit on lease expiry in a mass silence. */

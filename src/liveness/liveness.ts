@@ -14,6 +14,7 @@ import { retryRead } from "../storage/retries.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
+import { Deadlines } from "./deadlines.ts";
 import { FleetPace } from "./fleet-pace.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
@@ -59,6 +60,7 @@ export class Liveness implements Heartbeats {
   readonly #pace: FleetPace;
   readonly #reaper: Reaper;
   readonly #recovery: Recovery;
+  readonly #deadlines: Deadlines;
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
   readonly #context: SessionContext;
@@ -101,6 +103,11 @@ export class Liveness implements Heartbeats {
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
+    this.#deadlines = new Deadlines({
+      ...options,
+      isAwake: () => this.#membership.awake,
+      hasPendingBeat: (agentId) => this.#registry.get(agentId)?.busy === true || this.#claims.isWaitingFor(agentId),
+    });
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
     this.#context = {
@@ -125,6 +132,7 @@ export class Liveness implements Heartbeats {
     this.#membership.start();
     this.#reaper.start();
     this.#recovery.start();
+    this.#deadlines.start();
     this.#brake.start();
     return this.#pace.start();
   }
@@ -209,7 +217,13 @@ export class Liveness implements Heartbeats {
 
   /** Writes pending beats, then retires this replica. Beats that cannot be written are not acknowledged. */
   async close(): Promise<void> {
-    await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close(), this.#brake.close()]);
+    await Promise.all([
+      this.#reaper.close(),
+      this.#recovery.close(),
+      this.#deadlines.close(),
+      this.#pace.close(),
+      this.#brake.close(),
+    ]);
     // The committer drops what the database does not take by then. It is not acknowledged.
     const patience = new AbortController();
     await Promise.race([

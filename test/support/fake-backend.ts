@@ -109,6 +109,7 @@ export function createFakeBackend(): FakeBackend {
       held: false,
       replicaId: null,
       suspectSince: null,
+      lapsesTo: null,
       lastHeartbeat: null,
       leaseExpiresAt: FAKE_NOW + 60_000_000,
     };

@@ -63,8 +63,8 @@ export interface TransitionRecord extends TransitionView, AsMessage {
   readonly incidentId: string | undefined;
 }
 
-/** How many agents are in each status. */
-export type StatusCounts = ReadonlyMap<AgentStatus | Unknown, number>;
+/** How many agents are in each status. Suspect agents count as `suspect` only. */
+export type StatusCounts = ReadonlyMap<AgentStatus | "suspect" | Unknown, number>;
 
 export interface FleetRecord extends AsMessage {
   readonly counts: StatusCounts;
@@ -148,10 +148,11 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
 }
 
 function countsOf(counts: readonly StatusCount[]): StatusCounts {
-  const sums = new Map<AgentStatus | Unknown, number>();
-  for (const { status, count } of counts) {
+  const sums = new Map<AgentStatus | "suspect" | Unknown, number>();
+  for (const { status, count, suspect } of counts) {
     const word = statusName(status) ?? "unknown";
-    sums.set(word, (sums.get(word) ?? 0) + Number(count));
+    sums.set(word, (sums.get(word) ?? 0) + Number(count - suspect));
+    if (suspect > 0n) sums.set("suspect", (sums.get("suspect") ?? 0) + Number(suspect));
   }
   return sums;
 }

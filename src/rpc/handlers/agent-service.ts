@@ -151,9 +151,9 @@ function agentKeyOf(key: GetAgentRequest["key"]): AgentKey {
 }
 
 /** In the order of the contract, without statuses that no agent has. */
-function statusCounts({ statuses }: StatusTally): { status: AgentStatus; count: bigint }[] {
+function statusCounts({ statuses, suspects }: StatusTally): { status: AgentStatus; count: bigint; suspect: bigint }[] {
   return AGENT_STATUSES.flatMap((status) => {
     const count = statuses.get(status) ?? 0n;
-    return count === 0n ? [] : [{ status: STATUS_VALUES[status], count }];
+    return count === 0n ? [] : [{ status: STATUS_VALUES[status], count, suspect: suspects?.get(status) ?? 0n }];
   });
 }
