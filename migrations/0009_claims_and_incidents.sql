@@ -1,4 +1,5 @@
--- Claims: a service cannot claim a suspect agent, and a claim that the agent does not confirm lapses.
+-- Claims: a service cannot claim a suspect agent, and a claim that the agent does not confirm lapses. Incidents: agents
+-- that never sent a heartbeat cause none, and the log of transitions can be searched by them.
 
 -- The index is built while `agents` accepts no writes, which takes about half a second for a million agents.
 SET LOCAL lock_timeout = '10s';
@@ -83,6 +84,169 @@ RETURN (
     WHERE c.n = ANY (due)
   ) h WHERE h.until > moment
 );
+
+-- When the agent moved to its claw. Null: never, or before this migration.
+ALTER TABLE agent_liveness ADD COLUMN joined_at timestamptz;
+
+-- A move ends the session, and the heartbeats before it were of another claw.
+CREATE OR REPLACE FUNCTION reset_instance() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE agent_liveness SET instance = DEFAULT, generation = DEFAULT, joined_at = clock_timestamp() WHERE agent = NEW.id;
+  RETURN NULL;
+END
+$$;
+
+-- Whether the agent's present claw has ever sent a heartbeat for it.
+CREATE FUNCTION is_heard(l agent_liveness) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN coalesce(l.last_heartbeat > coalesce(l.joined_at, '-infinity'), false);
+
+-- The address from which each claw connected last.
+CREATE TABLE claw_connections (
+  claw_identifier text COLLATE "C" PRIMARY KEY,
+  peer text NOT NULL,
+  connected_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- Every incident whose transitions are kept. claw_incidents has the present one of each claw.
+CREATE TABLE incidents (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  incident_id text COLLATE "C" NOT NULL CONSTRAINT incidents_incident_id_key UNIQUE,
+  claw_identifier text COLLATE "C" NOT NULL,
+  -- When the first agent went offline. Its transitions have larger revisions than after_revision.
+  since timestamptz NOT NULL,
+  after_revision bigint NOT NULL,
+  -- At that time: the agents of the claw that were not offline, its newest heartbeat, and its address. Null: unknown.
+  silent_agents bigint,
+  last_heartbeat timestamptz,
+  peer text
+);
+
+CREATE INDEX incidents_claw_identifier_idx ON incidents (claw_identifier, number);
+
+-- Judges expired leases, whose rows are locked. `guarded`: the leases that must not expire yet, and until when
+-- (microseconds since 1970, by n). `incidents`: the leases that expire with a silent claw, with its incident, and
+-- whether this group is the first to report it.
+CREATE OR REPLACE FUNCTION judge_lease_ends(members agent_change[], ending integer[], moment timestamptz, OUT guarded jsonb, OUT incidents jsonb)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  fleet fleet_state;
+  fleet_lease interval;
+  free integer[];
+  recent bigint;
+  tokens double precision;
+  used bigint;
+  ask_every interval;
+  first_ask timestamptz;
+BEGIN
+  guarded := '{}';
+  incidents := '{}';
+  -- Serialises the expiry of all replicas: they share one measurement and one token bucket.
+  SELECT * INTO fleet FROM fleet_state FOR UPDATE;
+  fleet_lease := fleet.lease_ms * interval '1 millisecond';
+
+  SELECT coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}') INTO guarded
+  FROM (
+    -- An agent whose replica has no row may have tried any replica, so the fleet's guard applies.
+    SELECT c.n, CASE WHEN g.replica_id IS NULL THEN greatest(fleet.no_lease_ends_before, unnoticed_fleet_guard()) ELSE g.until END
+      -- A lease that a unary heartbeat requested may be longer than the fleet's, and its agent beats less often. A
+      -- guard gives it a whole lease of its own length. Most leases are a microsecond longer, because their row read
+      -- the clock twice.
+      + CASE WHEN l.lease_expires_at - l.last_heartbeat > fleet_lease + interval '1 millisecond' THEN longer_lease(l, fleet_lease)
+        ELSE interval '0' END AS until
+    FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id LEFT JOIN lease_guards g ON g.replica_id = l.replica_id
+    WHERE c.n = ANY (ending)
+  ) h WHERE h.until > moment;
+
+  SELECT coalesce(array_agg(e.n), '{}') INTO free FROM unnest(ending) e (n) WHERE NOT guarded ? e.n::text;
+  IF free = '{}' THEN RETURN; END IF;
+
+  -- A claw is silent if none of its agents sent a heartbeat for two intervals: then all its leases expire within the
+  -- third. Each claw is checked once, however many of its agents are in the group. An agent that this claw never sent a
+  -- heartbeat for says nothing about it.
+  WITH ended AS MATERIALIZED (
+    SELECT a.claw_identifier, max(e.lease_expires_at) AS ends
+    FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN agent_liveness e ON e.agent = c.id
+    WHERE c.n = ANY (free) AND is_heard(e) GROUP BY a.claw_identifier
+  ), silent AS (
+    SELECT e.claw_identifier, e.ends FROM ended e
+    WHERE NOT EXISTS (
+      SELECT FROM agents o JOIN agent_liveness l ON l.agent = o.id
+      WHERE o.claw_identifier = e.claw_identifier AND l.lease_expires_at > moment + fleet.interval_ms * interval '1 millisecond'
+        AND is_heard(l)
+    )
+    ORDER BY e.claw_identifier
+  ), noted AS (
+    INSERT INTO claw_incidents AS i (claw_identifier, incident_id, began_at, last_at, ended_at)
+    SELECT s.claw_identifier, coalesce(k.incident_id, gen_random_uuid()::text), coalesce(k.began_at, moment), moment, k.ended_at
+    -- A heartbeat after the last expiry gives a lease that ends at least one lease later. Otherwise the same incident
+    -- continues, even if a brake or a guard delayed it for long.
+    FROM silent s LEFT JOIN claw_incidents k ON k.claw_identifier = s.claw_identifier
+      AND k.last_at >= s.ends - fleet.lease_ms * interval '1 millisecond'
+    ON CONFLICT (claw_identifier) DO UPDATE SET incident_id = excluded.incident_id, began_at = excluded.began_at,
+      last_at = excluded.last_at, ended_at = excluded.ended_at
+    RETURNING i.claw_identifier, i.incident_id, i.ended_at
+  )
+  SELECT coalesce(jsonb_object_agg(c.n, jsonb_build_object('id', s.incident_id, 'new', s.ended_at IS NULL)), '{}') INTO incidents
+  FROM unnest(members) c JOIN agents a ON a.id = c.id JOIN agent_liveness l ON l.agent = c.id
+    JOIN noted s ON s.claw_identifier = a.claw_identifier
+  WHERE c.n = ANY (free) AND is_heard(l);
+
+  SELECT count(*) INTO recent FROM claw_incidents i WHERE i.began_at > moment - fleet.lease_ms * interval '1 millisecond';
+  IF fleet.brake_engaged_at IS NULL AND is_mass_silence(recent, fleet.claws) THEN
+    fleet.brake_engaged_at := moment;
+    -- Count now: the fleet statistics are some seconds old, and a rate that is too low would delay the first agents for
+    -- too long.
+    SELECT count(*) / (4 * fleet.lease_ms / 1000.0) INTO fleet.brake_rate FROM agent_liveness l WHERE l.lease_expires_at IS NOT NULL;
+    fleet.brake_tokens := 0;
+    fleet.brake_filled_at := moment;
+    fleet.brake_held_back := 0;
+    fleet.brake_next_ask := moment;
+  END IF;
+
+  IF fleet.brake_engaged_at IS NOT NULL THEN
+    -- At this rate the whole fleet expires within four leases. With the lease that has to expire first, that is within
+    -- six. This also holds for a fleet that grows meanwhile.
+    fleet.brake_rate := greatest(fleet.brake_rate, greatest(fleet.agents, cardinality(free)) / (4 * fleet.lease_ms / 1000.0));
+    -- Each delayed lease gets its own moment to ask again, in sequence over all replicas. So all of them together ask
+    -- at twice the rate of the bucket, however many they are. A lower rate would leave tokens unused.
+    ask_every := interval '1 second' / (2 * fleet.brake_rate);
+    -- The bucket holds the tokens of one second, and at least two. Otherwise a late request would lose a token.
+    tokens := least(greatest(2, fleet.brake_rate), fleet.brake_tokens
+      + fleet.brake_rate * extract(epoch FROM moment - fleet.brake_filled_at)::double precision);
+    first_ask := greatest(fleet.brake_next_ask, moment + interval '250 milliseconds');
+    WITH queued AS (
+      SELECT c.n, row_number() OVER (ORDER BY l.lease_expires_at, l.agent) AS place
+      FROM unnest(members) c JOIN agent_liveness l ON l.agent = c.id WHERE c.n = ANY (free)
+    ), held_back AS (
+      SELECT q.n, first_ask + (q.place - floor(tokens)) * ask_every AS until FROM queued q WHERE q.place > floor(tokens)
+    )
+    SELECT guarded || coalesce(jsonb_object_agg(h.n, micros_of(h.until)), '{}'), cardinality(free) - count(*),
+      coalesce(max(h.until), fleet.brake_next_ask)
+    INTO guarded, used, fleet.brake_next_ask FROM held_back h;
+    UPDATE fleet_state SET brake_engaged_at = fleet.brake_engaged_at, brake_rate = fleet.brake_rate,
+      brake_tokens = tokens - used, brake_filled_at = moment, brake_held_back = fleet.brake_held_back,
+      brake_next_ask = fleet.brake_next_ask;
+  END IF;
+
+  WITH begun AS (
+    UPDATE claw_incidents i SET ended_at = moment
+    FROM unnest(members) c JOIN agents a ON a.id = c.id
+    WHERE i.claw_identifier = a.claw_identifier AND i.ended_at IS NULL AND incidents ? c.n::text AND NOT guarded ? c.n::text
+    RETURNING i.claw_identifier, i.incident_id
+  )
+  INSERT INTO incidents (incident_id, claw_identifier, since, after_revision, silent_agents, last_heartbeat, peer)
+  SELECT b.incident_id, b.claw_identifier, moment, r.revision, o.agents, o.last_heartbeat, p.peer
+  FROM begun b CROSS JOIN revision_counter r
+    CROSS JOIN LATERAL (
+      SELECT count(*) AS agents, max(l.last_heartbeat) AS last_heartbeat
+      FROM agents a JOIN agent_liveness l ON l.agent = a.id
+      WHERE a.claw_identifier = b.claw_identifier AND l.lease_expires_at IS NOT NULL AND is_heard(l)
+    ) o
+    LEFT JOIN claw_connections p ON p.claw_identifier = b.claw_identifier
+  ON CONFLICT (incident_id) DO NOTHING;
+END
+$$;
 
 -- Commits a group of changes of different agents in one round trip. With several round trips, a replica that freezes
 -- with the lock of the counter would stop all others. VOLATILE, so that each statement sees what was committed before
@@ -301,3 +465,51 @@ BEGIN
   END IF;
 END
 $$;
+
+-- The largest revision between low and high such that all transitions up to it happened before an instant. A binary
+-- search, because times ascend with revisions; an index would cost every transition.
+CREATE FUNCTION revision_before(instant timestamptz, low bigint, high bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  middle bigint;
+  found_revision bigint;
+  found_at timestamptz;
+BEGIN
+  WHILE low < high LOOP
+    middle := low + (high - low) / 2;
+    SELECT t.revision, t.occurred_at INTO found_revision, found_at FROM agent_transitions t
+    WHERE t.revision > middle AND t.revision <= high ORDER BY t.revision LIMIT 1;
+    IF found_revision IS NULL OR found_at >= instant THEN high := middle; ELSE low := found_revision; END IF;
+  END LOOP;
+  RETURN low;
+END
+$$;
+
+-- Indexes for the filters of ListAgentTransitions. At first on each partition: older ones get no more rows, so nothing
+-- waits for them. The partition in use comes last, which takes a second or two for a million rows. The indexes of the
+-- whole table then take these over.
+DO $$
+DECLARE
+  partition regclass;
+BEGIN
+  FOR partition IN
+    SELECT i.inhrelid::regclass FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
+    WHERE i.inhparent = 'agent_transitions'::regclass ORDER BY substring(p.relname FROM '[0-9]+$')::bigint
+  LOOP
+    EXECUTE format('CREATE INDEX ON %s (incident_id, revision) WHERE incident_id IS NOT NULL', partition);
+    EXECUTE format('CREATE INDEX ON %s (cause, revision)', partition);
+    EXECUTE format('CREATE INDEX ON %s (to_claw_identifier, revision)', partition);
+    EXECUTE format('CREATE INDEX ON %s (from_claw_identifier, revision) WHERE to_claw_identifier IS DISTINCT FROM from_claw_identifier', partition);
+  END LOOP;
+END
+$$;
+
+CREATE INDEX agent_transitions_incident_id_idx ON agent_transitions (incident_id, revision) WHERE incident_id IS NOT NULL;
+CREATE INDEX agent_transitions_cause_idx ON agent_transitions (cause, revision);
+CREATE INDEX agent_transitions_to_claw_idx ON agent_transitions (to_claw_identifier, revision);
+CREATE INDEX agent_transitions_left_claw_idx ON agent_transitions (from_claw_identifier, revision)
+  WHERE to_claw_identifier IS DISTINCT FROM from_claw_identifier;
+
+-- The incidents of earlier releases. The aggregates read the index on incidents.
+INSERT INTO incidents (incident_id, claw_identifier, since, after_revision)
+SELECT t.incident_id, min(t.from_claw_identifier), min(t.occurred_at), min(t.revision) - 1
+FROM agent_transitions t WHERE t.incident_id IS NOT NULL GROUP BY t.incident_id ORDER BY min(t.revision);

@@ -6,6 +6,7 @@ import { AgentReads } from "./agent-reads.ts";
 import { listAgents, readFleet } from "./agents-by-filter.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
+import { listIncidents } from "./incidents.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
 import { boundsOf } from "./retries.ts";
 import { listTransitions } from "./transition-pages.ts";
@@ -152,6 +153,8 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
     },
 
     transitions: (query) => listTransitions(knex, query),
+
+    incidents: (query) => listIncidents(database.reads, query),
   };
 }
 

@@ -89,11 +89,12 @@ export class PresenceModel {
       if (wish !== "idle") return "AGENT_EXHAUSTED";
       this.#recover();
     }
-    const before = this.returnsTo ?? this.status;
+    // A service recovers an exhausted agent by IDLE only, which is no claim.
+    const before = this.returnsTo ?? (this.status === "exhausted" ? "idle" : this.status);
     this.status = wish;
     this.#protectStatus(holdMs, revision);
     const claims = wish !== "idle" && holdMs !== 0 && before !== wish;
-    this.returnsTo = claims && before !== "exhausted" && before !== "offline" ? before : null;
+    this.returnsTo = claims ? before : null;
     return "changed";
   }
 
