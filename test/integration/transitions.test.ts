@@ -198,10 +198,10 @@ test("filters select the same transitions as a reader of the whole log would, in
     [{ since: (rows.at(-1)?.occurredAt ?? 0) + 1 }, () => false],
     [{ agentId: "painter-1", causes: ["moved"] }, ({ agentId, cause }) => agentId === "painter-1" && cause === "moved"],
     [
-      { scope: { kind: "agents", agentIds: new Set(["scribe-7"]) }, incidentId: "i" },
+      { scope: { kind: "agents", agentIds: new Set(["painter-1"]) }, incidentId: "i" },
       ({ revision }) => revision === second?.revision,
     ],
-    [{ scope: { kind: "agents", agentIds: new Set(["painter-1"]) }, incidentId: "i" }, () => false],
+    [{ scope: { kind: "agents", agentIds: new Set(["scribe-7"]) }, incidentId: "i" }, () => false],
     [
       { scope: { kind: "agents", agentIds: new Set(["painter-1"]) }, causes: ["created"] },
       ({ agentId, cause }) => agentId === "painter-1" && cause === "created",
