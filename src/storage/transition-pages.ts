@@ -72,8 +72,7 @@ const IN_CLAW = "? IN (from_claw_identifier, to_claw_identifier)";
  * The query of a page, with one more row than its limit.
  *
  * A filter reads its index branch by branch, each branch in the order of revisions and up to one page, and not the log from
- * its end until enough rows pass. The planner could choose the latter, since it does not know that values are not spread
- * evenly over the log.
+ * its end until enough rows pass.
  */
 export function transitionsWithin(
   knex: Knex,
@@ -86,19 +85,25 @@ export function transitionsWithin(
     .orderBy("revision", order)
     .limit(limit + 1);
   const range: Condition = { sql: "revision > ? AND revision <= ?", values: [first.toString(), last.toString()] };
-  const conditions = [range, ...conditionsOf(query)];
-  const sources = sourcesOf(query);
+  const { sources, others } = sourcesOf(query);
+  const conditions = [range, ...conditionsOf(others)];
   if (sources.length === 0) {
     for (const { sql, values } of conditions) page.whereRaw(sql, [...values]);
     return page;
   }
   const rows = String(limit + 1);
-  const found = sources.map(({ branches, condition }): Condition => {
-    const all = [condition, ...conditions];
-    const matches = all.map(({ sql }) => `(${sql})`).join(" AND ");
+  const found = sources.map(({ branches, column, only }): Condition => {
+    // Compares and sorts by both columns of the index. With equality and one column, the planner could read the log in order
+    // instead, and check each of its rows.
+    const inBranch: Condition = {
+      sql: `(${column}, revision) > (branch.key, ?) AND (${column}, revision) <= (branch.key, ?)`,
+      values: range.values,
+    };
+    const all = [inBranch, ...(only === undefined ? [] : [{ sql: only, values: [] }]), ...conditions];
     return {
       sql: `SELECT one.revision FROM (${branches.sql}) branch CROSS JOIN LATERAL (
-        SELECT revision FROM agent_transitions WHERE ${matches} ORDER BY revision ${order} LIMIT ?
+        SELECT revision FROM agent_transitions WHERE ${all.map(({ sql }) => `(${sql})`).join(" AND ")}
+        ORDER BY ${column} ${order}, revision ${order} LIMIT ?
       ) one`,
       values: [...branches.values, ...all.flatMap(({ values }) => [...values]), rows],
     };
@@ -112,7 +117,7 @@ export function transitionsWithin(
   );
 }
 
-/** All filters, for rows that an index has found. */
+/** The filters for rows that an index has found. */
 function conditionsOf({ agentId, scope, causes, clawIdentifier, since, incidentId }: TransitionQuery): Condition[] {
   const own = scope?.kind === "claw" ? scope.clawIdentifier : undefined;
   // A claw must not learn that its agents came from a certain other claw.
@@ -127,32 +132,40 @@ function conditionsOf({ agentId, scope, causes, clawIdentifier, since, incidentI
   ];
 }
 
-/** An index that has the rows of a page: one branch for each row of `branches`, which `condition` names `branch`. */
+/** An index on a column and the revision: the rows of a page are where the column has a `key` of one of the branches. */
 interface Source {
   readonly branches: Condition;
-  readonly condition: Condition;
+  readonly column: string;
+  /** The condition of a partial index. */
+  readonly only?: string;
 }
 
-/** The narrowest filter that needs several branches. Empty: one index has all rows in their order. */
-function sourcesOf({ agentId, scope, causes = [], clawIdentifier, incidentId }: TransitionQuery): readonly Source[] {
-  if (agentId !== undefined) return [];
-  const ofAgent: Condition = { sql: "agent_id = branch.agent_id", values: [] };
-  if (scope?.kind === "agents") {
-    const branches = { sql: "SELECT unnest(?::text[]) AS agent_id", values: [[...scope.agentIds]] };
-    return [{ branches, condition: ofAgent }];
+/**
+ * The narrowest filter that an index cannot serve in the order of revisions by itself, and the query with the other filters.
+ * Without sources, one index has all rows in their order.
+ */
+function sourcesOf(query: TransitionQuery): { readonly sources: readonly Source[]; readonly others: TransitionQuery } {
+  const { agentId, scope, causes = [], clawIdentifier, incidentId } = query;
+  if (agentId === undefined && scope?.kind === "agents") {
+    const branches = { sql: "SELECT unnest(?::text[]) AS key", values: [[...scope.agentIds]] };
+    return { sources: [{ branches, column: "agent_id" }], others: query };
   }
-  if (scope?.kind === "claw") {
+  if (agentId === undefined && scope?.kind === "claw") {
     // The agents that live there now.
-    const branches = { sql: "SELECT agent_id FROM agents WHERE claw_identifier = ?", values: [scope.clawIdentifier] };
-    return [{ branches, condition: ofAgent }];
+    const sql = "SELECT agent_id AS key FROM agents WHERE claw_identifier = ?";
+    return { sources: [{ branches: { sql, values: [scope.clawIdentifier] }, column: "agent_id" }], others: query };
   }
-  if (incidentId !== undefined) return [];
+  if (agentId !== undefined || incidentId !== undefined) return { sources: [], others: query };
   if (clawIdentifier !== undefined) {
-    const branches = { sql: "SELECT", values: [] };
-    const left = "from_claw_identifier = ? AND to_claw_identifier IS DISTINCT FROM from_claw_identifier";
-    return ["to_claw_identifier = ?", left].map((sql) => ({ branches, condition: { sql, values: [clawIdentifier] } }));
+    const branches = { sql: "SELECT ?::text AS key", values: [clawIdentifier] };
+    const only = "to_claw_identifier IS DISTINCT FROM from_claw_identifier";
+    const sources = [
+      { branches, column: "to_claw_identifier" },
+      { branches, column: "from_claw_identifier", only },
+    ];
+    return { sources, others: { ...query, clawIdentifier: undefined } };
   }
-  if (causes.length === 0) return [];
-  const branches = { sql: "SELECT DISTINCT unnest(?::text[]) AS cause", values: [causes] };
-  return [{ branches, condition: { sql: "cause = branch.cause", values: [] } }];
+  if (causes.length === 0) return { sources: [], others: query };
+  const branches = { sql: "SELECT DISTINCT unnest(?::text[]) AS key", values: [causes] };
+  return { sources: [{ branches, column: "cause" }], others: { ...query, causes: [] } };
 }

@@ -5,6 +5,7 @@ import { createTestStorage } from "../support/storage.ts";
 
 const ROWS = 1_000_000;
 const LIMIT = 50;
+const BATCH = 50_000;
 
 let storage: Awaited<ReturnType<typeof createTestStorage>>;
 let first = 0n;
@@ -20,16 +21,18 @@ beforeAll(async () => {
   last = counter?.revision ?? 0n;
   first = last - BigInt(ROWS);
   await storage.query("SELECT add_transition_partitions($1)", [first]);
-  await storage.query(
-    `INSERT INTO agent_transitions (revision, agent, agent_id, user_id, from_status, to_status, from_claw_identifier,
+  // A statement has a time limit.
+  for (let done = 0; done < ROWS; done += BATCH)
+    await storage.query(
+      `INSERT INTO agent_transitions (revision, agent, agent_id, user_id, from_status, to_status, from_claw_identifier,
        to_claw_identifier, cause, actor, occurred_at, incident_id, agent_created_at, status_changed_at)
      SELECT $1::bigint + n, n % 10000, 'agent-' || n % 10000, n % 10000, 'idle', 'busy',
        CASE WHEN n BETWEEN 400000 AND 400100 THEN 'rare-claw' ELSE 'claw-' || n % 100 END, 'claw-' || n % 100,
        CASE WHEN n BETWEEN 400000 AND 400100 THEN 'moved' WHEN n % 2 = 0 THEN 'report' ELSE 'service' END, 'server',
        '2026-01-01'::timestamptz + n * interval '1 second', CASE WHEN n BETWEEN 400000 AND 400100 THEN 'rare' END, now(), now()
-     FROM generate_series(1, $2::integer) n`,
-    [first, ROWS],
-  );
+     FROM generate_series($2::integer + 1, $2::integer + $3::integer) n`,
+      [first, done, BATCH],
+    );
 }, 300_000);
 afterAll(() => storage[Symbol.asyncDispose]());
 

@@ -68,6 +68,8 @@ export type StatusCounts = ReadonlyMap<AgentStatus | "suspect" | Unknown, number
 
 export interface FleetRecord extends AsMessage {
   readonly counts: StatusCounts;
+  /** The last statuses of the suspect agents. */
+  readonly suspects: ReadonlyMap<AgentStatus | Unknown, number>;
   readonly claws: readonly { readonly clawIdentifier: string; readonly counts: StatusCounts }[];
   /** Undefined while the brake is released. */
   readonly brake: { readonly engagedAt: Micros | undefined; readonly heldBack: number } | undefined;
@@ -135,6 +137,9 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
   const { brake, nextHeartbeatIn, leaseTtl, revision } = fleet;
   return {
     counts: countsOf(fleet.statuses),
+    suspects: new Map(
+      fleet.statuses.map(({ status, suspect }) => [statusName(status) ?? "unknown", Number(suspect)] as const),
+    ),
     claws: fleet.claws.map(({ clawIdentifier, statuses }) => ({ clawIdentifier, counts: countsOf(statuses) })),
     brake:
       brake?.engaged === true ? { engagedAt: instant(brake.engagedAt), heldBack: Number(brake.heldBack) } : undefined,
