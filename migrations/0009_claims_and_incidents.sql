@@ -10,7 +10,8 @@ SET LOCAL lock_timeout = '10s';
 ALTER TYPE agent_change ADD ATTRIBUTE not_suspect boolean, ADD ATTRIBUTE lapses_to text, ADD ATTRIBUTE claim_known boolean,
   ADD ATTRIBUTE deadline text;
 
--- The status that the agent returns to if it does not confirm a claim before hold_until. Null: no claim waits.
+-- The status that the agent returns to if it does not confirm a claim before hold_until. Null: no claim waits. It is no
+-- column of agent_states: another row type would break the prepared statements of the previous release.
 ALTER TABLE agents ADD COLUMN lapses_to text COLLATE "C";
 ALTER TABLE agents ADD CONSTRAINT agents_lapses_to_a_working_status
   CHECK (lapses_to IS NULL OR lapses_to IN ('idle', 'on_call', 'busy') AND status IN ('on_call', 'busy') AND lapses_to <> status AND hold_until IS NOT NULL)
@@ -20,19 +21,6 @@ CREATE INDEX agents_unconfirmed_claims_idx ON agents (hold_until) WHERE lapses_t
 -- Whether the brake delays the expiry of a lease with this end. The same rule as agent_states.suspect_since.
 CREATE FUNCTION is_suspect(lease_end timestamptz) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN lease_end <= clock_timestamp() AND EXISTS (SELECT FROM fleet_state f WHERE f.brake_engaged_at IS NOT NULL);
-
--- The previous release reads the columns by their names.
-CREATE OR REPLACE VIEW agent_states AS
-SELECT
-  a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason,
-  a.created_at, a.status_changed_at, a.revision, a.backoff_steps, a.backoff_at, a.hold_revision, a.hold_until,
-  l.epoch, l.held, l.last_heartbeat, l.lease_expires_at, l.replica_id,
-  -- Its lease has ended, and the brake holds it back.
-  CASE WHEN l.lease_expires_at <= clock_timestamp() THEN (
-    SELECT greatest(l.lease_expires_at, f.brake_engaged_at) FROM fleet_state f WHERE f.brake_engaged_at IS NOT NULL
-  ) END AS suspect_since,
-  a.lapses_to
-FROM agents a JOIN agent_liveness l ON l.agent = a.id;
 
 -- When a guard was set. A guard extends deadlines that were running at that time, and no later ones: an agent could
 -- have been heard since.
@@ -430,7 +418,7 @@ BEGIN
       coalesce(g.hold_revision, CASE WHEN g.id IS NULL THEN a.hold_revision END),
       coalesce(g.hold_until, CASE WHEN g.id IS NULL THEN a.hold_until END),
       coalesce(k.epoch, l.epoch), coalesce(k.held, l.held), coalesce(k.last_heartbeat, l.last_heartbeat),
-      coalesce(k.lease_expires_at, l.lease_expires_at), coalesce(k.replica_id, l.replica_id), NULL, a.lapses_to)::agent_states,
+      coalesce(k.lease_expires_at, l.lease_expires_at), coalesce(k.replica_id, l.replica_id), NULL)::agent_states,
     CASE WHEN a.kind = 'create' THEN ROW(u.id, u.username, u.email, u.display_name, u.created_at, a.agent_id)::user_states END
   FROM after a LEFT JOIN changed g ON g.id = a.id LEFT JOIN kept_alive k ON k.agent = a.id
     LEFT JOIN agent_liveness l ON a.kind = 'delete' AND l.agent = a.id

@@ -33,7 +33,7 @@ export interface AgentCondition {
   readonly hold: Hold | null;
   /**
    * The status that the agent returns to when the hold of a service's claim (ON_CALL or BUSY) ends unconfirmed. Null: there
-   * is no such claim, or the agent has confirmed it.
+   * is no such claim, or the agent has confirmed it. Known only to changes: other reads of an agent have null.
    */
   readonly lapsesTo: WorkingStatus | null;
 }

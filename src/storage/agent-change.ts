@@ -1,4 +1,4 @@
-import type { TransitionCause } from "../../common/contract/enum-names.ts";
+import type { TransitionCause, WorkingStatus } from "../../common/contract/enum-names.ts";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
 import type { DeadlineKind } from "../domain/deadline.ts";
@@ -88,6 +88,21 @@ export interface Committed {
 
 const CLEAR_HOLD: HoldChange = { kind: "clear" };
 const KEEP_HOLD: HoldChange = { kind: "keep" };
+
+/** `Agent.lapsesTo` after a write has committed, which `commit_changes` does not return. */
+export function lapsesToAfter(write: AgentWrite): WorkingStatus | null {
+  switch (write.kind) {
+    case "create":
+    case "delete":
+      return null;
+    case "quiet":
+      return write.endHold || write.claimKnown ? null : write.agent.lapsesTo;
+    case "update": {
+      const hold = write.status?.hold ?? write.hold ?? KEEP_HOLD;
+      return hold.kind === "set" ? (hold.lapsesTo ?? null) : null;
+    }
+  }
+}
 
 /**
  * The JSON form of a group's member for `commit_changes` (the SQL type `agent_change`).

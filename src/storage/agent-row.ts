@@ -31,7 +31,8 @@ export interface AgentRow extends ExhaustionColumns {
   readonly lease_expires_at: Micros | null;
   readonly replica_id: number | null;
   readonly suspect_since: Micros | null;
-  readonly lapses_to: string | null;
+  /** Only reads for a change have it. */
+  readonly lapses_to?: string | null;
 }
 
 interface ExhaustionColumns {
@@ -170,7 +171,7 @@ export function statusOf(text: string): AgentStatus {
 }
 
 /**
- * Undefined is null: a response that an earlier release stored has no such column.
+ * Undefined, in a read without this column, is null.
  *
  * @throws TypeError for a value of a newer program
  */

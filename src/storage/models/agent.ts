@@ -1,7 +1,7 @@
 import { Model, type RelationMappings, snakeCaseMappers } from "objection";
 import type { Micros } from "../../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../../domain/agent.ts";
-import { exhaustionOf, statusOf, workingStatusOf } from "../agent-row.ts";
+import { exhaustionOf, statusOf } from "../agent-row.ts";
 import { AgentTransition } from "./agent-transition.ts";
 import { User } from "./user.ts";
 
@@ -37,7 +37,6 @@ export class Agent extends Model {
   declare readonly leaseExpiresAt: Micros | null;
   declare readonly replicaId: number | null;
   declare readonly suspectSince: Micros | null;
-  declare readonly lapsesTo: string | null;
 
   declare readonly user?: User;
   declare readonly transitions?: AgentTransition[];
@@ -69,7 +68,7 @@ export class Agent extends Model {
       revision: this.revision,
       backoff: { steps: this.backoffSteps, lastAt: this.backoffAt },
       hold: holdRevision === null || holdUntil === null ? null : { revision: holdRevision, until: holdUntil },
-      lapsesTo: workingStatusOf(this.lapsesTo),
+      lapsesTo: null,
       epoch: this.epoch,
       held: this.held,
       lastHeartbeat: this.lastHeartbeat,
