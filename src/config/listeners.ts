@@ -13,5 +13,11 @@ export const REFLECTION_SETTINGS = {
 };
 
 export const STOP_SETTINGS = {
+  drainDelay: duration(
+    { description: "how long a stop serves on while health says not ready, before the drain begins" },
+    "0s",
+    "0s",
+    "5m",
+  ),
   drainGrace: duration({ description: "how long a stop waits for open calls and streams" }, "10s", "0s", "5m"),
 };

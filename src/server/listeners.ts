@@ -38,9 +38,9 @@ export interface Listeners {
 /** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
 export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
   const { log } = options;
-  const { backend, health, liveness, watching, committer, probe, access, tls, drain } = parts;
+  const { backend, health, liveness, watching, committer, probe, access, tls, drain, openFiles } = parts;
   const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
-  const metrics = createMetrics({ liveness, watching, committer, gate, tls });
+  const metrics = createMetrics({ liveness, watching, committer, gate, tls, openFiles });
   const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
   const pipeline = createPipeline({
     log,

@@ -16,6 +16,7 @@ import { createUserDirectory } from "../storage/user-directory.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
+import { OpenFilesWatch } from "./open-files-watch.ts";
 import type { ServerOptions } from "./options.ts";
 import { PeriodicTasks } from "./periodic-tasks.ts";
 
@@ -34,6 +35,7 @@ export interface Replica extends Listeners {
   readonly health: Health;
   readonly tls: Tls | undefined;
   readonly drain: Drain;
+  readonly openFiles: OpenFilesWatch;
 }
 
 /** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
@@ -67,6 +69,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     log,
   });
   const drain = new Drain();
+  const openFiles = new OpenFilesWatch(log);
   const backend = createBackend(options, { database, committer, liveness, watching });
   const served = createListeners(options, {
     backend,
@@ -78,6 +81,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     access,
     tls,
     drain,
+    openFiles,
   });
   return {
     database,
@@ -90,6 +94,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     health,
     tls,
     drain,
+    openFiles,
     ...served,
   };
 }
@@ -104,6 +109,7 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.access.close();
   await replica.probe.close();
   await replica.tasks.close();
+  await replica.openFiles.close();
   await replica.database.close();
 }
 
