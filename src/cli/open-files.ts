@@ -4,7 +4,7 @@
  */
 export function openFilesLimit({ report }: Pick<NodeJS.Process, "report">): number | undefined {
   // Otherwise the report looks up the names of all open connections.
-  report.excludeNetwork = true;
+  Reflect.set(report, "excludeNetwork", true);
   const limits: unknown = Reflect.get(report.getReport(), "userLimits");
   const openFiles = property(limits, "open_files");
   const soft = property(openFiles, "soft");

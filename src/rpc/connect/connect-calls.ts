@@ -14,15 +14,18 @@ import type { Logger } from "../../../common/logging/logger.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
-import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
+import { CANCELLED, fromLibrary, fromRefusal, shorten, toConnectError } from "../errors/error-table.ts";
 import { explain } from "../errors/library-errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import type { ListenerLimits } from "../sockets/limits.ts";
 import type { MessageInput, MessageQueue } from "../sockets/message-queue.ts";
 import { TOO_MUCH } from "../sockets/receive-budget.ts";
 import { type SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
+import { PLAIN_JSON_REMEDY } from "../sockets/whole-messages.ts";
 import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts";
 import { withExplainedInput } from "./explained-input.ts";
+import { withJsonErrors } from "./json-errors.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
@@ -68,7 +71,7 @@ export function createConnectCalls(
   });
   const handlers = new Map<string, UniversalHandler>();
   for (const service of services) {
-    const served = withKeptEncodings(withExplainedInput(service), isBinary);
+    const served = withKeptEncodings(withJsonErrors(withExplainedInput(service)), isBinary);
     for (const handler of createUniversalServiceHandlers(served, protocols)) handlers.set(handler.requestPath, handler);
   }
 
@@ -116,7 +119,7 @@ export function createConnectCalls(
       return answer(res, rejectCall(contentType, badMethod(handler), 405));
     }
     if (response.status === 415 && response.body === undefined) {
-      return answer(res, rejectCall(contentType, badContentType(handler), 415));
+      return answer(res, rejectCall(contentType, badContentType(handler, contentType), 415));
     }
     return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
   }
@@ -140,18 +143,13 @@ export function createConnectCalls(
         req.resume();
         answer(
           res,
-          rejectCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, `there is no method ${path} here`), 404),
+          rejectCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, noSuchMethod(path, handlers.keys())), 404),
         );
         return true;
       }
-      if (!hasUrl(req) || brokenQuery(req)) {
-        answer(
-          res,
-          rejectCall(
-            contentTypeOf(req),
-            fromLibrary(Code.InvalidArgument, "the URL, its host or its query is malformed"),
-          ),
-        );
+      const fault = requestFault(req, handler);
+      if (fault !== undefined) {
+        answer(res, rejectCall(contentTypeOf(req), fromLibrary(Code.InvalidArgument, fault)));
         return true;
       }
       const unread = handler.method.methodKind === "unary" && !sendBudget.hasCapacity(connectionOf(req));
@@ -190,31 +188,44 @@ function contentTypeOf(req: NodeRequest): string | null {
   return req.headers["content-type"] ?? null;
 }
 
-function hasUrl(req: NodeRequest): boolean {
+/** What is wrong with the URL of a request, and with the message in it. Undefined: nothing. */
+function requestFault(req: NodeRequest, handler: UniversalHandler): string | undefined {
   try {
     requestUrl(req);
-    return true;
   } catch {
-    return false;
+    return "the URL or its host is malformed";
   }
+  return req.method === "GET" && handler.allowedMethods.includes("GET") ? queryFault(req) : undefined;
 }
 
+const QUERY_EXAMPLE =
+  "a GET request needs ?connect=v1&encoding=json&message=…, with the message in JSON, percent-encoded";
+
 /**
- * Whether the message of a GET request is invalid. It may be base64, and the library would report invalid base64 as an
- * internal error. Bytes that are not UTF-8, percent-encoded or not, would become other text in the URL's parser.
+ * Why the message of a GET request is invalid; undefined if it is valid. It may be base64, and the library would report invalid
+ * base64 as an internal error. Bytes that are not UTF-8, percent-encoded or not, would become other text in the URL's parser.
  */
-function brokenQuery(req: NodeRequest): boolean {
-  if (req.method !== "GET") return false;
-  if (/[^\x21-\x7e]/.test(req.url ?? "")) return true;
+function queryFault(req: NodeRequest): string | undefined {
+  if (/[^\x21-\x7e]/.test(req.url ?? "")) return "the URL must be ASCII: percent-encode other characters";
   const { search, searchParams: query } = requestUrl(req);
   // Of two parameters with the same name, the library uses the first; a proxy or its cache may use the other.
-  if (new Set(query.keys()).size < query.size) return true;
+  const names = [...query.keys()];
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice !== undefined) return `the query has the parameter ${JSON.stringify(twice)} more than once: send it once`;
   try {
     decodeURIComponent(search);
   } catch {
-    return true;
+    return "the query must be UTF-8, percent-encoded";
   }
-  return query.get("base64") === "1" && !/^[A-Za-z0-9+/_-]*={0,2}$/.test(query.get("message") ?? "");
+  const encoding = query.get("encoding");
+  if (encoding === null) return `the query has no parameter encoding: ${QUERY_EXAMPLE}`;
+  if (encoding !== "json" && encoding !== "proto") {
+    return `the query has the encoding ${JSON.stringify(encoding)}: use json or proto`;
+  }
+  const message = query.get("message");
+  if (message === null && encoding === "json") return `the query has no parameter message: ${QUERY_EXAMPLE}`;
+  if (query.get("base64") !== "1" || /^[A-Za-z0-9+/_-]*={0,2}$/.test(message ?? "")) return undefined;
+  return "the message in the query is not base64, as its parameter base64=1 says";
 }
 
 function http2Required(handler: UniversalHandler): Refusal {
@@ -228,10 +239,19 @@ function badMethod(handler: UniversalHandler): ConnectError {
   return fromLibrary(Code.Unimplemented, `${handler.method.name} takes ${handler.allowedMethods.join(" or ")}`);
 }
 
-function badContentType(handler: UniversalHandler): ConnectError {
-  const own = handler.method.methodKind === "unary" ? "" : "connect+";
+function badContentType(handler: UniversalHandler, contentType: string | null): ConnectError {
+  const { name, methodKind } = handler.method;
+  if (methodKind !== "unary" && UNARY_CONTENT_TYPE.test(contentType ?? "")) {
+    return fromLibrary(Code.InvalidArgument, `${name} streams, so ${PLAIN_JSON_REMEDY}`);
+  }
+  const own = methodKind === "unary" ? "" : "connect+";
+  const got =
+    contentType === null ? "no content type" : `the content type ${JSON.stringify(shorten(contentType, 100))}`;
   return fromLibrary(
     Code.InvalidArgument,
-    `the content type must be one of application/${own}json, application/${own}proto, application/grpc, application/grpc-web`,
+    `the request has ${got}: use one of application/${own}json, application/${own}proto, application/grpc, application/grpc-web`,
   );
 }
+
+/** Content types of Connect for calls with one message. */
+const UNARY_CONTENT_TYPE = /^application\/(json|proto)\s*(;|$)/i;

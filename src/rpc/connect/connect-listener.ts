@@ -114,7 +114,10 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
     return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
   };
-  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
+  const methods = options.services.flatMap(({ service }) =>
+    service.methods.map(({ name }) => `/${service.typeName}/${name}`),
+  );
+  const pages = createPlainPages(methods, options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
   const queue = options.queue ?? new MessageQueue(budget);
   const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
   const sessions = createHttp2Sessions(limits.pingIntervalMs);

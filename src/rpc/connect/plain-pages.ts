@@ -1,25 +1,30 @@
 import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
+import { rootPage } from "./root-page.ts";
 
 /** The pages of the Connect listener that are not calls. */
 export interface PlainPages {
   serve(req: NodeRequest, res: NodeResponse): void;
 }
 
-const PAGES: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
+const PAGES: ReadonlySet<string> = new Set(["/", "/healthz", "/readyz", "/metrics"]);
 
 const TEXT = "text/plain; charset=utf-8";
+const HTML = "text/html; charset=utf-8";
 
 /**
- * Serves `/healthz`, `/readyz` and `/metrics`. `/healthz` responds if the process lives. `/readyz` says whether the
+ * Serves `/`, `/healthz`, `/readyz` and `/metrics`. `/` says what the service is. `/healthz` responds if the process lives. `/readyz` says whether the
  * replica should get calls: 503 with the reason while it drains or its database is unavailable. It may have further lines
  * about problems that do not make the replica unready. `/metrics` is for Prometheus. Other paths get a 404 with an
  * explanation.
  *
+ * @param methods the paths of all methods
  * @param mayReadMetrics throws, or rejects with, a refusal. Probes of the other pages have no credentials
  */
 export function createPlainPages(
+  methods: readonly string[],
   metrics: Registry,
   ready: () => string | undefined,
   notes: () => readonly string[],
@@ -27,6 +32,8 @@ export function createPlainPages(
 ): PlainPages {
   async function page(path: string, req: NodeRequest): Promise<{ status: number; type: string; text: string }> {
     switch (path) {
+      case "/":
+        return { status: 200, type: HTML, text: rootPage(methods) };
       case "/healthz":
         return { status: 200, type: TEXT, text: "alive\n" };
       case "/readyz": {
@@ -42,7 +49,7 @@ export function createPlainPages(
         return {
           status: 404,
           type: TEXT,
-          text: "Not found. Send calls by POST to /package.Service/Method. Pages: /healthz, /readyz, /metrics.\n",
+          text: `Not found: ${noSuchMethod(path, methods)}.\nSend calls by POST to /package.Service/Method. Pages: /, /healthz, /readyz, /metrics.\n`,
         };
     }
   }
@@ -78,6 +85,7 @@ function reply(res: NodeResponse, status: number, type: string, text: string, wi
     "content-type": type,
     "content-length": Buffer.byteLength(text),
     "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
     ...(status === 405 ? { allow: "GET, HEAD" } : {}),
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
   });

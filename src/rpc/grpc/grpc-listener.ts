@@ -16,6 +16,7 @@ import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
 import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
@@ -248,7 +249,9 @@ function streamsIn(method: DescMethod | undefined): boolean {
  */
 function speaksGrpc(stream: ServerHttp2Stream, contentType: string | undefined): boolean {
   if (contentType !== undefined && /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType)) return true;
-  const text = `This port speaks only gRPC with binary protobuf (content-type: application/grpc).\n`;
+  const text =
+    "This port speaks only gRPC with binary protobuf (content-type: application/grpc). " +
+    "The Connect listener, on HARBORFORGE_HTTP_ADDRESS, takes JSON and gRPC-Web, too.\n";
   stream.respond({ ":status": 415, "content-type": "text/plain; charset=utf-8" });
   stream.end(text);
   return false;
@@ -270,7 +273,7 @@ function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
 }
 
 function unknownMethod(paths: ReadonlyMap<string, unknown>, path = ""): ConnectError | undefined {
-  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
+  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, noSuchMethod(path, paths.keys()));
 }
 
 const MS_PER_UNIT: Readonly<Record<string, number>> = {
