@@ -46,6 +46,7 @@ async function serve(context: CommandContext): Promise<number> {
       },
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
+      compression: config.compression,
       access: config.access,
       log,
     }),

@@ -14,6 +14,7 @@ import { DEFAULT_LISTENER_LIMITS } from "../rpc/sockets/limits.ts";
 import type { Listener } from "../rpc/sockets/listener.ts";
 import { MessageQueue } from "../rpc/sockets/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../rpc/sockets/receive-budget.ts";
+import { GzipResponses } from "../rpc/sockets/response-compression.ts";
 import { SendBudget } from "../rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
 import type { DatabaseProbe } from "../storage/probe.ts";
@@ -60,6 +61,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     sendBudget: new SendBudget(),
     queue: new MessageQueue(budget),
     scheduler: new StreamScheduler(),
+    compression: options.compression === false ? undefined : new GzipResponses(),
     hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
   };
   return {

@@ -9,6 +9,7 @@ import { createHandlerFactory as connectProtocol } from "@connectrpc/connect/pro
 import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protocol-grpc";
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { Refusal } from "../../domain/errors.ts";
@@ -16,11 +17,12 @@ import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
 import { noSuchMethod } from "../errors/did-you-mean.ts";
 import { CANCELLED, fromLibrary, fromRefusal, shorten, toConnectError } from "../errors/error-table.ts";
-import { explain } from "../errors/library-errors.ts";
+import { explain, INTERNAL_ERROR } from "../errors/library-errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import type { ListenerLimits } from "../sockets/limits.ts";
 import type { MessageInput, MessageQueue } from "../sockets/message-queue.ts";
 import { TOO_MUCH } from "../sockets/receive-budget.ts";
+import { mayCompress } from "../sockets/response-compression.ts";
 import { type SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
 import { PLAIN_JSON_REMEDY } from "../sockets/whole-messages.ts";
 import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts";
@@ -30,6 +32,7 @@ import { withKeptEncodings } from "./kept-encodings.ts";
 import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
 import { rejectCall } from "./protocol-error.ts";
+import { type ResponseCompressor, responseCompressor } from "./response-compressor.ts";
 
 /** The calls of the Connect listener. */
 export interface ConnectCalls {
@@ -44,8 +47,11 @@ export interface ConnectCalls {
   rejectAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
 }
 
-/** Smaller responses are sent uncompressed: compression costs more than their bytes. */
-const COMPRESS_MIN_BYTES = 16_384;
+interface AnsweredCall {
+  readonly connection: object | undefined;
+  readonly streams: boolean;
+  readonly compression: ResponseCompressor | undefined;
+}
 
 const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
 
@@ -56,12 +62,14 @@ export function createConnectCalls(
   peers: Peers,
   queue: MessageQueue,
   sendBudget: SendBudget,
+  compression?: ResponseCompression,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
     // Only gzip. With Node's default quality, brotli takes a second of CPU for a response that gzip compresses in 20 ms.
     acceptCompression: [{ ...compressionGzip, decompress: decompressesElsewhere }],
-    compressMinBytes: COMPRESS_MIN_BYTES,
+    // The library negotiates. `sendResponse` compresses, so that responses share their compression.
+    compressMinBytes: Number.POSITIVE_INFINITY,
   };
   const protocols = [grpcProtocol, grpcWebProtocol, connectProtocol].map((protocol): ProtocolHandlerFactory => {
     // One factory for each method, since the strict JSON decoder depends on the method's input.
@@ -78,16 +86,17 @@ export function createConnectCalls(
   const sendOptions = {
     writeStallMs: limits.writeStallMs,
     onExplained: (error: ConnectError) => {
-      const { code } = explain(error.code, error.rawMessage);
+      const explained = explain(error.code, error.rawMessage);
       // The library's text quotes what the caller sent, which must not be logged.
-      if (code === Code.Internal)
+      if (explained.message === INTERNAL_ERROR)
         log.warn({ event: "call.protocol_failed", err: error }, "the protocol library failed a call");
-      else log.debug({ event: "call.rejected", code: Code[code] }, "call rejected before its handler");
+      else log.debug({ event: "call.rejected", code: Code[explained.code] }, "call rejected before its handler");
     },
   };
 
-  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object, streams = false): void {
-    void sendResponse(response, res, { ...sendOptions, streams, sending: sendBudget.sending(connection) });
+  function answer(res: NodeResponse, response: UniversalServerResponse, call: Partial<AnsweredCall> = {}): void {
+    const { connection, streams = false, compression } = call;
+    void sendResponse(response, res, { ...sendOptions, streams, compression, sending: sendBudget.sending(connection) });
   }
 
   async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
@@ -112,7 +121,8 @@ export function createConnectCalls(
       return input;
     };
     const read = withReadMessages(request, handler.method.input, makeInput);
-    const response = await handler(read instanceof Promise ? await read : read);
+    const whole = read instanceof Promise ? await read : read;
+    const response = await handler(whole);
     // For these two, the library responds only with a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
@@ -121,7 +131,13 @@ export function createConnectCalls(
     if (response.status === 415 && response.body === undefined) {
       return answer(res, rejectCall(contentType, badContentType(handler, contentType), 415));
     }
-    return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
+    return answer(res, response, {
+      connection,
+      streams: kind !== "unary" && kind !== "client_streaming",
+      compression: mayCompress(handler.method)
+        ? responseCompressor(response, whole.header.get("accept-encoding"), compression)
+        : undefined,
+    });
   }
 
   return {

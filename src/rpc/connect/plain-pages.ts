@@ -1,6 +1,8 @@
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
 import { noSuchMethod } from "../errors/did-you-mean.ts";
+import { acceptsGzip } from "../sockets/response-compression.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
 import { rootPage } from "./root-page.ts";
 
@@ -29,6 +31,7 @@ export function createPlainPages(
   ready: () => string | undefined,
   notes: () => readonly string[],
   mayReadMetrics: (req: NodeRequest) => void | Promise<void>,
+  compression?: ResponseCompression,
 ): PlainPages {
   async function page(path: string, req: NodeRequest): Promise<{ status: number; type: string; text: string }> {
     switch (path) {
@@ -64,7 +67,11 @@ export function createPlainPages(
         return;
       }
       page(path, req).then(
-        ({ status, type, text }) => reply(res, status, type, text, withBody),
+        async ({ status, type, text }) => {
+          const accepted = acceptsGzip(req.headers["accept-encoding"]?.toString());
+          const compressed = accepted ? await compression?.compress(Buffer.from(text)) : undefined;
+          reply(res, status, type, text, withBody, compressed);
+        },
         (thrown: unknown) => {
           if (thrown instanceof Refusal) reply(res, statusOf(thrown), TEXT, `${thrown.message}\n`, withBody);
           else reply(res, 500, TEXT, "internal error\n", withBody);
@@ -80,14 +87,22 @@ function statusOf({ reason }: Refusal): number {
   return reason === "PERMISSION_DENIED" ? 403 : 503;
 }
 
-function reply(res: NodeResponse, status: number, type: string, text: string, withBody: boolean): void {
+function reply(
+  res: NodeResponse,
+  status: number,
+  type: string,
+  text: string,
+  withBody: boolean,
+  compressed?: Uint8Array,
+): void {
   res.writeHead(status, {
     "content-type": type,
-    "content-length": Buffer.byteLength(text),
+    "content-length": compressed?.length ?? Buffer.byteLength(text),
+    ...(compressed === undefined ? {} : { "content-encoding": "gzip" }),
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     ...(status === 405 ? { allow: "GET, HEAD" } : {}),
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
   });
-  res.end(withBody ? text : "");
+  res.end(withBody ? (compressed ?? text) : "");
 }
