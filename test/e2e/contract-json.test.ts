@@ -184,7 +184,7 @@ describe.each(WAYS)("JSON on the wire, over HTTP/$version", ({ post }) => {
           error: {
             code: 3,
             reason: "ERROR_REASON_INVALID_FIELD",
-            message: expect.stringContaining(`beats[0].${field}: must`),
+            message: expect.stringContaining(`beats[0].${field}: `),
           },
         },
         { agentId, beatIndex: 1, status: "AGENT_STATUS_BUSY" },

@@ -101,6 +101,32 @@ describe("JSON at the Connect listener", () => {
     expect(refusal(broken)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
+  test.each([
+    ["", "the query has no parameter encoding: a GET request needs ?connect=v1&encoding=json&message=…"],
+    ["?connect=v1&encoding=json", "the query has no parameter message: a GET request needs"],
+    ["?encoding=xml&message=a", 'the query has the encoding "xml": use json or proto'],
+    ["?encoding=json&message=%7B%7D&message=%7B%7D", 'the query has the parameter "message" more than once'],
+    ["?encoding=json&message=%ff", "the query must be UTF-8, percent-encoded"],
+    ["?encoding=proto&base64=1&message=***", "the message in the query is not base64"],
+  ])("explains the query %j of a read by GET", async (query, message) => {
+    const response = await http1(listeners.connectAddress, `${GET_AGENT}${query}`, { method: "GET" });
+    expect(response.status).toBe(400);
+    expect(refusal(response)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
+    expect(refusal(response).message).toContain(message);
+  });
+
+  test("is explained if a method that streams gets it without envelopes", async () => {
+    const remedy = "each of its messages needs the five bytes of an envelope before it: use a client such as buf curl";
+    const plain = await json(WATCH, "{}");
+    expect(plain.status).toBe(415);
+    expect(refusal(plain).message).toContain(`WatchAgents streams, so ${remedy}`);
+    for (const body of ["{}", '{"filter":{"agentIds":["a"]}}', `{"filter":{"agentIds":["${"a".repeat(200_000)}"]}}`]) {
+      const unframed = await json(WATCH, body, { "content-type": "application/connect+json" });
+      expect(refusal(unframed)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
+      expect(refusal(unframed).message).toContain(`the body is plain JSON: ${remedy}`);
+    }
+  });
+
   test("explains rejected verbs and content types", async () => {
     const put = await http1(listeners.connectAddress, GET_AGENT, {
       method: "PUT",
@@ -115,6 +141,9 @@ describe("JSON at the Connect listener", () => {
       body: "<a/>",
     });
     expect(xml.status).toBe(415);
+    expect(refusal(xml).message).toMatch(
+      /^the request has the content type "text\/xml": use one of application\/json, /,
+    );
     expect(refusal(xml)).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_FIELD" });
   });
 
@@ -163,7 +192,8 @@ describe.each(FRAMED)("%s", (_name, address, contentType) => {
     for (const path of [`${SERVICE}/GetAgnt`, "/no.such.Service/Call"]) {
       const failed = refusal(await post(address(), path, type, envelope("")));
       expect(failed).toMatchObject({ code: Code.Unimplemented, reason: "UNIMPLEMENTED", domain: "harborforge.agents" });
-      expect(failed.message).toContain(path);
+      const like = path.startsWith(SERVICE) ? "; did you mean GetAgent?" : "";
+      expect(failed.message).toBe(`there is no method ${path} here${like}`);
     }
   });
 
@@ -258,6 +288,19 @@ test("an unknown method is rejected in the form of Connect, too", async () => {
     });
     expect(response.status).toBe(status);
     expect(refusal(response)).toMatchObject({ code: Code.Unimplemented, reason: "UNIMPLEMENTED" });
+  }
+});
+
+test("a page that does not exist names the method that is like it", async () => {
+  for (const [path, like] of [
+    [`${SERVICE}/GetAgnt`, "; did you mean GetAgent?"],
+    ["/harborforge.agents.v1.AgentsService/GetAgent", "; did you mean /harborforge.agents.v1.AgentService/GetAgent?"],
+    ["/favicon.ico", ""],
+    [`/${"x".repeat(10_000)}/GetAgent`, ""],
+  ] as const) {
+    const response = await http1(listeners.connectAddress, path, { method: "GET" });
+    expect(response.status).toBe(404);
+    expect(response.body.toString()).toContain(`there is no method ${path} here${like}.\n`);
   }
 });
 

@@ -131,6 +131,7 @@ export function createConnectCalls(
     if (response.status === 415 && response.body === undefined) {
       return answer(res, rejectCall(contentType, badContentType(handler, contentType), 415));
     }
+    nameEncodings(whole.header, response.header);
     return answer(res, response, {
       connection,
       streams: kind !== "unary" && kind !== "client_streaming",
@@ -198,6 +199,21 @@ function isCompressed({ headers, method, url }: NodeRequest): boolean {
   if (method === "GET") return url !== undefined && mayBeCompressed(url);
   const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
   return encoding !== undefined && encoding !== "identity";
+}
+
+/** The headers in which requests name their compression, with those in which responses name the supported ones. */
+const ENCODINGS: readonly (readonly [string, string])[] = [
+  ["grpc-encoding", "grpc-accept-encoding"],
+  ["connect-content-encoding", "connect-accept-encoding"],
+  ["content-encoding", "accept-encoding"],
+];
+
+/** Names the supported compressions in the response to a request with another one, as the protocols prescribe. */
+function nameEncodings(request: Headers, response: Headers | undefined): void {
+  for (const [given, accepted] of ENCODINGS) {
+    const encoding = request.get(given);
+    if (encoding !== null && encoding !== "identity" && encoding !== "gzip") response?.set(accepted, "gzip");
+  }
 }
 
 function contentTypeOf(req: NodeRequest): string | null {

@@ -1,12 +1,18 @@
 /** Longer names get no suggestion: the comparison takes the product of both lengths. */
 const LONGEST_NAME = 64;
 
-/**
- * `; did you mean x?` for the candidate that is most like a name, or nothing if none is. A name is like a candidate if at most a
- * third of its letters differ, or if the candidate begins or ends with it. Letter case and underscores do not count.
- */
+/** `; did you mean x?` for the candidate that is most like a name, or nothing if none is. */
 export function didYouMean(name: string, candidates: Iterable<string>): string {
-  if (name.length > LONGEST_NAME) return "";
+  const best = mostLike(name, candidates);
+  return best === undefined ? "" : `; did you mean ${best}?`;
+}
+
+/**
+ * The candidate that is most like a name; undefined if none is. A name is like a candidate if at most a third of its letters
+ * differ, or if the candidate begins or ends with it. Letter case and underscores do not count.
+ */
+function mostLike(name: string, candidates: Iterable<string>): string | undefined {
+  if (name.length > LONGEST_NAME) return undefined;
   const wanted = plain(name);
   let best: string | undefined;
   let fewest = Number.POSITIVE_INFINITY;
@@ -18,7 +24,7 @@ export function didYouMean(name: string, candidates: Iterable<string>): string {
       best = candidate;
     }
   }
-  return best === undefined ? "" : `; did you mean ${best}?`;
+  return best;
 }
 
 /** Says that a path is no method, and which methods are like it: those of its service, or all if there is no such service. */
@@ -26,14 +32,15 @@ export function noSuchMethod(path: string, paths: Iterable<string>): string {
   const [service, method] = splitPath(path);
   const all = [...paths].map(splitPath);
   const ofService = all.filter(([name]) => name === service).map(([, name]) => name);
-  const suggestion =
-    ofService.length > 0
-      ? didYouMean(method, ofService)
-      : didYouMean(
-          service.slice(service.lastIndexOf(".") + 1),
-          all.map(([name]) => name.slice(name.lastIndexOf(".") + 1)),
-        );
-  return `there is no method ${path} here${suggestion}`;
+  if (ofService.length > 0) return `there is no method ${path} here${didYouMean(method, ofService)}`;
+  const services = new Map(all.map(([name]) => [shortName(name), name]));
+  const like = services.get(mostLike(shortName(service), services.keys()) ?? "");
+  return `there is no method ${path} here${like === undefined ? "" : `; did you mean /${like}/${method}?`}`;
+}
+
+/** `Agent` of `harborforge.agents.v1.AgentService`: all names of services end alike. */
+function shortName(service: string): string {
+  return service.slice(service.lastIndexOf(".") + 1).replace(/Service$/, "");
 }
 
 /** The service and the method of `/package.Service/Method`. */
