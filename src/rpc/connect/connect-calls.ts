@@ -132,9 +132,11 @@ export function createConnectCalls(
       return answer(res, rejectCall(contentType, badContentType(handler, contentType), 415));
     }
     nameEncodings(whole.header, response.header);
+    const streams = kind === "server_streaming" || kind === "bidi_streaming";
+    if (streams) passAtOnce(response.header);
     return answer(res, response, {
       connection,
-      streams: kind !== "unary" && kind !== "client_streaming",
+      streams,
       compression: mayCompress(handler.method)
         ? responseCompressor(response, whole.header.get("accept-encoding"), compression)
         : undefined,
@@ -199,6 +201,12 @@ function isCompressed({ headers, method, url }: NodeRequest): boolean {
   if (method === "GET") return url !== undefined && mayBeCompressed(url);
   const encoding = headers["content-encoding"] ?? headers["grpc-encoding"];
   return encoding !== undefined && encoding !== "identity";
+}
+
+/** Asks proxies to pass each message of a stream at once: nginx would collect them, and others may compress them. */
+function passAtOnce(header: Headers | undefined): void {
+  header?.set("x-accel-buffering", "no");
+  header?.set("cache-control", "no-transform");
 }
 
 /** The headers in which requests name their compression, with those in which responses name the supported ones. */
