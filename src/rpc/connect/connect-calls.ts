@@ -29,9 +29,10 @@ import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts"
 import { withExplainedInput } from "./explained-input.ts";
 import { withJsonErrors } from "./json-errors.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
-import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
+import { connectionOf, type NodeRequest, type NodeResponse, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
 import { rejectCall } from "./protocol-error.ts";
+import { requestFault } from "./request-fault.ts";
 import { type ResponseCompressor, responseCompressor } from "./response-compressor.ts";
 
 /** The calls of the Connect listener. */
@@ -226,46 +227,6 @@ function nameEncodings(request: Headers, response: Headers | undefined): void {
 
 function contentTypeOf(req: NodeRequest): string | null {
   return req.headers["content-type"] ?? null;
-}
-
-/** What is wrong with the URL of a request, and with the message in it. Undefined: nothing. */
-function requestFault(req: NodeRequest, handler: UniversalHandler): string | undefined {
-  try {
-    requestUrl(req);
-  } catch {
-    return "the URL or its host is malformed";
-  }
-  return req.method === "GET" && handler.allowedMethods.includes("GET") ? queryFault(req) : undefined;
-}
-
-const QUERY_EXAMPLE =
-  "a GET request needs ?connect=v1&encoding=json&message=…, with the message in JSON, percent-encoded";
-
-/**
- * Why the message of a GET request is invalid; undefined if it is valid. It may be base64, and the library would report invalid
- * base64 as an internal error. Bytes that are not UTF-8, percent-encoded or not, would become other text in the URL's parser.
- */
-function queryFault(req: NodeRequest): string | undefined {
-  if (/[^\x21-\x7e]/.test(req.url ?? "")) return "the URL must be ASCII: percent-encode other characters";
-  const { search, searchParams: query } = requestUrl(req);
-  // Of two parameters with the same name, the library uses the first; a proxy or its cache may use the other.
-  const names = [...query.keys()];
-  const twice = names.find((name, index) => names.indexOf(name) < index);
-  if (twice !== undefined) return `the query has the parameter ${JSON.stringify(twice)} more than once: send it once`;
-  try {
-    decodeURIComponent(search);
-  } catch {
-    return "the query must be UTF-8, percent-encoded";
-  }
-  const encoding = query.get("encoding");
-  if (encoding === null) return `the query has no parameter encoding: ${QUERY_EXAMPLE}`;
-  if (encoding !== "json" && encoding !== "proto") {
-    return `the query has the encoding ${JSON.stringify(encoding)}: use json or proto`;
-  }
-  const message = query.get("message");
-  if (message === null && encoding === "json") return `the query has no parameter message: ${QUERY_EXAMPLE}`;
-  if (query.get("base64") !== "1" || /^[A-Za-z0-9+/_-]*={0,2}$/.test(message ?? "")) return undefined;
-  return "the message in the query is not base64, as its parameter base64=1 says";
 }
 
 function http2Required(handler: UniversalHandler): Refusal {

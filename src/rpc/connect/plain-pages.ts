@@ -101,6 +101,7 @@ function reply(
     ...(compressed === undefined ? {} : { "content-encoding": "gzip" }),
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
+    ...(type === HTML ? { "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" } : {}),
     ...(status === 405 ? { allow: "GET, HEAD" } : {}),
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
   });
