@@ -98,7 +98,7 @@ const COMMANDS: Readonly<Record<ProxyName, (folder: string, configuration: strin
       (what) => `${what}_temp_path ${join(folder, "temporary", what)};`,
     );
     const file = join(folder, "nginx.conf");
-    const around = `daemon off; worker_processes 1; pid ${join(folder, "nginx.pid")}; error_log stderr;
+    const around = `daemon off; master_process off; pid ${join(folder, "nginx.pid")}; error_log stderr;
       events { worker_connections 512; }
       http { access_log off; ${paths.join(" ")}\n${configuration}\n}`;
     await writeFile(file, around);

@@ -22,10 +22,10 @@ export type JsonCheck = (json: unknown) => boolean;
 
 /** What a check found in one JSON value. */
 interface Findings extends Violations {
-  /** How many violations were found. */
-  readonly found: number;
   /** Notes that the JSON was changed. */
   change(): void;
+  /** Whether an unknown field may still get a suggestion: a message may have thousands of them. */
+  maySuggest(): boolean;
 }
 
 type Visit = (value: unknown, path: string, findings: Findings) => void;
@@ -36,25 +36,16 @@ export function compileJsonCheck(desc: DescMessage): JsonCheck {
   return (json) => {
     if (visit === undefined) return false;
     let changed = false;
+    let suggestions = 0;
     const change = (): void => {
       changed = true;
     };
-    readFields((violations) => visit(json, "", findingsOf(violations, change)));
+    const maySuggest = (): boolean => {
+      suggestions += 1;
+      return suggestions <= MAX_VIOLATIONS;
+    };
+    readFields(({ add }) => visit(json, "", { add, change, maySuggest }));
     return changed;
-  };
-}
-
-function findingsOf(violations: Violations, change: () => void): Findings {
-  let found = 0;
-  return {
-    add: (field, description) => {
-      found += 1;
-      violations.add(field, description);
-    },
-    get found() {
-      return found;
-    },
-    change,
   };
 }
 
@@ -104,10 +95,9 @@ function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | u
   return visitMessage;
 }
 
-/** A suggestion is made only for violations that are sent: a message may have thousands of unknown fields. */
-function unknownField(desc: DescMessage, key: string, { found }: Findings): string {
+function unknownField(desc: DescMessage, key: string, findings: Findings): string {
   const names = desc.fields.map(({ jsonName }) => jsonName);
-  return `must not be there: ${desc.name} has no such field${found < MAX_VIOLATIONS ? didYouMean(key, names) : ""}`;
+  return `must not be there: ${desc.name} has no such field${findings.maySuggest() ? didYouMean(key, names) : ""}`;
 }
 
 function notTogether({ oneof }: DescField, other: string): string {
@@ -156,7 +146,7 @@ function visitBeats(visit: Visit): VisitItems {
     for (const [index, value] of values.entries()) {
       const faults: FieldViolation[] = [];
       const add = (field: string, description: string): void => void faults.push({ field, description });
-      visit(value, `${path}[${index}]`, findingsOf({ add }, findings.change));
+      visit(value, `${path}[${index}]`, { ...findings, add });
       if (faults.length === 0) continue;
       values[index] = standInFor(agentIdOf(value), faults);
       findings.change();
