@@ -1,7 +1,7 @@
-import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { createAuthority } from "./certificates.ts";
 import { section } from "./fenced-blocks.ts";
 import { spawn, temporaryFolder } from "./owned-process.ts";
@@ -12,8 +12,8 @@ export type ProxyName = "nginx" | "haproxy" | "caddy";
 
 /** Why a proxy is not tested here; undefined if it is installed. */
 export function notInstalled(name: ProxyName): string | undefined {
-  const { status } = spawnSync("sh", ["-c", `command -v ${name}`], { env: { PATH: searchPath } });
-  return status === 0 ? undefined : `${name} is not installed (Debian: apt-get install ${name})`;
+  const found = searchPath.split(delimiter).some((folder) => folder !== "" && existsSync(join(folder, name)));
+  return found ? undefined : `${name} is not installed (Debian: apt-get install ${name})`;
 }
 
 const searchPath = `${process.env.PATH ?? ""}:/usr/sbin:/usr/bin`;

@@ -140,7 +140,7 @@ function visitEach(visit: Visit | undefined): VisitItems {
 function visitBeats(visit: Visit): VisitItems {
   return (values, path, findings) => {
     if (values.length > MAX_BEATS) {
-      findings.add(path, `must hold at most ${MAX_BEATS} values: send several messages`);
+      findings.add(path, `must hold at most ${MAX_BEATS} values`);
       return;
     }
     for (const [index, value] of values.entries()) {
