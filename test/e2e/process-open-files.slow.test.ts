@@ -5,13 +5,19 @@ import { checkout, openStage, type Serving, says, serves } from "../support/prog
 import { tcp } from "../support/rpc-raw.ts";
 import { PATIENCE } from "../support/until.ts";
 
-/** Opens files until none is left at SIGUSR2, and closes them at the next one. */
+/**
+ * Keeps all descriptors of the process open from the first SIGUSR2 to the second one, also those that are freed meanwhile: the
+ * connections to the database end after a while.
+ */
 const OPENER = `
   import { closeSync, openSync } from "node:fs";
-  let files = [];
+  const files = [];
+  let timer;
+  const openAll = () => { try { for (;;) files.push(openSync("/dev/null")); } catch {} };
   process.on("SIGUSR2", () => {
-    if (files.length > 0) { for (const file of files.splice(0)) closeSync(file); return; }
-    try { for (;;) files.push(openSync("/dev/null")); } catch {}
+    if (timer === undefined) { openAll(); timer = setInterval(openAll, 10); return; }
+    clearInterval(timer);
+    for (const file of files.splice(0)) closeSync(file);
   });`;
 
 async function metric(serving: Serving, name: string): Promise<number> {

@@ -7,7 +7,7 @@ import {
   Http2SessionManager,
 } from "@connectrpc/connect-node";
 import { pino } from "pino";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
@@ -20,6 +20,7 @@ import { bearing } from "../support/protocol-clients.ts";
 import { notInstalled, type ProxyName, type Replicas, type RunningProxy, startProxy } from "../support/proxies.ts";
 import { failure } from "../support/rpc-clients.ts";
 import { unique } from "../support/service.ts";
+import { PATIENCE } from "../support/until.ts";
 
 const CLAW = "claw-1";
 const HOSTS = ["127.0.0.2", "127.0.0.3"] as const;
@@ -244,6 +245,10 @@ describe.each(PROXIES)("%s with the configuration of docs/proxies.md", (name) =>
     const failures: unknown[] = [];
     let calls = 0;
     let stopped = false;
+    const more = async (count: number): Promise<void> => {
+      const wanted = calls + count;
+      await vi.waitFor(() => expect(calls).toBeGreaterThanOrEqual(wanted), PATIENCE);
+    };
     const calling = callers.map(async ({ agents }) => {
       while (!stopped) {
         await agents.getAgent({ key: { case: "agentId", value: agentId } }).then(
@@ -258,9 +263,10 @@ describe.each(PROXIES)("%s with the configuration of docs/proxies.md", (name) =>
       await notChosen(own, front);
     }
     await leaving.stop(0);
+    // Calls that were under way when the replica closed its connections.
+    await more(10);
     const lost = failures.length;
-    const before = calls;
-    while (calls < before + 50 && failures.length === lost) await new Promise((resolve) => setTimeout(resolve, 20));
+    await more(50);
     stopped = true;
     await Promise.all(calling);
     if (name === "nginx") expect(lost).toBeLessThan(20);
