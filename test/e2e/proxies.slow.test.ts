@@ -230,6 +230,18 @@ describe.each(PROXIES)("%s with the configuration of docs/proxies.md", (name) =>
     for (const reader of readers) await reader[Symbol.asyncDispose]();
   });
 
+  // Caddy has no timeout for silent streams.
+  test.runIf(name !== "caddy")("ends silent streams by the timeouts of its configuration", async () => {
+    await using impatient = await startProxy(name, fleet.replicas, (text) => text.replaceAll("15m", "2s"));
+    for (const way of ["gRPC", "gRPC-Web over HTTP/1.1"] as const) {
+      using opened = through(impatient, way, fleet.token);
+      const { health } = clientsOf(opened.transport);
+      await using reader = new StreamReader((signal) => health.watch({}, { signal, timeoutMs: 0 }));
+      await reader.until("its first message", () => reader.messages.length === 1);
+      await expect(reader.end()).rejects.toThrow();
+    }
+  });
+
   const stops =
     name === "nginx"
       ? "loses few calls when a replica stops without notice, and none after that"
