@@ -1541,8 +1541,9 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
  * Manages agents: their heartbeats, statuses, exhaustions and transitions.
  *
  * Every error carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A request that breaks the rules
- * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. So does JSON
- * with unknown fields or unknown enum names. While the database is unavailable, every unary method answers UNAVAILABLE
+ * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path, for JSON in the
+ * names of JSON (`pageSize`). So does JSON with unknown fields or unknown enum names. A beat with such a fault fails
+ * alone. While the database is unavailable, every unary method answers UNAVAILABLE
  * `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * The server commits nothing for a call after its deadline, by the database's clock. It counts the deadline from the
