@@ -25,7 +25,6 @@ async function serve(context: CommandContext): Promise<number> {
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
   const openFiles = openFilesLimit(process);
-  warnOfFewFiles(openFiles, config, log);
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
@@ -52,6 +51,7 @@ async function serve(context: CommandContext): Promise<number> {
     }),
     signals.stopping,
   );
+  warnOfFewFiles(openFiles, config, log);
   process.stdout.write(
     greeting(
       server.addresses,
