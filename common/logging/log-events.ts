@@ -52,6 +52,10 @@ export const LOG_EVENTS = {
       meaning: "a listener cannot accept connections",
       action: "Check `err`. `EMFILE`, for example, asks for a higher limit of file descriptors.",
     },
+    "process.files_exhausted": {
+      meaning: "the process or the machine has no file descriptor left; new connections are closed at once",
+      action: "Raise the limit of open files (`ulimit -n`, `LimitNOFILE`), or lower `HARBORFORGE_MAX_CONNECTIONS`.",
+    },
     "tls.reload_failed": {
       meaning: "the check of the TLS files failed unexpectedly; the previous ones stay in use",
       action: "Check `err` and the files. The replica reads them again every few seconds.",
@@ -74,7 +78,7 @@ export const LOG_EVENTS = {
     "connection.rejected": {
       meaning: "connections exceed `limit`; at most one line a minute",
       action:
-        "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`.",
+        "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`; for `openFiles` the limit of open files.",
     },
     "database.connections_exhausted": {
       meaning: "the server, the database or the role has no free connection (SQLSTATE 53300)",
@@ -130,6 +134,10 @@ export const LOG_EVENTS = {
     "notifications.lost": {
       meaning: "no notifications of other replicas arrive; polling finds their changes, up to 250 ms later",
       action: "None while the database restarts. Otherwise check that the connection allows `LISTEN`.",
+    },
+    "process.files_limited": {
+      meaning: "the limit of open files allows `connections` connections, fewer than `maxConnections`",
+      action: "Raise the limit to `needed` (`ulimit -n`, `LimitNOFILE`), or lower `HARBORFORGE_MAX_CONNECTIONS`.",
     },
     "recovery.failed": {
       meaning: "an agent did not recover at its time",
@@ -190,10 +198,12 @@ export const LOG_EVENTS = {
     "feed.resumed": "the log of transitions is read again",
     "lease.unwatched_found": "a scan found leases that no replica watched",
     "notifications.resumed": "notifications of other replicas arrive again",
+    "process.files_available": "files and sockets can be opened again",
     "replica.adopted": "the replica adopted the agents of a replica that is gone",
     "retention.floor_raised": "older transitions may be removed now",
     "retention.partition_removed": "a partition of the log of transitions was removed",
     "service.draining": "the replica drains; a second signal stops it at once",
+    "service.stop_announced": "health says not ready; the replica serves on for `delayMs`, then it drains",
     "service.stopped": "the replica stopped",
     "service.stopping_now": "a second signal ended the drain",
     "tls.reloaded": "new connections get the new certificate",

@@ -12,6 +12,20 @@ export const REFLECTION_SETTINGS = {
   reflection: either({ description: "whether both listeners serve gRPC server reflection" }, true, ["on", "off"]),
 };
 
+export const COMPRESSION_SETTINGS = {
+  compression: either(
+    { description: "whether both listeners compress large responses of callers that accept gzip" },
+    true,
+    ["on", "off"],
+  ),
+};
+
 export const STOP_SETTINGS = {
+  drainDelay: duration(
+    { description: "how long a stop serves on while health says not ready, before the drain begins" },
+    "0s",
+    "0s",
+    "5m",
+  ),
   drainGrace: duration({ description: "how long a stop waits for open calls and streams" }, "10s", "0s", "5m"),
 };

@@ -14,6 +14,7 @@ import { DEFAULT_LISTENER_LIMITS } from "../rpc/sockets/limits.ts";
 import type { Listener } from "../rpc/sockets/listener.ts";
 import { MessageQueue } from "../rpc/sockets/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../rpc/sockets/receive-budget.ts";
+import { GzipResponses } from "../rpc/sockets/response-compression.ts";
 import { SendBudget } from "../rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
 import type { DatabaseFaults } from "../storage/faults.ts";
@@ -40,9 +41,9 @@ export interface Listeners {
 /** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
 export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
   const { log } = options;
-  const { backend, health, liveness, watching, committer, probe, faults, access, tls, drain } = parts;
+  const { backend, health, liveness, watching, committer, probe, faults, access, tls, drain, openFiles } = parts;
   const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
-  const metrics = createMetrics({ liveness, watching, committer, gate, tls });
+  const metrics = createMetrics({ liveness, watching, committer, gate, tls, openFiles });
   const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
   const pipeline = createPipeline({
     log,
@@ -62,6 +63,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     sendBudget: new SendBudget(),
     queue: new MessageQueue(budget),
     scheduler: new StreamScheduler(),
+    compression: options.compression === false ? undefined : new GzipResponses(),
     hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
   };
   return {

@@ -32,5 +32,7 @@ export interface ServerOptions {
   readonly callLimits?: CallLimits;
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
+  /** Whether responses are compressed for callers that accept it. Default true. */
+  readonly compression?: boolean;
   readonly log: ProgramLog;
 }

@@ -18,6 +18,7 @@ import { createUserDirectory } from "../storage/user-directory.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
+import { OpenFilesWatch } from "./open-files-watch.ts";
 import type { ServerOptions } from "./options.ts";
 import { PeriodicTasks } from "./periodic-tasks.ts";
 import { Readiness } from "./readiness.ts";
@@ -40,6 +41,7 @@ export interface Replica extends Listeners {
   readonly readiness: Readiness;
   readonly tls: Tls | undefined;
   readonly drain: Drain;
+  readonly openFiles: OpenFilesWatch;
 }
 
 /** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
@@ -88,6 +90,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     log,
   });
   const drain = new Drain();
+  const openFiles = new OpenFilesWatch(log);
   const backend = createBackend(options, { database, committer, liveness, watching });
   const served = createListeners(options, {
     backend,
@@ -100,6 +103,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     access,
     tls,
     drain,
+    openFiles,
   });
   return {
     database,
@@ -113,6 +117,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     readiness,
     tls,
     drain,
+    openFiles,
     ...served,
   };
 }
@@ -128,6 +133,7 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.probe.close();
   replica.readiness.close();
   await replica.tasks.close();
+  await replica.openFiles.close();
   await replica.database.close();
 }
 

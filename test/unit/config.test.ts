@@ -191,6 +191,8 @@ describe("the configuration", () => {
       access: { kind: "open", allowedHosts: [] },
       logLevel: "info",
       logFormat: "json",
+      compression: true,
+      drainDelayMs: 0,
       drainGraceMs: 10_000,
     });
   });
@@ -219,6 +221,8 @@ describe("the configuration", () => {
         HARBORFORGE_REQUESTS_PER_SECOND: "3",
         HARBORFORGE_STREAMS_PER_CALLER: "4",
         HARBORFORGE_REFLECTION: "off",
+        HARBORFORGE_COMPRESSION: "off",
+        HARBORFORGE_DRAIN_DELAY: "5s",
         HARBORFORGE_DRAIN_GRACE: "0s",
         HARBORFORGE_AUTH: "required",
         HARBORFORGE_TLS_IN_FRONT: "yes",
@@ -271,6 +275,8 @@ describe("the configuration", () => {
       },
       logLevel: "silent",
       logFormat: "pretty",
+      compression: false,
+      drainDelayMs: 5_000,
       drainGraceMs: 0,
     });
   });
@@ -344,6 +350,7 @@ describe("an invalid value", () => {
     ["HARBORFORGE_FIRST_LEASE", "0s", "100ms to 24h"],
     ["HARBORFORGE_LOG_LEVEL", "INFO", "one of trace, debug, info, warn, error, fatal, silent"],
     ["HARBORFORGE_LOG_FORMAT", "xml", "one of auto, pretty, json"],
+    ["HARBORFORGE_DRAIN_DELAY", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
     ["HARBORFORGE_AUTH", "yes", "one of none, required"],
@@ -569,8 +576,10 @@ describe("the table of settings", () => {
       "HARBORFORGE_REQUESTS_PER_SECOND 20000",
       "HARBORFORGE_STREAMS_PER_CALLER 100000",
       "HARBORFORGE_REFLECTION on",
+      "HARBORFORGE_COMPRESSION on",
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
+      "HARBORFORGE_DRAIN_DELAY 0s",
       "HARBORFORGE_DRAIN_GRACE 10s",
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",

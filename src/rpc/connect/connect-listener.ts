@@ -8,6 +8,7 @@ import {
 } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import type { Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import type { Credentials } from "../../domain/principal.ts";
@@ -73,6 +74,8 @@ export interface ConnectListenerOptions {
   readonly sendBudget?: SendBudget;
   /** The queue of compressed and large messages. Default: a queue of this listener alone, on `budget`. */
   readonly queue?: MessageQueue;
+  /** Compresses responses. Default: none are compressed. */
+  readonly compression?: ResponseCompression | undefined;
   /** Schedules the start of calls. Default: a scheduler of this listener alone. */
   readonly scheduler?: StreamScheduler;
   /** Rejects requests whose Host or Origin is not this machine. Default: all are accepted. */
@@ -114,9 +117,27 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
     return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
   };
-  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
+  const methods = options.services.flatMap(({ service }) =>
+    service.methods.map(({ name }) => `/${service.typeName}/${name}`),
+  );
+  const pages = createPlainPages(
+    methods,
+    options.metrics,
+    options.ready,
+    options.notes ?? (() => []),
+    mayReadMetrics,
+    options.compression,
+  );
   const queue = options.queue ?? new MessageQueue(budget);
-  const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
+  const calls = createConnectCalls(
+    options.services,
+    log,
+    limits,
+    peers,
+    queue,
+    options.sendBudget ?? new SendBudget(),
+    options.compression,
+  );
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const scheduler = options.scheduler ?? new StreamScheduler();
   const newStreams = new NewStreams(scheduler, sessions, options.gate);
