@@ -1,5 +1,5 @@
-import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
-import { agentView, answered } from "harborforge-agents-client/internal";
+import { type AgentView, agentView, CallError, type ServiceClients } from "harborforge-agents-client";
+import { answered } from "harborforge-agents-client/internal";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import { STATUS_VALUES } from "../../common/contract/enum-values.ts";
 import { millisOf } from "../../common/contract/timestamps.ts";

@@ -1,4 +1,3 @@
-import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { PushedInput } from "../../../../test/support/pushed-input.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
@@ -9,7 +8,7 @@ import type { WatchEvent } from "../../src/watch/watch-agents.ts";
 
 function start() {
   const events = new PushedInput<WatchEvent>();
-  const cache = cacheOf((signal) => {
+  const cache = cacheOf<AgentView, ChangeView>((signal) => {
     signal.addEventListener("abort", () => events.end());
     return events;
   });
@@ -31,7 +30,7 @@ function change(passes: boolean, changed: AgentView): ChangeView {
     to: undefined,
     cause: "report",
     actor: "agent:a",
-    occurredAt: 0,
+    occurredAt: new Date(0),
     exhaustion: undefined,
     clawIdentifier: undefined,
   } as const;
@@ -85,8 +84,8 @@ describe("a cache of agents", () => {
   });
 
   it("rejects the waits when the service rejects the watch", async () => {
-    const error = new CallError(new ConnectError("no", Code.Unauthenticated));
-    const cache = cacheOf(async function* () {
+    const error = new CallError("no", { code: "UNAUTHENTICATED" });
+    const cache = cacheOf<AgentView, ChangeView>(async function* () {
       yield await Promise.reject(error);
     });
     await expect(cache.ready).rejects.toBe(error);
