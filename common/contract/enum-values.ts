@@ -2,12 +2,30 @@ import type {
   AgentStatus as AgentStatusMessage,
   ExhaustReason as ExhaustReasonMessage,
   TransitionCause as TransitionCauseMessage,
+  WakeState as WakeStateMessage,
 } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentChangeType,
   SessionStart as SessionStartMessage,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { AgentStatus, ChangeType, ExhaustReason, SessionStart, TransitionCause } from "./enum-names.ts";
+import type {
+  IfUnavailable as IfUnavailableMessage,
+  WakeOutcome as WakeOutcomeMessage,
+  WakeReason as WakeReasonMessage,
+  WakeReplyType as WakeReplyTypeMessage,
+} from "../../gen/harborforge/agents/v1/wake_pb.ts";
+import type {
+  AgentStatus,
+  ChangeType,
+  ExhaustReason,
+  IfUnavailable,
+  SessionStart,
+  TransitionCause,
+  WakeOutcome,
+  WakeReason,
+  WakeReplyType,
+  WakeState,
+} from "./enum-names.ts";
 
 /** A value of a newer contract, which this program does not know. Do not wake an agent in such a status. */
 export type Unknown = "unknown";
@@ -38,6 +56,9 @@ export const CAUSE_VALUES: Readonly<Record<TransitionCause, TransitionCauseMessa
   moved: 7,
   deleted: 8,
   heartbeat: 9,
+  wake: 10,
+  stalled: 11,
+  progressed: 12,
 };
 
 export const CHANGE_TYPE_VALUES: Readonly<Record<ChangeType, AgentChangeType>> = {
@@ -52,6 +73,54 @@ export const SESSION_START_VALUES: Readonly<Record<SessionStart, SessionStartMes
   resume: 3,
 };
 
+export const WAKE_STATE_VALUES: Readonly<Record<WakeState, WakeStateMessage>> = {
+  queued: 1,
+  offered: 2,
+  accepted: 3,
+  finished: 4,
+  declined: 5,
+  lapsed: 6,
+  expired: 7,
+  cancelled: 8,
+  abandoned: 9,
+};
+
+export const IF_UNAVAILABLE_VALUES: Readonly<Record<IfUnavailable, IfUnavailableMessage>> = {
+  refuse: 1,
+  queue: 2,
+};
+
+export const WAKE_REASON_VALUES: Readonly<Record<WakeReason, WakeReasonMessage>> = {
+  busy: 1,
+  on_call: 2,
+  exhausted: 3,
+  offline: 4,
+  leaving: 5,
+  paused: 6,
+  no_answer: 7,
+  unreported: 8,
+  unsuitable: 9,
+  service: 10,
+  moved: 11,
+  deleted: 12,
+  no_session: 13,
+  suspect: 14,
+  limited: 15,
+};
+
+export const WAKE_OUTCOME_VALUES: Readonly<Record<WakeOutcome, WakeOutcomeMessage>> = {
+  succeeded: 1,
+  failed: 2,
+  stopped: 3,
+};
+
+export const WAKE_REPLY_TYPE_VALUES: Readonly<Record<WakeReplyType, WakeReplyTypeMessage>> = {
+  accept: 1,
+  decline: 2,
+  working: 3,
+  finished: 4,
+};
+
 // The name of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
 
 /** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
@@ -61,6 +130,12 @@ export const exhaustReasonName = namesOf(EXHAUST_REASON_VALUES);
 export const causeName = namesOf(CAUSE_VALUES);
 export const changeTypeName = namesOf(CHANGE_TYPE_VALUES);
 export const sessionStartName = namesOf(SESSION_START_VALUES);
+/** UNSPECIFIED: the agent has no open wake, or no wake changed. */
+export const wakeStateName = namesOf(WAKE_STATE_VALUES);
+export const ifUnavailableName = namesOf(IF_UNAVAILABLE_VALUES);
+export const wakeReasonName = namesOf(WAKE_REASON_VALUES);
+export const wakeOutcomeName = namesOf(WAKE_OUTCOME_VALUES);
+export const wakeReplyTypeName = namesOf(WAKE_REPLY_TYPE_VALUES);
 
 function namesOf<Name extends string>(values: Readonly<Record<Name, number>>) {
   const names = new Map<number, Name>();

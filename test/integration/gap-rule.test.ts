@@ -148,7 +148,7 @@ describe("a replica that loses the database while another one does not", () => {
   test("counts as isolated when it loses only the connections for heartbeats", async () => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const agentIds = await fine.seedAgents(10, "stuck-");
-    using stream = stuck.stream();
+    using stream = await until("it takes streams", () => tryStream(stuck));
     const asked = vi.spyOn(stream.session, "drain");
     using _beating = new Beating(() => stream, agentIds, 100);
     await until("they are held", () => stream.acknowledged > 1n);

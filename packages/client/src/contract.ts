@@ -8,3 +8,5 @@ export * from "../../../gen/client/harborforge/agents/v1/token_pb.ts";
 export * from "../../../gen/client/harborforge/agents/v1/token_service_pb.ts";
 export * from "../../../gen/client/harborforge/agents/v1/user_pb.ts";
 export * from "../../../gen/client/harborforge/agents/v1/user_service_pb.ts";
+export * from "../../../gen/client/harborforge/agents/v1/wake_pb.ts";
+export * from "../../../gen/client/harborforge/agents/v1/wake_service_pb.ts";

@@ -2,6 +2,7 @@ import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { AgentService } from "../../../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../../../gen/client/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../../../gen/client/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../../../gen/client/harborforge/agents/v1/wake_service_pb.ts";
 import { Health } from "../../../../gen/client/health/v1/health_pb.ts";
 import { type Route, Turns } from "./routes.ts";
 
@@ -14,6 +15,7 @@ export interface ServiceClients {
 /** Callers that share one connection at a time. `close` ends it. */
 export interface ConnectedClients extends ServiceClients, Disposable {
   readonly tokens: Client<typeof TokenService>;
+  readonly wakes: Client<typeof WakeService>;
   /** Whether the server answers a health check within this time, with any status. The check needs no database. */
   isAnswered(withinMs: number): Promise<boolean>;
   /**
@@ -31,6 +33,7 @@ export function clientsOnRoutes(routes: readonly Route[]): ConnectedClients {
     agents: createClient(AgentService, transport),
     users: createClient(UserService, transport),
     tokens: createClient(TokenService, transport),
+    wakes: createClient(WakeService, transport),
     health: createClient(Health, transport),
   }));
   const close = (): void => turns.close();
@@ -43,6 +46,9 @@ export function clientsOnRoutes(routes: readonly Route[]): ConnectedClients {
     },
     get tokens() {
       return turns.current.tokens;
+    },
+    get wakes() {
+      return turns.current.wakes;
     },
     isAnswered: (withinMs) => answersWithin(turns.current.health, withinMs),
     reconnect: () => turns.next(),

@@ -4,14 +4,24 @@ import {
   AGENT_STATUSES,
   ERROR_REASONS,
   EXHAUST_REASONS,
+  IF_UNAVAILABLE,
   TRANSITION_CAUSES,
+  WAKE_OUTCOMES,
+  WAKE_REASONS,
+  WAKE_REPLY_TYPES,
+  WAKE_STATES,
 } from "../../../../common/contract/enum-names.ts";
 import {
   CAUSE_VALUES,
   CHANGE_TYPE_VALUES,
   EXHAUST_REASON_VALUES,
+  IF_UNAVAILABLE_VALUES,
   SESSION_START_VALUES,
   STATUS_VALUES,
+  WAKE_OUTCOME_VALUES,
+  WAKE_REASON_VALUES,
+  WAKE_REPLY_TYPE_VALUES,
+  WAKE_STATE_VALUES,
 } from "../../../../common/contract/enum-values.ts";
 import {
   AgentSchema,
@@ -19,9 +29,16 @@ import {
   AgentTransitionSchema,
   ExhaustReasonSchema,
   TransitionCauseSchema,
+  WakeStateSchema,
 } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentChangeTypeSchema, SessionStartSchema } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { ErrorReasonSchema } from "../../../../gen/harborforge/agents/v1/error_reason_pb.ts";
+import {
+  IfUnavailableSchema,
+  WakeOutcomeSchema,
+  WakeReasonSchema,
+  WakeReplyTypeSchema,
+} from "../../../../gen/harborforge/agents/v1/wake_pb.ts";
 import { agentView, exactViews, transitionView } from "../../src/views.ts";
 
 const at = (ms: number) => ({ seconds: BigInt(Math.floor(ms / 1_000)), nanos: (ms % 1_000) * 1_000_000 + 999_000 });
@@ -72,6 +89,11 @@ describe("the names of the contract", () => {
     ["ExhaustReason", ExhaustReasonSchema, EXHAUST_REASONS, EXHAUST_REASON_VALUES],
     ["TransitionCause", TransitionCauseSchema, TRANSITION_CAUSES, CAUSE_VALUES],
     ["AgentChangeType", AgentChangeTypeSchema, ["entered", "updated", "left"], CHANGE_TYPE_VALUES],
+    ["WakeState", WakeStateSchema, WAKE_STATES, WAKE_STATE_VALUES],
+    ["WakeReason", WakeReasonSchema, WAKE_REASONS, WAKE_REASON_VALUES],
+    ["WakeOutcome", WakeOutcomeSchema, WAKE_OUTCOMES, WAKE_OUTCOME_VALUES],
+    ["WakeReplyType", WakeReplyTypeSchema, WAKE_REPLY_TYPES, WAKE_REPLY_TYPE_VALUES],
+    ["IfUnavailable", IfUnavailableSchema, IF_UNAVAILABLE, IF_UNAVAILABLE_VALUES],
     ["SessionStart", SessionStartSchema, ["first", "anew", "resume"], SESSION_START_VALUES],
   ] as const)("of %s have its numbers, and are complete", (_, schema, names, values) => {
     const prefix = schema.sharedPrefix ?? "";

@@ -6,17 +6,19 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Agent, AgentStatus, AgentTransition, Exhaustion } from "./agent_pb.ts";
+import type { Agent, AgentStatus, AgentTransition, Exhaustion, WakeState } from "./agent_pb.ts";
 import { file_harborforge_agents_v1_agent } from "./agent_pb.ts";
 import type { ErrorReason } from "./error_reason_pb.ts";
 import { file_harborforge_agents_v1_error_reason } from "./error_reason_pb.ts";
+import type { WakeReply, WakeUpdate } from "./wake_pb.ts";
+import { file_harborforge_agents_v1_wake } from "./wake_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file harborforge/agents/v1/agent_service.proto.
  */
 export const file_harborforge_agents_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIoIBCgtBZ2VudEZpbHRlchIRCglhZ2VudF9pZHMYASADKAkSEAoIdXNlcl9pZHMYAiADKAMSGAoQY2xhd19pZGVudGlmaWVycxgDIAMoCRI0CghzdGF0dXNlcxgEIAMoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cyJkChJDcmVhdGVBZ2VudFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoAxIQCghhZ2VudF9pZBgCIAEoCRIXCg9jbGF3X2lkZW50aWZpZXIYAyABKAkSEgoKcmVxdWVzdF9pZBgEIAEoCSJCChNDcmVhdGVBZ2VudFJlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Ij8KD0dldEFnZW50UmVxdWVzdBISCghhZ2VudF9pZBgBIAEoCUgAEhEKB3VzZXJfaWQYAiABKANIAEIFCgNrZXkiPwoQR2V0QWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCIqChVCYXRjaEdldEFnZW50c1JlcXVlc3QSEQoJYWdlbnRfaWRzGAEgAygJIkYKFkJhdGNoR2V0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Im4KEUxpc3RBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJtChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJFCg9HZXRGbGVldFJlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyIqICChBHZXRGbGVldFJlc3BvbnNlEjQKCHN0YXR1c2VzGAEgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlN0YXR1c0NvdW50Ei8KBWNsYXdzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNsYXdGbGVldBIxCgVicmFrZRgDIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeHBpcnlCcmFrZRI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIcmV2aXNpb24YBiABKAMiUAoLU3RhdHVzQ291bnQSMgoGc3RhdHVzGAEgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEg0KBWNvdW50GAIgASgDIloKCUNsYXdGbGVldBIXCg9jbGF3X2lkZW50aWZpZXIYASABKAkSNAoIc3RhdHVzZXMYAiADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQiYQoLRXhwaXJ5QnJha2USDwoHZW5nYWdlZBgBIAEoCBIuCgplbmdhZ2VkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgloZWxkX2JhY2sYAyABKAMiUQoQTW92ZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIXCg9jbGF3X2lkZW50aWZpZXIYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSJAChFNb3ZlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCKKAgoYVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEjIKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SHgoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKANIAIgBARISCgpyZXF1ZXN0X2lkGAUgASgJEicKBGhvbGQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CFAoSX2V4cGVjdGVkX3JldmlzaW9uIkgKGVVwZGF0ZUFnZW50U3RhdHVzUmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiOgoSRGVsZXRlQWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiJwoTRGVsZXRlQWdlbnRSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyKWAQobTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0EhUKCGFnZW50X2lkGAEgASgJSACIAQESFgoOYWZ0ZXJfcmV2aXNpb24YAiABKAMSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbmV3ZXN0X2ZpcnN0GAUgASgIQgsKCV9hZ2VudF9pZCJ0ChxMaXN0QWdlbnRUcmFuc2l0aW9uc1Jlc3BvbnNlEjsKC3RyYW5zaXRpb25zGAEgAygLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50VHJhbnNpdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkijgEKFFNlbmRIZWFydGJlYXRSZXF1ZXN0Ei8KBWJlYXRzGAEgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdBIXCg9jbGF3X2lkZW50aWZpZXIYAiABKAkSLAoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrQBChVTZW5kSGVhcnRiZWF0UmVzcG9uc2USNwoHcmVzdWx0cxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRSZXN1bHQSNAoRbmV4dF9oZWFydGJlYXRfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpcBChBIZWFydGJlYXRSZXF1ZXN0EhAKCHNlcXVlbmNlGAEgASgEEi8KBWJlYXRzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdBIXCg9jbGF3X2lkZW50aWZpZXIYAyABKAkSEwoLaW5zdGFuY2VfaWQYBCABKAkSEgoKZ2VuZXJhdGlvbhgFIAEoBCKFAgoJQWdlbnRCZWF0EhAKCGFnZW50X2lkGAEgASgJEjIKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SDwoHbGVhdmluZxgEIAEoCBIbCg5rbm93bl9yZXZpc2lvbhgFIAEoA0gAiAEBEjoKDXNlc3Npb25fc3RhcnQYCCABKA4yIy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2Vzc2lvblN0YXJ0QhEKD19rbm93bl9yZXZpc2lvbiK6AgoRSGVhcnRiZWF0UmVzcG9uc2USHQoVYWNrbm93bGVkZ2VkX3NlcXVlbmNlGAEgASgEEjcKB3Jlc3VsdHMYAiADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCghkcmFpbmluZxgFIAEoCzIfLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EcmFpbmluZxI2CgZsaW1pdHMYBiABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0TGltaXRzIj8KCERyYWluaW5nEjMKEHJlY29ubmVjdF93aXRoaW4YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUwoPSGVhcnRiZWF0TGltaXRzEhEKCW1heF9iZWF0cxgBIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgCIAEoDRISCgptYXhfYWdlbnRzGAMgASgNIvwBCg9BZ2VudEJlYXRSZXN1bHQSEAoIYWdlbnRfaWQYASABKAkSMgoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhI0CgVlcnJvchgEIAEoCzIlLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRFcnJvchIQCghzZXF1ZW5jZRgFIAEoBBISCgpiZWF0X2luZGV4GAYgASgNEhAKCHJldmlzaW9uGAcgASgDIpMBCg5BZ2VudEJlYXRFcnJvchIMCgRjb2RlGAEgASgFEjIKBnJlYXNvbhgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEi4KC3JldHJ5X2FmdGVyGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIsABChJXYXRjaEFnZW50c1JlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyEhsKDmFmdGVyX3JldmlzaW9uGAIgASgDSACIAQESEAoIY29uZmxhdGUYAyABKAgSNAoRYm9va21hcmtfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEQoPX2FmdGVyX3JldmlzaW9uIssBChNXYXRjaEFnZW50c1Jlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEjUKD3NuYXBzaG90X2FnZW50cxgCIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBIzCgdjaGFuZ2VzGAMgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Q2hhbmdlEjYKCGJvb2ttYXJrGAQgASgLMiQuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQm9va21hcmsiKgoNV2F0Y2hCb29rbWFyaxIZChFzbmFwc2hvdF9jb21wbGV0ZRgBIAEoCCK/AQoLQWdlbnRDaGFuZ2USNAoEdHlwZRgBIAEoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZVR5cGUSKwoFYWdlbnQYAiABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSOgoKdHJhbnNpdGlvbhgDIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SEQoJY29uZmxhdGVkGAQgASgNKngKDFNlc3Npb25TdGFydBIdChlTRVNTSU9OX1NUQVJUX1VOU1BFQ0lGSUVEEAASFwoTU0VTU0lPTl9TVEFSVF9GSVJTVBABEhYKElNFU1NJT05fU1RBUlRfQU5FVxACEhgKFFNFU1NJT05fU1RBUlRfUkVTVU1FEAMqjgEKD0FnZW50Q2hhbmdlVHlwZRIhCh1BR0VOVF9DSEFOR0VfVFlQRV9VTlNQRUNJRklFRBAAEh0KGUFHRU5UX0NIQU5HRV9UWVBFX0VOVEVSRUQQARIdChlBR0VOVF9DSEFOR0VfVFlQRV9VUERBVEVEEAISGgoWQUdFTlRfQ0hBTkdFX1RZUEVfTEVGVBADMpYKCgxBZ2VudFNlcnZpY2USZAoLQ3JlYXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ3JlYXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2USYAoIR2V0QWdlbnQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0QWdlbnRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVzcG9uc2UiA5ACARJyCg5CYXRjaEdldEFnZW50cxIsLmhhcmJvcmZvcmdlLmFnZW50cy52MS5CYXRjaEdldEFnZW50c1JlcXVlc3QaLS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXNwb25zZSIDkAIBEmYKCkxpc3RBZ2VudHMSKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1JlcXVlc3QaKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1Jlc3BvbnNlIgOQAgESYAoIR2V0RmxlZXQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0RmxlZXRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVzcG9uc2UiA5ACARJeCglNb3ZlQWdlbnQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Nb3ZlQWdlbnRSZXNwb25zZRJ2ChFVcGRhdGVBZ2VudFN0YXR1cxIvLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVBZ2VudFN0YXR1c1JlcXVlc3QaMC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXNwb25zZRJkCgtEZWxldGVBZ2VudBIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVBZ2VudFJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXNwb25zZRKEAQoUTGlzdEFnZW50VHJhbnNpdGlvbnMSMi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0GjMuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2UiA5ACARJqCg1TZW5kSGVhcnRiZWF0EisuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXF1ZXN0GiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXNwb25zZRJiCglIZWFydGJlYXQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXNwb25zZSgBMAESawoLV2F0Y2hBZ2VudHMSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVzcG9uc2UiA5ACATABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason]);
+  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIqQBCgtBZ2VudEZpbHRlchIRCglhZ2VudF9pZHMYASADKAkSEAoIdXNlcl9pZHMYAiADKAMSGAoQY2xhd19pZGVudGlmaWVycxgDIAMoCRI0CghzdGF0dXNlcxgEIAMoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxIUCgdzdGFsbGVkGAUgASgISACIAQFCCgoIX3N0YWxsZWQiZAoSQ3JlYXRlQWdlbnRSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAMSEAoIYWdlbnRfaWQYAiABKAkSFwoPY2xhd19pZGVudGlmaWVyGAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiQgoTQ3JlYXRlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCI/Cg9HZXRBZ2VudFJlcXVlc3QSEgoIYWdlbnRfaWQYASABKAlIABIRCgd1c2VyX2lkGAIgASgDSABCBQoDa2V5Ij8KEEdldEFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiKgoVQmF0Y2hHZXRBZ2VudHNSZXF1ZXN0EhEKCWFnZW50X2lkcxgBIAMoCSJGChZCYXRjaEdldEFnZW50c1Jlc3BvbnNlEiwKBmFnZW50cxgBIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJuChFMaXN0QWdlbnRzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXISEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkibQoSTGlzdEFnZW50c1Jlc3BvbnNlEiwKBmFnZW50cxgBIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEAoIcmV2aXNpb24YAyABKAMiRQoPR2V0RmxlZXRSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlciKiAgoQR2V0RmxlZXRSZXNwb25zZRI0CghzdGF0dXNlcxgBIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TdGF0dXNDb3VudBIvCgVjbGF3cxgCIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5DbGF3RmxlZXQSMQoFYnJha2UYAyABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhwaXJ5QnJha2USNAoRbmV4dF9oZWFydGJlYXRfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJbGVhc2VfdHRsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCHJldmlzaW9uGAYgASgDIlAKC1N0YXR1c0NvdW50EjIKBnN0YXR1cxgBIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxINCgVjb3VudBgCIAEoAyJaCglDbGF3RmxlZXQSFwoPY2xhd19pZGVudGlmaWVyGAEgASgJEjQKCHN0YXR1c2VzGAIgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlN0YXR1c0NvdW50ImEKC0V4cGlyeUJyYWtlEg8KB2VuZ2FnZWQYASABKAgSLgoKZW5nYWdlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJaGVsZF9iYWNrGAMgASgDIlEKEE1vdmVBZ2VudFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSFwoPY2xhd19pZGVudGlmaWVyGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiQAoRTW92ZUFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiigIKGFVwZGF0ZUFnZW50U3RhdHVzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIyCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEh4KEWV4cGVjdGVkX3JldmlzaW9uGAQgASgDSACIAQESEgoKcmVxdWVzdF9pZBgFIAEoCRInCgRob2xkGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhQKEl9leHBlY3RlZF9yZXZpc2lvbiJIChlVcGRhdGVBZ2VudFN0YXR1c1Jlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IjoKEkRlbGV0ZUFnZW50UmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIicKE0RlbGV0ZUFnZW50UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMilgEKG0xpc3RBZ2VudFRyYW5zaXRpb25zUmVxdWVzdBIVCghhZ2VudF9pZBgBIAEoCUgAiAEBEhYKDmFmdGVyX3JldmlzaW9uGAIgASgDEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhQKDG5ld2VzdF9maXJzdBgFIAEoCEILCglfYWdlbnRfaWQidAocTGlzdEFnZW50VHJhbnNpdGlvbnNSZXNwb25zZRI7Cgt0cmFuc2l0aW9ucxgBIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIo4BChRTZW5kSGVhcnRiZWF0UmVxdWVzdBIvCgViZWF0cxgBIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXQSFwoPY2xhd19pZGVudGlmaWVyGAIgASgJEiwKCWxlYXNlX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiK0AQoVU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEjcKB3Jlc3VsdHMYASADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKsAQoQSGVhcnRiZWF0UmVxdWVzdBIQCghzZXF1ZW5jZRgBIAEoBBIvCgViZWF0cxgCIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXQSFwoPY2xhd19pZGVudGlmaWVyGAMgASgJEhMKC2luc3RhbmNlX2lkGAQgASgJEhIKCmdlbmVyYXRpb24YBSABKAQSEwoLdGFrZXNfd2FrZXMYBiABKAgi8AIKCUFnZW50QmVhdBIQCghhZ2VudF9pZBgBIAEoCRIyCgZzdGF0dXMYAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEg8KB2xlYXZpbmcYBCABKAgSGwoOa25vd25fcmV2aXNpb24YBSABKANIAIgBARI2Cgx3YWtlX3JlcGxpZXMYBiADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2FrZVJlcGx5EjEKCHByb2dyZXNzGAcgASgLMh8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlByb2dyZXNzEjoKDXNlc3Npb25fc3RhcnQYCCABKA4yIy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2Vzc2lvblN0YXJ0QhEKD19rbm93bl9yZXZpc2lvbiJWCghQcm9ncmVzcxIMCgRzdGVwGAEgASgEEi4KC25leHRfd2l0aGluGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBG5vdGUYAyABKAki8wIKEUhlYXJ0YmVhdFJlc3BvbnNlEh0KFWFja25vd2xlZGdlZF9zZXF1ZW5jZRgBIAEoBBI3CgdyZXN1bHRzGAIgAygLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50QmVhdFJlc3VsdBI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMQoIZHJhaW5pbmcYBSABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRHJhaW5pbmcSNgoGbGltaXRzGAYgASgLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdExpbWl0cxI3Cgx3YWtlX3VwZGF0ZXMYByADKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2FrZVVwZGF0ZSI/CghEcmFpbmluZxIzChByZWNvbm5lY3Rfd2l0aGluGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlMKD0hlYXJ0YmVhdExpbWl0cxIRCgltYXhfYmVhdHMYASABKA0SGQoRbWF4X21lc3NhZ2VfYnl0ZXMYAiABKA0SEgoKbWF4X2FnZW50cxgDIAEoDSK6AgoPQWdlbnRCZWF0UmVzdWx0EhAKCGFnZW50X2lkGAEgASgJEjIKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SNAoFZXJyb3IYBCABKAsyJS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0RXJyb3ISEAoIc2VxdWVuY2UYBSABKAQSEgoKYmVhdF9pbmRleBgGIAEoDRIQCghyZXZpc2lvbhgHIAEoAxI8Cgx3YWtlX3Jlc3VsdHMYCCADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2FrZVJlcGx5UmVzdWx0IokBCg9XYWtlUmVwbHlSZXN1bHQSDwoHd2FrZV9pZBgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYWtlU3RhdGUSNAoFZXJyb3IYAyABKAsyJS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0RXJyb3IikwEKDkFnZW50QmVhdEVycm9yEgwKBGNvZGUYASABKAUSMgoGcmVhc29uGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSLgoLcmV0cnlfYWZ0ZXIYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iwAEKEldhdGNoQWdlbnRzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRGaWx0ZXISGwoOYWZ0ZXJfcmV2aXNpb24YAiABKANIAIgBARIQCghjb25mbGF0ZRgDIAEoCBI0ChFib29rbWFya19pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRCg9fYWZ0ZXJfcmV2aXNpb24iywEKE1dhdGNoQWdlbnRzUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSNQoPc25hcHNob3RfYWdlbnRzGAIgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EjMKB2NoYW5nZXMYAyADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRDaGFuZ2USNgoIYm9va21hcmsYBCABKAsyJC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hCb29rbWFyayIqCg1XYXRjaEJvb2ttYXJrEhkKEXNuYXBzaG90X2NvbXBsZXRlGAEgASgIIr8BCgtBZ2VudENoYW5nZRI0CgR0eXBlGAEgASgOMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Q2hhbmdlVHlwZRIrCgVhZ2VudBgCIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBI6Cgp0cmFuc2l0aW9uGAMgASgLMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50VHJhbnNpdGlvbhIRCgljb25mbGF0ZWQYBCABKA0qeAoMU2Vzc2lvblN0YXJ0Eh0KGVNFU1NJT05fU1RBUlRfVU5TUEVDSUZJRUQQABIXChNTRVNTSU9OX1NUQVJUX0ZJUlNUEAESFgoSU0VTU0lPTl9TVEFSVF9BTkVXEAISGAoUU0VTU0lPTl9TVEFSVF9SRVNVTUUQAyqOAQoPQWdlbnRDaGFuZ2VUeXBlEiEKHUFHRU5UX0NIQU5HRV9UWVBFX1VOU1BFQ0lGSUVEEAASHQoZQUdFTlRfQ0hBTkdFX1RZUEVfRU5URVJFRBABEh0KGUFHRU5UX0NIQU5HRV9UWVBFX1VQREFURUQQAhIaChZBR0VOVF9DSEFOR0VfVFlQRV9MRUZUEAMylgoKDEFnZW50U2VydmljZRJkCgtDcmVhdGVBZ2VudBIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5DcmVhdGVBZ2VudFJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ3JlYXRlQWdlbnRSZXNwb25zZRJgCghHZXRBZ2VudBImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRBZ2VudFJlcXVlc3QaJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0QWdlbnRSZXNwb25zZSIDkAIBEnIKDkJhdGNoR2V0QWdlbnRzEiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkJhdGNoR2V0QWdlbnRzUmVxdWVzdBotLmhhcmJvcmZvcmdlLmFnZW50cy52MS5CYXRjaEdldEFnZW50c1Jlc3BvbnNlIgOQAgESZgoKTGlzdEFnZW50cxIoLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRzUmVxdWVzdBopLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRzUmVzcG9uc2UiA5ACARJgCghHZXRGbGVldBImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5HZXRGbGVldFJlcXVlc3QaJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0RmxlZXRSZXNwb25zZSIDkAIBEl4KCU1vdmVBZ2VudBInLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Nb3ZlQWdlbnRSZXF1ZXN0GiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLk1vdmVBZ2VudFJlc3BvbnNlEnYKEVVwZGF0ZUFnZW50U3RhdHVzEi8uaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlVwZGF0ZUFnZW50U3RhdHVzUmVxdWVzdBowLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVBZ2VudFN0YXR1c1Jlc3BvbnNlEmQKC0RlbGV0ZUFnZW50EikuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkRlbGV0ZUFnZW50UmVxdWVzdBoqLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVBZ2VudFJlc3BvbnNlEoQBChRMaXN0QWdlbnRUcmFuc2l0aW9ucxIyLmhhcmJvcmZvcmdlLmFnZW50cy52MS5MaXN0QWdlbnRUcmFuc2l0aW9uc1JlcXVlc3QaMy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50VHJhbnNpdGlvbnNSZXNwb25zZSIDkAIBEmoKDVNlbmRIZWFydGJlYXQSKy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2VuZEhlYXJ0YmVhdFJlcXVlc3QaLC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEmIKCUhlYXJ0YmVhdBInLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXF1ZXN0GiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdFJlc3BvbnNlKAEwARJrCgtXYXRjaEFnZW50cxIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEFnZW50c1JlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXNwb25zZSIDkAIBMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason, file_harborforge_agents_v1_wake]);
 
 /**
  * Selects agents: OR within a field, AND across fields. An empty filter selects every agent. A list has at most 1,000
@@ -52,6 +54,13 @@ export type AgentFilter = Message<"harborforge.agents.v1.AgentFilter"> & {
    * @generated from field: repeated harborforge.agents.v1.AgentStatus statuses = 4;
    */
   statuses: AgentStatus[];
+
+  /**
+   * True selects the agents with `stalled_since`, false the others. Unset selects both.
+   *
+   * @generated from field: optional bool stalled = 5;
+   */
+  stalled?: boolean | undefined;
 };
 
 /**
@@ -857,6 +866,15 @@ export type HeartbeatRequest = Message<"harborforge.agents.v1.HeartbeatRequest">
    * @generated from field: uint64 generation = 5;
    */
   generation: bigint;
+
+  /**
+   * Declares that the claw's process takes wakes (`HeartbeatResponse.wake_updates`) for the agents of this stream.
+   * Requires `instance_id`. Read in the first message only. A claw that wants no more wakes opens a newer stream
+   * without it.
+   *
+   * @generated from field: bool takes_wakes = 6;
+   */
+  takesWakes: boolean;
 };
 
 /**
@@ -910,6 +928,22 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
   knownRevision?: bigint | undefined;
 
   /**
+   * The replies of the agent to its wakes, at most 16. They apply in order, together with the status, as one change. A
+   * rejected beat applies none of them. Each reply gets a WakeReplyResult, unless the beat is rejected. SendHeartbeat
+   * takes FINISHED only: with another type the beat gets `INVALID_FIELD`.
+   *
+   * @generated from field: repeated harborforge.agents.v1.WakeReply wake_replies = 6;
+   */
+  wakeReplies: WakeReply[];
+
+  /**
+   * The progress of the agent's work. It counts while the agent is BUSY or ON_CALL, after the status of this beat.
+   *
+   * @generated from field: harborforge.agents.v1.Progress progress = 7;
+   */
+  progress?: Progress | undefined;
+
+  /**
    * The reason why the stream beats for the agent: the program claims it, or the stream resumes a session. Unset means
    * as in version 0.1: see SESSION_START_UNSPECIFIED.
    *
@@ -931,6 +965,43 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
  */
 export const AgentBeatSchema: GenMessage<AgentBeat> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent_service, 25);
+
+/**
+ * The progress of an agent's work, within one session. A step that is not higher than the one before changes nothing:
+ * a program that only keeps beating makes no progress.
+ *
+ * @generated from message harborforge.agents.v1.Progress
+ */
+export type Progress = Message<"harborforge.agents.v1.Progress"> & {
+  /**
+   * A number that grows with the work, such as the number of finished tool calls. Any number is valid.
+   *
+   * @generated from field: uint64 step = 1;
+   */
+  step: bigint;
+
+  /**
+   * The time until the next step, at the latest: 1 second to 24 hours. If it passes without a higher step, the server
+   * sets `Agent.stalled_since`. Unset means that no next step is due.
+   *
+   * @generated from field: google.protobuf.Duration next_within = 2;
+   */
+  nextWithin?: Duration | undefined;
+
+  /**
+   * A note for people, such as the name of the step: at most 256 Unicode code points, no NUL character.
+   *
+   * @generated from field: string note = 3;
+   */
+  note: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.Progress.
+ * Use `create(ProgressSchema)` to create a new message.
+ */
+export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 26);
 
 /**
  * Acknowledges heartbeats, and carries the pace and changes of agents.
@@ -980,6 +1051,14 @@ export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse
    * @generated from field: harborforge.agents.v1.HeartbeatLimits limits = 6;
    */
   limits?: HeartbeatLimits | undefined;
+
+  /**
+   * The wakes of the stream's agents: offers, and their changes. Only on streams with `HeartbeatRequest.takes_wakes`.
+   * The server splits them so that a response stays within 64 KiB.
+   *
+   * @generated from field: repeated harborforge.agents.v1.WakeUpdate wake_updates = 7;
+   */
+  wakeUpdates: WakeUpdate[];
 };
 
 /**
@@ -987,7 +1066,7 @@ export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse
  * Use `create(HeartbeatResponseSchema)` to create a new message.
  */
 export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 26);
+  messageDesc(file_harborforge_agents_v1_agent_service, 27);
 
 /**
  * Announces that the replica stops.
@@ -1009,7 +1088,7 @@ export type Draining = Message<"harborforge.agents.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 27);
+  messageDesc(file_harborforge_agents_v1_agent_service, 28);
 
 /**
  * The limits of a heartbeat stream.
@@ -1044,7 +1123,7 @@ export type HeartbeatLimits = Message<"harborforge.agents.v1.HeartbeatLimits"> &
  * Use `create(HeartbeatLimitsSchema)` to create a new message.
  */
 export const HeartbeatLimitsSchema: GenMessage<HeartbeatLimits> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 28);
+  messageDesc(file_harborforge_agents_v1_agent_service, 29);
 
 /**
  * The result of a beat, or a change of an agent of the stream.
@@ -1100,6 +1179,13 @@ export type AgentBeatResult = Message<"harborforge.agents.v1.AgentBeatResult"> &
    * @generated from field: int64 revision = 7;
    */
   revision: bigint;
+
+  /**
+   * The results of the beat's `wake_replies`: one for each, in order. Empty if the beat was rejected.
+   *
+   * @generated from field: repeated harborforge.agents.v1.WakeReplyResult wake_results = 8;
+   */
+  wakeResults: WakeReplyResult[];
 };
 
 /**
@@ -1107,7 +1193,43 @@ export type AgentBeatResult = Message<"harborforge.agents.v1.AgentBeatResult"> &
  * Use `create(AgentBeatResultSchema)` to create a new message.
  */
 export const AgentBeatResultSchema: GenMessage<AgentBeatResult> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 29);
+  messageDesc(file_harborforge_agents_v1_agent_service, 30);
+
+/**
+ * The result of a reply to a wake.
+ *
+ * @generated from message harborforge.agents.v1.WakeReplyResult
+ */
+export type WakeReplyResult = Message<"harborforge.agents.v1.WakeReplyResult"> & {
+  /**
+   * The name of the wake, as it was sent.
+   *
+   * @generated from field: string wake_id = 1;
+   */
+  wakeId: string;
+
+  /**
+   * The state of the wake after the reply. An agent starts work only after ACCEPTED. Unspecified with `WAKE_NOT_FOUND`.
+   *
+   * @generated from field: harborforge.agents.v1.WakeState state = 2;
+   */
+  state: WakeState;
+
+  /**
+   * Why the reply was rejected: `WAKE_NOT_FOUND`, `OFFER_OUTDATED` or `WAKE_ENDED`. Unset when it was applied, now or
+   * before.
+   *
+   * @generated from field: harborforge.agents.v1.AgentBeatError error = 3;
+   */
+  error?: AgentBeatError | undefined;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.WakeReplyResult.
+ * Use `create(WakeReplyResultSchema)` to create a new message.
+ */
+export const WakeReplyResultSchema: GenMessage<WakeReplyResult> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 31);
 
 /**
  * Why a beat was rejected.
@@ -1123,8 +1245,9 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
   code: number;
 
   /**
-   * The reason. INVALID_FIELD, AGENT_NOT_FOUND, SESSION_SUPERSEDED, WRONG_CLAW, REPORT_OUTDATED, PERMISSION_DENIED or
-   * LIMIT_EXCEEDED (too many agents on the stream, or too many waiting unary heartbeats of the agent).
+   * The reason. Of a beat: INVALID_FIELD, AGENT_NOT_FOUND, SESSION_SUPERSEDED, WRONG_CLAW, REPORT_OUTDATED,
+   * PERMISSION_DENIED or LIMIT_EXCEEDED (too many agents on the stream, or too many waiting unary heartbeats of the
+   * agent). Of a reply to a wake: WAKE_NOT_FOUND, OFFER_OUTDATED or WAKE_ENDED.
    *
    * @generated from field: harborforge.agents.v1.ErrorReason reason = 2;
    */
@@ -1150,7 +1273,7 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
  * Use `create(AgentBeatErrorSchema)` to create a new message.
  */
 export const AgentBeatErrorSchema: GenMessage<AgentBeatError> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 30);
+  messageDesc(file_harborforge_agents_v1_agent_service, 32);
 
 /**
  * The request of WatchAgents.
@@ -1196,7 +1319,7 @@ export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsReque
  * Use `create(WatchAgentsRequestSchema)` to create a new message.
  */
 export const WatchAgentsRequestSchema: GenMessage<WatchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 31);
+  messageDesc(file_harborforge_agents_v1_agent_service, 33);
 
 /**
  * A part of a snapshot, changes, or a bookmark. At most 64 KiB unless a single agent needs more.
@@ -1240,7 +1363,7 @@ export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResp
  * Use `create(WatchAgentsResponseSchema)` to create a new message.
  */
 export const WatchAgentsResponseSchema: GenMessage<WatchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 32);
+  messageDesc(file_harborforge_agents_v1_agent_service, 34);
 
 /**
  * The position of a watch, even when nothing happened.
@@ -1261,7 +1384,7 @@ export type WatchBookmark = Message<"harborforge.agents.v1.WatchBookmark"> & {
  * Use `create(WatchBookmarkSchema)` to create a new message.
  */
 export const WatchBookmarkSchema: GenMessage<WatchBookmark> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 33);
+  messageDesc(file_harborforge_agents_v1_agent_service, 35);
 
 /**
  * One transition, or several merged ones, as the server sends it to a watcher.
@@ -1307,7 +1430,7 @@ export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
  * Use `create(AgentChangeSchema)` to create a new message.
  */
 export const AgentChangeSchema: GenMessage<AgentChange> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 34);
+  messageDesc(file_harborforge_agents_v1_agent_service, 36);
 
 /**
  * The reason why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins
