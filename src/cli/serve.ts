@@ -35,6 +35,7 @@ async function serve(context: CommandContext): Promise<number> {
       connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
+      allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
     }),

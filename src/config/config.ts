@@ -2,7 +2,7 @@ import { type AccessChoice, accessOf, checkCertificates, checkExposure } from ".
 import { type DatabaseChoice, databaseOf } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
-import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import { ADDRESS_SETTINGS, ORIGIN_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
 import { type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
@@ -16,6 +16,7 @@ const PLAIN_SETTINGS = {
   ...FLEET_SETTINGS,
   ...LIMIT_SETTINGS,
   ...REFLECTION_SETTINGS,
+  ...ORIGIN_SETTINGS,
   ...STOP_SETTINGS,
 };
 

@@ -50,6 +50,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
+  const allowedOrigins = options.allowedOrigins ?? [];
   const choice = options.access ?? { kind: "open" };
   const shared = {
     services: createServices(pipeline, health, backend, { reflection: options.reflection ?? true }),
@@ -60,7 +61,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     sendBudget: new SendBudget(),
     queue: new MessageQueue(budget),
     scheduler: new StreamScheduler(),
-    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
+    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? [], allowedOrigins) : undefined,
   };
   return {
     pipeline,
@@ -68,6 +69,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
       grpc: createGrpcListener(shared),
       connect: createConnectListener({
         ...shared,
+        allowedOrigins,
         metrics,
         ready: () => health.why,
         mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),

@@ -30,5 +30,7 @@ export interface ServerOptions {
   readonly callLimits?: CallLimits;
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
+  /** The origins whose pages may call the Connect listener, as browsers send them. Default: none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
   readonly log: ProgramLog;
 }

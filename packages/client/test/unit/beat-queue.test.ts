@@ -131,7 +131,7 @@ describe("BeatQueue", () => {
     expect(queue.receive(result({ sequence: 1n, status: "busy", revision: 10n }))).toBe(false);
   });
 
-  it.each(["SESSION_SUPERSEDED", "AGENT_NOT_FOUND", "WRONG_CLAW"])("stops beating after %s", (reason) => {
+  it.each(["SESSION_SUPERSEDED", "AGENT_NOT_FOUND", "WRONG_CLAW"] as const)("stops beating after %s", (reason) => {
     const queue = bookOf("a", "b");
     expect(queue.receive(result({ refusal: refused(reason) }))).toBe(true);
     queue.report("a", "busy");
