@@ -3,17 +3,17 @@ import type {
   ExhaustReason as ExhaustReasonMessage,
   TransitionCause as TransitionCauseMessage,
   WakeState as WakeStateMessage,
-} from "../../gen/harborforge/agents/v1/agent_pb.ts";
+} from "../../gen/client/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentChangeType,
   SessionStart as SessionStartMessage,
-} from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+} from "../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
 import type {
   IfUnavailable as IfUnavailableMessage,
   WakeOutcome as WakeOutcomeMessage,
   WakeReason as WakeReasonMessage,
   WakeReplyType as WakeReplyTypeMessage,
-} from "../../gen/harborforge/agents/v1/wake_pb.ts";
+} from "../../gen/client/harborforge/agents/v1/wake_pb.ts";
 import type {
   AgentStatus,
   ChangeType,
@@ -121,21 +121,22 @@ export const WAKE_REPLY_TYPE_VALUES: Readonly<Record<WakeReplyType, WakeReplyTyp
   finished: 4,
 };
 
-// The name of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract.
+// The name of each number: undefined for UNSPECIFIED, "unknown" for a number outside the contract. Bundlers leave out those that are
+// marked as pure and not used.
 
 /** UNSPECIFIED: before a creation, after a deletion, or of an agent outside the caller's scope. */
-export const statusName = namesOf(STATUS_VALUES);
+export const statusName = /* @__PURE__ */ namesOf(STATUS_VALUES);
 /** UNSPECIFIED: there is no exhaustion. */
-export const exhaustReasonName = namesOf(EXHAUST_REASON_VALUES);
-export const causeName = namesOf(CAUSE_VALUES);
-export const changeTypeName = namesOf(CHANGE_TYPE_VALUES);
-export const sessionStartName = namesOf(SESSION_START_VALUES);
+export const exhaustReasonName = /* @__PURE__ */ namesOf(EXHAUST_REASON_VALUES);
+export const causeName = /* @__PURE__ */ namesOf(CAUSE_VALUES);
+export const changeTypeName = /* @__PURE__ */ namesOf(CHANGE_TYPE_VALUES);
+export const sessionStartName = /* @__PURE__ */ namesOf(SESSION_START_VALUES);
 /** UNSPECIFIED: the agent has no open wake, or no wake changed. */
-export const wakeStateName = namesOf(WAKE_STATE_VALUES);
-export const ifUnavailableName = namesOf(IF_UNAVAILABLE_VALUES);
-export const wakeReasonName = namesOf(WAKE_REASON_VALUES);
-export const wakeOutcomeName = namesOf(WAKE_OUTCOME_VALUES);
-export const wakeReplyTypeName = namesOf(WAKE_REPLY_TYPE_VALUES);
+export const wakeStateName = /* @__PURE__ */ namesOf(WAKE_STATE_VALUES);
+export const ifUnavailableName = /* @__PURE__ */ namesOf(IF_UNAVAILABLE_VALUES);
+export const wakeReasonName = /* @__PURE__ */ namesOf(WAKE_REASON_VALUES);
+export const wakeOutcomeName = /* @__PURE__ */ namesOf(WAKE_OUTCOME_VALUES);
+export const wakeReplyTypeName = /* @__PURE__ */ namesOf(WAKE_REPLY_TYPE_VALUES);
 
 function namesOf<Name extends string>(values: Readonly<Record<Name, number>>) {
   const names = new Map<number, Name>();

@@ -170,10 +170,10 @@ function viewsWith<Instant>(read: ReadInstant<Instant>): Views<Instant> {
 }
 
 /** Views as programs get them. */
-export const views = viewsWith(dateOf);
+export const views = /* @__PURE__ */ viewsWith(dateOf);
 
 /** The same, with instants exact to the microsecond. */
-export const exactViews: Views<Micros> = viewsWith(microsOf);
+export const exactViews: Views<Micros> = /* @__PURE__ */ viewsWith(microsOf);
 
 /** An agent of a response, such as that of `getAgent`, as a view. */
 export function agentView(agent: AgentMessage): AgentView {

@@ -3,47 +3,39 @@ import type { ErrorReason } from "../../../../common/contract/enum-names.ts";
 import { millisOf } from "../../../../common/contract/timestamps.ts";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/watch/google/rpc/error_details_pb.ts";
 
-/** The names of Connect's codes in google.rpc.Code. The compiler reports a missing one. */
-const CODE_NAMES = {
-  [Code.Canceled]: "CANCELLED",
-  [Code.Unknown]: "UNKNOWN",
-  [Code.InvalidArgument]: "INVALID_ARGUMENT",
-  [Code.DeadlineExceeded]: "DEADLINE_EXCEEDED",
-  [Code.NotFound]: "NOT_FOUND",
-  [Code.AlreadyExists]: "ALREADY_EXISTS",
-  [Code.PermissionDenied]: "PERMISSION_DENIED",
-  [Code.ResourceExhausted]: "RESOURCE_EXHAUSTED",
-  [Code.FailedPrecondition]: "FAILED_PRECONDITION",
-  [Code.Aborted]: "ABORTED",
-  [Code.OutOfRange]: "OUT_OF_RANGE",
-  [Code.Unimplemented]: "UNIMPLEMENTED",
-  [Code.Internal]: "INTERNAL",
-  [Code.Unavailable]: "UNAVAILABLE",
-  [Code.DataLoss]: "DATA_LOSS",
-  [Code.Unauthenticated]: "UNAUTHENTICATED",
-} as const satisfies Readonly<Record<Code, string>>;
+/** The codes of google.rpc.Code, and of Connect, in the order of their numbers from 1. */
+const CALL_CODES = [
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
+] as const;
 
 /** The code of a failed call, by its name in google.rpc.Code. */
-export type CallCode = (typeof CODE_NAMES)[Code];
+export type CallCode = (typeof CALL_CODES)[number];
 
 /** The name of a number of google.rpc.Code. */
 export function codeName(code: number): CallCode {
-  return (
-    new Map<number, CallCode>(Object.entries(CODE_NAMES).map(([number, name]) => [Number(number), name])).get(code) ??
-    "UNKNOWN"
-  );
+  return CALL_CODES[code - 1] ?? "UNKNOWN";
 }
 
 /** A reason that this version does not know. The type keeps the names that it knows visible to editors. */
 export type UnknownReason = string & Record<never, never>;
 
 /** The same call will fail again, however late. */
-const PERMANENT: ReadonlySet<CallCode> = new Set([
-  "INVALID_ARGUMENT",
-  "PERMISSION_DENIED",
-  "UNIMPLEMENTED",
-  "UNAUTHENTICATED",
-]);
+const PERMANENT: readonly CallCode[] = ["INVALID_ARGUMENT", "PERMISSION_DENIED", "UNIMPLEMENTED", "UNAUTHENTICATED"];
 
 /** What an error of a call states beyond its message. */
 export interface CallErrorDetails {
@@ -82,7 +74,7 @@ export class CallError extends Error {
 
   /** Whether the same call will fail again, so that a retry does not help. */
   get permanent(): boolean {
-    return PERMANENT.has(this.code);
+    return PERMANENT.includes(this.code);
   }
 
   /** @deprecated Use `permanent`. */
@@ -116,7 +108,8 @@ function fromConnect(error: ConnectError): CallError {
   const [info] = error.findDetails(ErrorInfoSchema);
   const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
   return new CallError(error.rawMessage, {
-    code: CODE_NAMES[error.code],
+    // fetch rejects with a TypeError if it cannot connect, or the page may not read the response.
+    code: error.code === Code.Unknown && error.cause instanceof TypeError ? "UNAVAILABLE" : codeName(error.code),
     reason: info?.reason,
     metadata: info?.metadata ?? {},
     retryAfterMs: delay === undefined ? undefined : millisOf(delay),

@@ -1,5 +1,10 @@
-import { createClient, type Transport } from "@connectrpc/connect";
-import { AgentService } from "../../../../gen/watch/harborforge/agents/v1/agent_service_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Transport } from "@connectrpc/connect";
+import {
+  AgentService,
+  type WatchAgentsRequestSchema,
+  type WatchAgentsResponse,
+} from "../../../../gen/watch/harborforge/agents/v1/agent_service_pb.ts";
 import { CALL_TIMEOUT_MS, checkTimeout } from "../connection/call-timeout.ts";
 import { prepared, routesOf, Turns } from "../connection/routes.ts";
 import type { Token } from "../connection/token.ts";
@@ -48,13 +53,22 @@ export function createAgentCache(options: WatchTarget & Omit<WatchOptions, "from
 
 /** The callers of a watch, by the transports of the caller. @throws RangeError without a transport */
 export function watchClients({ transport, token }: WatchTarget): WatchClients {
-  const turns = new Turns(routesOf(transport), (one) =>
-    createClient(AgentService, prepared(one, { token, timeoutMs: 0 })),
-  );
+  const turns = new Turns(routesOf(transport), (one) => prepared(one, { token, timeoutMs: 0 }));
   return {
-    get agents() {
-      return turns.current;
-    },
+    agents: { watchAgents: (request, { signal } = {}) => watchOver(turns.current, request, signal) },
     reconnect: () => turns.next(),
   };
+}
+
+/** As `createClient` of Connect does, which brings the code of all other kinds of calls. */
+async function* watchOver(
+  transport: Transport,
+  request: MessageInitShape<typeof WatchAgentsRequestSchema>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WatchAgentsResponse, void> {
+  const requests = (async function* () {
+    yield request;
+  })();
+  const { message } = await transport.stream(AgentService.method.watchAgents, signal, undefined, undefined, requests);
+  yield* message;
 }
