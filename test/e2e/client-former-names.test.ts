@@ -58,7 +58,7 @@ describe("a program of version 0.1, by the former name of the library", () => {
     const transport = createConnectTransport({ baseUrl: `http://${http}`, httpVersion: "1.1" });
     for (const cache of [createAgentCache({ address: grpc, filter }), createBrowserCache({ transport, filter })]) {
       await cache.ready;
-      expectMicros(cache.get(agentId)?.exhaustedAt);
+      expectMicros(cache.get(agentId)?.statusChangedAt);
       const changed = new Promise<unknown>((resolve) => {
         cache.subscribe((event) => event.kind === "changes" && resolve(event.changes[0]?.transition.occurredAt));
       });
@@ -111,7 +111,10 @@ describe("a program of version 0.1, by the former name of the library", () => {
     const waiting = rejected(cache.ready);
     const tries = new Promise<void>((resolve) => {
       let count = 0;
-      claw.on("connection", () => (count += 1) > 2 && resolve());
+      claw.on("connection", () => {
+        count += 1;
+        if (count > 2) resolve();
+      });
     });
     await tries;
     await claw.close({ withinMs: 0 });

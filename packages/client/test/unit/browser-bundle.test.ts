@@ -30,7 +30,7 @@ test("the watch entry with connect-web is at most 40 kB for a page, and has no d
   expect(bytes).toBeLessThanOrEqual(MOST_BYTES);
   const [output] = Object.values(metafile.outputs);
   const loaded = Object.entries(output?.inputs ?? {}).filter(([, { bytesInOutput }]) => bytesInOutput > 0);
-  const contract = loaded.map(([file]) => file).filter((file) => /^gen\/|validate/.test(file));
+  const contract = loaded.map(([file]) => file).filter((file) => /^gen\/|protovalidate/.test(file));
   expect(contract.sort()).toEqual([
     "gen/watch/google/rpc/error_details_pb.ts",
     "gen/watch/harborforge/agents/v1/agent_pb.ts",
