@@ -26,14 +26,14 @@ const nodes: readonly (readonly [string, string | undefined])[] = [
 describe.each(nodes)("on Node %s", (_, node = "") => {
   const why = node === "" ? "There is no Node 22 on the path, nor in HARBORFORGE_TEST_NODE22." : undefined;
 
-  test.each([
+  test.for([
     ["docs/clients.md", { sh: 4, js: 4 }],
     ["docs/services.md", { sh: 9, js: 9 }],
     ["docs/migrating.md", { sh: 1, js: 1 }],
-  ])(
+  ] as const)(
     "%s: JavaScript and shell blocks run unchanged, one after the other",
     { timeout: 180_000 },
-    async (name, languages, context) => {
+    async ([name, languages], context) => {
       if (why !== undefined) context.skip(why);
       await using stage = await openStage();
       await using database = await createTestDatabase();
