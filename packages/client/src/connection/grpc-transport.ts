@@ -11,6 +11,8 @@ import type {
 import { createTransport } from "@connectrpc/connect/protocol-grpc";
 import type { ServiceConnection } from "./service-connection.ts";
 
+type GrpcConnection = Pick<ServiceConnection, "authority" | "request" | "noteRead">;
+
 /** The largest message that a frame of gRPC can announce, in bytes. */
 const LARGEST_MESSAGE = 0xffff_ffff;
 
@@ -20,7 +22,7 @@ const LARGEST_MESSAGE = 0xffff_ffff;
  * It takes the place of connect-node, which requires one exact version of `@connectrpc/connect`: a host with another version would
  * get a second copy of it.
  */
-export function createGrpcTransport(connection: ServiceConnection): Transport {
+export function createGrpcTransport(connection: GrpcConnection): Transport {
   return createTransport({
     baseUrl: connection.authority,
     httpClient: sendOver(connection),
@@ -53,7 +55,7 @@ const GZIP: Compression = {
   },
 };
 
-function sendOver(connection: ServiceConnection): UniversalClientFn {
+function sendOver(connection: GrpcConnection): UniversalClientFn {
   return async (request) => {
     const { method, url, header, signal } = request;
     const { pathname, search } = new URL(url);
@@ -100,7 +102,7 @@ async function sendBody(stream: ClientHttp2Stream, { body }: UniversalClientRequ
 }
 
 /** @throws ConnectError if the stream ends before the headers of the response */
-function responseOf(stream: ClientHttp2Stream, connection: ServiceConnection): Promise<UniversalClientResponse> {
+function responseOf(stream: ClientHttp2Stream, connection: GrpcConnection): Promise<UniversalClientResponse> {
   const { promise, resolve, reject } = Promise.withResolvers<UniversalClientResponse>();
   const trailer = new Headers();
   stream.on("trailers", (headers) => addTo(trailer, headers));
@@ -113,7 +115,7 @@ function responseOf(stream: ClientHttp2Stream, connection: ServiceConnection): P
   return promise;
 }
 
-async function* bodyOf(stream: ClientHttp2Stream, connection: ServiceConnection): AsyncGenerator<Uint8Array> {
+async function* bodyOf(stream: ClientHttp2Stream, connection: GrpcConnection): AsyncGenerator<Uint8Array> {
   let isRead = false;
   try {
     for await (const chunk of stream) {

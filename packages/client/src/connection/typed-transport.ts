@@ -10,7 +10,7 @@ import { CallError, callErrorOf } from "./call-error.ts";
  */
 export function typed(transport: Transport, callTimeoutMs: number): Transport {
   return {
-    async unary(method, signal, timeoutMs = callTimeoutMs, header, input, contextValues) {
+    async unary(method, signal, timeoutMs = callTimeoutMs || undefined, header, input, contextValues) {
       try {
         return await transport.unary(method, signal, timeoutMs, header, input, contextValues);
       } catch (thrown) {
@@ -29,8 +29,8 @@ export function typed(transport: Transport, callTimeoutMs: number): Transport {
 }
 
 /** States the deadline in the error of Connect, which does not. An error of the service has a reason. */
-function withTimeout(error: CallError, timeoutMs: number): CallError {
-  if (error.code !== "DEADLINE_EXCEEDED" || error.reason !== undefined) return error;
+function withTimeout(error: CallError, timeoutMs: number | undefined): CallError {
+  if (error.code !== "DEADLINE_EXCEEDED" || error.reason !== undefined || timeoutMs === undefined) return error;
   return new CallError(`the service did not respond within ${timeoutMs} ms`, error);
 }
 
