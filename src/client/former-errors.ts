@@ -1,8 +1,9 @@
 import { type ReportErrorDetails as CurrentDetails, ReportError as CurrentError } from "harborforge-agents-client";
-import { MICROS_PER_MS } from "../../common/contract/time.ts";
 import type { ExhaustionView } from "./former-views.ts";
 
 export type ReportFailure = Exclude<CurrentError["reason"], "NOT_CONNECTED" | "HANDLE_REPLACED">;
+
+const MICROS_PER_MS = 1_000;
 
 type Status = CurrentError["status"];
 
