@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders } from "node:http2";
-import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { ErrorInfoSchema } from "../../../../gen/client/google/rpc/error_details_pb.ts";
@@ -10,16 +10,10 @@ import { PATIENCE } from "../../../../test/support/until.ts";
 import { createGrpcTransport } from "../../src/connection/grpc-transport.ts";
 import { ServiceConnection } from "../../src/connection/service-connection.ts";
 
-type Agents = Parameters<typeof createRoutes>[0];
-
-function createRoutes(agents: Partial<Parameters<ConnectRouter["service"]>[1]>) {
-  return (router: ConnectRouter) => router.service(AgentService, agents);
-}
-
 /** A server of Connect's own, and a caller of it over this transport. */
-async function start(agents: Agents) {
+async function start(agents: Partial<ServiceImpl<typeof AgentService>>) {
   const headers: IncomingHttpHeaders[] = [];
-  const adapter = connectNodeAdapter({ routes: createRoutes(agents), compressMinBytes: 1 });
+  const adapter = connectNodeAdapter({ routes: ({ service }) => service(AgentService, agents), compressMinBytes: 1 });
   const server = createServer((request, response) => {
     headers.push(request.headers);
     adapter(request, response);
@@ -46,7 +40,7 @@ const failure = async (call: Promise<unknown>): Promise<ConnectError> => {
 describe("gRPC over the connection of the library", () => {
   it("reads compressed responses", async () => {
     const { client, headers } = await start({
-      getAgent: (request: { key: { value: string } }) => ({ agent: { agentId: request.key.value.repeat(10) } }),
+      getAgent: ({ key }) => ({ agent: { agentId: String(key.value).repeat(10) } }),
     });
     const { agent } = await client.getAgent({ key: { case: "agentId", value: "again and " } });
     expect(agent?.agentId).toBe("again and ".repeat(10));
@@ -55,7 +49,7 @@ describe("gRPC over the connection of the library", () => {
 
   it("carries streams in both directions at once", async () => {
     const { client } = await start({
-      async *heartbeat(requests: AsyncIterable<{ sequence: bigint }>) {
+      async *heartbeat(requests) {
         yield { acknowledgedSequence: 0n };
         for await (const { sequence } of requests) yield { acknowledgedSequence: sequence };
       },
@@ -103,7 +97,7 @@ describe("gRPC over the connection of the library", () => {
   it("tells the server when a call is cancelled, and when its deadline is over", async () => {
     const aborted = vi.fn();
     const { client } = await start({
-      getAgent: (_: unknown, { signal }: { signal: AbortSignal }) =>
+      getAgent: (_, { signal }) =>
         new Promise<never>((_resolve, reject) => {
           signal.addEventListener("abort", () => {
             aborted();
