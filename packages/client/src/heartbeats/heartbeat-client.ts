@@ -188,10 +188,10 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
     const timer = setTimeout(() => {
       if (this.#wasConnected || this.closed) return;
       const {
-        code = "DEADLINE_EXCEEDED",
+        code = "UNAVAILABLE",
         metadata = {},
         retryAfterMs,
-        message = "the service did not respond",
+        message = "the service acknowledged nothing",
       } = this.#lastError ?? {};
       callback(`not connected within ${this.#timeoutMs} ms: ${message}. The client goes on trying.`, {
         code,

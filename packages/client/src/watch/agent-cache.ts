@@ -65,13 +65,6 @@ export function cacheOf<Agent extends CachedAgent, Change extends CachedChange<A
   return new WatchedAgents(watch, timeoutMs);
 }
 
-/** A wait for the first snapshot. */
-interface Wait {
-  readonly promise: Promise<void>;
-  /** Frees its timer. */
-  cancel(): void;
-}
-
 class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent>>
   implements AgentCache<Agent, Change>
 {
@@ -82,12 +75,15 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
   readonly #listeners = new Listeners<WatchEvent<Agent, Change>>(warnOf);
   readonly #stop = new AbortController();
   readonly #done: Promise<void>;
-  readonly #snapshot = Promise.withResolvers<void>();
-  /** Rejects when the watch has ended. */
-  readonly #end = Promise.withResolvers<never>();
   readonly #timeoutMs: number;
-  /** Ends the waits whose time is over while the watch may be reading a large snapshot. */
+  /** Resolves `ready`. */
+  readonly #onSnapshot: () => void;
+  /** Rejects what waits for the cache. */
+  readonly #waits = new Set<(error: unknown) => void>();
+  /** Of these, what waits for the first snapshot for too long, while the watch may be reading a large one. */
   readonly #overdue = new Set<() => void>();
+  /** Why the watch has ended. */
+  #end: { readonly error: unknown } | undefined;
   /** The last interruption of the watch, and when the watch tries again, by the monotonic clock. */
   #interruption: { readonly error: CallError | undefined; readonly until: number } | undefined;
   #revision: bigint | undefined;
@@ -96,9 +92,18 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
   constructor(watch: (signal: AbortSignal) => AsyncIterable<WatchEvent<Agent, Change>>, timeoutMs: number) {
     this.#timeoutMs = timeoutMs;
     const events = watch(this.#stop.signal);
-    this.ready = this.#firstSnapshot().promise;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.ready = promise;
     // Keeps a rejection without a handler from ending the process.
-    this.#end.promise.catch(() => undefined);
+    promise.catch(() => undefined);
+    const release = this.#wait((error) => {
+      release();
+      reject(error);
+    });
+    this.#onSnapshot = () => {
+      release();
+      resolve();
+    };
     this.#done = this.#follow(events);
   }
 
@@ -123,6 +128,7 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<Exclude<Found, false | null | undefined>> {
     signal?.throwIfAborted();
+    if (this.#end !== undefined) throw this.#end.error;
     const found = Promise.withResolvers<Exclude<Found, false | null | undefined>>();
     const look = (): void => {
       if (this.#revision === undefined) return;
@@ -136,13 +142,12 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
     const abort = (): void => found.reject(signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     const unsubscribe = this.subscribe(look);
-    const first = this.#firstSnapshot();
-    first.promise.catch(found.reject);
+    const release = this.#wait(found.reject);
     look();
     try {
-      return await Promise.race([found.promise, this.#end.promise]);
+      return await found.promise;
     } finally {
-      first.cancel();
+      release();
       unsubscribe();
       signal?.removeEventListener("abort", abort);
     }
@@ -153,7 +158,7 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
   }
 
   async close(): Promise<void> {
-    this.#end.reject(new DOMException("the cache was closed", "AbortError"));
+    this.#fail(new DOMException("the cache was closed", "AbortError"));
     this.#stop.abort();
     await this.#done;
   }
@@ -162,24 +167,32 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
     return this.close();
   }
 
-  /** Waits for the first snapshot. A rejection without a handler does not end the process. */
-  #firstSnapshot(): Wait {
-    const late = Promise.withResolvers<never>();
-    const end = (): void => late.reject(this.#notReached());
+  /**
+   * Rejects when the watch ends, or when the first snapshot is late.
+   *
+   * @returns a function that ends the wait
+   */
+  #wait(reject: (error: unknown) => void): () => void {
+    const late = (): void => reject(this.#notReached());
     const onTime = (): void => {
+      if (this.#revision !== undefined) return;
       // Otherwise the watch tries at present, and reports its next failure.
-      if (this.#interruption !== undefined && performance.now() < this.#interruption.until) end();
-      else this.#overdue.add(end);
+      if (this.#interruption !== undefined && performance.now() < this.#interruption.until) late();
+      else this.#overdue.add(late);
     };
     const isBounded = this.#revision === undefined && this.#timeoutMs > 0;
     const timer = isBounded ? setTimeout(onTime, this.#timeoutMs) : undefined;
-    const cancel = (): void => {
+    this.#waits.add(reject);
+    return () => {
       clearTimeout(timer);
-      this.#overdue.delete(end);
+      this.#overdue.delete(late);
+      this.#waits.delete(reject);
     };
-    const promise = Promise.race([this.#snapshot.promise, this.#end.promise, late.promise]).finally(cancel);
-    promise.catch(() => undefined);
-    return { promise, cancel };
+  }
+
+  #fail(error: unknown): void {
+    this.#end ??= { error };
+    for (const reject of [...this.#waits]) reject(error);
   }
 
   #notReached(): CallError {
@@ -197,7 +210,7 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
         this.#listeners.emit(event);
       }
     } catch (thrown) {
-      this.#end.reject(callErrorOf(thrown));
+      this.#fail(callErrorOf(thrown));
     } finally {
       this.#isCurrent = false;
     }
@@ -223,7 +236,8 @@ class WatchedAgents<Agent extends CachedAgent, Change extends CachedChange<Agent
         return;
     }
     this.#revision = event.revision;
-    this.#snapshot.resolve();
+    this.#overdue.clear();
+    this.#onSnapshot();
   }
 }
 
