@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
@@ -10,6 +12,7 @@ import {
   watchAgents,
 } from "../../src/client/index.ts";
 import { createAgentCache as createBrowserCache } from "../../src/client/watch.ts";
+import { checkout } from "../support/program.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -32,6 +35,24 @@ const rejected = (promise: Promise<unknown>): Promise<unknown> =>
     () => expect.unreachable("it was not rejected"),
     (error: unknown) => error,
   );
+
+/** The names that an entry exports, types included. */
+async function exportsOf(file: string): Promise<string[]> {
+  const code = await readFile(join(checkout, file), "utf8");
+  const lists = [...code.matchAll(/^export (?:type )?\{([^}]+)\}/gm)].flatMap(([, names = ""]) => names.split(","));
+  const named = lists
+    .map((name) => name.replace(/^\s*(?:type )?(?:\w+ as )?/, "").trim())
+    .filter((name) => name !== "");
+  const declared = [...code.matchAll(/^export (?:type|function|const|interface) (\w+)/gm)].map(([, name = ""]) => name);
+  return [...named, ...declared];
+}
+
+test.each(["src/client/index.ts", "src/client/watch.ts"])("the guide names each export of %s", async (file) => {
+  const guide = await readFile(join(checkout, "docs/migrating.md"), "utf8");
+  const names = await exportsOf(file);
+  expect(names).toEqual(expect.arrayContaining(["AgentView", "CallError", "watchAgents", "WatchOptions"]));
+  expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(guide))).toEqual([]);
+});
 
 describe("a program of version 0.1, by the former name of the library", () => {
   test("gets the errors of Connect from calls", async () => {
