@@ -155,10 +155,14 @@ function ofReset(code: number): ConnectError | undefined {
   );
 }
 
+/** Node's codes for a stream that the server has reset. Other errors are those of the connection. */
+const OF_RESETS: readonly unknown[] = ["ERR_HTTP2_STREAM_ERROR", "ERR_STREAM_PREMATURE_CLOSE"];
+
 /** The error of a stream, as an error of the call. What is not an error of the call itself is one of the network. */
 function failureOf(stream: ClientHttp2Stream, error?: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  const reset = ofReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR);
+  const isReset = !(error instanceof Error) || ("code" in error && OF_RESETS.includes(error.code));
+  const reset = isReset ? ofReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR) : undefined;
   if (reset !== undefined) {
     reset.cause = error;
     return reset;
