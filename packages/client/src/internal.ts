@@ -1,6 +1,6 @@
 // What the service's own commands, and its entries of version 0.1, use of the library beyond its public interface. Not for other
 // programs: these exports change from release to release without notice. The service depends on exactly one version of this package.
-export { answered, callErrorOf } from "./connection/call-error.ts";
+export { callErrorOf } from "./connection/call-error.ts";
 export { baseUrlOf, createPlainClients } from "./connection/node-clients.ts";
 export { createRetryPause } from "./connection/retry-pause.ts";
 export type { Report } from "./heartbeats/beat-queue.ts";

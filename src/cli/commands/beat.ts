@@ -81,7 +81,8 @@ async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: reado
   const say = (text: string): void => out.put(`${localTime(Date.now() * MICROS_PER_MS, Date.now())} ${text}\n`);
   const name = printable(agentId);
   const ending = Promise.withResolvers<number>();
-  const client = createHeartbeatClient({ ...targetOf(connection), claw });
+  // Without a timeout: each attempt is shown.
+  const client = createHeartbeatClient({ ...targetOf(connection), claw, timeoutMs: 0 });
   const agent = client.agent(agentId);
   const textOf = statusTextFor(context);
 

@@ -116,12 +116,3 @@ function fromConnect(error: ConnectError): CallError {
     cause: error,
   });
 }
-
-/** Waits for a call. @throws CallError */
-export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
-  try {
-    return await call;
-  } catch (thrown) {
-    throw callErrorOf(thrown);
-  }
-}
