@@ -308,11 +308,11 @@ export class BeatingAgent implements AgentHandle {
       forget();
       reject(error);
     };
-    const connected = this.#host.onNotConnected((message, details) => {
+    const endWait = this.#host.onNotConnected((message, details) => {
       waiter(new ReportError(this.agentId, message, details));
     });
     const forget = (): void => {
-      connected();
+      endWait();
       this.#waiters.delete(waiter);
     };
     this.#waiters.add(waiter);
