@@ -10,7 +10,7 @@ const SCRIPT = `
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { AgentService, AgentStatus } from "harborforge-agents-client/contract";
-import { CallError, createAgentCache } from "harborforge-agents-client/watch";
+import { CallError, createAgentCache, typedTransport } from "harborforge-agents-client/watch";
 
 const transports = { connect: createConnectTransport, "grpc-web": createGrpcWebTransport };
 
@@ -22,12 +22,11 @@ globalThis.watchAndClaim = async ({ protocol, baseUrl, agentId, token, credentia
   const agents = createAgentCache({ transport, token, filter: { agentIds: [agentId] }, timeoutMs: 5_000 });
   try {
     const before = await agents.waitFor(({ get }) => get(agentId));
-    const headers = { authorization: "Bearer " + token };
-    const service = createClient(AgentService, transport);
+    const service = createClient(AgentService, typedTransport(transport, { token }));
     const claim = { agentId, status: AgentStatus.ON_CALL, expectedRevision: before.revision };
-    await service.updateAgentStatus(claim, { headers });
+    await service.updateAgentStatus(claim);
     const after = await agents.waitFor(({ get }) => get(agentId)?.status === "on_call" && get(agentId));
-    const late = await service.updateAgentStatus(claim, { headers }).catch((error) => error.message);
+    const late = await service.updateAgentStatus(claim).catch((error) => error.reason);
     return { before: before.status, after: after.status, isDate: after.statusChangedAt instanceof Date, late };
   } catch (error) {
     return { failed: error instanceof CallError && error.code, message: error.message };
@@ -79,7 +78,7 @@ describe.skipIf(missingBrowser !== undefined)("a page of another origin than the
         before: "idle",
         after: "on_call",
         isDate: true,
-        late: expect.stringContaining("has changed"),
+        late: "REVISION_MISMATCH",
       });
     },
     60_000,

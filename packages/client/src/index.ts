@@ -14,6 +14,7 @@ export {
 export type { Unknown } from "../../../common/contract/enum-values.ts";
 export { type CallCode, CallError, type CallErrorDetails } from "./connection/call-error.ts";
 export { createServiceClients, type ServiceTarget } from "./connection/node-clients.ts";
+export { type CallSettings, typedTransport } from "./connection/routes.ts";
 export type { ConnectedClients, ServiceClients } from "./connection/service-clients.ts";
 export type { Token } from "./connection/token.ts";
 export type {

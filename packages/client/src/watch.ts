@@ -13,6 +13,7 @@ export {
 } from "../../../common/contract/enum-names.ts";
 export type { Unknown } from "../../../common/contract/enum-values.ts";
 export { type CallCode, CallError, type CallErrorDetails } from "./connection/call-error.ts";
+export { type CallSettings, typedTransport } from "./connection/routes.ts";
 export type { Token } from "./connection/token.ts";
 export {
   type AgentView,

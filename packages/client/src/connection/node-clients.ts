@@ -1,7 +1,6 @@
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
-import { CALL_TIMEOUT_MS, checkTimeout } from "./call-timeout.ts";
 import { createGrpcTransport } from "./grpc-transport.ts";
-import { prepared, type Route, routesOf } from "./routes.ts";
+import { type Route, routesOf, typedTransport } from "./routes.ts";
 import { type ConnectedClients, clientsOnRoutes } from "./service-clients.ts";
 import { ServiceConnection, type TlsOptions } from "./service-connection.ts";
 import { authorised, type Token } from "./token.ts";
@@ -42,10 +41,8 @@ export interface ServiceTarget {
  * @throws RangeError for an invalid address or timeout, and without an address or transport
  */
 export function createServiceClients(target: ServiceTarget): ConnectedClients {
-  const { token, timeoutMs = CALL_TIMEOUT_MS } = target;
-  const settings = { token, timeoutMs: checkTimeout(timeoutMs) };
   return clientsOnRoutes(
-    routesTo(target).map((route) => ({ ...route, transport: prepared(route.transport, settings) })),
+    routesTo(target).map((route) => ({ ...route, transport: typedTransport(route.transport, target) })),
   );
 }
 

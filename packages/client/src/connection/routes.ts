@@ -1,4 +1,5 @@
 import type { Transport } from "@connectrpc/connect";
+import { CALL_TIMEOUT_MS, checkTimeout } from "./call-timeout.ts";
 import { authorised, type Token } from "./token.ts";
 import { typed } from "./typed-transport.ts";
 
@@ -16,14 +17,25 @@ export function routesOf(transport: Transport | readonly Transport[]): readonly 
 
 /** What all calls have in common. */
 export interface CallSettings {
+  /** Sent with every call as `authorization: Bearer …`. A function is called before each call. */
   readonly token?: Token | undefined;
-  /** The deadline of unary calls that have none, in milliseconds. 0: none. */
-  readonly timeoutMs: number;
+  /** The deadline of unary calls that have none, in milliseconds. 0: none. Default: 10,000. */
+  readonly timeoutMs?: number;
 }
 
-/** The same transport, with the token in every call. Calls reject with a CallError. */
-export function prepared(transport: Transport, { token, timeoutMs }: CallSettings): Transport {
-  return typed(token === undefined ? transport : authorised(transport, token), timeoutMs);
+/**
+ * The same transport, for `createClient` of Connect: its calls have the token and a deadline, and reject with a CallError.
+ *
+ * @example
+ * const agents = createClient(AgentService, typedTransport(transport, { token })); // of harborforge-agents-client/contract
+ *
+ * @throws RangeError for an invalid timeout
+ */
+export function typedTransport(
+  transport: Transport,
+  { token, timeoutMs = CALL_TIMEOUT_MS }: CallSettings = {},
+): Transport {
+  return typed(token === undefined ? transport : authorised(transport, token), checkTimeout(timeoutMs));
 }
 
 /** Uses the callers of one route until `next`, then those of the next route, and the first ones after the last. */

@@ -6,7 +6,7 @@ import {
   type WatchAgentsResponse,
 } from "../../../../gen/watch/harborforge/agents/v1/agent_service_pb.ts";
 import { CALL_TIMEOUT_MS, checkTimeout } from "../connection/call-timeout.ts";
-import { prepared, routesOf, Turns } from "../connection/routes.ts";
+import { routesOf, Turns, typedTransport } from "../connection/routes.ts";
 import type { Token } from "../connection/token.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
 import { type WatchClients, type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
@@ -53,7 +53,7 @@ export function createAgentCache(options: WatchTarget & Omit<WatchOptions, "from
 
 /** The callers of a watch, by the transports of the caller. @throws RangeError without a transport */
 export function watchClients({ transport, token }: WatchTarget): WatchClients {
-  const turns = new Turns(routesOf(transport), (one) => prepared(one, { token, timeoutMs: 0 }));
+  const turns = new Turns(routesOf(transport), (one) => typedTransport(one, { token }));
   return {
     agents: { watchAgents: (request, { signal } = {}) => watchOver(turns.current, request, signal) },
     reconnect: () => turns.next(),

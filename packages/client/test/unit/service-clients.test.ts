@@ -1,10 +1,11 @@
-import { Code, ConnectError, createRouterTransport, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, createRouterTransport, type Transport } from "@connectrpc/connect";
 import { describe, expect, it, vi } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/client/google/rpc/error_details_pb.ts";
 import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Health } from "../../../../gen/health/v1/health_pb.ts";
 import { CallError } from "../../src/connection/call-error.ts";
 import { createServiceClients } from "../../src/connection/node-clients.ts";
+import { typedTransport } from "../../src/connection/routes.ts";
 import { type ConnectedClients, clientsOnRoutes } from "../../src/connection/service-clients.ts";
 
 /** A replica that returns its own name, and records its callers. */
@@ -150,6 +151,15 @@ describe("service clients", () => {
     stop.abort(new Error("enough"));
     await expect(unlimited).rejects.toMatchObject({ name: "CallError", message: "enough" });
     expect(() => createServiceClients({ transport, timeoutMs: -1 })).toThrow("timeoutMs: -1 is out of range");
+  });
+
+  it("of Connect are typed by their transport, with the token and a deadline", async () => {
+    const tokens: (string | null)[] = [];
+    const agents = createClient(AgentService, typedTransport(replica("a", tokens), { token: "secret" }));
+    await agents.getAgent({});
+    expect(tokens).toEqual(["Bearer secret"]);
+    await expect(agents.getFleet({})).rejects.toMatchObject({ name: "CallError", code: "UNIMPLEMENTED", metadata: {} });
+    expect(() => typedTransport(replica("a"), { timeoutMs: Number.NaN })).toThrow(RangeError);
   });
 
   it("require a transport", () => {
