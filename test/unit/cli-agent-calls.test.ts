@@ -56,7 +56,7 @@ describe("calls for agents", () => {
 
   it("map errors to the reasons of the contract", async () => {
     const backend = createFakeBackend();
-    const clients = createInMemoryClients(backend);
+    const clients = createServiceClients(createInMemoryClients(backend));
     const { revision } = backend.put("a");
     const change = { agentId: "a", status: "on_call" } as const;
     expect(await setAgentStatus(clients, { ...change, expectedRevision: revision })).toMatchObject({
