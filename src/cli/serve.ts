@@ -47,6 +47,7 @@ async function serve(context: CommandContext): Promise<number> {
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
       compression: config.compression,
+      allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
     }),

@@ -2,7 +2,13 @@ import { type AccessChoice, accessOf, checkCertificates, checkExposure } from ".
 import { type DatabaseChoice, databaseOf } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
-import { ADDRESS_SETTINGS, COMPRESSION_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import {
+  ADDRESS_SETTINGS,
+  COMPRESSION_SETTINGS,
+  ORIGIN_SETTINGS,
+  REFLECTION_SETTINGS,
+  STOP_SETTINGS,
+} from "./listeners.ts";
 import { type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
@@ -17,6 +23,7 @@ const PLAIN_SETTINGS = {
   ...LIMIT_SETTINGS,
   ...REFLECTION_SETTINGS,
   ...COMPRESSION_SETTINGS,
+  ...ORIGIN_SETTINGS,
   ...STOP_SETTINGS,
 };
 

@@ -1,4 +1,4 @@
-import { address, duration, either } from "./setting.ts";
+import { address, type Definition, duration, either } from "./setting.ts";
 
 export const ADDRESS_SETTINGS = {
   grpcAddress: address({ description: "the address of the gRPC listener" }, "127.0.0.1:50051"),
@@ -19,6 +19,32 @@ export const COMPRESSION_SETTINGS = {
     ["on", "off"],
   ),
 };
+
+/** Origins as browsers send them: in lower case, without the default port of the scheme. */
+function parseOrigins(given: string): readonly string[] | undefined {
+  const origins = given.split(",").map((text) => originOf(text.trim()));
+  const known = origins.filter((origin) => origin !== undefined);
+  return known.length === origins.length ? [...new Set(known)] : undefined;
+}
+
+/** Undefined for all that is no origin of a page on the web: `null`, wildcards, paths, also an empty one. */
+function originOf(text: string): string | undefined {
+  if (!/^https?:\/\/[^/\\?#@*%\s]+$/i.test(text) || !URL.canParse(text)) return undefined;
+  return new URL(text).origin;
+}
+
+const allowedOrigins: Definition<readonly string[] | undefined> = {
+  placeholder: "<list>",
+  description: "the origins whose pages may call the Connect listener in browsers (CORS)",
+  defaultText: "none",
+  fallback: undefined,
+  allowed:
+    "a list of origins, separated by commas, such as https://app.example or http://localhost:5173: " +
+    "scheme, host and port, without a path, a slash at the end, wildcards and null",
+  parse: parseOrigins,
+};
+
+export const ORIGIN_SETTINGS = { allowedOrigins };
 
 export const STOP_SETTINGS = {
   drainDelay: duration(

@@ -53,6 +53,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
+  const allowedOrigins = options.allowedOrigins ?? [];
   const choice = options.access ?? { kind: "open" };
   const shared = {
     services: createServices(pipeline, health, backend, { reflection: options.reflection ?? true }),
@@ -64,7 +65,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     queue: new MessageQueue(budget),
     scheduler: new StreamScheduler(),
     compression: options.compression === false ? undefined : new GzipResponses(),
-    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
+    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? [], allowedOrigins) : undefined,
   };
   return {
     pipeline,
@@ -72,6 +73,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
       grpc: createGrpcListener(shared),
       connect: createConnectListener({
         ...shared,
+        allowedOrigins,
         metrics,
         ready: () => health.why,
         mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),

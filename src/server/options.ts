@@ -34,5 +34,7 @@ export interface ServerOptions {
   readonly reflection?: boolean;
   /** Whether responses are compressed for callers that accept it. Default true. */
   readonly compression?: boolean;
+  /** The origins whose pages may call the Connect listener, as browsers send them. Default: none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
   readonly log: ProgramLog;
 }

@@ -188,6 +188,7 @@ describe("the configuration", () => {
       requestsPerSecond: 20_000,
       streamsPerCaller: 100_000,
       reflection: true,
+      allowedOrigins: undefined,
       access: { kind: "open", allowedHosts: [] },
       logLevel: "info",
       logFormat: "json",
@@ -223,6 +224,7 @@ describe("the configuration", () => {
         HARBORFORGE_REFLECTION: "off",
         HARBORFORGE_COMPRESSION: "off",
         HARBORFORGE_DRAIN_DELAY: "5s",
+        HARBORFORGE_ALLOWED_ORIGINS: "https://app.example",
         HARBORFORGE_DRAIN_GRACE: "0s",
         HARBORFORGE_AUTH: "required",
         HARBORFORGE_TLS_IN_FRONT: "yes",
@@ -256,6 +258,7 @@ describe("the configuration", () => {
       requestsPerSecond: 3,
       streamsPerCaller: 4,
       reflection: false,
+      allowedOrigins: ["https://app.example"],
       access: {
         kind: "credentials",
         tlsInFront: true,
@@ -462,6 +465,47 @@ describe("listeners on non-loopback addresses", () => {
   });
 });
 
+describe("origins of pages", () => {
+  it("are read as browsers send them", () => {
+    const given =
+      " https://App.Example ,http://localhost:5173,https://app.example:443,http://[::1]:80,http://bücher.example";
+    expect(load({ HARBORFORGE_ALLOWED_ORIGINS: given }).allowedOrigins).toEqual([
+      "https://app.example",
+      "http://localhost:5173",
+      "http://[::1]",
+      "http://xn--bcher-kva.example",
+    ]);
+    const required = { HARBORFORGE_AUTH: "required", HARBORFORGE_ALLOWED_ORIGINS: "https://app.example" };
+    expect(load(required).allowedOrigins).toEqual(["https://app.example"]);
+  });
+
+  it.each([
+    "*",
+    "null",
+    "app.example",
+    "https://app.example/",
+    "https://app.example/page",
+    "https://*.example",
+    "https://app.example:99999",
+    "https://user:secret@app.example",
+    "https://app.example?a",
+    "https://app.example#a",
+    "https://",
+    "file:///page",
+    "ftp://app.example",
+    "chrome-extension://abc",
+    "https://app.example\\evil.example",
+    "https://a%2eexample",
+    "https://a b",
+    "https://a,,https://b",
+    "https://a;https://b",
+  ])("are rejected at the start: %s", (wrong) => {
+    expect(errorOf(() => load({ HARBORFORGE_ALLOWED_ORIGINS: wrong })).message).toContain(
+      "scheme, host and port, without a path, a slash at the end, wildcards and null",
+    );
+  });
+});
+
 describe("credentials", () => {
   it("require settings that fit together", () => {
     const required = { HARBORFORGE_AUTH: "required" };
@@ -577,6 +621,7 @@ describe("the table of settings", () => {
       "HARBORFORGE_STREAMS_PER_CALLER 100000",
       "HARBORFORGE_REFLECTION on",
       "HARBORFORGE_COMPRESSION on",
+      "HARBORFORGE_ALLOWED_ORIGINS none",
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
       "HARBORFORGE_DRAIN_DELAY 0s",

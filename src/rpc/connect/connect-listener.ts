@@ -31,6 +31,7 @@ import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
 import type { Tls } from "../tls/tls-acceptor.ts";
 import { createConnectCalls } from "./connect-calls.ts";
+import { answerPreflight, createCrossOrigin } from "./cross-origin.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
 import { createPlainPages } from "./plain-pages.ts";
@@ -80,6 +81,8 @@ export interface ConnectListenerOptions {
   readonly scheduler?: StreamScheduler;
   /** Rejects requests whose Host or Origin is not this machine. Default: all are accepted. */
   readonly hostCheck?: HostCheck | undefined;
+  /** The origins whose pages may read responses, as browsers send them. Default: none. */
+  readonly allowedOrigins?: readonly string[];
 }
 
 const DEFAULT_LIMITS: ConnectListenerLimits = {
@@ -138,6 +141,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     options.sendBudget ?? new SendBudget(),
     options.compression,
   );
+  const crossOrigin = createCrossOrigin(options.allowedOrigins ?? []);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const scheduler = options.scheduler ?? new StreamScheduler();
   const newStreams = new NewStreams(scheduler, sessions, options.gate);
@@ -159,6 +163,8 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
       req.resume();
       return;
     }
+    // Before all refusals, since the page has to read those, too.
+    const isPreflight = crossOrigin(req, res);
     refuseAmbiguous(req.headers, req.rawHeaders);
     const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
     const stranger = ambiguous ?? options.hostCheck?.(req.headers);
@@ -166,6 +172,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
       malformed.add(req.socket);
       calls.rejectAsMalformed(req, res, ambiguous);
     } else if (stranger !== undefined) calls.reject(req, res, stranger);
+    else if (isPreflight) answerPreflight(req, res);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 
