@@ -26,7 +26,15 @@ export interface ServiceOptions
   extends Partial<
     Pick<
       ServerOptions,
-      "grpcAddress" | "httpAddress" | "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "log"
+      | "grpcAddress"
+      | "httpAddress"
+      | "pace"
+      | "firstLeaseMs"
+      | "watchLimits"
+      | "watchMaxAgeMs"
+      | "access"
+      | "allowedOrigins"
+      | "log"
     >
   > {
   /** Makes another path to the database for the service; the test's own statements go directly. */
