@@ -43,6 +43,5 @@ export async function startWatcher(addresses: readonly string[]): Promise<Watche
 
 /** The time from a transition to its recovery, in milliseconds. */
 export function recoveryWithin({ exhaustion, occurredAt }: TransitionView): number {
-  return msOf(exhaustion?.recoveryAt) - msOf(occurredAt);
+  return (exhaustion?.recoveryAt?.getTime() ?? 0) - occurredAt.getTime();
 }
-const msOf = (x: unknown): number => (x instanceof Date ? x.getTime() : Number(x ?? 0) / 1_000);
