@@ -70,9 +70,9 @@ describe("agents enrol", () => {
 
   it.each([
     ["{", "cannot be read"],
-    ["[]", "names no claw"],
+    ["[]", "name no claw"],
     ["7", "has no object"],
-    ["{}", "names no claw"],
+    ["{}", "name no claw"],
     ['{ agents: { $include: "x.json" } }', "includes other files"],
   ])("rejects the configuration %s", async (text, problem) => {
     const result = await command("agents", "enrol", "--from", configFile(text));

@@ -165,16 +165,26 @@ function start(api: PluginApi, log: PluginLog): () => Promise<void> {
     claw: settings.claw,
     addresses: settings.addresses,
   });
+  if (!mayReadConversations(runtime.config.current())) {
+    log.write("hooks.missing", "without a permission, cold turns show as busy later", {
+      action: "openclaw config set plugins.entries.harborforge.hooks.allowConversationAccess true",
+    });
+  }
   return async () => {
     clearInterval(timer);
     unsubscribe();
     // A successor may have started already.
     if (mine.listen === listen) mine.listen = undefined;
-    mine.activities = agents.activities;
     const goodbye = mine.isDraining;
+    if (!goodbye) mine.activities = agents.activities;
     await client.close({ goodbye, withinMs: STOP_WITHIN_MS });
     log.write("plugin.stopped", goodbye ? "the agents said goodbye" : "the next process continues the leases");
   };
+}
+
+function mayReadConversations(config: unknown): boolean {
+  const entry = field(field(field(config, "plugins"), "entries"), "harborforge");
+  return field(field(entry, "hooks"), "allowConversationAccess") === true;
 }
 
 function connect({ claw, addresses, token, tls }: Settings, log: PluginLog): HeartbeatClient {

@@ -22,7 +22,10 @@ beforeAll(() => {
 });
 afterAll(() => clients.close());
 afterEach(async () => {
-  for (const gateway of running.splice(0)) await gateway.service.stop();
+  for (const gateway of running.splice(0)) {
+    gateway.hook("gateway_stop", {});
+    await gateway.service.stop();
+  }
 });
 
 function start(claw: string, config: object = {}, agents?: readonly string[]): FakeGateway {

@@ -24,6 +24,8 @@ interface Run {
   /** When it last showed a sign of life. */
   seenAt: number;
   inTool: boolean;
+  /** The gateway has taken the work, and shown nothing of it since. */
+  isOnlyTaken: boolean;
   /** The end of the gateway's wait for the provider. */
   waitsUntil: number | undefined;
   /** What providers said in this run. */
@@ -34,6 +36,8 @@ interface Run {
 const LONG_WAIT_MS = 15_000;
 /** A tool reports nothing while it runs, so a run in a tool may be silent for so many times longer. */
 const TOOL_FACTOR = 6;
+/** A cold start took half a minute on a loaded machine. Work that has not begun by then was refused. */
+const TAKEN_MS = 600_000;
 const MOST_RUNS = 1_000;
 const MOST_ENDED_RUNS = 200;
 const MOST_REFUSALS = 20;
@@ -79,12 +83,16 @@ export class AgentActivity {
       this.#end(runId, signal, now, accounts);
       return;
     }
-    if (kind === "started") this.#ended.delete(runId);
-    const run = this.#runOf(signal, now);
+    if (kind === "taken" || kind === "started") this.#ended.delete(runId);
+    const opens = kind !== "refused" && !(kind === "progress" && signal.isCall === true);
+    const run = this.#runs.get(runId) ?? (opens ? this.#open(signal, now) : undefined);
     if (kind === "refused") this.#note(signal.refusal, now);
     if (run === undefined) return;
     run.seenAt = now;
+    run.isOnlyTaken = run.isOnlyTaken && kind === "taken";
     switch (kind) {
+      case "taken":
+        return;
       case "started":
         run.waitsUntil = undefined;
         return;
@@ -125,18 +133,27 @@ export class AgentActivity {
     return { status: "exhausted", ...waitOf(runs.find(({ waitsUntil }) => waitsUntil === next)?.refusals ?? [], next) };
   }
 
-  #liveRuns(now: number): Run[] {
-    const { silentRunMs } = this.limits;
-    return [...this.#runs.values()].filter(
-      ({ seenAt, inTool }) => now - seenAt <= silentRunMs * (inTool ? TOOL_FACTOR : 1),
-    );
+  /** Forgets runs that were silent for too long; their next event opens them again. @returns their ids */
+  dropSilent(now: number): string[] {
+    const silent = [...this.#runs].filter(([, run]) => !this.#isLive(run, now)).map(([runId]) => runId);
+    for (const runId of silent) this.#runs.delete(runId);
+    return silent;
   }
 
-  /** Undefined for a run that is over: its last events may come late. */
-  #runOf({ runId, isVoice }: Signal, now: number): Run | undefined {
-    const present = this.#runs.get(runId);
-    if (present !== undefined || this.#ended.has(runId)) return present;
-    const run: Run = { isVoice, seenAt: now, inTool: false, waitsUntil: undefined, refusals: [] };
+  #liveRuns(now: number): Run[] {
+    return [...this.#runs.values()].filter((run) => this.#isLive(run, now));
+  }
+
+  #isLive({ seenAt, inTool, isOnlyTaken }: Run, now: number): boolean {
+    const { silentRunMs } = this.limits;
+    const limitMs = isOnlyTaken ? Math.min(TAKEN_MS, silentRunMs) : silentRunMs * (inTool ? TOOL_FACTOR : 1);
+    return now - seenAt <= limitMs;
+  }
+
+  /** @returns undefined for a run that is over: its last events may come late */
+  #open({ runId, isVoice }: Signal, now: number): Run | undefined {
+    if (this.#ended.has(runId)) return undefined;
+    const run: Run = { isVoice, seenAt: now, inTool: false, isOnlyTaken: true, waitsUntil: undefined, refusals: [] };
     this.#runs.set(runId, run);
     dropOldest(this.#runs, MOST_RUNS);
     return run;

@@ -15,10 +15,15 @@ export type Signal = {
 } & SignalFact;
 
 export type SignalFact =
-  /** The gateway has taken the work, or tries again. */
+  /** The gateway has taken the work. It may still refuse it without a further word. */
+  | { readonly kind: "taken" }
+  /** The run began, or begins again. */
   | { readonly kind: "started" }
-  /** The run does something. `works`: the provider responded, so the agent is not exhausted. */
-  | { readonly kind: "progress"; readonly works: boolean; readonly inTool?: boolean }
+  /**
+   * The run does something. `works`: the provider responded, so the agent is not exhausted. `isCall`: a call of a model, which the
+   * gateway also makes outside of runs, for titles and the like; such a call opens no run.
+   */
+  | { readonly kind: "progress"; readonly works: boolean; readonly inTool?: boolean; readonly isCall?: boolean }
   /** A provider refused a call of the run. The gateway may go on with another account or model. */
   | { readonly kind: "refused"; readonly refusal: Refusal }
   /** The gateway waits before it calls the same provider again. */

@@ -1,7 +1,7 @@
 import type { GatewayLog } from "./plugin-api.ts";
 
 /** The events of the plugin's log lines, with their levels. The names are stable. */
-const LEVELS = {
+export const LEVELS = {
   "plugin.started": "info",
   "plugin.stopped": "info",
   "connection.made": "info",

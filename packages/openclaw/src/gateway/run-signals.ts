@@ -81,11 +81,11 @@ function factOfLifecycle(data: unknown, now: number): SignalFact | undefined {
 function factOfHook(hook: RunHook, event: unknown, now: number): SignalFact | undefined {
   switch (hook) {
     case "before_model_resolve":
-      return { kind: "started" };
+      return { kind: "taken" };
     case "model_call_started":
-      return { kind: "progress", works: false };
+      return { kind: "progress", works: false, isCall: true };
     case "model_call_ended":
-      return { kind: "progress", works: text(event, "outcome") === "completed" };
+      return { kind: "progress", works: text(event, "outcome") === "completed", isCall: true };
     case "llm_output": {
       const refusal = refusalOfMessage(field(event, "lastAssistant"), now);
       // It arrives when the attempt is over, and may arrive after the end of the run.

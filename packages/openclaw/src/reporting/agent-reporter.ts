@@ -73,6 +73,10 @@ export class AgentReporter {
       this.#reported = undefined;
       this.handle.claim();
     }
+    for (const runId of this.activity.dropSilent(now)) {
+      const facts = { agentId: this.handle.agentId, runId };
+      this.#context.log.write("run.silent", "a silent run does not count any more", facts);
+    }
     const shown = this.activity.statusAt(now);
     const isClaimOver = this.#claimedAt !== undefined && now - this.#claimedAt >= CLAIM_MS;
     if (this.#claimedAt !== undefined && !isClaimOver && shown.status === "idle") return;

@@ -7,6 +7,8 @@ export default defineConfig({
     include: ["packages/openclaw/test/gateway/**/*.gateway.ts"],
     globalSetup: ["test/support/global-setup.ts"],
     provide: { cases: "others" },
+    // Tells of each case when it ends: the whole takes long.
+    reporters: ["verbose"],
     pool: "forks",
     // One gateway at a time.
     maxWorkers: 1,

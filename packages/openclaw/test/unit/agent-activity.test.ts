@@ -47,7 +47,7 @@ describe("a recorded gateway", () => {
   it("shows one turn as busy from the moment the work is taken", () => {
     const [first] = signalsOf("one turn");
     // 17 s before the first lifecycle event.
-    expect(first?.[0]).toMatchObject({ kind: "started", agentId: "main" });
+    expect(first?.[0]).toMatchObject({ kind: "taken", agentId: "main" });
     expect(replay("one turn")).toEqual(["busy", "idle"]);
   });
 
@@ -111,10 +111,25 @@ describe("runs", () => {
     expect(activityWith({ kind: "progress", works: true }).statusAt(NOW).status).toBe("busy");
   });
 
+  it("are not opened by calls of a model outside of runs, or by late refusals", () => {
+    const facts = [
+      { kind: "progress", works: true, isCall: true },
+      { kind: "refused", refusal: refusal(NOW + MINUTE_MS) },
+    ] as const;
+    for (const fact of facts) expect(activityWith(fact).statusAt(NOW).status).toBe("idle");
+  });
+
+  it("count for ten minutes when the gateway takes the work and shows nothing of it", () => {
+    const activity = activityWith({ kind: "taken" });
+    expect(activity.statusAt(NOW + 10 * MINUTE_MS).status).toBe("busy");
+    expect(activity.statusAt(NOW + 10 * MINUTE_MS + 1).status).toBe("idle");
+  });
+
   it("stop counting after a silence, and count again with their next event", () => {
     const activity = activityWith({ kind: "started" });
     const later = NOW + LIMITS.silentRunMs + 1;
     expect(activity.statusAt(later).status).toBe("idle");
+    expect([activity.dropSilent(NOW), activity.dropSilent(later)]).toEqual([[], ["run"]]);
     activity.apply(signal({ kind: "progress", works: true }), later, NO_ACCOUNTS);
     expect(activity.statusAt(later).status).toBe("busy");
   });
