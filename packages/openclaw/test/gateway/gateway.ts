@@ -156,9 +156,13 @@ export async function openGatewayStage(options: GatewayOptions): Promise<Gateway
   };
 }
 
+/** A cold turn takes half a minute on a loaded machine. */
+const TURN_WITHIN_MS = 150_000;
+
 async function turn(port: number, agentId: string, message: string): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
     method: "POST",
+    signal: AbortSignal.timeout(TURN_WITHIN_MS),
     headers: { authorization: `Bearer ${TOKEN}`, "content-type": "application/json", "x-openclaw-agent-id": agentId },
     body: JSON.stringify({ model: `openclaw/${agentId}`, messages: [{ role: "user", content: message }] }),
   });

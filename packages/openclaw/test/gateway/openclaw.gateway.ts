@@ -1,5 +1,5 @@
 import { createServiceClients } from "harborforge-agents-client";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Server } from "../../../../src/server.ts";
 import { type RunningService, startReplica, startService } from "../../../../test/support/service.ts";
 import { until } from "../../../../test/support/until.ts";
@@ -53,6 +53,18 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
     clients.close();
   }
 
+  const gates: PromiseWithResolvers<void>[] = [];
+  /** Holds responses of the provider until it is resolved, at the latest at the end of the test. */
+  function openGate(): PromiseWithResolvers<void> {
+    const gate = Promise.withResolvers<void>();
+    gates.push(gate);
+    return gate;
+  }
+  afterEach(() => {
+    for (const gate of gates.splice(0)) gate.resolve();
+    provider.script.clear();
+  });
+
   beforeAll(async () => {
     if (typeof openclaw === "string") return;
     await using made = new AsyncDisposableStack();
@@ -98,7 +110,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
 
   it("reports two agents at once, and a slow turn until its end", async () => {
     const since = watcher.transitions.length;
-    const gate = Promise.withResolvers<void>();
+    const gate = openGate();
     provider.script.set("bob", [{ kind: "gated", gate: gate.promise }]);
     const turns = [gateway.turn("bob", "slow"), gateway.turn("main", "hello")];
     await watcher.sees(idOf("bob"), "busy", since);
@@ -114,7 +126,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
 
   it("reports a turn with two runs of one agent until the last one ends", async () => {
     const since = watcher.transitions.length;
-    const gate = Promise.withResolvers<void>();
+    const gate = openGate();
     provider.script.set("bob", [
       { kind: "gated", gate: gate.promise },
       { kind: "text", text: "ok" },
@@ -191,7 +203,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
 
   it("reports a sub-agent as work of its agent", async () => {
     const since = watcher.transitions.length;
-    const gate = Promise.withResolvers<void>();
+    const gate = openGate();
     const task = { task: "count to three", label: "counter" };
     provider.script.set("main", [
       { kind: "tool", word: "delegate", name: "sessions_spawn", arguments: task },
@@ -204,7 +216,6 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
     expect(await statusOf(idOf("main"))).toBe("busy");
     gate.resolve();
     await until("idle at the end", () => watcher.statuses(idOf("main"), since).at(-1) === "idle", 120_000);
-    provider.script.delete("main");
   });
 
   it("reports the turn of a cron job", async () => {
@@ -261,7 +272,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
 
   it("reports what is true when the service was away for two minutes", async () => {
     const { grpc, http } = service.addresses;
-    const gate = Promise.withResolvers<void>();
+    const gate = openGate();
     provider.script.set("bob", [{ kind: "gated", gate: gate.promise }]);
     await service.server[Symbol.asyncDispose]();
     const turn = gateway.turn("bob", "while the service is away");
@@ -279,7 +290,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
 
   it("says goodbye at SIGTERM, also during a turn", async () => {
     const since = watcher.transitions.length;
-    const gate = Promise.withResolvers<void>();
+    const gate = openGate();
     provider.script.set("bob", [{ kind: "gated", gate: gate.promise }]);
     const turn = gateway.turn("bob", "slow").catch(() => "cut off");
     await watcher.sees(idOf("bob"), "busy", since);
@@ -292,7 +303,6 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
   });
 
   it("is offline by its lease after kill -9", async () => {
-    provider.script.clear();
     const before = watcher.transitions.length;
     gateway = await stage.start();
     await watcher.sees(idOf("main"), "idle", before);

@@ -12,7 +12,7 @@ export default defineConfig({
     pool: "forks",
     // One gateway at a time.
     maxWorkers: 1,
-    testTimeout: 600_000,
+    testTimeout: 300_000,
     hookTimeout: 900_000,
     teardownTimeout: 60_000,
   },
