@@ -116,13 +116,14 @@ function takeHook(hook: RunHook, event: unknown, context: unknown): void {
 /** Starts the reports. @returns a function that ends them within a second */
 function start(api: PluginApi, log: PluginLog): () => Promise<void> {
   const settings = readSettings(api.pluginConfig);
-  if ("problems" in settings) {
-    const { problems } = settings;
-    log.write("settings.invalid", "nothing is reported until the settings are valid", { problems });
-    shared().status = () => ({ ...NOT_RUNNING, problems });
-    return async () => undefined;
+  if ("problems" in settings) return refuse(settings.problems, log);
+  let client: HeartbeatClient;
+  try {
+    client = connect(settings, log);
+  } catch (error) {
+    // An invalid address, for example.
+    return refuse([messageOf(error)], log);
   }
-  const client = connect(settings, log);
   let connection: HeartbeatConnection | undefined;
   client.on("connection", (next) => {
     if (next.state !== connection?.state) tellConnection(next, settings, log);
@@ -180,6 +181,13 @@ function start(api: PluginApi, log: PluginLog): () => Promise<void> {
     await client.close({ goodbye, withinMs: STOP_WITHIN_MS });
     log.write("plugin.stopped", goodbye ? "the agents said goodbye" : "the next process continues the leases");
   };
+}
+
+/** Reports nothing. */
+function refuse(problems: readonly string[], log: PluginLog): () => Promise<void> {
+  log.write("settings.invalid", "nothing is reported until the settings are valid", { problems });
+  shared().status = () => ({ ...NOT_RUNNING, problems });
+  return async () => undefined;
 }
 
 function mayReadConversations(config: unknown): boolean {

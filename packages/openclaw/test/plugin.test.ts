@@ -139,12 +139,26 @@ describe("the plugin", () => {
     await becomes(`${claw}/main`, "busy");
   });
 
-  it("writes one line for invalid settings, and reports nothing", async () => {
-    const gateway = createFakeGateway({});
+  it.each([
+    [{}, "claw is missing"],
+    [{ claw: "claw-1", address: "no address" }, "address"],
+    [{ claw: "c".repeat(129) }, "claw"],
+  ])("writes one line for the invalid settings %j, and reports nothing", (config, problem) => {
+    const gateway = createFakeGateway(config);
     running.push(gateway);
     gateway.service.start();
-    expect(gateway.logged).toEqual([expect.stringMatching(/^settings\.invalid: .*claw is missing/)]);
+    expect(gateway.logged).toEqual([expect.stringMatching(new RegExp(`^settings\\.invalid: .*${problem}`))]);
     expect(gateway.status()).toMatchObject({ connection: { state: "not_configured" } });
+  });
+
+  it("reports the other agents when the id of one is invalid, or belongs to two", async () => {
+    const claw = unique("claw");
+    await create(`${claw}/main`, claw);
+    const agents = { bob: "x".repeat(129), eve: `${claw}/main` };
+    const gateway = start(claw, { agents }, ["main", "bob", "eve"]);
+    await until("beats", async () => (await viewOf(`${claw}/main`)).lastHeartbeat);
+    expect(gateway.status()).toMatchObject({ agents: [{ gatewayId: "main" }] });
+    expect(gateway.logged.filter((line) => line.startsWith("settings.invalid"))).toHaveLength(2);
   });
 
   it("stops within a second while the service is silent", async () => {

@@ -30,8 +30,8 @@ export class AgentReporter {
   readonly #context: ReporterContext;
   readonly #undo: (() => void)[] = [];
   #reported: ShownStatus | undefined;
-  /** When the service gave the agent a status that the gateway does not show. */
-  #claimedAt: number | undefined;
+  /** A status that a service gave the agent and the gateway does not show. */
+  #claim: { readonly at: number } | undefined;
   #supersededAt: number | undefined;
   #lastRejection: ReportError | undefined;
 
@@ -78,10 +78,12 @@ export class AgentReporter {
       this.#context.log.write("run.silent", "a silent run does not count any more", facts);
     }
     const shown = this.activity.statusAt(now);
-    const isClaimOver = this.#claimedAt !== undefined && now - this.#claimedAt >= CLAIM_MS;
-    if (this.#claimedAt !== undefined && !isClaimOver && shown.status === "idle") return;
+    const claim = this.#claim;
+    const isClaimOver = claim !== undefined && now - claim.at >= CLAIM_MS;
+    // The work of a claim may still arrive.
+    if (claim !== undefined && !isClaimOver && shown.status === "idle") return;
     if (!isClaimOver && isSame(shown, this.#reported)) return;
-    this.#claimedAt = undefined;
+    this.#claim = undefined;
     this.#reported = shown;
     this.#report(shown, now).catch((error: ReportError) => this.#onFailed(shown, error));
   }
@@ -118,8 +120,9 @@ export class AgentReporter {
         this.#reported = { status: "idle" };
       }
     }
-    const isClaim = (status === "busy" || status === "on_call") && status !== this.#reported?.status;
-    this.#claimedAt = isClaim ? now : undefined;
+    const reported = this.#reported?.status;
+    const isClaim = isWorking(status) && isWorking(reported) && status !== reported;
+    this.#claim = isClaim ? { at: now } : undefined;
   }
 
   #onSuperseded(error: ReportError): void {
@@ -145,6 +148,11 @@ export class AgentReporter {
     const facts = { agentId: this.handle.agentId, status: shown.status, reason, error: messageOf(error) };
     this.#context.log.write("agent.report_rejected", "the service rejected a report", facts);
   }
+}
+
+/** An exhaustion is the provider's or a service's word: no status of the gateway corrects it. */
+function isWorking(status: AgentStatusEvent["status"] | undefined): boolean {
+  return status === "idle" || status === "busy" || status === "on_call";
 }
 
 function isSame(one: ShownStatus, other: ShownStatus | undefined): boolean {

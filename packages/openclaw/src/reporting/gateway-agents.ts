@@ -2,7 +2,7 @@ import type { HeartbeatClient, ReportError } from "harborforge-agents-client";
 import { agentIdIn, agentIdsOf } from "../../../../common/openclaw/gateway-agents.ts";
 import type { AgentActivity } from "../activity/agent-activity.ts";
 import type { Signal } from "../activity/signal.ts";
-import type { PluginLog } from "../gateway/log.ts";
+import { messageOf, type PluginLog } from "../gateway/log.ts";
 import type { Settings } from "../settings/settings.ts";
 import { AgentReporter, type ReporterContext } from "./agent-reporter.ts";
 
@@ -67,19 +67,38 @@ export class GatewayAgents {
     // The gateway replaces the object when it reloads.
     if (config === this.#config) return;
     this.#config = config;
-    const { settings, client, log, accounts, earlier } = this.#options;
-    const wanted = new Map<string, string>();
-    for (const gatewayId of agentIdsOf(config)) {
-      const agentId = agentIdIn(settings.claw, settings.agents, gatewayId);
-      if (agentId !== undefined) wanted.set(gatewayId, agentId);
-    }
+    const wanted = this.#wantedIn(config);
     const removed = [...this.#reporters.keys()].filter((id) => !wanted.has(id));
     const added = [...wanted].filter(([id]) => !this.#reporters.has(id));
     for (const id of removed) {
       this.#reporters.get(id)?.leave();
       this.#reporters.delete(id);
     }
-    for (const [gatewayId, agentId] of added) {
+    for (const [gatewayId, agentId] of added) this.#add(gatewayId, agentId, now);
+    if (added.length + removed.length === 0) return;
+    const names = added.map(([id, agentId]) => `${id} → ${agentId}`);
+    this.#options.log.write("agents.changed", "reporting the agents of the gateway", { added: names, removed });
+  }
+
+  /** Ids of the service by ids of the gateway. Two agents cannot have one: the first one keeps it. */
+  #wantedIn(config: unknown): ReadonlyMap<string, string> {
+    const { settings, log } = this.#options;
+    const wanted = new Map<string, string>();
+    const taken = new Map<string, string>();
+    for (const gatewayId of agentIdsOf(config)) {
+      const agentId = agentIdIn(settings.claw, settings.agents, gatewayId);
+      if (agentId === undefined) continue;
+      const other = taken.get(agentId);
+      if (other === undefined) wanted.set(gatewayId, agentId);
+      else log.write("settings.invalid", "two agents have one id", { agentId, reported: other, ignored: gatewayId });
+      taken.set(agentId, other ?? gatewayId);
+    }
+    return wanted;
+  }
+
+  #add(gatewayId: string, agentId: string, now: number): void {
+    const { settings, client, log, accounts, earlier } = this.#options;
+    try {
       const reporter = new AgentReporter(gatewayId, client.agent(agentId), {
         limits: settings,
         log,
@@ -89,10 +108,10 @@ export class GatewayAgents {
       });
       this.#reporters.set(gatewayId, reporter);
       reporter.update(now);
+    } catch (error) {
+      // Too long, for example.
+      log.write("settings.invalid", "an agent's id is invalid", { agentId, error: messageOf(error) });
     }
-    if (added.length + removed.length === 0) return;
-    const names = added.map(([id, agentId]) => `${id} → ${agentId}`);
-    log.write("agents.changed", "reporting the agents of the gateway", { added: names, removed });
   }
 
   #onRejected({ handle }: AgentReporter, error: ReportError): void {

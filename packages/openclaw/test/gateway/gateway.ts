@@ -204,6 +204,8 @@ function configuration({ providerUrl, agents, config }: GatewayOptions, path: st
       defaults: { heartbeat: { every: "0m" }, skipBootstrap: true, systemAgent: { agentId: first } },
       entries: Object.fromEntries(Object.entries(agents).map(entry)),
     },
+    // Models see tools by their names.
+    tools: { toolSearch: false },
     models: {
       mode: "replace",
       providers: Object.fromEntries(Object.entries(byProvider).map(([name, all]) => [name, provider(all)])),
