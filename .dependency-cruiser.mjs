@@ -66,8 +66,18 @@ export default {
       name: "packages-stand-alone",
       comment: "Others import packages: they do not bring the service along.",
       severity: "error",
-      from: { path: "^packages/([^/]+)/src/" },
+      from: { path: "^packages/([^/]+)/src/", pathNot: "^packages/openclaw/" },
       to: { path: "^(src|packages)/", pathNot: "^packages/$1/src/" },
+    },
+    {
+      name: "the-plugin-uses-the-client-library",
+      comment: "The plugin bundles the client library, by its public entries.",
+      severity: "error",
+      from: { path: "^packages/openclaw/src/" },
+      to: {
+        path: "^(src|packages)/",
+        pathNot: "^packages/(openclaw/src/|client/src/(index|heartbeat-worker)\\.ts$)",
+      },
     },
     {
       name: "packages-by-their-names",

@@ -77,8 +77,8 @@ export interface GatewayStage extends AsyncDisposable {
 
 export interface GatewayProcess {
   readonly pid: number;
-  /** Asks an agent, and waits for its answer. @returns the answer or the error as text */
-  turn(agentId: string, message: string): Promise<string>;
+  /** Asks an agent, in a new session or that of a key, and waits for its answer. @returns the answer or the error as text */
+  turn(agentId: string, message: string, sessionKey?: string): Promise<string>;
   signal(signal: NodeJS.Signals): void;
   readonly ended: Promise<unknown>;
 }
@@ -159,11 +159,16 @@ export async function openGatewayStage(options: GatewayOptions): Promise<Gateway
 /** A cold turn takes half a minute on a loaded machine. */
 const TURN_WITHIN_MS = 150_000;
 
-async function turn(port: number, agentId: string, message: string): Promise<string> {
+async function turn(port: number, agentId: string, message: string, sessionKey?: string): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
     method: "POST",
     signal: AbortSignal.timeout(TURN_WITHIN_MS),
-    headers: { authorization: `Bearer ${TOKEN}`, "content-type": "application/json", "x-openclaw-agent-id": agentId },
+    headers: {
+      authorization: `Bearer ${TOKEN}`,
+      "content-type": "application/json",
+      "x-openclaw-agent-id": agentId,
+      ...(sessionKey === undefined ? {} : { "x-openclaw-session-key": sessionKey }),
+    },
     body: JSON.stringify({ model: `openclaw/${agentId}`, messages: [{ role: "user", content: message }] }),
   });
   return await response.text();

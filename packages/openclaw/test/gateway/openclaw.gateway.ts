@@ -83,6 +83,7 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
           claw: CLAW,
           address: [replica.addresses.grpc, service.addresses.grpc],
           agents: { mapped: "another-name", unreported: false },
+          callEndSeconds: 5,
         },
         imports: [new URL("./stall.mjs", import.meta.url).href],
       }),
@@ -224,6 +225,13 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
     await stage.command("cron", "add", "--name", "soon", ...schedule);
     await watcher.sees(idOf("bob"), "busy", since);
     await watcher.sees(idOf("bob"), "idle", since);
+  });
+
+  it("reports a turn of a voice session as a call, until a while after it", async () => {
+    const since = watcher.transitions.length;
+    await gateway.turn("mapped", "hello", "agent:mapped:voice:call-1");
+    await watcher.sees(idOf("mapped"), "idle", since);
+    expect(watcher.statuses(idOf("mapped"), since)).toEqual(["on_call", "idle"]);
   });
 
   it("shows the agents with openclaw harborforge status", async () => {
