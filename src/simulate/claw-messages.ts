@@ -1,6 +1,6 @@
-/** The address of the service, and the claw's credentials. */
+/** The addresses of the service, and the claw's credentials. */
 export interface ClawTarget {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly token?: string;
   readonly tls: { readonly ca?: string[]; readonly cert?: string; readonly key?: string };
 }
@@ -55,11 +55,11 @@ export function readClawCommand(message: unknown): ClawCommand | undefined {
 
 function readTarget(value: unknown): ClawTarget | undefined {
   if (!isRecord(value)) return undefined;
-  const { address, token, tls } = value;
-  if (typeof address !== "string") return undefined;
+  const { addresses, token, tls } = value;
+  if (!isTexts(addresses)) return undefined;
   const { ca, cert, key } = isRecord(tls) ? tls : {};
   return {
-    address,
+    addresses,
     ...(typeof token === "string" ? { token } : {}),
     tls: {
       ...(isTexts(ca) ? { ca: [...ca] } : {}),

@@ -237,7 +237,7 @@ class Simulation {
   view(): SimulationView {
     const fleet = this.#fleet;
     return {
-      address: this.#run.target.address,
+      address: this.#run.target.addresses.join(", "),
       elapsedMs: performance.now() - this.#startedAt,
       now: Date.now(),
       pace: this.#pace,

@@ -1,10 +1,7 @@
-import { InvalidArgumentError, Option } from "commander";
-import { runSimulation } from "../../simulate/simulation.ts";
-import { createOutput } from "../../simulate/simulation-output.ts";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { durationArgument, shareArgument, wholeArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { readSecretFile } from "../connection/profile.ts";
-import { targetOf } from "../connection/service-context.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
 import { connectedCommand, type Shell } from "../shell.ts";
@@ -33,9 +30,8 @@ const LONGEST_MS = 24 * 3_600_000;
 const MAX_CLAWS = 1_000;
 const MAX_PROCESSES = 50;
 
-export function registerSimulate(shell: Shell): void {
-  const command = shell.program
-    .command("simulate")
+export function define(command: Command, shell: Shell): void {
+  command
     .description(
       "simulate a fleet that works, hits rate limits and loses claws, until Ctrl-C, then goodbyes; shows a live table " +
         "on a terminal, and a summary. The first run creates users and agents; later runs use them again",
@@ -75,6 +71,11 @@ export function registerSimulate(shell: Shell): void {
     if (processes === true && claws > MAX_PROCESSES) {
       throw wrong(`--processes allows at most ${MAX_PROCESSES} --claws.`);
     }
+    const [{ runSimulation }, { createOutput }, { targetOf }] = await Promise.all([
+      import("../../simulate/simulation.ts"),
+      import("../../simulate/simulation-output.ts"),
+      import("../connection/service-context.ts"),
+    ]);
     using interrupt = listenForInterrupts(host);
     out.onClosed(interrupt.stop);
     const progress = new Progress(err);

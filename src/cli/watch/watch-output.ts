@@ -1,6 +1,7 @@
 import type { WatchEvent } from "harborforge-agents-client";
 import { transitionDetails } from "../records/agent-columns.ts";
-import { jsonText, type OutputFormat } from "../records/output.ts";
+import { jsonText } from "../records/output.ts";
+import type { OutputFormat } from "../records/output-option.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
