@@ -1,10 +1,12 @@
-import { type Command, Help, Option } from "commander";
+import { type Argument, type Command, Help, Option } from "commander";
+import { clip } from "./terminal/text-width.ts";
 
 /** Help is as wide as the terminal, up to this many columns. */
 const WIDEST = 100;
 const NARROWEST = 60;
 /** Without a terminal. */
 const DEFAULT_WIDTH = 80;
+const HELP_TERM = "-h, --help";
 /** Examples of `--help`. `--help-all` shows all. */
 const FEW_EXAMPLES = 2;
 
@@ -26,7 +28,7 @@ export function helpWidthOf(columns: number | undefined): number {
  */
 export function addHelp(command: Command): Command {
   command
-    .helpOption("-h, --help", "show help; --help-all shows everything")
+    .helpOption(HELP_TERM, "show the help of the most important options")
     .addOption(new Option("--help-all", "show all options, with their ranges and defaults").hideHelp())
     .on("option:help-all", () => {
       inFull.add(command);
@@ -35,6 +37,7 @@ export function addHelp(command: Command): Command {
   return command.configureHelp({
     // Arguments and options of commands whose files are not loaded are unknown.
     subcommandTerm: (listed) => listed.name(),
+    commandDescription: (of) => sentence(of.description()),
     formatHelp: (of, helper) => (inFull.has(of) ? fullHelp(of, helper) : shortHelp(of, helper)),
   });
 }
@@ -65,29 +68,41 @@ function fullHelp(command: Command, helper: Help): string {
 
 function shortHelp(command: Command, helper: Help): string {
   const width = helper.helpWidth ?? DEFAULT_WIDTH;
-  const options = helper.visibleOptions(command).filter((option) => !detailed.has(option));
-  const items = [
-    ...helper.visibleArguments(command).map((one) => [helper.argumentTerm(one), one.description] as const),
-    ...options.map((one) => [helper.optionTerm(one), one.description] as const),
+  const options = helper.visibleOptions(command).filter((option) => !detailed.has(option) && option.long !== "--help");
+  const rows: readonly (readonly [term: string, text: string, choices?: readonly string[]])[] = [
+    ...helper.visibleCommands(command).map((one) => [one.name(), helper.subcommandDescription(one)] as const),
+    ...command.registeredArguments.map((one) => [argumentTerm(one), one.description, one.argChoices] as const),
+    ...options.map((one) => [helper.optionTerm(one), one.description, one.argChoices] as const),
   ];
-  const commands = helper
-    .visibleCommands(command)
-    .map((one) => [helper.subcommandTerm(one), helper.subcommandDescription(one)] as const);
-  const termWidth = Math.max(0, ...[...items, ...commands].map(([term]) => term.length));
-  const line = ([term, text]: readonly [string, string]): string =>
-    `  ${term.padEnd(termWidth)}  ${firstPart(text)}`.trimEnd();
+  const termWidth = Math.max(HELP_TERM.length, ...rows.map(([term]) => term.length));
+  const line = (term: string, text: string): string => `  ${term.padEnd(termWidth)}  ${text}`.trimEnd();
+  const room = width - termWidth - 4;
   const notes = notesOf.get(command)?.short ?? "";
   const examples = (examplesOf.get(command) ?? []).filter((example) => example.length + 2 <= width);
   return [
     `Usage: ${helper.commandUsage(command)}`,
     "",
-    ...(commands.length > 0 && items.length > 2 ? [] : [helper.boxWrap(sentence(command.description()), width), ""]),
-    ...commands.map(line),
-    ...(commands.length > 0 ? [""] : []),
-    ...items.map(line),
+    helper.boxWrap(sentence(command.description()), width),
+    "",
+    ...rows.map(([term, text, choices]) => line(term, inOneLine(text, choices, room))),
+    line(HELP_TERM, "show this help, or all of it with --help-all"),
     ...(notes === "" ? [] : ["", notes]),
     exampleLines(examples.slice(0, FEW_EXAMPLES)),
   ].join("\n");
+}
+
+function argumentTerm(argument: Argument): string {
+  return argument.required ? `<${argument.name()}>` : `[${argument.name()}]`;
+}
+
+/** The beginning of a description, with the choices of the value if there is room for them. */
+function inOneLine(description: string, choices: readonly string[] | undefined, room: number): string {
+  const text = firstPart(description);
+  const withChoices = choices === undefined ? text : `${text}: ${choices.join(", ")}`;
+  if (withChoices.length <= room) return withChoices;
+  if (text.length <= room) return text;
+  const clause = text.slice(0, room + 1).lastIndexOf(", ");
+  return clause > 0 ? text.slice(0, clause) : clip(text, room);
 }
 
 function exampleLines(examples: readonly string[]): string {
@@ -96,7 +111,7 @@ function exampleLines(examples: readonly string[]): string {
 
 /** A description up to its first range, default or remark. */
 export function firstPart(description: string): string {
-  return description.split(/[;:(]/)[0]?.trim() ?? "";
+  return description.split(/;|: | \(/)[0]?.trim() ?? "";
 }
 
 function sentence(text: string): string {

@@ -1,10 +1,24 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { COMMANDS, GROUPS } from "./command-list.ts";
-import { EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
-import { addHelp, helpWidthOf } from "./help.ts";
+import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
+import { addHelp, addNotes, helpWidthOf } from "./help.ts";
 import type { Host } from "./host.ts";
 import { printable } from "./terminal/printable.ts";
+
+const NOTES = {
+  short: "Each command has a --help of its own.",
+  full: `Address and credentials: flags first, then the environment (HARBORFORGE_ADDRESS, HARBORFORGE_TOKEN,
+HARBORFORGE_TOKEN_FILE, HARBORFORGE_CA, HARBORFORGE_CERT, HARBORFORGE_KEY, HARBORFORGE_PROFILE), then the
+profile file, ~/.config/harborforge-agents/profiles.json or below $XDG_CONFIG_HOME. With a token it must not
+be readable by others.
+
+  {"default": "local", "profiles": {"local": {"address": "http://127.0.0.1:50051"},
+   "prod": {"address": "https://agents.example.com", "tokenFile": "prod.token", "ca": "ca.pem"}}}
+
+Exit codes:
+${EXIT_CODES.map(([code, meaning]) => `  ${code}  ${meaning}`).join("\n")}`,
+};
 
 /**
  * Runs the program.
@@ -71,7 +85,7 @@ function createProgram({ stdout, stderr }: Host): Command {
   // A closed output has no reader, so the error needs no handling.
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   const program = new Command("harborforge-agents")
-    .description("Knows which AI agents are online, what each agent does, and when an exhausted agent recovers.")
+    .description("Knows which AI agents are online, what each does, and when each recovers.")
     .version(packageVersion(), "-V, --version", "print the version")
     // An option after the name of a command is the command's own.
     .enablePositionalOptions()
@@ -86,7 +100,7 @@ function createProgram({ stdout, stderr }: Host): Command {
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     });
-  return addHelp(program);
+  return addNotes(addHelp(program), NOTES);
 }
 
 function packageVersion(): string {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { addConnectionOptions, type ConnectionFlags } from "./connection/connection-options.ts";
 import type { ServiceContext } from "./connection/service-context.ts";
-import { addExamples } from "./help.ts";
+import { addExamples, addNotes } from "./help.ts";
 import type { Host } from "./host.ts";
 import { addOutputOption, type OutputFlags } from "./records/output-option.ts";
 
@@ -37,6 +37,10 @@ export function connectedCommand<Flags extends object>(
   work: (context: ServiceContext, flags: Flags, args: readonly string[]) => Promise<number>,
 ): Command {
   addConnectionOptions(command);
+  addNotes(command, {
+    short: "Address, token, certificates, profile and timeout: see --help-all.",
+    full: 'Exit codes and profiles: "harborforge-agents --help-all".',
+  });
   addExamples(command, examples);
   return command.action(async () => {
     const flags = command.opts<Flags & ConnectionFlags>();

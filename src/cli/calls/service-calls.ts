@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentFilter, CallCode, ConnectedClients } from "harborforge-agents-client";
-import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
+import { callErrorOf, filterMessage } from "harborforge-agents-client/internal/calls";
 import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
 import { EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";

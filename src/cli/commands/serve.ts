@@ -15,8 +15,6 @@ const FIRST = [
   SETTINGS.tlsCertFile,
   SETTINGS.tlsKeyFile,
   SETTINGS.auth,
-  SETTINGS.heartbeatInterval,
-  SETTINGS.drainGrace,
   SETTINGS.logLevel,
   SETTINGS.logFormat,
 ];

@@ -33,8 +33,7 @@ const MAX_PROCESSES = 50;
 export function define(command: Command, shell: Shell): void {
   command
     .description(
-      "simulate a fleet that works, hits rate limits and loses claws, until Ctrl-C, then goodbyes; shows a live table " +
-        "on a terminal, and a summary. The first run creates users and agents; later runs use them again",
+      "simulate a fleet that works, hits rate limits and loses claws, until Ctrl-C; the first run creates users and agents",
     )
     .optionsGroup("The fleet:")
     .option("--agents <number>", "agents on all claws together, 1 to 1000000", wholeArgument(1, 1_000_000), 100)
@@ -54,7 +53,7 @@ export function define(command: Command, shell: Shell): void {
     .option("--no-calendar", "do not claim agents")
     .optionsGroup("Output:")
     .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1_000, LONGEST_MS))
-    .option("--transitions", "print a line for each transition, if there is no terminal")
+    .option("--transitions", "print a line for each transition (if there is no terminal)")
     .option("--clean-up", "delete its users and agents at the end")
     .addOption(
       new Option("-o, --output <format>", "a summary for people, or only a summary as JSON")

@@ -1,4 +1,4 @@
-import { baseUrlOf } from "harborforge-agents-client/internal";
+import { baseUrlOf } from "harborforge-agents-client/internal/calls";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { type ConnectionFlags, DEFAULT_ADDRESS } from "./connection-options.ts";

@@ -1,5 +1,4 @@
-import { rootCertificates } from "node:tls";
-import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client";
+import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client/internal/calls";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import * as calls from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
@@ -61,8 +60,13 @@ export async function withService(
 
 /** The target of the client library. */
 export function targetOf({ addresses, token, ca, identity }: Connection) {
-  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }), ...identity };
+  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates(), ca] }), ...identity };
   return { addresses, ...(token === undefined ? {} : { token }), tls };
+}
+
+/** An import of node:tls would parse all of them, for commands that need none. */
+function rootCertificates(): readonly string[] {
+  return process.getBuiltinModule("node:tls").rootCertificates;
 }
 
 function failureOf(error: unknown, address: string): CommandFailure {

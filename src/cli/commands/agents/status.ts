@@ -19,7 +19,7 @@ export function define(command: Command, shell: Shell): void {
     .option("--expected-revision <revision>", "only if the agent has not changed since", idArgument)
     .option(
       "--hold <time>",
-      "how long it takes precedence over reports; reports of an agent that does not know of it (default: 60s, or until the recovery)",
+      "how long it takes precedence over reports (of an agent that does not know of it); default: 60s, or until the recovery",
       durationArgument(0, 3_600_000),
     );
   const examples = [

@@ -9,7 +9,7 @@ const LONGEST_MS = 366 * 24 * 3_600_000;
 export function define(command: Command, shell: Shell): void {
   command
     .description("watch agents until Ctrl-C: a live table on a terminal, otherwise a line for each transition")
-    .option("--from <revision>", "resume after this revision instead of starting with a snapshot", idArgument)
+    .option("--from <revision>", "resume after this revision (instead of starting with a snapshot)", idArgument)
     .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1, LONGEST_MS));
   addSelectionOptions(command);
   const examples = [
