@@ -134,7 +134,8 @@ export const ErrorReason = {
   REVISION_MISMATCH: 9,
 
   /**
-   * FAILED_PRECONDITION: the agent is offline. Only a heartbeat of the agent can bring it back.
+   * FAILED_PRECONDITION: the agent is offline. Only a heartbeat of the agent can bring it back. With `suspectSince`: its
+   * lease is over since then, and the brake delays its expiry.
    *
    * Example of an ErrorInfo:
    *
