@@ -89,6 +89,11 @@ export const COMMANDS: readonly ListedCommand[] = [
     load: () => import("./commands/fleet.ts"),
   },
   {
+    words: "incidents",
+    summary: "list claws that fell silent, newest first",
+    load: () => import("./commands/incidents.ts"),
+  },
+  {
     words: "beat",
     summary: "send the heartbeats of an agent until Ctrl-C",
     load: () => import("./commands/beat.ts"),

@@ -69,7 +69,7 @@ function fullHelp(command: Command, helper: Help): string {
 function shortHelp(command: Command, helper: Help): string {
   const width = helper.helpWidth ?? DEFAULT_WIDTH;
   const options = helper.visibleOptions(command).filter((option) => !detailed.has(option) && option.long !== "--help");
-  const rows: readonly (readonly [term: string, text: string, choices?: readonly string[]])[] = [
+  const rows: readonly (readonly [term: string, text: string, choices?: readonly string[] | undefined])[] = [
     ...helper.visibleCommands(command).map((one) => [one.name(), helper.subcommandDescription(one)] as const),
     ...command.registeredArguments.map((one) => [argumentTerm(one), one.description, one.argChoices] as const),
     ...options.map((one) => [helper.optionTerm(one), one.description, one.argChoices] as const),

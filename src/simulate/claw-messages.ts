@@ -24,6 +24,8 @@ export type ClawCommand =
 /** A message of a claw's process. */
 export type ClawEvent =
   | { readonly kind: "connected" }
+  /** A sign of life, every `SIGN_EVERY_MS`. */
+  | { readonly kind: "alive" }
   /** The service has applied a beat of each agent. */
   | { readonly kind: "beating" }
   | { readonly kind: "waiting"; readonly reason: string }
@@ -72,7 +74,7 @@ function readTarget(value: unknown): ClawTarget | undefined {
 export function readClawEvent(message: unknown): ClawEvent | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, reason, agentId, exitCode } = message;
-  if (kind === "connected" || kind === "beating") return { kind };
+  if (kind === "connected" || kind === "alive" || kind === "beating") return { kind };
   if (kind === "waiting" && typeof reason === "string") return { kind, reason };
   if (kind === "failed" && typeof reason === "string" && typeof exitCode === "number")
     return { kind, reason, exitCode };

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
+import { counted } from "../cli/terminal/counted.ts";
 import type { Paint } from "../cli/terminal/paint.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";
@@ -30,8 +31,8 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
     "",
     paint("dim", rowOf("claw", [...AGENT_STATUSES.map((status) => statusText(status, "")), "process"])),
     ...shown.map(({ name, tally, doing }) => rowOf(name, [...countsOf(tally, paint), doing])),
-    ...(hidden > 0 ? [paint("dim", `and ${hidden} more claws`)] : []),
-    rowOf("all", [...countsOf(view.all, paint), `${sizeOf(view.all)} agents`]),
+    ...(hidden > 0 ? [paint("dim", `and ${hidden} more ${hidden === 1 ? "claw" : "claws"}`)] : []),
+    rowOf("all", [...countsOf(view.all, paint), counted(sizeOf(view.all), "agent")]),
     "",
     `Heartbeat every ${spanOf(pace.intervalMs)}, lease ${spanOf(pace.leaseMs)}. ` +
       `Recovered ${totals.recovered}, lost ${totals.lost}, came back ${totals.returned}.`,

@@ -78,6 +78,7 @@ function view(fields: Partial<SimulationView> = {}): SimulationView {
     },
     killed: 1,
     lostAlive: 0,
+    lostInOutage: 0,
     revisions: [100n, 199n],
     notice: "All of demo-claw-b is offline. It starts again in 4 s.",
     note: "demo-claw-b is offline: 12 agents, 27 s after it was killed",

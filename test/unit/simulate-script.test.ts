@@ -2,7 +2,7 @@ import type { Report } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
 import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
-import { planFleet } from "../../src/simulate/registration.ts";
+import { planFleet } from "../../src/simulate/fleet-plan.ts";
 import { createRandom, pick, seedFor } from "../../src/simulate/seeded-random.ts";
 
 const script = (seed: number, emptyAccount = false) =>

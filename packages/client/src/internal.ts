@@ -3,6 +3,7 @@
 export { answered, callErrorOf } from "./connection/call-error.ts";
 export { baseUrlOf } from "./connection/node-clients.ts";
 export { createRetryPause } from "./connection/retry-pause.ts";
+export { currentMoment, type Moment, msSince } from "./elapsed.ts";
 export type { Report } from "./heartbeats/beat-queue.ts";
 export { HeartbeatStream } from "./heartbeats/heartbeat-stream.ts";
 export { agentView, type ClawMessageView, transitionView } from "./views.ts";

@@ -2,11 +2,13 @@ import { randomUUID } from "node:crypto";
 import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentFilter, CallCode, ConnectedClients } from "harborforge-agents-client";
 import { callErrorOf, filterMessage } from "harborforge-agents-client/internal/calls";
-import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import type { AgentStatus, ReportedExhaustion, TransitionCause } from "../../../common/contract/enum-names.ts";
+import { CAUSE_VALUES, EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { type IncidentRecord, incidentRecord } from "../records/incident-record.ts";
 import {
   type AgentRecord,
   agentRecord,
@@ -166,11 +168,32 @@ export async function listTransitions(
     readonly agentId?: string;
     readonly afterRevision: bigint;
     readonly newestFirst: boolean;
+    /** Empty: any. */
+    readonly causes: readonly TransitionCause[];
+    readonly clawIdentifier?: string;
+    readonly since?: Micros;
+    readonly incidentId?: string;
   },
 ): Promise<Page<TransitionRecord>> {
-  const answer = await call(caller, (options) => caller.clients.agents.listAgentTransitions(request, options));
+  const { causes, since, ...rest } = request;
+  const message = {
+    ...rest,
+    causes: causes.map((cause) => CAUSE_VALUES[cause]),
+    ...(since === undefined ? {} : { since: timestampOf(since) }),
+  };
+  const answer = await call(caller, (options) => caller.clients.agents.listAgentTransitions(message, options));
   const { nextPageToken } = answer;
   return { items: answer.transitions.map(transitionRecord), nextPageToken, revision: undefined };
+}
+
+/** Incidents, the newest first. */
+export async function listIncidents(
+  caller: Caller,
+  request: PageRequest & { readonly clawIdentifier?: string },
+): Promise<Page<IncidentRecord>> {
+  const answer = await call(caller, (options) => caller.clients.agents.listIncidents(request, options));
+  const { nextPageToken } = answer;
+  return { items: answer.incidents.map(incidentRecord), nextPageToken, revision: undefined };
 }
 
 export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promise<FleetRecord> {
@@ -221,6 +244,7 @@ async function call<Answer>(
   const deadline = performance.now() + timeoutMs;
   for (let untried = addresses; ; ) {
     const leftMs = deadline - performance.now();
+    const { agents: used } = clients;
     try {
       // Whole milliseconds: a fraction makes an invalid header.
       const shareMs = Math.max(1, Math.ceil(leftMs / Math.max(1, untried)));
@@ -231,7 +255,8 @@ async function call<Answer>(
       untried -= 1;
       const { code, retryAfterMs } = error;
       if (untried > 0 && MAY_WORK_ELSEWHERE.has(code)) {
-        clients.reconnect();
+        // Of several calls at the same time, the first one that fails moves all to the next address.
+        if (clients.agents === used) clients.reconnect();
         continue;
       }
       const late = retryAfterMs === undefined || performance.now() + retryAfterMs >= deadline;
