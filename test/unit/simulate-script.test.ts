@@ -108,7 +108,7 @@ describe("messages between a simulation and its claws", () => {
   it("are read only when they are complete", () => {
     const start = {
       kind: "start",
-      target: { address: "http://a:1", token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },
+      target: { addresses: ["http://a:1"], token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },
       clawIdentifier: "c",
       instanceId: "i",
       agentIds: ["a"],

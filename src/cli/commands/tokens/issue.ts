@@ -19,10 +19,7 @@ export function define(command: Command, { ends }: Shell): void {
     .option("--lifetime <time>", "how long it is valid: 1s to 366d, such as 12h or 30d (default: 90d)")
     .option("--output-file <path>", "write the token to this new file, readable by you only; do not print it")
     .option("--overwrite", "let --output-file and --for-simulate replace files")
-    .option(
-      "--for-simulate <folder>",
-      "write all tokens of a simulation to this folder; with its --names and --claws",
-    )
+    .option("--for-simulate <folder>", "write all tokens of a simulation to this folder; with its --names and --claws")
     .addOption(inDetail(namesOption()))
     .addOption(
       inDetail(
@@ -33,7 +30,9 @@ export function define(command: Command, { ends }: Shell): void {
     );
   addSettings(command, DATABASE_SETTINGS);
   addExamples(command, [
-    "harborforge-agents tokens issue --role admin --principal ada --output-file ada.token",
+    "harborforge-agents tokens issue --role admin --principal ada",
+    "harborforge-agents tokens issue --for-simulate ~/simulation",
+    "harborforge-agents tokens issue --role service --principal calendar --output-file calendar.token",
     "harborforge-agents tokens issue --role agent --principal claw-1 --claw claw-1 --lifetime 30d",
   ]);
   command.action(async (flags: Flags & IssueFlags) => {
