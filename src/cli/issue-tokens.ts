@@ -1,7 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { toRfc3339 } from "../../common/contract/time.ts";
-import type { ProgramLog } from "../../common/logging/logger.ts";
 import { parseDuration } from "../config/values.ts";
 import type { IssuedToken, NewToken, TokenDirectory } from "../domain/api-token.ts";
 import {
@@ -17,7 +16,7 @@ import type { Flags } from "./command.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { reserveSecretFile, type SecretFile } from "./secret-file.ts";
 import { printable } from "./terminal/printable.ts";
-import { audit, withTokens } from "./token-directory.ts";
+import { type Audit, withTokens } from "./token-directory.ts";
 
 /** The flags of `tokens issue`. */
 export interface IssueFlags {
@@ -44,9 +43,9 @@ const MAX_AGENT_IDS = 1_000;
  * @returns the exit code
  */
 export function issueTokenCommand(process: NodeJS.Process, flags: Flags, given: IssueFlags): Promise<number> {
-  return withTokens(process, flags, async (tokens, actor, log) => {
+  return withTokens(process, flags, async (tokens, actor, audit) => {
     const say = (line: string): void => void process.stderr.write(`${line}\n`);
-    await using issuer = new Issuer(tokens, actor, log);
+    await using issuer = new Issuer(tokens, actor, audit);
     try {
       if (given.forSimulate === undefined) await issueOne(issuer, given, process, say);
       else await issueForSimulation(issuer, given.forSimulate, given, say);
@@ -125,13 +124,13 @@ function written({ path, replaces }: SecretFile): string {
 class Issuer implements AsyncDisposable {
   readonly #tokens: TokenDirectory;
   readonly #actor: string;
-  readonly #log: ProgramLog;
+  readonly #audit: Audit;
   #issued: IssuedToken["token"][] = [];
 
-  constructor(tokens: TokenDirectory, actor: string, log: ProgramLog) {
+  constructor(tokens: TokenDirectory, actor: string, audit: Audit) {
     this.#tokens = tokens;
     this.#actor = actor;
-    this.#log = log;
+    this.#audit = audit;
   }
 
   /** @returns the token as its bearer sends it, and a sentence about its key */
@@ -140,7 +139,7 @@ class Issuer implements AsyncDisposable {
     const issued = await this.#tokens.issue(token, { actor: this.#actor, request: undefined });
     const { keyId, expiresAt } = issued.token;
     this.#issued.push(issued.token);
-    audit(this.#log, this.#actor, { method: "tokens issue", keyId, principal, role: grant.role });
+    this.#audit({ method: "tokens issue", keyId, principal, role: grant.role });
     return { secret: issued.secret ?? "", until: `Key ${keyId}, valid until ${toRfc3339(expiresAt)}.` };
   }
 
@@ -152,7 +151,7 @@ class Issuer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { keyId, principal, grant } of this.#issued) {
       await this.#tokens.revoke(keyId, { actor: this.#actor, request: undefined });
-      audit(this.#log, this.#actor, { method: "tokens revoke", keyId, principal, role: grant.role });
+      this.#audit({ method: "tokens revoke", keyId, principal, role: grant.role });
     }
   }
 }

@@ -1,4 +1,4 @@
-import { type DestinationStream, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type LoggerOptions, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
 import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { Config } from "../config/config.ts";
@@ -31,18 +31,20 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
     config.logFormat === "pretty"
       ? escapingValues(pretty({ destination: stderr, colorize: stderr.isTTY === true, sync: true, ...ONE_HEADLINE }))
       : escapingLines(stderr);
-  return pino(
-    {
-      level: config.logLevel,
-      // The collector of the log knows the process and the machine.
-      base: null,
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: (error: unknown) => loggedError(error) },
-      redact: [...SECRETS, ...SECRETS.map((name) => `*.${name}`)],
-    },
-    destination,
-  );
+  return pino(lineOptions(config.logLevel), destination);
+}
+
+/** The options of all lines of this program. */
+export function lineOptions(level: string): LoggerOptions {
+  return {
+    level,
+    // The collector of the log knows the process and the machine.
+    base: null,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    serializers: { err: (error: unknown) => loggedError(error) },
+    redact: [...SECRETS, ...SECRETS.map((name) => `*.${name}`)],
+  };
 }
 
 /** Escapes characters in lines of JSON. */

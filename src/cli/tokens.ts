@@ -3,7 +3,7 @@ import type { ApiToken } from "../domain/api-token.ts";
 import type { Flags } from "./command.ts";
 import { EXIT_OK } from "./exit-codes.ts";
 import { printable } from "./terminal/printable.ts";
-import { audit, withTokens } from "./token-directory.ts";
+import { withTokens } from "./token-directory.ts";
 
 /** `tokens list`: lists all tokens without their secrets, one in a line. */
 export function listTokensCommand(
@@ -25,9 +25,9 @@ export function listTokensCommand(
 
 /** `tokens revoke`: revokes a token, with effect within a second. */
 export function revokeTokenCommand(process: NodeJS.Process, flags: Flags, keyId: string): Promise<number> {
-  return withTokens(process, flags, async (tokens, actor, log) => {
+  return withTokens(process, flags, async (tokens, actor, audit) => {
     const { principal, grant, revoked } = await tokens.revoke(keyId, { actor, request: undefined });
-    audit(log, actor, { method: "tokens revoke", keyId, principal, role: grant.role });
+    audit({ method: "tokens revoke", keyId, principal, role: grant.role });
     const when = revoked === null ? "" : `, at ${toRfc3339(revoked.at)} by ${revoked.by}`;
     process.stdout.write(`${printable(`${keyId} of ${principal} is revoked${when}.`)}\n`);
     return EXIT_OK;

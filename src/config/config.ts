@@ -3,7 +3,7 @@ import { type DatabaseChoice, databaseOf } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
 import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
-import { type LogLevel, logFormatOf } from "./log.ts";
+import { type AuditedCalls, type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
 import type { Definitions, DurationDefinition, ValuesOf } from "./setting.ts";
@@ -34,6 +34,11 @@ export interface Config extends PlainConfig<typeof PLAIN_SETTINGS> {
   readonly access: AccessChoice;
   readonly logLevel: LogLevel;
   readonly logFormat: "pretty" | "json";
+  readonly audit: {
+    readonly calls: AuditedCalls;
+    /** The path of a file. Undefined: audit lines are lines of the log. */
+    readonly file: string | undefined;
+  };
 }
 
 /**
@@ -58,6 +63,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
     access: Object.freeze(access),
     logLevel: values.logLevel,
     logFormat: logFormatOf(values.logFormat, isTerminal),
+    audit: Object.freeze({ calls: values.auditLog, file: values.auditFile }),
   });
 }
 

@@ -55,12 +55,11 @@ describe("with several addresses, the next one replaces one", () => {
   test("that never answers, within the timeout of the call", async () => {
     await using silent = await openSilent();
     const address = `${silent.address},${service().addresses.grpc}`;
-    for (let run = 0; run < RUNS; run += 1) {
-      const fleet = await runCli(["fleet", "--timeout", "4s", "--address", address]);
+    // Until a run has begun with it.
+    while (silent.connections === 0) {
+      const fleet = await runCli(["fleet", "--timeout", "6s", "--address", address]);
       expect(fleet).toMatchObject({ code: 0, stderr: "" });
     }
-    // At least one of the runs began with it.
-    expect(silent.connections).toBeGreaterThan(0);
   });
 
   test("for a watch and for the heartbeats of an agent", async () => {

@@ -13,7 +13,17 @@ const pace = { shortestIntervalMs: INTERVAL_MS, heartbeatsPerSecond: 10_000 };
 const service = useService({ pace });
 const soon = { timeout: 30_000, interval: 20 };
 
-const fleet = (names: string): string[] => ["--agents", "2", "--claws", "1", "--no-calendar", "--names", names];
+const fleet = (names: string): string[] => [
+  "--agents",
+  "2",
+  "--claws",
+  "1",
+  "--no-calendar",
+  "--speed",
+  "20",
+  "--names",
+  names,
+];
 
 describe("a simulation waits for a service that is starting", () => {
   test("and says so, once", async () => {
