@@ -1,9 +1,8 @@
 import { closeSync, openSync } from "node:fs";
-import { pino } from "pino";
 import type { ProgramLog } from "../../common/logging/logger.ts";
 import { ConfigError } from "../config/problems.ts";
 import { SETTINGS } from "../config/settings.ts";
-import { escapingLines, lineOptions } from "./log.ts";
+import { appendingLog } from "./log.ts";
 
 /** Audit lines in a file of their own. */
 export interface AuditLog extends AsyncDisposable {
@@ -33,7 +32,7 @@ export function openAuditLog(path: string | undefined, log: ProgramLog): AuditLo
     const why = error instanceof Error ? error.message : String(error);
     throw new ConfigError([{ name: env, sentence: `${env}: the file cannot be written (${why}).` }]);
   }
-  const file = pino.destination({ dest: path, append: true, sync: false, maxLength: MAX_WAITING_BYTES });
+  const { file, log: lines } = appendingLog(path, MAX_WAITING_BYTES);
   // Once for each failure in a row: a full disk fails with every line.
   let failing = false;
   const failed = (error: unknown): void => {
@@ -46,7 +45,7 @@ export function openAuditLog(path: string | undefined, log: ProgramLog): AuditLo
     failing = false;
   });
   return {
-    log: pino(lineOptions("info"), escapingLines(file)),
+    log: lines,
     async [Symbol.asyncDispose]() {
       const ended = new Promise<void>((resolve) => file.once("close", resolve).once("error", () => resolve()));
       file.end();

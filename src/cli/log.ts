@@ -34,8 +34,19 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
   return pino(lineOptions(config.logLevel), destination);
 }
 
+/**
+ * A log whose lines are appended to a file, as JSON. A write does not hold the program up.
+ *
+ * @param path a file that exists
+ * @param maxWaitingBytes further lines are dropped while the disk is slow or full
+ */
+export function appendingLog(path: string, maxWaitingBytes: number) {
+  const file = pino.destination({ dest: path, append: true, sync: false, maxLength: maxWaitingBytes });
+  return { file, log: pino(lineOptions("info"), escapingLines(file)) };
+}
+
 /** The options of all lines of this program. */
-export function lineOptions(level: string): LoggerOptions {
+function lineOptions(level: string): LoggerOptions {
   return {
     level,
     // The collector of the log knows the process and the machine.

@@ -1,9 +1,12 @@
 import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
 import { counted } from "../cli/terminal/counted.ts";
+import { wrapped } from "../cli/terminal/wrap.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";
+
+const SUMMARY_COLUMNS = 80;
 
 /** A transition as a line. Programs may parse it: statuses and cause have their names in the contract. */
 export function transitionLine(transition: TransitionView): string {
@@ -21,8 +24,12 @@ export function summaryLines(view: SimulationView): string[] {
   ];
 }
 
-/** The summary at the end of the simulation. */
+/** The summary at the end of the simulation, in lines of at most 80 columns. */
 export function closingLines(view: SimulationView): string[] {
+  return closingSentences(view).flatMap((sentence) => wrapped(sentence, SUMMARY_COLUMNS));
+}
+
+function closingSentences(view: SimulationView): string[] {
   const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive, lostInOutage } = view;
   const rejected = sumOf(refused);
   const reasons = refused.size === 0 ? "" : ` (${countsText(refused)})`;
@@ -37,7 +44,7 @@ export function closingLines(view: SimulationView): string[] {
     `The calendar claimed ${counted(claimed, "agent")}; ${counted(rejected, "claim")} ${rejected === 1 ? "was" : "were"} rejected${reasons}.`,
     ...(refusedBeats.size === 0 ? [] : [`Beats that the service rejected or changed: ${countsText(refusedBeats)}.`]),
     `${counted(totals.recovered, "exhaustion")} recovered, ${counted(totals.lost, "lease")} expired, ${counted(totals.returned, "agent")} came back.`,
-    `Claws killed: ${killed}. ${loss}`,
+    ...(lostAlive === 0 ? [`Claws killed: ${killed}. ${loss}`] : [`Claws killed: ${killed}.`, loss]),
     ...(lostInOutage === 0 ? [] : [outage]),
   ];
 }

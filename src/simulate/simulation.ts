@@ -253,7 +253,7 @@ class Simulation {
       elapsedMs: performance.now() - this.#startedAt,
       now: Date.now(),
       pace: this.#pace,
-      claws: this.#seats.map(({ name, doing }) => ({ name, doing, tally: fleet.tally(name) })),
+      claws: this.#seats.map(({ name, runs, doing }) => ({ name, runs, doing, tally: fleet.tally(name) })),
       all: fleet.tally(),
       claimed: this.#claimed,
       refused: this.#refused,

@@ -6,6 +6,8 @@ import type { FleetPace } from "./service-calls.ts";
 export interface ClawLine {
   readonly name: string;
   readonly tally: Tally;
+  /** Whether it runs: it is not killed, ended or stopped. */
+  readonly runs: boolean;
   /** The state of its process in a few words. */
   readonly doing: string;
 }

@@ -187,6 +187,7 @@ describe("the configuration", () => {
       access: { kind: "open", allowedHosts: [] },
       logLevel: "info",
       logFormat: "json",
+      audit: { calls: "all", file: undefined },
       drainGraceMs: 10_000,
     });
   });
@@ -203,6 +204,8 @@ describe("the configuration", () => {
         HARBORFORGE_FIRST_LEASE: "24h",
         HARBORFORGE_LOG_LEVEL: "silent",
         HARBORFORGE_LOG_FORMAT: "pretty",
+        HARBORFORGE_AUDIT_LOG: "admin",
+        HARBORFORGE_AUDIT_FILE: "/var/log/audit.log",
         HARBORFORGE_TRANSITION_RETENTION: "1h",
         HARBORFORGE_TRANSITION_LIMIT: "5",
         HARBORFORGE_WATCH_MAX_AGE: "1m30s",
@@ -267,6 +270,7 @@ describe("the configuration", () => {
       },
       logLevel: "silent",
       logFormat: "pretty",
+      audit: { calls: "admin", file: "/var/log/audit.log" },
       drainGraceMs: 0,
     });
   });
@@ -502,6 +506,8 @@ describe("the table of settings", () => {
       "HARBORFORGE_REFLECTION on",
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
+      "HARBORFORGE_AUDIT_LOG all",
+      "HARBORFORGE_AUDIT_FILE none: they are lines of the log",
       "HARBORFORGE_DRAIN_GRACE 10s",
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",
