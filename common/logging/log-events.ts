@@ -28,7 +28,8 @@ export const LOG_EVENTS = {
       action: "Free space on its disk, and check the access rights of the file.",
     },
     "brake.engaged": {
-      meaning: "more than a fifth of the claws fell silent; the brake limits the rate of expiry",
+      meaning:
+        "more than a fifth of the claws fell silent; the brake limits the rate of expiry. `claws` counts them, `silent` has some of them, each with its incident, last heartbeat and address",
       action: "First look for a fault of the network or the service. The brake releases by itself.",
     },
     "call.handler_bypassed": {
@@ -70,8 +71,9 @@ export const LOG_EVENTS = {
       action: "Report `err` as a defect.",
     },
     "claw.silent": {
-      meaning: "a claw fell silent; all its agents go offline",
-      action: "Check the program `clawIdentifier` and its host.",
+      meaning:
+        "a claw fell silent; all its `agents` go offline with the transitions of `incidentId`. `peer` is the address of its last connection",
+      action: "Check the program `clawIdentifier` and its host `peer`. `lastHeartbeat` says when it was heard last.",
     },
     "connection.rejected": {
       meaning: "connections exceed `limit`; at most one line a minute",
@@ -85,6 +87,10 @@ export const LOG_EVENTS = {
     "database.unavailable": {
       meaning: "the database is unreachable, or rejects the service; the replica is not ready",
       action: "Restore the database or the network. The replica reconnects by itself.",
+    },
+    "deadline.failed": {
+      meaning: "a stored deadline of an agent, such as the lapse of a claim, was not acted on; the replica retries",
+      action: "Check the database.",
     },
     "feed.history_changed": {
       meaning: "the log of transitions does not continue the last read; watchers start again",
@@ -158,8 +164,10 @@ export const LOG_EVENTS = {
   info: {
     "audit.call": "a call changed something; the line has `audit: true`",
     "audit.command": "a command changed something; the line has `audit: true`",
-    "brake.released": "the mass silence is over",
+    "brake.released":
+      "the mass silence is over: `agents` went offline meanwhile, and the brake held back `mostHeldBack` at a time",
     "call.slow": "a unary call took long; with `code` and `reason` if it failed",
+    "claw.returned": "a silent claw sends heartbeats again; `agents` went offline with `incidentId`",
     "database.available": "the database answers in time again",
     "database.migrated": "the start ran `migrations`",
     "feed.gap_passed": "the feed passed a revision gap",

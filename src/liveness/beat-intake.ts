@@ -216,12 +216,14 @@ export class BeatIntake {
     switch (verdict.kind) {
       case "renew":
       case "confirm":
+      case "known":
         return {
           kind: "write",
           write: {
             kind: "quiet",
             agent,
             endHold: verdict.kind === "confirm",
+            claimKnown: verdict.kind === "known",
             lease,
             heartbeat: true,
             fenceEpoch: true,

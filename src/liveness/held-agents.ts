@@ -28,7 +28,7 @@ export interface HoldingSession extends AgentHolder {
   /** The session begins to claim an agent that it has never held. */
   onFirstClaim(): void;
   /** The session holds the agent under a new epoch. */
-  onClaimed(agentId: string): void;
+  onClaimed(agent: Agent): void;
   /** A claim cannot be made, and its beats cannot be settled. */
   onClaimFailed(refusal: Refusal): void;
 }
@@ -222,7 +222,7 @@ export class HeldAgents {
     const { registry, intake } = this.#context;
     const entry = registry.open(agent.id, agent.agentId);
     const former = entry.holder;
-    this.#session.onClaimed(agent.agentId);
+    this.#session.onClaimed(agent);
     holder.state = "held";
     holder.id = agent.id;
     holder.epoch = agent.epoch;

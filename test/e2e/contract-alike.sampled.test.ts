@@ -1,6 +1,6 @@
 import type { Message } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { AgentStatus, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { newAgent, rateLimit, setStatus } from "../support/contract-steps.ts";
 import { Watch } from "../support/contract-streams.ts";
 import {
@@ -68,6 +68,14 @@ const READS: Record<string, Call> = {
   },
   ListAgentTransitions: ({ agents }, { exhaustedId }) =>
     agents.listAgentTransitions({ agentId: exhaustedId, newestFirst: true, pageSize: 1 }),
+  "ListAgentTransitions by filters": ({ agents }, { claw, exhaustedId }) =>
+    agents.listAgentTransitions({
+      agentId: exhaustedId,
+      clawIdentifier: claw,
+      causes: [TransitionCause.CREATED],
+      since: { seconds: 1n },
+    }),
+  ListIncidents: ({ agents }) => agents.listIncidents({}),
   "Health.Check": ({ health }) => health.check({ service: "harborforge.agents.v1.AgentService" }),
   "Health.List": ({ health }) => health.list({}),
 };
@@ -80,6 +88,9 @@ const REFUSALS: Record<string, Call> = {
   "many invalid fields": ({ agents }) =>
     agents.listAgents({ filter: { agentIds: Array.from({ length: 100 }, () => "") }, pageSize: -1 }),
   "an unknown status": ({ agents }) => agents.getFleet({ filter: { statuses: [99 as AgentStatus] } }),
+  "an unknown cause": ({ agents }) => agents.listAgentTransitions({ causes: [99 as TransitionCause] }),
+  "a moment before 1970": ({ agents }) => agents.listAgentTransitions({ since: { seconds: -1n } }),
+  "a bad token of incidents": ({ agents }) => agents.listIncidents({ pageToken: "token" }),
   "a bad token": ({ agents }) => agents.listAgents({ pageToken: "token" }),
   "a revision that is gone": ({ agents }) => agents.listAgentTransitions({ afterRevision: 1n }),
   "a name that is taken": ({ users }, { username }) => users.createUser({ username }),

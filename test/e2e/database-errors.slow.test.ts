@@ -5,6 +5,7 @@ import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { namedQuery } from "../../src/storage/queries.ts";
 import { type Bound, newAgent, newUser } from "../support/contract-steps.ts";
 import { HeartbeatStream, Watch } from "../support/contract-streams.ts";
 import { INTERNAL_TEXT, RAISED_ERRORS, type RaisedError } from "../support/database-errors.ts";
@@ -47,8 +48,8 @@ function textOf(config: unknown): string {
 
 let service: RunningService;
 let clients: ProtocolClients & Disposable;
-/** Statements that the service runs by itself; notifications are sent after calls, occasionally. */
-const background = new Set(["SELECT pg_notify($1, $2)"]);
+/** Statements that the service runs by itself; notifications and connections are told after calls, occasionally. */
+const background = new Set(["SELECT pg_notify($1, $2)", namedQuery("record-connections").text]);
 beforeAll(async () => {
   // No lease expires during the test: its change would be taken for a statement of a call.
   const pace = { shortestIntervalMs: 600_000, heartbeatsPerSecond: 10_000 };
@@ -87,6 +88,7 @@ const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
   ListAgents: () => clients.agents.listAgents({ pageSize: 2 }),
   GetFleet: () => clients.agents.getFleet({}),
   ListAgentTransitions: ({ agentId }) => clients.agents.listAgentTransitions({ agentId }),
+  ListIncidents: () => clients.agents.listIncidents({}),
   MoveAgent: ({ agentId }) => clients.agents.moveAgent({ agentId, clawIdentifier: unique("claw") }),
   UpdateAgentStatus: ({ agentId }) => clients.agents.updateAgentStatus({ agentId, status: BUSY }),
   DeleteAgent: ({ agentId }) => clients.agents.deleteAgent({ agentId }),

@@ -133,6 +133,24 @@ export async function listAgents(
   return { items: answer.agents.map(agentRecord), nextPageToken, revision };
 }
 
+/**
+ * The suspect agents that pass a filter: how many have each status, and since when these agents are suspect. Without any, it
+ * costs one call.
+ */
+export async function suspicionOf(
+  caller: Caller,
+  filter: AgentFilter,
+  agentIds: readonly string[],
+): Promise<{ readonly counts: FleetRecord["suspects"]; readonly since: ReadonlyMap<string, Micros> }> {
+  const { suspects } = await getFleet(caller, filter);
+  const since = new Map<string, Micros>();
+  if (agentIds.length === 0 || [...suspects.values()].every((count) => count === 0)) return { counts: suspects, since };
+  const page = { filter: { agentIds: [...agentIds] }, pageSize: agentIds.length, pageToken: "" };
+  for (const { agentId, suspectSince } of (await listAgents(caller, page)).items)
+    if (suspectSince !== undefined) since.set(agentId, suspectSince);
+  return { counts: suspects, since };
+}
+
 /** Ends the agent's session. Status and exhaustion stay. */
 export async function moveAgent(caller: Caller, agentId: string, clawIdentifier: string): Promise<AgentRecord> {
   const request = { agentId, clawIdentifier, requestId: randomUUID() };

@@ -63,11 +63,13 @@ export interface TransitionRecord extends TransitionView, AsMessage {
   readonly incidentId: string | undefined;
 }
 
-/** How many agents are in each status. */
-export type StatusCounts = ReadonlyMap<AgentStatus | Unknown, number>;
+/** How many agents are in each status. Suspect agents count as `suspect` only. */
+export type StatusCounts = ReadonlyMap<AgentStatus | "suspect" | Unknown, number>;
 
 export interface FleetRecord extends AsMessage {
   readonly counts: StatusCounts;
+  /** The last statuses of the suspect agents. */
+  readonly suspects: ReadonlyMap<AgentStatus | Unknown, number>;
   readonly claws: readonly { readonly clawIdentifier: string; readonly counts: StatusCounts }[];
   /** Undefined while the brake is released. */
   readonly brake: { readonly engagedAt: Micros | undefined; readonly heldBack: number } | undefined;
@@ -135,6 +137,9 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
   const { brake, nextHeartbeatIn, leaseTtl, revision } = fleet;
   return {
     counts: countsOf(fleet.statuses),
+    suspects: new Map(
+      fleet.statuses.map(({ status, suspect }) => [statusName(status) ?? "unknown", Number(suspect)] as const),
+    ),
     claws: fleet.claws.map(({ clawIdentifier, statuses }) => ({ clawIdentifier, counts: countsOf(statuses) })),
     brake:
       brake?.engaged === true ? { engagedAt: instant(brake.engagedAt), heldBack: Number(brake.heldBack) } : undefined,
@@ -148,10 +153,11 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
 }
 
 function countsOf(counts: readonly StatusCount[]): StatusCounts {
-  const sums = new Map<AgentStatus | Unknown, number>();
-  for (const { status, count } of counts) {
+  const sums = new Map<AgentStatus | "suspect" | Unknown, number>();
+  for (const { status, count, suspect } of counts) {
     const word = statusName(status) ?? "unknown";
-    sums.set(word, (sums.get(word) ?? 0) + Number(count));
+    sums.set(word, (sums.get(word) ?? 0) + Number(count - suspect));
+    if (suspect > 0n) sums.set("suspect", (sums.get("suspect") ?? 0) + Number(suspect));
   }
   return sums;
 }

@@ -9,17 +9,20 @@ import { watchOutput } from "./watch-output.ts";
 
 /** `agents watch`: shows agents and their changes until an interrupt. @returns the exit code */
 export async function watch(context: ServiceContext, flags: WatchFlags & OutputFlags): Promise<number> {
-  const { clients, connection, out, err, host } = context;
+  const { clients, caller, calls, connection, out, err, host } = context;
   const { from, duration, output: format } = flags;
   using interrupt = listenForInterrupts(host);
   const over = duration === undefined ? undefined : setTimeout(interrupt.stop, duration);
   out.onClosed(interrupt.stop);
-  const output = watchOutput(format, out, err, connection.addresses.join(", "));
+  const filter = filterOf(flags);
+  const output = watchOutput(format, out, err, connection.addresses.join(", "), (agentIds) =>
+    calls.suspicionOf(caller, filter, agentIds),
+  );
   // Each address gets one attempt before the first event. Then the watch fails, instead of retrying silently.
   let untried = connection.addresses.length;
   try {
     const events = watchRecords(clients, {
-      filter: filterOf(flags),
+      filter,
       signal: interrupt.stopping,
       // A live table needs only the newest state; lines need each transition.
       conflate: format === "table" && out.isScreen,

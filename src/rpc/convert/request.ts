@@ -1,7 +1,13 @@
-import type { ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { exhaustReasonName, sessionStartName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
+import type { ReportedExhaustion, TransitionCause } from "../../../common/contract/enum-names.ts";
+import {
+  causeName,
+  exhaustReasonName,
+  sessionStartName,
+  statusName,
+  type Unknown,
+} from "../../../common/contract/enum-values.ts";
 import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
-import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { TransitionCause as CauseMessage, Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentBeat,
   AgentFilter as FilterMessage,
@@ -42,6 +48,11 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
     clawIdentifiers,
     statuses: filter.statuses.map((status) => required(known(statusName(status)), "filter.statuses")),
   };
+}
+
+/** The causes that a list of transitions is limited to. */
+export function causesOf(causes: readonly CauseMessage[]): TransitionCause[] {
+  return causes.map((cause) => required(known(causeName(cause)), "causes"));
 }
 
 /** A change of status by a service. */

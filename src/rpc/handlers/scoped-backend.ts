@@ -104,6 +104,8 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
       return { ...fleet, brake: undefined };
     },
 
+    incidents: (query) => agents.incidents({ ...query, scope }),
+
     async transitions(query) {
       if (query.agentId !== undefined) mustCover(query.agentId);
       const page = await agents.transitions({ ...query, scope });

@@ -549,7 +549,8 @@ export const TransitionCause = {
   REPORT: 2,
 
   /**
-   * A service called UpdateAgentStatus.
+   * A service called UpdateAgentStatus. With the actor `server`: a claim by a service lapsed, because the agent did not
+   * confirm it during its hold.
    *
    * @generated from enum value: TRANSITION_CAUSE_SERVICE = 3;
    */

@@ -1790,8 +1790,8 @@ export const AgentService: GenService<{
     output: typeof GetFleetResponseSchema;
   },
   /**
-   * Moves an agent to another claw. Ends its session and grants a new first lease; status and exhaustion stay. A move
-   * to the agent's present claw changes nothing.
+   * Moves an agent to another claw. Ends its session and grants a new first lease; status and exhaustion stay. The hold
+   * of a claim that the agent has not confirmed ends. A move to the agent's present claw changes nothing.
    *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
