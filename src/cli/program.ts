@@ -76,8 +76,8 @@ export async function loadProgram(
 
 /** Whether a command line runs the command of these words, or asks for its help. */
 function isNamed(words: readonly string[], args: readonly string[]): boolean {
-  const given = args.filter((arg) => !arg.startsWith("-"));
-  const named = given[0] === "help" ? given.slice(1) : given;
+  // `agents help list` shows the help of `agents list`.
+  const named = args.filter((arg) => !arg.startsWith("-") && arg !== "help");
   return words.every((word, index) => named[index] === word);
 }
 

@@ -53,7 +53,11 @@ function open(reserved: string, path: string): number {
   } catch (error) {
     const shown = printable(path);
     if (error instanceof Error && "code" in error && error.code === "EEXIST") {
-      throw wrong(`${shown} exists already. Choose another file, or replace it with --overwrite.`);
+      const isReplaceable = isFile(path);
+      const advice = isReplaceable
+        ? "Choose another file, or replace it with --overwrite"
+        : "It is no file: choose another path";
+      throw wrong(`${shown} exists already. ${advice}.`);
     }
     throw wrong(`${shown} cannot be created: ${printable(error instanceof Error ? error.message : String(error))}.`);
   }

@@ -110,5 +110,6 @@ describe("--help", () => {
     const fleet = whole.commands.find((command) => command.name() === "fleet");
     expect((await runCli(["fleet", "--help"])).stdout.trimEnd()).toBe(fleet?.helpInformation().trimEnd());
     expect((await runCli(["help", "fleet"])).stdout).toBe((await runCli(["fleet", "--help"])).stdout);
+    expect((await runCli(["agents", "help", "list"])).stdout).toBe((await runCli(["agents", "list", "--help"])).stdout);
   });
 });

@@ -8,7 +8,7 @@ import { addSettings, DATABASE_SETTINGS } from "../server-settings.ts";
 export function define(command: Command, { ends }: Shell): void {
   command.argument("<key-id>", "the public part of the token");
   addSettings(command, DATABASE_SETTINGS);
-  addExamples(command, ["harborforge-agents tokens revoke 4f1c09ab77e2d3c4"]);
+  addExamples(command, ["harborforge-agents tokens revoke 4gk2PfQ0c7Zx"]);
   command.action(async (keyId: string, flags: Flags) => {
     const { revokeTokenCommand } = await import("../../tokens.ts");
     ends(await revokeTokenCommand(process, flags, keyId));
