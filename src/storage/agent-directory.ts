@@ -45,16 +45,16 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
             write,
             result(committed) {
               after?.(committed.agent);
-              return committed.agent;
+              return asRead(committed.agent);
             },
           };
         }
-        if (request === undefined) return { kind: "done", result: agent };
+        if (request === undefined) return { kind: "done", result: asRead(agent) };
         // Not a transition, but the response is stored. A repetition gets it, even if the agent has changed since.
         return {
           kind: "write",
           write: { kind: "quiet", agent, lease: KEEP_LEASE },
-          result: (committed) => committed.agent,
+          result: (committed) => asRead(committed.agent),
         };
       },
     });
@@ -156,6 +156,11 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
 
     incidents: (query) => listIncidents(database.reads, query),
   };
+}
+
+/** The agent as other reads return it, which do not know `lapsesTo`. */
+function asRead(agent: AgentValue): AgentValue {
+  return agent.lapsesTo === null ? agent : { ...agent, lapsesTo: null };
 }
 
 function storedAgent({ agent }: FirstAnswer): AgentValue {

@@ -54,7 +54,8 @@ describe("a claim that the agent does not confirm", () => {
     await watching.createAgent("forgetful");
     await beats("forgetful", "on_call");
     const claimed = await claim("forgetful", 700);
-    expect(claimed).toMatchObject({ status: "busy", lapsesTo: "on_call" });
+    expect(claimed.status).toBe("busy");
+    expect(await waits("forgetful")).toBe(true);
     const back = await watching.untilStatus("forgetful", "on_call");
     expect(back.hold).toBeNull();
     expect(await waits("forgetful")).toBe(false);
@@ -131,7 +132,8 @@ describe("a claim does not lapse", () => {
 
   test("with a hold of 0", async () => {
     await watching.createAgent("unheld");
-    expect(await claim("unheld", 0)).toMatchObject({ status: "busy", hold: null, lapsesTo: null });
+    expect(await claim("unheld", 0)).toMatchObject({ status: "busy", hold: null });
+    expect(await waits("unheld")).toBe(false);
   });
 
   test.each([
