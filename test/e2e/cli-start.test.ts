@@ -39,8 +39,14 @@ function commandFiles(files: readonly string[]): string[] {
 const SERVICE_ONLY = /^src\/(server|rpc|liveness|watch|access|storage|simulate)|^src\/config\/settings|^migrations/;
 /** What only heartbeats need. */
 const HEARTBEATS_ONLY = /^packages\/client\/src\/(heartbeats|worker|provider)\//;
-const CALLING = new Set(["commander", "@bufbuild/protobuf", "@bufbuild/protovalidate", "@connectrpc/connect"]);
-CALLING.add("@connectrpc/connect-node");
+/** The packages of the parser of the command line, and of the client library. */
+const CALLING: ReadonlySet<string> = new Set([
+  "commander",
+  "@bufbuild/protobuf",
+  "@bufbuild/protovalidate",
+  "@connectrpc/connect",
+  "@connectrpc/connect-node",
+]);
 
 describe("a command loads only what it needs", () => {
   test.each([
@@ -66,7 +72,7 @@ describe("a command loads only what it needs", () => {
     const { code, files, packages } = await start(...args);
     expect(code).toBe(0);
     expect(commandFiles(files)).toEqual([own]);
-    expect(packages).toEqual(CALLING);
+    expect([...packages].filter((name) => !CALLING.has(name))).toEqual([]);
     expect(files.filter((file) => SERVICE_ONLY.test(file) || HEARTBEATS_ONLY.test(file))).toEqual([]);
   });
 
@@ -75,7 +81,7 @@ describe("a command loads only what it needs", () => {
     expect(code).toBe(4);
     expect(commandFiles(files)).toEqual(["src/cli/commands/beat.ts"]);
     expect(files.filter((file) => SERVICE_ONLY.test(file))).toEqual([]);
-    expect(packages).toEqual(CALLING);
+    expect([...packages].filter((name) => !CALLING.has(name))).toEqual([]);
   });
 
   test("completion: the flags of all commands, but no client of the service", async () => {
