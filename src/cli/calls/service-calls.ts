@@ -280,6 +280,8 @@ async function call<Answer>(
       const late = retryAfterMs === undefined || performance.now() + retryAfterMs >= deadline;
       if (late || code !== "UNAVAILABLE") throw error;
       await pause(retryAfterMs, signal ?? new AbortController().signal);
+      // Meanwhile any of them may serve again.
+      untried = addresses;
     }
   }
 }
