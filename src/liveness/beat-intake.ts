@@ -314,7 +314,7 @@ function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
 /** Why the sender of a beat may not speak for the agent; undefined: it may. */
 function refusalFor(agent: Agent, { holder, clawIdentifier }: PendingBeat): Refusal | undefined {
   const claw = holder === undefined ? clawIdentifier : holder.session.clawIdentifier;
-  if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent);
+  if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent, claw);
   if (holder !== undefined && holder.epoch !== agent.epoch) return sessionSuperseded(agent.agentId);
   return undefined;
 }

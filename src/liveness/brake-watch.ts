@@ -62,7 +62,6 @@ export class BrakeWatch {
 
   async #observe(brake: ExpiryBrake): Promise<void> {
     const before = this.#brake;
-    this.#brake = brake;
     await this.#logRelease();
     const heldBack = Number(brake.heldBack);
     if (before.engagedAt === null && brake.engagedAt !== null) {
@@ -73,6 +72,8 @@ export class BrakeWatch {
       const lastedMs = Math.round((this.#database.clock.now() - before.engagedAt) / 1_000);
       this.#released = { engagedAt: before.engagedAt, lastedMs };
     } else this.#mostHeldBack = Math.max(this.#mostHeldBack, heldBack);
+    // Last, so that the log is not behind the metrics.
+    this.#brake = brake;
   }
 
   /** At the read after the release: by then the agents that it held back are offline, too, so the numbers are final. */

@@ -211,7 +211,7 @@ export class HeldAgents {
     if (!this.#isOfClaw(agent)) {
       // If it moves back, the session may claim it as if for the first time.
       this.#holders.delete(holder.agentId);
-      return wrongClaw(agent);
+      return wrongClaw(agent, this.#session.clawIdentifier ?? "");
     }
     holder.state = "superseded";
     holder.heldUnder = undefined;

@@ -45,7 +45,7 @@ export interface LivenessOptions {
   readonly pace: PaceLimits;
   readonly log: Logger;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
-  onCutOff?(): void;
+  onCutOff?(error: unknown): void;
   /** It can write again. */
   onBack?(): void;
 }
@@ -95,9 +95,9 @@ export class Liveness implements Heartbeats {
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
-      onCutOff: () => {
-        this.#cutOff();
-        options.onCutOff?.();
+      onCutOff: (error) => {
+        this.#cutOff(error);
+        options.onCutOff?.(error);
       },
       onBack: () => options.onBack?.(),
     });
@@ -258,9 +258,10 @@ export class Liveness implements Heartbeats {
   }
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
-  #cutOff(): void {
+  #cutOff(error: unknown): void {
+    const facts = error === undefined ? {} : { err: error };
     this.#log.warn(
-      { event: "replica.cut_off", streams: this.#sessions.size },
+      { event: "replica.cut_off", streams: this.#sessions.size, ...facts },
       "cannot write, asking streams to try other replicas",
     );
     for (const session of this.#sessions) this.#sendElsewhere(session);

@@ -150,7 +150,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       if (isDeleted || transition.fromClaw !== this.clawIdentifier) return;
       // A later takeover in the other claw is not sent. If the agent moves back, its next beat claims it again.
       this.#agents.supersede(this.#agents.get(agentId));
-      this.#putLoss(agentId, wrongClaw(after));
+      this.#putLoss(agentId, wrongClaw(after, this.clawIdentifier));
     } else if (isDeleted) {
       this.#putLoss(agentId, agentNotFound(agentId));
     } else {

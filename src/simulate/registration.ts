@@ -12,6 +12,8 @@ const MAX_ATTEMPTS = 5;
 /** Codes of temporary failures. */
 const TEMPORARY: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
 
+type RegisteredAgent = Pick<AgentView, "agentId" | "userId" | "clawIdentifier">;
+
 /**
  * Makes sure that all users and agents exist. Uses those of an earlier run again.
  *
@@ -82,7 +84,7 @@ async function withRetries(work: () => Promise<void>, signal: AbortSignal | unde
  */
 export async function deleteFleet(
   caller: Caller,
-  agents: readonly AgentView[],
+  agents: readonly RegisteredAgent[],
   onProgress: (done: number) => void,
 ): Promise<void> {
   let done = 0;
@@ -93,7 +95,7 @@ export async function deleteFleet(
   });
 }
 
-async function* present(caller: Caller, plans: readonly ClawPlan[]): AsyncGenerator<AgentView, void> {
+async function* present(caller: Caller, plans: readonly ClawPlan[]): AsyncGenerator<RegisteredAgent, void> {
   const filter = { clawIdentifiers: plans.map(({ name }) => name) };
   let pageToken = "";
   do {

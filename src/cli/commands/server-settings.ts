@@ -6,6 +6,7 @@ import { inDetail } from "../help.ts";
 /** The settings of commands that only use the database. */
 export const DATABASE_SETTINGS: readonly Setting<unknown>[] = [
   SETTINGS.databaseUrl,
+  SETTINGS.databaseUrlFile,
   SETTINGS.dataDir,
   SETTINGS.logLevel,
   SETTINGS.logFormat,

@@ -1,4 +1,5 @@
 import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client/internal/calls";
+import { withoutPasswords } from "../../../common/logging/redaction.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import * as calls from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
@@ -72,5 +73,5 @@ function rootCertificates(): readonly string[] {
 function failureOf(error: unknown, address: string): CommandFailure {
   if (error instanceof CommandFailure) return error;
   if (error instanceof CallError) return callFailure(error, address);
-  return new CommandFailure(`Unexpected error: ${printable(String(error))}`, EXIT_FAILED);
+  return new CommandFailure(`Unexpected error: ${printable(withoutPasswords(String(error)))}`, EXIT_FAILED);
 }

@@ -1,6 +1,6 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { AgentView, TransitionView, WatchEvent, WatchOptions } from "harborforge-agents-client";
-import { agentView, transitionView, type WatchClients, watchAs } from "harborforge-agents-client/internal/calls";
+import { exactViews, type WatchClients, watchAs } from "harborforge-agents-client/internal/calls";
 import type { AgentStatus } from "../../../common/contract/enum-names.ts";
 import { statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";
@@ -39,7 +39,7 @@ export interface UserRecord extends AsMessage {
 }
 
 /** An agent with all its fields. Instants that do not apply are undefined. */
-export interface AgentRecord extends AgentView, AsMessage {
+export interface AgentRecord extends AgentView<Micros>, AsMessage {
   readonly lastHeartbeat: Micros | undefined;
   readonly exhaustedAt: Micros | undefined;
   readonly createdAt: Micros | undefined;
@@ -56,7 +56,7 @@ export interface ChangeRecord extends AsMessage {
   readonly transition: TransitionRecord;
 }
 
-export interface TransitionRecord extends TransitionView, AsMessage {
+export interface TransitionRecord extends TransitionView<Micros>, AsMessage {
   /** Undefined when the agent was created. */
   readonly fromClawIdentifier: string | undefined;
   /** Undefined if the transition is not part of an incident. */
@@ -95,7 +95,7 @@ export function userRecord(user: UserMessage): UserRecord {
 
 export function agentRecord(agent: AgentMessage): AgentRecord {
   return {
-    ...agentView(agent),
+    ...exactViews.agent(agent),
     lastHeartbeat: instant(agent.lastHeartbeat),
     exhaustedAt: instant(agent.exhaustedAt),
     createdAt: instant(agent.createdAt),
@@ -110,7 +110,7 @@ export function agentRecord(agent: AgentMessage): AgentRecord {
 
 export function transitionRecord(transition: AgentTransitionMessage): TransitionRecord {
   return {
-    ...transitionView(transition),
+    ...exactViews.transition(transition),
     fromClawIdentifier: transition.fromClawIdentifier || undefined,
     incidentId: transition.incidentId || undefined,
     get json() {

@@ -18,6 +18,7 @@ import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
+import { refusedBeat } from "../json/refused-beats.ts";
 
 /**
  * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
@@ -82,6 +83,8 @@ export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
 /** @param index the position of the beat in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
+  const refused = refusedBeat(agentId);
+  if (refused !== undefined) return refused;
   const status = statusName(beat.status);
   const exhaustion = beat.exhaustion && {
     reason: known(exhaustReasonName(beat.exhaustion.reason)),

@@ -165,7 +165,7 @@ function scopedSession(
 function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): SessionOptions["clawIdentifier"] {
   if (scope.kind === "agents") return named;
   if (named === undefined || named === scope.clawIdentifier) return scope.clawIdentifier;
-  throw new Refusal("PERMISSION_DENIED", "This credential does not cover this claw.", {
+  throw new Refusal("PERMISSION_DENIED", `This credential does not cover the claw ${JSON.stringify(named)}.`, {
     metadata: { clawIdentifier: named },
   });
 }
