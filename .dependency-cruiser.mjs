@@ -6,7 +6,7 @@
  * the service offers wakes.
  */
 const entrances =
-  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|contract|heartbeat-worker|internal|internal-watch)\\.ts$|packages/openclaw/src/(heartbeat-worker|wakes/wake-turns)\\.ts$|packages/[^/]+/src/index\\.ts$)";
+  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|contract|heartbeat-worker|internal|internal-calls|internal-watch)\\.ts$|packages/openclaw/src/(heartbeat-worker|wakes/wake-turns)\\.ts$|packages/[^/]+/src/index\\.ts$)";
 
 /** Layers from the top down. A layer may import what stands below it. */
 const layers = [

@@ -129,6 +129,7 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
     await mkdir(dirname(join(path, file)), { recursive: true });
     await copyFile(join(root, file), join(path, file));
   }
+  for (const file of Object.values(manifest.bin ?? {})) await copyLauncher(file, path);
   const bundled = libraries.filter((library) => library.manifest.private === true);
   for (const library of bundled) {
     await cp(library.path, join(path, "node_modules", library.manifest.name), { recursive: true });
@@ -136,7 +137,7 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
   const parts = [...bundled.map((library) => library.manifest), manifest];
   await writeManifest(path, {
     ...common(manifest),
-    bin: mapValues(manifest.bin ?? {}, compiledName),
+    bin: manifest.bin,
     exports: {
       ...Object.fromEntries(entries.map(([entry, file]) => [entry, conditions(file)])),
       "./package.json": "./package.json",
@@ -215,8 +216,11 @@ function compiledName(source: string): string {
   return source.replace(/\.ts$/, ".js");
 }
 
-function mapValues(all: Readonly<Record<string, string>>, change: (value: string) => string): Record<string, string> {
-  return Object.fromEntries(Object.entries(all).map(([key, value]) => [key, change(value)]));
+/** A launcher is JavaScript already. It imports a source, in the package the compiled file. */
+async function copyLauncher(file: string, path: string): Promise<void> {
+  const text = await readFile(join(root, file), "utf8");
+  await mkdir(dirname(join(path, file)), { recursive: true });
+  await writeFile(join(path, file), text.replaceAll(/(import\("[^"]+)\.ts"\)/g, '$1.js")'), { mode: 0o755 });
 }
 
 async function readManifest(folder: string): Promise<Manifest> {

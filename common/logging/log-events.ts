@@ -23,6 +23,10 @@ export const LOG_EVENTS = {
     },
   },
   error: {
+    "audit.write_failed": {
+      meaning: "audit lines were not written to `HARBORFORGE_AUDIT_FILE`",
+      action: "Free space on its disk, and check the access rights of the file.",
+    },
     "brake.engaged": {
       meaning:
         "more than a fifth of the claws fell silent; the brake limits the rate of expiry. `claws` counts them, `silent` has some of them, each with its incident, last heartbeat and address",

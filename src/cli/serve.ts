@@ -5,6 +5,7 @@ import { formatAddress } from "../config/values.ts";
 import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
+import { openAuditLog } from "./audit-log.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
@@ -22,6 +23,7 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 
 async function serve(context: CommandContext): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
+  await using audit = openAuditLog(config.audit.file, log);
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
   const openFiles = openFilesLimit(process);
@@ -50,6 +52,7 @@ async function serve(context: CommandContext): Promise<number> {
       allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
+      audit: { log: audit.log, calls: config.audit.calls },
     }),
     signals.stopping,
   );

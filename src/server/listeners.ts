@@ -50,7 +50,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     metrics,
     callLimits,
     admission: drain.admission,
-    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
+    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log, accessRule, options.audit) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
   const allowedOrigins = options.allowedOrigins ?? [];

@@ -2,6 +2,7 @@ import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { AccessOptions } from "../access/access-control.ts";
 import type { PaceLimits } from "../domain/lease.ts";
 import type { CallLimits } from "../rpc/callers/call-limits.ts";
+import type { AuditOptions } from "../rpc/pipeline/audit.ts";
 import type { ConnectionLimits } from "../rpc/sockets/connection-gate.ts";
 import type { TlsSettings } from "../rpc/tls/certificate-files.ts";
 import type { RetentionLimits } from "../storage/transition-retention.ts";
@@ -37,4 +38,6 @@ export interface ServerOptions {
   /** The origins whose pages may call the Connect listener, as browsers send them. Default: none. */
   readonly allowedOrigins?: readonly string[] | undefined;
   readonly log: ProgramLog;
+  /** Default: each change is a line of the log. */
+  readonly audit?: AuditOptions;
 }
