@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
+import { packageVersion } from "./release.ts";
 import type { Shell } from "./shell.ts";
 import { printable } from "./terminal/printable.ts";
 
@@ -67,11 +67,4 @@ function createProgram({ stdout, stderr }: Host): Command {
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     });
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  const parsed: unknown = JSON.parse(text);
-  const version = typeof parsed === "object" && parsed !== null && "version" in parsed ? parsed.version : undefined;
-  return String(version);
 }

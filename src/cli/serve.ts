@@ -4,6 +4,7 @@ import { migrate } from "../storage/migrations.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
+import { readRelease } from "./release.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -37,6 +38,7 @@ async function serve(context: CommandContext): Promise<number> {
       reflection: config.reflection,
       access: config.access,
       log,
+      release: readRelease(),
     }),
     signals.stopping,
   );

@@ -9,14 +9,18 @@ import type { BeatResult } from "../domain/message-to-claw.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
+import type { FleetTally } from "../storage/fleet-state.ts";
 import { releaseForgotten } from "../storage/lease-queries.ts";
 import { retryRead } from "../storage/retries.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
+import { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
+import { RecentExpirations } from "./recent-expirations.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { type Release, ReleaseQueue } from "./release-queue.ts";
@@ -41,6 +45,8 @@ export interface LivenessOptions {
   readonly replica: number;
   readonly pace: PaceLimits;
   readonly log: Logger;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
   onCutOff?(): void;
   /** It can write again. */
@@ -61,19 +67,25 @@ export class Liveness implements Heartbeats {
   readonly #recovery: Recovery;
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
+  readonly #expirations: RecentExpirations;
   readonly #context: SessionContext;
   readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
   readonly #releases: ReleaseQueue;
 
   constructor(options: LivenessOptions) {
-    const { database, replica, log } = options;
+    const { database, replica, log, metrics = new Metrics() } = options;
     this.#database = database;
     this.#replica = replica;
     this.#log = log;
     this.#registry = new Registry(database.clock.now());
-    const shared = { ...options, registry: this.#registry };
-    this.#intake = new BeatIntake(shared);
+    const heartbeats = new HeartbeatMetrics(metrics);
+    this.#expirations = new RecentExpirations(
+      () => this.#pace.current.leaseMs,
+      metrics.counter("harborforge_lease_expirations_reversed_total"),
+    );
+    const shared = { ...options, registry: this.#registry, expirations: this.#expirations };
+    this.#intake = new BeatIntake({ ...shared, metrics: heartbeats });
     this.#claims = new Claims({
       database,
       replica,
@@ -82,10 +94,11 @@ export class Liveness implements Heartbeats {
       isAwake: () => this.#membership.awake,
       leaseMs: () => this.#pace.current.leaseMs,
     });
-    this.#unary = new UnaryBeats(this.#registry, this.#intake);
+    this.#unary = new UnaryBeats(this.#registry, this.#intake, heartbeats);
     this.#pace = new FleetPace({ database, limits: options.pace, log });
     this.#membership = new Membership({
       ...options,
+      metrics,
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
@@ -97,16 +110,18 @@ export class Liveness implements Heartbeats {
     });
     this.#reaper = new Reaper({
       ...shared,
+      metrics,
       tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
-    this.#recovery = new Recovery(options);
+    this.#recovery = new Recovery({ ...options, metrics });
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
       claims: this.#claims,
+      metrics: heartbeats,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
       isTrackedElsewhere: (agent) =>
@@ -132,6 +147,11 @@ export class Liveness implements Heartbeats {
   /** The state of a second ago. */
   get brake(): ExpiryBrake {
     return this.#brake.brake;
+  }
+
+  /** The fleet some seconds ago. Undefined: not counted yet. */
+  get fleet(): FleetTally | undefined {
+    return this.#pace.tally;
   }
 
   pace(): Pace {
@@ -167,6 +187,8 @@ export class Liveness implements Heartbeats {
   onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
     if (entry?.id === transition.id) entry.onTransition(transition);
+    if (transition.cause === "lease_expired")
+      this.#expirations.expired(transition.id, transition.revision, transition.occurredAt);
     this.#reaper.onTransition(transition);
     this.#recovery.onTransition(transition);
   }

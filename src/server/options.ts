@@ -7,6 +7,13 @@ import type { TlsSettings } from "../rpc/tls/certificate-files.ts";
 import type { RetentionLimits } from "../storage/transition-retention.ts";
 import type { WatchingOptions } from "../watch/watching.ts";
 
+/** The release that runs. */
+export interface Release {
+  readonly version: string;
+  /** The commit that it was made of, or `unknown`. */
+  readonly commit: string;
+}
+
 export interface ServerOptions {
   /** A migrated database. */
   readonly databaseUrl: string;
@@ -31,4 +38,6 @@ export interface ServerOptions {
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
   readonly log: ProgramLog;
+  /** For `harborforge_build_info`. Default: unknown, as in tests. */
+  readonly release?: Release;
 }

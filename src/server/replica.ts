@@ -13,11 +13,12 @@ import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
 import type { ServerOptions } from "./options.ts";
-import { PeriodicTasks } from "./periodic-tasks.ts";
+import { DEFAULT_RETENTION, PeriodicTasks } from "./periodic-tasks.ts";
 
 const DATABASE_AWAY = "the database is away";
 const CUT_OFF = "cannot write to the database";
@@ -39,11 +40,12 @@ export interface Replica extends Listeners {
 /** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
 export async function assembleReplica(options: ServerOptions): Promise<Replica> {
   const { log } = options;
+  const metrics = new Metrics();
   // Before anything is opened: unusable files are the most frequent reason that a start fails.
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
-  const { database, replica, access } = await openStorage(options, tls);
-  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
-  const committer = new Committer(database, replica, () => watching.notifyCommitted());
+  const { database, replica, access } = await openStorage(options, metrics, tls);
+  const watching = createWatching({ database, log, metrics, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
+  const committer = new Committer(database, replica, () => watching.notifyCommitted(), metrics);
   const health = createHealth();
   const liveness = new Liveness({
     database,
@@ -51,6 +53,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     replica,
     pace: options.pace,
     log,
+    metrics,
     onCutOff: () => health.suspend(CUT_OFF),
     onBack: () => health.resume(CUT_OFF),
   });
@@ -67,9 +70,14 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     log,
   });
   const drain = new Drain();
+  const retention = options.retention ?? DEFAULT_RETENTION;
+  const tasks = new PeriodicTasks({ database, retention, log });
   const backend = createBackend(options, { database, committer, liveness, watching });
   const served = createListeners(options, {
     backend,
+    metrics,
+    retention,
+    tasks,
     health,
     liveness,
     watching,
@@ -85,7 +93,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     watching,
     liveness,
     probe,
-    tasks: new PeriodicTasks({ database, retention: options.retention, log }),
+    tasks,
     access,
     health,
     tls,
@@ -107,16 +115,17 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.database.close();
 }
 
-async function openStorage(options: ServerOptions, tls: Tls | undefined) {
+async function openStorage(options: ServerOptions, metrics: Metrics, tls: Tls | undefined) {
   const { log } = options;
   const database = openDatabase({
     url: options.databaseUrl,
+    metrics,
     onIdleError: (error) =>
       log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });
   try {
     await database.connect();
-    const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
+    const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log, metrics });
     const replica = await registerReplica(database, isolationTimesFor(paceFor(0, options.pace)));
     return { database, access, replica };
   } catch (error) {

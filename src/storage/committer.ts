@@ -7,6 +7,7 @@ import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directories.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -17,6 +18,7 @@ import {
   readAgents,
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
+import { CommitMetrics } from "./commit-metrics.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
@@ -119,12 +121,19 @@ export class Committer {
   readonly #quarantineSlot = new Semaphore(1);
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  readonly #metrics: CommitMetrics;
+  /** When each change was submitted that is not settled, by `performance.now()`; the oldest first. */
+  readonly #unsettled = new Set<{ readonly at: number }>();
 
-  /** @param onCommit called after each group with a transition, so that watchers need not wait for a poll */
-  constructor(database: Database, replica: number, onCommit: () => void) {
+  /**
+   * @param onCommit called after each group with a transition, so that watchers need not wait for a poll
+   * @param metrics default: metrics that nothing reads
+   */
+  constructor(database: Database, replica: number, onCommit: () => void, metrics = new Metrics()) {
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
+    this.#metrics = new CommitMetrics(metrics);
     // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -146,13 +155,21 @@ export class Committer {
         reject(tooManyChanges(change.agentId, MAX_CHANGES_OF_AGENT));
         return;
       }
+      const submitted = { at: performance.now() };
+      this.#unsettled.add(submitted);
       this.#queue.push({
         change,
         known: change.known,
         inDoubt: false,
         failures: 0,
-        resolve: (result) => resolve(result as Result),
-        reject,
+        resolve: (result) => {
+          this.#unsettled.delete(submitted);
+          resolve(result as Result);
+        },
+        reject: (error) => {
+          this.#unsettled.delete(submitted);
+          reject(error);
+        },
       });
       this.#running ??= this.#run();
     });
@@ -163,6 +180,12 @@ export class Committer {
     let size = this.#queue.size;
     for (const changes of this.#quarantine.values()) size += changes.length;
     return size;
+  }
+
+  /** The age of the oldest change that is not settled, in milliseconds; 0: there is none. */
+  get oldestWaitingMs(): number {
+    const [oldest] = this.#unsettled;
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
   /** How long the database has not carried out a request, in milliseconds. */
@@ -389,7 +412,7 @@ export class Committer {
       request,
       deadline,
     }));
-    return commitGroup(client, this.#database.clock, this.#replica, members);
+    return this.#metrics.timed(members.length, () => commitGroup(client, this.#database.clock, this.#replica, members));
   }
 
   /** @returns the changes to judge again */
@@ -406,6 +429,7 @@ export class Committer {
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;
+        this.#metrics.committed(waiting.write, outcome.committed);
         this.#settle(waiting, outcome.committed);
       }
     }

@@ -59,6 +59,11 @@ export class PatientPool extends pg.Pool {
   /** Requests to the pool: one for each caller, also for callers that timed out. */
   #requested = 0;
 
+  /** How many callers wait for a connection. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: ConnectCallback): void;
   override connect(callback?: ConnectCallback): Promise<pg.PoolClient> | undefined {

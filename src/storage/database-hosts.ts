@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import pg from "pg";
 import { HANDSHAKE_MS, newSocket } from "./connections.ts";
+import { type StatementTimer, timeStatements } from "./statement-timer.ts";
 
 /**
  * While a host has not answered whether it is writable, the others are asked again at this interval, in milliseconds.
@@ -197,7 +198,11 @@ type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Clie
  *
  * @param connecting gets the sockets of connection attempts, so that their owner can abort them
  */
-export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): typeof pg.Client {
+export function clientClassOf(
+  hosts: DatabaseHosts,
+  connecting: Set<Duplex>,
+  observeStatement: StatementTimer,
+): typeof pg.Client {
   return class ServiceClient extends pg.Client {
     constructor(config?: string | pg.ClientConfig) {
       super(config);
@@ -205,6 +210,7 @@ export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): ty
       // statement fails instead.
       this.on("error", () => undefined);
       destroyOnBrokenProtocol(this.connection);
+      timeStatements(this, observeStatement);
     }
 
     override connect(): Promise<pg.Client>;

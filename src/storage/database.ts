@@ -3,11 +3,14 @@ import type { Duplex } from "node:stream";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { Semaphore } from "../../common/scheduling/semaphore.ts";
+import type { LabelsOf } from "../telemetry/metrics/metric-table.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
+import { createStatementTimer } from "./statement-timer.ts";
 
 /**
  * The connection pools. Separate pools keep a flood of one kind of work from taking the connections of another. Beats
@@ -47,6 +50,8 @@ export interface DatabaseOptions {
   readonly url: string;
   /** An idle connection of a pool failed. No work is lost. */
   onIdleError(error: Error): void;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
 }
 
 /** No statement of this service takes longer than a page of work. A longer one is stuck. */
@@ -82,11 +87,37 @@ function destroyWhenIdle(socket: Socket, ms: number): void {
   socket.setTimeout(ms, () => socket.destroy());
 }
 
+type PoolConnections = LabelsOf<"harborforge_database_pool_connections">;
+
+function connectionsOf(pool: PoolConnections["pool"], of: PatientPool): [PoolConnections, number][] {
+  return [
+    [{ pool, state: "idle" }, of.idleCount],
+    [{ pool, state: "used" }, of.totalCount - of.idleCount],
+    [{ pool, state: "waiting" }, of.waiting],
+  ];
+}
+
+/** Knex's pool. It is absent after the end. */
+interface ApiPool {
+  numFree(): number;
+  numUsed(): number;
+  numPendingAcquires(): number;
+}
+
+function connectionsOfApi(of: ApiPool | undefined): [PoolConnections, number][] {
+  return [
+    [{ pool: "api", state: "idle" }, of?.numFree() ?? 0],
+    [{ pool: "api", state: "used" }, of?.numUsed() ?? 0],
+    [{ pool: "api", state: "waiting" }, of?.numPendingAcquires() ?? 0],
+  ];
+}
+
 /** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
   const hosts = new DatabaseHosts(options.url);
   const connecting = new Set<Duplex>();
-  const Client = clientClassOf(hosts, connecting);
+  const metrics = options.metrics ?? new Metrics();
+  const Client = clientClassOf(hosts, connecting, createStatementTimer(metrics));
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
@@ -165,6 +196,13 @@ export function openDatabase(options: DatabaseOptions): Database {
   // The client class of the pools, which connects to the writable host.
   knex.client.driver = { ...pg, Client };
   knex.on("query-response", answered);
+  metrics.gauges("harborforge_database_pool_connections", () => [
+    ...connectionsOf("beats", beats),
+    ...connectionsOf("commits", commits),
+    ...connectionsOf("reads", reads),
+    ...connectionsOf("feed", feed),
+    ...connectionsOfApi(knex.client.pool),
+  ]);
   return {
     beats,
     commits,

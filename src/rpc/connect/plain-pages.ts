@@ -1,6 +1,11 @@
-import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
+
+/** The content of `/metrics`. */
+export interface MetricsPage {
+  readonly contentType: string;
+  metrics(): Promise<string>;
+}
 
 /** The pages of the Connect listener that are not calls. */
 export interface PlainPages {
@@ -20,7 +25,7 @@ const TEXT = "text/plain; charset=utf-8";
  * @param mayReadMetrics throws, or rejects with, a refusal. Probes of the other pages have no credentials
  */
 export function createPlainPages(
-  metrics: Registry,
+  metrics: MetricsPage,
   ready: () => string | undefined,
   notes: () => readonly string[],
   mayReadMetrics: (req: NodeRequest) => void | Promise<void>,

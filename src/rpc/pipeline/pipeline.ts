@@ -6,10 +6,10 @@ import {
   type ServiceImpl,
   type ServiceImplSpec,
 } from "@connectrpc/connect";
-import type { Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller } from "../../domain/principal.ts";
+import type { Metrics } from "../../telemetry/metrics/metrics.ts";
 import { type CallLimits, createCallLimiter } from "../callers/call-limits.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { networkOf } from "../callers/network.ts";
@@ -25,7 +25,7 @@ import { whenSettled } from "./when-settled.ts";
 
 export interface PipelineOptions {
   readonly log: Logger;
-  readonly metrics: Registry;
+  readonly metrics: Metrics;
   /** Called before every call. A refusal rejects the call, for example DRAINING while the replica stops. */
   readonly admission?: () => Refusal | undefined;
   /** Undefined: every caller may call every method, as in tests of handlers. */
@@ -105,7 +105,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runBounded(context, records.start(), deadlineMs(context), (bounded) =>
+            runBounded(context, records.start(context), deadlineMs(context), (bounded) =>
               whenSettled(admission.admit(bounded), (caller) => run(request, caller, bounded)),
             ),
         };
@@ -116,7 +116,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runBounded(context, records.start(), deadlineMs(context), (bounded) =>
+            runBounded(context, records.start(context), deadlineMs(context), (bounded) =>
               whenSettled(admission.admit(bounded), () => spec.impl(checkedInput(requests, check), bounded)),
             ),
         };
@@ -126,7 +126,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           method: spec.method,
           impl: (request, context) =>
             streams.serve(method, context, {
-              record: records.start(),
+              record: records.start(context),
               admit: (bounded) => admission.admit(bounded),
               hold: (caller, bounded) => {
                 check?.(request);
@@ -141,7 +141,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           method: spec.method,
           impl: (requests, context) =>
             streams.serve(method, context, {
-              record: records.start(),
+              record: records.start(context),
               admit: (bounded) => admission.admit(bounded),
               hold: (caller, bounded) => admission.holdStream(caller, bounded),
               handle: (bounded) => spec.impl(checkedInput(requests, check), bounded),
