@@ -78,13 +78,15 @@ export class Metrics {
     read: () => Iterable<readonly [labels: LabelsOf<Name> | Record<never, string>, value: number]>,
   ): void {
     const { help, labels }: MetricDefinition = METRICS[name];
+    const labelNames = Object.keys(labels ?? {});
     const gauge: Gauge = new Gauge({
       name,
       help: sentence(help),
-      labelNames: Object.keys(labels ?? {}),
+      labelNames,
       registers: [this.registry],
       collect: () => {
-        gauge.remove();
+        if (labelNames.length === 0) gauge.remove();
+        else gauge.reset();
         for (const [values, value] of read()) gauge.set({ ...values }, value);
       },
     });

@@ -5,35 +5,38 @@ interface SeriesOfDistributions {
   all(): Iterable<{ readonly labels: Readonly<Record<string, string>>; readonly value: Distribution }>;
 }
 
+interface Sample {
+  readonly metricName: string;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly sharedLabels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
 /** A histogram of prom-client that serves distributions, which are counted without it. */
 export class SeriesHistogram extends Histogram {
-  readonly #name: string;
+  readonly #configuration: HistogramConfiguration<string>;
   readonly #series: SeriesOfDistributions;
 
   constructor(configuration: HistogramConfiguration<string>, series: SeriesOfDistributions) {
     super(configuration);
-    this.#name = configuration.name;
+    this.#configuration = configuration;
     this.#series = series;
   }
 
-  override async get(): ReturnType<Histogram["get"]> {
-    const served = await super.get();
-    return { ...served, values: [...this.#values()] };
+  /** The library reads a histogram by this method, which its types do not list. */
+  getForPromString(): Promise<object> {
+    const { name, help } = this.#configuration;
+    return Promise.resolve({ name, help, type: "histogram", aggregator: "sum", values: [...this.#samples(name)] });
   }
 
-  /** The registry prefers this method, which its types do not list. */
-  getForPromString(): ReturnType<Histogram["get"]> {
-    return this.get();
-  }
-
-  *#values(): Iterable<{ metricName: string; labels: Record<string, string | number>; value: number }> {
-    for (const { labels, value } of this.#series.all()) {
-      for (const [le, count] of value.cumulative())
-        yield { metricName: `${this.#name}_bucket`, labels: { ...labels, le }, value: count };
-      const { count, sum } = value;
-      yield { metricName: `${this.#name}_bucket`, labels: { ...labels, le: "+Inf" }, value: count };
-      yield { metricName: `${this.#name}_sum`, labels: { ...labels }, value: sum };
-      yield { metricName: `${this.#name}_count`, labels: { ...labels }, value: count };
+  *#samples(name: string): Iterable<Sample> {
+    for (const { labels: sharedLabels, value: distribution } of this.#series.all()) {
+      for (const [le, value] of distribution.cumulative())
+        yield { metricName: `${name}_bucket`, labels: { le }, sharedLabels, value };
+      const { count, sum } = distribution;
+      yield { metricName: `${name}_bucket`, labels: { le: "+Inf" }, sharedLabels, value: count };
+      yield { metricName: `${name}_sum`, labels: {}, sharedLabels, value: sum };
+      yield { metricName: `${name}_count`, labels: {}, sharedLabels, value: count };
     }
   }
 }
