@@ -9,6 +9,6 @@ export function prometheusProgram(name: "prometheus" | "promtool"): string | und
     .map((folder) => join(folder, name))
     .find((file) => existsSync(file));
   if (found === undefined)
-    console.warn(`SKIPPED: there is no ${name}. Install Debian's package "prometheus" to run these tests.`);
+    process.stderr.write(`SKIPPED: there is no ${name}. Install Debian's package prometheus to run these tests.\n`);
   return found;
 }
