@@ -119,9 +119,12 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
   for (const library of bundled) {
     await cp(library.path, join(path, "node_modules", library.manifest.name), { recursive: true });
   }
+  const commit = await runTool("git", ["rev-parse", "HEAD"]);
   const parts = [...bundled.map((library) => library.manifest), manifest];
   await writeManifest(path, {
     ...common(manifest),
+    // As npm writes it where it publishes a folder of a repository.
+    ...(commit.ok ? { gitHead: commit.output.trim() } : {}),
     bin: mapValues(manifest.bin ?? {}, compiledName),
     exports: {
       ...Object.fromEntries(entries.map(([entry, file]) => [entry, conditions(file)])),

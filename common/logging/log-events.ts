@@ -166,6 +166,8 @@ export const LOG_EVENTS = {
     "retention.floor_raised": "older transitions may be removed now",
     "retention.partition_removed": "a partition of the log of transitions was removed",
     "service.draining": "the replica drains; a second signal stops it at once",
+    "service.started":
+      "the replica serves its listeners; the line has release, addresses, database, replica and the limits in force",
     "service.stopped": "the replica stopped",
     "service.stopping_now": "a second signal ended the drain",
     "tls.reloaded": "new connections get the new certificate",
@@ -180,7 +182,6 @@ export const LOG_EVENTS = {
     "database.connection_ended": "an idle connection to the database ended",
     "replica.retire_failed": "the row of a stopping replica was not removed; other replicas adopt its agents later",
     "service.already_closed": "two stops at once closed the same part",
-    "service.started": "the replica serves its listeners",
     "tls.client_rejected": "the certificate of a client is not valid",
     "tls.handshake_failed": "a TLS handshake failed",
   },

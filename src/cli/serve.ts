@@ -1,4 +1,5 @@
-import { formatAddress } from "../config/values.ts";
+import type { Config } from "../config/config.ts";
+import { databaseLabel, formatAddress } from "../config/values.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
@@ -20,6 +21,7 @@ async function serve(context: CommandContext): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
+  const release = readRelease();
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
@@ -38,7 +40,7 @@ async function serve(context: CommandContext): Promise<number> {
       reflection: config.reflection,
       access: config.access,
       log,
-      release: readRelease(),
+      release,
     }),
     signals.stopping,
   );
@@ -50,7 +52,18 @@ async function serve(context: CommandContext): Promise<number> {
       config.access.kind === "credentials",
     ),
   );
-  log.debug({ event: "service.started", ...server.addresses }, "serving");
+  log.info(
+    {
+      event: "service.started",
+      ...release,
+      node: process.version,
+      ...server.addresses,
+      database: database.dataDir ?? databaseLabel(database.url),
+      replica: server.replica,
+      limits: limitsOf(config),
+    },
+    "serving",
+  );
   const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
   if (why === "database ended") {
     log.fatal({ event: "service.postgres_ended" }, "embedded PostgreSQL ended by itself, stopping");
@@ -61,6 +74,25 @@ async function serve(context: CommandContext): Promise<number> {
   await drain(server, context);
   log.info({ event: "service.stopped" }, "stopped");
   return EXIT_OK;
+}
+
+/** The settings that decide what a replica accepts and keeps, for the start line. None of them is a secret. */
+function limitsOf(config: Config): object {
+  return {
+    heartbeatIntervalMs: config.heartbeatIntervalMs,
+    heartbeatsPerSecond: config.heartbeatsPerSecond,
+    firstLeaseMs: config.firstLeaseMs,
+    maxConnections: config.maxConnections,
+    connectionsPerSecond: config.connectionsPerSecond,
+    requestsPerSecond: config.requestsPerSecond,
+    streamsPerCaller: config.streamsPerCaller,
+    watchMaxAgeMs: config.watchMaxAgeMs,
+    transitionRetentionMs: config.transitionRetentionMs,
+    transitionLimit: config.transitionLimit,
+    drainGraceMs: config.drainGraceMs,
+    auth: config.access.kind === "credentials" ? "required" : "none",
+    tls: config.tls !== undefined,
+  };
 }
 
 async function drain(server: Server, { config, log, signals }: CommandContext): Promise<void> {

@@ -25,6 +25,8 @@ const CUT_OFF = "cannot write to the database";
 
 /** The parts of one replica, wired. */
 export interface Replica extends Listeners {
+  /** Its number, which was never used before. */
+  readonly number: number;
   readonly database: Database;
   readonly committer: Committer;
   readonly watching: Watching;
@@ -88,6 +90,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     drain,
   });
   return {
+    number: replica,
     database,
     committer,
     watching,
