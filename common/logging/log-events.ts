@@ -146,6 +146,10 @@ export const LOG_EVENTS = {
       meaning: "the history of the database changed; the replica reads all tokens again",
       action: "None after a restore or a failover. Otherwise check which database the replica uses.",
     },
+    "tracing.export_failed": {
+      meaning: "spans cannot be exported, and are lost; at most one line a minute, `failures` counts the attempts",
+      action: "Check `OTEL_EXPORTER_OTLP_ENDPOINT` and the collector. `code` has the fault of the connection.",
+    },
     "tokens.unavailable": {
       meaning: "API tokens cannot be read; the replica uses cached ones for a while",
       action: "Check the database. Revocations do not take effect meanwhile.",
@@ -170,6 +174,7 @@ export const LOG_EVENTS = {
       "the replica serves its listeners; the line has release, addresses, database, replica and the limits in force",
     "service.stopped": "the replica stopped",
     "service.stopping_now": "a second signal ended the drain",
+    "tracing.started": "spans are exported as the OTEL_… variables say",
     "tls.reloaded": "new connections get the new certificate",
     "tokens.available": "API tokens are read again",
   },

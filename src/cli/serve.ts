@@ -2,10 +2,12 @@ import type { Config } from "../config/config.ts";
 import { databaseLabel, formatAddress } from "../config/values.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
+import { startTracing } from "../telemetry/tracing/start-tracing.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
-import { readRelease } from "./release.ts";
+import { type Release, readRelease } from "./release.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -18,10 +20,20 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 }
 
 async function serve(context: CommandContext): Promise<number> {
-  const { process, config, database, databaseName, log, signals } = context;
+  const { process, database, log, signals } = context;
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
   const release = readRelease();
+  const traces = await startTracing(process.env, release, log);
+  try {
+    return await serveReplica(context, release, traces?.tracing);
+  } finally {
+    await traces?.stop();
+  }
+}
+
+async function serveReplica(context: CommandContext, release: Release, tracing: Tracing | undefined): Promise<number> {
+  const { process, config, database, databaseName, log, signals } = context;
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
@@ -41,6 +53,7 @@ async function serve(context: CommandContext): Promise<number> {
       access: config.access,
       log,
       release,
+      tracing,
     }),
     signals.stopping,
   );

@@ -44,9 +44,10 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
   const pipeline = createPipeline({
     log,
     metrics,
+    tracing: options.tracing,
     callLimits,
     admission: drain.admission,
-    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
+    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log, options.tracing) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
   const choice = options.access ?? { kind: "open" };

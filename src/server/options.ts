@@ -5,6 +5,7 @@ import type { CallLimits } from "../rpc/callers/call-limits.ts";
 import type { ConnectionLimits } from "../rpc/sockets/connection-gate.ts";
 import type { TlsSettings } from "../rpc/tls/certificate-files.ts";
 import type { RetentionLimits } from "../storage/transition-retention.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import type { WatchingOptions } from "../watch/watching.ts";
 
 /** The release that runs. */
@@ -38,6 +39,8 @@ export interface ServerOptions {
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
   readonly log: ProgramLog;
+  /** Undefined: tracing is off. */
+  readonly tracing?: Tracing | undefined;
   /** For `harborforge_build_info`. Default: unknown, as in tests. */
   readonly release?: Release;
 }

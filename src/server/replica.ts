@@ -47,7 +47,10 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
   const { database, replica, access } = await openStorage(options, metrics, tls);
   const watching = createWatching({ database, log, metrics, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
-  const committer = new Committer(database, replica, () => watching.notifyCommitted(), metrics);
+  const committer = new Committer(database, replica, () => watching.notifyCommitted(), {
+    metrics,
+    tracing: options.tracing,
+  });
   const health = createHealth();
   const liveness = new Liveness({
     database,
@@ -123,6 +126,7 @@ async function openStorage(options: ServerOptions, metrics: Metrics, tls: Tls | 
   const database = openDatabase({
     url: options.databaseUrl,
     metrics,
+    tracing: options.tracing,
     onIdleError: (error) =>
       log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });

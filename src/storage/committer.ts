@@ -8,6 +8,7 @@ import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directories.ts";
 import { Metrics } from "../telemetry/metrics/metrics.ts";
+import type { TracedSpan, Tracing } from "../telemetry/tracing/tracing.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -85,6 +86,8 @@ interface Waiting {
   known: Agent | undefined;
   /** A former attempt lost its connection, so it may have been committed. */
   inDoubt: boolean;
+  /** The span of the call that requested it, if tracing is on. */
+  readonly span: TracedSpan | undefined;
   /** Failed attempts in a row while the database was reachable. */
   failures: number;
   resolve(result: unknown): void;
@@ -95,6 +98,11 @@ interface Judged extends Waiting {
   readonly write: AgentWrite;
   readonly result: (committed: Committed) => unknown;
   readonly guarded: ((until: Micros) => unknown) | undefined;
+}
+
+export interface CommitterTelemetry {
+  readonly metrics?: Metrics;
+  readonly tracing?: Tracing | undefined;
 }
 
 /**
@@ -122,18 +130,20 @@ export class Committer {
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
   readonly #metrics: CommitMetrics;
+  readonly #tracing: Tracing | undefined;
   /** When each change was submitted that is not settled, by `performance.now()`; the oldest first. */
   readonly #unsettled = new Set<{ readonly at: number }>();
 
   /**
    * @param onCommit called after each group with a transition, so that watchers need not wait for a poll
-   * @param metrics default: metrics that nothing reads
+   * @param telemetry default: metrics that nothing reads, and no tracing
    */
-  constructor(database: Database, replica: number, onCommit: () => void, metrics = new Metrics()) {
+  constructor(database: Database, replica: number, onCommit: () => void, telemetry: CommitterTelemetry = {}) {
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
-    this.#metrics = new CommitMetrics(metrics);
+    this.#metrics = new CommitMetrics(telemetry.metrics ?? new Metrics());
+    this.#tracing = telemetry.tracing;
     // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -161,6 +171,7 @@ export class Committer {
         change,
         known: change.known,
         inDoubt: false,
+        span: this.#tracing?.activeSpan,
         failures: 0,
         resolve: (result) => {
           this.#unsettled.delete(submitted);
@@ -171,7 +182,7 @@ export class Committer {
           reject(error);
         },
       });
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     });
   }
 
@@ -206,6 +217,11 @@ export class Committer {
     return quarantined >= MAX_CHANGES_OF_AGENT || this.#queue.isFull(MAX_CHANGES_OF_AGENT, change);
   }
 
+  /** Not in the span of the call that happens to come first. */
+  #start(): Promise<void> {
+    return this.#tracing === undefined ? this.#run() : this.#tracing.detached(() => this.#run());
+  }
+
   async #run(): Promise<void> {
     // Wait one turn of the event loop, so that changes of the same moment share the first group.
     await new Promise((resolve) => setImmediate(resolve));
@@ -213,7 +229,7 @@ export class Committer {
       const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#joinQuarantine(waiting));
       if (group.length === 0) continue;
       try {
-        await this.#attempt(group);
+        await this.#traced(group, () => this.#attempt(group));
       } catch (error) {
         if (isPermanent(failureKind(error))) {
           this.#markAnswered();
@@ -255,7 +271,7 @@ export class Committer {
       using slot = await this.#quarantineSlot.enter(performance.now() + LONGEST_TIMER_MS);
       const first = slot === undefined ? undefined : changes.shift();
       if (first === undefined) continue;
-      const outcome = await this.#attemptQuarantined(first);
+      const outcome = await this.#traced([first], () => this.#attemptQuarantined(first));
       if (outcome === "written") break;
       if (outcome !== "settled") changes.unshift(outcome);
     }
@@ -264,7 +280,7 @@ export class Committer {
     if (this.#closed) for (const { reject, inDoubt } of changes) reject(databaseUnavailable(undefined, inDoubt));
     else if (changes.length > 0) {
       this.#queue.putBack(changes);
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     }
   }
 
@@ -294,6 +310,13 @@ export class Committer {
       waiting.reject(refusalFor(error));
       return "settled";
     }
+  }
+
+  /** Work for a group is one span, linked to the calls that requested its changes. */
+  #traced<Outcome>(group: readonly Waiting[], work: () => Promise<Outcome>): Promise<Outcome> {
+    if (this.#tracing === undefined) return work();
+    const spans = group.flatMap(({ span }) => (span === undefined ? [] : [span]));
+    return this.#tracing.shared("commit group", spans, work);
   }
 
   #markAnswered(): void {
@@ -488,8 +511,8 @@ export class Committer {
 }
 
 /** The same change, to be judged again by the current state of the database. */
-function unjudged({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
-  return { change, known: undefined, inDoubt, failures, resolve, reject };
+function unjudged({ change, inDoubt, span, failures, resolve, reject }: Waiting): Waiting {
+  return { change, known: undefined, inDoubt, span, failures, resolve, reject };
 }
 
 function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import pg from "pg";
 import { HANDSHAKE_MS, newSocket } from "./connections.ts";
-import { type StatementTimer, timeStatements } from "./statement-timer.ts";
+import { observeStatements, type StatementObserver } from "./statement-observer.ts";
 
 /**
  * While a host has not answered whether it is writable, the others are asked again at this interval, in milliseconds.
@@ -201,7 +201,7 @@ type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Clie
 export function clientClassOf(
   hosts: DatabaseHosts,
   connecting: Set<Duplex>,
-  observeStatement: StatementTimer,
+  observe: StatementObserver,
 ): typeof pg.Client {
   return class ServiceClient extends pg.Client {
     constructor(config?: string | pg.ClientConfig) {
@@ -210,7 +210,7 @@ export function clientClassOf(
       // statement fails instead.
       this.on("error", () => undefined);
       destroyOnBrokenProtocol(this.connection);
-      timeStatements(this, observeStatement);
+      observeStatements(this, observe);
     }
 
     override connect(): Promise<pg.Client>;

@@ -5,12 +5,13 @@ import pg from "pg";
 import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import type { LabelsOf } from "../telemetry/metrics/metric-table.ts";
 import { Metrics } from "../telemetry/metrics/metrics.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
 import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
-import { createStatementTimer } from "./statement-timer.ts";
+import { createStatementObserver } from "./statement-observer.ts";
 
 /**
  * The connection pools. Separate pools keep a flood of one kind of work from taking the connections of another. Beats
@@ -52,6 +53,8 @@ export interface DatabaseOptions {
   onIdleError(error: Error): void;
   /** Default: metrics that nothing reads. */
   readonly metrics?: Metrics;
+  /** Undefined: tracing is off. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** No statement of this service takes longer than a page of work. A longer one is stuck. */
@@ -116,8 +119,8 @@ function connectionsOfApi(of: ApiPool | undefined): [PoolConnections, number][] 
 export function openDatabase(options: DatabaseOptions): Database {
   const hosts = new DatabaseHosts(options.url);
   const connecting = new Set<Duplex>();
-  const metrics = options.metrics ?? new Metrics();
-  const Client = clientClassOf(hosts, connecting, createStatementTimer(metrics));
+  const { metrics = new Metrics(), tracing } = options;
+  const Client = clientClassOf(hosts, connecting, createStatementObserver(metrics, tracing));
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
@@ -151,13 +154,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     }) satisfies pg.ClientConfig;
   const clock = new DatabaseClock();
   const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
-    const created = new PatientPool({
-      ...clientConfig(name, settings),
-      Client,
-      max,
-      min: 0,
-      idleTimeoutMillis: 30_000,
-    });
+    const configuration = { ...clientConfig(name, settings), Client, max, min: 0, idleTimeoutMillis: 30_000 };
+    const created = new PatientPool(configuration, tracing);
     created.on("error", options.onIdleError);
     created.on("connect", () => clock.forget());
     created.on("release", (error) => {

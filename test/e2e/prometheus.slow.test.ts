@@ -54,9 +54,8 @@ class TestPrometheus {
   }
 
   async get<Data>(path: string): Promise<Data> {
-    const answer: { status: string; data: Data; error?: string } = await (
-      await fetch(`${this.#url}/api/v1/${path}`)
-    ).json();
+    const response = await fetch(`${this.#url}/api/v1/${path}`);
+    const answer: { status: string; data: Data; error?: string } = JSON.parse(await response.text());
     if (answer.status !== "success") throw new Error(`${path}: ${answer.error}`);
     return answer.data;
   }

@@ -43,7 +43,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG, metrics }));
-  const committer = new Committer(database, number, () => watching.notifyCommitted(), metrics);
+  const committer = new Committer(database, number, () => watching.notifyCommitted(), { metrics });
   undo.defer(() => committer.close());
   let cutOff = false;
   const liveness = new Liveness({

@@ -3,6 +3,7 @@ import { isMessage } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { ProgramLog } from "../../../common/logging/logger.ts";
 import { actorOf, type Principal } from "../../domain/principal.ts";
+import type { Tracing } from "../../telemetry/tracing/tracing.ts";
 import { methodName } from "./call-record.ts";
 
 /** Fields that identify the subject of a change. None of them is a secret. */
@@ -25,9 +26,10 @@ export type Audit = (method: DescMethod, principal: Principal, request: object, 
 
 /**
  * The audit log: log lines with `audit: true`. They have level info, even if the log has a higher level; a silent log has
- * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject.
+ * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject, and the trace if
+ * tracing is on.
  */
-export function createAudit(log: ProgramLog): Audit {
+export function createAudit(log: ProgramLog, tracing?: Tracing): Audit {
   const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
   return (method, principal, request, response) => {
     lines.info(
@@ -38,6 +40,7 @@ export function createAudit(log: ProgramLog): Audit {
         method: methodName(method),
         ...subjects(method, request),
         ...made(response),
+        ...(tracing === undefined ? {} : { traceId: tracing.traceId }),
       },
       "audit",
     );

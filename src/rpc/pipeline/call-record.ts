@@ -15,6 +15,8 @@ const DATABASE_REPORT_MS = 10_000;
 /** The entry of one call in log and metrics. */
 export interface CallRecord {
   readonly ended: boolean;
+  /** The trace of the call, for its log lines. Undefined: tracing is off. */
+  traceId: string | undefined;
   /** Records the first message of a stream, once. */
   begin(): void;
   /** Records the end of the call, once. Undefined: the call succeeded. */
@@ -56,7 +58,7 @@ export function createCallRecorder(log: Logger, metrics: Metrics, slowMs: number
       if (streaming) streams.open -= 1;
       series.ended(record.listener, record.begun, ms / 1_000, error);
       if (error?.code === Code.ResourceExhausted) countLimit(metrics, error);
-      report(name, ms, streaming, error);
+      report(name, ms, streaming, record.traceId, error);
     };
     const begun = (record: Record, ms: number): void => series.began(record.listener, ms / 1_000);
     return {
@@ -68,10 +70,21 @@ export function createCallRecorder(log: Logger, metrics: Metrics, slowMs: number
     };
   }
 
-  function report(method: string, ms: number, streaming: boolean, error: ConnectError | undefined): void {
+  function report(
+    method: string,
+    ms: number,
+    streaming: boolean,
+    traceId: string | undefined,
+    error: ConnectError | undefined,
+  ): void {
     const slow = !streaming && ms >= slowMs;
     if (error === undefined && !slow) return;
-    const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
+    const line = {
+      method,
+      ms: Math.round(ms),
+      ...(error === undefined ? {} : { code: codeText(error.code) }),
+      ...(traceId === undefined ? {} : { traceId }),
+    };
     if (error?.code === Code.Internal)
       log.error(
         { event: "call.internal_error", ...line, err: error.cause ?? error },
@@ -112,6 +125,7 @@ class Record implements CallRecord {
   readonly #onBegin: (record: Record, ms: number) => void;
   readonly #onEnd: (record: Record, ms: number, error: ConnectError | undefined) => void;
   begun = false;
+  traceId: string | undefined;
   #ended = false;
 
   constructor(
@@ -210,6 +224,7 @@ export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }
 
-function codeText(code: Code): string {
+/** The name of a code in `google.rpc.Code`, such as `NOT_FOUND`. */
+export function codeText(code: Code): string {
   return CodeSchema.value[code]?.name ?? "UNKNOWN";
 }
