@@ -19,6 +19,8 @@ interface Manifest {
   readonly exports: Readonly<Record<string, string>>;
   readonly dependencies?: Versions;
   readonly optionalDependencies?: Versions;
+  readonly peerDependencies?: Versions;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional: boolean }>>;
 }
 type Versions = Readonly<Record<string, string>>;
 
@@ -78,6 +80,8 @@ async function stageLibrary(source: string, path: string): Promise<StagedPackage
     },
     dependencies: manifest.dependencies,
     optionalDependencies: manifest.optionalDependencies,
+    peerDependencies: manifest.peerDependencies,
+    peerDependenciesMeta: manifest.peerDependenciesMeta,
   });
   await copyDocuments(source, path);
   const declarations = compiled.map(([entry, file]) => [

@@ -3,6 +3,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { type ConnectedClients, clientsOnRoutes, type Route, routesOf } from "./service-clients.ts";
 import { ServiceConnection, type TlsOptions } from "./service-connection.ts";
 import type { Token } from "./token.ts";
+import { traceContext } from "./trace-context.ts";
 
 export type { ConnectedClients, ServiceClients } from "./service-clients.ts";
 
@@ -55,7 +56,7 @@ function routeTo(address: string, tls: ServiceTarget["tls"]): Route {
     throw new RangeError(`address: "${address}" is invalid. Give host:port, http://host:port or https://host:port.`);
   const sessionManager = new ServiceConnection(baseUrl, tls);
   return {
-    transport: createGrpcTransport({ baseUrl, sessionManager }),
+    transport: createGrpcTransport({ baseUrl, sessionManager, interceptors: [traceContext] }),
     abort: (why) => sessionManager.abort(new ConnectError(why, Code.Unavailable)),
   };
 }
