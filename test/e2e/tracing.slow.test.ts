@@ -1,6 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { connect } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { trace } from "@opentelemetry/api";
+import { NodeSDK, tracing } from "@opentelemetry/sdk-node";
+import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
+import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { startOtlpReceiver } from "../support/otlp-receiver.ts";
 import { openStage, type Serving, says } from "../support/program.ts";
@@ -184,9 +189,6 @@ describe("tracing", () => {
     stream.on("data", (bytes: Buffer) => {
       received += bytes.length;
     });
-    // HeartbeatRequest { sequence, beats: [{ agent_id: "ada-1" }] }: the fields are those of the contract.
-    const { create, toBinary } = await import("@bufbuild/protobuf");
-    const { HeartbeatRequestSchema } = await import("../../gen/harborforge/agents/v1/agent_service_pb.ts");
     for (let sequence = 1n; sequence <= 20n; sequence += 1n) {
       const bytes = toBinary(
         HeartbeatRequestSchema,
@@ -206,6 +208,40 @@ describe("tracing", () => {
     expect(collector.named("renew-leases")).toEqual([]);
     // Only that of the user: the transitions of beats have no call to link to.
     expect(collector.named("commit group")).toHaveLength(1);
+  });
+
+  test("continues the trace of a program that uses the client library", async () => {
+    await using stage = await openStage();
+    await using database = await createTestDatabase();
+    await using collector = await startOtlpReceiver();
+    const service = await stage.serve({
+      env: { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...OTEL },
+    });
+    const exporter = new tracing.InMemorySpanExporter();
+    const sdk = new NodeSDK({
+      spanProcessors: [new tracing.SimpleSpanProcessor(exporter)],
+      metricReaders: [],
+      logRecordProcessors: [],
+    });
+    sdk.start();
+    try {
+      using clients = createServiceClients({ address: service.grpc });
+      await trace.getTracer("calendar").startActiveSpan("plan a call", async (span) => {
+        await clients.users.createUser({ username: "ada" });
+        span.end();
+      });
+      const [calling] = exporter.getFinishedSpans();
+      const served = await until(
+        "the span of the service",
+        () => collector.named("harborforge.agents.v1.UserService/CreateUser")[0],
+      );
+      expect(served).toMatchObject({
+        traceId: calling?.spanContext().traceId,
+        parentSpanId: calling?.spanContext().spanId,
+      });
+    } finally {
+      await sdk.shutdown();
+    }
   });
 
   test("is off without its variables, loads no SDK, and sends nothing", async () => {

@@ -35,7 +35,11 @@ export function traceUnary(
   const span = tracing.openCall(call);
   record.traceId = span.traceId;
   context.responseHeader.set(RESPONSE_HEADER, span.traceParent);
-  const ended = (error: ConnectError | undefined): void => span.end(endOf(call, error));
+  const ended = (error: ConnectError | undefined): void => {
+    // A failed call of gRPC has no headers, only trailers.
+    if (error !== undefined && call.system === "grpc") context.responseTrailer.set(RESPONSE_HEADER, span.traceParent);
+    span.end(endOf(call, error));
+  };
   return { record: new UnaryRecord(record, ended), run: (step) => span.run(step) };
 }
 
