@@ -143,8 +143,8 @@ function scalarOf(scalar: ScalarType): WireType | undefined {
   }
 }
 
-/** The reader and the writer know tags of one byte. */
-const LARGEST_NUMBER = 15;
+/** The reader and the writer know tags of up to two bytes. */
+const LARGEST_NUMBER = 2_047;
 
 function isSupported(field: DescField): boolean {
   return field.number <= LARGEST_NUMBER && wireTypeOf(field) !== undefined;

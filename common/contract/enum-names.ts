@@ -19,6 +19,9 @@ export const TRANSITION_CAUSES = [
   "moved",
   "deleted",
   "heartbeat",
+  "wake",
+  "stalled",
+  "progressed",
 ] as const;
 export type TransitionCause = (typeof TRANSITION_CAUSES)[number];
 
@@ -32,6 +35,61 @@ export type ChangeType = "entered" | "updated" | "left";
  */
 export const SESSION_STARTS = ["first", "anew", "resume"] as const;
 export type SessionStart = (typeof SESSION_STARTS)[number];
+
+export const WAKE_STATES = [
+  "queued",
+  "offered",
+  "accepted",
+  "finished",
+  "declined",
+  "lapsed",
+  "expired",
+  "cancelled",
+  "abandoned",
+] as const;
+export type WakeState = (typeof WAKE_STATES)[number];
+
+/** The status that a wake gives its agent while it is offered. */
+export type WakeClaim = Extract<WorkingStatus, "on_call" | "busy">;
+
+/** What the server does with a wake whose agent cannot be woken. */
+export const IF_UNAVAILABLE = ["refuse", "queue"] as const;
+export type IfUnavailable = (typeof IF_UNAVAILABLE)[number];
+
+export const WAKE_REASONS = [
+  "busy",
+  "on_call",
+  "exhausted",
+  "offline",
+  "leaving",
+  "paused",
+  "no_answer",
+  "unreported",
+  "unsuitable",
+  "service",
+  "moved",
+  "deleted",
+  "no_session",
+  "suspect",
+  "limited",
+] as const;
+export type WakeReason = (typeof WAKE_REASONS)[number];
+
+/** The reasons with which an agent may decline. */
+export const DECLINE_REASONS = [
+  "busy",
+  "on_call",
+  "exhausted",
+  "leaving",
+  "unsuitable",
+] as const satisfies readonly WakeReason[];
+export type DeclineReason = (typeof DECLINE_REASONS)[number];
+
+export const WAKE_OUTCOMES = ["succeeded", "failed", "stopped"] as const;
+export type WakeOutcome = (typeof WAKE_OUTCOMES)[number];
+
+export const WAKE_REPLY_TYPES = ["accept", "decline", "working", "finished"] as const;
+export type WakeReplyType = (typeof WAKE_REPLY_TYPES)[number];
 
 /**
  * An exhaustion as an agent or a service reports it: with the provider's deadline, with the provider's delay, or with

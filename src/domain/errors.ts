@@ -27,7 +27,18 @@ export type Reason =
   | "UNAUTHENTICATED"
   | "HTTP2_REQUIRED"
   | "REQUEST_ID_REUSED"
-  | "TOKEN_NOT_FOUND";
+  | "TOKEN_NOT_FOUND"
+  | "AGENT_BUSY"
+  | "AGENT_ON_CALL"
+  | "AGENT_PAUSED"
+  | "WAKES_NOT_TAKEN"
+  | "WAKE_EXPIRED"
+  | "WAKE_NOT_FOUND"
+  | "WAKE_ID_TAKEN"
+  | "OFFER_OUTDATED"
+  | "WAKE_ENDED"
+  | "WAKE_QUEUE_FULL"
+  | "WAKES_LIMITED";
 
 /** One invalid field: its path in the request (`beats[3].agent_id`), and a sentence about the allowed values. */
 export interface FieldViolation {

@@ -1,4 +1,5 @@
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, WakeClaim, WakeReason, WakeState } from "../../common/contract/enum-names.ts";
+import type { Micros } from "../../common/contract/time.ts";
 import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
 import { type AgentScope, agentDenied } from "./principal.ts";
@@ -38,13 +39,31 @@ export interface AgentLoss {
   readonly refusal: Refusal;
 }
 
+/** The state of a wake of an agent of the stream. It is the whole state, so only the newest one counts. */
+export interface WakeNotice {
+  readonly kind: "wake";
+  readonly agentId: string;
+  readonly wakeId: string;
+  readonly offerRevision: bigint;
+  readonly state: WakeState;
+  /** Why the offer or the work ended; null: there is no more to say. */
+  readonly reason: WakeReason | null;
+  readonly claim: WakeClaim;
+  /** The time that remains to answer, in milliseconds; null unless the wake is offered. */
+  readonly answerWithinMs: number | null;
+  /** Null at the end of the wake. */
+  readonly payload: Uint8Array | null;
+  readonly isCancelRequested: boolean;
+  readonly expiresAt: Micros;
+}
+
 /** The replica stops, or cannot serve the stream: the claw opens its stream anew within this time, in milliseconds. */
 export interface DrainRequest {
   readonly kind: "draining";
   readonly reconnectWithinMs: number;
 }
 
-export type ClawMessage = BeatResult | AgentUpdate | AgentLoss | DrainRequest;
+export type ClawMessage = BeatResult | AgentUpdate | AgentLoss | WakeNotice | DrainRequest;
 
 /** One output of a session: the acknowledgement, and the messages that waited. */
 export interface SessionOutput {
@@ -66,6 +85,7 @@ export function messageWithin(scope: AgentScope, message: ClawMessage): ClawMess
       return isMoved ? { ...message, refusal: agentDenied(message.agentId) } : message;
     }
     case "change":
+    case "wake":
     case "draining":
       return message;
   }

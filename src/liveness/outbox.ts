@@ -5,6 +5,7 @@ import type {
   ClawMessage,
   DrainRequest,
   SessionOutput,
+  WakeNotice,
 } from "../domain/message-to-claw.ts";
 
 /**
@@ -26,6 +27,8 @@ export class Outbox {
   #unreadCharacters = 0;
   /** The newest message about each agent that answers no beat. */
   readonly #changes = new Map<string, AgentUpdate | AgentLoss>();
+  /** The newest state of each wake, by agent and wake. Undefined until the first one: most streams have none. */
+  #wakes: Map<string, WakeNotice> | undefined;
   #drainRequest: DrainRequest | undefined;
   #sentSequence = 0n;
   readonly #firstIntervalMs: number;
@@ -51,6 +54,10 @@ export class Outbox {
       case "change":
       case "lost":
         this.#changes.set(message.agentId, message);
+        return;
+      case "wake":
+        this.#wakes ??= new Map();
+        this.#wakes.set(`${message.agentId}\n${message.wakeId}`, message);
         return;
       case "draining":
         this.#drainRequest = message;
@@ -79,13 +86,16 @@ export class Outbox {
   }
 
   #takeMessages(): readonly ClawMessage[] {
-    if (this.#results.length === 0 && this.#changes.size === 0 && this.#drainRequest === undefined) return NONE;
+    const isEmpty = this.#results.length === 0 && this.#changes.size === 0;
+    if (isEmpty && this.#wakes === undefined && this.#drainRequest === undefined) return NONE;
     const messages: ClawMessage[] = this.#results;
     for (const change of this.#changes.values()) messages.push(change);
+    if (this.#wakes !== undefined) for (const wake of this.#wakes.values()) messages.push(wake);
     if (this.#drainRequest !== undefined) messages.push(this.#drainRequest);
     this.#results = [];
     this.#unreadCharacters = 0;
     this.#changes.clear();
+    this.#wakes = undefined;
     this.#drainRequest = undefined;
     return messages;
   }

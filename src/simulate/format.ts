@@ -57,6 +57,9 @@ const CAUSE_WORDS: Readonly<Record<TransitionView["cause"], string>> = {
   moved: "moved",
   deleted: "deleted",
   heartbeat: "heartbeats again",
+  wake: "its wake changed",
+  stalled: "makes no progress",
+  progressed: "makes progress again",
   unknown: "unknown cause",
 };
 

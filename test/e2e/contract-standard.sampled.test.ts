@@ -17,6 +17,7 @@ const SERVICES = [
   "harborforge.agents.v1.AgentService",
   "harborforge.agents.v1.TokenService",
   "harborforge.agents.v1.UserService",
+  "harborforge.agents.v1.WakeService",
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",

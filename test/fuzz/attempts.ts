@@ -4,6 +4,7 @@ import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts"
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Random } from "../chaos/random.ts";
 import type { Attempt, Protocol } from "./callers.ts";
@@ -22,6 +23,7 @@ const METHODS: readonly DescMethod[] = [
   ...UserService.methods,
   ...AgentService.methods,
   ...TokenService.methods,
+  ...WakeService.methods,
   ...Health.methods,
   ...ServerReflection.methods,
 ];

@@ -27,7 +27,7 @@ export interface AddedField {
   readonly name: string;
   readonly field: MessageInitShape<typeof FieldDescriptorProtoSchema>;
   readonly kind?: "optional" | "oneof" | "map" | "recursive";
-  /** Also in messages that have numbers below 16 left: by default it takes the first of these. */
+  /** By default it takes the first number that is free. */
   readonly number?: number;
   /**
    * Whether the fast path reads and writes the field. Otherwise it leaves messages with the field to the
@@ -83,7 +83,9 @@ export const ADDED_FIELDS: readonly AddedField[] = [
     field: { type: Type.INT64, options: create(FieldOptionsSchema, { jstype: FieldOptions_JSType.JS_STRING }) },
     isHandled: false,
   },
-  { name: "int32 with a number of two bytes", field: { type: Type.INT32 }, number: 16, isHandled: false },
+  { name: "int32 with a number of two bytes", field: { type: Type.INT32 }, number: 2_047, isHandled: true },
+  { name: "message with a number of two bytes", field: DURATION, number: 100, isHandled: true },
+  { name: "int32 with a number of three bytes", field: { type: Type.INT32 }, number: 2_048, isHandled: false },
 ];
 
 /** The same messages with one more field, `added`, in each of them and in each message of the contract in them. */

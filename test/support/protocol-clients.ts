@@ -12,6 +12,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { Health } from "../../gen/health/v1/health_pb.ts";
 import type { Addresses } from "../../src/server.ts";
 import { createGrpcJsTransport } from "./grpc-js-transport.ts";
@@ -171,6 +172,7 @@ export interface ProtocolClients {
   readonly users: Client<typeof UserService>;
   readonly agents: Client<typeof AgentService>;
   readonly tokens: Client<typeof TokenService>;
+  readonly wakes: Client<typeof WakeService>;
   readonly health: Client<typeof Health>;
   readonly reflection: Client<typeof ServerReflection>;
   readonly reflectionAlpha: Client<typeof ServerReflectionAlpha>;
@@ -181,6 +183,7 @@ function clientsOf(transport: Transport): ProtocolClients {
     users: createClient(UserService, transport),
     agents: createClient(AgentService, transport),
     tokens: createClient(TokenService, transport),
+    wakes: createClient(WakeService, transport),
     health: createClient(Health, transport),
     reflection: createClient(ServerReflection, transport),
     reflectionAlpha: createClient(ServerReflectionAlpha, transport),

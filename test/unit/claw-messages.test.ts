@@ -1,4 +1,4 @@
-import { isFieldSet } from "@bufbuild/protobuf";
+import { isFieldSet, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it, test } from "vitest";
 import { HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../src/domain/errors.ts";
@@ -26,6 +26,19 @@ const SAMPLES: { readonly [K in Kind]: Sample<K> } = {
   },
   change: { kind: "change", agentId: "a", status: "idle", exhaustion: null, revision: 8n },
   lost: { kind: "lost", agentId: "a", refusal: refusal("SESSION_SUPERSEDED") },
+  wake: {
+    kind: "wake",
+    agentId: "a",
+    wakeId: "slot-1",
+    offerRevision: 9n,
+    state: "offered",
+    reason: null,
+    claim: "busy",
+    answerWithinMs: 30_000,
+    payload: new Uint8Array([1]),
+    isCancelRequested: false,
+    expiresAt: 1_790_000_000_000_000,
+  },
   draining: { kind: "draining", reconnectWithinMs: 2_500 },
 };
 const samples = Object.values(SAMPLES);
@@ -41,6 +54,21 @@ describe("a message to a claw", () => {
     expect(carrying.map(({ name }) => name)).toEqual([FIELD_OF_KIND[message.kind]]);
     expect(response.acknowledgedSequence).toBe(1n);
     expect(rest).toEqual([]);
+  });
+
+  test("stays within 64 KiB with wakes, however many there are", () => {
+    const wakes = Array.from({ length: 100 }, (_, index) => ({
+      ...SAMPLES.wake,
+      wakeId: `${"é".repeat(120)}${index}`,
+      payload: new Uint8Array(4_096),
+    }));
+    const responses = [...responsesOf({ acknowledgedSequence: 1n, messages: wakes }, 0n, PACE)];
+    expect(responses.flatMap(({ wakeUpdates }) => wakeUpdates.map(({ wakeId }) => wakeId))).toEqual(
+      wakes.map(({ wakeId }) => wakeId),
+    );
+    for (const response of responses) {
+      expect(toBinary(HeartbeatResponseSchema, response).length).toBeLessThanOrEqual(65_536);
+    }
   });
 
   test("has a field for each kind: the contract's response has no field without one", () => {
@@ -69,6 +97,19 @@ describe("an outbox", () => {
     outbox.put(SAMPLES.draining);
     outbox.put(second);
     expect(outbox.take(0n)?.messages).toEqual([first, second, lost, SAMPLES.change, SAMPLES.draining]);
+  });
+
+  it("keeps the newest state of each wake, after results and changes", () => {
+    const outbox = new Outbox(1_000);
+    const other = { ...SAMPLES.wake, wakeId: "slot-2" };
+    const ended = { ...SAMPLES.wake, state: "lapsed", payload: null } as const;
+    outbox.put(SAMPLES.wake);
+    outbox.put(other);
+    outbox.put(ended);
+    outbox.put(SAMPLES.change);
+    outbox.put(SAMPLES.result);
+    expect(outbox.take(0n)?.messages).toEqual([SAMPLES.result, SAMPLES.change, ended, other]);
+    expect(outbox.take(0n)).toBeUndefined();
   });
 
   it("drops a change that the result of a new claim replaces", () => {

@@ -19,15 +19,23 @@ const PACKAGE = "harborforge.agents.v1";
 const NEED_NO_RULE: ReadonlySet<string> = new Set([
   // Both values are valid, whatever the other fields are.
   "ListAgentTransitionsRequest.newest_first",
+  "ListWakesRequest.newest_first",
   "WatchAgentsRequest.conflate",
   "AgentBeat.leaving",
+  // Unset selects both.
+  "AgentFilter.stalled",
+  // The rule is one of instance_id, which it requires.
+  "HeartbeatRequest.takes_wakes",
   // Any number is valid: the greater one wins.
   "HeartbeatRequest.generation",
+  "Progress.step",
   // Opaque to callers: an invalid one is INVALID_PAGE_TOKEN, by the check value in the token.
   "ListTokensRequest.page_token",
   "ListUsersRequest.page_token",
   "ListAgentsRequest.page_token",
   "ListAgentTransitionsRequest.page_token",
+  "ListWakesRequest.page_token",
+  "ListPausesRequest.page_token",
 ]);
 
 const services = await readServices();
@@ -79,7 +87,9 @@ function lackOfValue(field: DescField, rules: FieldRules | undefined): string | 
   }
   // Messages of ours have rules of their own, and are checked separately.
   if (field.message !== undefined && isOurs(field.message)) return undefined;
-  if (type?.case === "string") return type.value.maxLen > 0n ? undefined : "string.max_len";
+  if (type?.case === "string") {
+    return type.value.maxLen > 0n || type.value.maxBytes > 0n ? undefined : "string.max_len or string.max_bytes";
+  }
   return type?.case === undefined && (rules?.cel.length ?? 0) === 0 ? "a rule" : undefined;
 }
 

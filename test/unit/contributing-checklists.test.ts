@@ -4,6 +4,7 @@ import { describe, expect, it, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 
 const root = join(import.meta.dirname, "../..");
 const contributing = readFileSync(join(root, "CONTRIBUTING.md"), "utf8");
@@ -40,7 +41,7 @@ describe("the checklist of an RPC", () => {
     "test/e2e/access-table.test.ts",
     "test/e2e/database-errors.slow.test.ts",
   ];
-  const methods = [AgentService, UserService, TokenService].flatMap((service) => service.methods);
+  const methods = [AgentService, UserService, TokenService, WakeService].flatMap((service) => service.methods);
 
   it("names every file that has to know every method", () => {
     expect(filesOf("Adding an RPC")).toEqual(expect.arrayContaining(everywhere));

@@ -23,12 +23,18 @@ export class WireReader {
     return this.#at < this.#end && !this.unusual;
   }
 
-  /** The tag of a field with a number below 16. Longer tags are unusual: the library rejects some of them. */
+  /**
+   * The tag of a field with a number below 2048, in as few bytes as it takes. Longer tags are unusual: the library rejects
+   * some of them.
+   */
   tag(): number {
-    const tag = this.#at < this.#end ? (this.#bytes[this.#at] ?? 0) : 0x80;
-    if (tag >= 0x80) this.unusual = true;
+    const first = this.#at < this.#end ? (this.#bytes[this.#at] ?? 0) : 0x80;
     this.#at += 1;
-    return tag;
+    if (first < 0x80) return first;
+    const second = this.#at < this.#end ? (this.#bytes[this.#at] ?? 0) : 0;
+    this.#at += 1;
+    if (second === 0 || second >= 0x80) this.unusual = true;
+    return (first & 0x7f) | (second << 7);
   }
 
   /** From 0 to 2³¹ - 1; for enums as well. */

@@ -1,6 +1,6 @@
 const EMPTY = Buffer.alloc(0);
-/** A tag of one byte and the longest varint that is written: 53 bits. */
-const LONGEST_NUMBER = 1 + 8;
+/** A tag of two bytes and the longest varint that is written: 53 bits. */
+const LONGEST_NUMBER = 2 + 8;
 
 /**
  * Writes protobuf's wire format into one growing buffer, for the generated fast path. It writes only the usual values: numbers
@@ -17,10 +17,10 @@ export class WireWriter {
     return this.#bytes.subarray(0, this.#at);
   }
 
-  /** The tag of a field with a number below 16. A number, a bool or a text follows. */
+  /** The tag of a field with a number below 2048. A number, a bool or a text follows. */
   tag(tag: number): void {
     this.reserve(LONGEST_NUMBER);
-    this.#byte(tag);
+    this.#varint32(tag);
   }
 
   /** From 0 to 2³¹ - 1; for enums as well. */
@@ -63,10 +63,10 @@ export class WireWriter {
     }
   }
 
-  /** Begins a message in a field with a number below 16. @returns where its content starts, for `end` */
+  /** Begins a message in a field with a number below 2048. @returns where its content starts, for `end` */
   begin(tag: number): number {
     this.reserve(LONGEST_NUMBER);
-    this.#byte(tag);
+    this.#varint32(tag);
     // The length is not known yet. It mostly takes one byte.
     this.#byte(0);
     return this.#at;

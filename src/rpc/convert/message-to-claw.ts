@@ -11,6 +11,7 @@ import type { Pace } from "../../domain/lease.ts";
 import type { BeatResult, ClawMessage, SessionOutput } from "../../domain/message-to-claw.ts";
 import { MAX_BEATS } from "../../domain/validation.ts";
 import { beatResultMessage } from "./beat-result.ts";
+import { wakeUpdateMessage } from "./wake.ts";
 
 /** The fields of a response that carry no message to a claw: every response may have them. */
 export const ENVELOPE_FIELDS = [
@@ -25,6 +26,7 @@ export const FIELD_OF_KIND: Readonly<Record<ClawMessage["kind"], string>> = {
   result: "results",
   change: "results",
   lost: "results",
+  wake: "wake_updates",
   draining: "draining",
 };
 
@@ -44,6 +46,9 @@ export function acknowledgementResponse({ acknowledgedSequence, firstIntervalMs 
   return emptyResponse(acknowledgedSequence, pace, firstIntervalMs);
 }
 
+/** The largest response that carries wakes, in bytes. The contract promises it. */
+const MAX_WAKE_RESPONSE_BYTES = 65_536;
+
 /**
  * One response, or several where the messages would make one too large for its reader: the result of a rejected beat
  * repeats its `agent_id` as it was sent, however long. Messages may come before the acknowledgement, never after it.
@@ -59,7 +64,8 @@ export function* responsesOf(
   let bytes = 0;
   for (const message of messages) {
     const size = largestSize(message);
-    if (bytes > 0 && bytes + size > MAX_MESSAGE_BYTES) {
+    const most = message.kind === "wake" ? MAX_WAKE_RESPONSE_BYTES : MAX_MESSAGE_BYTES;
+    if (bytes > 0 && bytes + size > most) {
       yield response;
       response = emptyResponse(acknowledgedBefore, pace, firstIntervalMs);
       bytes = 0;
@@ -79,6 +85,9 @@ function addTo(response: HeartbeatResponse, message: ClawMessage): void {
     case "change":
     case "lost":
       response.results.push(beatResultMessage({ ...UNASKED, ...message }));
+      return;
+    case "wake":
+      response.wakeUpdates.push(wakeUpdateMessage(message));
       return;
     case "draining":
       response.draining = create(DrainingSchema, { reconnectWithin: durationOf(message.reconnectWithinMs) });
@@ -106,6 +115,8 @@ function largestSize(message: ClawMessage): number {
       return 200 + 3 * message.agentId.length + 3 * (message.refusal?.message.length ?? 0);
     case "change":
       return 200 + 3 * message.agentId.length;
+    case "wake":
+      return 200 + 3 * (message.agentId.length + message.wakeId.length) + (message.payload?.length ?? 0);
     case "draining":
       return 32;
   }
@@ -121,6 +132,7 @@ function emptyResponse(
     $typeName: "harborforge.agents.v1.HeartbeatResponse",
     acknowledgedSequence,
     results: [],
+    wakeUpdates: [],
     nextHeartbeatIn: durationOf(firstIntervalMs ?? intervalMs),
     leaseTtl: durationOf(leaseMs),
   };

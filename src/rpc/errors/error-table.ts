@@ -41,6 +41,17 @@ const ROWS: Readonly<Record<Reason, Row>> = {
   HTTP2_REQUIRED: { code: Code.Unimplemented, errorReason: ErrorReason.HTTP2_REQUIRED },
   REQUEST_ID_REUSED: { code: Code.InvalidArgument, errorReason: ErrorReason.REQUEST_ID_REUSED },
   TOKEN_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.TOKEN_NOT_FOUND },
+  AGENT_BUSY: { code: Code.FailedPrecondition, errorReason: ErrorReason.AGENT_BUSY },
+  AGENT_ON_CALL: { code: Code.FailedPrecondition, errorReason: ErrorReason.AGENT_ON_CALL },
+  AGENT_PAUSED: { code: Code.FailedPrecondition, errorReason: ErrorReason.AGENT_PAUSED },
+  WAKES_NOT_TAKEN: { code: Code.FailedPrecondition, errorReason: ErrorReason.WAKES_NOT_TAKEN },
+  WAKE_EXPIRED: { code: Code.FailedPrecondition, errorReason: ErrorReason.WAKE_EXPIRED },
+  WAKE_NOT_FOUND: { code: Code.NotFound, errorReason: ErrorReason.WAKE_NOT_FOUND },
+  WAKE_ID_TAKEN: { code: Code.AlreadyExists, errorReason: ErrorReason.WAKE_ID_TAKEN },
+  OFFER_OUTDATED: { code: Code.Aborted, errorReason: ErrorReason.OFFER_OUTDATED },
+  WAKE_ENDED: { code: Code.Aborted, errorReason: ErrorReason.WAKE_ENDED },
+  WAKE_QUEUE_FULL: { code: Code.ResourceExhausted, errorReason: ErrorReason.WAKE_QUEUE_FULL },
+  WAKES_LIMITED: { code: Code.ResourceExhausted, errorReason: ErrorReason.WAKES_LIMITED },
 };
 
 /**

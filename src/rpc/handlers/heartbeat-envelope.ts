@@ -25,6 +25,9 @@ export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void
     if (previous > 0n) return;
     readOptionalName(violations, "claw_identifier", request.clawIdentifier);
     readOptionalName(violations, "instance_id", request.instanceId);
+    if (request.takesWakes && request.instanceId === "") {
+      violations.add("instance_id", "must be set with takes_wakes");
+    }
   });
 }
 

@@ -4,6 +4,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../../gen/grpc/ref
 import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { Health } from "../../../gen/health/v1/health_pb.ts";
 import { type Principal, type Role, roleDenied } from "../../domain/principal.ts";
 import type { AccessRule } from "./method-access.ts";
@@ -47,6 +48,18 @@ const tokenService: Rules<typeof TokenService> = {
   revokeToken: audited("admin"),
 };
 
+const wakeService: Rules<typeof WakeService> = {
+  wakeAgent: audited("service", "admin"),
+  cancelWake: audited("service", "admin"),
+  getWake: only("service", "admin", "viewer"),
+  listWakes: only("service", "admin", "viewer"),
+  followWake: only("service", "admin"),
+  // A pause concerns the wakes of all services.
+  pauseWakes: audited("admin"),
+  resumeWakes: audited("admin"),
+  listPauses: only("service", "admin", "viewer"),
+};
+
 /** Load balancers and probes have no credentials. They learn only whether this replica serves. */
 const health: Rules<typeof Health> = {
   check: { callers: "public" },
@@ -63,6 +76,7 @@ const TABLE = new Map<string, Readonly<Record<string, AccessRule>>>([
   [UserService.typeName, userService],
   [AgentService.typeName, agentService],
   [TokenService.typeName, tokenService],
+  [WakeService.typeName, wakeService],
   [Health.typeName, health],
   [ServerReflection.typeName, reflection],
   [ServerReflectionAlpha.typeName, reflectionAlpha],

@@ -2,6 +2,7 @@ import { FairQueue } from "../../../common/scheduling/fair-queue.ts";
 import { AgentService } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
 
 /**
@@ -16,6 +17,8 @@ export const COSTLY_METHODS: ReadonlySet<string> = new Set(
     AgentService.method.listAgentTransitions,
     TokenService.method.listTokens,
     UserService.method.listUsers,
+    WakeService.method.listPauses,
+    WakeService.method.listWakes,
   ].map(({ name }) => name),
 );
 

@@ -13,6 +13,7 @@ import {
  */
 export const PATTERN_WORDS: ReadonlyMap<string, string> = new Map([
   ["^\\P{Cc}*$", "must not hold control characters"],
+  ["^[^\\x00]*$", "must not hold the character NUL"],
   [
     "^([^@\\p{Z}\\p{Cc}]+@[^@\\p{Z}\\p{Cc}]+)?$",
     "must be an address: one @ with something on either side, no spaces and no control characters",

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/agent.proto.
  */
 export const file_harborforge_agents_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("CiFoYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnQucHJvdG8SFWhhcmJvcmZvcmdlLmFnZW50cy52MSK6BAoFQWdlbnQSCgoCaWQYASABKAMSDwoHdXNlcl9pZBgCIAEoAxIQCghhZ2VudF9pZBgDIAEoCRIXCg9jbGF3X2lkZW50aWZpZXIYBCABKAkSMgoGc3RhdHVzGAUgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjIKDmxhc3RfaGVhcnRiZWF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxleGhhdXN0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY292ZXJ5X2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI8Cg5leGhhdXN0X3JlYXNvbhgJIAEoDjIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0UmVhc29uEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAsgASgDEjQKEGxlYXNlX2V4cGlyZXNfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXN0YXR1c19jaGFuZ2VkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1zdXNwZWN0X3NpbmNlGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK+AgoKRXhoYXVzdGlvbhJBCgZyZWFzb24YASABKA4yJC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdFJlYXNvbkILukgIyAEBggECEAESnQEKC3JlY292ZXJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEJqukhnugFkChdyZWNvdmVyeV9hdC5ub3RfdG9vX2ZhchIkbXVzdCBub3QgYmUgbW9yZSB0aGFuIDM2NiBkYXlzIGFoZWFkGiN0aGlzIDw9IG5vdyArIGR1cmF0aW9uKCczMTYyMjQwMHMnKUgAEkEKC3JldHJ5X2FmdGVyGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiBQiAiooPMgBIAEIKCghyZWNvdmVyeSLTAwoPQWdlbnRUcmFuc2l0aW9uEhAKCHJldmlzaW9uGAEgASgDEhAKCGFnZW50X2lkGAIgASgJEjcKC2Zyb21fc3RhdHVzGAMgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjUKCXRvX3N0YXR1cxgEIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1cxI1CgVjYXVzZRgFIAEoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5UcmFuc2l0aW9uQ2F1c2USDQoFYWN0b3IYBiABKAkSLwoLb2NjdXJyZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKCmV4aGF1c3Rpb24YCCABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhIKCgJpZBgJIAEoAxIPCgd1c2VyX2lkGAogASgDEhwKFGZyb21fY2xhd19pZGVudGlmaWVyGAsgASgJEhoKEnRvX2NsYXdfaWRlbnRpZmllchgMIAEoCRISCgpyZXF1ZXN0X2lkGA0gASgJEhMKC2luY2lkZW50X2lkGA4gASgJKqkBCgtBZ2VudFN0YXR1cxIcChhBR0VOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIVChFBR0VOVF9TVEFUVVNfSURMRRABEhgKFEFHRU5UX1NUQVRVU19PTl9DQUxMEAISFQoRQUdFTlRfU1RBVFVTX0JVU1kQAxIaChZBR0VOVF9TVEFUVVNfRVhIQVVTVEVEEAQSGAoUQUdFTlRfU1RBVFVTX09GRkxJTkUQBSpqCg1FeGhhdXN0UmVhc29uEh4KGkVYSEFVU1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZRVhIQVVTVF9SRUFTT05fUkFURV9MSU1JVBABEhoKFkVYSEFVU1RfUkVBU09OX0JJTExJTkcQAirHAgoPVHJhbnNpdGlvbkNhdXNlEiAKHFRSQU5TSVRJT05fQ0FVU0VfVU5TUEVDSUZJRUQQABIcChhUUkFOU0lUSU9OX0NBVVNFX0NSRUFURUQQARIbChdUUkFOU0lUSU9OX0NBVVNFX1JFUE9SVBACEhwKGFRSQU5TSVRJT05fQ0FVU0VfU0VSVklDRRADEiIKHlRSQU5TSVRJT05fQ0FVU0VfTEVBU0VfRVhQSVJFRBAEEhwKGFRSQU5TSVRJT05fQ0FVU0VfR09PREJZRRAFEh0KGVRSQU5TSVRJT05fQ0FVU0VfUkVDT1ZFUlkQBhIaChZUUkFOU0lUSU9OX0NBVVNFX01PVkVEEAcSHAoYVFJBTlNJVElPTl9DQVVTRV9ERUxFVEVEEAgSHgoaVFJBTlNJVElPTl9DQVVTRV9IRUFSVEJFQVQQCWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiFoYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnQucHJvdG8SFWhhcmJvcmZvcmdlLmFnZW50cy52MSKtBgoFQWdlbnQSCgoCaWQYASABKAMSDwoHdXNlcl9pZBgCIAEoAxIQCghhZ2VudF9pZBgDIAEoCRIXCg9jbGF3X2lkZW50aWZpZXIYBCABKAkSMgoGc3RhdHVzGAUgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjIKDmxhc3RfaGVhcnRiZWF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxleGhhdXN0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY292ZXJ5X2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI8Cg5leGhhdXN0X3JlYXNvbhgJIAEoDjIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0UmVhc29uEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAsgASgDEjQKEGxlYXNlX2V4cGlyZXNfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEXN0YXR1c19jaGFuZ2VkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1zdXNwZWN0X3NpbmNlGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd3YWtlX2lkGA8gASgJEjQKCndha2Vfc3RhdGUYECABKA4yIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2FrZVN0YXRlEisKBXBhdXNlGBEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlBhdXNlEjMKD3Byb2dyZXNzX2R1ZV9hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNc3RhbGxlZF9zaW5jZRgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcHJvZ3Jlc3Nfbm90ZRgUIAEoCSKzAQoFUGF1c2USEgoIYWdlbnRfaWQYASABKAlIABIZCg9jbGF3X2lkZW50aWZpZXIYAiABKAlIABIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYBSABKAkSDQoFYWN0b3IYBiABKAlCCAoGdGFyZ2V0Ir4CCgpFeGhhdXN0aW9uEkEKBnJlYXNvbhgBIAEoDjIkLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0UmVhc29uQgu6SAjIAQGCAQIQARKdAQoLcmVjb3ZlcnlfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQmq6SGe6AWQKF3JlY292ZXJ5X2F0Lm5vdF90b29fZmFyEiRtdXN0IG5vdCBiZSBtb3JlIHRoYW4gMzY2IGRheXMgYWhlYWQaI3RoaXMgPD0gbm93ICsgZHVyYXRpb24oJzMxNjIyNDAwcycpSAASQQoLcmV0cnlfYWZ0ZXIYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIFCICKig8yAEgAQgoKCHJlY292ZXJ5IpoECg9BZ2VudFRyYW5zaXRpb24SEAoIcmV2aXNpb24YASABKAMSEAoIYWdlbnRfaWQYAiABKAkSNwoLZnJvbV9zdGF0dXMYAyABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXMSNQoJdG9fc3RhdHVzGAQgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjUKBWNhdXNlGAUgASgOMiYuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlRyYW5zaXRpb25DYXVzZRINCgVhY3RvchgGIAEoCRIvCgtvY2N1cnJlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoKZXhoYXVzdGlvbhgIIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEgoKAmlkGAkgASgDEg8KB3VzZXJfaWQYCiABKAMSHAoUZnJvbV9jbGF3X2lkZW50aWZpZXIYCyABKAkSGgoSdG9fY2xhd19pZGVudGlmaWVyGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAkSEwoLaW5jaWRlbnRfaWQYDiABKAkSDwoHd2FrZV9pZBgPIAEoCRI0Cgp3YWtlX3N0YXRlGBAgASgOMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldha2VTdGF0ZSqpAQoLQWdlbnRTdGF0dXMSHAoYQUdFTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFQoRQUdFTlRfU1RBVFVTX0lETEUQARIYChRBR0VOVF9TVEFUVVNfT05fQ0FMTBACEhUKEUFHRU5UX1NUQVRVU19CVVNZEAMSGgoWQUdFTlRfU1RBVFVTX0VYSEFVU1RFRBAEEhgKFEFHRU5UX1NUQVRVU19PRkZMSU5FEAUqagoNRXhoYXVzdFJlYXNvbhIeChpFWEhBVVNUX1JFQVNPTl9VTlNQRUNJRklFRBAAEh0KGUVYSEFVU1RfUkVBU09OX1JBVEVfTElNSVQQARIaChZFWEhBVVNUX1JFQVNPTl9CSUxMSU5HEAIqoQMKD1RyYW5zaXRpb25DYXVzZRIgChxUUkFOU0lUSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASHAoYVFJBTlNJVElPTl9DQVVTRV9DUkVBVEVEEAESGwoXVFJBTlNJVElPTl9DQVVTRV9SRVBPUlQQAhIcChhUUkFOU0lUSU9OX0NBVVNFX1NFUlZJQ0UQAxIiCh5UUkFOU0lUSU9OX0NBVVNFX0xFQVNFX0VYUElSRUQQBBIcChhUUkFOU0lUSU9OX0NBVVNFX0dPT0RCWUUQBRIdChlUUkFOU0lUSU9OX0NBVVNFX1JFQ09WRVJZEAYSGgoWVFJBTlNJVElPTl9DQVVTRV9NT1ZFRBAHEhwKGFRSQU5TSVRJT05fQ0FVU0VfREVMRVRFRBAIEh4KGlRSQU5TSVRJT05fQ0FVU0VfSEVBUlRCRUFUEAkSGQoVVFJBTlNJVElPTl9DQVVTRV9XQUtFEAoSHAoYVFJBTlNJVElPTl9DQVVTRV9TVEFMTEVEEAsSHwobVFJBTlNJVElPTl9DQVVTRV9QUk9HUkVTU0VEEAwqhAIKCVdha2VTdGF0ZRIaChZXQUtFX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRV0FLRV9TVEFURV9RVUVVRUQQARIWChJXQUtFX1NUQVRFX09GRkVSRUQQAhIXChNXQUtFX1NUQVRFX0FDQ0VQVEVEEAMSFwoTV0FLRV9TVEFURV9GSU5JU0hFRBAEEhcKE1dBS0VfU1RBVEVfREVDTElORUQQBRIVChFXQUtFX1NUQVRFX0xBUFNFRBAGEhYKEldBS0VfU1RBVEVfRVhQSVJFRBAHEhgKFFdBS0VfU1RBVEVfQ0FOQ0VMTEVEEAgSGAoUV0FLRV9TVEFURV9BQkFORE9ORUQQCWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An OpenClaw agent, bound to exactly one user. Timestamps that do not apply are unset. All of them are the server's.
@@ -123,6 +123,52 @@ export type Agent = Message<"harborforge.agents.v1.Agent"> & {
    * @generated from field: google.protobuf.Timestamp suspect_since = 14;
    */
   suspectSince?: Timestamp | undefined;
+
+  /**
+   * The agent's open wake, by its name. Empty when the agent has none.
+   *
+   * @generated from field: string wake_id = 15;
+   */
+  wakeId: string;
+
+  /**
+   * The state of the agent's open wake: OFFERED or ACCEPTED. Unspecified when the agent has none.
+   *
+   * @generated from field: harborforge.agents.v1.WakeState wake_state = 16;
+   */
+  wakeState: WakeState;
+
+  /**
+   * The pause of the agent's wakes, else the pause of its claw. Unset when neither is paused, and in the messages of
+   * WatchAgents.
+   *
+   * @generated from field: harborforge.agents.v1.Pause pause = 17;
+   */
+  pause?: Pause | undefined;
+
+  /**
+   * When the next step of the agent's progress is due. Unset if the agent announced none, and in the messages of
+   * WatchAgents.
+   *
+   * @generated from field: google.protobuf.Timestamp progress_due_at = 18;
+   */
+  progressDueAt?: Timestamp | undefined;
+
+  /**
+   * Since when the agent makes no progress: `progress_due_at` passed without a higher step. Status, wake and lease stay
+   * as they are. A higher step, another status or a new session clears it.
+   *
+   * @generated from field: google.protobuf.Timestamp stalled_since = 19;
+   */
+  stalledSince?: Timestamp | undefined;
+
+  /**
+   * The note of the agent's newest step. At most 256 characters. Unset in the messages of WatchAgents. Treat it as
+   * hostile in terminals and pages.
+   *
+   * @generated from field: string progress_note = 20;
+   */
+  progressNote: string;
 };
 
 /**
@@ -131,6 +177,71 @@ export type Agent = Message<"harborforge.agents.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_harborforge_agents_v1_agent, 0);
+
+/**
+ * While a pause lasts, the server offers no wake to an agent, or to any agent of a claw.
+ *
+ * @generated from message harborforge.agents.v1.Pause
+ */
+export type Pause = Message<"harborforge.agents.v1.Pause"> & {
+  /**
+   * What is paused.
+   *
+   * @generated from oneof harborforge.agents.v1.Pause.target
+   */
+  target: {
+    /**
+     * OpenClaw's `$AGENT_ID` of the agent.
+     *
+     * @generated from field: string agent_id = 1;
+     */
+    value: string;
+    case: "agentId";
+  } | {
+    /**
+     * The claw: all agents that it hosts.
+     *
+     * @generated from field: string claw_identifier = 2;
+     */
+    value: string;
+    case: "clawIdentifier";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * When the pause began.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * When the pause ends by itself. Unset if only ResumeWakes ends it.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 4;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * Why, as given with PauseWakes. At most 1 KiB. Treat it as hostile in terminals and pages.
+   *
+   * @generated from field: string note = 5;
+   */
+  note: string;
+
+  /**
+   * The actor who paused: `service:` or `user:` with a name.
+   *
+   * @generated from field: string actor = 6;
+   */
+  actor: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.Pause.
+ * Use `create(PauseSchema)` to create a new message.
+ */
+export const PauseSchema: GenMessage<Pause> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent, 1);
 
 /**
  * Why an agent is exhausted, and until when.
@@ -177,7 +288,7 @@ export type Exhaustion = Message<"harborforge.agents.v1.Exhaustion"> & {
  * Use `create(ExhaustionSchema)` to create a new message.
  */
 export const ExhaustionSchema: GenMessage<Exhaustion> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent, 1);
+  messageDesc(file_harborforge_agents_v1_agent, 2);
 
 /**
  * One change of an agent: created, moved, another status, another exhaustion, deleted. Only transitions get revisions.
@@ -283,6 +394,21 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
    * @generated from field: string incident_id = 14;
    */
   incidentId: string;
+
+  /**
+   * The wake that changed in this transition, by its name. Empty when none did. A deletion that ended several wakes names
+   * the open one.
+   *
+   * @generated from field: string wake_id = 15;
+   */
+  wakeId: string;
+
+  /**
+   * The state of that wake after the transition. Unspecified when none changed.
+   *
+   * @generated from field: harborforge.agents.v1.WakeState wake_state = 16;
+   */
+  wakeState: WakeState;
 };
 
 /**
@@ -290,7 +416,7 @@ export type AgentTransition = Message<"harborforge.agents.v1.AgentTransition"> &
  * Use `create(AgentTransitionSchema)` to create a new message.
  */
 export const AgentTransitionSchema: GenMessage<AgentTransition> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent, 2);
+  messageDesc(file_harborforge_agents_v1_agent, 3);
 
 /**
  * The status of an agent. More values may be added: a client treats an unknown value as not free.
@@ -470,6 +596,28 @@ export const TransitionCause = {
    * @generated from enum value: TRANSITION_CAUSE_HEARTBEAT = 9;
    */
   HEARTBEAT: 9,
+
+  /**
+   * A wake of the agent changed, with or without a change of the status. `AgentTransition.wake_state` is the new state;
+   * a cancellation of an accepted wake and a late outcome repeat the state.
+   *
+   * @generated from enum value: TRANSITION_CAUSE_WAKE = 10;
+   */
+  WAKE: 10,
+
+  /**
+   * The agent reported progress and then no further step in the time that it announced.
+   *
+   * @generated from enum value: TRANSITION_CAUSE_STALLED = 11;
+   */
+  STALLED: 11,
+
+  /**
+   * The agent was stalled, and reported a higher step.
+   *
+   * @generated from enum value: TRANSITION_CAUSE_PROGRESSED = 12;
+   */
+  PROGRESSED: 12,
 } as const;
 
 /**
@@ -484,4 +632,97 @@ export type TransitionCause = (typeof TransitionCause)[keyof typeof TransitionCa
  */
 export const TransitionCauseSchema: GenEnum<TransitionCause> = /*@__PURE__*/
   enumDesc(file_harborforge_agents_v1_agent, 2);
+
+/**
+ * The state of a wake. More values may be added: a client treats an unknown value as terminal only if `Wake.ended_at` is
+ * set.
+ *
+ * @generated from enum harborforge.agents.v1.WakeState
+ */
+export const WakeState = {
+  /**
+   * Not set. An agent without an open wake.
+   *
+   * @generated from enum value: WAKE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The wake waits until its agent can be woken.
+   *
+   * @generated from enum value: WAKE_STATE_QUEUED = 1;
+   */
+  QUEUED: 1,
+
+  /**
+   * The agent is claimed, and has to answer. An open wake.
+   *
+   * @generated from enum value: WAKE_STATE_OFFERED = 2;
+   */
+  OFFERED: 2,
+
+  /**
+   * The agent has accepted, and works. An open wake.
+   *
+   * @generated from enum value: WAKE_STATE_ACCEPTED = 3;
+   */
+  ACCEPTED: 3,
+
+  /**
+   * Terminal: the agent has finished, see `Wake.outcome`.
+   *
+   * @generated from enum value: WAKE_STATE_FINISHED = 4;
+   */
+  FINISHED: 4,
+
+  /**
+   * Terminal: the agent does not take the wake, see `Wake.reason`.
+   *
+   * @generated from enum value: WAKE_STATE_DECLINED = 5;
+   */
+  DECLINED: 5,
+
+  /**
+   * Terminal: the offer ended without an answer, see `Wake.reason`.
+   *
+   * @generated from enum value: WAKE_STATE_LAPSED = 6;
+   */
+  LAPSED: 6,
+
+  /**
+   * Terminal: `Wake.expires_at` has passed. `Wake.reason` is the last obstacle.
+   *
+   * @generated from enum value: WAKE_STATE_EXPIRED = 7;
+   */
+  EXPIRED: 7,
+
+  /**
+   * Terminal: a service cancelled the wake, or its agent was deleted, before the agent had accepted.
+   *
+   * @generated from enum value: WAKE_STATE_CANCELLED = 8;
+   */
+  CANCELLED: 8,
+
+  /**
+   * Terminal: the agent had accepted, and the server lost track of the work. Its effects are unknown. The server never
+   * offers it again: the caller decides, with a new `wake_id`.
+   *
+   * @generated from enum value: WAKE_STATE_ABANDONED = 9;
+   */
+  ABANDONED: 9,
+} as const;
+
+/**
+ * The state of a wake. More values may be added: a client treats an unknown value as terminal only if `Wake.ended_at` is
+ * set.
+ *
+ * @generated from enum harborforge.agents.v1.WakeState
+ */
+export type WakeState = (typeof WakeState)[keyof typeof WakeState] | UnknownEnum;
+
+/**
+ * Describes the enum harborforge.agents.v1.WakeState.
+ */
+export const WakeStateSchema: GenEnum<WakeState> = /*@__PURE__*/
+  enumDesc(file_harborforge_agents_v1_agent, 3);
 

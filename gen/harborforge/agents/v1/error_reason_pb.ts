@@ -10,7 +10,7 @@ import type { UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/error_reason.proto.
  */
 export const file_harborforge_agents_v1_error_reason: GenFile = /*@__PURE__*/
-  fileDesc("CihoYXJib3Jmb3JnZS9hZ2VudHMvdjEvZXJyb3JfcmVhc29uLnByb3RvEhVoYXJib3Jmb3JnZS5hZ2VudHMudjEq+wYKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESIwofRVJST1JfUkVBU09OX0lOVkFMSURfUEFHRV9UT0tFThACEh8KG0VSUk9SX1JFQVNPTl9VU0VSX05PVF9GT1VORBADEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9OT1RfRk9VTkQQBBIfChtFUlJPUl9SRUFTT05fVVNFUk5BTUVfVEFLRU4QBRIcChhFUlJPUl9SRUFTT05fRU1BSUxfVEFLRU4QBhIfChtFUlJPUl9SRUFTT05fQUdFTlRfSURfVEFLRU4QBxIfChtFUlJPUl9SRUFTT05fVVNFUl9IQVNfQUdFTlQQCBIiCh5FUlJPUl9SRUFTT05fUkVWSVNJT05fTUlTTUFUQ0gQCRIeChpFUlJPUl9SRUFTT05fQUdFTlRfT0ZGTElORRAKEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9FWEhBVVNURUQQCxIjCh9FUlJPUl9SRUFTT05fU0VTU0lPTl9TVVBFUlNFREVEEAwSGwoXRVJST1JfUkVBU09OX1dST05HX0NMQVcQDRIgChxFUlJPUl9SRUFTT05fUkVQT1JUX09VVERBVEVEEA4SIwofRVJST1JfUkVBU09OX1JFVklTSU9OX0NPTVBBQ1RFRBAPEiMKH0VSUk9SX1JFQVNPTl9SRVZJU0lPTl9JTl9GVVRVUkUQEBIhCh1FUlJPUl9SRUFTT05fV0FUQ0hFUl9UT09fU0xPVxAREh8KG0VSUk9SX1JFQVNPTl9MSU1JVF9FWENFRURFRBASEhkKFUVSUk9SX1JFQVNPTl9EUkFJTklORxATEiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRAUEiIKHkVSUk9SX1JFQVNPTl9QRVJNSVNTSU9OX0RFTklFRBAVEiAKHEVSUk9SX1JFQVNPTl9VTkFVVEhFTlRJQ0FURUQQFhIfChtFUlJPUl9SRUFTT05fSFRUUDJfUkVRVUlSRUQQFxIiCh5FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQGBIgChxFUlJPUl9SRUFTT05fVE9LRU5fTk9UX0ZPVU5EEBliBnByb3RvMw");
+  fileDesc("CihoYXJib3Jmb3JnZS9hZ2VudHMvdjEvZXJyb3JfcmVhc29uLnByb3RvEhVoYXJib3Jmb3JnZS5hZ2VudHMudjEq2QkKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESIwofRVJST1JfUkVBU09OX0lOVkFMSURfUEFHRV9UT0tFThACEh8KG0VSUk9SX1JFQVNPTl9VU0VSX05PVF9GT1VORBADEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9OT1RfRk9VTkQQBBIfChtFUlJPUl9SRUFTT05fVVNFUk5BTUVfVEFLRU4QBRIcChhFUlJPUl9SRUFTT05fRU1BSUxfVEFLRU4QBhIfChtFUlJPUl9SRUFTT05fQUdFTlRfSURfVEFLRU4QBxIfChtFUlJPUl9SRUFTT05fVVNFUl9IQVNfQUdFTlQQCBIiCh5FUlJPUl9SRUFTT05fUkVWSVNJT05fTUlTTUFUQ0gQCRIeChpFUlJPUl9SRUFTT05fQUdFTlRfT0ZGTElORRAKEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9FWEhBVVNURUQQCxIjCh9FUlJPUl9SRUFTT05fU0VTU0lPTl9TVVBFUlNFREVEEAwSGwoXRVJST1JfUkVBU09OX1dST05HX0NMQVcQDRIgChxFUlJPUl9SRUFTT05fUkVQT1JUX09VVERBVEVEEA4SIwofRVJST1JfUkVBU09OX1JFVklTSU9OX0NPTVBBQ1RFRBAPEiMKH0VSUk9SX1JFQVNPTl9SRVZJU0lPTl9JTl9GVVRVUkUQEBIhCh1FUlJPUl9SRUFTT05fV0FUQ0hFUl9UT09fU0xPVxAREh8KG0VSUk9SX1JFQVNPTl9MSU1JVF9FWENFRURFRBASEhkKFUVSUk9SX1JFQVNPTl9EUkFJTklORxATEiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRAUEiIKHkVSUk9SX1JFQVNPTl9QRVJNSVNTSU9OX0RFTklFRBAVEiAKHEVSUk9SX1JFQVNPTl9VTkFVVEhFTlRJQ0FURUQQFhIfChtFUlJPUl9SRUFTT05fSFRUUDJfUkVRVUlSRUQQFxIiCh5FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQGBIgChxFUlJPUl9SRUFTT05fVE9LRU5fTk9UX0ZPVU5EEBkSGwoXRVJST1JfUkVBU09OX0FHRU5UX0JVU1kQGhIeChpFUlJPUl9SRUFTT05fQUdFTlRfT05fQ0FMTBAbEh0KGUVSUk9SX1JFQVNPTl9BR0VOVF9QQVVTRUQQHBIgChxFUlJPUl9SRUFTT05fV0FLRVNfTk9UX1RBS0VOEB0SHQoZRVJST1JfUkVBU09OX1dBS0VfRVhQSVJFRBAeEh8KG0VSUk9SX1JFQVNPTl9XQUtFX05PVF9GT1VORBAfEh4KGkVSUk9SX1JFQVNPTl9XQUtFX0lEX1RBS0VOECASHwobRVJST1JfUkVBU09OX09GRkVSX09VVERBVEVEECESGwoXRVJST1JfUkVBU09OX1dBS0VfRU5ERUQQIhIgChxFUlJPUl9SRUFTT05fV0FLRV9RVUVVRV9GVUxMECMSHgoaRVJST1JfUkVBU09OX1dBS0VTX0xJTUlURUQQJGIGcHJvdG8z");
 
 /**
  * Why the server rejected a call or a heartbeat.
@@ -314,6 +314,132 @@ export const ErrorReason = {
    * @generated from enum value: ERROR_REASON_TOKEN_NOT_FOUND = 25;
    */
   TOKEN_NOT_FOUND: 25,
+
+  /**
+   * FAILED_PRECONDITION: the agent is busy, or earlier wakes of the agent are queued. `wakeId` names the wake that holds
+   * the agent, if one does.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "AGENT_BUSY", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711"}}
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_BUSY = 26;
+   */
+  AGENT_BUSY: 26,
+
+  /**
+   * FAILED_PRECONDITION: the agent is on a call. `wakeId` names the wake that holds the agent, if one does.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "AGENT_ON_CALL", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711"}}
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_ON_CALL = 27;
+   */
+  AGENT_ON_CALL: 27,
+
+  /**
+   * FAILED_PRECONDITION: wakes of the agent or of its claw are paused. `until` is the end of the pause, if it has one.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "AGENT_PAUSED", "domain": "harborforge.agents", "metadata": {"until": "2027-01-02T03:04:05Z"}}
+   *
+   * @generated from enum value: ERROR_REASON_AGENT_PAUSED = 28;
+   */
+  AGENT_PAUSED: 28,
+
+  /**
+   * FAILED_PRECONDITION: no stream with `takes_wakes` holds the agent. `google.rpc.RetryInfo` has the time to retry while
+   * the claw reconnects.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKES_NOT_TAKEN", "domain": "harborforge.agents", "metadata": {}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKES_NOT_TAKEN = 29;
+   */
+  WAKES_NOT_TAKEN: 29,
+
+  /**
+   * FAILED_PRECONDITION: the `expires_at` of the wake has passed, by the database's clock `now`.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKE_EXPIRED", "domain": "harborforge.agents", "metadata": {"now": "2027-01-02T03:04:05Z"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKE_EXPIRED = 30;
+   */
+  WAKE_EXPIRED: 30,
+
+  /**
+   * NOT_FOUND: no wake has this `wake_id`, or it belongs to another agent than the one that replies.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKE_NOT_FOUND", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKE_NOT_FOUND = 31;
+   */
+  WAKE_NOT_FOUND: 31,
+
+  /**
+   * ALREADY_EXISTS: a wake with this `wake_id` has other content, or belongs to another principal. Choose another name.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKE_ID_TAKEN", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKE_ID_TAKEN = 32;
+   */
+  WAKE_ID_TAKEN: 32,
+
+  /**
+   * ABORTED, for a reply to a wake: the reply names another offer than the present one, or does not fit the state of
+   * the wake. The agent does nothing for that offer any more.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "OFFER_OUTDATED", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711"}}
+   *
+   * @generated from enum value: ERROR_REASON_OFFER_OUTDATED = 33;
+   */
+  OFFER_OUTDATED: 33,
+
+  /**
+   * ABORTED, for a reply to a wake: the wake has ended, or another process accepted it. The agent stops the work. `state`
+   * is the state of the wake.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKE_ENDED", "domain": "harborforge.agents", "metadata": {"wakeId": "slot-4711", "state": "LAPSED"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKE_ENDED = 34;
+   */
+  WAKE_ENDED: 34,
+
+  /**
+   * RESOURCE_EXHAUSTED: 16 wakes of the agent are queued.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKE_QUEUE_FULL", "domain": "harborforge.agents", "metadata": {"limit": "16"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKE_QUEUE_FULL = 35;
+   */
+  WAKE_QUEUE_FULL: 35,
+
+  /**
+   * RESOURCE_EXHAUSTED: the deployment offers too many wakes per second, or the claw has too many open offers (`limit`).
+   * `google.rpc.RetryInfo` has the time to retry.
+   *
+   * Example of an ErrorInfo:
+   *
+   *     {"reason": "WAKES_LIMITED", "domain": "harborforge.agents", "metadata": {"limit": "wakesPerSecond"}}
+   *
+   * @generated from enum value: ERROR_REASON_WAKES_LIMITED = 36;
+   */
+  WAKES_LIMITED: 36,
 } as const;
 
 /**
