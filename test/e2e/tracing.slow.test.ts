@@ -5,6 +5,7 @@ import { trace } from "@opentelemetry/api";
 import { NodeSDK, tracing } from "@opentelemetry/sdk-node";
 import { createServiceClients } from "harborforge-agents-client";
 import { describe, expect, test } from "vitest";
+import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { HeartbeatRequestSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { createTestDatabase } from "../support/cluster.ts";
 import { startOtlpReceiver } from "../support/otlp-receiver.ts";
@@ -192,7 +193,10 @@ describe("tracing", () => {
     for (let sequence = 1n; sequence <= 20n; sequence += 1n) {
       const bytes = toBinary(
         HeartbeatRequestSchema,
-        create(HeartbeatRequestSchema, { sequence, beats: [{ agentId: "ada-1", status: 1 + Number(sequence % 2n) }] }),
+        create(HeartbeatRequestSchema, {
+          sequence,
+          beats: [{ agentId: "ada-1", status: sequence % 2n === 0n ? AgentStatus.IDLE : AgentStatus.BUSY }],
+        }),
       );
       const header = Buffer.alloc(5);
       header.writeUInt32BE(bytes.length, 1);
