@@ -221,28 +221,24 @@ describe("tracing", () => {
     const service = await stage.serve({
       env: { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...OTEL },
     });
-    const exporter = new tracing.InMemorySpanExporter();
     const sdk = new NodeSDK({
-      spanProcessors: [new tracing.SimpleSpanProcessor(exporter)],
+      spanProcessors: [new tracing.SimpleSpanProcessor(new tracing.InMemorySpanExporter())],
       metricReaders: [],
       logRecordProcessors: [],
     });
     sdk.start();
     try {
       using clients = createServiceClients({ address: service.grpc });
-      await trace.getTracer("calendar").startActiveSpan("plan a call", async (span) => {
+      const calling = await trace.getTracer("calendar").startActiveSpan("plan a call", async (span) => {
         await clients.users.createUser({ username: "ada" });
         span.end();
+        return span.spanContext();
       });
-      const [calling] = exporter.getFinishedSpans();
       const served = await until(
         "the span of the service",
         () => collector.named("harborforge.agents.v1.UserService/CreateUser")[0],
       );
-      expect(served).toMatchObject({
-        traceId: calling?.spanContext().traceId,
-        parentSpanId: calling?.spanContext().spanId,
-      });
+      expect(served).toMatchObject({ traceId: calling.traceId, parentSpanId: calling.spanId });
     } finally {
       await sdk.shutdown();
     }
