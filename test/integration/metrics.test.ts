@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { agentDenied } from "../../src/domain/principal.ts";
-import { openReplicas } from "../support/fleet-scene.ts";
+import { measureLog } from "../../src/storage/log-size.ts";
+import { backdate, openReplicas } from "../support/fleet-scene.ts";
 import { MetricPage } from "../support/metric-page.ts";
 import type { Replica } from "../support/replica.ts";
 import { alive, goodbye, reports, starting } from "../support/replica-stream.ts";
@@ -187,5 +188,37 @@ describe("watches", () => {
     await using future = new WatchReader(replica.watches, { afterRevision: 2n ** 62n });
     await future.end();
     await untilCounted(replica, "harborforge_watch_ends_total", { reason: "in_future" }, 1);
+  });
+});
+
+describe("a replica among others", () => {
+  test("counts the replicas that it adopts, and the time for which it was isolated itself", async () => {
+    const [watcher, dead = watcher, adopter = watcher] = await openReplicas(
+      undo,
+      { started: false },
+      { started: false },
+      {},
+    );
+    const [agentId = ""] = await watcher.seedAgents(1, "calm-");
+    await dead.stream().say(alive(agentId));
+    await backdate(dead, watcher, 60_000);
+    await untilCounted(adopter, "harborforge_replica_adoptions_total", {}, 1);
+    const before = (await count(adopter, "harborforge_isolated_seconds_total")) ?? 0;
+    using hold = adopter.gate.hold("refresh-replica");
+    await hold.arrived();
+    await backdate(adopter, watcher, 60_000);
+    hold.release();
+    await until("it is back", async () => ((await count(adopter, "harborforge_isolated_seconds_total")) ?? 0) > before);
+  });
+
+  test("measures the log", async () => {
+    const [replica] = await openReplicas(undo, {});
+    expect(await measureLog(replica.database)).toEqual({ transitions: 0, oldestAt: null });
+    const first = await replica.createAgent("agent-1");
+    await replica.createAgent("agent-2");
+    await replica.agents.move("agent-1", "claw-2", replica.by);
+    expect(await measureLog(replica.database)).toEqual({ transitions: 3, oldestAt: first.createdAt });
+    await replica.query("UPDATE revision_counter SET oldest = $1", first.revision);
+    expect((await measureLog(replica.database)).transitions).toBe(2);
   });
 });

@@ -1,14 +1,17 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { DiagLogLevel, diag } from "@opentelemetry/api";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { Tracing } from "./tracing.ts";
 
+/** How long the last export may take, in milliseconds. */
+const STOP_MS = 2_000;
 /** One line in this time about exports that fail, in milliseconds. */
 const REPORT_MS = 60_000;
 
 /** Tracing that is on. */
 export interface StartedTracing {
   readonly tracing: Tracing;
-  /** Exports what is left. */
+  /** Exports what is left, within two seconds. */
   stop(): Promise<void>;
 }
 
@@ -37,7 +40,13 @@ export async function startTracing(
   return {
     tracing: new Tracing(version),
     stop: async () => {
-      await sdk.shutdown().catch(() => undefined);
+      const waited = new AbortController();
+      // A collector that does not answer must not delay the stop.
+      await Promise.race([
+        sdk.shutdown().catch(() => undefined),
+        sleep(STOP_MS, undefined, { signal: waited.signal }).catch(() => undefined),
+      ]);
+      waited.abort();
       diag.disable();
     },
   };
