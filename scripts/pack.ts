@@ -119,6 +119,7 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
     await mkdir(dirname(join(path, file)), { recursive: true });
     await copyFile(join(root, file), join(path, file));
   }
+  await cp(join(root, "deploy"), join(path, "deploy"), { recursive: true });
   const bundled = libraries.filter((library) => library.manifest.private === true);
   for (const library of bundled) {
     await cp(library.path, join(path, "node_modules", library.manifest.name), { recursive: true });
