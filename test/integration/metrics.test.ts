@@ -217,7 +217,8 @@ describe("a replica among others", () => {
     const first = await replica.createAgent("agent-1");
     await replica.createAgent("agent-2");
     await replica.agents.move("agent-1", "claw-2", replica.by);
-    expect(await measureLog(replica.database)).toEqual({ transitions: 3, oldestAt: first.createdAt });
+    const [creation] = await replica.history("agent-1");
+    expect(await measureLog(replica.database)).toEqual({ transitions: 3, oldestAt: creation?.occurredAt });
     await replica.query("UPDATE revision_counter SET oldest = $1", first.revision);
     expect((await measureLog(replica.database)).transitions).toBe(2);
   });
