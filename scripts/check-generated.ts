@@ -3,12 +3,13 @@ import { join, relative } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
 import { CONTRACT_PAGE, printContractPage } from "./contract-page.ts";
 import { FAST_PATH_FILE, FAST_PATH_MESSAGES, fastPathSource } from "./fast-path.ts";
+import { PROVIDER_ERRORS_FILE, printProviderErrors } from "./provider-errors-table.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
 /**
- * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, and
- * the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
+ * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, the tables
+ * of providers' errors, and the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
  * generated from the descriptors in `gen`, which are compared as well.
  */
 export async function checkGenerated(): Promise<ToolResult> {
@@ -16,6 +17,7 @@ export async function checkGenerated(): Promise<ToolResult> {
     [VALIDATE_PROTO, printValidateProto],
     [CONTRACT_PAGE, printContractPage],
     [join(root, FAST_PATH_FILE), () => Promise.resolve(fastPathSource(FAST_PATH_MESSAGES))],
+    [PROVIDER_ERRORS_FILE, () => Promise.resolve(printProviderErrors())],
   ];
   for (const [file, print] of texts) {
     if ((await readFile(file, "utf8").catch(() => "")) === (await print())) continue;
