@@ -1,13 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-
-/** The release that runs. */
-export interface Release {
-  readonly version: string;
-  /** The commit that it was made of, or `unknown`. */
-  readonly commit: string;
-}
+import type { Release } from "../server/options.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const GIT_MS = 2_000;

@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { databaseLabel, formatAddress } from "../config/values.ts";
+import type { Release } from "../server/options.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
 import { startTracing } from "../telemetry/tracing/start-tracing.ts";
@@ -7,7 +8,7 @@ import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
-import { type Release, readRelease } from "./release.ts";
+import { readRelease } from "./release.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
