@@ -7,6 +7,9 @@ import { PROVIDER_ERRORS_FILE, printProviderErrors } from "./provider-errors-tab
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
+/** As in the script `generate` of package.json. */
+const TEMPLATES = ["buf.gen.yaml", "buf.gen.client.yaml", "buf.gen.watch.yaml"];
+
 /**
  * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, the tables
  * of providers' errors, and the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
@@ -25,8 +28,11 @@ export async function checkGenerated(): Promise<ToolResult> {
   }
   const folder = await temporaryFolder("generated");
   try {
-    const generated = await runTool("buf", ["generate", "-o", folder]);
-    if (!generated.ok) return generated;
+    // One after the other: the first one removes what is in the folder.
+    for (const template of TEMPLATES) {
+      const generated = await runTool("buf", ["generate", "--template", template, "-o", folder]);
+      if (!generated.ok) return generated;
+    }
 
     const fresh = await readTree(join(folder, "gen"));
     const kept = await readTree(join(root, "gen"));

@@ -1,5 +1,8 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { Config } from "../config/config.ts";
 import { databaseLabel, formatAddress } from "../config/values.ts";
+import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
 import type { Release } from "../server/options.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
@@ -8,6 +11,7 @@ import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
+import { openFilesLimit } from "./open-files.ts";
 import { readRelease } from "./release.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
@@ -35,9 +39,11 @@ async function serve(context: CommandContext): Promise<number> {
 
 async function serveReplica(context: CommandContext, release: Release, tracing: Tracing | undefined): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
+  const openFiles = openFilesLimit(process);
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
+      latestDatabaseUrl: database.latestUrl,
       grpcAddress: formatAddress(config.grpcAddress),
       httpAddress: formatAddress(config.httpAddress),
       pace: {
@@ -48,9 +54,15 @@ async function serveReplica(context: CommandContext, release: Release, tracing: 
       retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
       watchMaxAgeMs: config.watchMaxAgeMs,
       tls: config.tls,
-      connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },
+      connectionLimits: {
+        maxConnections: config.maxConnections,
+        connectionsPerSecond: config.connectionsPerSecond,
+        openFiles,
+      },
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
+      compression: config.compression,
+      allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
       release,
@@ -58,6 +70,7 @@ async function serveReplica(context: CommandContext, release: Release, tracing: 
     }),
     signals.stopping,
   );
+  warnOfFewFiles(openFiles, config, log);
   process.stdout.write(
     greeting(
       server.addresses,
@@ -78,7 +91,11 @@ async function serveReplica(context: CommandContext, release: Release, tracing: 
     },
     "serving",
   );
-  const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
+  const databaseEnded = database.ended.then(() => "database ended" as const);
+  let why = await Promise.race([aborted(signals.stopping), databaseEnded]);
+  if (why === "aborted" && config.drainDelayMs > 0) {
+    why = await Promise.race([announceStop(server, context), databaseEnded]);
+  }
   if (why === "database ended") {
     log.fatal({ event: "service.postgres_ended" }, "embedded PostgreSQL ended by itself, stopping");
     await server.stop(0);
@@ -107,6 +124,22 @@ function limitsOf(config: Config): object {
     auth: config.access.kind === "credentials" ? "required" : "none",
     tls: config.tls !== undefined,
   };
+}
+
+function warnOfFewFiles(openFiles: number | undefined, { maxConnections }: Config, log: ProgramLog): void {
+  const needed = openFilesFor(maxConnections);
+  if (openFiles === undefined || openFiles >= needed) return;
+  const facts = { openFiles, needed, maxConnections, connections: connectionsWithin(openFiles) };
+  log.warn({ event: "process.files_limited", ...facts }, "the limit of open files limits connections");
+}
+
+/** Serves on while load balancers learn that this replica stops. A second signal ends the delay. */
+async function announceStop(server: Server, { config, log, signals }: CommandContext): Promise<"aborted"> {
+  const delayMs = config.drainDelayMs;
+  server.announceStop();
+  log.info({ event: "service.stop_announced", delayMs }, "not ready, draining after the delay");
+  await delay(delayMs, undefined, { signal: signals.hurrying, ref: false }).catch(() => undefined);
+  return "aborted";
 }
 
 async function drain(server: Server, { config, log, signals }: CommandContext): Promise<void> {

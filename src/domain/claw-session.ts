@@ -8,6 +8,8 @@ export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
   readonly instanceId: string | undefined;
   readonly generation: bigint;
+  /** The address of the client; absent: unknown. */
+  readonly peer?: string | undefined;
 }
 
 /** The transport of a session's stream. A session never calls it within one of its own methods. */
@@ -44,6 +46,8 @@ export interface HeartbeatSession {
 export interface UnaryOptions {
   readonly clawIdentifier: string | undefined;
   readonly leaseMs: number;
+  /** The address of the client; absent: unknown. */
+  readonly peer?: string | undefined;
   /** No beat is applied after it ends. Absent: they are tried for as long as changes are. */
   readonly call?: Call;
 }

@@ -64,7 +64,7 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
 /** The fields of an agent that watchers see. They change only by transitions. */
 export type WatchedAgent = Omit<
   Agent,
-  "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince"
+  "backoff" | "hold" | "lapsesTo" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince"
 >;
 
 /** The agent right after a transition; for a deletion, right before it. */

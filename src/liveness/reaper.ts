@@ -8,7 +8,6 @@ import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { overdueLeases, type TrackedLease } from "../storage/lease-queries.ts";
-import type { Count } from "../telemetry/metrics/count.ts";
 import type { Distribution } from "../telemetry/metrics/distribution.ts";
 import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import type { AgentEntry } from "./agent-entry.ts";
@@ -44,9 +43,9 @@ export class Reaper {
   /** The claws that the newest commit found silent, and the moment of that commit. */
   readonly #silentNow = new Set<string>();
   #silentAt: Micros = 0;
-  readonly #silentClaws: Count;
   readonly #lag: Distribution;
   readonly #expirations: RecentExpirations;
+  readonly #onSilent: (clawIdentifier: string) => void;
   #underway = 0;
 
   constructor(options: {
@@ -60,14 +59,16 @@ export class Reaper {
     tracks(replica: number | null): boolean;
     /** Whether a heartbeat of the agent has arrived here that is not written yet. */
     hasPendingBeat(entry: AgentEntry): boolean;
+    /** Called once for each claw that falls silent, by the replica that expires the first of its leases. */
+    onSilentClaw(clawIdentifier: string): void;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#tracks = (replica) => options.tracks(replica);
     this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
+    this.#onSilent = (clawIdentifier) => options.onSilentClaw(clawIdentifier);
     this.#log = options.log;
-    this.#silentClaws = options.metrics.counter("harborforge_claw_incidents_total");
     this.#lag = options.metrics.histogram("harborforge_lease_end_lag_seconds");
     this.#expirations = options.expirations;
     this.#backstop = new PeriodicTask({
@@ -78,11 +79,6 @@ export class Reaper {
       log: options.log,
       run: () => this.#sweep(),
     });
-  }
-
-  /** The number of claws that this replica found silent since its start. */
-  get silentClaws(): number {
-    return this.#silentClaws.value;
   }
 
   start(): void {
@@ -205,14 +201,13 @@ export class Reaper {
     }
   }
 
-  /** Counts and logs one event for all agents of the claw: each member of one commit, which share its moment, reports it. */
+  /** One event for all agents of the claw: each member of one commit, which share its moment, reports it. */
   #onSilentClaw(clawIdentifier: string, at: Micros): void {
     if (at !== this.#silentAt) this.#silentNow.clear();
     this.#silentAt = at;
     if (this.#silentNow.has(clawIdentifier)) return;
     this.#silentNow.add(clawIdentifier);
-    this.#silentClaws.add();
-    this.#log.warn({ event: "claw.silent", clawIdentifier }, "a claw fell silent, its agents go offline");
+    this.#onSilent(clawIdentifier);
   }
 
   async #sweep(): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Transition } from "../domain/agent.ts";
+import type { Agent, Transition } from "../domain/agent.ts";
 import type { HeartbeatSession, SessionListener, SessionOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
@@ -24,6 +24,8 @@ export interface SessionContext extends HoldingContext {
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
   scheduleNotification(session: StreamSession): void;
   onClosed(session: StreamSession): void;
+  /** A stream holds an agent of a claw for the first time. */
+  onClawHeard(clawIdentifier: string, peer: string): void;
 }
 
 type SessionState =
@@ -40,6 +42,9 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
+  readonly #peer: string | undefined;
+  /** The claws whose agents it held. */
+  readonly #claws = new Set<string>();
   readonly #context: SessionContext;
   readonly #listener: SessionListener;
   readonly #agents: HeldAgents;
@@ -58,6 +63,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
+    this.#peer = options.peer;
     this.#agents = new HeldAgents(this, context);
     this.#window = new MessageWindow(({ receivedAt }) => context.metrics.acknowledged(receivedAt));
     this.#outbox = new Outbox(context.firstIntervalMs());
@@ -145,7 +151,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       if (isDeleted || transition.fromClaw !== this.clawIdentifier) return;
       // A later takeover in the other claw is not sent. If the agent moves back, its next beat claims it again.
       this.#agents.supersede(this.#agents.get(agentId));
-      this.#putLoss(agentId, wrongClaw(after));
+      this.#putLoss(agentId, wrongClaw(after, this.clawIdentifier));
     } else if (isDeleted) {
       this.#putLoss(agentId, agentNotFound(agentId));
     } else {
@@ -159,8 +165,11 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.#context.onFirstClaim(this);
   }
 
-  onClaimed(agentId: string): void {
+  onClaimed({ agentId, clawIdentifier }: Agent): void {
     this.#outbox.dropChange(agentId);
+    if (this.#peer === undefined || this.#claws.has(clawIdentifier)) return;
+    this.#claws.add(clawIdentifier);
+    this.#context.onClawHeard(clawIdentifier, this.#peer);
   }
 
   onClaimFailed(refusal: Refusal): void {

@@ -10,6 +10,7 @@ import type { RetentionLimits } from "../storage/transition-retention.ts";
 import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { processMetrics } from "../telemetry/metrics/process-metrics.ts";
 import type { Watching } from "../watch/watching.ts";
+import type { OpenFilesWatch } from "./open-files-watch.ts";
 import type { Release } from "./options.ts";
 import type { PeriodicTasks } from "./periodic-tasks.ts";
 
@@ -24,6 +25,7 @@ export interface MetricSources {
   readonly committer: Committer;
   readonly gate: ConnectionGate;
   readonly tls: Tls | undefined;
+  readonly openFiles: OpenFilesWatch;
 }
 
 /** Adds the gauges of a replica, each of which is read when the metrics are. */
@@ -42,7 +44,7 @@ export function metricsPage(metrics: Metrics): { readonly contentType: string; m
   };
 }
 
-function addReplica(metrics: Metrics, { release, health, probe, gate, tls }: MetricSources): void {
+function addReplica(metrics: Metrics, { release, health, probe, gate, tls, openFiles }: MetricSources): void {
   const build = { version: release.version, commit: release.commit, node: process.version };
   const schema = schemaVersion();
   metrics.gauges("harborforge_build_info", () => [[build, 1]]);
@@ -51,6 +53,7 @@ function addReplica(metrics: Metrics, { release, health, probe, gate, tls }: Met
   metrics.gauge("harborforge_database_up", () => (probe.state === "unavailable" ? 0 : 1));
   metrics.gauge("harborforge_connections", () => gate.open);
   metrics.gauge("harborforge_connections_refused", () => gate.refused);
+  metrics.gauge("harborforge_open_files_shortages", () => openFiles.shortages);
   if (tls !== undefined)
     metrics.gauge("harborforge_tls_certificate_expiry_timestamp_seconds", () => tls.notAfterMs / 1_000);
 }

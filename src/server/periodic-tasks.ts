@@ -2,6 +2,7 @@ import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
+import { forgetConnections } from "../storage/incidents.ts";
 import { type LogSize, measureLog } from "../storage/log-size.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";
 import { sweepTokens } from "../storage/token-directory.ts";
@@ -35,12 +36,13 @@ export class PeriodicTasks {
     this.#retention = new TransitionRetention({ database, limits: retention, log });
     this.#sweep = new PeriodicTask({
       isLost,
-      name: "sweep old request ids and tokens",
+      name: "sweep old request ids, tokens and addresses",
       everyMs: SWEEP_MS,
       log,
       run: async () => {
         await sweepRequestIds(database);
         await sweepTokens(database);
+        await forgetConnections(database);
       },
     });
     this.#compaction = new PeriodicTask({

@@ -9,8 +9,10 @@ import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
-import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
+import { DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
+import { clientClassOf, ServiceClient } from "./service-client.ts";
+import type { SessionSettings } from "./session.ts";
 import { createStatementObserver } from "./statement-observer.ts";
 
 /**
@@ -49,8 +51,14 @@ export interface Database {
 export interface DatabaseOptions {
   /** May name several hosts: each connection goes to the writable one. */
   readonly url: string;
+  /** The URL as it is now, if its user or password may change: new connections use these. */
+  readonly latestUrl?: (() => Promise<string>) | undefined;
   /** An idle connection of a pool failed. No work is lost. */
   onIdleError(error: Error): void;
+  /** The server failed a statement, or rejected a login, with this SQLSTATE. */
+  onServerError?(code: string): void;
+  /** A connection was closed, because it had another session than the one that it began. */
+  onSessionLost?(): void;
   /** Default: metrics that nothing reads. */
   readonly metrics?: Metrics;
   /** Undefined: tracing is off. */
@@ -72,7 +80,18 @@ const API_CHANGES = 3;
  * Statements for up to a thousand agents find each of them by an index. With plans for the actual values, PostgreSQL
  * would read the whole fleet.
  */
-const ONE_PLAN = ["plan_cache_mode=force_generic_plan"];
+const ONE_PLAN: SessionSettings = { plan_cache_mode: "force_generic_plan" };
+
+/** Besides those of all sessions (session.ts). */
+const SETTINGS: SessionSettings = {
+  jit: "off",
+  plan_cache_mode: "auto",
+  statement_timeout: `${STATEMENT_TIMEOUT_MS}`,
+  lock_timeout: `${LOCK_TIMEOUT_MS}`,
+  idle_in_transaction_session_timeout: `${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
+  // The server also closes the connection of a dead peer, and frees its locks.
+  tcp_user_timeout: "10000",
+};
 
 /** Keeps Knex from writing to standard output, which belongs to the program. Callers get the errors anyway. */
 export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
@@ -117,16 +136,25 @@ function connectionsOfApi(of: ApiPool | undefined): [PoolConnections, number][] 
 
 /** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const hosts = new DatabaseHosts(options.url);
+  const onServerError = (code: string): void => options.onServerError?.(code);
+  const hosts = new DatabaseHosts(options.url, { latestUrl: options.latestUrl, onServerError });
   const connecting = new Set<Duplex>();
   const { metrics = new Metrics(), tracing } = options;
-  const Client = clientClassOf(hosts, connecting, createStatementObserver(metrics, tracing));
+  const observe = createStatementObserver(metrics, tracing);
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
     answeredAt = performance.now();
   };
-  const clientConfig = (name: string, settings: readonly string[] = []) =>
+  const sessionOf = (settings: SessionSettings = {}) => ({
+    hosts,
+    connecting,
+    observe,
+    onServerError,
+    onSessionLost: () => options.onSessionLost?.(),
+    settings: { ...SETTINGS, ...settings },
+  });
+  const clientConfig = (name: string) =>
     ({
       connectionString: hosts.firstUrl,
       application_name: `harborforge-agents ${name}`,
@@ -135,26 +163,12 @@ export function openDatabase(options: DatabaseOptions): Database {
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
-      options: [
-        "timezone=UTC",
-        "jit=off",
-        // A transaction that waited for a row has to see the changes of the lock's holder. The database may have
-        // another default.
-        "default_transaction_isolation=read\\ committed",
-        `statement_timeout=${STATEMENT_TIMEOUT_MS}`,
-        `lock_timeout=${LOCK_TIMEOUT_MS}`,
-        `idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
-        // The server also closes the connection of a dead peer, and frees its locks.
-        "tcp_user_timeout=10000",
-        ...settings,
-      ]
-        .map((setting) => `-c ${setting}`)
-        .join(" "),
       types: columnTypes,
     }) satisfies pg.ClientConfig;
   const clock = new DatabaseClock();
-  const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
-    const configuration = { ...clientConfig(name, settings), Client, max, min: 0, idleTimeoutMillis: 30_000 };
+  const pool = (name: string, max: number, settings?: SessionSettings): PatientPool => {
+    const Client = clientClassOf(sessionOf(settings));
+    const configuration = { ...clientConfig(name), Client, max, min: 0, idleTimeoutMillis: 30_000 };
     const created = new PatientPool(configuration, tracing);
     created.on("error", options.onIdleError);
     created.on("connect", () => clock.forget());
@@ -164,7 +178,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     });
     return created;
   };
-  const beats = pool("beats", 2, ["synchronous_commit=off", ...ONE_PLAN]);
+  const beats = pool("beats", 2, { synchronous_commit: "off", ...ONE_PLAN });
   const commits = pool("commits", 2, ONE_PLAN);
   const feed = pool("feed", 4);
   const reads = pool("reads", 3);
@@ -191,8 +205,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
     log: SILENT_LOG,
   });
-  // The client class of the pools, which connects to the writable host.
-  knex.client.driver = { ...pg, Client };
+  knex.client.driver = { ...pg, Client: clientClassOf(sessionOf()) };
   knex.on("query-response", answered);
   metrics.gauges("harborforge_database_pool_connections", () => [
     ...connectionsOf("beats", beats),
@@ -218,7 +231,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     async connect() {
       await Promise.all([beats, commits, feed, reads].map((pool) => pool.warm()));
     },
-    newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
+    newClient: (name, config) => new ServiceClient({ ...clientConfig(name), ...config }, sessionOf()),
     async close() {
       hosts.close();
       // Otherwise a pool would wait for its connection attempts.

@@ -129,9 +129,13 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       return Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`);
     },
 
-    stream(options: { clawIdentifier?: string; instanceId?: string; generation?: bigint } = {}): TestStream {
-      const { clawIdentifier, instanceId, generation = 0n } = options;
-      return new TestStream((listener) => liveness.openSession({ clawIdentifier, instanceId, generation }, listener));
+    stream(
+      options: { clawIdentifier?: string; instanceId?: string; generation?: bigint; peer?: string } = {},
+    ): TestStream {
+      const { clawIdentifier, instanceId, generation = 0n, peer } = options;
+      return new TestStream((listener) =>
+        liveness.openSession({ clawIdentifier, instanceId, generation, peer }, listener),
+      );
     },
 
     /** Ends a lease just now in the row. The watching replica expects a later end until it reads the row. */

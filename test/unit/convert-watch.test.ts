@@ -54,6 +54,7 @@ const AGENT: Agent = {
   held: true,
   replicaId: 1,
   suspectSince: null,
+  lapsesTo: null,
   lastHeartbeat: NOW,
   leaseExpiresAt: NOW,
 };

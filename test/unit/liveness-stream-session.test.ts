@@ -29,6 +29,7 @@ function openSession() {
       release: () => undefined,
       scheduleNotification: () => undefined,
       onClosed: () => undefined,
+      onClawHeard: () => undefined,
     },
     { clawIdentifier: "claw-1", instanceId: "process-1", generation: 1n },
     { onOutput: () => undefined, onCapacity: () => undefined },

@@ -15,9 +15,9 @@ import {
   ExhaustionSchema,
   ExhaustReason,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { ExpiryBrakeSchema, IncidentSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
-import type { ExpiryBrake } from "../../domain/directories.ts";
+import type { ExpiryBrake, Incident } from "../../domain/directories.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
 
 /** The whole agent, for reads. */
@@ -53,6 +53,18 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
 export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitShape<typeof ExpiryBrakeSchema> {
   if (engagedAt === null) return { engaged: false };
   return { engaged: true, engagedAt: timestampOf(engagedAt), heldBack };
+}
+
+export function incidentMessage(incident: Incident): MessageInitShape<typeof IncidentSchema> {
+  return {
+    incidentId: incident.incidentId,
+    clawIdentifiers: [incident.clawIdentifier],
+    since: timestampOf(incident.since),
+    endedAt: timestampOrUnset(incident.endedAt),
+    agents: incident.agents,
+    agentsBack: incident.agentsBack,
+    lastHeartbeat: timestampOrUnset(incident.lastHeartbeat),
+  };
 }
 
 /** Always the time at which the exhaustion ends, never the time until then. */

@@ -15,6 +15,8 @@ export type {
   AgentKey,
   Call,
   Fleet,
+  Incident,
+  IncidentQuery,
   Mutation,
   NewUser,
   Page,

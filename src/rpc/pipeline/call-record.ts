@@ -7,7 +7,7 @@ import type { Distribution } from "../../telemetry/metrics/distribution.ts";
 import type { LabelsOf } from "../../telemetry/metrics/metric-table.ts";
 import type { Metrics } from "../../telemetry/metrics/metrics.ts";
 import { type ListenerName, peerKey } from "../callers/call-values.ts";
-import { errorInfoReason, exceededLimit, reasonText } from "../errors/error-table.ts";
+import { errorInfoReason, exceededLimit, isDefect, reasonText } from "../errors/error-table.ts";
 
 /** The least time between two logged causes of database failures, in milliseconds. */
 const DATABASE_REPORT_MS = 10_000;
@@ -85,7 +85,7 @@ export function createCallRecorder(log: Logger, metrics: Metrics, slowMs: number
       ...(error === undefined ? {} : { code: codeText(error.code) }),
       ...(traceId === undefined ? {} : { traceId }),
     };
-    if (error?.code === Code.Internal)
+    if (error !== undefined && isDefect(error))
       log.error(
         { event: "call.internal_error", ...line, err: error.cause ?? error },
         "call failed with an internal error",

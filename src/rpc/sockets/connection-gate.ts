@@ -4,10 +4,13 @@ import type { Count } from "../../telemetry/metrics/count.ts";
 import { Metrics } from "../../telemetry/metrics/metrics.ts";
 import { networkOf } from "../callers/network.ts";
 import { TokenBuckets } from "../callers/token-buckets.ts";
+import { connectionsWithin } from "./open-files.ts";
 
 export interface ConnectionLimits {
   /** Open connections of both listeners together. */
   readonly maxConnections: number;
+  /** Files and sockets that the process may have open. Undefined: unlimited, or unknown. */
+  readonly openFiles?: number | undefined;
   /** New connections each second from one address or IPv6 network; twice as many at once. */
   readonly connectionsPerSecond: number;
 }
@@ -42,12 +45,14 @@ const WARN_EVERY_MS = 60_000;
 export function createConnectionGate(limits: ConnectionLimits, log: Logger, metrics = new Metrics()): ConnectionGate {
   const counts: Readonly<Record<keyof ConnectionLimits, Count>> = {
     maxConnections: metrics.counter("harborforge_connections_refused_total", { limit: "max_connections" }),
+    openFiles: metrics.counter("harborforge_connections_refused_total", { limit: "open_files" }),
     connectionsPerSecond: metrics.counter("harborforge_connections_refused_total", { limit: "connections_per_second" }),
   };
   const buckets = new TokenBuckets({
     perSecond: limits.connectionsPerSecond,
     burst: 2 * limits.connectionsPerSecond,
   });
+  const withinFiles = limits.openFiles === undefined ? Number.POSITIVE_INFINITY : connectionsWithin(limits.openFiles);
   let open = 0;
   let refused = 0;
   let warnedAt = Number.NEGATIVE_INFINITY;
@@ -69,6 +74,8 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger, metr
   return {
     admit: (socket) => {
       if (open >= limits.maxConnections) return refuse(socket, "maxConnections");
+      // The replica keeps descriptors for the database. Without this check libuv would close connections without a trace.
+      if (open >= withinFiles) return refuse(socket, "openFiles");
       if (buckets.take(networkOf(socket.remoteAddress ?? "")) > 0) {
         return refuse(socket, "connectionsPerSecond");
       }

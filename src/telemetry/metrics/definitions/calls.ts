@@ -50,7 +50,11 @@ export const CALL_METRICS = {
   harborforge_connections_refused_total: {
     type: "counter",
     help: "Connections that were closed at once because of a limit",
-    labels: { limit: ["max_connections", "connections_per_second"] },
+    labels: { limit: ["max_connections", "open_files", "connections_per_second"] },
+  },
+  harborforge_open_files_shortages: {
+    type: "gauge",
+    help: "Checks since the start, one a second, that found no free file descriptor",
   },
   harborforge_tls_certificate_expiry_timestamp_seconds: {
     type: "gauge",
