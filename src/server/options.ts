@@ -6,7 +6,15 @@ import type { AuditOptions } from "../rpc/pipeline/audit.ts";
 import type { ConnectionLimits } from "../rpc/sockets/connection-gate.ts";
 import type { TlsSettings } from "../rpc/tls/certificate-files.ts";
 import type { RetentionLimits } from "../storage/transition-retention.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import type { WatchingOptions } from "../watch/watching.ts";
+
+/** The release that runs. */
+export interface Release {
+  readonly version: string;
+  /** The commit that it was made of, or `unknown`. */
+  readonly commit: string;
+}
 
 export interface ServerOptions {
   /** A migrated database. */
@@ -40,4 +48,8 @@ export interface ServerOptions {
   readonly log: ProgramLog;
   /** Default: each change is a line of the log. */
   readonly audit?: AuditOptions;
+  /** Undefined: tracing is off. */
+  readonly tracing?: Tracing | undefined;
+  /** For `harborforge_build_info`. Default: unknown, as in tests. */
+  readonly release?: Release;
 }

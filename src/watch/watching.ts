@@ -3,10 +3,12 @@ import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { ChangeFeed, type FeedLog } from "./change-feed.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
 import { SharedPages } from "./shared-pages.ts";
+import { WatchMetrics } from "./watch-metrics.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 
@@ -17,8 +19,10 @@ const PAGE = 1_000;
 const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
-  readonly database: Pick<Database, "feed" | "beats" | "newClient">;
+  readonly database: Pick<Database, "feed" | "beats" | "newClient" | "clock">;
   readonly log: FeedLog;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** Transitions kept in memory. Default 20 000. */
   readonly ringCapacity?: number;
   /** Changes that wait for one watcher at most. Default 10 000. */
@@ -73,6 +77,7 @@ export function createWatching(options: WatchingOptions): Watching {
     pageSize,
     queueLimit,
     maxAgeMs,
+    metrics: new WatchMetrics(options.metrics ?? new Metrics(), () => database.clock.now()),
   };
   const close = async () => {
     hub.drain();

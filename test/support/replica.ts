@@ -9,6 +9,7 @@ import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
 import { createUserDirectory } from "../../src/storage/user-directory.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";
@@ -35,13 +36,14 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
   const { started = true, listens = true, log = LOG } = options;
   await using undo = new AsyncDisposableStack();
-  const database = openDatabase({ url, onIdleError: () => undefined });
+  const metrics = new Metrics();
+  const database = openDatabase({ url, metrics, onIdleError: () => undefined });
   undo.defer(() => database.close());
   const gate = new Gate(database);
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
-  const watching = undo.use(createWatching({ database, log: LOG }));
-  const committer = new Committer(database, number, () => watching.notifyCommitted());
+  const watching = undo.use(createWatching({ database, log: LOG, metrics }));
+  const committer = new Committer(database, number, () => watching.notifyCommitted(), { metrics });
   undo.defer(() => committer.close());
   let cutOff = false;
   const liveness = new Liveness({
@@ -50,6 +52,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     replica: number,
     pace,
     log,
+    metrics,
     onCutOff: () => {
       cutOff = true;
     },
@@ -85,6 +88,8 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     gate,
     committer,
     liveness,
+    metrics,
+    watches: watching.watches,
     users,
     agents,
     query,
