@@ -30,6 +30,8 @@ async function serve(context: CommandContext): Promise<number> {
       },
       firstLeaseMs: config.firstLeaseMs,
       retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
+      wakeRetentionMs: config.wakeRetentionMs,
+      offerLimits: { perSecond: config.wakesPerSecond, perClaw: config.offersPerClaw },
       watchMaxAgeMs: config.watchMaxAgeMs,
       tls: config.tls,
       connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },

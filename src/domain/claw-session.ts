@@ -8,6 +8,8 @@ export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
   readonly instanceId: string | undefined;
   readonly generation: bigint;
+  /** Requires an `instanceId`. Default false. */
+  readonly takesWakes?: boolean;
 }
 
 /** The transport of a session's stream. A session never calls it within one of its own methods. */

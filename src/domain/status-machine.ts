@@ -8,6 +8,7 @@ import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { AgentCondition, Exhaustion } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
+import type { WakeReply } from "./wake.ts";
 
 /**
  * The whole status machine: the causes that may take an agent from one status to another. The functions below decide; a
@@ -16,20 +17,20 @@ import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTI
 export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentStatus, readonly TransitionCause[]>>>> = {
   idle: {
     idle: [],
-    on_call: ["report", "service"],
-    busy: ["report", "service"],
+    on_call: ["report", "service", "wake"],
+    busy: ["report", "service", "wake"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   on_call: {
-    idle: ["report", "service"],
+    idle: ["report", "service", "wake", "moved"],
     on_call: [],
     busy: ["report", "service"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   busy: {
-    idle: ["report", "service"],
+    idle: ["report", "service", "wake", "moved"],
     on_call: ["report", "service"],
     busy: [],
     exhausted: ["report", "service"],
@@ -37,15 +38,17 @@ export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentSta
   },
   exhausted: {
     idle: ["recovery", "report", "service"],
-    on_call: ["report"],
-    busy: ["report"],
+    // A recovery leads to the claim of an accepted wake.
+    on_call: ["report", "recovery"],
+    busy: ["report", "recovery"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   offline: {
     idle: ["report", "heartbeat"],
-    on_call: ["report"],
-    busy: ["report"],
+    // The agent comes back to the claim of its accepted wake.
+    on_call: ["report", "heartbeat"],
+    busy: ["report", "heartbeat"],
     exhausted: ["report", "heartbeat"],
     // The agent stays offline while its exhaustion changes: a service sets or clears it, or it recovers.
     offline: ["service", "recovery"],
@@ -93,6 +96,10 @@ export interface Beat {
   readonly report: WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined;
   /** The newest revision of itself that the agent knows of. */
   readonly knownRevision: bigint | undefined;
+  /** At least one; undefined: the beat replies to no wake. */
+  readonly replies?: readonly WakeReply[] | undefined;
+  /** A goodbye that replies to wakes as well. One without replies is `"leaving"`. */
+  readonly leaving?: true;
 }
 
 const KEEP_HOLD: HoldChange = { kind: "keep" };

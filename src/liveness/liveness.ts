@@ -6,7 +6,8 @@ import type { ExpiryBrake } from "../domain/directories.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import type { BeatResult } from "../domain/message-to-claw.ts";
-import type { Committer } from "../storage/committer.ts";
+import type { OfferLimits } from "../storage/change-group.ts";
+import { type Committer, DEFAULT_OFFER_LIMITS } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
 import { releaseForgotten } from "../storage/lease-queries.ts";
@@ -15,6 +16,7 @@ import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { FleetPace } from "./fleet-pace.ts";
+import type { HeldAgent } from "./held-agent.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { Recovery } from "./recovery.ts";
@@ -23,6 +25,9 @@ import { type Release, ReleaseQueue } from "./release-queue.ts";
 import { SessionNotifier } from "./session-notifier.ts";
 import { type SessionContext, StreamSession } from "./stream-session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
+import { WakeDeadlines } from "./wake-deadlines.ts";
+import { WakeNotices } from "./wake-notices.ts";
+import { WakeQueue } from "./wake-queue.ts";
 
 /** How long a stopping replica waits for pending writes, in milliseconds. */
 const DRAIN_MS = 2_000;
@@ -40,6 +45,7 @@ export interface LivenessOptions {
   readonly committer: Committer;
   readonly replica: number;
   readonly pace: PaceLimits;
+  readonly offerLimits?: OfferLimits | undefined;
   readonly log: Logger;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
   onCutOff?(): void;
@@ -65,6 +71,9 @@ export class Liveness implements Heartbeats {
   readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
   readonly #releases: ReleaseQueue;
+  readonly #wakeNotices: WakeNotices;
+  readonly #wakeDeadlines: WakeDeadlines;
+  readonly #wakeQueue: WakeQueue;
 
   constructor(options: LivenessOptions) {
     const { database, replica, log } = options;
@@ -103,6 +112,17 @@ export class Liveness implements Heartbeats {
     this.#recovery = new Recovery(options);
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
+    this.#wakeNotices = new WakeNotices(options);
+    this.#wakeDeadlines = new WakeDeadlines({
+      ...options,
+      isAwake: () => this.#membership.awake,
+      hasPendingBeat: (agentId) => this.#registry.get(agentId)?.busy === true,
+    });
+    this.#wakeQueue = new WakeQueue({
+      ...options,
+      limits: options.offerLimits ?? DEFAULT_OFFER_LIMITS,
+      isAwake: () => this.#membership.awake,
+    });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
@@ -115,6 +135,8 @@ export class Liveness implements Heartbeats {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
       },
       release: (held) => this.#releases.add(held),
+      onOpenWake: (holder, open) => this.#wakeNotices.onOpenWake(holder, open),
+      sendWake: (holder, wakeId) => this.#wakeNotices.send(holder, wakeId),
       scheduleNotification: (session) => this.#notifier.schedule(session),
       onClosed: (session) => this.#sessions.delete(session),
     };
@@ -125,6 +147,8 @@ export class Liveness implements Heartbeats {
     this.#membership.start();
     this.#reaper.start();
     this.#recovery.start();
+    this.#wakeDeadlines.start();
+    this.#wakeQueue.start();
     this.#brake.start();
     return this.#pace.start();
   }
@@ -173,10 +197,15 @@ export class Liveness implements Heartbeats {
 
   /** A part of the log was lost: the next beat of each agent reads the agent anew, and its result shows it to the claw. */
   onRestart(): void {
+    const holders: HeldAgent[] = [];
     for (const entry of this.#registry.entries()) {
       entry.agent = undefined;
-      if (entry.holder !== undefined) entry.holder.needsSnapshot = true;
+      const { holder } = entry;
+      if (holder === undefined) continue;
+      holder.needsSnapshot = true;
+      if (holder.state === "held") holders.push(holder);
     }
+    void this.#wakeNotices.onLostHistory(holders);
     void this.onGap();
   }
 
@@ -209,7 +238,15 @@ export class Liveness implements Heartbeats {
 
   /** Writes pending beats, then retires this replica. Beats that cannot be written are not acknowledged. */
   async close(): Promise<void> {
-    await Promise.all([this.#reaper.close(), this.#recovery.close(), this.#pace.close(), this.#brake.close()]);
+    await Promise.all([
+      this.#reaper.close(),
+      this.#recovery.close(),
+      this.#pace.close(),
+      this.#brake.close(),
+      this.#wakeDeadlines.close(),
+      this.#wakeQueue.close(),
+    ]);
+    this.#wakeNotices.close();
     // The committer drops what the database does not take by then. It is not acknowledged.
     const patience = new AbortController();
     await Promise.race([

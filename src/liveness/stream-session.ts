@@ -3,7 +3,7 @@ import type { HeartbeatSession, SessionListener, SessionOptions } from "../domai
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
 import { MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
-import type { BeatResult, SessionOutput } from "../domain/message-to-claw.ts";
+import type { BeatResult, SessionOutput, WakeNotice } from "../domain/message-to-claw.ts";
 import { instanceKey } from "./claims.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
@@ -24,6 +24,8 @@ export interface SessionContext extends HoldingContext {
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
   scheduleNotification(session: StreamSession): void;
   onClosed(session: StreamSession): void;
+  /** Reads a wake, and sends its state to the session that holds the agent. */
+  sendWake(holder: HeldAgent, wakeId: string): void;
 }
 
 type SessionState =
@@ -40,6 +42,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
+  readonly wakesFor: string | undefined;
   readonly #context: SessionContext;
   readonly #listener: SessionListener;
   readonly #agents: HeldAgents;
@@ -51,6 +54,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   /** Whether the transport waits for capacity before it submits the next message. */
   #isReaderWaiting = false;
   #isNotificationScheduled = false;
+  /** The transitions that replies of these agents made: results told of them. Undefined until the first reply. */
+  #replied: Map<string, bigint> | undefined;
 
   constructor(context: SessionContext, options: SessionOptions, listener: SessionListener) {
     this.#context = context;
@@ -58,6 +63,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
+    this.wakesFor = options.takesWakes === true ? options.instanceId : undefined;
     this.#agents = new HeldAgents(this, context);
     this.#outbox = new Outbox(context.firstIntervalMs());
   }
@@ -154,6 +160,16 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     }
   }
 
+  onWake(holder: HeldAgent, wakeId: string, revision: bigint): void {
+    if (this.wakesFor === undefined || this.#replied?.get(holder.agentId) === revision) return;
+    this.#context.sendWake(holder, wakeId);
+  }
+
+  notifyOfWake(notice: WakeNotice): void {
+    this.#outbox.put(notice);
+    this.#scheduleNotification();
+  }
+
   onFirstClaim(): void {
     this.#context.onFirstClaim(this);
   }
@@ -177,6 +193,10 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     if (outcome.kind === "open") {
       this.#fail(outcome.refusal);
       return;
+    }
+    if (outcome.replied?.revision !== undefined) {
+      this.#replied ??= new Map();
+      this.#replied.set(holder.agentId, outcome.replied.revision);
     }
     if (outcome.kind === "refused" || outcome.agent !== undefined) {
       const result = beatResult(holder.agentId, outcome, message.sequence, beatIndex);
@@ -205,7 +225,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       this.#reject(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
       return;
     }
-    const body = parsed.leaving ? "leaving" : parsed.beat;
+    const body = parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
     // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
     // that claims it after this beat.

@@ -7,7 +7,7 @@ import { boundsOf } from "../storage/retries.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { startsNoSession } from "./session-refusals.ts";
+import { finishesOnly, startsNoSession } from "./session-refusals.ts";
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {
@@ -40,6 +40,8 @@ export class UnaryBeats {
       beatResult(agentId, { kind: "refused", refusal, agent: undefined }, 0n, beatIndex);
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
+    const unfit = parsed.beat.replies?.findIndex(({ type }) => type !== "finished") ?? -1;
+    if (unfit >= 0) return refuse(finishesOnly(beatIndex, unfit));
     const outcome = await new Promise<BeatOutcome>((resolve) => {
       const timer = setTimeout(
         () => resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) }),
@@ -47,7 +49,7 @@ export class UnaryBeats {
       );
       const pending: PendingBeat = {
         agentId,
-        beat: parsed.leaving ? "leaving" : parsed.beat,
+        beat: parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat,
         clawIdentifier,
         leaseMs,
         holder: undefined,

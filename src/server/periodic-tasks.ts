@@ -5,6 +5,7 @@ import { isLost } from "../storage/failures.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";
 import { sweepTokens } from "../storage/token-directory.ts";
 import { type RetentionLimits, TransitionRetention } from "../storage/transition-retention.ts";
+import { sweepWakes } from "../storage/wake-queries.ts";
 
 /** Request ids are kept for 24 h, and tokens for 90 days after their end. They may be removed up to an hour later. */
 const SWEEP_MS = 3_600_000;
@@ -16,6 +17,8 @@ export interface PeriodicTasksOptions {
   readonly database: Database;
   /** The transitions that are kept. Default: seven days of them, ten million at most. */
   readonly retention: RetentionLimits | undefined;
+  /** How long a wake is kept after its end, in milliseconds. Default seven days. */
+  readonly wakeRetentionMs?: number | undefined;
   readonly log: Logger;
 }
 
@@ -25,16 +28,22 @@ export class PeriodicTasks {
   readonly #sweep: PeriodicTask;
   readonly #compaction: PeriodicTask;
 
-  constructor({ database, retention = DEFAULT_RETENTION, log }: PeriodicTasksOptions) {
+  constructor({
+    database,
+    retention = DEFAULT_RETENTION,
+    wakeRetentionMs = DEFAULT_RETENTION.ms,
+    log,
+  }: PeriodicTasksOptions) {
     this.#retention = new TransitionRetention({ database, limits: retention, log });
     this.#sweep = new PeriodicTask({
       isLost,
-      name: "sweep old request ids and tokens",
+      name: "sweep old request ids, tokens and wakes",
       everyMs: SWEEP_MS,
       log,
       run: async () => {
         await sweepRequestIds(database);
         await sweepTokens(database);
+        await sweepWakes(database, wakeRetentionMs);
       },
     });
     this.#compaction = new PeriodicTask({

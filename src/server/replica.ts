@@ -13,6 +13,7 @@ import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
+import { createWakeDirectory } from "../storage/wake-directory.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
@@ -43,13 +44,14 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
   const { database, replica, access } = await openStorage(options, tls);
   const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
-  const committer = new Committer(database, replica, () => watching.notifyCommitted());
+  const committer = new Committer(database, replica, () => watching.notifyCommitted(), options.offerLimits);
   const health = createHealth();
   const liveness = new Liveness({
     database,
     committer,
     replica,
     pace: options.pace,
+    offerLimits: options.offerLimits,
     log,
     onCutOff: () => health.suspend(CUT_OFF),
     onBack: () => health.resume(CUT_OFF),
@@ -85,7 +87,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     watching,
     liveness,
     probe,
-    tasks: new PeriodicTasks({ database, retention: options.retention, log }),
+    tasks: new PeriodicTasks({ database, retention: options.retention, wakeRetentionMs: options.wakeRetentionMs, log }),
     access,
     health,
     tls,
@@ -142,5 +144,7 @@ function createBackend(
     heartbeats: liveness,
     watches: watching.watches,
     tokens: createTokenDirectory(database, mintToken),
+    wakes: createWakeDirectory({ database, committer }),
+    wakeFollowing: watching.wakes,
   };
 }

@@ -4,6 +4,7 @@ import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directories.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
+import type { WakeWrite } from "../domain/wake.ts";
 
 /** The lease stays, ends, or is granted for some time from the commit. */
 export type LeaseChange =
@@ -37,6 +38,8 @@ export interface AgentUpdate {
   readonly incidentId?: string;
   /** For a deletion: also deletes the agent's user. */
   readonly deleteUser?: boolean;
+  /** Changes of the agent's wakes, in the same transaction. A deletion ends all of them by itself. */
+  readonly wakes?: readonly WakeWrite[];
 }
 
 /** A write that is not a transition: it has no revision and no row in the log. */

@@ -1,6 +1,7 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directories.ts";
 import { judgeStatusRequest } from "../domain/status-machine.ts";
+import { afterMove, afterServiceChange } from "../domain/wake-events.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
 import { listAgents, readFleet } from "./agents-by-filter.ts";
@@ -103,11 +104,21 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       return change(
         agentId,
         mutation,
-        (agent) => {
+        (agent, now) => {
           if (agent.clawIdentifier === clawIdentifier) return "unchanged";
           // The current session belongs to the previous claw.
           const lease = agent.status === "offline" ? KEEP_LEASE : ({ kind: "grant", ms: firstLeaseMs } as const);
-          return { kind: "update", agent, cause: "moved", clawIdentifier, lease, held: false, newEpoch: true };
+          const wakes = afterMove(agent, now);
+          return {
+            kind: "update",
+            agent,
+            cause: "moved",
+            clawIdentifier,
+            lease,
+            held: false,
+            newEpoch: true,
+            ...wakes,
+          };
         },
         (agent) => {
           if (agent.leaseExpiresAt !== null) onLease?.(agent);
@@ -125,7 +136,8 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         // The lease of an offline agent ends. The session still holds the agent, so its next beat brings the agent
         // back.
         const lease = wanted.status === "offline" ? END_LEASE : KEEP_LEASE;
-        return { kind: "update", agent, cause: status.cause, status, lease };
+        const wakes = afterServiceChange(agent, status.status, now);
+        return { kind: "update", agent, cause: status.cause, status, lease, wakes };
       });
     },
 

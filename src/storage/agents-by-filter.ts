@@ -28,8 +28,10 @@ export async function listAgents(
     if (page.after !== undefined) query.where("id", ">", page.after.toString());
     const { rows: ids, next } = pageOf(await query, page.limit, ({ id }) => id);
     const agents = await Agent.query(snapshot)
-      .whereRaw("id = ANY (?)", [ids.map(({ id }) => id)])
-      .orderBy("id");
+      .select("agent_states.*", "k.open_wake", "k.pause")
+      .leftJoin("wakes_of_agents as k", "k.agent", "agent_states.id")
+      .whereRaw("agent_states.id = ANY (?)", [ids.map(({ id }) => id)])
+      .orderBy("agent_states.id");
     return { rows: agents.map((agent) => agent.toDomain()), next, revision: newest };
   });
 }

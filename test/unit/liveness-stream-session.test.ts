@@ -25,6 +25,8 @@ function openSession() {
       onFirstClaim: () => undefined,
       release: () => undefined,
       scheduleNotification: () => undefined,
+      onOpenWake: () => undefined,
+      sendWake: () => undefined,
       onClosed: () => undefined,
     },
     { clawIdentifier: "claw-1", instanceId: "process-1", generation: 1n },

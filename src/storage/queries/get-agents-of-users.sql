@@ -1,2 +1,2 @@
 -- The current state of agents by their users.
-SELECT s.* FROM agent_states s WHERE s.user_id = ANY ($1::bigint[])
+SELECT s.*, k.open_wake, k.pause FROM agent_states s LEFT JOIN wakes_of_agents k ON k.agent = s.id WHERE s.user_id = ANY ($1::bigint[])
