@@ -5,10 +5,12 @@ import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
 import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
+import type { OfferLimits } from "../../src/storage/change-group.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
 import { createUserDirectory } from "../../src/storage/user-directory.ts";
+import { createWakeDirectory } from "../../src/storage/wake-directory.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";
@@ -24,6 +26,8 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
+  /** Default: those of the settings. */
+  readonly offerLimits?: OfferLimits;
   /** Default: a silent logger. */
   readonly log?: Logger;
 }
@@ -33,7 +37,7 @@ const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 /** A replica without its listeners: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
-  const { started = true, listens = true, log = LOG } = options;
+  const { started = true, listens = true, log = LOG, offerLimits } = options;
   await using undo = new AsyncDisposableStack();
   const database = openDatabase({ url, onIdleError: () => undefined });
   undo.defer(() => database.close());
@@ -41,7 +45,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG }));
-  const committer = new Committer(database, number, () => watching.notifyCommitted());
+  const committer = new Committer(database, number, () => watching.notifyCommitted(), offerLimits);
   undo.defer(() => committer.close());
   let cutOff = false;
   const liveness = new Liveness({
@@ -49,6 +53,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     committer,
     replica: number,
     pace,
+    offerLimits,
     log,
     onCutOff: () => {
       cutOff = true;
@@ -61,6 +66,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const directory = { database, committer, firstLeaseMs, onLease: liveness.onCreated.bind(liveness) };
   const users = createUserDirectory(directory);
   const agents = createAgentDirectory(directory);
+  const wakes = createWakeDirectory({ database, committer });
   let heard = 0n;
   watching.feed.subscribe({
     onTransitions(transitions) {
@@ -87,6 +93,8 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     liveness,
     users,
     agents,
+    wakes,
+    following: watching.wakes,
     query,
     /** Whether it reports that it cannot write. */
     get cutOff(): boolean {
@@ -124,9 +132,13 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
       return Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`);
     },
 
-    stream(options: { clawIdentifier?: string; instanceId?: string; generation?: bigint } = {}): TestStream {
-      const { clawIdentifier, instanceId, generation = 0n } = options;
-      return new TestStream((listener) => liveness.openSession({ clawIdentifier, instanceId, generation }, listener));
+    stream(
+      options: { clawIdentifier?: string; instanceId?: string; generation?: bigint; takesWakes?: boolean } = {},
+    ): TestStream {
+      const { clawIdentifier, instanceId, generation = 0n, takesWakes = false } = options;
+      return new TestStream((listener) =>
+        liveness.openSession({ clawIdentifier, instanceId, generation, takesWakes }, listener),
+      );
     },
 
     /** Ends a lease just now in the row. The watching replica expects a later end until it reads the row. */
