@@ -4,6 +4,11 @@ SET LOCAL lock_timeout = '10s';
 -- Whether the session that holds the agent, or held it last, takes wakes.
 ALTER TABLE agent_liveness ADD COLUMN takes_wakes boolean NOT NULL DEFAULT false;
 
+-- The moment at which the service has to act on a wake; null: none.
+CREATE FUNCTION wake_due_at(state text, expires_at timestamptz, answer_by timestamptz, abandon_at timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE
+RETURN CASE state WHEN 'queued' THEN expires_at WHEN 'offered' THEN answer_by WHEN 'accepted' THEN abandon_at END;
+
 -- One row a wake. Every change of a live wake is a transition of its agent, so it happens under the lock of the agent's
 -- liveness row. The agent may be gone: there is no foreign key.
 CREATE TABLE wakes (
@@ -44,10 +49,6 @@ CREATE TABLE wakes (
   late_outcome text COLLATE "C",
   cancel_requested_at timestamptz,
   cancel_note text COLLATE "C" NOT NULL DEFAULT '',
-  -- The moment at which the service has to act on the wake.
-  due_at timestamptz GENERATED ALWAYS AS (
-    CASE state WHEN 'queued' THEN expires_at WHEN 'offered' THEN answer_by WHEN 'accepted' THEN abandon_at END
-  ) STORED,
   CONSTRAINT wakes_wake_id_key UNIQUE (wake_id),
   CONSTRAINT wakes_wake_id_length CHECK (char_length(wake_id) BETWEEN 1 AND 128),
   CONSTRAINT wakes_state_known CHECK (
@@ -71,7 +72,8 @@ CREATE UNIQUE INDEX wakes_open_key ON wakes (agent) WHERE state IN ('offered', '
 CREATE INDEX wakes_live_idx ON wakes (agent, id) WHERE state IN ('queued', 'offered', 'accepted');
 CREATE INDEX wakes_queue_idx ON wakes (id) WHERE state = 'queued';
 CREATE INDEX wakes_offers_idx ON wakes (offered_on) WHERE state = 'offered';
-CREATE INDEX wakes_due_at_idx ON wakes (due_at, id) WHERE due_at IS NOT NULL;
+CREATE INDEX wakes_due_at_idx ON wakes (wake_due_at(state, expires_at, answer_by, abandon_at), id)
+  WHERE state IN ('queued', 'offered', 'accepted');
 CREATE INDEX wakes_agent_id_idx ON wakes (agent_id, id);
 CREATE INDEX wakes_ended_at_idx ON wakes (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -171,7 +173,7 @@ CREATE TYPE wake_change AS (
   abandon text,
   -- The offer ended without the agent: see undone_claims. For so many milliseconds.
   undone_ms integer,
-  -- Applies only if due_at has passed: 'expiry', 'answer' (an outage of the agent's replica extends it) or 'abandon' (an
+  -- Applies only if wake_due_at has passed: 'expiry', 'answer' (an outage of the agent's replica extends it) or 'abandon' (an
   -- outage of all replicas extends it).
   due text,
   -- Applies only before expires_at.
@@ -272,7 +274,7 @@ BEGIN
     CASE WHEN o.from_state IS NULL THEN w.id IS NOT NULL
       ELSE w.id IS NULL OR w.agent <> c.id OR w.state <> o.from_state OR w.offer_revision <> o.from_offer_revision END
     OR (o.from_state IS NULL OR o.offers OR o.in_time) AND coalesce(w.expires_at, o.expires_at) <= moment
-    OR o.due IS NOT NULL AND (w.due_at IS NULL OR w.due_at > moment)
+    OR o.due IS NOT NULL AND coalesce(wake_due_at(w.state, w.expires_at, w.answer_by, w.abandon_at) > moment, true)
   );
 
   SELECT coalesce(jsonb_object_agg(g.n, micros_of(g.until)), '{}') INTO guarded

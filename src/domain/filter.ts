@@ -66,14 +66,15 @@ export type WatchedAgent = Omit<
   Agent,
   "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince" | "wakes"
 > & {
-  /** An agent that was read whole has it in `wakes`. */
-  readonly openWake?: NamedWake | null;
+  /** Its open wake. An agent that was read whole has it in `wakes`. */
+  readonly openWake?: NamedWake;
 };
 
 /** The agent right after a transition; for a deletion, right before it. */
 export function agentOf(transition: Transition): WatchedAgent {
   const { id, agentId, userId, exhaustion, createdAt, statusChangedAt } = transition;
-  const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt, openWake: transition.openWake };
+  const wake = transition.openWake === null ? {} : { openWake: transition.openWake };
+  const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt, ...wake };
   if (isAfter(transition)) {
     const { toStatus: status, toClaw: clawIdentifier, revision } = transition;
     return { ...common, status, clawIdentifier, revision };

@@ -13,24 +13,25 @@ import type { WakeReply } from "./wake.ts";
 /**
  * The whole status machine: the causes that may take an agent from one status to another. The functions below decide; a
  * test checks the log against this table. From a status to itself there is a transition only if an exhaustion changes.
+ * `WAKE_STATUS_TABLE` has the further causes for agents with wakes.
  */
 export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentStatus, readonly TransitionCause[]>>>> = {
   idle: {
     idle: [],
-    on_call: ["report", "service", "wake"],
-    busy: ["report", "service", "wake"],
+    on_call: ["report", "service"],
+    busy: ["report", "service"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   on_call: {
-    idle: ["report", "service", "wake", "moved"],
+    idle: ["report", "service"],
     on_call: [],
     busy: ["report", "service"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   busy: {
-    idle: ["report", "service", "wake", "moved"],
+    idle: ["report", "service"],
     on_call: ["report", "service"],
     busy: [],
     exhausted: ["report", "service"],
@@ -38,17 +39,15 @@ export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentSta
   },
   exhausted: {
     idle: ["recovery", "report", "service"],
-    // A recovery leads to the claim of an accepted wake.
-    on_call: ["report", "recovery"],
-    busy: ["report", "recovery"],
+    on_call: ["report"],
+    busy: ["report"],
     exhausted: ["report", "service"],
     offline: ["lease_expired", "goodbye", "service"],
   },
   offline: {
     idle: ["report", "heartbeat"],
-    // The agent comes back to the claim of its accepted wake.
-    on_call: ["report", "heartbeat"],
-    busy: ["report", "heartbeat"],
+    on_call: ["report"],
+    busy: ["report"],
     exhausted: ["report", "heartbeat"],
     // The agent stays offline while its exhaustion changes: a service sets or clears it, or it recovers.
     offline: ["service", "recovery"],

@@ -1,4 +1,4 @@
-import type { WakeReason, WakeState } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, TransitionCause, WakeReason, WakeState } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { LiveWakeState, OpenWake, WakeWrite } from "./wake.ts";
 
@@ -87,6 +87,21 @@ export const WAKE_TABLE: Readonly<Record<LiveWakeState, Readonly<Partial<Record<
     delete: to("abandoned", "deleted"),
     service_free: to("abandoned", "service"),
   },
+};
+
+/**
+ * The causes that take an agent with a wake from one status to another, in addition to `STATUS_TABLE`: an offer claims it, the
+ * end of an offer or of the work frees it, and an agent that works for a wake comes back to the claim of the wake. Every
+ * change of a wake is a transition, so there are transitions from each status to itself.
+ */
+export const WAKE_STATUS_TABLE: Readonly<
+  Record<AgentStatus, Readonly<Partial<Record<AgentStatus, readonly TransitionCause[]>>>>
+> = {
+  idle: { on_call: ["wake"], busy: ["wake"] },
+  on_call: { idle: ["wake", "moved"] },
+  busy: { idle: ["wake", "moved"] },
+  exhausted: { on_call: ["recovery"], busy: ["recovery"] },
+  offline: { on_call: ["heartbeat"], busy: ["heartbeat"] },
 };
 
 /** Events after which an agent that still tells of the claim may not know that the offer has ended. */

@@ -86,6 +86,7 @@ export interface UserRow {
 }
 
 export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
+  const openWake = namedWake(row.open_wake_id, row.open_wake_state);
   return {
     id: row.id,
     userId: row.user_id,
@@ -96,7 +97,7 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
     revision: row.revision,
-    openWake: namedWake(row.open_wake_id, row.open_wake_state),
+    ...(openWake === null ? {} : { openWake }),
   };
 }
 

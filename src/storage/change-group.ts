@@ -177,7 +177,7 @@ export async function commitGroup(
 function hasWakes({ write }: Member): boolean {
   if (write.kind === "create") return false;
   return (
-    write.kind === "delete" || write.agent.wakes !== null || (write.kind === "update" && write.wakes !== undefined)
+    write.kind === "delete" || write.agent.wakes !== null || (write.kind === "update" && (write.wakes ?? []).length > 0)
   );
 }
 

@@ -34,7 +34,7 @@ export function agentMessage(agent: Agent): AgentMessage {
   if (suspectSince !== undefined) message.suspectSince = suspectSince;
   const { wakes } = agent;
   if (wakes === null) return message;
-  setOpenWake(message, wakes.open);
+  if (wakes.open !== null) setOpenWake(message, wakes.open);
   if (wakes.pause !== null) message.pause = pauseMessage(wakes.pause);
   return message;
 }
@@ -59,8 +59,7 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
   return message;
 }
 
-function setOpenWake(message: AgentMessage, open: NamedWake | null): void {
-  if (open === null) return;
+function setOpenWake(message: AgentMessage, open: NamedWake): void {
   message.wakeId = open.wakeId;
   message.wakeState = WAKE_STATE_VALUES[open.state];
 }
