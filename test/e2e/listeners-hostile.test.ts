@@ -178,9 +178,10 @@ describe.each(LISTENERS)("%s", (_listener, addressOf) => {
   });
 
   test("rejects a stream whose message grows above 1 MiB when decompressed, and keeps the connection", async () => {
+    // Before the connection: compressing blocks this process, and the listener closes connections that send no request in time.
+    const bomb = envelope(gzipSync(Buffer.alloc(200_000_000)), 1);
     await using listeners = await startListeners();
     const session = await http2Connect(addressOf(listeners));
-    const bomb = envelope(gzipSync(Buffer.alloc(200_000_000)), 1);
     const { response, stream } = http2Call(session, HEARTBEAT, {
       "content-type": "application/grpc",
       "grpc-encoding": "gzip",

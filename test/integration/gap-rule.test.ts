@@ -46,7 +46,12 @@ function offlineAt(
 describe("a replica that was isolated while another one was not", () => {
   test("gives its agents a whole lease from its return; other agents expire as usual", async () => {
     const log = new KeptLog();
-    const [connected, isolated = connected] = await openReplicas(undo, PACE, { ...PACE, log });
+    const connectedLog = new KeptLog();
+    const [connected, isolated = connected] = await openReplicas(
+      undo,
+      { ...PACE, log: connectedLog },
+      { ...PACE, log },
+    );
     const lost = await connected.seedAgents(20, "of the isolated-");
     const usual = await connected.seedAgents(20, "of the other-");
     const usualEnd = await beatOnce(connected, usual);
@@ -65,9 +70,11 @@ describe("a replica that was isolated while another one was not", () => {
     expect(Math.min(...offlineAt(expired, lost))).toBeGreaterThanOrEqual(guard);
     expect(Math.max(...offlineAt(expired, lost))).toBeLessThan(guard + PROMPT_MS * MS);
     expect(offlineAt(expired, usual)).toHaveLength(20);
+    expect(log.of("replica.isolated")).not.toEqual([]);
+    // A busy machine can isolate the other replica, too.
+    if (connectedLog.of("replica.isolated").length > 0) return;
     expect((await rowOf(connected, connected))?.until).toBeNull();
     expect(await fleetGuard(connected)).toBeNull();
-    expect(log.of("replica.isolated")).not.toEqual([]);
   });
 
   test("its agents are adopted without a write to an agent's row: by adoption, by second adoption, by return", async () => {
@@ -148,7 +155,7 @@ describe("a replica that loses the database while another one does not", () => {
   test("counts as isolated when it loses only the connections for heartbeats", async () => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const agentIds = await fine.seedAgents(10, "stuck-");
-    using stream = stuck.stream();
+    using stream = await until("it takes streams", () => tryStream(stuck));
     const asked = vi.spyOn(stream.session, "drain");
     using _beating = new Beating(() => stream, agentIds, 100);
     await until("they are held", () => stream.acknowledged > 1n);
