@@ -26,6 +26,8 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
+  /** False: it neither notifies other replicas of its commits nor wakes its own feed. */
+  readonly notifies?: boolean;
   /** Default: those of the settings. */
   readonly offerLimits?: OfferLimits;
   /** Default: a silent logger. */
@@ -37,7 +39,7 @@ const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 /** A replica without its listeners: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
-  const { started = true, listens = true, log = LOG, offerLimits } = options;
+  const { started = true, listens = true, log = LOG, offerLimits, notifies = true } = options;
   await using undo = new AsyncDisposableStack();
   const database = openDatabase({ url, onIdleError: () => undefined });
   undo.defer(() => database.close());
@@ -45,7 +47,14 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
   const watching = undo.use(createWatching({ database, log: LOG }));
-  const committer = new Committer(database, number, () => watching.notifyCommitted(), offerLimits);
+  const committer = new Committer(
+    database,
+    number,
+    () => {
+      if (notifies) watching.notifyCommitted();
+    },
+    offerLimits,
+  );
   undo.defer(() => committer.close());
   let cutOff = false;
   const liveness = new Liveness({
