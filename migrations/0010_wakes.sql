@@ -69,8 +69,7 @@ CREATE TABLE wakes (
 
 -- At most one open wake of an agent.
 CREATE UNIQUE INDEX wakes_open_key ON wakes (agent) WHERE state IN ('offered', 'accepted');
-CREATE INDEX wakes_live_idx ON wakes (agent, id) WHERE state IN ('queued', 'offered', 'accepted');
-CREATE INDEX wakes_queue_idx ON wakes (id) WHERE state = 'queued';
+CREATE INDEX wakes_queued_idx ON wakes (agent, id) WHERE state = 'queued';
 CREATE INDEX wakes_offers_idx ON wakes (offered_on) WHERE state = 'offered';
 CREATE INDEX wakes_due_at_idx ON wakes (wake_due_at(state, expires_at, answer_by, abandon_at), id)
   WHERE state IN ('queued', 'offered', 'accepted');
@@ -113,33 +112,38 @@ CREATE TABLE undone_claims (
   until timestamptz NOT NULL
 );
 
--- What an agent is judged by, besides its own row: JSON, because nearly all agents have none of it. Revisions as text,
--- because JSON numbers lose digits. Instants in microseconds since 1970.
-CREATE VIEW wakes_of_agents AS
-SELECT a.id AS agent,
-  (
-    SELECT jsonb_build_object('wakeId', w.wake_id, 'state', w.state, 'claim', w.claim, 'ifUnavailable', w.if_unavailable,
-      'offers', w.offers, 'maxOffers', w.max_offers, 'expiresAt', micros_of(w.expires_at), 'answerBy', micros_of(w.answer_by),
-      'offerRevision', w.offer_revision::text, 'acceptedAt', micros_of(w.accepted_at),
-      'acceptedRevision', w.accepted_revision::text, 'acceptedBy', w.accepted_by,
-      'isCancelRequested', w.cancel_requested_at IS NOT NULL, 'abandonAt', micros_of(w.abandon_at))
-    FROM wakes w WHERE w.agent = a.id AND w.state IN ('offered', 'accepted')
-  ) AS open_wake,
-  (SELECT count(*)::integer FROM wakes w WHERE w.agent = a.id AND w.state = 'queued') AS queued_wakes,
-  (
-    SELECT jsonb_build_object('claim', u.claim, 'offerRevision', u.offer_revision::text, 'endRevision', u.end_revision::text,
-      'until', micros_of(u.until))
-    FROM undone_claims u WHERE u.agent = a.id AND u.until > clock_timestamp()
-  ) AS undone_claim,
-  -- Its own, else that of its claw.
-  (
-    SELECT jsonb_build_object('agentId', p.agent_id, 'clawIdentifier', p.claw_identifier, 'since', micros_of(p.since),
-      'until', micros_of(p.until), 'note', p.note, 'actor', p.actor)
-    FROM wake_pauses p
-    WHERE (p.agent = a.id OR p.claw_identifier = a.claw_identifier) AND (p.until IS NULL OR p.until > clock_timestamp())
-    ORDER BY p.agent LIMIT 1
-  ) AS pause
-FROM agents a;
+-- What an agent is judged by and shown with, besides its own row: JSON, because nearly all agents have none of it. Revisions
+-- are text, because JSON numbers lose digits; instants are microseconds since 1970. Read them by scalar subqueries: a join
+-- would compute them for all agents.
+CREATE VIEW open_wakes AS
+SELECT w.agent, jsonb_build_object('wakeId', w.wake_id, 'state', w.state, 'claim', w.claim, 'ifUnavailable', w.if_unavailable,
+  'offers', w.offers, 'maxOffers', w.max_offers, 'expiresAt', micros_of(w.expires_at), 'answerBy', micros_of(w.answer_by),
+  'offerRevision', w.offer_revision::text, 'acceptedAt', micros_of(w.accepted_at),
+  'acceptedRevision', w.accepted_revision::text, 'acceptedBy', w.accepted_by,
+  'isCancelRequested', w.cancel_requested_at IS NOT NULL, 'abandonAt', micros_of(w.abandon_at)) AS open_wake
+FROM wakes w WHERE w.state IN ('offered', 'accepted');
+
+CREATE VIEW undone_claims_in_force AS
+SELECT u.agent, jsonb_build_object('claim', u.claim, 'offerRevision', u.offer_revision::text,
+  'endRevision', u.end_revision::text, 'until', micros_of(u.until)) AS undone_claim
+FROM undone_claims u WHERE u.until > clock_timestamp();
+
+CREATE VIEW pauses_in_force AS
+SELECT p.id, p.agent, p.claw_identifier, jsonb_build_object('agentId', p.agent_id, 'clawIdentifier', p.claw_identifier,
+  'since', micros_of(p.since), 'until', micros_of(p.until), 'note', p.note, 'actor', p.actor) AS pause
+FROM wake_pauses p WHERE p.until IS NULL OR p.until > clock_timestamp();
+
+-- A deletion of an agent removes the notes of its wakes, and its pause. The commit that deletes it ends its live wakes.
+CREATE FUNCTION forget_wakes_of_agent() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE wakes SET note = '', cancel_note = '' WHERE agent_id = OLD.agent_id AND agent = OLD.id AND note || cancel_note <> '';
+  DELETE FROM wake_pauses WHERE agent = OLD.id;
+  DELETE FROM undone_claims WHERE agent = OLD.id;
+  RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER agents_deleted AFTER DELETE ON agents FOR EACH ROW EXECUTE FUNCTION forget_wakes_of_agent();
 
 -- The wake that changed, and the agent's open wake after the transition, which watchers see.
 ALTER TABLE agent_transitions ADD COLUMN wake_id text COLLATE "C", ADD COLUMN wake_state text COLLATE "C",
@@ -200,10 +204,8 @@ RETURN hashtextextended(claw, 7294116530218411);
 
 -- Whether wakes of the agent or of its claw are paused.
 CREATE FUNCTION wakes_paused(of_agent bigint, of_claw text) RETURNS boolean LANGUAGE sql VOLATILE
-RETURN EXISTS (
-  SELECT FROM wake_pauses p
-  WHERE (p.agent = of_agent OR p.claw_identifier = of_claw) AND (p.until IS NULL OR p.until > clock_timestamp())
-);
+RETURN EXISTS (SELECT FROM pauses_in_force p WHERE p.agent = of_agent)
+  OR EXISTS (SELECT FROM pauses_in_force p WHERE p.claw_identifier = of_claw);
 
 -- Until when an outage extends the deadline of a wake; null: not at all.
 CREATE FUNCTION wake_guard(w wakes, due text) RETURNS timestamptz LANGUAGE sql VOLATILE
@@ -378,21 +380,17 @@ BEGIN
     UPDATE agent_transitions t SET wake_id = w.wake_id, wake_state = CASE w.state WHEN 'accepted' THEN 'abandoned' ELSE 'cancelled' END
     FROM unnest(results) r JOIN unnest(members) c ON c.n = r.n AND c.kind = 'delete'
       CROSS JOIN LATERAL (
-        SELECT w.* FROM wakes w WHERE w.agent = c.id AND w.state IN ('queued', 'offered', 'accepted')
+        SELECT w.* FROM wakes w
+        WHERE w.agent_id = (r.state).agent_id AND w.agent = c.id AND w.state IN ('queued', 'offered', 'accepted')
         ORDER BY w.state = 'queued', w.id LIMIT 1
       ) w
     WHERE r.outcome = 'committed' AND t.revision = r.given_revision;
     UPDATE wakes w SET payload = NULL, note = '', cancel_note = '',
-      state = CASE w.state WHEN 'accepted' THEN 'abandoned' WHEN 'offered' THEN 'cancelled' WHEN 'queued' THEN 'cancelled' ELSE w.state END,
-      reason = CASE WHEN w.ended_at IS NULL THEN 'deleted' ELSE w.reason END,
-      revision = CASE WHEN w.ended_at IS NULL THEN r.given_revision ELSE w.revision END,
-      answer_by = NULL, abandon_at = NULL, ended_at = coalesce(w.ended_at, moment)
+      state = CASE w.state WHEN 'accepted' THEN 'abandoned' ELSE 'cancelled' END, reason = 'deleted',
+      revision = r.given_revision, answer_by = NULL, abandon_at = NULL, ended_at = moment
     FROM unnest(results) r JOIN unnest(members) c ON c.n = r.n AND c.kind = 'delete'
-    WHERE r.outcome = 'committed' AND w.agent_id = (r.state).agent_id AND w.agent = c.id;
-    DELETE FROM wake_pauses p USING unnest(results) r JOIN unnest(members) c ON c.n = r.n AND c.kind = 'delete'
-    WHERE r.outcome = 'committed' AND p.agent = c.id;
-    DELETE FROM undone_claims u USING unnest(results) r JOIN unnest(members) c ON c.n = r.n AND c.kind = 'delete'
-    WHERE r.outcome = 'committed' AND u.agent = c.id;
+    WHERE r.outcome = 'committed' AND w.agent_id = (r.state).agent_id AND w.agent = c.id
+      AND w.state IN ('queued', 'offered', 'accepted');
   END IF;
 
   UPDATE agent_transitions t SET wake_id = coalesce(o.wake_id, t.wake_id), wake_state = coalesce(o.state, t.wake_state),
@@ -403,8 +401,11 @@ BEGIN
   WHERE t.revision = r.given_revision AND (o.n IS NOT NULL OR w.id IS NOT NULL);
 
   RETURN QUERY
-  SELECT r.n, r.outcome, r.detail, r.given_revision, r.state, r.usr, k.open_wake, k.queued_wakes, k.undone_claim
-  FROM unnest(results) r LEFT JOIN wakes_of_agents k ON k.agent = (r.state).id
+  SELECT r.n, r.outcome, r.detail, r.given_revision, r.state, r.usr,
+    (SELECT o.open_wake FROM open_wakes o WHERE o.agent = (r.state).id),
+    (SELECT count(*)::integer FROM wakes w WHERE w.agent = (r.state).id AND w.state = 'queued'),
+    (SELECT u.undone_claim FROM undone_claims_in_force u WHERE u.agent = (r.state).id)
+  FROM unnest(results) r
   UNION ALL
   SELECT g.key::integer, 'guarded', g.value, NULL, NULL::agent_states, NULL::user_states, NULL, NULL, NULL FROM jsonb_each_text(guarded) g
   UNION ALL

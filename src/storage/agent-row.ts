@@ -31,7 +31,7 @@ export interface AgentRow extends ExhaustionColumns {
   readonly lease_expires_at: Micros | null;
   readonly replica_id: number | null;
   readonly suspect_since: Micros | null;
-  /** The columns of the view `wakes_of_agents`: queries select those that they need. */
+  /** Its wakes and pause: queries select those that they need. */
   readonly open_wake?: OpenWakeJson | null;
   readonly queued_wakes?: number | null;
   readonly undone_claim?: UndoneClaimJson | null;

@@ -173,12 +173,10 @@ export async function commitGroup(
   return members.map((_, n) => outcomes.get(n) ?? { kind: "stale" });
 }
 
-/** A deletion may end wakes that its agent got since it was read: its fence is checked by the function. */
+/** An agent that had no wakes when it was read has none: each change of a wake moves its revision, and the commit is stale. */
 function hasWakes({ write }: Member): boolean {
   if (write.kind === "create") return false;
-  return (
-    write.kind === "delete" || write.agent.wakes !== null || (write.kind === "update" && (write.wakes ?? []).length > 0)
-  );
+  return write.agent.wakes !== null || (write.kind === "update" && (write.wakes ?? []).length > 0);
 }
 
 function wakeChangesOf(members: readonly Member[]): string {

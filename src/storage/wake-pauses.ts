@@ -11,10 +11,6 @@ import { claimRequest } from "./request-answers.ts";
 import { retryChange, retryRead } from "./retries.ts";
 import { type PauseJson, pauseFromJson } from "./wake-row.ts";
 
-/** A pause as the JSON that is also stored as a response. */
-const PAUSE_JSON = `jsonb_build_object('agentId', p.agent_id, 'clawIdentifier', p.claw_identifier, 'since', micros_of(p.since),
-  'until', micros_of(p.until), 'note', p.note, 'actor', p.actor)`;
-
 /** The pauses of wakes. A pause takes the lock that offers take: after its commit no offer is made. */
 export function createPauses(
   database: Pick<Database, "knex" | "clock" | "changes">,
@@ -38,18 +34,25 @@ export function createPauses(
         const isAgent = "agentId" in target;
         const {
           rows: [row],
-        } = await transaction.raw<{ rows: { pause: PauseJson }[] }>(
+        } = await transaction.raw<{ rows: { id: bigint }[] }>(
           `INSERT INTO wake_pauses AS p (agent, agent_id, claw_identifier, since, until, note, actor)
            VALUES (?, ?, ?, clock_timestamp(), ?, ?, ?)
            ON CONFLICT (${isAgent ? "agent" : "claw_identifier"}) DO UPDATE
            SET until = excluded.until, note = excluded.note, actor = excluded.actor,
              since = CASE WHEN p.until <= clock_timestamp() THEN excluded.since ELSE p.since END
-           RETURNING ${PAUSE_JSON} AS pause`,
+           RETURNING p.id`,
           [agent, isAgent ? target.agentId : null, isAgent ? null : target.clawIdentifier, moment, note, actor],
         );
-        if (row === undefined) throw new TypeError("the pause was not stored");
-        if (request !== undefined) await keepPause(transaction, request, row.pause);
-        return pauseFromJson(row.pause);
+        const {
+          rows: [stored],
+        } = await transaction.raw<{ rows: { pause: PauseJson }[] }>(
+          "SELECT p.pause FROM pauses_in_force p WHERE p.id = ?",
+          [row?.id.toString() ?? null],
+        );
+        // It has ended since.
+        if (stored === undefined) throw invalidField("until", "must be in the future");
+        if (request !== undefined) await keepPause(transaction, request, stored.pause);
+        return pauseFromJson(stored.pause);
       });
     },
 
@@ -68,8 +71,7 @@ export function createPauses(
     async pauses({ after, limit }) {
       return await retryRead(async () => {
         const { rows } = await knex.raw<{ rows: { id: bigint; pause: PauseJson }[] }>(
-          `SELECT p.id, ${PAUSE_JSON} AS pause FROM wake_pauses p
-           WHERE (p.until IS NULL OR p.until > clock_timestamp()) AND p.id > ? ORDER BY p.id LIMIT ?`,
+          "SELECT p.id, p.pause FROM pauses_in_force p WHERE p.id > ? ORDER BY p.id LIMIT ?",
           [(after ?? 0n).toString(), limit + 1],
         );
         const page = pageOf(rows, limit, ({ id }) => id);

@@ -46,7 +46,7 @@ export interface WakeRow {
   readonly cancel_note: string;
 }
 
-/** `wakes_of_agents.open_wake`: revisions are text, instants microseconds. */
+/** `open_wakes.open_wake`: revisions are text, instants microseconds. */
 export interface OpenWakeJson {
   readonly wakeId: string;
   readonly state: string;

@@ -38,7 +38,7 @@ export class Agent extends Model {
   declare readonly leaseExpiresAt: Micros | null;
   declare readonly replicaId: number | null;
   declare readonly suspectSince: Micros | null;
-  /** From the view `wakes_of_agents`, in queries that join it. */
+  /** In queries that select them. */
   declare readonly openWake?: OpenWakeJson | null;
   declare readonly pause?: PauseJson | null;
 
