@@ -3,7 +3,7 @@
 
 /** Files that are started from outside: by npm, by a person, by who imports the client. */
 const entrances =
-  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|heartbeat-worker|internal)\\.ts$|packages/[^/]+/src/index\\.ts$)";
+  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|contract|heartbeat-worker|internal|internal-watch)\\.ts$|packages/[^/]+/src/index\\.ts$)";
 
 /** Layers from the top down. A layer may import what stands below it. */
 const layers = [

@@ -244,6 +244,7 @@ DECLARE
   limited jsonb := '{}';
   available double precision;
   results committed_change[];
+  unconfirmed jsonb;
 BEGIN
   SELECT array_agg(c), array_agg(c.id) FILTER (WHERE c.id IS NOT NULL)
   INTO members, ids FROM jsonb_populate_recordset(NULL::agent_change, changes) c;
@@ -266,6 +267,11 @@ BEGIN
     SELECT least(greatest(1, offers_per_second), b.tokens + offers_per_second * extract(epoch FROM clock_timestamp() - b.filled_at)::double precision)
     INTO available FROM wake_bucket b FOR UPDATE;
   END IF;
+
+  -- A change of a queued wake is a transition that changes no hold: a claim that waits for its confirmation still does.
+  SELECT jsonb_object_agg(a.id, a.lapses_to) INTO unconfirmed
+  FROM unnest(members) c JOIN agents a ON a.id = c.id
+  WHERE a.lapses_to IS NOT NULL AND c.cause = 'wake' AND c.hold = 'keep' AND c.status = a.status;
 
   moment := clock_timestamp();
   SELECT unfit || coalesce(array_agg(DISTINCT o.n), '{}') INTO unfit
@@ -336,6 +342,11 @@ BEGIN
   )) r
   WHERE cardinality(unfit) + (SELECT count(*) FROM jsonb_object_keys(guarded || limited)) < jsonb_array_length(changes);
   moment := clock_timestamp();
+
+  IF unconfirmed IS NOT NULL THEN
+    UPDATE agents a SET lapses_to = unconfirmed ->> a.id::text
+    FROM unnest(results) r WHERE r.outcome = 'committed' AND a.id = (r.state).id AND unconfirmed ? a.id::text;
+  END IF;
 
   DELETE FROM wakes w USING unnest(ops) o
   WHERE w.wake_id = o.wake_id AND w.revision = 0 AND o.from_state IS NULL

@@ -3,12 +3,16 @@ import { join, relative } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
 import { CONTRACT_PAGE, printContractPage } from "./contract-page.ts";
 import { FAST_PATH_FILE, FAST_PATH_MESSAGES, fastPathSource } from "./fast-path.ts";
+import { PROVIDER_ERRORS_FILE, printProviderErrors } from "./provider-errors-table.ts";
 import { root, runTool, type ToolResult } from "./run-tool.ts";
 import { printValidateProto, VALIDATE_PROTO } from "./validate-proto.ts";
 
+/** As in the script `generate` of package.json. */
+const TEMPLATES = ["buf.gen.yaml", "buf.gen.client.yaml", "buf.gen.watch.yaml"];
+
 /**
- * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, and
- * the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
+ * Compares the generated files with what `npm run generate` makes now: `gen`, the page of the contract, the fast path, the tables
+ * of providers' errors, and the `validate.proto` that its package publishes. Generates into a temporary folder, so `gen` is not changed. The fast path is
  * generated from the descriptors in `gen`, which are compared as well.
  */
 export async function checkGenerated(): Promise<ToolResult> {
@@ -16,6 +20,7 @@ export async function checkGenerated(): Promise<ToolResult> {
     [VALIDATE_PROTO, printValidateProto],
     [CONTRACT_PAGE, printContractPage],
     [join(root, FAST_PATH_FILE), () => Promise.resolve(fastPathSource(FAST_PATH_MESSAGES))],
+    [PROVIDER_ERRORS_FILE, () => Promise.resolve(printProviderErrors())],
   ];
   for (const [file, print] of texts) {
     if ((await readFile(file, "utf8").catch(() => "")) === (await print())) continue;
@@ -23,8 +28,11 @@ export async function checkGenerated(): Promise<ToolResult> {
   }
   const folder = await temporaryFolder("generated");
   try {
-    const generated = await runTool("buf", ["generate", "-o", folder]);
-    if (!generated.ok) return generated;
+    // One after the other: the first one removes what is in the folder.
+    for (const template of TEMPLATES) {
+      const generated = await runTool("buf", ["generate", "--template", template, "-o", folder]);
+      if (!generated.ok) return generated;
+    }
 
     const fresh = await readTree(join(folder, "gen"));
     const kept = await readTree(join(root, "gen"));

@@ -17,6 +17,8 @@ interface Manifest {
   readonly private?: boolean;
   readonly bin?: Readonly<Record<string, string>>;
   readonly exports: Readonly<Record<string, string>>;
+  /** The sources that do something when they are loaded. Bundlers leave out the unused parts of all others. */
+  readonly sideEffects?: readonly string[];
   readonly dependencies?: Versions;
   readonly optionalDependencies?: Versions;
 }
@@ -68,10 +70,13 @@ async function stageLibrary(source: string, path: string): Promise<StagedPackage
     configuration: `${path}.tsconfig.json`,
     options: { outDir: join(path, "dist"), declaration: true },
   });
-  const compiled = entries.map(([entry, file]) => [entry, `./${posix.join("dist", source, file)}`] as const);
+  const packedAs = (file: string): string => `./${posix.join("dist", source, file)}`;
+  const compiled = entries.map(([entry, file]) => [entry, packedAs(file)] as const);
+  const { sideEffects } = manifest;
   await writeManifest(path, {
     ...common(manifest),
     ...(manifest.private === true ? { private: true } : {}),
+    ...(sideEffects === undefined ? {} : { sideEffects: sideEffects.map((file) => compiledName(packedAs(file))) }),
     exports: {
       ...Object.fromEntries(compiled.map(([entry, file]) => [entry, conditions(file)])),
       "./package.json": "./package.json",

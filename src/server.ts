@@ -32,6 +32,7 @@ export class Server {
       replica.access.start();
       replica.probe.start();
       replica.tasks.start();
+      replica.openFiles.start();
       const { listeners } = replica;
       const [grpc, http] = await Promise.all([
         listenOn("gRPC listener", "HARBORFORGE_GRPC_ADDRESS", options.grpcAddress, listeners.grpc),
@@ -42,6 +43,11 @@ export class Server {
       await closeReplica(replica);
       throw error;
     }
+  }
+
+  /** Makes health report the replica as not ready. It serves everything until `stop`. */
+  announceStop(): void {
+    this.#replica.drain.announce(this.#replica);
   }
 
   /** Drains the replica, within `graceMs` milliseconds and a second or two, and closes it. May be called again. */

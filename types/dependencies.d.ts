@@ -9,3 +9,9 @@ type HeadersInit = NonNullable<ConstructorParameters<typeof Headers>[0]>;
 declare module "colorette" {
   export type Colorette = Record<string, (text: string | number) => string>;
 }
+
+// playwright-core's declarations name parts of pages. Tests handle them only in the browser.
+type Node = object;
+type HTMLElement = object;
+type SVGElement = object;
+type HTMLElementTagNameMap = Record<string, object>;

@@ -1,5 +1,6 @@
 // Watchers of the whole fleet, which record expired leases and when they learned of them.
-import { watchAgents } from "harborforge-agents-client";
+import { createServiceClients } from "harborforge-agents-client";
+import { exactViews, watchAs } from "harborforge-agents-client/internal";
 import { doJobs } from "../harness/jobs.ts";
 
 /** Instants in microseconds since 1970. */
@@ -13,7 +14,7 @@ export interface SeenEnd {
 let seen: SeenEnd[] = [];
 
 async function follow(address: string, onReady: () => void): Promise<void> {
-  for await (const event of watchAgents({ address })) {
+  for await (const event of watchAs(exactViews, createServiceClients({ address }), {})) {
     const knownAt = (performance.timeOrigin + performance.now()) * 1_000;
     if (event.kind === "snapshot") onReady();
     if (event.kind !== "changes") continue;

@@ -25,6 +25,47 @@ export const TRANSITION_CAUSES = [
 ] as const;
 export type TransitionCause = (typeof TRANSITION_CAUSES)[number];
 
+/** Why the service rejects a call or a heartbeat: the contract's ErrorReason without its prefix, in the order of its numbers from 1. */
+export const ERROR_REASONS = [
+  "INVALID_FIELD",
+  "INVALID_PAGE_TOKEN",
+  "USER_NOT_FOUND",
+  "AGENT_NOT_FOUND",
+  "USERNAME_TAKEN",
+  "EMAIL_TAKEN",
+  "AGENT_ID_TAKEN",
+  "USER_HAS_AGENT",
+  "REVISION_MISMATCH",
+  "AGENT_OFFLINE",
+  "AGENT_EXHAUSTED",
+  "SESSION_SUPERSEDED",
+  "WRONG_CLAW",
+  "REPORT_OUTDATED",
+  "REVISION_COMPACTED",
+  "REVISION_IN_FUTURE",
+  "WATCHER_TOO_SLOW",
+  "LIMIT_EXCEEDED",
+  "DRAINING",
+  "DATABASE_UNAVAILABLE",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+  "HTTP2_REQUIRED",
+  "REQUEST_ID_REUSED",
+  "TOKEN_NOT_FOUND",
+  "AGENT_BUSY",
+  "AGENT_ON_CALL",
+  "AGENT_PAUSED",
+  "WAKES_NOT_TAKEN",
+  "WAKE_EXPIRED",
+  "WAKE_NOT_FOUND",
+  "WAKE_ID_TAKEN",
+  "OFFER_OUTDATED",
+  "WAKE_ENDED",
+  "WAKE_QUEUE_FULL",
+  "WAKES_LIMITED",
+] as const;
+export type ErrorReason = (typeof ERROR_REASONS)[number];
+
 /** How a change moves an agent relative to the filter of a watch. */
 export type ChangeType = "entered" | "updated" | "left";
 

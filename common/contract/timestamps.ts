@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import type { Micros } from "./time.ts";
+import { MICROS_PER_MS, type Micros } from "./time.ts";
 
 const MICROS_PER_SECOND = 1_000_000;
 const MS_PER_SECOND = 1_000;
@@ -23,6 +23,11 @@ export function timestampOrUnset(instant: Micros | null): Timestamp | undefined 
 /** Rounded down to the microsecond, the service's own resolution. */
 export function microsOf(timestamp: Timestamp): Micros {
   return Number(timestamp.seconds) * MICROS_PER_SECOND + Math.floor(timestamp.nanos / NANOS_PER_MICRO);
+}
+
+/** Rounded down to the millisecond, the resolution of `Date`. */
+export function dateOf(timestamp: Timestamp): Date {
+  return new Date(Math.floor(microsOf(timestamp) / MICROS_PER_MS));
 }
 
 /** @param ms rounded to the nanosecond */

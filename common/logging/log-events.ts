@@ -24,7 +24,8 @@ export const LOG_EVENTS = {
   },
   error: {
     "brake.engaged": {
-      meaning: "more than a fifth of the claws fell silent; the brake limits the rate of expiry",
+      meaning:
+        "more than a fifth of the claws fell silent; the brake limits the rate of expiry. `claws` counts them, `silent` has some of them, each with its incident, last heartbeat and address",
       action: "First look for a fault of the network or the service. The brake releases by itself.",
     },
     "call.handler_bypassed": {
@@ -51,6 +52,10 @@ export const LOG_EVENTS = {
       meaning: "a listener cannot accept connections",
       action: "Check `err`. `EMFILE`, for example, asks for a higher limit of file descriptors.",
     },
+    "process.files_exhausted": {
+      meaning: "the process or the machine has no file descriptor left; new connections are closed at once",
+      action: "Raise the limit of open files (`ulimit -n`, `LimitNOFILE`), or lower `HARBORFORGE_MAX_CONNECTIONS`.",
+    },
     "tls.reload_failed": {
       meaning: "the check of the TLS files failed unexpectedly; the previous ones stay in use",
       action: "Check `err` and the files. The replica reads them again every few seconds.",
@@ -66,13 +71,33 @@ export const LOG_EVENTS = {
       action: "Report `err` as a defect.",
     },
     "claw.silent": {
-      meaning: "a claw fell silent; all its agents go offline",
-      action: "Check the program `clawIdentifier` and its host.",
+      meaning:
+        "a claw fell silent; all its `agents` go offline with the transitions of `incidentId`. `peer` is the address of its last connection",
+      action: "Check the program `clawIdentifier` and its host `peer`. `lastHeartbeat` says when it was heard last.",
     },
     "connection.rejected": {
       meaning: "connections exceed `limit`; at most one line a minute",
       action:
-        "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`.",
+        "Check the address `from`. If the clients are legitimate, raise `HARBORFORGE_MAX_CONNECTIONS` or `HARBORFORGE_CONNECTIONS_PER_SECOND`; for `openFiles` the limit of open files.",
+    },
+    "database.connections_exhausted": {
+      meaning: "the server, the database or the role has no free connection (SQLSTATE 53300)",
+      action:
+        "Raise `max_connections` or the connection limit of the database or the role. A replica uses 17 connections.",
+    },
+    "database.disk_full": {
+      meaning: "statements fail because the disk of the database is full (SQLSTATE 53100)",
+      action: "Free some space. The replica notices it by itself.",
+    },
+    "database.read_only": {
+      meaning: "the database rejects writes: it is a standby, or read-only by its settings (SQLSTATE 25006)",
+      action:
+        "Check that `DATABASE_URL` leads to the primary, and `default_transaction_read_only` of the database and the server.",
+    },
+    "database.session_lost": {
+      meaning:
+        "connections get other sessions than those that they began, and are closed; the line is about the first one",
+      action: "Check that the connection pooler is in session mode.",
     },
     "database.slow": {
       meaning: "the database does not answer in time",
@@ -81,6 +106,10 @@ export const LOG_EVENTS = {
     "database.unavailable": {
       meaning: "the database is unreachable, or rejects the service; the replica is not ready",
       action: "Restore the database or the network. The replica reconnects by itself.",
+    },
+    "deadline.failed": {
+      meaning: "a stored deadline of an agent, such as the lapse of a claim, was not acted on; the replica retries",
+      action: "Check the database.",
     },
     "feed.history_changed": {
       meaning: "the log of transitions does not continue the last read; watchers start again",
@@ -105,6 +134,10 @@ export const LOG_EVENTS = {
     "notifications.lost": {
       meaning: "no notifications of other replicas arrive; polling finds their changes, up to 250 ms later",
       action: "None while the database restarts. Otherwise check that the connection allows `LISTEN`.",
+    },
+    "process.files_limited": {
+      meaning: "the limit of open files allows `connections` connections, fewer than `maxConnections`",
+      action: "Raise the limit to `needed` (`ulimit -n`, `LimitNOFILE`), or lower `HARBORFORGE_MAX_CONNECTIONS`.",
     },
     "recovery.failed": {
       meaning: "an agent did not recover at its time",
@@ -162,18 +195,23 @@ export const LOG_EVENTS = {
   info: {
     "audit.call": "a call changed something; the line has `audit: true`",
     "audit.command": "a command changed something; the line has `audit: true`",
-    "brake.released": "the mass silence is over",
+    "brake.released":
+      "the mass silence is over: `agents` went offline meanwhile, and the brake held back `mostHeldBack` at a time",
     "call.slow": "a unary call took long; with `code` and `reason` if it failed",
+    "claw.returned": "a silent claw sends heartbeats again; `agents` went offline with `incidentId`",
     "database.available": "the database answers in time again",
+    "database.fault_ended": "statements have not met `fault` (an SQLSTATE, or `session lost`) for 10 s",
     "database.migrated": "the start ran `migrations`",
     "feed.gap_passed": "the feed passed a revision gap",
     "feed.resumed": "the log of transitions is read again",
     "lease.unwatched_found": "a scan found leases that no replica watched",
     "notifications.resumed": "notifications of other replicas arrive again",
+    "process.files_available": "files and sockets can be opened again",
     "replica.adopted": "the replica adopted the agents of a replica that is gone",
     "retention.floor_raised": "older transitions may be removed now",
     "retention.partition_removed": "a partition of the log of transitions was removed",
     "service.draining": "the replica drains; a second signal stops it at once",
+    "service.stop_announced": "health says not ready; the replica serves on for `delayMs`, then it drains",
     "service.stopped": "the replica stopped",
     "service.stopping_now": "a second signal ended the drain",
     "tls.reloaded": "new connections get the new certificate",

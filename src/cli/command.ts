@@ -1,4 +1,5 @@
 import type { ProgramLog } from "../../common/logging/logger.ts";
+import { withoutPasswords } from "../../common/logging/redaction.ts";
 import { type Config, loadConfig } from "../config/config.ts";
 import type { SettingKey } from "../config/settings.ts";
 import { databaseLabel } from "../config/values.ts";
@@ -71,7 +72,7 @@ export async function runCommand(
     // An interrupt during the start is a normal end.
     if (signals.stopping.aborted && error === signals.stopping.reason) return EXIT_OK;
     const { sentence, exitCode, defect } = explain(error, databaseName);
-    process.stderr.write(`${printableLines(sentence)}\n`);
+    process.stderr.write(`${printableLines(withoutPasswords(sentence))}\n`);
     if (defect) log?.debug({ event: "command.failed", err: error }, "the command failed");
     return exitCode;
   }

@@ -5,10 +5,12 @@ import {
   runningPostgres,
   startEmbeddedPostgres,
 } from "@harborforge/embedded-postgres";
-import type { DatabaseChoice } from "../config/database.ts";
+import { type DatabaseChoice, readDatabaseUrl } from "../config/database.ts";
 
 export interface DatabaseInUse {
   readonly url: string;
+  /** The URL as it is now, if its user or password may change. */
+  readonly latestUrl?: (() => Promise<string>) | undefined;
   /** The data folder of the embedded database. Undefined: another database. */
   readonly dataDir: string | undefined;
   /** Resolves if the embedded server stops by itself. */
@@ -28,7 +30,9 @@ export async function withEmbeddedPostgres<Result>(
   signal?: AbortSignal,
 ): Promise<Result> {
   if (choice.kind === "external") {
-    return await work({ url: choice.url, dataDir: undefined, ended: new Promise(() => undefined) });
+    const { url, urlFile } = choice;
+    const latestUrl = urlFile === undefined ? undefined : async () => readDatabaseUrl(urlFile);
+    return await work({ url, latestUrl, dataDir: undefined, ended: new Promise(() => undefined) });
   }
   const dataDir = choice.dataDir ?? defaultDataDir(env);
   const postgres = await startEmbeddedPostgres({

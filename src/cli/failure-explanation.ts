@@ -5,6 +5,7 @@ import { TlsError } from "../rpc/tls/certificate-files.ts";
 import { AddressError } from "../server/listen-on.ts";
 import { isLostConnection } from "../storage/failures.ts";
 import { MigrationError } from "../storage/migrations.ts";
+import { UnusableDatabase } from "../storage/unusable-database.ts";
 import { EXIT_FAILED, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 
 export interface Explanation {
@@ -27,6 +28,7 @@ export function explain(error: unknown, database: string): Explanation {
   if (
     error instanceof EmbeddedPostgresError ||
     error instanceof MigrationError ||
+    error instanceof UnusableDatabase ||
     error instanceof AddressError ||
     error instanceof TlsError
   ) {
@@ -55,11 +57,16 @@ function databaseSentence(error: unknown, database: string): string | undefined 
     case "42501":
       return `${database} denies this user permission (${message}). Grant the missing privileges, or use another user.`;
     case "25006":
-      return `${database} is read-only (${message}). It may be a standby: set DATABASE_URL to the primary server.`;
+      return `${database} is read-only (${message}). Set DATABASE_URL to the primary server, or allow writes again.`;
     case "53300":
-      return `${database} has no free connection (${message}). Raise max_connections, or try again later.`;
+      return `${database} has no free connection (${message}). Raise the limit of the server, the database or the role, or try again later.`;
+    case "53100":
+      return `${database} has no free space on its disk (${message}). Free some space, and try again.`;
     case "ERR_INVALID_URL":
       return `${database} is not usable: DATABASE_URL is not a valid URL.`;
+  }
+  if (message.includes("unsupported startup parameter")) {
+    return `${database} is a connection pooler that rejects a parameter of DATABASE_URL or PGOPTIONS (${message}). Remove the parameter.`;
   }
   if (message.startsWith("SASL")) {
     return `${database} requires a password, and the one in DATABASE_URL is missing or not usable (${message}).`;

@@ -52,6 +52,7 @@ const OWN_TYPES = new Set([
   "AddressError",
   "ConfigError",
   "MigrationError",
+  "UnusableDatabase",
   "EmbeddedPostgresError",
   "ConnectionTimeout",
 ]);
@@ -73,7 +74,7 @@ function firstFrame({ stack = "" }: Error): string {
  * well.
  */
 const SECRETS: readonly [RegExp, string][] = [
-  [/\b([a-z][a-z0-9+.-]*:\/\/)[^/\s@]*@/gi, "$1"],
+  [/\b([a-z][a-z0-9+.-]*:\/\/)\S*@/gi, "$1"],
   [/\b(bearer|basic)\s+\S+/gi, "$1 …"],
   [/\beyJ[\w-]+\.[\w-]+\.[\w-]*/g, "…"],
   [/\b(select|insert\s+into|update|delete\s+from|with)\b.*\b(from|into|values|set|where|as)\b[\s\S]*/gi, "…"],

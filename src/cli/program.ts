@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { withoutPasswords, withoutUserInfo } from "../../common/logging/redaction.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import type { Host } from "./host.ts";
 import type { Shell } from "./shell.ts";
@@ -61,12 +62,24 @@ function createProgram({ stdout, stderr }: Host): Command {
       writeOut: (text) => void stdout.write(text),
       writeErr: (text) => void stderr.write(text),
       // Always one line, whatever the command line contains.
-      outputError: (text, write) => write(`${printable(text.trim().replaceAll(/\s*\n\s*/g, " "))} (Try --help.)\n`),
+      outputError: (text, write) =>
+        write(`${printable(withoutSecrets(text.trim().replaceAll(/\s*\n\s*/g, " ")))} (Try --help.)\n`),
       getOutHelpWidth: () => width(stdout.columns),
       getErrHelpWidth: () => width(stderr.columns),
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     });
+}
+
+/** An error of Commander quotes the command line. An option of another command may be a token, an address a password. */
+function withoutSecrets(text: string): string {
+  const shown = text
+    .replace(/(unknown option '--?[\w-]+)=.*'/s, "$1'")
+    .replace(
+      /((?:argument|value) ')(.*)(' is invalid)/s,
+      (_, before: string, value: string, after: string) => `${before}${withoutUserInfo(value)}${after}`,
+    );
+  return withoutPasswords(shown);
 }
 
 function packageVersion(): string {

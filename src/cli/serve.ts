@@ -1,9 +1,14 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { ProgramLog } from "../../common/logging/logger.ts";
+import type { Config } from "../config/config.ts";
 import { formatAddress } from "../config/values.ts";
+import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
+import { openFilesLimit } from "./open-files.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -19,9 +24,11 @@ async function serve(context: CommandContext): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
+  const openFiles = openFilesLimit(process);
   const server = await unlessAborted(
     Server.start({
       databaseUrl: database.url,
+      latestDatabaseUrl: database.latestUrl,
       grpcAddress: formatAddress(config.grpcAddress),
       httpAddress: formatAddress(config.httpAddress),
       pace: {
@@ -34,14 +41,21 @@ async function serve(context: CommandContext): Promise<number> {
       offerLimits: { perSecond: config.wakesPerSecond, perClaw: config.offersPerClaw },
       watchMaxAgeMs: config.watchMaxAgeMs,
       tls: config.tls,
-      connectionLimits: { maxConnections: config.maxConnections, connectionsPerSecond: config.connectionsPerSecond },
+      connectionLimits: {
+        maxConnections: config.maxConnections,
+        connectionsPerSecond: config.connectionsPerSecond,
+        openFiles,
+      },
       callLimits: { requestsPerSecond: config.requestsPerSecond, streamsPerCaller: config.streamsPerCaller },
       reflection: config.reflection,
+      compression: config.compression,
+      allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
     }),
     signals.stopping,
   );
+  warnOfFewFiles(openFiles, config, log);
   process.stdout.write(
     greeting(
       server.addresses,
@@ -51,7 +65,11 @@ async function serve(context: CommandContext): Promise<number> {
     ),
   );
   log.debug({ event: "service.started", ...server.addresses }, "serving");
-  const why = await Promise.race([aborted(signals.stopping), database.ended.then(() => "database ended" as const)]);
+  const databaseEnded = database.ended.then(() => "database ended" as const);
+  let why = await Promise.race([aborted(signals.stopping), databaseEnded]);
+  if (why === "aborted" && config.drainDelayMs > 0) {
+    why = await Promise.race([announceStop(server, context), databaseEnded]);
+  }
   if (why === "database ended") {
     log.fatal({ event: "service.postgres_ended" }, "embedded PostgreSQL ended by itself, stopping");
     await server.stop(0);
@@ -61,6 +79,22 @@ async function serve(context: CommandContext): Promise<number> {
   await drain(server, context);
   log.info({ event: "service.stopped" }, "stopped");
   return EXIT_OK;
+}
+
+function warnOfFewFiles(openFiles: number | undefined, { maxConnections }: Config, log: ProgramLog): void {
+  const needed = openFilesFor(maxConnections);
+  if (openFiles === undefined || openFiles >= needed) return;
+  const facts = { openFiles, needed, maxConnections, connections: connectionsWithin(openFiles) };
+  log.warn({ event: "process.files_limited", ...facts }, "the limit of open files limits connections");
+}
+
+/** Serves on while load balancers learn that this replica stops. A second signal ends the delay. */
+async function announceStop(server: Server, { config, log, signals }: CommandContext): Promise<"aborted"> {
+  const delayMs = config.drainDelayMs;
+  server.announceStop();
+  log.info({ event: "service.stop_announced", delayMs }, "not ready, draining after the delay");
+  await delay(delayMs, undefined, { signal: signals.hurrying, ref: false }).catch(() => undefined);
+  return "aborted";
 }
 
 async function drain(server: Server, { config, log, signals }: CommandContext): Promise<void> {

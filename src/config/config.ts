@@ -2,7 +2,13 @@ import { type AccessChoice, accessOf, checkCertificates, checkExposure } from ".
 import { type DatabaseChoice, databaseOf } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
-import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import {
+  ADDRESS_SETTINGS,
+  COMPRESSION_SETTINGS,
+  ORIGIN_SETTINGS,
+  REFLECTION_SETTINGS,
+  STOP_SETTINGS,
+} from "./listeners.ts";
 import { type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
@@ -16,6 +22,8 @@ const PLAIN_SETTINGS = {
   ...FLEET_SETTINGS,
   ...LIMIT_SETTINGS,
   ...REFLECTION_SETTINGS,
+  ...COMPRESSION_SETTINGS,
+  ...ORIGIN_SETTINGS,
   ...STOP_SETTINGS,
 };
 
@@ -46,6 +54,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
   const { values, problems } = read;
   const tls = read.areRight(TLS_SETTINGS) ? tlsOf(values, read) : undefined;
   const access = accessOf(values, read);
+  const database = databaseOf(values, read);
   if (problems.length === 0) {
     checkExposure(values, access, tls, read);
     checkCertificates(access, tls, read);
@@ -53,7 +62,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze({
     ...plainConfig(values),
-    database: databaseOf(values),
+    database,
     tls,
     access: Object.freeze(access),
     logLevel: values.logLevel,

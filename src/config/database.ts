@@ -1,9 +1,16 @@
+import type { Reporter } from "./problems.ts";
+import { readSecret } from "./secret-file.ts";
 import { type Definition, path, type ValuesOf } from "./setting.ts";
 import { isDatabaseUrl } from "./values.ts";
 
 /** The PostgreSQL to use: an external one, or the embedded one with its data in a folder. */
 export type DatabaseChoice =
-  | { readonly kind: "external"; readonly url: string }
+  | {
+      readonly kind: "external";
+      readonly url: string;
+      /** The file of the URL: its user and password may change while the service runs. */
+      readonly urlFile?: string;
+    }
   /** `dataDir` undefined: the default folder of the embedded PostgreSQL. */
   | { readonly kind: "embedded"; readonly dataDir: string | undefined };
 
@@ -21,6 +28,17 @@ const databaseUrl: Definition<string | undefined> = {
 
 export const DATABASE_SETTINGS = {
   databaseUrl,
+  databaseUrlFile: {
+    ...path(
+      {
+        placeholder: "<file>",
+        description:
+          "a file with the value of DATABASE_URL; new connections use the user and password that it then has",
+      },
+      "a file",
+    ),
+    env: "DATABASE_URL_FILE",
+  },
   dataDir: path(
     {
       placeholder: "<folder>",
@@ -32,6 +50,34 @@ export const DATABASE_SETTINGS = {
   ),
 };
 
-export function databaseOf({ databaseUrl: url, dataDir }: ValuesOf<typeof DATABASE_SETTINGS>): DatabaseChoice {
-  return Object.freeze(url === undefined ? { kind: "embedded", dataDir } : { kind: "external", url });
+type DatabaseValues = ValuesOf<typeof DATABASE_SETTINGS>;
+
+export function databaseOf(
+  { databaseUrl: url, databaseUrlFile: urlFile, dataDir }: DatabaseValues,
+  { nameOf, report }: Reporter<keyof typeof DATABASE_SETTINGS>,
+): DatabaseChoice {
+  if (urlFile === undefined) {
+    return Object.freeze(url === undefined ? { kind: "embedded", dataDir } : { kind: "external", url });
+  }
+  const name = nameOf("databaseUrlFile");
+  if (url !== undefined)
+    report("databaseUrlFile", `${name} is set, but ${nameOf("databaseUrl")} is set, too: unset one of them.`);
+  try {
+    return Object.freeze({ kind: "external", url: readDatabaseUrl(urlFile), urlFile });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    report("databaseUrlFile", `${name} is ${JSON.stringify(urlFile)}: the file ${why}.`);
+    return Object.freeze({ kind: "embedded", dataDir });
+  }
+}
+
+/**
+ * The URL of a file.
+ *
+ * @throws Error whose message completes «the file …», without the content
+ */
+export function readDatabaseUrl(file: string): string {
+  const url = readSecret(file);
+  if (!isDatabaseUrl(url)) throw new Error(`must contain ${databaseUrl.allowed}`);
+  return url;
 }

@@ -1,3 +1,4 @@
+import { withoutUserInfo } from "../../common/logging/redaction.ts";
 import type { ConfigProblem, Reporter } from "./problems.ts";
 import type { Setting, ValuesOf } from "./setting.ts";
 import { SETTINGS, type SettingKey } from "./settings.ts";
@@ -61,6 +62,7 @@ const LONGEST_SHOWN_VALUE = 100;
 
 function wrongValue(name: string, { secret, allowed }: Setting<unknown>, value: string): string {
   if (secret === true) return `${name} is wrong (its value is not shown): it must be ${allowed}.`;
-  const shown = value.length > LONGEST_SHOWN_VALUE ? `${value.slice(0, LONGEST_SHOWN_VALUE)}…` : value;
+  const safe = withoutUserInfo(value);
+  const shown = safe.length > LONGEST_SHOWN_VALUE ? `${safe.slice(0, LONGEST_SHOWN_VALUE)}…` : safe;
   return `${name} is ${JSON.stringify(shown)}: it must be ${allowed}.`;
 }

@@ -2,7 +2,13 @@ import { ACCESS_SETTINGS } from "./access.ts";
 import { DATABASE_SETTINGS } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
-import { ADDRESS_SETTINGS, REFLECTION_SETTINGS, STOP_SETTINGS } from "./listeners.ts";
+import {
+  ADDRESS_SETTINGS,
+  COMPRESSION_SETTINGS,
+  ORIGIN_SETTINGS,
+  REFLECTION_SETTINGS,
+  STOP_SETTINGS,
+} from "./listeners.ts";
 import { LOG_SETTINGS } from "./log.ts";
 import { named } from "./setting.ts";
 import { TLS_SETTINGS } from "./tls.ts";
@@ -15,6 +21,8 @@ export const SETTINGS = named({
   ...TLS_SETTINGS,
   ...LIMIT_SETTINGS,
   ...REFLECTION_SETTINGS,
+  ...COMPRESSION_SETTINGS,
+  ...ORIGIN_SETTINGS,
   ...LOG_SETTINGS,
   ...STOP_SETTINGS,
   ...ACCESS_SETTINGS,

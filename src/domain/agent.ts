@@ -1,4 +1,10 @@
-import type { AgentStatus, ExhaustReason, TransitionCause, WakeState } from "../../common/contract/enum-names.ts";
+import type {
+  AgentStatus,
+  ExhaustReason,
+  TransitionCause,
+  WakeState,
+  WorkingStatus,
+} from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { AgentWakes } from "./wake.ts";
 
@@ -32,6 +38,11 @@ export interface AgentCondition {
   readonly exhaustion: Exhaustion | null;
   readonly backoff: ExhaustionBackoff;
   readonly hold: Hold | null;
+  /**
+   * The status that the agent returns to when the hold of a service's claim (ON_CALL or BUSY) ends unconfirmed. Null: there
+   * is no such claim, or the agent has confirmed it. Known only to changes: other reads of an agent have null.
+   */
+  readonly lapsesTo: WorkingStatus | null;
 }
 
 /** An agent as the database stores it. */

@@ -10,6 +10,8 @@ export interface SessionOptions {
   readonly generation: bigint;
   /** Requires an `instanceId`. Default false. */
   readonly takesWakes?: boolean;
+  /** The address of the client; absent: unknown. */
+  readonly peer?: string | undefined;
 }
 
 /** The transport of a session's stream. A session never calls it within one of its own methods. */
@@ -46,6 +48,8 @@ export interface HeartbeatSession {
 export interface UnaryOptions {
   readonly clawIdentifier: string | undefined;
   readonly leaseMs: number;
+  /** The address of the client; absent: unknown. */
+  readonly peer?: string | undefined;
   /** No beat is applied after it ends. Absent: they are tried for as long as changes are. */
   readonly call?: Call;
 }

@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, TransitionCause } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
@@ -71,6 +71,8 @@ export interface UserDirectory {
 
 export interface StatusTally {
   readonly statuses: ReadonlyMap<AgentStatus, bigint>;
+  /** How many of them are suspect. Absent: none. */
+  readonly suspects?: ReadonlyMap<AgentStatus, bigint>;
 }
 
 /** The rate limit on lease expiry in a mass silence. */
@@ -93,6 +95,13 @@ export interface TransitionQuery {
   readonly agentId: string | undefined;
   /** Only transitions of these agents, while they were in the scope. */
   readonly scope?: AgentScope;
+  /** Only transitions with one of these causes. Absent or empty: any. */
+  readonly causes?: readonly TransitionCause[];
+  /** Only transitions on this claw, including those to it and away from it. */
+  readonly clawIdentifier?: string | undefined;
+  /** Only transitions at this instant or later. */
+  readonly since?: Micros | undefined;
+  readonly incidentId?: string | undefined;
   /** Only transitions with a larger revision. 0: from the oldest one in the log. */
   readonly afterRevision: bigint;
   readonly newestFirst: boolean;
@@ -103,6 +112,28 @@ export interface TransitionQuery {
    */
   readonly upTo: bigint | undefined;
   readonly limit: number;
+}
+
+/** A claw that fell silent. */
+export interface Incident {
+  readonly incidentId: string;
+  readonly clawIdentifier: string;
+  /** When the first agent went offline. */
+  readonly since: Micros;
+  /** When the first of its agents came back on the claw; null: the claw is still silent. */
+  readonly endedAt: Micros | null;
+  readonly agents: bigint;
+  /** How many of them came back, on any claw. */
+  readonly agentsBack: bigint;
+  /** The newest heartbeat of the claw before; null: unknown. */
+  readonly lastHeartbeat: Micros | null;
+}
+
+export interface IncidentQuery extends PageQuery {
+  /** Undefined: of all claws. */
+  readonly clawIdentifier: string | undefined;
+  /** Only incidents of these agents; counts include no others. */
+  readonly scope?: AgentScope;
 }
 
 /** Reads and changes agents. Methods reject with a `Refusal`. */
@@ -131,4 +162,6 @@ export interface AgentDirectory {
   /** @returns the revision of the deletion */
   delete(agentId: string, mutation: Mutation): Promise<bigint>;
   transitions(query: TransitionQuery): Promise<Page<Transition> & { readonly upTo: bigint }>;
+  /** The incidents whose transitions are kept, the newest first. */
+  incidents(query: IncidentQuery): Promise<Page<Incident>>;
 }

@@ -64,7 +64,16 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
 /** The fields of an agent that watchers see. They change only by transitions. */
 export type WatchedAgent = Omit<
   Agent,
-  "backoff" | "hold" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince" | "wakes"
+  | "backoff"
+  | "hold"
+  | "lapsesTo"
+  | "epoch"
+  | "held"
+  | "lastHeartbeat"
+  | "leaseExpiresAt"
+  | "replicaId"
+  | "suspectSince"
+  | "wakes"
 > & {
   /** Its open wake. An agent that was read whole has it in `wakes`. */
   readonly openWake?: NamedWake;

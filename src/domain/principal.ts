@@ -141,12 +141,14 @@ export function roleDenied(role: string, method: string): Refusal {
  * it would reveal which exist.
  */
 export function agentDenied(agentId: string): Refusal {
-  return new Refusal("PERMISSION_DENIED", "This credential does not cover this agent.", { metadata: { agentId } });
+  return new Refusal("PERMISSION_DENIED", `This credential does not cover the agent ${JSON.stringify(agentId)}.`, {
+    metadata: { agentId },
+  });
 }
 
 /** Like `agentDenied`, for an agent that the call names by its user. */
 export function userDenied(userId: bigint): Refusal {
-  return new Refusal("PERMISSION_DENIED", "This credential does not cover this user's agent.", {
+  return new Refusal("PERMISSION_DENIED", `This credential does not cover the agent of the user ${userId}.`, {
     metadata: { userId: userId.toString() },
   });
 }

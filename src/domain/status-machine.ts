@@ -5,7 +5,7 @@ import type {
   WorkingStatus,
 } from "../../common/contract/enum-names.ts";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
-import type { AgentCondition, Exhaustion } from "./agent.ts";
+import type { AgentCondition, Exhaustion, Hold } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
 import type { WakeReply } from "./wake.ts";
@@ -62,7 +62,12 @@ export const LONGEST_HOLD_MS = 3_600_000;
 export type HoldChange =
   | { readonly kind: "keep" }
   | { readonly kind: "clear" }
-  | { readonly kind: "set"; readonly forMs: number | "until_recovery" };
+  | {
+      readonly kind: "set";
+      readonly forMs: number | "until_recovery";
+      /** For a claim: the status that the agent returns to, if it does not confirm the claim during the hold. */
+      readonly lapsesTo?: WorkingStatus;
+    };
 
 /** A transition to commit. */
 export interface StatusChange {
@@ -82,6 +87,8 @@ export type BeatVerdict =
   | { readonly kind: "renew" }
   /** The report agrees with the service's change: the hold ends. This is not a transition. */
   | { readonly kind: "confirm" }
+  /** The agent knows of a service's claim, which does not lapse any more. The hold stays. This is not a transition. */
+  | { readonly kind: "known" }
   /**
    * The report is older than the service's change. The lease is renewed, or the agent comes back online, but not with
    * the reported status.
@@ -105,6 +112,7 @@ const KEEP_HOLD: HoldChange = { kind: "keep" };
 const CLEAR_HOLD: HoldChange = { kind: "clear" };
 const RENEW: BeatVerdict = { kind: "renew" };
 const CONFIRM: BeatVerdict = { kind: "confirm" };
+const KNOWN: BeatVerdict = { kind: "known" };
 
 function change(
   status: AgentStatus,
@@ -124,7 +132,11 @@ function change(
  * @param random uniform in [0, 1)
  */
 export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random: number): BeatVerdict {
-  if (beat.report === undefined) return comeBack(agent, now) ?? RENEW;
+  const claim = unconfirmedClaim(agent);
+  if (beat.report === undefined) {
+    const knowsClaim = claim !== null && beat.knownRevision !== undefined && beat.knownRevision >= claim.revision;
+    return comeBack(agent, now) ?? (knowsClaim ? KNOWN : RENEW);
+  }
   const hold = agent.hold !== null && agent.hold.until > now ? agent.hold : null;
   const knows = hold === null || (beat.knownRevision !== undefined && beat.knownRevision >= hold.revision);
   const agrees = agreesWith(agent, beat.report);
@@ -134,7 +146,14 @@ export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random
       ? reportWorking(agent, beat.report)
       : reportExhausted(agent, beat.report.exhausted, now, random);
   if (verdict.kind !== "renew") return verdict;
-  return hold !== null && agrees ? CONFIRM : RENEW;
+  // A claim that has not lapsed yet can be confirmed, even if its hold is over: an outage of the service delayed both.
+  return (hold !== null || claim !== null) && agrees ? CONFIRM : RENEW;
+}
+
+/** The hold of a service's claim (ON_CALL or BUSY) that the agent has not confirmed; null: there is none. */
+function unconfirmedClaim(agent: AgentCondition): (Hold & { readonly lapsesTo: WorkingStatus }) | null {
+  const { hold, lapsesTo } = agent;
+  return hold === null || lapsesTo === null || lapsesTo === undefined ? null : { ...hold, lapsesTo };
 }
 
 /** Whether a report agrees with a service's change that the agent does not know of. */
@@ -178,15 +197,21 @@ export interface StatusRequest {
   readonly holdMs: number | undefined;
 }
 
+/** Whether a service claims the agent for work with this status. */
+export function isClaim(status: StatusRequest["status"]): status is "on_call" | "busy" {
+  return status === "on_call" || status === "busy";
+}
+
 /**
  * Judges a service's request. Undefined: the agent has the requested status already.
  *
+ * @param agent `suspectSince` as of now: it changes without a transition
  * @param now the database's clock
  * @param random uniform in [0, 1)
  * @throws Refusal `AGENT_OFFLINE`, `AGENT_EXHAUSTED` if a service may not set this status now
  */
 export function judgeStatusRequest(
-  agent: AgentCondition,
+  agent: AgentCondition & { readonly suspectSince?: Micros | null },
   wanted: StatusRequest,
   now: Micros,
   random: number,
@@ -201,7 +226,9 @@ export function judgeStatusRequest(
     const hold: HoldChange = { kind: "set", forMs: wanted.holdMs ?? "until_recovery" };
     return change(status, "service", exhaustion, hold);
   }
-  const hold: HoldChange = { kind: "set", forMs: wanted.holdMs ?? DEFAULT_HOLD_MS };
+  if (isClaim(wanted.status) && typeof agent.suspectSince === "number")
+    throw suspectRefusal(agent.suspectSince, wanted.status);
+  const hold = holdOf(agent, wanted.status, wanted.holdMs ?? DEFAULT_HOLD_MS);
   if (agent.status === wanted.status) return undefined;
   if (agent.status === "offline") {
     // `idle` clears the exhaustion. The agent stays offline, because it sends no heartbeats.
@@ -218,6 +245,30 @@ export function judgeStatusRequest(
     return change("idle", "service", CLEAR_EXHAUSTION, hold);
   }
   return change(wanted.status, "service", KEEP_EXHAUSTION, hold);
+}
+
+/**
+ * The hold of a working status. A claim lapses to the last status that the agent reported or that was confirmed, so not to
+ * another claim that the agent does not know of either.
+ */
+function holdOf(agent: AgentCondition, status: WorkingStatus, forMs: number): HoldChange {
+  const lapsesTo = agent.lapsesTo ?? agent.status;
+  const lapses = forMs > 0 && isClaim(status) && lapsesTo !== status && isWorking(lapsesTo);
+  return lapses ? { kind: "set", forMs, lapsesTo } : { kind: "set", forMs };
+}
+
+function isWorking(status: AgentStatus): status is WorkingStatus {
+  return status === "idle" || status === "on_call" || status === "busy";
+}
+
+/** The lease of the agent is over, so it is probably offline. */
+function suspectRefusal(since: Micros, wanted: AgentStatus): Refusal {
+  const suspectSince = toRfc3339(since);
+  return new Refusal(
+    "AGENT_OFFLINE",
+    `The agent is suspect since ${suspectSince}: its lease is over, and the brake delays its expiry. It cannot become ${wanted} before its next heartbeat.`,
+    { metadata: { suspectSince } },
+  );
 }
 
 function exhaustedRefusal(exhaustion: Exhaustion | null, wanted: AgentStatus): Refusal {
@@ -243,6 +294,18 @@ export function judgeLeaseEnd(agent: AgentCondition): StatusChange | undefined {
 /** Judges a goodbye, which a hold never delays. Undefined: the agent is offline already. */
 export function judgeGoodbye(agent: AgentCondition): StatusChange | undefined {
   return agent.status === "offline" ? undefined : goOffline(agent, "goodbye");
+}
+
+/**
+ * Judges the end of the hold of a claim that the agent has not confirmed: the agent returns to the status before the claim.
+ * Undefined: there is no such claim, or its hold is not over.
+ *
+ * @param now the database's clock
+ */
+export function judgeClaimLapse(agent: AgentCondition, now: Micros): StatusChange | undefined {
+  const claim = unconfirmedClaim(agent);
+  if (claim === null || claim.until > now) return undefined;
+  return change(claim.lapsesTo, "service", KEEP_EXHAUSTION, CLEAR_HOLD, { notBefore: claim.until });
 }
 
 /**

@@ -239,12 +239,14 @@ export class BeatIntake {
     switch (verdict.kind) {
       case "renew":
       case "confirm":
+      case "known":
         return {
           kind: "write",
           write: {
             kind: "quiet",
             agent,
             endHold: verdict.kind === "confirm",
+            claimKnown: verdict.kind === "known",
             lease,
             heartbeat: true,
             fenceEpoch: true,
@@ -415,7 +417,7 @@ function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
 /** Why the sender of a beat may not speak for the agent; undefined: it may. */
 function refusalFor(agent: Agent, { holder, clawIdentifier }: PendingBeat): Refusal | undefined {
   const claw = holder === undefined ? clawIdentifier : holder.session.clawIdentifier;
-  if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent);
+  if (claw !== undefined && claw !== agent.clawIdentifier) return wrongClaw(agent, claw);
   if (holder !== undefined && holder.epoch !== agent.epoch) return sessionSuperseded(agent.agentId);
   return undefined;
 }

@@ -31,7 +31,7 @@ export interface HoldingSession extends AgentHolder {
   /** The session begins to claim an agent that it has never held. */
   onFirstClaim(): void;
   /** The session holds the agent under a new epoch. */
-  onClaimed(agentId: string): void;
+  onClaimed(agent: Agent): void;
   /** A claim cannot be made, and its beats cannot be settled. */
   onClaimFailed(refusal: Refusal): void;
 }
@@ -214,7 +214,7 @@ export class HeldAgents {
     if (!this.#isOfClaw(agent)) {
       // If it moves back, the session may claim it as if for the first time.
       this.#holders.delete(holder.agentId);
-      return wrongClaw(agent);
+      return wrongClaw(agent, this.#session.clawIdentifier ?? "");
     }
     holder.state = "superseded";
     holder.heldUnder = undefined;
@@ -225,7 +225,7 @@ export class HeldAgents {
     const { registry, intake } = this.#context;
     const entry = registry.open(agent.id, agent.agentId);
     const former = entry.holder;
-    this.#session.onClaimed(agent.agentId);
+    this.#session.onClaimed(agent);
     holder.state = "held";
     holder.id = agent.id;
     holder.epoch = agent.epoch;

@@ -15,6 +15,8 @@ import { retryRead } from "../storage/retries.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
+import { ClawPeers } from "./claw-peers.ts";
+import { Deadlines } from "./deadlines.ts";
 import { FleetPace } from "./fleet-pace.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
@@ -23,6 +25,7 @@ import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { type Release, ReleaseQueue } from "./release-queue.ts";
 import { SessionNotifier } from "./session-notifier.ts";
+import { SilentClaws } from "./silent-claws.ts";
 import { type SessionContext, StreamSession } from "./stream-session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
 import { WakeDeadlines } from "./wake-deadlines.ts";
@@ -48,7 +51,7 @@ export interface LivenessOptions {
   readonly offerLimits?: OfferLimits | undefined;
   readonly log: Logger;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
-  onCutOff?(): void;
+  onCutOff?(error: unknown): void;
   /** It can write again. */
   onBack?(): void;
 }
@@ -65,8 +68,11 @@ export class Liveness implements Heartbeats {
   readonly #pace: FleetPace;
   readonly #reaper: Reaper;
   readonly #recovery: Recovery;
+  readonly #deadlines: Deadlines;
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
+  readonly #silent: SilentClaws;
+  readonly #peers: ClawPeers;
   readonly #context: SessionContext;
   readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
@@ -98,18 +104,26 @@ export class Liveness implements Heartbeats {
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
-      onCutOff: () => {
-        this.#cutOff();
-        options.onCutOff?.();
+      onCutOff: (error) => {
+        this.#cutOff(error);
+        options.onCutOff?.(error);
       },
       onBack: () => options.onBack?.(),
     });
+    this.#peers = new ClawPeers(options);
+    this.#silent = new SilentClaws({ ...options, newestPeer: (clawIdentifier) => this.#peers.newest(clawIdentifier) });
     this.#reaper = new Reaper({
       ...shared,
+      onSilentClaw: (clawIdentifier) => this.#silent.onSilent(clawIdentifier),
       tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
     this.#recovery = new Recovery(options);
+    this.#deadlines = new Deadlines({
+      ...options,
+      isAwake: () => this.#membership.awake,
+      hasPendingBeat: (agentId) => this.#registry.get(agentId)?.busy === true || this.#claims.isWaitingFor(agentId),
+    });
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
     this.#wakeNotices = new WakeNotices(options);
@@ -134,6 +148,7 @@ export class Liveness implements Heartbeats {
       onFirstClaim: (session) => {
         if (this.#membership.cutOff) this.#sendElsewhere(session);
       },
+      onClawHeard: (clawIdentifier, peer) => this.#peers.onStream(clawIdentifier, peer),
       release: (held) => this.#releases.add(held),
       onOpenWake: (holder, open) => this.#wakeNotices.onOpenWake(holder, open),
       sendWake: (holder, wakeId) => this.#wakeNotices.send(holder, wakeId),
@@ -149,7 +164,9 @@ export class Liveness implements Heartbeats {
     this.#recovery.start();
     this.#wakeDeadlines.start();
     this.#wakeQueue.start();
+    this.#deadlines.start();
     this.#brake.start();
+    this.#peers.start();
     return this.#pace.start();
   }
 
@@ -164,7 +181,7 @@ export class Liveness implements Heartbeats {
 
   /** The number of open streams, of agents with an entry at this replica, and of claws that it found silent since its start. */
   statistics(): { readonly sessions: number; readonly agents: number; readonly silentClaws: number } {
-    return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#reaper.silentClaws };
+    return { sessions: this.#sessions.size, agents: this.#registry.size, silentClaws: this.#silent.count };
   }
 
   /**
@@ -178,8 +195,16 @@ export class Liveness implements Heartbeats {
     return session;
   }
 
-  beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
-    return this.#unary.beat(beats, options);
+  async beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
+    const results = await this.#unary.beat(beats, options);
+    const { peer } = options;
+    if (peer !== undefined)
+      for (const { agentId, refusal } of results) {
+        // Only claws of accepted beats: callers may send any name.
+        const claw = options.clawIdentifier ?? this.#registry.get(agentId)?.agent?.clawIdentifier;
+        if (refusal === null && claw !== undefined) this.#peers.onUnary(claw, peer);
+      }
+    return results;
   }
 
   /** This replica created an agent, so it watches the agent's first lease. */
@@ -193,6 +218,7 @@ export class Liveness implements Heartbeats {
     if (entry?.id === transition.id) entry.onTransition(transition);
     this.#reaper.onTransition(transition);
     this.#recovery.onTransition(transition);
+    this.#silent.onTransition(transition);
   }
 
   /** A part of the log was lost: the next beat of each agent reads the agent anew, and its result shows it to the claw. */
@@ -241,8 +267,10 @@ export class Liveness implements Heartbeats {
     await Promise.all([
       this.#reaper.close(),
       this.#recovery.close(),
+      this.#deadlines.close(),
       this.#pace.close(),
       this.#brake.close(),
+      this.#peers.close(),
       this.#wakeDeadlines.close(),
       this.#wakeQueue.close(),
     ]);
@@ -257,13 +285,15 @@ export class Liveness implements Heartbeats {
     this.#claims.close();
     for (const session of [...this.#sessions]) session.close();
     await this.#releases.close(DRAIN_MS);
+    await this.#silent.close();
     await this.#membership.close();
   }
 
   /** Other replicas may be able to write: the streams should find one. They stay open meanwhile. */
-  #cutOff(): void {
+  #cutOff(error: unknown): void {
+    const facts = error === undefined ? {} : { err: error };
     this.#log.warn(
-      { event: "replica.cut_off", streams: this.#sessions.size },
+      { event: "replica.cut_off", streams: this.#sessions.size, ...facts },
       "cannot write, asking streams to try other replicas",
     );
     for (const session of this.#sessions) this.#sendElsewhere(session);

@@ -51,8 +51,12 @@ export interface MembershipOptions {
   stuckMs(): number;
   /** This replica watches these leases from now on. None expires before `noneBefore`. */
   onAdopted(leases: readonly TrackedLease[], noneBefore: Micros): void;
-  /** This replica cannot write any more. Called once for each outage. */
-  onCutOff(): void;
+  /**
+   * This replica cannot write any more. Called once for each outage.
+   *
+   * @param error of the last attempt; undefined if it has not ended
+   */
+  onCutOff(error: unknown): void;
   /** It can write again. */
   onBack(): void;
 }
@@ -69,6 +73,8 @@ export class Membership {
   #awakeFrom = 0;
   /** For how long this process has run since it last refreshed its row, in milliseconds. */
   #unheardMs = 0;
+  /** Why the last refresh failed. */
+  #failure: unknown;
   #cutOff = false;
   #closing = false;
 
@@ -127,7 +133,11 @@ export class Membership {
     const { database, replica, log, isolationTimes, stuckMs } = this.#options;
     // A replica that cannot write heartbeats renews no lease. It counts as isolated, even if this connection works.
     if (stuckMs() > isolationTimes().isolatedAfterMs * MOST_STUCK_SHARE) return;
-    const isolated = await refreshReplica(database, replica, isolationTimes());
+    const isolated = await refreshReplica(database, replica, isolationTimes()).catch((error: unknown) => {
+      this.#failure = error;
+      throw error;
+    });
+    this.#failure = undefined;
     this.#unheardMs = 0;
     if (this.#cutOff) {
       this.#cutOff = false;
@@ -174,7 +184,7 @@ export class Membership {
     this.#lookedAt = now;
     if (this.#cutOff || this.#unheardMs < this.#options.isolationTimes().isolatedAfterMs) return;
     this.#cutOff = true;
-    this.#options.onCutOff();
+    this.#options.onCutOff(this.#failure);
   }
 
   async #adopt({ id, noLeaseEndsBefore }: AdoptedReplica): Promise<void> {

@@ -41,8 +41,7 @@ export class Reaper {
   /** The claws that the newest commit found silent, and the moment of that commit. */
   readonly #silentNow = new Set<string>();
   #silentAt: Micros = 0;
-  /** The number of claws that this replica found silent since its start. */
-  silentClaws = 0;
+  readonly #onSilent: (clawIdentifier: string) => void;
   #underway = 0;
 
   constructor(options: {
@@ -54,12 +53,15 @@ export class Reaper {
     tracks(replica: number | null): boolean;
     /** Whether a heartbeat of the agent has arrived here that is not written yet. */
     hasPendingBeat(entry: AgentEntry): boolean;
+    /** Called once for each claw that falls silent, by the replica that expires the first of its leases. */
+    onSilentClaw(clawIdentifier: string): void;
   }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#tracks = (replica) => options.tracks(replica);
     this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
+    this.#onSilent = (clawIdentifier) => options.onSilentClaw(clawIdentifier);
     this.#log = options.log;
     this.#backstop = new PeriodicTask({
       isLost,
@@ -189,14 +191,13 @@ export class Reaper {
     }
   }
 
-  /** Counts and logs one event for all agents of the claw: each member of one commit, which share its moment, reports it. */
+  /** One event for all agents of the claw: each member of one commit, which share its moment, reports it. */
   #onSilentClaw(clawIdentifier: string, at: Micros): void {
     if (at !== this.#silentAt) this.#silentNow.clear();
     this.#silentAt = at;
     if (this.#silentNow.has(clawIdentifier)) return;
     this.#silentNow.add(clawIdentifier);
-    this.silentClaws += 1;
-    this.#log.warn({ event: "claw.silent", clawIdentifier }, "a claw fell silent, its agents go offline");
+    this.#onSilent(clawIdentifier);
   }
 
   async #sweep(): Promise<void> {

@@ -2,16 +2,24 @@ import type { Agent } from "../domain/agent.ts";
 import { invalidField, Refusal } from "../domain/errors.ts";
 
 export function agentNotFound(agentId: string): Refusal {
-  return new Refusal("AGENT_NOT_FOUND", "There is no such agent. Create it first, or check the agent_id.", {
-    metadata: { agentId },
-  });
+  return new Refusal(
+    "AGENT_NOT_FOUND",
+    `The agent ${JSON.stringify(agentId)} does not exist. Create it first, or check the agent_id.`,
+    {
+      metadata: { agentId },
+    },
+  );
 }
 
-/** Does not name the agent's claw: the caller may not be allowed to read it. */
-export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
+/**
+ * Does not name the agent's claw: the caller may not be allowed to read it.
+ *
+ * @param claw the claw that the heartbeat names
+ */
+export function wrongClaw(agent: Pick<Agent, "agentId">, claw: string): Refusal {
   return new Refusal(
     "WRONG_CLAW",
-    "The agent does not live in the claw that this heartbeat names. Send its heartbeats from its own claw, or move it.",
+    `The agent ${JSON.stringify(agent.agentId)} does not live in the claw ${JSON.stringify(claw)}. Send its heartbeats from its own claw, or move it.`,
     {
       metadata: { agentId: agent.agentId },
     },
@@ -21,7 +29,7 @@ export function wrongClaw(agent: Pick<Agent, "agentId">): Refusal {
 export function sessionSuperseded(agentId: string): Refusal {
   return new Refusal(
     "SESSION_SUPERSEDED",
-    "Another stream holds this agent, or another process has held it since this process last did. Stop sending its heartbeats here, or send one with session_start ANEW to take it back.",
+    `Another stream holds the agent ${JSON.stringify(agentId)}, or another process has held it since this process last did. Stop sending its heartbeats here, or send one with session_start ANEW to take it back.`,
     { metadata: { agentId } },
   );
 }

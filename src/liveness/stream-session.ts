@@ -1,4 +1,4 @@
-import type { Transition } from "../domain/agent.ts";
+import type { Agent, Transition } from "../domain/agent.ts";
 import type { HeartbeatSession, SessionListener, SessionOptions } from "../domain/claw-session.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
@@ -26,6 +26,8 @@ export interface SessionContext extends HoldingContext {
   onClosed(session: StreamSession): void;
   /** Reads a wake, and sends its state to the session that holds the agent. */
   sendWake(holder: HeldAgent, wakeId: string): void;
+  /** A stream holds an agent of a claw for the first time. */
+  onClawHeard(clawIdentifier: string, peer: string): void;
 }
 
 type SessionState =
@@ -43,6 +45,9 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly instance: string | undefined;
   readonly generation: bigint;
   readonly wakesFor: string | undefined;
+  readonly #peer: string | undefined;
+  /** The claws whose agents it held. */
+  readonly #claws = new Set<string>();
   readonly #context: SessionContext;
   readonly #listener: SessionListener;
   readonly #agents: HeldAgents;
@@ -64,6 +69,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
     this.wakesFor = options.takesWakes === true ? options.instanceId : undefined;
+    this.#peer = options.peer;
     this.#agents = new HeldAgents(this, context);
     this.#outbox = new Outbox(context.firstIntervalMs());
   }
@@ -150,7 +156,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       if (isDeleted || transition.fromClaw !== this.clawIdentifier) return;
       // A later takeover in the other claw is not sent. If the agent moves back, its next beat claims it again.
       this.#agents.supersede(this.#agents.get(agentId));
-      this.#putLoss(agentId, wrongClaw(after));
+      this.#putLoss(agentId, wrongClaw(after, this.clawIdentifier));
     } else if (isDeleted) {
       this.#putLoss(agentId, agentNotFound(agentId));
     } else {
@@ -174,8 +180,11 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.#context.onFirstClaim(this);
   }
 
-  onClaimed(agentId: string): void {
+  onClaimed({ agentId, clawIdentifier }: Agent): void {
     this.#outbox.dropChange(agentId);
+    if (this.#peer === undefined || this.#claws.has(clawIdentifier)) return;
+    this.#claws.add(clawIdentifier);
+    this.#context.onClawHeard(clawIdentifier, this.#peer);
   }
 
   onClaimFailed(refusal: Refusal): void {

@@ -31,6 +31,14 @@ export class Drain {
   readonly admission = (): Refusal | undefined => (this.#isStopping ? drainingRefusal(1) : undefined);
 
   /**
+   * Health reports the replica as stopping, and nothing else changes: load balancers choose other replicas before this one rejects
+   * their calls.
+   */
+  announce({ health }: Pick<DrainedParts, "health">): void {
+    health.suspend(DRAINING);
+  }
+
+  /**
    * Drains a replica: health reports it, streams reconnect elsewhere and calls finish, both within `graceMs`. Heartbeats that
    * arrived are written and acknowledged, or neither. Then the streams that are left end with DRAINING. May be called again.
    */

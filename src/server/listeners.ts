@@ -14,8 +14,10 @@ import { DEFAULT_LISTENER_LIMITS } from "../rpc/sockets/limits.ts";
 import type { Listener } from "../rpc/sockets/listener.ts";
 import { MessageQueue } from "../rpc/sockets/message-queue.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget } from "../rpc/sockets/receive-budget.ts";
+import { GzipResponses } from "../rpc/sockets/response-compression.ts";
 import { SendBudget } from "../rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
+import type { DatabaseFaults } from "../storage/faults.ts";
 import type { DatabaseProbe } from "../storage/probe.ts";
 import type { Drain } from "./drain.ts";
 import { createMetrics, type MetricSources } from "./metrics.ts";
@@ -26,6 +28,7 @@ export interface ListenerParts extends Omit<MetricSources, "gate"> {
   readonly backend: Backend;
   readonly health: Health;
   readonly probe: DatabaseProbe;
+  readonly faults: DatabaseFaults;
   readonly access: AccessControl;
   readonly drain: Drain;
 }
@@ -38,9 +41,9 @@ export interface Listeners {
 /** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
 export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
   const { log } = options;
-  const { backend, health, liveness, watching, committer, probe, access, tls, drain } = parts;
+  const { backend, health, liveness, watching, committer, probe, faults, access, tls, drain, openFiles } = parts;
   const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
-  const metrics = createMetrics({ liveness, watching, committer, gate, tls });
+  const metrics = createMetrics({ liveness, watching, committer, gate, tls, openFiles });
   const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
   const pipeline = createPipeline({
     log,
@@ -50,6 +53,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
+  const allowedOrigins = options.allowedOrigins ?? [];
   const choice = options.access ?? { kind: "open" };
   const shared = {
     services: createServices(pipeline, health, backend, { reflection: options.reflection ?? true }),
@@ -60,7 +64,8 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
     sendBudget: new SendBudget(),
     queue: new MessageQueue(budget),
     scheduler: new StreamScheduler(),
-    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? []) : undefined,
+    compression: options.compression === false ? undefined : new GzipResponses(),
+    hostCheck: choice.kind === "open" ? createHostCheck(choice.allowedHosts ?? [], allowedOrigins) : undefined,
   };
   return {
     pipeline,
@@ -68,10 +73,11 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
       grpc: createGrpcListener(shared),
       connect: createConnectListener({
         ...shared,
+        allowedOrigins,
         metrics,
         ready: () => health.why,
         mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
-        notes: () => [...databaseNotes(probe.state), ...brakeNotes(liveness.brake)],
+        notes: () => [...databaseNotes(probe.state, faults.texts), ...brakeNotes(liveness.brake)],
       }),
     },
   };

@@ -4,6 +4,7 @@ import type { ConnectionGate } from "../rpc/sockets/connection-gate.ts";
 import type { Tls } from "../rpc/tls/tls-acceptor.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Watching } from "../watch/watching.ts";
+import type { OpenFilesWatch } from "./open-files-watch.ts";
 
 export interface MetricSources {
   readonly liveness: Liveness;
@@ -11,10 +12,11 @@ export interface MetricSources {
   readonly committer: Committer;
   readonly gate: ConnectionGate;
   readonly tls: Tls | undefined;
+  readonly openFiles: OpenFilesWatch;
 }
 
 /** The gauges of a replica, each read when the metrics are. The pipeline adds those of calls. */
-export function createMetrics({ liveness, watching, committer, gate, tls }: MetricSources): Registry {
+export function createMetrics({ liveness, watching, committer, gate, tls, openFiles }: MetricSources): Registry {
   const metrics = new Registry();
   const gauges = [
     {
@@ -48,6 +50,11 @@ export function createMetrics({ liveness, watching, committer, gate, tls }: Metr
       name: "harborforge_connections_refused",
       help: "Connections that were closed at once since the start, as too many.",
       read: () => gate.refused,
+    },
+    {
+      name: "harborforge_open_files_shortages",
+      help: "Checks since the start, one a second, that found no free file descriptor.",
+      read: () => openFiles.shortages,
     },
     ...(tls === undefined
       ? []

@@ -11,6 +11,8 @@ import type { WatchingOptions } from "../watch/watching.ts";
 export interface ServerOptions {
   /** A migrated database. */
   readonly databaseUrl: string;
+  /** The URL as it is now, if its user or password may change: new connections use these. Default: they do not. */
+  readonly latestDatabaseUrl?: (() => Promise<string>) | undefined;
   /** `host:port` of the two listeners; port 0 takes a free one. */
   readonly grpcAddress: string;
   readonly httpAddress: string;
@@ -35,5 +37,9 @@ export interface ServerOptions {
   readonly callLimits?: CallLimits;
   /** Whether gRPC server reflection is served. Default true. */
   readonly reflection?: boolean;
+  /** Whether responses are compressed for callers that accept it. Default true. */
+  readonly compression?: boolean;
+  /** The origins whose pages may call the Connect listener, as browsers send them. Default: none. */
+  readonly allowedOrigins?: readonly string[] | undefined;
   readonly log: ProgramLog;
 }

@@ -2,6 +2,7 @@ import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
+import { forgetConnections } from "../storage/incidents.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";
 import { sweepTokens } from "../storage/token-directory.ts";
 import { type RetentionLimits, TransitionRetention } from "../storage/transition-retention.ts";
@@ -37,13 +38,14 @@ export class PeriodicTasks {
     this.#retention = new TransitionRetention({ database, limits: retention, log });
     this.#sweep = new PeriodicTask({
       isLost,
-      name: "sweep old request ids, tokens and wakes",
+      name: "sweep old request ids, tokens, wakes and addresses",
       everyMs: SWEEP_MS,
       log,
       run: async () => {
         await sweepRequestIds(database);
         await sweepTokens(database);
         await sweepWakes(database, wakeRetentionMs);
+        await forgetConnections(database);
       },
     });
     this.#compaction = new PeriodicTask({

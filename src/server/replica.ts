@@ -9,6 +9,8 @@ import { createTls, type Tls } from "../rpc/tls/tls-acceptor.ts";
 import { createAgentDirectory } from "../storage/agent-directory.ts";
 import { Committer } from "../storage/committer.ts";
 import { type Database, openDatabase } from "../storage/database.ts";
+import { faultText } from "../storage/failures.ts";
+import { DatabaseFaults, faultTextOf, SESSION_LOST } from "../storage/faults.ts";
 import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
@@ -17,11 +19,15 @@ import { createWakeDirectory } from "../storage/wake-directory.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
+import { OpenFilesWatch } from "./open-files-watch.ts";
 import type { ServerOptions } from "./options.ts";
 import { PeriodicTasks } from "./periodic-tasks.ts";
+import { Readiness } from "./readiness.ts";
 
 const DATABASE_AWAY = "the database is away";
 const CUT_OFF = "cannot write to the database";
+const DISK_FULL = "the database fails changes";
+const NO_SESSIONS = "the database changes sessions";
 
 /** The parts of one replica, wired. */
 export interface Replica extends Listeners {
@@ -33,8 +39,10 @@ export interface Replica extends Listeners {
   readonly tasks: PeriodicTasks;
   readonly access: AccessControl;
   readonly health: Health;
+  readonly readiness: Readiness;
   readonly tls: Tls | undefined;
   readonly drain: Drain;
+  readonly openFiles: OpenFilesWatch;
 }
 
 /** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
@@ -42,10 +50,21 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const { log } = options;
   // Before anything is opened: unusable files are the most frequent reason that a start fails.
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
-  const { database, replica, access } = await openStorage(options, tls);
+  const health = createHealth();
+  const readiness = new Readiness(health);
+  const faults = new DatabaseFaults({
+    log,
+    onChange: (code, persists) => {
+      // The other faults are the reasons of failed refreshes and reads.
+      if (code === "25006" || code === "53300") return;
+      const reason = code === "53100" ? DISK_FULL : NO_SESSIONS;
+      if (persists) readiness.lose(reason, faultTextOf(code));
+      else readiness.regain(reason);
+    },
+  });
+  const { database, replica, access } = await openStorage(options, tls, faults);
   const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
   const committer = new Committer(database, replica, () => watching.notifyCommitted(), options.offerLimits);
-  const health = createHealth();
   const liveness = new Liveness({
     database,
     committer,
@@ -53,8 +72,8 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     pace: options.pace,
     offerLimits: options.offerLimits,
     log,
-    onCutOff: () => health.suspend(CUT_OFF),
-    onBack: () => health.resume(CUT_OFF),
+    onCutOff: (error) => readiness.lose(CUT_OFF, faultText(error)),
+    onBack: () => readiness.regain(CUT_OFF),
   });
   watching.feed.subscribe({
     onTransitions: (transitions) => {
@@ -65,10 +84,15 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   });
   const probe = new DatabaseProbe({
     database,
-    onState: (state) => (state === "unavailable" ? health.suspend(DATABASE_AWAY) : health.resume(DATABASE_AWAY)),
+    faults,
+    onState: (state, error) => {
+      if (state === "unavailable") readiness.lose(DATABASE_AWAY, faultText(error));
+      else readiness.regain(DATABASE_AWAY);
+    },
     log,
   });
   const drain = new Drain();
+  const openFiles = new OpenFilesWatch(log);
   const backend = createBackend(options, { database, committer, liveness, watching });
   const served = createListeners(options, {
     backend,
@@ -77,9 +101,11 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     watching,
     committer,
     probe,
+    faults,
     access,
     tls,
     drain,
+    openFiles,
   });
   return {
     database,
@@ -90,8 +116,10 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     tasks: new PeriodicTasks({ database, retention: options.retention, wakeRetentionMs: options.wakeRetentionMs, log }),
     access,
     health,
+    readiness,
     tls,
     drain,
+    openFiles,
     ...served,
   };
 }
@@ -105,14 +133,19 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.watching.close();
   await replica.access.close();
   await replica.probe.close();
+  replica.readiness.close();
   await replica.tasks.close();
+  await replica.openFiles.close();
   await replica.database.close();
 }
 
-async function openStorage(options: ServerOptions, tls: Tls | undefined) {
+async function openStorage(options: ServerOptions, tls: Tls | undefined, faults: DatabaseFaults) {
   const { log } = options;
   const database = openDatabase({
     url: options.databaseUrl,
+    latestUrl: options.latestDatabaseUrl,
+    onServerError: (code) => faults.note(code),
+    onSessionLost: () => faults.note(SESSION_LOST),
     onIdleError: (error) =>
       log.debug({ event: "database.connection_ended", err: error }, "an idle database connection ended"),
   });

@@ -1,6 +1,5 @@
 import type { AgentView, TransitionView } from "harborforge-agents-client";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
-import { MICROS_PER_MS, type Micros } from "../../common/contract/time.ts";
 
 const STATUS_WORDS: Readonly<Record<AgentStatus | "unknown", string>> = {
   idle: "idle",
@@ -40,8 +39,7 @@ export function spanOf(ms: number): string {
 }
 
 /** `12:03:14.123` in local time. */
-export function timeOf(instant: Micros): string {
-  const date = new Date(instant / MICROS_PER_MS);
+export function timeOf(date: Date): string {
   const part = (number: number, digits: number): string => String(number).padStart(digits, "0");
   const clock = [date.getHours(), date.getMinutes(), date.getSeconds()].map((number) => part(number, 2)).join(":");
   return `${clock}.${part(date.getMilliseconds(), 3)}`;
@@ -66,7 +64,7 @@ const CAUSE_WORDS: Readonly<Record<TransitionView["cause"], string>> = {
 /** The cause of a transition, for people. */
 export function reasonOf({ cause, to, exhaustion, occurredAt }: TransitionView): string {
   if (to !== "exhausted" || exhaustion === undefined || exhaustion.recoveryAt === undefined) return CAUSE_WORDS[cause];
-  const left = (exhaustion.recoveryAt - occurredAt) / MICROS_PER_MS;
+  const left = exhaustion.recoveryAt.getTime() - occurredAt.getTime();
   return `${exhaustReasonText(exhaustion.reason)}, for ${spanOf(left)}`;
 }
 
@@ -76,9 +74,9 @@ export function recoveriesOf(exhausted: readonly AgentView[], nowMs: number): st
     .flatMap(({ agentId, exhaustion }) =>
       exhaustion?.recoveryAt === undefined ? [] : [{ agentId, ...exhaustion, recoveryAt: exhaustion.recoveryAt }],
     )
-    .sort((one, other) => one.recoveryAt - other.recoveryAt)
+    .sort((one, other) => one.recoveryAt.getTime() - other.recoveryAt.getTime())
     .map(({ agentId, reason, recoveryAt }) => {
-      const left = spanOf(recoveryAt / MICROS_PER_MS - nowMs);
+      const left = spanOf(recoveryAt.getTime() - nowMs);
       return `${agentId.replace(/^.*-claw-/, "")} ${left}${reason === "billing" ? " (billing)" : ""}`;
     });
 }

@@ -11,6 +11,8 @@ const MAX_ATTEMPTS = 5;
 /** Codes of temporary failures. */
 const TEMPORARY: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
 
+type RegisteredAgent = Pick<AgentView, "agentId" | "userId" | "clawIdentifier">;
+
 export interface ClawPlan {
   readonly name: string;
   readonly agentIds: readonly string[];
@@ -103,7 +105,7 @@ async function withRetries(work: () => Promise<void>, signal: AbortSignal | unde
  */
 export async function deleteFleet(
   caller: Caller,
-  agents: readonly AgentView[],
+  agents: readonly RegisteredAgent[],
   onProgress: (done: number) => void,
 ): Promise<void> {
   let done = 0;
@@ -114,7 +116,7 @@ export async function deleteFleet(
   });
 }
 
-async function* present(caller: Caller, plans: readonly ClawPlan[]): AsyncGenerator<AgentView, void> {
+async function* present(caller: Caller, plans: readonly ClawPlan[]): AsyncGenerator<RegisteredAgent, void> {
   const filter = { clawIdentifiers: plans.map(({ name }) => name) };
   let pageToken = "";
   do {

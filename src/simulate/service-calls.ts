@@ -1,5 +1,4 @@
-import { type AgentView, CallError, type ServiceClients } from "harborforge-agents-client";
-import { agentView, answered } from "harborforge-agents-client/internal";
+import { type AgentView, agentView, CallError, type ServiceClients } from "harborforge-agents-client";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import { STATUS_VALUES } from "../../common/contract/enum-values.ts";
 import { millisOf } from "../../common/contract/timestamps.ts";
@@ -18,7 +17,7 @@ export interface FleetPace {
  * @throws CallError
  */
 export async function readPace({ agents }: ServiceClients, signal?: AbortSignal): Promise<FleetPace> {
-  const { nextHeartbeatIn, leaseTtl } = await answered(agents.getFleet({}, limits(signal)));
+  const { nextHeartbeatIn, leaseTtl } = await agents.getFleet({}, limits(signal));
   const intervalMs = nextHeartbeatIn === undefined ? 10_000 : millisOf(nextHeartbeatIn);
   return { intervalMs, leaseMs: leaseTtl === undefined ? 3 * intervalMs : millisOf(leaseTtl) };
 }
@@ -45,14 +44,14 @@ export async function ensureAgent(
   const present = await unless("AGENT_NOT_FOUND", agents.getAgent(keyOf("agentId", agentId), limits(signal)));
   if (present?.agent !== undefined) {
     if (present.agent.clawIdentifier === clawIdentifier) return agentView(present.agent);
-    const moved = await answered(agents.moveAgent({ agentId, clawIdentifier }, limits(signal)));
+    const moved = await agents.moveAgent({ agentId, clawIdentifier }, limits(signal));
     return viewOf(moved.agent);
   }
   const made = await unless("USERNAME_TAKEN", users.createUser(registration, limits(signal)));
   if (made !== undefined) return viewOf(made.agent);
-  const { user } = await answered(users.getUser(keyOf("username", username), limits(signal)));
+  const { user } = await users.getUser(keyOf("username", username), limits(signal));
   const userId = user?.id ?? 0n;
-  const created = await answered(agents.createAgent({ userId, agentId, clawIdentifier }, limits(signal)));
+  const created = await agents.createAgent({ userId, agentId, clawIdentifier }, limits(signal));
   return viewOf(created.agent);
 }
 
@@ -77,7 +76,7 @@ export async function setAgentStatus(
   signal?: AbortSignal,
 ): Promise<AgentView> {
   const request = { agentId, status: STATUS_VALUES[status], expectedRevision };
-  const { agent } = await answered(agents.updateAgentStatus(request, limits(signal)));
+  const { agent } = await agents.updateAgentStatus(request, limits(signal));
   return viewOf(agent);
 }
 
@@ -101,7 +100,7 @@ function viewOf(agent: Parameters<typeof agentView>[0] | undefined): AgentView {
  */
 async function unless<Answer>(reason: string, call: Promise<Answer>): Promise<Answer | undefined> {
   try {
-    return await answered(call);
+    return await call;
   } catch (error) {
     if (error instanceof CallError && error.reason === reason) return undefined;
     throw error;

@@ -1,6 +1,7 @@
-import type { TransitionCause } from "../../common/contract/enum-names.ts";
+import type { TransitionCause, WorkingStatus } from "../../common/contract/enum-names.ts";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
+import type { DeadlineKind } from "../domain/deadline.ts";
 import type { RequestKey } from "../domain/directories.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
@@ -25,6 +26,8 @@ export interface AgentUpdate {
   readonly agent: Agent;
   readonly cause: TransitionCause;
   readonly status?: StatusChange;
+  /** Without `status`: what the change does to the hold. */
+  readonly hold?: HoldChange;
   readonly clawIdentifier?: string;
   readonly lease: LeaseChange;
   /** Whether a heartbeat made the change. */
@@ -35,6 +38,13 @@ export interface AgentUpdate {
   readonly fenceEpoch?: boolean;
   /** Applies only if the lease has expired by the database's clock. */
   readonly leaseEnded?: boolean;
+  /**
+   * Applies only if this stored deadline of the agent has passed by the database's clock, and no outage of the agent's
+   * replica extends it.
+   */
+  readonly deadline?: DeadlineKind;
+  /** Applies only if the agent is not suspect at that moment. */
+  readonly notSuspect?: boolean;
   readonly incidentId?: string;
   /** For a deletion: also deletes the agent's user. */
   readonly deleteUser?: boolean;
@@ -47,6 +57,8 @@ export interface QuietUpdate {
   readonly kind: "quiet";
   readonly agent: Agent;
   readonly endHold?: boolean;
+  /** The agent knows of the claim, so it does not lapse. The hold stays. */
+  readonly claimKnown?: boolean;
   readonly lease: LeaseChange;
   readonly heartbeat?: boolean;
   readonly fenceEpoch?: boolean;
@@ -79,6 +91,21 @@ export interface Committed {
 
 const CLEAR_HOLD: HoldChange = { kind: "clear" };
 const KEEP_HOLD: HoldChange = { kind: "keep" };
+
+/** `Agent.lapsesTo` after a write has committed, which `commit_changes` does not return. */
+export function lapsesToAfter(write: AgentWrite): WorkingStatus | null {
+  switch (write.kind) {
+    case "create":
+    case "delete":
+      return null;
+    case "quiet":
+      return write.endHold || write.claimKnown ? null : write.agent.lapsesTo;
+    case "update": {
+      const hold = write.status?.hold ?? write.hold ?? KEEP_HOLD;
+      return hold.kind === "set" ? (hold.lapsesTo ?? null) : null;
+    }
+  }
+}
 
 /**
  * The JSON form of a group's member for `commit_changes` (the SQL type `agent_change`).
@@ -125,6 +152,7 @@ export function memberOf(
         status: write.agent.status,
         ...exhaustionColumns(KEEP_EXHAUSTION),
         ...holdColumns(write.endHold ? CLEAR_HOLD : KEEP_HOLD),
+        ...(write.claimKnown ? { claim_known: true } : {}),
         ...leaseColumns(write.lease),
         heartbeat: write.heartbeat ?? false,
       };
@@ -139,12 +167,14 @@ export function memberOf(
         cause: write.cause,
         incident_id: write.incidentId,
         lease_ended: write.leaseEnded ?? false,
+        ...(write.deadline === undefined ? {} : { deadline: write.deadline }),
+        ...(write.notSuspect ? { not_suspect: true } : {}),
         not_before: change?.notBefore == null ? undefined : toRfc3339(change.notBefore),
         status: change?.status ?? write.agent.status,
         claw_identifier: write.clawIdentifier,
         ...exhaustionColumns(change?.exhaustion ?? KEEP_EXHAUSTION),
         ...(change?.forgetBackoff ? { backoff_steps: 0 } : {}),
-        ...holdColumns(change?.hold ?? KEEP_HOLD),
+        ...holdColumns(change?.hold ?? write.hold ?? KEEP_HOLD),
         ...leaseColumns(write.lease),
         heartbeat: write.heartbeat ?? false,
         held: write.held,
@@ -181,7 +211,11 @@ function holdColumns(change: HoldChange): object {
   if (change.kind !== "set") return { hold: change.kind };
   // A hold of 0 ms is no hold.
   if (change.forMs === 0) return { hold: "clear" };
-  return { hold: "set", hold_ms: change.forMs === "until_recovery" ? undefined : Math.round(change.forMs) };
+  return {
+    hold: "set",
+    hold_ms: change.forMs === "until_recovery" ? undefined : Math.round(change.forMs),
+    ...(change.lapsesTo === undefined ? {} : { lapses_to: change.lapsesTo }),
+  };
 }
 
 function leaseColumns(change: LeaseChange): object {

@@ -1,12 +1,13 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directories.ts";
-import { judgeStatusRequest } from "../domain/status-machine.ts";
+import { isClaim, judgeStatusRequest } from "../domain/status-machine.ts";
 import { afterMove, afterServiceChange } from "../domain/wake-events.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
 import { listAgents, readFleet } from "./agents-by-filter.ts";
 import type { FirstAnswer } from "./change-group.ts";
 import type { Verdict } from "./committer.ts";
+import { listIncidents } from "./incidents.ts";
 import { agentIdTaken, agentNotFound, agentsNotFound, revisionMismatch } from "./refusals.ts";
 import { boundsOf } from "./retries.ts";
 import { listTransitions } from "./transition-pages.ts";
@@ -45,16 +46,16 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
             write,
             result(committed) {
               after?.(committed.agent);
-              return committed.agent;
+              return asRead(committed.agent);
             },
           };
         }
-        if (request === undefined) return { kind: "done", result: agent };
+        if (request === undefined) return { kind: "done", result: asRead(agent) };
         // Not a transition, but the response is stored. A repetition gets it, even if the agent has changed since.
         return {
           kind: "write",
           write: { kind: "quiet", agent, lease: KEEP_LEASE },
-          result: (committed) => committed.agent,
+          result: (committed) => asRead(committed.agent),
         };
       },
     });
@@ -108,12 +109,15 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
           if (agent.clawIdentifier === clawIdentifier) return "unchanged";
           // The current session belongs to the previous claw.
           const lease = agent.status === "offline" ? KEEP_LEASE : ({ kind: "grant", ms: firstLeaseMs } as const);
+          // A move ends the hold of a claim that the agent has not confirmed, as every transition does.
+          const hold = { kind: agent.lapsesTo === null ? "keep" : "clear" } as const;
           const wakes = afterMove(agent, now);
           return {
             kind: "update",
             agent,
             cause: "moved",
             clawIdentifier,
+            hold,
             lease,
             held: false,
             newEpoch: true,
@@ -136,8 +140,10 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         // The lease of an offline agent ends. The session still holds the agent, so its next beat brings the agent
         // back.
         const lease = wanted.status === "offline" ? END_LEASE : KEEP_LEASE;
+        // Suspicion is no transition, so the revision does not show that it began since the agent was read.
+        const notSuspect = isClaim(wanted.status);
         const wakes = afterServiceChange(agent, status.status, now);
-        return { kind: "update", agent, cause: status.cause, status, lease, wakes };
+        return { kind: "update", agent, cause: status.cause, status, lease, notSuspect, wakes };
       });
     },
 
@@ -160,7 +166,14 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
     },
 
     transitions: (query) => listTransitions(knex, query),
+
+    incidents: (query) => listIncidents(database.reads, query),
   };
+}
+
+/** The agent as other reads return it, which do not know `lapsesTo`. */
+function asRead(agent: AgentValue): AgentValue {
+  return agent.lapsesTo === null ? agent : { ...agent, lapsesTo: null };
 }
 
 function storedAgent({ agent }: FirstAnswer): AgentValue {

@@ -5,6 +5,7 @@ import {
   type ExhaustReason,
   TRANSITION_CAUSES,
   type TransitionCause,
+  type WorkingStatus,
 } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Exhaustion, ExhaustionBackoff, Transition, User } from "../domain/agent.ts";
@@ -36,6 +37,8 @@ export interface AgentRow extends ExhaustionColumns {
   readonly queued_wakes?: number | null;
   readonly undone_claim?: UndoneClaimJson | null;
   readonly pause?: PauseJson | null;
+  /** Only reads for a change have it. */
+  readonly lapses_to?: string | null;
 }
 
 interface ExhaustionColumns {
@@ -124,6 +127,7 @@ export function agentFromRow(row: AgentRow): Agent {
       row.hold_revision === null || row.hold_until === null
         ? null
         : { revision: row.hold_revision, until: row.hold_until },
+    lapsesTo: workingStatusOf(row.lapses_to),
     epoch: row.epoch,
     held: row.held,
     lastHeartbeat: row.last_heartbeat,
@@ -170,12 +174,24 @@ export function userFromRow(row: UserRow): User {
 }
 
 const STATUSES: ReadonlyMap<string, AgentStatus> = new Map(AGENT_STATUSES.map((status) => [status, status]));
+const WORKING_STATUSES: ReadonlyMap<string, WorkingStatus> = new Map(
+  (["idle", "on_call", "busy"] as const).map((status) => [status, status]),
+);
 const REASONS: ReadonlyMap<string, ExhaustReason> = new Map(EXHAUST_REASONS.map((reason) => [reason, reason]));
 const CAUSES: ReadonlyMap<string, TransitionCause> = new Map(TRANSITION_CAUSES.map((cause) => [cause, cause]));
 
 /** @throws TypeError for a value of a newer program */
 export function statusOf(text: string): AgentStatus {
   return known(STATUSES, text, "status");
+}
+
+/**
+ * Undefined, in a read without this column, is null.
+ *
+ * @throws TypeError for a value of a newer program
+ */
+export function workingStatusOf(text: string | null | undefined): WorkingStatus | null {
+  return text === null || text === undefined ? null : known(WORKING_STATUSES, text, "lapses_to");
 }
 
 /** @throws TypeError for a value of a newer program */

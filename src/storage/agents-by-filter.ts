@@ -53,22 +53,37 @@ export async function readFleet(knex: Knex, filter: AgentFilter): Promise<Fleet>
   return await readSnapshot(knex, async (snapshot) => {
     const { newest } = await readLogPosition(snapshot);
     // Use the table: the count needs no liveness columns, which the view would join.
-    const rows = await passing(Agent.query(snapshot).table("agents"), filter)
-      .select("claw_identifier", "status")
-      .count({ agents: "*" })
-      .groupBy("claw_identifier", "status")
-      .castTo<CountRow[]>();
-    const statuses = new Map<AgentStatus, bigint>();
-    const claws = new Map<string, { readonly statuses: Map<AgentStatus, bigint> }>();
-    for (const { clawIdentifier, status: text, agents } of rows) {
-      const status = statusOf(text);
-      statuses.set(status, (statuses.get(status) ?? 0n) + agents);
-      const claw = claws.get(clawIdentifier) ?? { statuses: new Map() };
-      claws.set(clawIdentifier, claw);
-      claw.statuses.set(status, agents);
-    }
-    return { statuses, claws, brake: await readBrake(snapshot), revision: newest };
+    const counted = (): QueryBuilder<Agent, Agent[]> =>
+      passing(Agent.query(snapshot).table("agents"), filter)
+        .select("claw_identifier", "status")
+        .count({ agents: "*" })
+        .groupBy("claw_identifier", "status");
+    const all = new Tally();
+    const claws = new Map<string, Tally>();
+    const add = (rows: readonly CountRow[], kind: "statuses" | "suspects"): void => {
+      for (const { clawIdentifier, status, agents } of rows) {
+        const claw = claws.get(clawIdentifier) ?? new Tally();
+        claws.set(clawIdentifier, claw);
+        for (const tally of [all, claw]) tally.add(kind, statusOf(status), agents);
+      }
+    };
+    add(await counted().castTo<CountRow[]>(), "statuses");
+    const brake = await readBrake(snapshot);
+    if (brake.engagedAt !== null) add(await counted().whereRaw(IS_LEASE_OVER).castTo<CountRow[]>(), "suspects");
+    return { statuses: all.statuses, suspects: all.suspects, claws, brake, revision: newest };
   });
+}
+
+/** While the brake is engaged, these agents are suspect. */
+const IS_LEASE_OVER = "id IN (SELECT agent FROM agent_liveness WHERE lease_expires_at <= clock_timestamp())";
+
+class Tally {
+  readonly statuses = new Map<AgentStatus, bigint>();
+  readonly suspects = new Map<AgentStatus, bigint>();
+
+  add(kind: "statuses" | "suspects", status: AgentStatus, agents: bigint): void {
+    this[kind].set(status, (this[kind].get(status) ?? 0n) + agents);
+  }
 }
 
 async function readBrake(snapshot: Knex): Promise<ExpiryBrake> {

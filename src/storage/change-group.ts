@@ -2,7 +2,7 @@ import type pg from "pg";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, User } from "../domain/agent.ts";
 import type { RequestKey } from "../domain/directories.ts";
-import { type AgentWrite, type Committed, memberOf } from "./agent-change.ts";
+import { type AgentWrite, type Committed, lapsesToAfter, memberOf } from "./agent-change.ts";
 import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
 import type { DatabaseClock } from "./clock.ts";
 import { namedQuery } from "./queries.ts";
@@ -169,7 +169,7 @@ export async function commitGroup(
   );
   const [first] = rows;
   if (first !== undefined) clock.observe(first.read_at, sentAt);
-  const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row)]));
+  const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row, members[row.n])]));
   return members.map((_, n) => outcomes.get(n) ?? { kind: "stale" });
 }
 
@@ -192,13 +192,13 @@ async function readClock(client: pg.ClientBase, clock: DatabaseClock): Promise<v
   if (row !== undefined) clock.observe(row.read_at, sentAt);
 }
 
-function outcomeOf(row: OutcomeRow): MemberOutcome {
+function outcomeOf(row: OutcomeRow, member: Member | undefined): MemberOutcome {
   switch (row.outcome) {
     case "committed":
       return {
         kind: "committed",
         committed: {
-          agent: agentFromRow(row),
+          agent: withLapse(agentFromRow(row), member),
           revision: row.given_revision,
           user: userOf(row),
           silentClaw: row.detail ?? undefined,
@@ -226,4 +226,10 @@ function userOf(row: UserColumns): User | undefined {
     created_at: row.usr_created_at,
     agent_id: row.usr_agent_id,
   });
+}
+
+/** Only a claim needs another object. */
+function withLapse(agent: Agent, member: Member | undefined): Agent {
+  const lapsesTo = member === undefined ? null : lapsesToAfter(member.write);
+  return lapsesTo === null ? agent : { ...agent, lapsesTo };
 }

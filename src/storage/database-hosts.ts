@@ -16,8 +16,20 @@ export interface HostAddress {
   readonly port: number;
 }
 
+export interface DatabaseHostsOptions {
+  /** The URL as it is now, if its user or password may change. Its hosts do not change. */
+  readonly latestUrl?: (() => Promise<string>) | undefined;
+  /** A host rejected a check with this SQLSTATE. */
+  onServerError?(code: string): void;
+}
+
+export interface Credentials {
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+}
+
 /** No host of the list is writable. `08001` is the code of PostgreSQL's own library for this. */
-class NoWritableHostError extends Error {
+export class NoWritableHostError extends Error {
   readonly code = "08001";
 }
 
@@ -29,7 +41,8 @@ class NoWritableHostError extends Error {
  */
 export class DatabaseHosts {
   readonly hosts: readonly HostAddress[];
-  readonly #parts: UrlParts;
+  readonly #options: DatabaseHostsOptions;
+  #parts: UrlParts;
   #last: HostAddress | undefined;
   #search: Promise<HostAddress> | undefined;
   /** Running checks of hosts, also those that no search waits for. */
@@ -38,9 +51,22 @@ export class DatabaseHosts {
   readonly #attempts = new Set<Attempt>();
   #closed = false;
 
-  constructor(url: string) {
+  constructor(url: string, options: DatabaseHostsOptions = {}) {
     this.#parts = partsOf(url);
+    this.#options = options;
     this.hosts = this.#parts.hosts;
+  }
+
+  /**
+   * The user and the password as they are now, if they may change. A URL that cannot be read, e.g. because its file is
+   * being replaced, changes nothing.
+   */
+  async credentials(): Promise<Credentials> {
+    const { latestUrl } = this.#options;
+    if (latestUrl === undefined) return { user: undefined, password: undefined };
+    const url = await latestUrl().catch(() => undefined);
+    if (url !== undefined) this.#parts = { ...this.#parts, before: partsOf(url).before };
+    return credentialsOf(this.#parts.before);
   }
 
   /** Whether the URL names several hosts. */
@@ -146,6 +172,7 @@ export class DatabaseHosts {
   }
 
   async #check(host: HostAddress, socket: Duplex): Promise<HostAddress> {
+    await this.credentials();
     const client = new pg.Client({
       connectionString: this.urlOf(host),
       application_name: "harborforge-agents probe",
@@ -154,8 +181,12 @@ export class DatabaseHosts {
       stream: () => socket,
     });
     client.on("error", () => undefined);
+    client.connection.on("errorMessage", ({ code }: { readonly code?: string }) => {
+      if (code !== undefined) this.#options.onServerError?.(code);
+    });
     await client.connect();
-    if (await isReadOnly(client)) throw readOnly(host);
+    const reason = await readOnlyReason(client);
+    if (reason !== null) throw readOnlyError(reason, host);
     return host;
   }
 
@@ -180,103 +211,25 @@ interface Attempt {
   readonly socket: Duplex;
 }
 
-async function isReadOnly(client: pg.ClientBase): Promise<boolean> {
-  const { rows } = await client.query<{ transaction_read_only: string }>("SHOW transaction_read_only");
-  return rows[0]?.transaction_read_only !== "off";
-}
-
-function readOnly({ host, port }: HostAddress): Error {
-  // The code of a write on a standby.
-  return Object.assign(new Error(`${host}:${port} is a standby`), { code: "25006" });
-}
-
-type ConnectCallback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
-
 /**
- * The driver's client class, which connects to the writable host.
- *
- * @param connecting gets the sockets of connection attempts, so that their owner can abort them
+ * SQL: why the server or the database rejects writes of every session; null if it does not. A default of the role alone is
+ * no reason: the sessions of this service override it.
  */
-export function clientClassOf(hosts: DatabaseHosts, connecting: Set<Duplex>): typeof pg.Client {
-  return class ServiceClient extends pg.Client {
-    constructor(config?: string | pg.ClientConfig) {
-      super(config);
-      // Without a listener, the process would end if the connection fails while it is idle or lent out. The next
-      // statement fails instead.
-      this.on("error", () => undefined);
-      destroyOnBrokenProtocol(this.connection);
-    }
+export const READ_ONLY_REASON = `
+  CASE WHEN pg_is_in_recovery() THEN 'it is a standby' WHEN current_setting('default_transaction_read_only') = 'on' THEN (
+    SELECT 'default_transaction_read_only is on' FROM pg_settings
+    WHERE name = 'default_transaction_read_only' AND source NOT IN ('user', 'database user', 'client', 'session')
+  ) END`;
 
-    override connect(): Promise<pg.Client>;
-    override connect(callback: ConnectCallback): void;
-    override connect(callback?: ConnectCallback): Promise<pg.Client> | undefined {
-      const connected = this.#connect();
-      if (callback === undefined) return connected;
-      connected.then(
-        () => Reflect.apply(callback, undefined, [null, this]),
-        (error: unknown) => Reflect.apply(callback, undefined, [error]),
-      );
-      return undefined;
-    }
-
-    async #connect(): Promise<pg.Client> {
-      const { stream } = this.connection;
-      connecting.add(stream);
-      try {
-        if (hosts.several) await this.#connectToWritable();
-        else await super.connect();
-        return this;
-      } finally {
-        connecting.delete(stream);
-      }
-    }
-
-    async #connectToWritable(): Promise<void> {
-      const host = await hosts.writable();
-      const { stream } = this.connection;
-      const settled = hosts.attempt(host, stream);
-      try {
-        if (stream.destroyed) throw new NoWritableHostError("the connection was aborted before a host was found");
-        Object.assign(this, host);
-        await super.connect();
-        // The host may have become a standby since the check.
-        if (await isReadOnly(this)) throw readOnly(host);
-      } catch (error) {
-        hosts.forget(host);
-        this.end().catch(() => undefined);
-        throw error;
-      } finally {
-        settled();
-      }
-    }
-  };
+async function readOnlyReason(client: pg.ClientBase): Promise<string | null> {
+  const { rows } = await client.query<{ reason: string | null }>(`SELECT ${READ_ONLY_REASON} AS reason`);
+  return rows[0]?.reason ?? null;
 }
 
-/** A method of node-postgres's connection: it starts to read a socket. */
-interface Reading {
-  attachListeners(stream: Duplex): void;
-}
-
-/**
- * node-postgres throws parse errors in a socket listener, which would end the process. Destroy the connection instead
- * if the peer does not speak PostgreSQL's protocol.
- */
-function destroyOnBrokenProtocol(connection: pg.Connection): void {
-  const reading = connection as pg.Connection & Reading;
-  const attach = reading.attachListeners.bind(connection);
-  reading.attachListeners = (stream) => {
-    attach(stream);
-    const parse = stream.listeners("data").at(-1);
-    if (parse === undefined) return;
-    stream.removeAllListeners("data");
-    stream.on("data", (bytes: Buffer) => {
-      try {
-        Reflect.apply(parse, stream, [bytes]);
-      } catch (error) {
-        stream.destroy(new Error("the peer does not speak PostgreSQL's protocol", { cause: error }));
-      }
-    });
-  };
+/** With the code of a write that PostgreSQL rejects. */
+export function readOnlyError(reason: string, host?: HostAddress): Error {
+  const where = host === undefined ? "" : `${host.host}:${host.port}: `;
+  return Object.assign(new Error(`${where}${reason}`), { code: "25006" });
 }
 
 /**
@@ -324,4 +277,18 @@ function partsOf(url: string): UrlParts {
     hosts,
     after: `${path}${rest.length > 0 ? "?" : ""}${rest.join("&")}`,
   };
+}
+
+/** @param before the part of a URL that ends with the @ */
+function credentialsOf(before: string): Credentials {
+  const [, user, password] = /^[^/]*\/\/([^:]*)(?::(.*))?@$/s.exec(before) ?? [];
+  return { user: user ? decoded(user) : undefined, password: password ? decoded(password) : undefined };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

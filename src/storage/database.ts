@@ -6,8 +6,10 @@ import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
-import { clientClassOf, DatabaseHosts } from "./database-hosts.ts";
+import { DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
+import { clientClassOf, ServiceClient } from "./service-client.ts";
+import type { SessionSettings } from "./session.ts";
 
 /**
  * The connection pools. Separate pools keep a flood of one kind of work from taking the connections of another. Beats
@@ -45,8 +47,14 @@ export interface Database {
 export interface DatabaseOptions {
   /** May name several hosts: each connection goes to the writable one. */
   readonly url: string;
+  /** The URL as it is now, if its user or password may change: new connections use these. */
+  readonly latestUrl?: (() => Promise<string>) | undefined;
   /** An idle connection of a pool failed. No work is lost. */
   onIdleError(error: Error): void;
+  /** The server failed a statement, or rejected a login, with this SQLSTATE. */
+  onServerError?(code: string): void;
+  /** A connection was closed, because it had another session than the one that it began. */
+  onSessionLost?(): void;
 }
 
 /** No statement of this service takes longer than a page of work. A longer one is stuck. */
@@ -64,7 +72,18 @@ const API_CHANGES = 3;
  * Statements for up to a thousand agents find each of them by an index. With plans for the actual values, PostgreSQL
  * would read the whole fleet.
  */
-const ONE_PLAN = ["plan_cache_mode=force_generic_plan"];
+const ONE_PLAN: SessionSettings = { plan_cache_mode: "force_generic_plan" };
+
+/** Besides those of all sessions (session.ts). */
+const SETTINGS: SessionSettings = {
+  jit: "off",
+  plan_cache_mode: "auto",
+  statement_timeout: `${STATEMENT_TIMEOUT_MS}`,
+  lock_timeout: `${LOCK_TIMEOUT_MS}`,
+  idle_in_transaction_session_timeout: `${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
+  // The server also closes the connection of a dead peer, and frees its locks.
+  tcp_user_timeout: "10000",
+};
 
 /** Keeps Knex from writing to standard output, which belongs to the program. Callers get the errors anyway. */
 export const SILENT_LOG: Knex.Logger = { warn() {}, error() {}, debug() {}, deprecate() {} };
@@ -84,15 +103,22 @@ function destroyWhenIdle(socket: Socket, ms: number): void {
 
 /** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const hosts = new DatabaseHosts(options.url);
+  const onServerError = (code: string): void => options.onServerError?.(code);
+  const hosts = new DatabaseHosts(options.url, { latestUrl: options.latestUrl, onServerError });
   const connecting = new Set<Duplex>();
-  const Client = clientClassOf(hosts, connecting);
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
     answeredAt = performance.now();
   };
-  const clientConfig = (name: string, settings: readonly string[] = []) =>
+  const sessionOf = (settings: SessionSettings = {}) => ({
+    hosts,
+    connecting,
+    onServerError,
+    onSessionLost: () => options.onSessionLost?.(),
+    settings: { ...SETTINGS, ...settings },
+  });
+  const clientConfig = (name: string) =>
     ({
       connectionString: hosts.firstUrl,
       application_name: `harborforge-agents ${name}`,
@@ -101,28 +127,13 @@ export function openDatabase(options: DatabaseOptions): Database {
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
-      options: [
-        "timezone=UTC",
-        "jit=off",
-        // A transaction that waited for a row has to see the changes of the lock's holder. The database may have
-        // another default.
-        "default_transaction_isolation=read\\ committed",
-        `statement_timeout=${STATEMENT_TIMEOUT_MS}`,
-        `lock_timeout=${LOCK_TIMEOUT_MS}`,
-        `idle_in_transaction_session_timeout=${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
-        // The server also closes the connection of a dead peer, and frees its locks.
-        "tcp_user_timeout=10000",
-        ...settings,
-      ]
-        .map((setting) => `-c ${setting}`)
-        .join(" "),
       types: columnTypes,
     }) satisfies pg.ClientConfig;
   const clock = new DatabaseClock();
-  const pool = (name: string, max: number, settings: readonly string[] = []): PatientPool => {
+  const pool = (name: string, max: number, settings?: SessionSettings): PatientPool => {
     const created = new PatientPool({
-      ...clientConfig(name, settings),
-      Client,
+      ...clientConfig(name),
+      Client: clientClassOf(sessionOf(settings)),
       max,
       min: 0,
       idleTimeoutMillis: 30_000,
@@ -135,7 +146,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     });
     return created;
   };
-  const beats = pool("beats", 2, ["synchronous_commit=off", ...ONE_PLAN]);
+  const beats = pool("beats", 2, { synchronous_commit: "off", ...ONE_PLAN });
   const commits = pool("commits", 2, ONE_PLAN);
   const feed = pool("feed", 4);
   const reads = pool("reads", 3);
@@ -162,8 +173,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
     log: SILENT_LOG,
   });
-  // The client class of the pools, which connects to the writable host.
-  knex.client.driver = { ...pg, Client };
+  knex.client.driver = { ...pg, Client: clientClassOf(sessionOf()) };
   knex.on("query-response", answered);
   return {
     beats,
@@ -182,7 +192,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     async connect() {
       await Promise.all([beats, commits, feed, reads].map((pool) => pool.warm()));
     },
-    newClient: (name, config) => new Client({ ...clientConfig(name), ...config }),
+    newClient: (name, config) => new ServiceClient({ ...clientConfig(name), ...config }, sessionOf()),
     async close() {
       hosts.close();
       // Otherwise a pool would wait for its connection attempts.

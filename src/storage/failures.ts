@@ -1,5 +1,6 @@
 import { NotFoundError, ValidationError } from "objection";
 import { Refusal } from "../domain/errors.ts";
+import { UnusableDatabase } from "./unusable-database.ts";
 
 /**
  * What a failure of the database means for the work at hand.
@@ -134,12 +135,59 @@ export function isQueryTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === QUERY_TIMEOUT;
 }
 
+/** What is wrong with the database, for SQLSTATEs that an operator has to act on. */
+const FAULTS: Readonly<Record<string, string>> = {
+  "25006": "it is read-only",
+  "28000": "it rejects the login",
+  "28P01": "it rejects the login",
+  "3D000": "it does not exist",
+  "42501": "it denies permission",
+  "53100": "its disk is full",
+  "53200": "it is out of memory",
+  "53300": "it has no free connection",
+  "58030": "its disk has errors",
+  "57P03": "it starts or stops",
+  XX001: "it has corrupt pages",
+  XX002: "it has corrupt indexes",
+};
+
+/**
+ * What is wrong with the database, for people who may not see its messages: words for known faults, and the SQLSTATE or the
+ * system's code, e.g. `its disk is full (SQLSTATE 53100)`. Undefined if the error has no code.
+ */
+export function faultText(error: unknown): string | undefined {
+  return textOfCode(codeOf(error));
+}
+
+/** The same for a code alone. */
+export function textOfCode(code: string): string;
+export function textOfCode(code: string | undefined): string | undefined;
+export function textOfCode(code: string | undefined): string | undefined {
+  if (code === undefined || SYSTEM_CODE.test(code)) return code;
+  const words = FAULTS[code];
+  return words === undefined ? `SQLSTATE ${code}` : `${words} (SQLSTATE ${code})`;
+}
+
+/** The SQLSTATE of a statement or a login that the server rejected. */
+export function sqlStateOf(error: unknown): string | undefined {
+  const code = codeOf(error);
+  return code === undefined || SYSTEM_CODE.test(code) ? undefined : code;
+}
+
+function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ("nativeError" in error) return codeOf(error.nativeError);
+  if (error instanceof AggregateError) return error.errors.map(codeOf).find((code) => code !== undefined);
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  return SYSTEM_CODE.test(code) || SQLSTATE.test(code) ? code : undefined;
+}
+
 function knownKind(error: unknown): FailureKind | undefined {
   if (!(error instanceof Error)) return undefined;
   // A rule rejected the request: not a failure of the database.
   if (error instanceof Refusal) return "defect";
   if (error instanceof IncompleteLogRead) return "contention";
-  if (error instanceof ConnectionTimeout) return "lost";
+  if (error instanceof ConnectionTimeout || error instanceof UnusableDatabase) return "lost";
   // Objection wraps the driver's error.
   if ("nativeError" in error) return knownKind(error.nativeError);
   if (error instanceof AggregateError) return kindOfAll(error.errors);

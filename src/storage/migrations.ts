@@ -1,16 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
-import { HANDSHAKE_MS, newSocket } from "./connections.ts";
 import { SILENT_LOG } from "./database.ts";
-import { writableUrl } from "./database-hosts.ts";
+import { clientClassOf } from "./service-client.ts";
+import { type DatabaseCommand, withDatabase } from "./single-client.ts";
 
 const FOLDER = new URL("../../migrations/", import.meta.url);
 /** The key of pg_advisory_lock; other programs on the same database must not use it. */
 const MIGRATION_LOCK = 7_294_116_530_218_402n;
-const SESSION_OPTIONS = "-c timezone=UTC";
-/** The oldest supported version of PostgreSQL: 15. */
-const OLDEST_SERVER = 150_000;
 
 /** The database cannot be migrated or used. The message is for the operator. */
 export class MigrationError extends Error {
@@ -22,46 +19,24 @@ export class MigrationError extends Error {
  * each migration is a transaction, and the lock ends with its connection.
  *
  * @returns the names of the applied migrations
- * @throws MigrationError if the server is too old, or a newer version of the service migrated the database
+ * @throws UnusableDatabase if the service cannot use the database; MigrationError if a newer version of the service
+ * migrated it
  */
 export async function migrate(databaseUrl: string): Promise<readonly string[]> {
-  return await migrateOn(await writableUrl(databaseUrl));
-}
-
-async function migrateOn(databaseUrl: string): Promise<readonly string[]> {
-  const guard = new pg.Client({
-    connectionString: databaseUrl,
-    application_name: "harborforge-agents migrate",
-    // Overrides PGOPTIONS: a search path there would put the tables elsewhere.
-    options: SESSION_OPTIONS,
-    connectionTimeoutMillis: HANDSHAKE_MS,
-    stream: newSocket,
+  return await withDatabase(databaseUrl, async (command) => {
+    await command.client.query("SELECT pg_advisory_lock($1)", [MIGRATION_LOCK]);
+    return await applyMigrations(command);
   });
-  // Without a listener, a broken connection would end the process while it only holds the lock.
-  guard.on("error", () => undefined);
-  try {
-    await guard.connect();
-    const { rows } = await guard.query<{ server_version_num: string }>("SHOW server_version_num");
-    const version = Number(rows[0]?.server_version_num);
-    if (version < OLDEST_SERVER) {
-      throw new MigrationError(
-        `PostgreSQL ${Math.floor(version / 10_000)} is too old. Use 15 or newer (tested up to 18).`,
-      );
-    }
-    await guard.query("SELECT pg_advisory_lock($1)", [MIGRATION_LOCK]);
-    return await applyMigrations(databaseUrl);
-  } finally {
-    await guard.end();
-  }
 }
 
-async function applyMigrations(databaseUrl: string): Promise<readonly string[]> {
+async function applyMigrations({ url, session }: DatabaseCommand): Promise<readonly string[]> {
   const knex = knexFactory({
     client: "pg",
-    connection: { connectionString: databaseUrl, options: SESSION_OPTIONS },
+    connection: { connectionString: url },
     pool: { min: 0, max: 1 },
     log: SILENT_LOG,
   });
+  knex.client.driver = { ...pg, Client: clientClassOf(session) };
   try {
     const source = new SqlMigrations();
     refuseNewer(await appliedMigrations(knex), source.names);

@@ -1,7 +1,5 @@
-import pg from "pg";
-import { columnTypes } from "./column-types.ts";
-import { writableUrl } from "./database-hosts.ts";
 import { assertMigrated } from "./migrations.ts";
+import { type DatabaseCommand, withDatabase } from "./single-client.ts";
 import type { RevisionGap } from "./transition-log.ts";
 
 /** Longer than any transaction of a replica locks the counter. */
@@ -12,19 +10,10 @@ const LOCK_TIMEOUT_MS = 10_000;
  * are larger than all that the lost history can have assigned, even if its clock was up to a day ahead. Replicas may be
  * running. Each call makes another revision gap.
  *
- * @throws MigrationError if the database is not at the schema of this program
+ * @throws UnusableDatabase; MigrationError if the database is not at the schema of this program
  */
 export async function declareNewHistory(databaseUrl: string): Promise<RevisionGap> {
-  const client = new pg.Client({
-    connectionString: await writableUrl(databaseUrl),
-    application_name: "harborforge-agents migrate",
-    options: `-c timezone=UTC -c lock_timeout=${LOCK_TIMEOUT_MS}`,
-    types: columnTypes,
-    connectionTimeoutMillis: 5_000,
-  });
-  client.on("error", () => undefined);
-  try {
-    await client.connect();
+  const declare = async ({ client }: DatabaseCommand): Promise<RevisionGap> => {
     await assertMigrated(client);
     const { rows } = await client.query<RevisionGap>(
       'SELECT from_revision AS "from", to_revision AS "to" FROM declare_new_history()',
@@ -32,7 +21,6 @@ export async function declareNewHistory(databaseUrl: string): Promise<RevisionGa
     const [gap] = rows;
     if (gap === undefined) throw new TypeError("declare_new_history returned no row");
     return gap;
-  } finally {
-    await client.end();
-  }
+  };
+  return await withDatabase(databaseUrl, declare, { lock_timeout: `${LOCK_TIMEOUT_MS}` });
 }

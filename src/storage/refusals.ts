@@ -18,7 +18,7 @@ export function userNotFound(key: UserKey): Refusal {
 
 /** Another caller kept creating and deleting the user's agent, so the user could not be deleted. */
 export function userKeepsChanging(id: bigint): Refusal {
-  const message = "The user's agent changed during each attempt to delete the user. Nothing was changed. Try again.";
+  const message = `The agent of the user ${id} changed during each attempt to delete the user. Nothing was changed. Try again.`;
   return new Refusal("DATABASE_UNAVAILABLE", message, { metadata: { userId: id.toString() }, retryAfterMs: 1_000 });
 }
 
@@ -98,7 +98,7 @@ const CHANGES_RETRY_MS = 250;
 export function tooManyChanges(agentId: string, limit: number): Refusal {
   return new Refusal(
     "LIMIT_EXCEEDED",
-    `${limit} changes of this agent are waiting already. Retry when some of them are answered.`,
+    `${limit} changes of the agent ${JSON.stringify(agentId)} are waiting already. Retry when some of them are answered.`,
     {
       metadata: { limit: "changesPerAgent", changesPerAgent: limit.toString(), agentId },
       // Jitter spreads the retries of callers that were rejected together.
@@ -120,17 +120,25 @@ export function conflictRefusal(constraint: string, wanted: Wanted): Refusal | u
   const { username = "", email, agentId = "", userId } = wanted;
   switch (constraint) {
     case "users_username_key":
-      return new Refusal("USERNAME_TAKEN", "Another user has this username. Choose another one.", {
-        metadata: { username },
-      });
+      return new Refusal(
+        "USERNAME_TAKEN",
+        `Another user has the username ${JSON.stringify(username)}. Choose another one.`,
+        {
+          metadata: { username },
+        },
+      );
     case "users_email_key":
-      return new Refusal("EMAIL_TAKEN", "Another user has this email address. Choose another one.", {
-        metadata: { email: email ?? "" },
-      });
+      return new Refusal(
+        "EMAIL_TAKEN",
+        `Another user has the email address ${JSON.stringify(email)}. Choose another one.`,
+        {
+          metadata: { email: email ?? "" },
+        },
+      );
     case "agents_agent_id_key":
       return agentIdTaken(agentId);
     case "agents_user_id_key":
-      return new Refusal("USER_HAS_AGENT", "The user has an agent already. Delete it first, or move it.", {
+      return new Refusal("USER_HAS_AGENT", `The user ${userId} has an agent already. Delete it first, or move it.`, {
         metadata: { userId: userId?.toString() ?? "" },
       });
     case "agents_user_id_fkey":
@@ -143,7 +151,7 @@ export function conflictRefusal(constraint: string, wanted: Wanted): Refusal | u
 export function agentIdTaken(agentId: string): Refusal {
   return new Refusal(
     "AGENT_ID_TAKEN",
-    "Another agent has this agent_id. Choose another one: it is unique over all users and claws.",
+    `Another agent has the agent_id ${JSON.stringify(agentId)}. Choose another one: it is unique over all users and claws.`,
     {
       metadata: { agentId },
     },

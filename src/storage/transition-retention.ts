@@ -5,6 +5,7 @@ import { namedQuery } from "./queries.ts";
 
 const RAISE_FLOOR = namedQuery("raise-floor");
 const COMPACTED_PARTITIONS = namedQuery("compacted-partitions");
+const FORGET_INCIDENTS = namedQuery("forget-incidents");
 const FORGET_REVISION_GAPS = namedQuery("forget-revision-gaps");
 
 /** The key of pg_try_advisory_lock: one replica at a time. Migrations use another key. */
@@ -115,6 +116,7 @@ export class TransitionRetention {
       );
     }
     await client.query({ ...FORGET_REVISION_GAPS });
+    await client.query({ ...FORGET_INCIDENTS });
   }
 }
 

@@ -1,8 +1,7 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createServiceClients } from "harborforge-agents-client";
-import { transitionView } from "harborforge-agents-client/internal";
+import { createServiceClients, transitionView } from "harborforge-agents-client";
 import { TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { migrate } from "../../src/storage/migrations.ts";
 import { ChaosDatabase } from "../chaos/chaos-database.ts";
@@ -212,7 +211,7 @@ async function checkAcknowledged(
       for (const message of page.transitions) {
         if (message.cause !== TransitionCause.REPORT) continue;
         const { exhaustion } = transitionView(message);
-        if (exhaustion?.recoveryAt !== undefined) logged.add(exhaustion.recoveryAt / 1_000);
+        if (exhaustion?.recoveryAt !== undefined) logged.add(exhaustion.recoveryAt.getTime());
       }
       pageToken = page.nextPageToken;
     } while (pageToken !== "");

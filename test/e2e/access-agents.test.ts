@@ -166,6 +166,20 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       }
     });
 
+    test("learns by no filter that an agent of its claw came from another claw", async () => {
+      await using scene = await openScene(protocol);
+      const { admin, mine, stranger } = scene;
+      await admin.agents.moveAgent({ agentId: stranger.agentId, clawIdentifier: mine.claw });
+      const { agents } = await scene.bearing(forClaw(mine.claw));
+      const moved = await agents.listAgentTransitions({ clawIdentifier: mine.claw, causes: [TransitionCause.MOVED] });
+      expect(moved.transitions).toMatchObject([{ agentId: stranger.agentId, fromClawIdentifier: "" }]);
+      for (const agentId of [undefined, stranger.agentId]) {
+        const request = { clawIdentifier: stranger.claw, ...(agentId === undefined ? {} : { agentId }) };
+        expect((await agents.listAgentTransitions(request)).transitions).toEqual([]);
+      }
+      expect((await agents.listIncidents({ clawIdentifier: stranger.claw })).incidents).toEqual([]);
+    });
+
     test("reads the log of its agents in pages, in both directions", async () => {
       await using scene = await openScene(protocol);
       const { admin, mine, neighbour, stranger } = scene;
@@ -201,9 +215,14 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       await using stream = new HeartbeatClient(agents);
       const streamed = await stream.say(...beats);
       for (const answers of [results, streamed]) {
-        const errors = new Map(answers.map((result) => [result.agentId, result.error]));
+        const errors = new Map(
+          answers.map(({ agentId, error }) => [
+            agentId,
+            error && { ...error, message: error.message.replaceAll(agentId, "…") },
+          ]),
+        );
         expect(errors.get(mine.agentId)).toBeUndefined();
-        // The two responses are the same.
+        // The two responses are the same but for the name, which the caller has sent.
         expect(errors.get(stranger.agentId)).toEqual(errors.get(nobody));
         expect(errors.get(nobody)).toMatchObject({
           code: Code.PermissionDenied,

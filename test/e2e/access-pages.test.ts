@@ -22,6 +22,20 @@ test.each(["/healthz", "/readyz"])("%s needs no credential, because probes have 
   expect((await page(path)).status).toBe(200);
 });
 
+test("/ says to people what the service is, with links and without a credential", async () => {
+  const answer = await page("/");
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get("content-type")).toBe("text/html; charset=utf-8");
+  const html = await answer.text();
+  expect(html).toContain("<h1>HarborForge Agents</h1>");
+  for (const path of ["/healthz", "/readyz", "/metrics"]) expect(html).toContain(`<a href="${path}">${path}</a>`);
+  for (const method of ["AgentService/WatchAgents", "UserService/CreateUser"]) {
+    expect(html).toContain(`<code>/harborforge.agents.v1.${method}</code>`);
+  }
+  expect(html).toContain("-d '{}' \\\n");
+  expect(html).not.toMatch(/<script|undefined/);
+});
+
 describe("/metrics", () => {
   test("requires a credential", async () => {
     const answer = await page("/metrics");

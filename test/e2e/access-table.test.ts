@@ -42,6 +42,7 @@ const EXPECTED: Readonly<Record<string, Callers>> = {
   "harborforge.agents.v1.AgentService/UpdateAgentStatus": ["service", "admin"],
   "harborforge.agents.v1.AgentService/DeleteAgent": ADMIN,
   "harborforge.agents.v1.AgentService/ListAgentTransitions": READERS,
+  "harborforge.agents.v1.AgentService/ListIncidents": READERS,
   "harborforge.agents.v1.AgentService/SendHeartbeat": ["agent"],
   "harborforge.agents.v1.AgentService/Heartbeat": ["agent"],
   "harborforge.agents.v1.AgentService/WatchAgents": READERS,

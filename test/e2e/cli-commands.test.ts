@@ -211,6 +211,35 @@ test("fleet counts by status and claw, with bars, brake and pace", async () => {
   expect(await lines("fleet", "--claw", claw)).toMatchObject([{ claws: [{ clawIdentifier: claw }] }]);
 });
 
+test("a suspect agent is suspect in lists, in its facts and in the counts of the fleet, and cannot be claimed", async () => {
+  const { agentId, claw } = await newAgent();
+  try {
+    // The brake stays engaged while so many claws seem to be silent.
+    await service().query(
+      "INSERT INTO claw_incidents (claw_identifier, incident_id, began_at, last_at) SELECT 'silent ' || n, n, now() + interval '1 hour', now() FROM generate_series(1, 99) n",
+    );
+    await service().query("UPDATE fleet_state SET brake_engaged_at = clock_timestamp()");
+    await service().query(
+      "UPDATE agent_liveness SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE agent = (SELECT id FROM agents WHERE agent_id = $1)",
+      agentId,
+    );
+    expect(await said("agents", "list", "--claw", claw)).toMatch(new RegExp(`^${agentId} +${claw} +suspect `, "m"));
+    expect(await said("agents", "get", agentId)).toMatch(/^status +suspect \(last idle\)$/m);
+    const fleet = await said("fleet", "--claw", claw);
+    expect(fleet).toMatch(/^idle +0 +0 %$/m);
+    expect(fleet).toMatch(/^suspect +1 {2}█+ +100 %$/m);
+    expect(fleet).toMatch(new RegExp(`^${claw} +0 +0 +0 +0 +0 +1 +1$`, "m"));
+    expect(await json("fleet", "--claw", claw)).toMatchObject({ statuses: [{ count: "1", suspect: "1" }] });
+    const claimed = await cli("agents", "status", agentId, "busy");
+    expect(claimed.code).not.toBe(0);
+    expect(claimed.stderr).toContain("AGENT_OFFLINE");
+    expect(claimed.stderr).toContain("suspect since");
+  } finally {
+    await service().query("DELETE FROM claw_incidents");
+    await service().query("UPDATE fleet_state SET brake_engaged_at = NULL");
+  }
+});
+
 describe("failures are one line with the reason, and an exit code", () => {
   test.each([
     [["agents", "get", "nobody"], 4, /^error: AGENT_NOT_FOUND: .+ See "harborforge-agents agents list"\.\n$/],

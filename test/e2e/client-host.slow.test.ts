@@ -53,7 +53,7 @@ wrapSessions((session) => {
 try {
   for await (const _ of service.agents.watchAgents({ bookmarkInterval: { seconds: 60n } }));
 } catch (error) {
-  console.log(error.rawMessage);
+  console.log(error.message);
 }
 await service.agents.getFleet({});
 console.log("works");

@@ -1,36 +1,53 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { runnableBlocks } from "../support/fenced-blocks.ts";
+import { nodeOfMajor } from "../support/other-node.ts";
 import { execFileSync } from "../support/owned-process.ts";
-import { linkPackages, openPackedProject } from "../support/packed-project.ts";
+import { linkPackages, openPackedProject, type PackedProject } from "../support/packed-project.ts";
 import { checkout, openStage } from "../support/program.ts";
 import { addressed, runBlock } from "../support/run-block.ts";
 
 const PAGE = await readFile(join(checkout, "docs/clients.md"), "utf8");
 
-test.each([
-  ["docs/clients.md", { sh: 4, ts: 3, js: 1 }],
-  ["docs/services.md", { sh: 10, ts: 4 }],
-])(
-  "%s: TypeScript and shell blocks run unchanged, one after the other",
-  async (name, languages) => {
-    await using stage = await openStage();
-    await using database = await createTestDatabase();
-    await using project = await openPackedProject(["harborforge-agents-client"]);
-    const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
-    await linkPackages(project.path, ["@connectrpc/connect-web"]);
-    const blocks = runnableBlocks(await readFile(join(checkout, name), "utf8"));
-    const counts = [...Map.groupBy(blocks, ({ language }) => language)].map(([language, all]) => [
-      language,
-      all.length,
-    ]);
-    expect(Object.fromEntries(counts)).toEqual(languages);
-    for (const block of blocks) await runBlock(stage, block, serving, { project: project.path });
-  },
-  180_000,
-);
+let project: PackedProject;
+beforeAll(async () => {
+  project = await openPackedProject(["harborforge-agents-client"]);
+  await linkPackages(project.path, ["@connectrpc/connect-web"]);
+}, 180_000);
+afterAll(() => project[Symbol.asyncDispose]());
+
+const nodes: readonly (readonly [string, string | undefined])[] = [
+  [process.version.replace(/\..*/, ""), process.execPath],
+  ["v22", nodeOfMajor(22)],
+];
+
+describe.each(nodes)("on Node %s", (_, node = "") => {
+  const why = node === "" ? "There is no Node 22 on the path, nor in HARBORFORGE_TEST_NODE22." : undefined;
+
+  test.for([
+    ["docs/clients.md", { sh: 4, js: 4 }],
+    ["docs/services.md", { sh: 9, js: 10 }],
+    ["docs/migrating.md", { sh: 1, js: 1 }],
+  ] as const)(
+    "%s: JavaScript and shell blocks run unchanged, one after the other",
+    { timeout: 180_000 },
+    async ([name, languages], context) => {
+      if (why !== undefined) context.skip(why);
+      await using stage = await openStage();
+      await using database = await createTestDatabase();
+      const serving = await stage.serve({ env: { DATABASE_URL: database.url } });
+      const blocks = runnableBlocks(await readFile(join(checkout, name), "utf8"));
+      const counts = [...Map.groupBy(blocks, ({ language }) => language)].map(([language, all]) => [
+        language,
+        all.length,
+      ]);
+      expect(Object.fromEntries(counts)).toEqual(languages);
+      for (const block of blocks) await runBlock(stage, block, serving, { project: project.path, node });
+    },
+  );
+});
 
 /** Why Python cannot be tested here; undefined if it can. */
 function missingForPython(): string | undefined {

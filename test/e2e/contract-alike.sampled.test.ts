@@ -1,7 +1,7 @@
 import type { Message } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
-import { newAgent, rateLimit, setStatus } from "../support/contract-steps.ts";
+import { AgentStatus, TransitionCause } from "../../gen/harborforge/agents/v1/agent_pb.ts";
+import { newAgent, present, rateLimit, setStatus } from "../support/contract-steps.ts";
 import { Watch } from "../support/contract-streams.ts";
 import {
   GRPC_JS,
@@ -10,7 +10,7 @@ import {
   TESTED_PROTOCOLS,
   useClients,
 } from "../support/protocol-clients.ts";
-import { failure } from "../support/rpc-clients.ts";
+import { type Failure, failure } from "../support/rpc-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
@@ -68,6 +68,14 @@ const READS: Record<string, Call> = {
   },
   ListAgentTransitions: ({ agents }, { exhaustedId }) =>
     agents.listAgentTransitions({ agentId: exhaustedId, newestFirst: true, pageSize: 1 }),
+  "ListAgentTransitions by filters": ({ agents }, { claw, exhaustedId }) =>
+    agents.listAgentTransitions({
+      agentId: exhaustedId,
+      clawIdentifier: claw,
+      causes: [TransitionCause.CREATED],
+      since: { seconds: 1n },
+    }),
+  ListIncidents: ({ agents }) => agents.listIncidents({}),
   "Health.Check": ({ health }) => health.check({ service: "harborforge.agents.v1.AgentService" }),
   "Health.List": ({ health }) => health.list({}),
 };
@@ -80,6 +88,9 @@ const REFUSALS: Record<string, Call> = {
   "many invalid fields": ({ agents }) =>
     agents.listAgents({ filter: { agentIds: Array.from({ length: 100 }, () => "") }, pageSize: -1 }),
   "an unknown status": ({ agents }) => agents.getFleet({ filter: { statuses: [99 as AgentStatus] } }),
+  "an unknown cause": ({ agents }) => agents.listAgentTransitions({ causes: [99 as TransitionCause] }),
+  "a moment before 1970": ({ agents }) => agents.listAgentTransitions({ since: { seconds: -1n } }),
+  "a bad token of incidents": ({ agents }) => agents.listIncidents({ pageToken: "token" }),
   "a bad token": ({ agents }) => agents.listAgents({ pageToken: "token" }),
   "a revision that is gone": ({ agents }) => agents.listAgentTransitions({ afterRevision: 1n }),
   "a name that is taken": ({ users }, { username }) => users.createUser({ username }),
@@ -108,6 +119,17 @@ const REFUSALS: Record<string, Call> = {
   "an unknown service's health": ({ health }) => health.check({ service: "nobody's" }),
 };
 
+/** The same failure for a caller of JSON, who writes `pageSize` and not `page_size`. */
+function spelledAsJson({ message, metadata, fields, ...failed }: Failure): Failure {
+  const path = (text: string): string => text.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  return {
+    ...failed,
+    message: message.replace(/(?<=^|; )[a-z][\w.[\]]*(?=: )/g, path),
+    metadata: metadata?.field === undefined ? metadata : { ...metadata, field: path(metadata.field) },
+    fields: fields.map(path),
+  };
+}
+
 describe.concurrent.each(OTHERS)("$name gets the same responses as grpc-js", (protocol) => {
   const clients = useClients(protocol, service);
   const reference = useClients(GRPC_JS, service);
@@ -125,7 +147,7 @@ describe.concurrent.each(OTHERS)("$name gets the same responses as grpc-js", (pr
 
   test.each(Object.entries(REFUSALS))("as an error: %s", async (_, call) => {
     const [one, other] = await both((own, known) => failure(call(own, known)));
-    expect(one).toEqual(other);
+    expect(one).toEqual(protocol.name.includes("JSON") ? spelledAsJson(present(other)) : other);
     expect(one).toMatchObject({ domain: "harborforge.agents", reason: expect.stringMatching(/^[A-Z][A-Z0-9_]+$/) });
   });
 

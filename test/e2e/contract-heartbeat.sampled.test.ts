@@ -306,10 +306,11 @@ describe.concurrent.each(TESTED_PROTOCOLS.filter(({ bidi }) => bidi))("Heartbeat
     const { agentId } = await newAgent(clients);
     await using stream = new HeartbeatStream(clients);
     const starts = [SessionStart.RESUME, 99 as SessionStart];
+    const field = protocol.name.includes("JSON") ? "sessionStart" : "session_start";
     const results = await stream.beat({ beats: starts.map((sessionStart) => ({ agentId, sessionStart })) });
     expect(results.map(({ error }) => error)).toMatchObject([
-      { code: Code.InvalidArgument, message: expect.stringContaining("beats[0].session_start: must not be RESUME") },
-      { code: Code.InvalidArgument, message: expect.stringContaining("beats[1].session_start: must be") },
+      { code: Code.InvalidArgument, message: expect.stringContaining(`beats[0].${field}: must not be RESUME`) },
+      { code: Code.InvalidArgument, message: expect.stringContaining(`beats[1].${field}: must be`) },
     ]);
     expect((await getAgent(clients, agentId)).lastHeartbeat).toBeUndefined();
   });

@@ -118,38 +118,33 @@ describe.each(WAYS)("JSON on the wire, over HTTP/$version", ({ post }) => {
       "expectedRev",
     ],
     ["an unknown enum name in a change", "UpdateAgentStatus", { agentId: "a", status: "busy" }, "status"],
-    [
-      "an unknown enum name in a beat",
-      "SendHeartbeat",
-      { beats: [{ agentId: "a", status: "busy" }] },
-      "beats[0].status",
-    ],
-    ["an unknown field in a beat", "SendHeartbeat", { beats: [{ agentId: "a" }, { state: 1 }] }, "beats[1].state"],
-    ["text for a number", "ListAgents", { pageSize: "many" }, "page_size"],
-    ["a fraction for a number", "ListAgents", { pageSize: 1.5 }, "page_size"],
-    ["a number for text", "DeleteAgent", { agentId: 7 }, "agent_id"],
-    ["text for a boolean", "SendHeartbeat", { beats: [{ agentId: "a", leaving: "false" }] }, "beats[0].leaving"],
-    ["half a surrogate pair", "GetAgent", { agentId: "a\ud800" }, "agent_id"],
-    ["an int64 out of range", "GetAgent", { userId: "9223372036854775808" }, "user_id"],
-    ["an int64 whose digits JSON has lost", "GetAgent", { userId: 2 ** 53 }, "user_id"],
-    ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, "lease_ttl"],
+    ["text for a number", "ListAgents", { pageSize: "many" }, "pageSize"],
+    ["a fraction for a number", "ListAgents", { pageSize: 1.5 }, "pageSize"],
+    ["a number for text", "DeleteAgent", { agentId: 7 }, "agentId"],
+    ["half a surrogate pair", "GetAgent", { agentId: "a\ud800" }, "agentId"],
+    ["an int64 out of range", "GetAgent", { userId: "9223372036854775808" }, "userId"],
+    ["an int64 whose digits JSON has lost", "GetAgent", { userId: 2 ** 53 }, "userId"],
+    ["a duration without a unit", "SendHeartbeat", { leaseTtl: "60" }, "leaseTtl"],
     ["a duration with text behind it", "UpdateAgentStatus", { agentId: "a", status: 1, hold: "1s1" }, "hold"],
-    [
-      "a duration in a beat",
-      "SendHeartbeat",
-      { beats: [{ agentId: "a", status: 4, exhaustion: { reason: 1, retryAfter: "0s and garbage" } }] },
-      "beats[0].exhaustion.retry_after",
-    ],
     [
       "a day that does not exist",
       "UpdateAgentStatus",
       { agentId: "a", status: 4, exhaustion: { reason: 1, recovery_at: "2027-02-30T00:00:00Z" } },
       "exhaustion.recovery_at",
     ],
-    ["an object for a list", "BatchGetAgents", { agentIds: {} }, "agent_ids"],
-    ["null in a list", "BatchGetAgents", { agentIds: ["a", null] }, "agent_ids[1]"],
+    ["an object for a list", "BatchGetAgents", { agentIds: {} }, "agentIds"],
+    ["null in a list", "BatchGetAgents", { agentIds: ["a", null] }, "agentIds[1]"],
     ["a list for an object", "GetFleet", { filter: [] }, "filter"],
     ["a field under both of its names", "GetAgent", { agentId: "a", agent_id: "a" }, "agent_id"],
+    ["a name of the proto file, in that spelling", "ListAgents", { page_size: "many" }, "page_size"],
+    ["two members of a oneof", "GetAgent", { agentId: "a", userId: "1" }, "userId"],
+    ["a number that a rule forbids", "ListAgents", { pageSize: -1 }, "pageSize"],
+    [
+      "an instant that the domain forbids",
+      "UpdateAgentStatus",
+      { agentId: "a", status: 4, exhaustion: { reason: 1, recoveryAt: "2999-01-01T00:00:00Z" } },
+      "exhaustion.recoveryAt",
+    ],
   ])("rejects %s", async (_, method, request, field) => {
     const error = errorIn(await post(`${AGENTS}/${method}`, JSON.stringify(request)));
     expect(failureOf(error)).toMatchObject({
@@ -158,6 +153,82 @@ describe.each(WAYS)("JSON on the wire, over HTTP/$version", ({ post }) => {
       fields: expect.arrayContaining([field]),
       metadata: { field },
     });
+  });
+
+  test.each([
+    ["an unknown enum name", { status: "busy" }, "status"],
+    ["an unknown field", { state: 1 }, "state"],
+    ["a misspelt field", { agentIdd: "b" }, "agentIdd"],
+    ["text for a boolean", { leaving: "false" }, "leaving"],
+    [
+      "a duration with text behind it",
+      { status: 4, exhaustion: { reason: 1, retryAfter: "0s or so" } },
+      "exhaustion.retryAfter",
+    ],
+    [
+      "two recoveries",
+      { exhaustion: { reason: 1, retryAfter: "1s", recoveryAt: "2030-01-01T00:00:00Z" } },
+      "exhaustion.recoveryAt",
+    ],
+    ["a rule of beats", { leaving: true, knownRevision: "-1" }, "knownRevision"],
+  ])("rejects a beat with %s alone", async (_, fault, field) => {
+    const { agentId } = await newAgent(clients);
+    const beats = [
+      { agentId, ...fault },
+      { agentId, status: "AGENT_STATUS_BUSY" },
+    ];
+    const expected = {
+      results: [
+        {
+          agentId,
+          error: {
+            code: 3,
+            reason: "ERROR_REASON_INVALID_FIELD",
+            message: expect.stringContaining(`beats[0].${field}: `),
+          },
+        },
+        { agentId, beatIndex: 1, status: "AGENT_STATUS_BUSY" },
+      ],
+    };
+    expect(await call(`${AGENTS}/SendHeartbeat`, { beats })).toMatchObject(expected);
+  });
+
+  test("rejects a beat that is no object alone, and names at most four faults of a beat", async () => {
+    const { agentId } = await newAgent(clients);
+    const many = Object.fromEntries(Array.from({ length: 9 }, (_, index) => [`x${index}`, index]));
+    const answer = await call(`${AGENTS}/SendHeartbeat`, { beats: [null, "a", many, { agentId }] });
+    expect(answer).toMatchObject({
+      results: [
+        { error: { message: "beats[0]: must be an object" } },
+        { beatIndex: 1, error: { message: "beats[1]: must be an object" } },
+        { beatIndex: 2, error: { message: expect.stringMatching(/^beats\[2\]\.x0: .*; and 5 more$/) } },
+        { beatIndex: 3, agentId, status: "AGENT_STATUS_IDLE" },
+      ],
+    });
+  });
+
+  test("treats a null member of a oneof as absent, also if it is a message", async () => {
+    const { agentId, agent } = await newAgent(clients);
+    expect(await call(`${AGENTS}/GetAgent`, { agentId: null, userId: `${agent.userId}` })).toMatchObject({
+      agent: { agentId },
+    });
+    const exhaustion = { reason: "EXHAUST_REASON_BILLING", recoveryAt: null, retryAfter: "90s" };
+    const status = "AGENT_STATUS_EXHAUSTED";
+    expect(await call(`${AGENTS}/UpdateAgentStatus`, { agentId, status, exhaustion })).toMatchObject({
+      agent: { status, exhaustReason: "EXHAUST_REASON_BILLING" },
+    });
+    await expectInvalid(call(`${AGENTS}/GetAgent`, { agentId: null, userId: null }), "key");
+    const twice = await post(`${AGENTS}/GetAgent`, '{"agentId":null,"userId":"1","userId":"2"}');
+    await expectWrongJson(Promise.reject(errorIn(twice)), "");
+  });
+
+  test.each([
+    [{ agentIdd: "a" }, "agentIdd: must not be there: GetAgentRequest has no such field; did you mean agentId?"],
+    [{ colour: "a" }, "colour: must not be there: GetAgentRequest has no such field"],
+    [{ userId: "many" }, "userId: must be a whole number from 1 to 9223372036854775807 in plain decimal digits"],
+    [{ agentId: "a", userId: "1" }, "userId: must not be set together with agentId: set one of agentId, userId"],
+  ])("says what is wrong with %j", async (request, message) => {
+    expect(failureOf(errorIn(await post(`${AGENTS}/GetAgent`, JSON.stringify(request)))).message).toBe(message);
   });
 
   test("names all violations", async () => {
@@ -207,7 +278,7 @@ describe.each(WAYS)("JSON on the wire, over HTTP/$version", ({ post }) => {
 
   test("rejects duplicate keys, and values that are no JSON object", async () => {
     const both = await post(`${USERS}/GetUser`, '{"id":"1","username":"ada"}');
-    await expectInvalid(Promise.reject(errorIn(both)), "key");
+    await expectInvalid(Promise.reject(errorIn(both)), "username");
     const twice = await post(`${USERS}/GetUser`, '{"id":"1","id":"2"}');
     await expectWrongJson(Promise.reject(errorIn(twice)), "");
     for (const text of ["", "{", "[]", "null", '"text"', "{}{}"]) {

@@ -328,6 +328,25 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       expect(ours.map(({ revision }) => revision)).toEqual([one.agent.revision, two.agent.revision, change.revision]);
     });
 
+    test("selects by causes, claw, and instant", async () => {
+      const { agentId, claw, revisions } = await eventful();
+      const { transitions } = await agents.listAgentTransitions({ agentId });
+      const revisionsOf = async (request: Parameters<typeof agents.listAgentTransitions>[0]) =>
+        (await agents.listAgentTransitions(request)).transitions.map(({ revision }) => revision);
+      const causes = [TransitionCause.MOVED, TransitionCause.CREATED];
+      expect(await revisionsOf({ agentId, causes })).toEqual([revisions[0], revisions[3]]);
+      expect(await revisionsOf({ clawIdentifier: claw })).toEqual(revisions.slice(0, 4));
+      expect(await revisionsOf({ clawIdentifier: claw, causes, newestFirst: true })).toEqual([
+        revisions[3],
+        revisions[0],
+      ]);
+      expect(await revisionsOf({ clawIdentifier: `${claw}-2` })).toEqual(revisions.slice(3));
+      const since = present(transitions[2]?.occurredAt);
+      expect(await revisionsOf({ agentId, since })).toEqual(revisions.slice(2));
+      expect(await revisionsOf({ since: { seconds: since.seconds + 86_400n } })).toEqual([]);
+      expect(await revisionsOf({ incidentId: "none" })).toEqual([]);
+    });
+
     test("returns nothing of an agent that never existed", async () => {
       const { transitions, nextPageToken } = await agents.listAgentTransitions({ agentId: unique("agent") });
       expect([transitions, nextPageToken]).toEqual([[], ""]);
@@ -360,8 +379,50 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
       await expectInvalidToken(agents.listAgentTransitions({ agentId, afterRevision: 1n, pageToken }));
       await expectInvalidToken(agents.listAgentTransitions({ agentId, pageToken: tampered(pageToken) }));
       await expectInvalidToken(agents.listAgents({ pageToken }));
+      await expectInvalidToken(agents.listAgentTransitions({ agentId, causes: [TransitionCause.CREATED], pageToken }));
       const invalid = { agentId: "", afterRevision: -1n, pageSize: -1 };
       await expectInvalid(agents.listAgentTransitions(invalid), "agent_id", "after_revision", "page_size");
+      const filters = {
+        causes: [99 as TransitionCause],
+        clawIdentifier: "\n",
+        since: { seconds: -1n },
+        incidentId: "",
+      };
+      await expectInvalid(agents.listAgentTransitions(filters), "causes[0]", "claw_identifier", "since", "incident_id");
+    });
+  });
+
+  describe("ListIncidents", () => {
+    test("returns the incidents of a claw with their agents, in pages", async () => {
+      const claw = unique("claw");
+      const { agentId, agent } = await newAgent(clients);
+      // As a silent claw leaves them.
+      await service().query(
+        `INSERT INTO incidents (incident_id, claw_identifier, since, after_revision, last_heartbeat)
+         SELECT $1 || n, $1, clock_timestamp(), $2, clock_timestamp() FROM generate_series(1, 3) n`,
+        claw,
+        agent.revision.toString(),
+      );
+      await agents.updateAgentStatus({ agentId, status: OFFLINE });
+      await service().query(
+        "UPDATE agent_transitions SET incident_id = $1 || '3' WHERE agent_id = $2 AND to_status = 'offline'",
+        claw,
+        agentId,
+      );
+      const first = await agents.listIncidents({ clawIdentifier: claw, pageSize: 2 });
+      expect(first.incidents).toMatchObject([
+        { incidentId: `${claw}3`, clawIdentifiers: [claw], agents: 1n, agentsBack: 0n },
+        { incidentId: `${claw}2`, agents: 0n },
+      ]);
+      expect(first.incidents[0]?.endedAt).toBeUndefined();
+      expect(first.incidents[0]?.since).toBeDefined();
+      const { nextPageToken: pageToken } = first;
+      const second = await agents.listIncidents({ clawIdentifier: claw, pageToken });
+      expect(second).toMatchObject({ incidents: [{ incidentId: `${claw}1` }], nextPageToken: "" });
+      const transitions = (await agents.listAgentTransitions({ incidentId: `${claw}3` })).transitions;
+      expect(transitions).toMatchObject([{ agentId, toStatus: OFFLINE, incidentId: `${claw}3` }]);
+      await expectInvalidToken(agents.listIncidents({ pageToken }));
+      await expectInvalid(agents.listIncidents({ clawIdentifier: "", pageSize: -1 }), "claw_identifier", "page_size");
     });
   });
 });

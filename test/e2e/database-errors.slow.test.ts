@@ -8,6 +8,7 @@ import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.t
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
 import { IfUnavailable } from "../../gen/harborforge/agents/v1/wake_pb.ts";
 import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
+import { namedQuery } from "../../src/storage/queries.ts";
 import { type Bound, newAgent, newUser } from "../support/contract-steps.ts";
 import { HeartbeatStream, Watch } from "../support/contract-streams.ts";
 import { INTERNAL_TEXT, RAISED_ERRORS, type RaisedError } from "../support/database-errors.ts";
@@ -30,7 +31,7 @@ let seen: Set<string> | undefined;
 const query = Reflect.get(pg.Client.prototype, "query");
 vi.spyOn(pg.Client.prototype, "query").mockImplementation(function (this: pg.Client, ...given: unknown[]): unknown {
   const text = textOf(given[0]);
-  seen?.add(text);
+  if (!isOfSession(text)) seen?.add(text);
   if (plan?.text !== text || plan.times === 0) return Reflect.apply(query, this, given);
   plan.times -= 1;
   const error = plan.raised.make();
@@ -48,17 +49,25 @@ function textOf(config: unknown): string {
   return typeof config === "object" && config !== null && "text" in config ? String(config.text) : "";
 }
 
+/** Statements that begin a session or check it. They belong to no call. */
+function isOfSession(text: string): boolean {
+  return text.includes("harborforge.session") || text.includes("pg_advisory_unlock_all()");
+}
+
+/** The statement that asks whether the database is available. */
+const PROBE = "SELECT clock_timestamp() AS read_at, EXISTS";
+
 let service: RunningService;
 let clients: ProtocolClients & Disposable;
-/** Statements that the service runs by itself; notifications are sent after calls, occasionally. */
-const background = new Set(["SELECT pg_notify($1, $2)"]);
+/** Statements that the service runs by itself; notifications and connections are told after calls, occasionally. */
+const background = new Set(["SELECT pg_notify($1, $2)", namedQuery("record-connections").text]);
 beforeAll(async () => {
   // No lease expires during the test: its change would be taken for a statement of a call.
   const pace = { shortestIntervalMs: 600_000, heartbeatsPerSecond: 10_000 };
   service = await startService({ pace, firstLeaseMs: 24 * 3_600_000 });
   clients = openClients(GRPC_JS, service.addresses);
   seen = background;
-  await vi.waitUntil(() => background.has("SELECT clock_timestamp() AS read_at") && background.size > 3, PATIENCE);
+  await vi.waitUntil(() => [...background].some((text) => text.startsWith(PROBE)) && background.size > 3, PATIENCE);
   seen = undefined;
 });
 afterAll(async () => {
@@ -90,6 +99,7 @@ const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
   ListAgents: () => clients.agents.listAgents({ pageSize: 2 }),
   GetFleet: () => clients.agents.getFleet({}),
   ListAgentTransitions: ({ agentId }) => clients.agents.listAgentTransitions({ agentId }),
+  ListIncidents: () => clients.agents.listIncidents({}),
   MoveAgent: ({ agentId }) => clients.agents.moveAgent({ agentId, clawIdentifier: unique("claw") }),
   UpdateAgentStatus: ({ agentId }) => clients.agents.updateAgentStatus({ agentId, status: BUSY }),
   DeleteAgent: ({ agentId }) => clients.agents.deleteAgent({ agentId }),

@@ -135,7 +135,8 @@ describe.each(LISTENERS)("%s", (_name, addressOf) => {
     }
     for (const headers of [GRPC, { ...GRPC, "grpc-encoding": "identity" }]) {
       const refused = failureOf(errorIn(await call(session, envelope(asking("a"), 1), headers)));
-      expect(refused.code).toBe(Code.InvalidArgument);
+      // As gRPC prescribes (grpc/doc/compression.md).
+      expect(refused.code).toBe(Code.Internal);
       expect(refused.message).toMatch(/no compression was declared/);
     }
     session.destroy();

@@ -386,3 +386,47 @@ describe("TLS files that cannot be used", () => {
     (await handshake(listeners.grpcAddress, { rejectUnauthorized: false })).destroy();
   });
 });
+
+describe("a client that speaks HTTP in cleartext to a port with TLS", () => {
+  /** All that the server sends to these bytes, until it closes the connection. */
+  async function answerTo(address: string, bytes: string | Buffer): Promise<Buffer> {
+    const [host, port] = address.split(":");
+    const socket = connectTcp(Number(port), host);
+    socket.on("error", () => undefined);
+    socket.write(bytes);
+    const pieces: Buffer[] = [];
+    for await (const piece of socket) pieces.push(piece);
+    return Buffer.concat(pieces);
+  }
+
+  test("is told to use TLS", async () => {
+    await using listeners = await secureListeners();
+    for (const address of [listeners.grpcAddress, listeners.connectAddress]) {
+      for (const method of ["GET", "POST", "OPTIONS"]) {
+        const text = (await answerTo(address, `${method} /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n`)).toString();
+        expect(text).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+        expect(text).toContain("This port needs TLS: use an https:// address.");
+      }
+      const session = http2.connect(`http://${address}`);
+      session.on("error", () => undefined);
+      const [code, , text] = await once(session, "goaway");
+      expect(code).toBe(http2.constants.NGHTTP2_INADEQUATE_SECURITY);
+      expect(String(text)).toBe("This port needs TLS: use an https:// address.");
+      session.destroy();
+    }
+  });
+
+  test("gets no answer to other bytes, and its connection is closed", async () => {
+    await using listeners = await secureListeners();
+    for (const bytes of ["hello", "\u0000\u0001", "GETTING"]) {
+      expect((await answerTo(listeners.connectAddress, bytes)).toString()).toBe("");
+    }
+  });
+
+  test("does not disturb a handshake that arrives byte by byte", async () => {
+    await using listeners = await secureListeners();
+    const socket = await handshake(listeners.grpcAddress);
+    expect(socket.authorized).toBe(true);
+    socket.destroy();
+  });
+});

@@ -1,12 +1,12 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { delimiter, dirname, join } from "node:path";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { delimiter, dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
 import { createAgentCache } from "harborforge-agents-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
 import { type RunnableBlock, runnableBlocks } from "../support/fenced-blocks.ts";
 import { nodeOfMajor } from "../support/other-node.ts";
-import { execFile } from "../support/owned-process.ts";
+import { execFile, temporaryFolder } from "../support/owned-process.ts";
 import { manifestOf, openPackedProject, type PackedProject } from "../support/packed-project.ts";
 import { checkout, openStage, type RunOptions, type Stage, says, serves } from "../support/program.ts";
 import { addressed } from "../support/run-block.ts";
@@ -25,11 +25,11 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => project[Symbol.asyncDispose]());
 
-/** Beats in this thread and in a worker, watches, and shares one library with programs that still import the former name. */
+/** Beats in this thread and in a worker, watches, and does so beside programs that still import the former name. */
 const CLIENT_PROGRAM = `
 import { createAgentCache, createHeartbeatClient, createServiceClients, exhaustionFromError } from "${CLIENT}";
 import { watchAgents } from "${CLIENT}/watch";
-import { createHeartbeatClient as formerly } from "${SERVICE}/client";
+import { createAgentCache as formerCache } from "${SERVICE}/client";
 import { watchAgents as formerlyWatched } from "${SERVICE}/client/watch";
 
 const [address, agentId] = process.argv.slice(2);
@@ -37,6 +37,10 @@ const service = createServiceClients({ address });
 await service.users.createUser({ username: agentId, agentId, clawIdentifier: "claw-1" });
 const cache = createAgentCache({ address, filter: { agentIds: [agentId] } });
 await cache.ready;
+const former = formerCache({ address, filter: { agentIds: [agentId] } });
+await former.ready;
+const instants = [cache.get(agentId).createdAt instanceof Date, typeof former.get(agentId).createdAt];
+await former.close();
 const claw = createHeartbeatClient({ address, claw: "claw-1" });
 const agent = claw.agent(agentId);
 const outcomes = [await agent.busy(), agent.status];
@@ -51,8 +55,8 @@ outcomes.push(await threaded.agent(agentId).busy(), ...problems);
 await threaded.close();
 await cache.close();
 service.close();
-const one = formerly === createHeartbeatClient && formerlyWatched === watchAgents;
-console.log(JSON.stringify({ outcomes, reason: seen.exhaustion.reason, one }));
+const functions = [typeof watchAgents, typeof formerlyWatched];
+console.log(JSON.stringify({ outcomes, reason: seen.exhaustion.reason, instants, functions }));
 `;
 
 const BRIDGE_PROGRAM = `
@@ -84,6 +88,19 @@ for await (const event of watchAgents({ transport, from: found, token: "secret" 
 }
 // @ts-expect-error there is no transport
 watchAgents({ from: found });
+`;
+const CONTRACT_TYPES = `
+import { createServiceClients, CallError, ERROR_REASONS, agentView, type ErrorReason } from "${CLIENT}";
+import { AgentService, AgentStatus, type Agent } from "${CLIENT}/contract";
+const service = createServiceClients({ address: "a:1", timeoutMs: 1 });
+const claim = { agentId: "a", status: AgentStatus.ON_CALL, expectedRevision: 1n };
+const message: Agent | undefined = (await service.agents.updateAgentStatus(claim)).agent;
+const since: Date | undefined = message && agentView(message).suspectSince;
+const reason: ErrorReason = ERROR_REASONS[0];
+const error = new CallError("no", { code: "ABORTED", reason });
+// @ts-expect-error there is no such reason
+if (error.reason === 1) throw since;
+void AgentService.method.watchAgents;
 `;
 const nodeTypes = (entry: string) => `
 import { createHeartbeatClient, exhaustionFromError, ReportError, type AgentHandle } from "${entry}";
@@ -121,7 +138,8 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
     expect(await printed(CLIENT_PROGRAM, args, "client")).toEqual({
       outcomes: ["applied", "busy", "applied"],
       reason: "rate_limit",
-      one: true,
+      instants: [true, "number"],
+      functions: ["function", "function"],
     });
   });
 
@@ -218,6 +236,7 @@ describe("types compile in a strict project that checks the declarations of libr
     // The browser entry and its types name nothing of Node.
     ["browsers", `${CLIENT}/watch`, [], BROWSER_TYPES],
     ["Node", CLIENT, ["node"], nodeTypes(CLIENT)],
+    ["calls", `${CLIENT}/contract`, ["node"], CONTRACT_TYPES],
     ["Node, by its former name", `${SERVICE}/client`, ["node"], nodeTypes(`${SERVICE}/client`)],
   ])(
     "for %s: %s",
@@ -289,6 +308,43 @@ describe("a packed package", () => {
   });
 });
 
+test("a host with other versions of what the client imports gets no second copy", async () => {
+  await using folder = await openTarballs();
+  const { dependencies } = Object(await manifestOf(project, CLIENT));
+  expect(Object.keys(dependencies)).toEqual(["@bufbuild/protobuf", "@connectrpc/connect"]);
+  for (const range of Object.values(dependencies)) expect(range).toMatch(/^\^2\.\d+\.0$/);
+  const host = join(folder.path, "host");
+  const [client, protobuf, connect, web] = await Promise.all([
+    folder.pack(CLIENT, inProject(CLIENT, "")),
+    folder.pack("@bufbuild/protobuf", join(checkout, "node_modules/@bufbuild/protobuf"), "2.99.1"),
+    folder.pack("@connectrpc/connect", join(checkout, "node_modules/@connectrpc/connect"), "2.99.2"),
+    // It requires one exact version of Connect.
+    folder.pack("@connectrpc/connect-web", join(checkout, "node_modules/@connectrpc/connect-web"), "2.99.2"),
+  ]);
+  await mkdir(host);
+  const wanted = { "@bufbuild/protobuf": protobuf, "@connectrpc/connect": connect, "@connectrpc/connect-web": web };
+  const manifest = { name: "a-host", type: "module", dependencies: { ...wanted, [CLIENT]: client } };
+  await writeFile(join(host, "package.json"), JSON.stringify(manifest));
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund"], { cwd: host, env: folder.env });
+  const installed = await readdir(host, { recursive: true, withFileTypes: true });
+  const copies = installed
+    .filter(({ name, parentPath }) => name === "package.json" && /node_modules\/@[^/]+\/[^/]+$/.test(parentPath))
+    .map(({ parentPath }) => relative(host, parentPath));
+  expect(copies.sort()).toEqual([
+    "node_modules/@bufbuild/protobuf",
+    "node_modules/@connectrpc/connect",
+    "node_modules/@connectrpc/connect-web",
+  ]);
+  const same = `
+    import { createServiceClients } from "${CLIENT}";
+    import { ConnectError } from "@connectrpc/connect";
+    const call = createServiceClients({ address: "127.0.0.1:1" }).agents.getFleet({});
+    console.log(await call.catch(({ name, code, cause }) => [name, code, cause instanceof ConnectError].join(" ")));
+  `;
+  const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", same], { cwd: host });
+  expect(stdout.trim()).toBe("CallError UNAVAILABLE true");
+}, 120_000);
+
 test("the browser entry imports nothing of Node", async () => {
   const reached = new Set<string>();
   await reach(CLIENT, "dist/packages/client/src/watch.js", reached);
@@ -296,8 +352,6 @@ test("the browser entry imports nothing of Node", async () => {
     "@bufbuild/protobuf",
     "@bufbuild/protobuf/codegenv2",
     "@bufbuild/protobuf/wkt",
-    // The meaning of the contract's annotations, of messages alone; without their checks.
-    "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js",
     "@connectrpc/connect",
   ]);
   for (const name of reached) {
@@ -305,6 +359,32 @@ test("the browser entry imports nothing of Node", async () => {
     expect(await readFile(inProject(CLIENT, name), "utf8"), name).not.toMatch(/\b(Buffer|require|__dirname)\b/);
   }
 });
+
+/** A folder in which packages are packed under other versions. */
+async function openTarballs() {
+  const path = await temporaryFolder("tarballs");
+  const PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);
+  const env = { PATH, HOME: path, npm_config_cache: join(path, ".npm") };
+  return {
+    path,
+    env,
+    /** @returns the tarball, as a dependency */
+    async pack(name: string, source: string, version?: string): Promise<string> {
+      const copy = join(path, name);
+      await cp(source, copy, { recursive: true, dereference: true });
+      const manifest = JSON.parse(await readFile(join(copy, "package.json"), "utf8"));
+      const peers = Object.keys(manifest.peerDependencies ?? {}).includes("@connectrpc/connect")
+        ? { peerDependencies: { ...manifest.peerDependencies, "@connectrpc/connect": version } }
+        : {};
+      const changed = { ...manifest, ...(version === undefined ? {} : { version, ...peers }), scripts: {} };
+      await writeFile(join(copy, "package.json"), JSON.stringify(changed));
+      const args = ["pack", copy, "--silent", "--pack-destination", path];
+      const { stdout } = await run("npm", args, { cwd: path, env });
+      return `file:${join(path, stdout.trim())}`;
+    },
+    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }),
+  };
+}
 
 function inProject(name: string, file: string): string {
   return join(project.path, "node_modules", name, file);

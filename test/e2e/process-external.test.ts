@@ -1,11 +1,14 @@
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
+import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
+import { openOwnedDatabase } from "../support/owned-database.ts";
 import { openStage, says } from "../support/program.ts";
+import { until } from "../support/until.ts";
 
 test("DATABASE_URL replaces the embedded database, and the service never shows its password", async () => {
   await using stage = await openStage();
@@ -53,4 +56,35 @@ test("two services on one database see each other's changes", async () => {
   expect(results[0]?.error).toBeUndefined();
   other.kill("SIGINT");
   expect(await other.ended).toMatchObject({ code: 0 });
+});
+
+test("a password that changes in DATABASE_URL_FILE is used without a restart", async () => {
+  await using stage = await openStage();
+  await using database = await openOwnedDatabase();
+  const file = join(stage.path, "database-url");
+  await writeFile(file, `${database.url}\n`);
+  const serving = await stage.serve({ env: { DATABASE_URL_FILE: file } });
+  const readyz = async () => (await fetch(`${serving.http}/readyz`)).status;
+  expect(await readyz()).toBe(200);
+
+  const url = new URL(database.url);
+  url.password = "hunter2 p@ss/word";
+  const elsewhere = new URL(database.adminUrl);
+  elsewhere.pathname = "/postgres";
+  await administer(
+    elsewhere.href,
+    `ALTER ROLE ${database.role} PASSWORD 'hunter2 p@ss/word'`,
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${database.role}'`,
+  );
+  await until("the old password is rejected", async () => (await readyz()) === 503);
+  expect(await (await fetch(`${serving.http}/readyz`)).text()).toContain("it rejects the login (SQLSTATE 28P01)");
+  await writeFile(file, `${url.href}\n`);
+  await until("the new password is used", async () => (await readyz()) === 200);
+  const users = createClient(UserService, createGrpcTransport({ baseUrl: serving.grpc }));
+  await users.createUser({ username: "ada" });
+  serving.kill("SIGTERM");
+  const { stdout, stderr } = await serving.ended;
+  for (const password of [new URL(database.url).password, "hunter2", "p@ss"]) {
+    expect(stdout + stderr).not.toContain(password);
+  }
 });

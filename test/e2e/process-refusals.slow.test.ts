@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { SETTINGS } from "../../src/config/settings.ts";
 import { administer, createEmptyDatabase, createTestDatabase } from "../support/cluster.ts";
 import { startOldPostgres } from "../support/old-postgres.ts";
+import { openOwnedDatabase } from "../support/owned-database.ts";
 import { openStage, type Running, type Stage } from "../support/program.ts";
 
 /** The program ends with this code, and its whole output is this one sentence, on standard error. */
@@ -212,6 +213,47 @@ test("a database whose user may not create tables is rejected", async () => {
     );
   } finally {
     await administer(database.url, `DROP ROLE ${role}`);
+  }
+});
+
+test("a database that is read-only, of another encoding, or without free connections is rejected with what to do", async () => {
+  await using stage = await openStage();
+  await using database = await openOwnedDatabase();
+  const name = new URL(database.adminUrl).pathname.slice(1);
+  const elsewhere = new URL(database.adminUrl);
+  elsewhere.pathname = "/postgres";
+  await administer(elsewhere.href, `ALTER DATABASE ${name} SET default_transaction_read_only = on`);
+  await isRefused(
+    serveOn(stage, database.url),
+    1,
+    /^The database .* is read-only \(default_transaction_read_only is on\)\. Set DATABASE_URL to the primary server, or allow writes again\.\n$/,
+  );
+  await administer(
+    elsewhere.href,
+    `ALTER DATABASE ${name} RESET default_transaction_read_only`,
+    `ALTER ROLE ${database.role} CONNECTION LIMIT 0`,
+  );
+  await isRefused(
+    serveOn(stage, database.url),
+    1,
+    /^The database .* has no free connection \(too many connections for role .*\)\. Raise the limit of the server, the database or the role, or try again later\.\n$/,
+  );
+  const latin = `${name}_latin`;
+  await administer(
+    elsewhere.href,
+    `ALTER ROLE ${database.role} CONNECTION LIMIT -1`,
+    `CREATE DATABASE ${latin} OWNER ${database.role} ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0`,
+  );
+  try {
+    const url = new URL(database.url);
+    url.pathname = latin;
+    await isRefused(
+      serveOn(stage, url.href),
+      1,
+      /^The database has the encoding LATIN1, .* create one with ENCODING 'UTF8'/,
+    );
+  } finally {
+    await administer(elsewhere.href, `DROP DATABASE ${latin} WITH (FORCE)`);
   }
 });
 

@@ -116,7 +116,7 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
         return;
       case "refused":
         count(Code[answer.code]);
-        if (NEVER.has(answer.code) && !askedForIt(attempt, answer.code) && !isTroubleCode(answer.code)) {
+        if (NEVER.has(answer.code) && !askedForIt(attempt, answer) && !isTroubleCode(answer.code)) {
           violation(`${Code[answer.code]} ${attempt.path.split("?", 1)[0]}`, input, `${what}: ${answer.message}`);
         }
         if (!answer.hasReason) violation(`no reason with ${Code[answer.code]}`, input, `${what}: ${answer.message}`);
@@ -243,8 +243,9 @@ function mayCall({ method, role }: Attempt): boolean {
   return role !== undefined && (callers === "authenticated" || callers?.has(role) === true);
 }
 
-/** A deadline that no call can meet. */
-function askedForIt({ headers = {} }: Attempt, code: Code): boolean {
+/** A deadline that no call can meet, or compression without a declaration, for which the protocols prescribe INTERNAL. */
+function askedForIt({ headers = {} }: Attempt, { code, message }: { code: Code; message: string }): boolean {
+  if (code === Code.Internal) return message.startsWith("a message is marked as compressed, but no compression was");
   return code === Code.DeadlineExceeded && headers["grpc-timeout"] === "1n";
 }
 

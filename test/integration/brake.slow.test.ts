@@ -199,6 +199,9 @@ test("the brake is visible in metrics, log and health", async () => {
       call("UserService/CreateUser", { username: `u${n}`, agentId: `a${n}`, clawIdentifier: `claw-${n % 8}` }),
     ),
   );
+  // Agents that were never heard cause no mass silence.
+  const beats = Array.from({ length: 40 }, (_, n) => ({ agentId: `a${n}` }));
+  await call("AgentService/SendHeartbeat", { beats });
   const metric = async (name: string) => {
     const line = new RegExp(`^${name} (.*)$`, "m").exec((await page("/metrics")).text);
     return Number(line?.[1]);

@@ -77,3 +77,62 @@ test("a failed migration leaves no change, and can run again", async () => {
 test("a database that cannot be reached is an error, soon", async () => {
   await expect(migrate("postgres://nobody@127.0.0.1:1/nothing")).rejects.toThrow(/ECONNREFUSED/);
 });
+
+test("the functions find their tables without a search path", async () => {
+  await using database = await createEmptyDatabase();
+  await migrate(database.url);
+  const depending = await query(
+    database.url,
+    `SELECT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+     WHERE p.pronamespace = 'public'::regnamespace AND p.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql')
+       AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=public, pg_temp"}'`,
+  );
+  expect(depending).toEqual([]);
+  await using storage = openStorage(database.url);
+  const agent = { agentId: "a", clawIdentifier: "c" };
+  await storage.users.create({ username: "u", email: null, displayName: "", agent }, by());
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  try {
+    await client.query("SET search_path = ''");
+    for (const call of [
+      "take_counter(0)",
+      "take_counter(9000000000000000)",
+      "declare_new_history()",
+      "history_name()",
+      "add_transition_partitions(9000000000000000)",
+      "claim_request_id('service:test', 'r', 'f')",
+      "commit_changes(1, '[]')",
+    ]) {
+      await client.query(`SELECT public.${call}`);
+    }
+    const partitions = await client.query(
+      "SELECT DISTINCT relnamespace::regnamespace::text AS schema FROM pg_class WHERE relname LIKE 'agent_transitions%'",
+    );
+    expect(partitions.rows).toEqual([{ schema: "public" }]);
+    await client.query("UPDATE public.agents SET claw_identifier = 'd'");
+  } finally {
+    await client.end();
+  }
+});
+
+test("rejects a database with another encoding than UTF8, with what to do", async () => {
+  await using database = await createEmptyDatabase();
+  const name = `${new URL(database.url).pathname.slice(1)}_ascii`;
+  await query(
+    database.url,
+    `CREATE DATABASE ${name} ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0`,
+  );
+  try {
+    const url = new URL(database.url);
+    url.pathname = name;
+    await expect(migrate(url.href)).rejects.toMatchObject({
+      name: "UnusableDatabase",
+      message:
+        "The database has the encoding SQL_ASCII, which cannot hold every name: create one with ENCODING 'UTF8' TEMPLATE template0, and set DATABASE_URL to it.",
+    });
+    expect(await query(url.href, "SELECT FROM pg_tables WHERE schemaname = 'public'")).toEqual([]);
+  } finally {
+    await query(database.url, `DROP DATABASE ${name} WITH (FORCE)`);
+  }
+});

@@ -172,3 +172,63 @@ test("rejects a start within a history that was lost", async () => {
     expect((await other.agents.transitions({ ...EVERYTHING, afterRevision })).rows).toHaveLength(1);
   }
 });
+
+test("filters select the same transitions as a reader of the whole log would, in pages of any size", async () => {
+  const { rows } = await list();
+  const [, second] = rows;
+  await storage.query("UPDATE agent_transitions SET incident_id = 'i' WHERE revision = $1", [second?.revision]);
+  const claws = ["claw-1", "claw-2", "claw-3", "nowhere"];
+  const filters: [Partial<TransitionQuery>, (one: Transition) => boolean][] = [
+    ...claws.map((claw): [Partial<TransitionQuery>, (one: Transition) => boolean] => [
+      { clawIdentifier: claw },
+      ({ fromClaw, toClaw }) => fromClaw === claw || toClaw === claw,
+    ]),
+    [{ causes: ["created"] }, ({ cause }) => cause === "created"],
+    [{ causes: ["moved", "created", "moved"] }, ({ cause }) => cause === "moved" || cause === "created"],
+    [{ causes: ["goodbye"] }, () => false],
+    [
+      { causes: ["created"], clawIdentifier: "claw-1" },
+      ({ cause, toClaw }) => cause === "created" && toClaw === "claw-1",
+    ],
+    [{ incidentId: "i" }, ({ revision }) => revision === second?.revision],
+    [{ incidentId: "i", causes: ["moved"] }, () => false],
+    ...rows.map(({ occurredAt }): [Partial<TransitionQuery>, (one: Transition) => boolean] => [
+      { since: occurredAt },
+      (one) => one.occurredAt >= occurredAt,
+    ]),
+    [{ since: 0 }, () => true],
+    [{ since: (rows.at(-1)?.occurredAt ?? 0) + 1 }, () => false],
+    [{ agentId: "painter-1", causes: ["moved"] }, ({ agentId, cause }) => agentId === "painter-1" && cause === "moved"],
+    [
+      { scope: { kind: "agents", agentIds: new Set(["painter-1"]) }, incidentId: "i" },
+      ({ revision }) => revision === second?.revision,
+    ],
+    [{ scope: { kind: "agents", agentIds: new Set(["scribe-7"]) }, incidentId: "i" }, () => false],
+    [
+      { scope: { kind: "agents", agentIds: new Set(["painter-1"]) }, causes: ["created"] },
+      ({ agentId, cause }) => agentId === "painter-1" && cause === "created",
+    ],
+    [
+      { scope: { kind: "claw", clawIdentifier: "claw-3" }, causes: ["moved"] },
+      ({ agentId, cause }) => agentId === "painter-1" && cause === "moved",
+    ],
+    [{ scope: { kind: "claw", clawIdentifier: "claw-3" }, clawIdentifier: "claw-1" }, () => false],
+    [{ scope: { kind: "claw", clawIdentifier: "claw-3" }, incidentId: "i" }, () => false],
+  ];
+  for (const [query, passes] of filters) {
+    const all = (await list()).rows;
+    const expected = all.filter(passes);
+    for (const limit of [1, 2, 100]) {
+      expect(await inPages(query, limit), JSON.stringify(query, textOf)).toEqual(expected);
+      expect(await inPages({ ...query, newestFirst: true }, limit)).toEqual(expected.toReversed());
+    }
+    const afterRevision = all[2]?.revision ?? 0n;
+    expect(await inPages({ ...query, afterRevision }, 1)).toEqual(
+      expected.filter(({ revision }) => revision > afterRevision),
+    );
+  }
+});
+
+function textOf(_: string, value: unknown): unknown {
+  return typeof value === "bigint" || value instanceof Set ? String(value) : value;
+}

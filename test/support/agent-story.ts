@@ -4,6 +4,7 @@ import {
   type Beat,
   type BeatVerdict,
   judgeBeat,
+  judgeClaimLapse,
   judgeGoodbye,
   judgeLeaseEnd,
   judgeRecovery,
@@ -11,7 +12,7 @@ import {
   type StatusChange,
   type StatusRequest,
 } from "../../src/domain/status-machine.ts";
-import { applyChange, applyConfirmation, NEW_AGENT } from "./apply-change.ts";
+import { applyChange, applyConfirmation, applyKnowledge, NEW_AGENT } from "./apply-change.ts";
 
 export const START = 1_790_000_000_000_000;
 export const SECOND = 1_000_000;
@@ -39,6 +40,7 @@ export class Story {
     if (verdict.kind === "change") this.#apply(verdict);
     if (verdict.kind === "held_off") this.#apply(verdict.change);
     if (verdict.kind === "confirm") this.agent = applyConfirmation(this.agent);
+    if (verdict.kind === "known") this.agent = applyKnowledge(this.agent);
     return verdict;
   }
 
@@ -56,6 +58,10 @@ export class Story {
 
   goodbye(): StatusChange | undefined {
     return this.#apply(judgeGoodbye(this.agent));
+  }
+
+  lapse(): StatusChange | undefined {
+    return this.#apply(judgeClaimLapse(this.agent, this.now));
   }
 
   recover(): StatusChange | undefined {

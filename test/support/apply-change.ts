@@ -8,6 +8,7 @@ export const NEW_AGENT: AgentCondition = {
   exhaustion: null,
   backoff: { steps: 0, lastAt: null },
   hold: null,
+  lapsesTo: null,
 };
 
 /** The effect of a change in the storage: the agent after its commit at `now` under `revision`. */
@@ -24,6 +25,7 @@ export function applyChange(
     exhaustion,
     backoff: { steps: change.forgetBackoff ? 0 : steps, lastAt },
     hold: holdOf(agent, change, exhaustion, at),
+    lapsesTo: change.hold.kind === "set" ? (change.hold.lapsesTo ?? null) : null,
   };
 }
 
@@ -63,5 +65,10 @@ function holdOf(
 
 /** The agent after its report confirmed a service's change. */
 export function applyConfirmation(agent: AgentCondition): AgentCondition {
-  return { ...agent, hold: null };
+  return { ...agent, hold: null, lapsesTo: null };
+}
+
+/** The agent after a beat showed that it knows of a service's claim. */
+export function applyKnowledge(agent: AgentCondition): AgentCondition {
+  return { ...agent, lapsesTo: null };
 }

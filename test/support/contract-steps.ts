@@ -15,7 +15,12 @@ export interface Refused {
   readonly fields?: readonly string[];
 }
 
-/** A call that must be rejected, with these details and no others. */
+/** The path with the names of the proto files. JSON callers get `pageSize`: `contract-json.test.ts` checks that. */
+function protoPath(path: string): string {
+  return path.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** A call that must be rejected, with these details and no others. Paths have the names of the proto files. */
 export async function expectRefusal(
   call: Promise<unknown>,
   code: Code,
@@ -23,7 +28,9 @@ export async function expectRefusal(
   { metadata = {}, fields = [] }: Refused = {},
 ): Promise<Failure> {
   const failed = await failure(call);
-  expect({ ...failed, code: Code[failed.code] }).toEqual({
+  const spelled = { metadata: { ...failed.metadata }, fields: failed.fields.map(protoPath) };
+  if (spelled.metadata.field !== undefined) spelled.metadata.field = protoPath(spelled.metadata.field);
+  expect({ ...failed, ...spelled, code: Code[failed.code] }).toEqual({
     code: Code[code],
     message: expect.stringMatching(/\S/),
     reason,

@@ -9,11 +9,14 @@ import type {
   AgentKey,
   Backend,
   HeartbeatSession,
+  Incident,
+  IncidentQuery,
   Mutation,
   Page,
   PageQuery,
   SessionListener,
   SessionOptions,
+  TransitionQuery,
   UserKey,
   WatchMessage,
   WatchQuery,
@@ -30,6 +33,8 @@ export interface FakeCalls {
   readonly beats: ParsedBeat[];
   readonly statuses: { readonly word: unknown; readonly expectedRevision: bigint | undefined }[];
   readonly watches: WatchQuery[];
+  readonly transitions: TransitionQuery[];
+  readonly incidents: IncidentQuery[];
 }
 
 export interface FakeBackend extends Backend {
@@ -38,6 +43,8 @@ export interface FakeBackend extends Backend {
   readonly sessions: FakeSession[];
   /** The messages of a watch; then it waits for the signal, or throws `watchFailure`. */
   readonly watchMessages: WatchMessage[];
+  /** The oldest first. */
+  readonly incidents: Incident[];
   watchFailure: Refusal | undefined;
   /** The number of watches that wait for their signal now. */
   watching: number;
@@ -53,7 +60,15 @@ export function createFakeBackend(): FakeBackend {
   const agents = new Map<string, Agent>();
   const log: Transition[] = [];
   let lastId = 0n;
-  const calls: FakeCalls = { mutations: [], leasesMs: [], beats: [], statuses: [], watches: [] };
+  const calls: FakeCalls = {
+    mutations: [],
+    leasesMs: [],
+    beats: [],
+    statuses: [],
+    watches: [],
+    transitions: [],
+    incidents: [],
+  };
 
   function record(before: Agent | undefined, after: Agent | undefined, cause: TransitionCause, mutation?: Mutation) {
     const agent = after ?? before;
@@ -112,6 +127,7 @@ export function createFakeBackend(): FakeBackend {
       replicaId: null,
       suspectSince: null,
       wakes: null,
+      lapsesTo: null,
       lastHeartbeat: null,
       leaseExpiresAt: FAKE_NOW + 60_000_000,
     };
@@ -163,6 +179,7 @@ export function createFakeBackend(): FakeBackend {
     calls,
     sessions: [],
     watchMessages: [],
+    incidents: [],
     watchFailure: undefined,
     watching: 0,
     acknowledging: true,
@@ -257,7 +274,19 @@ export function createFakeBackend(): FakeBackend {
         agents.delete(agentId);
         return record(agent, undefined, "deleted", mutation);
       },
-      async transitions({ agentId, afterRevision, newestFirst, after, upTo = BigInt(log.length), limit }) {
+      async incidents(query) {
+        calls.incidents.push(query);
+        const newest = query.after ?? BigInt(backend.incidents.length) + 1n;
+        const rows = backend.incidents
+          .map((incident, index) => ({ incident, number: BigInt(index) + 1n }))
+          .filter(({ number }) => number < newest)
+          .reverse();
+        const page = cut(rows, ({ number }) => number, query.limit);
+        return { rows: page.rows.map(({ incident }) => incident), next: page.next };
+      },
+      async transitions(query) {
+        const { agentId, afterRevision, newestFirst, after, upTo = BigInt(log.length), limit } = query;
+        calls.transitions.push(query);
         const inOrder = newestFirst ? [...log].reverse() : log;
         const rows = inOrder.filter(
           (one) =>

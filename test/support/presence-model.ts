@@ -26,6 +26,8 @@ export class PresenceModel {
   exhaustion: ModelExhaustion | null = null;
   /** A service's change that is not confirmed: what it protects, since which revision, until when. */
   word: { protects: "status" | "exhaustion"; revision: bigint; until: number } | null = null;
+  /** The status to return to when a claim is not confirmed in time. */
+  returnsTo: "idle" | "on_call" | "busy" | null = null;
   /** The exhaustions in a row without a given length. */
   unguided = 0;
   lastExhaustedUntil: number | null = null;
@@ -43,6 +45,8 @@ export class PresenceModel {
 
   beat(report: ModelReport, known: bigint | undefined): Outcome {
     this.choice = null;
+    const claimed = this.returnsTo !== null && this.word !== null ? this.word.revision : null;
+    if (claimed !== null && known !== undefined && known >= claimed) this.returnsTo = null;
     if (report === undefined) return this.#comeBack();
     const word = this.standing;
     const unheard = word !== null && (known === undefined || known < word.revision);
@@ -51,7 +55,10 @@ export class PresenceModel {
       return "held_off";
     }
     const outcome = typeof report === "string" ? this.#works(report) : this.#runsOut(report.exhausted, "exhausted");
-    if (outcome === "changed" || this.#saysTheSame(report)) this.word = null;
+    if (outcome === "changed" || this.#saysTheSame(report)) {
+      this.word = null;
+      this.returnsTo = null;
+    }
     return outcome;
   }
 
@@ -64,6 +71,7 @@ export class PresenceModel {
     if (wish === "offline") return this.leave();
     if (typeof wish === "object") {
       const outcome = this.#runsOut(wish.exhausted, this.status === "offline" ? "offline" : "exhausted");
+      if (outcome === "changed") this.returnsTo = null;
       if (outcome === "changed" && this.exhaustion !== null) {
         const until = holdMs === undefined ? this.exhaustion.until : this.now + holdMs * 1_000;
         this.word = { protects: "exhaustion", revision, until };
@@ -81,8 +89,22 @@ export class PresenceModel {
       if (wish !== "idle") return "AGENT_EXHAUSTED";
       this.#recover();
     }
+    // A service recovers an exhausted agent by IDLE only, which is no claim.
+    const before = this.returnsTo ?? (this.status === "exhausted" ? "idle" : this.status);
     this.status = wish;
     this.#protectStatus(holdMs, revision);
+    const claims = wish !== "idle" && holdMs !== 0 && before !== wish;
+    this.returnsTo = claims ? before : null;
+    return "changed";
+  }
+
+  /** The hold of a claim ends. */
+  claimEnds(): Outcome {
+    this.choice = null;
+    if (this.returnsTo === null || this.word === null || this.now < this.word.until) return "unchanged";
+    this.status = this.returnsTo;
+    this.returnsTo = null;
+    this.word = null;
     return "changed";
   }
 
@@ -93,6 +115,7 @@ export class PresenceModel {
     this.status = "offline";
     // A hold of a status ends with the status; an exhaustion is kept, and so is its hold.
     if (this.word?.protects === "status") this.word = null;
+    this.returnsTo = null;
     return "changed";
   }
 

@@ -142,11 +142,17 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     },
 
     stream(
-      options: { clawIdentifier?: string; instanceId?: string; generation?: bigint; takesWakes?: boolean } = {},
+      options: {
+        clawIdentifier?: string;
+        instanceId?: string;
+        generation?: bigint;
+        takesWakes?: boolean;
+        peer?: string;
+      } = {},
     ): TestStream {
-      const { clawIdentifier, instanceId, generation = 0n, takesWakes = false } = options;
+      const { clawIdentifier, instanceId, generation = 0n, takesWakes = false, peer } = options;
       return new TestStream((listener) =>
-        liveness.openSession({ clawIdentifier, instanceId, generation, takesWakes }, listener),
+        liveness.openSession({ clawIdentifier, instanceId, generation, takesWakes, peer }, listener),
       );
     },
 

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -159,6 +160,8 @@ interface ListenerOptions extends Partial<Omit<PipelineOptions, "log" | "metrics
   readonly sendLimits?: Partial<SendLimits>;
   readonly tls?: Omit<TlsOptions, "log">;
   readonly scheduler?: StreamScheduler;
+  /** Default: responses are not compressed, so that tests know their sizes. */
+  readonly compression?: ResponseCompression;
 }
 
 /** Starts both listeners on free ports, before the same fake handlers. */
@@ -169,6 +172,7 @@ export async function startListeners({
   sendLimits = {},
   tls: tlsSettings,
   scheduler = new StreamScheduler(),
+  compression,
   ...pipelineOptions
 }: ListenerOptions = {}): Promise<RunningListeners> {
   const seen: Seen = { openHandlers: 0, inputEnds: [], beats: [], signals: [], watchMessages: 0 };
@@ -192,7 +196,7 @@ export async function startListeners({
   });
   const queue = new MessageQueue(budget);
   const sendBudget = new SendBudget({ ...DEFAULT_SEND_LIMITS, ...sendLimits });
-  const common = { services, log, gate, tls, limits, budget, queue, sendBudget, scheduler };
+  const common = { services, log, gate, tls, limits, budget, queue, sendBudget, scheduler, compression };
   const grpcListener = createGrpcListener(common);
   const connectListener = createConnectListener({ ...common, metrics, ready: () => health.why });
   return {

@@ -11,8 +11,10 @@ export function addressed(code: string, { grpc, http }: Serving): string {
 }
 
 export interface BlockDependencies {
-  /** The folder of a project that has the client installed, for blocks that import it. */
+  /** The folder of a project that has the client installed, for blocks that import it. Default: the checkout's own. */
   readonly project?: string;
+  /** The Node that runs these blocks. Default: the one that runs the tests. */
+  readonly node?: string;
   /** Ends the blocks that run beside later ones. */
   readonly beside?: AsyncDisposableStack;
 }
@@ -22,10 +24,10 @@ export async function runBlock(
   stage: Stage,
   block: RunnableBlock,
   serving: Serving,
-  { project, beside }: BlockDependencies = {},
+  { project, node = process.execPath, beside }: BlockDependencies = {},
 ): Promise<void> {
   const code = addressed(block.code, serving);
-  const running = await start(stage, { ...block, code }, project);
+  const running = await start(stage, { ...block, code }, project, node);
   if (block.runs === "to its end") {
     const { code: exitCode, stdout, stderr } = await running.ended;
     expect({ exitCode, stderr }, block.code).toEqual({ exitCode: 0, stderr: "" });
@@ -44,17 +46,17 @@ export async function runBlock(
   if (block.runs === "until") await interrupt();
 }
 
-async function start(stage: Stage, { language, code }: RunnableBlock, project: string | undefined): Promise<Running> {
-  switch (language) {
-    case "js":
-      return stage.run(process.execPath, ["--input-type=module", "--eval", code], { group: true });
-    case "ts": {
-      if (project === undefined) throw new Error("a block that imports the client needs a project that has it");
-      const program = join(project, `block-${randomUUID()}.ts`);
-      await writeFile(program, code);
-      return stage.run(process.execPath, [program], { group: true });
-    }
-    default:
-      return stage.run("sh", ["-e", "-c", code], { group: true });
+async function start(
+  stage: Stage,
+  { language, code }: RunnableBlock,
+  project: string | undefined,
+  node: string,
+): Promise<Running> {
+  if (language !== "js") return stage.run("sh", ["-e", "-c", code], { group: true });
+  if (project === undefined || !/from "harborforge-agents-client\b/.test(code)) {
+    return stage.run(process.execPath, ["--input-type=module", "--eval", code], { group: true });
   }
+  const program = join(project, `block-${randomUUID()}.mjs`);
+  await writeFile(program, code);
+  return stage.run(node, [program], { group: true });
 }

@@ -23,7 +23,9 @@ export interface RunningService extends AsyncDisposable {
  * the test.
  */
 export interface ServiceOptions
-  extends Partial<Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "log">> {
+  extends Partial<
+    Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "allowedOrigins" | "log">
+  > {
   /** Makes another path to the database for the service; the test's own statements go directly. */
   readonly via?: (databaseUrl: string) => Promise<string>;
 }

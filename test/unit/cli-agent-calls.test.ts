@@ -35,14 +35,14 @@ describe("calls for agents", () => {
   const registration = { username: "u", displayName: "U", agentId: "a", clawIdentifier: "claw-1" };
 
   it("create the user and its agent, and reuse them the next time", async () => {
-    const clients = createInMemoryClients(createFakeBackend());
+    const clients = createServiceClients(createInMemoryClients(createFakeBackend()));
     const made = await ensureAgent(clients, registration);
     expect(made).toMatchObject({ agentId: "a", clawIdentifier: "claw-1", status: "idle" });
     expect(await ensureAgent(clients, registration)).toEqual(made);
   });
 
   it("move an agent of another claw, and create one for a user without an agent", async () => {
-    const clients = createInMemoryClients(createFakeBackend());
+    const clients = createServiceClients(createInMemoryClients(createFakeBackend()));
     const made = await ensureAgent(clients, registration);
     const moved = await ensureAgent(clients, { ...registration, clawIdentifier: "claw-2" });
     expect(moved).toMatchObject({ id: made.id, clawIdentifier: "claw-2" });
@@ -51,12 +51,12 @@ describe("calls for agents", () => {
   });
 
   it("read the pace", async () => {
-    expect(await readPace(createInMemoryClients(createFakeBackend()))).toEqual(FAKE_PACE);
+    expect(await readPace(createServiceClients(createInMemoryClients(createFakeBackend())))).toEqual(FAKE_PACE);
   });
 
   it("map errors to the reasons of the contract", async () => {
     const backend = createFakeBackend();
-    const clients = createInMemoryClients(backend);
+    const clients = createServiceClients(createInMemoryClients(backend));
     const { revision } = backend.put("a");
     const change = { agentId: "a", status: "on_call" } as const;
     expect(await setAgentStatus(clients, { ...change, expectedRevision: revision })).toMatchObject({

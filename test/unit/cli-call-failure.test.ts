@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { CallError } from "harborforge-agents-client";
+import { callErrorOf } from "harborforge-agents-client/internal";
 import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { callFailure } from "../../src/cli/call-failure.ts";
@@ -7,7 +7,7 @@ import { callFailure } from "../../src/cli/call-failure.ts";
 function exitCodeOf(code: Code, reason?: string): number {
   const details = reason === undefined ? [] : [{ desc: ErrorInfoSchema, value: { reason } }];
   const error = new ConnectError("as it was said", code, undefined, details);
-  return callFailure(new CallError(error), "127.0.0.1:50051").exitCode;
+  return callFailure(callErrorOf(error), "127.0.0.1:50051").exitCode;
 }
 
 describe("the exit code of a failed call", () => {

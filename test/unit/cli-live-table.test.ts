@@ -67,6 +67,17 @@ describe("the live table", () => {
     expect(lines).toHaveLength(20);
   });
 
+  test("shows suspect agents as suspect, and counts them as suspect only", () => {
+    const agents = watched(3);
+    agents.suspect({ counts: new Map([["idle", 2]]), since: new Map([["agent-002", NOW_MS * 1_000 - 30_000_000]]) });
+    const lines = draw(agents);
+    expect(lines[1]).toBe("idle 1  on_call 0  busy 0  exhausted 0  offline 0  suspect 2");
+    expect(lines.find((line) => line.startsWith("agent-002"))).toMatch(/claw-1 {2}suspect/);
+    expect(lines.find((line) => line.startsWith("agent-001"))).toMatch(/claw-1 {2}idle/);
+    agents.suspect({ counts: new Map([["idle", 0]]), since: new Map() });
+    expect(draw(agents)[1]).toBe("idle 3  on_call 0  busy 0  exhausted 0  offline 0");
+  });
+
   test("drops agents that no longer pass the filter, and restarts with a snapshot", () => {
     const agents = watched(2);
     agents.apply({ kind: "changes", changes: [change(agent(1, { revision: 101n }), false)], revision: 101n });

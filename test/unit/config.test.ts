@@ -1,10 +1,13 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/config/config.ts";
 import type { DatabaseChoice } from "../../src/config/database.ts";
 import { ConfigError } from "../../src/config/problems.ts";
 import type { ConfigSources } from "../../src/config/read.ts";
+import type { Setting } from "../../src/config/setting.ts";
 import { SETTINGS } from "../../src/config/settings.ts";
 import {
   databaseLabel,
@@ -14,6 +17,7 @@ import {
   parseAddress,
   parseDuration,
 } from "../../src/config/values.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 
 const HOME = { HOME: "/home/ada" };
 
@@ -187,9 +191,12 @@ describe("the configuration", () => {
       requestsPerSecond: 20_000,
       streamsPerCaller: 100_000,
       reflection: true,
+      allowedOrigins: undefined,
       access: { kind: "open", allowedHosts: [] },
       logLevel: "info",
       logFormat: "json",
+      compression: true,
+      drainDelayMs: 0,
       drainGraceMs: 10_000,
     });
   });
@@ -221,6 +228,9 @@ describe("the configuration", () => {
         HARBORFORGE_REQUESTS_PER_SECOND: "3",
         HARBORFORGE_STREAMS_PER_CALLER: "4",
         HARBORFORGE_REFLECTION: "off",
+        HARBORFORGE_COMPRESSION: "off",
+        HARBORFORGE_DRAIN_DELAY: "5s",
+        HARBORFORGE_ALLOWED_ORIGINS: "https://app.example",
         HARBORFORGE_DRAIN_GRACE: "0s",
         HARBORFORGE_AUTH: "required",
         HARBORFORGE_TLS_IN_FRONT: "yes",
@@ -257,6 +267,7 @@ describe("the configuration", () => {
       requestsPerSecond: 3,
       streamsPerCaller: 4,
       reflection: false,
+      allowedOrigins: ["https://app.example"],
       access: {
         kind: "credentials",
         tlsInFront: true,
@@ -276,6 +287,8 @@ describe("the configuration", () => {
       },
       logLevel: "silent",
       logFormat: "pretty",
+      compression: false,
+      drainDelayMs: 5_000,
       drainGraceMs: 0,
     });
   });
@@ -349,6 +362,7 @@ describe("an invalid value", () => {
     ["HARBORFORGE_FIRST_LEASE", "0s", "100ms to 24h"],
     ["HARBORFORGE_LOG_LEVEL", "INFO", "one of trace, debug, info, warn, error, fatal, silent"],
     ["HARBORFORGE_LOG_FORMAT", "xml", "one of auto, pretty, json"],
+    ["HARBORFORGE_DRAIN_DELAY", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DRAIN_GRACE", "5m1ms", "0s to 5m"],
     ["HARBORFORGE_DATA_DIR", "a\u0000b", "the path of a folder"],
     ["HARBORFORGE_AUTH", "yes", "one of none, required"],
@@ -361,7 +375,8 @@ describe("an invalid value", () => {
     ["HARBORFORGE_JWT_ROLES", "boss=root", "one of agent, service, admin, viewer"],
   ])("of %s (%j) is reported with its name and the allowed values", (name, value, allowed) => {
     const { message } = errorOf(() => load({ [name]: value }));
-    expect(message.startsWith(`${name} is ${JSON.stringify(value)}: it must be `)).toBe(true);
+    const shown = value.replace(/^.*@/s, "…@");
+    expect(message.startsWith(`${name} is ${JSON.stringify(shown)}: it must be `)).toBe(true);
     expect(message).toContain(allowed);
   });
 
@@ -459,6 +474,47 @@ describe("listeners on non-loopback addresses", () => {
   });
 });
 
+describe("origins of pages", () => {
+  it("are read as browsers send them", () => {
+    const given =
+      " https://App.Example ,http://localhost:5173,https://app.example:443,http://[::1]:80,http://bücher.example";
+    expect(load({ HARBORFORGE_ALLOWED_ORIGINS: given }).allowedOrigins).toEqual([
+      "https://app.example",
+      "http://localhost:5173",
+      "http://[::1]",
+      "http://xn--bcher-kva.example",
+    ]);
+    const required = { HARBORFORGE_AUTH: "required", HARBORFORGE_ALLOWED_ORIGINS: "https://app.example" };
+    expect(load(required).allowedOrigins).toEqual(["https://app.example"]);
+  });
+
+  it.each([
+    "*",
+    "null",
+    "app.example",
+    "https://app.example/",
+    "https://app.example/page",
+    "https://*.example",
+    "https://app.example:99999",
+    "https://user:secret@app.example",
+    "https://app.example?a",
+    "https://app.example#a",
+    "https://",
+    "file:///page",
+    "ftp://app.example",
+    "chrome-extension://abc",
+    "https://app.example\\evil.example",
+    "https://a%2eexample",
+    "https://a b",
+    "https://a,,https://b",
+    "https://a;https://b",
+  ])("are rejected at the start: %s", (wrong) => {
+    expect(errorOf(() => load({ HARBORFORGE_ALLOWED_ORIGINS: wrong })).message).toContain(
+      "scheme, host and port, without a path, a slash at the end, wildcards and null",
+    );
+  });
+});
+
 describe("credentials", () => {
   it("require settings that fit together", () => {
     const required = { HARBORFORGE_AUTH: "required" };
@@ -487,10 +543,74 @@ describe("credentials", () => {
   });
 });
 
+describe("secrets in files", () => {
+  let folder = "";
+  beforeAll(async () => {
+    folder = await temporaryFolder("config");
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  function fileOf(content: string): string {
+    const file = join(folder, "url");
+    writeFileSync(file, content);
+    return file;
+  }
+
+  it("exist for every secret setting", () => {
+    const secret = Object.values<Setting<unknown>>(SETTINGS).filter((setting) => setting.secret === true);
+    const names = new Set(Object.values<Setting<unknown>>(SETTINGS).map(({ env }) => env));
+    expect(secret.map(({ env }) => env)).toEqual(["DATABASE_URL"]);
+    for (const { env } of secret) expect(names).toContain(`${env}_FILE`);
+  });
+
+  it("have the value of the setting, with white space around it", () => {
+    const file = fileOf("\n postgres://ada:s%20ecret@db/agents\n\n");
+    const database = { kind: "external", url: "postgres://ada:s%20ecret@db/agents", urlFile: file };
+    expect(load({ DATABASE_URL_FILE: file }).database).toEqual(database);
+    expect(load({}, { databaseUrlFile: file }).database).toEqual(database);
+  });
+
+  it.each([
+    ["", /^DATABASE_URL_FILE is ".*url": the file is empty\.$/],
+    ["hunter2", /the file must contain a URL such as postgres:/],
+    ["mysql://ada:hunter2@db", /the file must contain a URL such as postgres:/],
+  ])("are rejected without their content: %s", (content, sentence) => {
+    const { message } = errorOf(() => load({ DATABASE_URL_FILE: fileOf(content) }));
+    expect(message).toMatch(sentence);
+    expect(message).not.toContain("hunter2");
+  });
+
+  it("are rejected if there is no file, or both are set", () => {
+    expect(errorOf(() => load({ DATABASE_URL_FILE: "/nowhere/url" })).message).toBe(
+      'DATABASE_URL_FILE is "/nowhere/url": the file does not exist.',
+    );
+    const both = {
+      DATABASE_URL_FILE: fileOf("postgres://db/agents"),
+      DATABASE_URL: "postgres://ada:hunter2@db/agents",
+    };
+    expect(errorOf(() => load(both)).message).toBe(
+      "DATABASE_URL_FILE is set, but DATABASE_URL is set, too: unset one of them.",
+    );
+  });
+});
+
+describe("a password in a setting that has none", () => {
+  it.each([
+    ["HARBORFORGE_JWT_JWKS", "https://ada:hunter2@id.example.org/keys"],
+    ["HARBORFORGE_GRPC_ADDRESS", "http://ada:hun@ter2/x@127.0.0.1:1"],
+    ["HARBORFORGE_HTTP_ADDRESS", "ada:hunter2@127.0.0.1:1"],
+  ])("is not shown: %s", (name, value) => {
+    const { message } = errorOf(() => load({ [name]: value }));
+    expect(message).toContain(`${name} is "…@`);
+    expect(message).not.toMatch(/hun|ter2/);
+  });
+});
+
 describe("the table of settings", () => {
   it("equals the table in the documentation", () => {
     expect(Object.values(SETTINGS).map(({ env, defaultText }) => `${env} ${defaultText}`)).toEqual([
       "DATABASE_URL an embedded PostgreSQL",
+      "DATABASE_URL_FILE none",
       expect.stringContaining("$XDG_DATA_HOME/harborforge-agents"),
       "HARBORFORGE_GRPC_ADDRESS 127.0.0.1:50051",
       "HARBORFORGE_HTTP_ADDRESS 127.0.0.1:8080",
@@ -512,8 +632,11 @@ describe("the table of settings", () => {
       "HARBORFORGE_REQUESTS_PER_SECOND 20000",
       "HARBORFORGE_STREAMS_PER_CALLER 100000",
       "HARBORFORGE_REFLECTION on",
+      "HARBORFORGE_COMPRESSION on",
+      "HARBORFORGE_ALLOWED_ORIGINS none",
       "HARBORFORGE_LOG_LEVEL info",
       "HARBORFORGE_LOG_FORMAT auto: pretty on a terminal, else json",
+      "HARBORFORGE_DRAIN_DELAY 0s",
       "HARBORFORGE_DRAIN_GRACE 10s",
       "HARBORFORGE_AUTH none",
       "HARBORFORGE_ALLOWED_HOSTS none",

@@ -34,6 +34,7 @@ const NEED_NO_RULE: ReadonlySet<string> = new Set([
   "ListUsersRequest.page_token",
   "ListAgentsRequest.page_token",
   "ListAgentTransitionsRequest.page_token",
+  "ListIncidentsRequest.page_token",
   "ListWakesRequest.page_token",
   "ListPausesRequest.page_token",
 ]);

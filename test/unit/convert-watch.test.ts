@@ -57,6 +57,7 @@ const AGENT: Agent = {
   replicaId: 1,
   suspectSince: null,
   wakes: null,
+  lapsesTo: null,
   lastHeartbeat: NOW,
   leaseExpiresAt: NOW,
 };

@@ -5,6 +5,7 @@ import type { AgentCondition } from "../../src/domain/agent.ts";
 import { Refusal } from "../../src/domain/errors.ts";
 import {
   judgeBeat,
+  judgeClaimLapse,
   judgeGoodbye,
   judgeLeaseEnd,
   judgeRecovery,
@@ -12,7 +13,7 @@ import {
   STATUS_TABLE,
   type StatusChange,
 } from "../../src/domain/status-machine.ts";
-import { applyChange, applyConfirmation, NEW_AGENT } from "../support/apply-change.ts";
+import { applyChange, applyConfirmation, applyKnowledge, NEW_AGENT } from "../support/apply-change.ts";
 import { type ModelReport, type Outcome, PresenceModel } from "../support/presence-model.ts";
 
 const START = 1_790_000_000_000_000;
@@ -39,6 +40,7 @@ type Event =
     }
   | { readonly kind: "lease end" }
   | { readonly kind: "goodbye" }
+  | { readonly kind: "claim end" }
   | { readonly kind: "recovery" };
 
 const working = fc.constantFrom<WorkingStatus>("idle", "on_call", "busy");
@@ -77,7 +79,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
       random,
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("lease end", "goodbye", "recovery") }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("lease end", "goodbye", "recovery", "claim end") }) },
 );
 
 function absolute(relative: RelativeNews, model: PresenceModel): ReportedExhaustion {
@@ -115,6 +117,10 @@ class Both {
           expect(this.agent.hold, "only a hold can be confirmed").not.toBeNull();
           this.agent = applyConfirmation(this.agent);
         }
+        if (verdict.kind === "known") {
+          expect(this.agent.lapsesTo, "only a claim can be known").not.toBeNull();
+          this.agent = applyKnowledge(this.agent);
+        }
         const change = verdict.kind === "held_off" ? verdict.change : verdict.kind === "change" ? verdict : null;
         const changed = change === null ? "unchanged" : "changed";
         this.#compare(change, expected, verdict.kind === "held_off" ? "held_off" : changed);
@@ -133,6 +139,9 @@ class Both {
         return;
       case "goodbye":
         this.#judge(model.leave(), () => judgeGoodbye(this.agent));
+        return;
+      case "claim end":
+        this.#judge(model.claimEnds(), () => judgeClaimLapse(this.agent, this.model.now));
         return;
       case "recovery":
         this.#judge(model.timePassed(), () => judgeRecovery(this.agent, this.model.now));
@@ -191,6 +200,7 @@ class Both {
     if (agent.status !== "exhausted" && agent.status !== "offline") expect(agent.exhaustion).toBeNull();
     const { standing } = model;
     const hold = agent.hold !== null && agent.hold.until > model.now ? agent.hold : null;
+    expect(agent.lapsesTo).toBe(model.returnsTo);
     expect(hold).toEqual(standing && { revision: standing.revision, until: standing.until });
   }
 }

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ReportedExhaustion } from "../../common/contract/enum-names.ts";
+import { toRfc3339 } from "../../common/contract/time.ts";
+import { judgeStatusRequest } from "../../src/domain/status-machine.ts";
 import { DAY, HOUR, MINUTE, SECOND, START, Story } from "../support/agent-story.ts";
 
 describe("a beat without a status", () => {
@@ -60,6 +62,96 @@ describe("a report of the agent", () => {
   it("changes nothing when it is repeated", () => {
     const story = new Story({ status: "busy" });
     expect(story.beat("busy")).toEqual({ kind: "renew" });
+  });
+});
+
+describe("a claim by a service", () => {
+  it.each(["idle", "on_call"] as const)("lapses at the end of its hold to the status before it: %s", (status) => {
+    const story = new Story({ status });
+    story.word("busy");
+    expect(story.after(MINUTE - 1).lapse()).toBeUndefined();
+    expect(story.after(1).lapse()).toMatchObject({ status, cause: "service", notBefore: START + MINUTE });
+    expect(story.agent).toMatchObject({ status, hold: null, lapsesTo: null });
+    expect(story.lapse()).toBeUndefined();
+  });
+
+  it.each([
+    ["a report of its status", (story: Story) => story.beat("busy")],
+    ["a report of its status after its hold", (story: Story) => story.after(HOUR).beat("busy")],
+    ["a beat without a status that knows of it", (story: Story) => story.beat(undefined, story.revision)],
+    ["a beat after its hold that knows of it", (story: Story) => story.after(HOUR).beat(undefined, story.revision)],
+    ["a report of another status that knows of it", (story: Story) => story.beat("on_call", story.revision)],
+  ])("does not lapse after %s", (_, confirm) => {
+    const story = new Story();
+    story.word("busy");
+    confirm(story);
+    expect(story.after(HOUR).lapse()).toBeUndefined();
+    expect(story.agent.status).not.toBe("idle");
+  });
+
+  it.each([
+    ["a report of another status that does not know of it", (story: Story) => story.beat("idle")],
+    ["a beat without a status", (story: Story) => story.beat(undefined)],
+    ["a beat that knows of something older", (story: Story) => story.beat(undefined, story.revision - 1n)],
+  ])("lapses despite %s", (_, beat) => {
+    const story = new Story();
+    story.word("busy");
+    beat(story);
+    expect(story.after(MINUTE).lapse()).toMatchObject({ status: "idle", cause: "service" });
+  });
+
+  it("with a hold of 0 does not lapse", () => {
+    const story = new Story();
+    story.word("busy", 0);
+    expect(story.after(HOUR).lapse()).toBeUndefined();
+    expect(story.agent.status).toBe("busy");
+  });
+
+  it("ends without a lapse by any other transition, which also ends its hold", () => {
+    const story = new Story();
+    story.word("busy");
+    story.word({ exhausted: { reason: "billing", retryAfterMs: 1_000 } });
+    expect(story.after(HOUR).lapse()).toBeUndefined();
+    story.recover();
+    story.word("busy");
+    story.leaseEnd();
+    expect(story.agent.hold).toBeNull();
+    expect(story.after(HOUR).lapse()).toBeUndefined();
+  });
+
+  it("that follows a claim without confirmation lapses to the status before both", () => {
+    const story = new Story();
+    story.word("busy");
+    story.word("on_call");
+    expect(story.after(MINUTE).lapse()).toMatchObject({ status: "idle" });
+  });
+
+  it("that returns to the status before the first one does not lapse", () => {
+    const story = new Story({ status: "on_call" });
+    story.word("busy");
+    story.word("on_call");
+    expect(story.after(MINUTE).lapse()).toBeUndefined();
+    expect(story.agent.status).toBe("on_call");
+  });
+
+  it("does not count as work when it lapses: the backoff of exhaustions goes on", () => {
+    const story = new Story();
+    story.word("busy");
+    expect(story.after(MINUTE).lapse()).toMatchObject({ forgetBackoff: false });
+  });
+
+  it.each(["on_call", "busy"] as const)("is rejected for a suspect agent: %s", (status) => {
+    const suspectSince = START - SECOND;
+    const claim = () =>
+      judgeStatusRequest({ ...new Story().agent, suspectSince }, { status, holdMs: undefined }, START, 0.5);
+    expect(claim).toThrow(
+      expect.objectContaining({ reason: "AGENT_OFFLINE", metadata: { suspectSince: toRfc3339(suspectSince) } }),
+    );
+  });
+
+  it.each(["idle", "offline"] as const)("is no %s: a service may set it for a suspect agent", (status) => {
+    const agent = { ...new Story({ status: "busy" }).agent, suspectSince: START };
+    expect(judgeStatusRequest(agent, { status, holdMs: undefined }, START, 0.5)).toMatchObject({ status });
   });
 });
 
@@ -125,6 +217,7 @@ describe("a service's change", () => {
   it("is not confirmed by a beat without a status", () => {
     const story = new Story();
     story.word("busy");
+    expect(story.beat(undefined, story.revision)).toEqual({ kind: "known" });
     expect(story.beat(undefined, story.revision)).toEqual({ kind: "renew" });
     expect(story.beat("idle").kind).toBe("held_off");
   });

@@ -11,6 +11,7 @@ import {
   type AgentFilterSchema,
   type UpdateAgentStatusRequestSchema,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Incident } from "../../src/domain/directories.ts";
 import { createFakeBackend, FAKE_NOW } from "../support/fake-backend.ts";
 import { createInMemoryClients, refusalOf } from "../support/in-memory-clients.ts";
 
@@ -316,6 +317,38 @@ describe("ListAgentTransitions", () => {
     expect(transitions[2]?.exhaustion).toBeUndefined();
   });
 
+  it("passes its filters on, and rejects invalid ones", async () => {
+    const { agents, backend } = start();
+    await agents.listAgentTransitions({});
+    await agents.listAgentTransitions({
+      causes: [TransitionCause.LEASE_EXPIRED, TransitionCause.MOVED],
+      clawIdentifier: "claw-1",
+      since: { seconds: 1_790_000_000n, nanos: 123_457_000 },
+      incidentId: "an incident",
+    });
+    expect(backend.calls.transitions).toMatchObject([
+      { causes: [], clawIdentifier: undefined, since: undefined, incidentId: undefined },
+      {
+        causes: ["lease_expired", "moved"],
+        clawIdentifier: "claw-1",
+        since: 1_790_000_000_123_457,
+        incidentId: "an incident",
+      },
+    ]);
+    const invalid = {
+      causes: [TransitionCause.UNSPECIFIED],
+      clawIdentifier: "",
+      since: { seconds: -1n },
+      incidentId: "x".repeat(65),
+    };
+    expect((await refusalOf(agents.listAgentTransitions(invalid))).fields).toEqual([
+      "causes[0]",
+      "claw_identifier",
+      "since",
+      "incident_id",
+    ]);
+  });
+
   it("selects by agent and revision", async () => {
     const { agents, backend } = start();
     for (const agentId of ["a", "b", "a", "b"]) backend.put(agentId);
@@ -329,5 +362,47 @@ describe("ListAgentTransitions", () => {
       "after_revision",
       "page_size",
     ]);
+  });
+});
+
+describe("ListIncidents", () => {
+  const incident = (number: number): Incident => ({
+    incidentId: `incident ${number}`,
+    clawIdentifier: `claw-${number}`,
+    since: FAKE_NOW,
+    endedAt: number === 1 ? FAKE_NOW + 1 : null,
+    agents: 50n,
+    agentsBack: BigInt(number),
+    lastHeartbeat: number === 1 ? FAKE_NOW - 1 : null,
+  });
+
+  it("returns incidents, the newest first, in pages", async () => {
+    const { agents, backend } = start();
+    backend.incidents.push(incident(1), incident(2));
+    const first = await agents.listIncidents({ pageSize: 1 });
+    expect(first.incidents).toMatchObject([
+      { incidentId: "incident 2", clawIdentifiers: ["claw-2"], agents: 50n, agentsBack: 2n },
+    ]);
+    expect([first.incidents[0]?.endedAt, first.incidents[0]?.lastHeartbeat]).toEqual([undefined, undefined]);
+    const second = await agents.listIncidents({ pageSize: 1, pageToken: first.nextPageToken });
+    expect(second.nextPageToken).toBe("");
+    expect(second.incidents).toMatchObject([
+      {
+        incidentId: "incident 1",
+        since: { seconds: 1_790_000_000n, nanos: 123_457_000 },
+        endedAt: { nanos: 123_458_000 },
+        lastHeartbeat: { nanos: 123_456_000 },
+      },
+    ]);
+    const other = { clawIdentifier: "claw-1", pageToken: first.nextPageToken };
+    expect((await refusalOf(agents.listIncidents(other))).reason).toBe("INVALID_PAGE_TOKEN");
+  });
+
+  it("selects by claw, and rejects invalid fields", async () => {
+    const { agents, backend } = start();
+    await agents.listIncidents({ clawIdentifier: "claw-1" });
+    expect(backend.calls.incidents).toMatchObject([{ clawIdentifier: "claw-1", after: undefined, limit: 50 }]);
+    const invalid = { clawIdentifier: "", pageSize: -1 };
+    expect((await refusalOf(agents.listIncidents(invalid))).fields).toEqual(["claw_identifier", "page_size"]);
   });
 });

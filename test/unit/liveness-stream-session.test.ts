@@ -28,6 +28,7 @@ function openSession() {
       onOpenWake: () => undefined,
       sendWake: () => undefined,
       onClosed: () => undefined,
+      onClawHeard: () => undefined,
     },
     { clawIdentifier: "claw-1", instanceId: "process-1", generation: 1n },
     { onOutput: () => undefined, onCapacity: () => undefined },

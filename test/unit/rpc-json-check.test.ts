@@ -10,6 +10,7 @@ import {
 import { Refusal } from "../../src/domain/errors.ts";
 import { MAX_VIOLATIONS } from "../../src/domain/validation.ts";
 import { compileJsonCheck, type JsonCheck } from "../../src/rpc/json/check.ts";
+import { refusedBeat } from "../../src/rpc/json/refused-beats.ts";
 
 function violations(check: JsonCheck, json: unknown): string[] {
   try {
@@ -31,18 +32,20 @@ describe("the check of JSON", () => {
     expect(violations(check, { filter: null, page_size: 3, pageToken: "é" })).toEqual([]);
   });
 
-  test("names fields by their proto name, and unknown fields as the request spells them", () => {
+  test("names fields as the request spells them", () => {
     const check = compileJsonCheck(HeartbeatRequestSchema);
-    const beats = [{}, { agentId: 1 }, { exhaustion: { retryAfter: 1, because: 2 } }, null, "a"];
-    expect(violations(check, { sequence: -1, beats, clawIdentifier: [], __proto__x: 1 })).toEqual([
+    expect(violations(check, { sequence: -1, beats: {}, claw_identifier: [], instanceId: 1, __proto__x: 1 })).toEqual([
       "sequence",
-      "beats[1].agent_id",
-      "beats[2].exhaustion.retry_after",
-      "beats[2].exhaustion.because",
-      "beats[3]",
-      "beats[4]",
+      "beats",
       "claw_identifier",
+      "instanceId",
       "__proto__x",
+    ]);
+    const update = compileJsonCheck(UpdateAgentStatusRequestSchema);
+    expect(violations(update, { exhaustion: { retryAfter: 1, because: 2 }, expected_revision: "x" })).toEqual([
+      "exhaustion.retryAfter",
+      "exhaustion.because",
+      "expected_revision",
     ]);
     expect(violations(check, JSON.parse('{"__proto__":{"beats":[]},"constructor":1}'))).toEqual([
       "__proto__",
@@ -60,9 +63,25 @@ describe("the check of JSON", () => {
     expect(violations(check, { status: "1", exhaustion: { reason: {} } })).toEqual(["status", "exhaustion.reason"]);
   });
 
+  test("replaces a beat with faults by a stand-in that carries them, and leaves the others", () => {
+    const check = compileJsonCheck(HeartbeatRequestSchema);
+    const beats: unknown[] = [{}, { agentId: "b", exhaustion: { retryAfter: 1, because: 2 } }, null, { agent_id: 3 }];
+    expect(violations(check, { sequence: 1, beats })).toEqual([]);
+    const refused = beats.map((beat) => refusedBeat(String(Reflect.get(Object(beat), "agentId"))));
+    expect(refused.map((beat) => beat?.agentId)).toEqual([undefined, "b", "", ""]);
+    expect(refused.map((beat) => beat?.refusal.violations.map(({ field }) => field))).toEqual([
+      undefined,
+      ["beats[1].exhaustion.retryAfter", "beats[1].exhaustion.because"],
+      ["beats[2]"],
+      ["beats[3].agent_id"],
+    ]);
+    expect(violations(check, { beats: Array.from({ length: 1_001 }, () => null) })).toEqual(["beats"]);
+  });
+
   test("requires one member of a oneof", () => {
     const check = compileJsonCheck(GetAgentRequestSchema);
-    expect(violations(check, { agentId: "a", userId: "1" })).toEqual(["key"]);
+    expect(violations(check, { agentId: "a", userId: "1" })).toEqual(["userId"]);
+    expect(violations(check, { agentId: null, user_id: "1" })).toEqual([]);
     expect(violations(check, { agentId: "a", userId: null })).toEqual([]);
   });
 

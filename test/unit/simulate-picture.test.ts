@@ -36,15 +36,15 @@ function transition(fields: Partial<TransitionView> = {}): TransitionView {
     to: "on_call",
     cause: "service",
     actor: "service:anonymous",
-    occurredAt: NOW_MS * 1_000,
+    occurredAt: new Date(NOW_MS),
     exhaustion: undefined,
     clawIdentifier: "demo-claw-a",
     ...fields,
   };
 }
 
-const rateLimit = { reason: "rate_limit", recoveryAt: (NOW_MS + 4_600) * 1_000 } as const;
-const billing = { reason: "billing", recoveryAt: (NOW_MS + 598_000) * 1_000 } as const;
+const rateLimit = { reason: "rate_limit", recoveryAt: new Date(NOW_MS + 4_600) } as const;
+const billing = { reason: "billing", recoveryAt: new Date(NOW_MS + 598_000) } as const;
 
 function view(fields: Partial<SimulationView> = {}): SimulationView {
   const tally = { idle: 7, on_call: 1, busy: 3, exhausted: 1, offline: 0 };

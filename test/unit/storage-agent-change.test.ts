@@ -27,6 +27,7 @@ const AGENT: Agent = {
   replicaId: 1,
   suspectSince: null,
   wakes: null,
+  lapsesTo: null,
 };
 
 const CHANGE: StatusChange = {
@@ -243,6 +244,7 @@ describe("a member of a group of changes", () => {
         agent: AGENT,
         lease: { kind: "grant", ms: 1 },
         endHold: true,
+        claimKnown: true,
         heartbeat: true,
         fenceEpoch: true,
       },
@@ -251,10 +253,11 @@ describe("a member of a group of changes", () => {
         status: {
           ...CHANGE,
           exhaustion: { ...news, recovery: { at: NOW } },
-          hold: { kind: "set", forMs: 1 },
+          hold: { kind: "set", forMs: 1, lapsesTo: "idle" },
           notBefore: NOW,
         },
         ...{ heartbeat: true, held: true, newEpoch: true, fenceEpoch: true, leaseEnded: true, incidentId: "i" },
+        ...{ notSuspect: true, deadline: "claim" },
         deleteUser: true,
       },
       update({ exhaustion: { ...news, recovery: { afterMs: 1 } }, forgetBackoff: true }),

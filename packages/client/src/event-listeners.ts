@@ -10,6 +10,10 @@ export class Listeners<Event> {
     this.#onError = onError;
   }
 
+  get size(): number {
+    return this.#listeners.size;
+  }
+
   /** @returns a function that removes the listener */
   add(listener: (event: Event) => void): () => void {
     // A new function, since the same listener may be added twice.
@@ -38,6 +42,11 @@ function guard(task: () => unknown, onError: OnListenerError): void {
   } catch (error) {
     report(error);
   }
+}
+
+/** Reports an error of the library itself to the host program. Never throws. */
+export function reportTo(onError: OnListenerError, error: unknown): void {
+  guard(() => onError(error), warnOf);
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

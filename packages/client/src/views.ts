@@ -1,45 +1,63 @@
-import type { AgentStatus, ExhaustReason, TransitionCause } from "../../../common/contract/enum-names.ts";
+import {
+  type AgentStatus,
+  ERROR_REASONS,
+  type ErrorReason,
+  type ExhaustReason,
+  type TransitionCause,
+} from "../../../common/contract/enum-names.ts";
 import { causeName, exhaustReasonName, statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";
-import { microsOf, millisOf } from "../../../common/contract/timestamps.ts";
+import { dateOf, microsOf, millisOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import type {
   Agent as AgentMessage,
   AgentTransition as AgentTransitionMessage,
   Exhaustion as ExhaustionMessage,
-} from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import {
-  type AgentBeatError,
-  type AgentBeatResult,
-  type AgentChange as AgentChangeMessage,
-  AgentChangeType,
-  type HeartbeatResponse,
-} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
+} from "../../../gen/client/harborforge/agents/v1/agent_pb.ts";
+import type {
+  AgentBeatError,
+  AgentBeatResult,
+  AgentChange as AgentChangeMessage,
+  HeartbeatResponse,
+} from "../../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
+import { type CallCode, codeName } from "./connection/call-error.ts";
+
+// Views are what programs get in place of messages. Their instants are `Date`s, rounded down to the millisecond: compare revisions,
+// not instants, to find which change came first.
 
 /** An exhaustion: its reason, and its end by the server's clock. */
-export interface ExhaustionView {
+export interface ExhaustionView<Instant = Date> {
   readonly reason: ExhaustReason | Unknown;
-  readonly recoveryAt: Micros | undefined;
+  /** Undefined for an agent outside the caller's scope. */
+  readonly recoveryAt: Instant | undefined;
 }
 
 /** An agent, as readers see it. */
-export interface AgentView {
+export interface AgentView<Instant = Date> {
+  /** The number of the row. An agent that is created again under its `agentId` has another one. */
   readonly id: bigint;
   readonly userId: bigint;
   readonly agentId: string;
   readonly clawIdentifier: string;
+  /** `unknown` is a status of a newer service: do not wake the agent. */
   readonly status: AgentStatus | Unknown;
-  readonly exhaustion: ExhaustionView | undefined;
+  readonly exhaustion: ExhaustionView<Instant> | undefined;
+  /** The revision of its last transition. */
   readonly revision: bigint;
-  readonly createdAt?: Micros | undefined;
+  readonly createdAt?: Instant | undefined;
   /** When `status` last changed. */
-  readonly statusChangedAt?: Micros | undefined;
+  readonly statusChangedAt?: Instant | undefined;
   /** Since when it is exhausted. */
-  readonly exhaustedAt?: Micros | undefined;
+  readonly exhaustedAt?: Instant | undefined;
+  /** When the service received its newest heartbeat. Undefined before the first one, and in watches. */
+  readonly lastHeartbeat?: Instant | undefined;
+  /** Until when it counts as alive without another heartbeat. Undefined while it is offline, and in watches. */
+  readonly leaseExpiresAt?: Instant | undefined;
+  /** The end of its lease, while the brake delays the expiry. Undefined otherwise, and in watches. */
+  readonly suspectSince?: Instant | undefined;
 }
 
 /** A change of an agent, as readers see it. */
-export interface TransitionView {
+export interface TransitionView<Instant = Date> {
   readonly revision: bigint;
   readonly agentId: string;
   /** Undefined when the agent was created. */
@@ -47,19 +65,20 @@ export interface TransitionView {
   /** Undefined when the agent was deleted. */
   readonly to: AgentStatus | Unknown | undefined;
   readonly cause: TransitionCause | Unknown;
+  /** Its role and name, such as `service:calendar`. */
   readonly actor: string;
-  readonly occurredAt: Micros;
-  readonly exhaustion: ExhaustionView | undefined;
+  readonly occurredAt: Instant;
+  readonly exhaustion: ExhaustionView<Instant> | undefined;
   /** Undefined when the agent was deleted. */
   readonly clawIdentifier: string | undefined;
 }
 
 /** A change, as watchers get it. */
-export interface ChangeView {
+export interface ChangeView<Instant = Date> {
   /** Whether the agent passes the filter of the watch now. */
   readonly passes: boolean;
-  readonly agent: AgentView;
-  readonly transition: TransitionView;
+  readonly agent: AgentView<Instant>;
+  readonly transition: TransitionView<Instant>;
 }
 
 /** The result of a beat, or (`sequence` 0) a change or the loss of the agent. */
@@ -82,57 +101,88 @@ export interface BeatView {
 export type ClawMessageView = BeatView;
 
 export interface BeatRefusal {
-  /** A value of ErrorReason without its prefix; undefined if this client does not know it. */
-  readonly reason: string | undefined;
+  readonly code: CallCode;
+  /** Undefined if this version does not know it. */
+  readonly reason: ErrorReason | undefined;
   readonly message: string;
   readonly retryAfterMs: number | undefined;
 }
 
+type Timestamp = Parameters<typeof microsOf>[0];
+
+/** Reads an instant of a message. */
+type ReadInstant<Instant> = (timestamp: Timestamp) => Instant;
+
+/** Conversions of messages to views. */
+export interface Views<Instant> {
+  readonly agent: (agent: AgentMessage) => AgentView<Instant>;
+  readonly transition: (transition: AgentTransitionMessage) => TransitionView<Instant>;
+  /** Undefined for a message that no server of this contract sends. */
+  readonly change: (change: AgentChangeMessage) => ChangeView<Instant> | undefined;
+}
+
+/** The type of a change of an agent that does not pass the filter of the watch any more. */
+const LEFT = 3;
+
+function viewsWith<Instant>(read: ReadInstant<Instant>): Views<Instant> {
+  const optional = (timestamp: Timestamp | undefined) => (timestamp === undefined ? undefined : read(timestamp));
+  const agentView = (agent: AgentMessage): AgentView<Instant> => {
+    const { id, userId, agentId, clawIdentifier, revision } = agent;
+    const reason = exhaustReasonName(agent.exhaustReason);
+    return {
+      id,
+      userId,
+      agentId,
+      clawIdentifier,
+      status: statusName(agent.status) ?? "unknown",
+      exhaustion: reason === undefined ? undefined : { reason, recoveryAt: optional(agent.recoveryAt) },
+      revision,
+      createdAt: optional(agent.createdAt),
+      statusChangedAt: optional(agent.statusChangedAt),
+      exhaustedAt: optional(agent.exhaustedAt),
+      lastHeartbeat: optional(agent.lastHeartbeat),
+      leaseExpiresAt: optional(agent.leaseExpiresAt),
+      suspectSince: optional(agent.suspectSince),
+    };
+  };
+  const transitionView = (transition: AgentTransitionMessage): TransitionView<Instant> => {
+    const { revision, agentId, actor, occurredAt, toClawIdentifier } = transition;
+    return {
+      revision,
+      agentId,
+      from: statusName(transition.fromStatus),
+      to: statusName(transition.toStatus),
+      cause: causeName(transition.cause) ?? "unknown",
+      actor,
+      occurredAt: read(occurredAt ?? timestampOf(0)),
+      exhaustion: exhaustionView(transition.exhaustion, read),
+      clawIdentifier: toClawIdentifier === "" ? undefined : toClawIdentifier,
+    };
+  };
+  return {
+    agent: agentView,
+    transition: transitionView,
+    change({ type, agent, transition }) {
+      if (agent === undefined || transition === undefined) return undefined;
+      return { passes: type !== LEFT, agent: agentView(agent), transition: transitionView(transition) };
+    },
+  };
+}
+
+/** Views as programs get them. */
+export const views = /* @__PURE__ */ viewsWith(dateOf);
+
+/** The same, with instants exact to the microsecond. */
+export const exactViews: Views<Micros> = /* @__PURE__ */ viewsWith(microsOf);
+
+/** An agent of a response, such as that of `getAgent`, as a view. */
 export function agentView(agent: AgentMessage): AgentView {
-  const { id, userId, agentId, clawIdentifier, revision } = agent;
-  const [recoveryAt, exhaustedAt] = [instant(agent.recoveryAt), instant(agent.exhaustedAt)];
-  const reason = exhaustReasonName(agent.exhaustReason);
-  return {
-    id,
-    userId,
-    agentId,
-    clawIdentifier,
-    status: statusName(agent.status) ?? "unknown",
-    exhaustion: reason === undefined ? undefined : { reason, recoveryAt },
-    revision,
-    createdAt: instant(agent.createdAt),
-    statusChangedAt: instant(agent.statusChangedAt),
-    exhaustedAt,
-  };
+  return views.agent(agent);
 }
 
-function instant(timestamp: Parameters<typeof microsOf>[0] | undefined): Micros | undefined {
-  return timestamp === undefined ? undefined : microsOf(timestamp);
-}
-
-/** Undefined for a message that no server of this contract sends. */
-export function changeView({ type, agent, transition }: AgentChangeMessage): ChangeView | undefined {
-  if (agent === undefined || transition === undefined) return undefined;
-  return {
-    passes: type !== AgentChangeType.LEFT,
-    agent: agentView(agent),
-    transition: transitionView(transition),
-  };
-}
-
+/** A transition of a response, such as those of `listAgentTransitions`, as a view. */
 export function transitionView(transition: AgentTransitionMessage): TransitionView {
-  const { revision, agentId, actor, occurredAt, toClawIdentifier } = transition;
-  return {
-    revision,
-    agentId,
-    from: statusName(transition.fromStatus),
-    to: statusName(transition.toStatus),
-    cause: causeName(transition.cause) ?? "unknown",
-    actor,
-    occurredAt: occurredAt === undefined ? 0 : microsOf(occurredAt),
-    exhaustion: exhaustionView(transition.exhaustion),
-    clawIdentifier: toClawIdentifier === "" ? undefined : toClawIdentifier,
-  };
+  return views.transition(transition);
 }
 
 /** The messages of a response, in the order in which they count. */
@@ -146,25 +196,29 @@ function beatView({ agentId, sequence, status, exhaustion, revision, error }: Ag
     agentId,
     sequence,
     status: statusName(status),
-    exhaustion: exhaustionView(exhaustion),
+    exhaustion: exhaustionView(exhaustion, dateOf),
     revision,
     refusal: error === undefined ? undefined : refusalView(error),
   };
 }
 
-function refusalView({ reason, message, retryAfter }: AgentBeatError): BeatRefusal {
+function refusalView({ code, reason, message, retryAfter }: AgentBeatError): BeatRefusal {
   return {
-    reason: ErrorReasonSchema.value[reason]?.name.replace("ERROR_REASON_", ""),
+    code: codeName(code),
+    reason: ERROR_REASONS[reason - 1],
     message,
     retryAfterMs: retryAfter === undefined ? undefined : millisOf(retryAfter),
   };
 }
 
-function exhaustionView(exhaustion: ExhaustionMessage | undefined): ExhaustionView | undefined {
+function exhaustionView<Instant>(
+  exhaustion: ExhaustionMessage | undefined,
+  read: ReadInstant<Instant>,
+): ExhaustionView<Instant> | undefined {
   if (exhaustion === undefined) return undefined;
   const { recovery } = exhaustion;
   return {
     reason: exhaustReasonName(exhaustion.reason) ?? "unknown",
-    recoveryAt: recovery.case === "recoveryAt" ? microsOf(recovery.value) : undefined,
+    recoveryAt: recovery.case === "recoveryAt" ? read(recovery.value) : undefined,
   };
 }

@@ -1,9 +1,9 @@
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createHandlerContext, type MethodImplSpec } from "@connectrpc/connect";
-import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
+import { Metadata, type ServerInterceptingCallInterface } from "@grpc/grpc-js";
 import type { BridgeSettings, MessageCodec } from "./options.ts";
 import { headersOf } from "./status.ts";
-import type { CallTransport } from "./transport.ts";
+import type { CallTransport, ResponseCompression } from "./transport.ts";
 
 // What calls of all kinds have in common.
 
@@ -38,6 +38,14 @@ export function encode<Desc extends DescMessage>(
 ): Buffer {
   const bytes = codec.encode(schema, message);
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The headers of a response, with the name of its compression. */
+export function withEncoding(headers: Metadata | null, compression: ResponseCompression | undefined): Metadata | null {
+  if (compression === undefined) return headers;
+  const named = headers ?? new Metadata();
+  named.set("grpc-encoding", compression.encoding);
+  return named;
 }
 
 /** The error for a call that takes one request and got none, or more than one. */

@@ -12,4 +12,4 @@ export {
 export { type MessageSource, SourceStream, sourceOf } from "./message-source.ts";
 export { type BridgeOptions, type MessageCodec, protobufCodec, toConnectError } from "./options.ts";
 export { errorStatus, explainedStatus, type GrpcStatus } from "./status.ts";
-export { type CallTransport, type Sending, transportOf } from "./transport.ts";
+export { type CallTransport, type ResponseCompression, type Sending, transportOf } from "./transport.ts";

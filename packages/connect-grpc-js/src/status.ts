@@ -58,7 +58,8 @@ const UNKNOWN: number = 2;
 /** Copies web headers to gRPC metadata. The values of binary headers (`…-bin`) are base64 in the former, bytes in the latter. */
 export function copyHeaders(from: Headers, to: Metadata): void {
   for (const [key, value] of from) {
-    if (key.startsWith("grpc-") || key.startsWith(":")) continue;
+    // The status itself is sent otherwise. What the server accepts belongs to an error about compression.
+    if ((key.startsWith("grpc-") && key !== "grpc-accept-encoding") || key.startsWith(":")) continue;
     if (!key.endsWith("-bin")) {
       to.add(key, value);
       continue;

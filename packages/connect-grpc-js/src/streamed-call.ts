@@ -1,7 +1,8 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type MethodImplSpec } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { type CallContext, callContext, encode, endReason, notOneRequest } from "./call.ts";
+import { type CallContext, callContext, encode, endReason, notOneRequest, withEncoding } from "./call.ts";
+import { sendCompressed } from "./compressed-message.ts";
 import { MessageReader } from "./message-reader.ts";
 import { type MessageSource, sourceOf } from "./message-source.ts";
 import type { BridgeSettings } from "./options.ts";
@@ -32,6 +33,8 @@ export class StreamedCall {
   #sending: Sending | undefined;
   #source: MessageSource<MessageInitShape<DescMessage>> | undefined;
   #flowing = false;
+  /** A message is being compressed. The next one has to wait for it. */
+  #compressing = false;
   /** Ends the call of a client that does not read. It runs while the limit of unsent bytes is reached. */
   #writeTimer: NodeJS.Timeout | undefined;
 
@@ -144,7 +147,7 @@ export class StreamedCall {
       (message) => {
         if (this.#ended) return;
         try {
-          this.#write(message);
+          this.#send(this.#encode(message), undefined);
         } catch (thrown) {
           return this.#failWith(thrown);
         }
@@ -165,7 +168,7 @@ export class StreamedCall {
   #flow(): void {
     const source = this.#source;
     // A call from within a write: the loop that made the write goes on.
-    if (source === undefined || this.#ended || this.#flowing) return;
+    if (source === undefined || this.#ended || this.#flowing || this.#compressing) return;
     this.#flowing = true;
     try {
       while (this.#unwrittenBytes <= WRITE_AHEAD_BYTES && this.#hasCapacity()) {
@@ -176,7 +179,7 @@ export class StreamedCall {
           return;
         }
         this.#write(message);
-        if (this.#ended) return;
+        if (this.#ended || this.#compressing) return;
       }
       this.#writeTimer ??= setTimeout(() => this.#giveUp(), this.#settings.writeTimeoutMs);
     } catch (thrown) {
@@ -200,20 +203,48 @@ export class StreamedCall {
   }
 
   #write(message: MessageInitShape<DescMessage>): void {
-    const bytes = encode(this.#settings.codec, this.#spec.method.output, message);
+    const bytes = this.#encode(message);
+    const compressed = this.#transport.compression?.compress(bytes);
+    if (!(compressed instanceof Promise)) {
+      this.#send(bytes, compressed);
+      return;
+    }
+    this.#compressing = true;
+    void compressed.then((settled) => {
+      this.#compressing = false;
+      if (this.#ended) return;
+      try {
+        this.#send(bytes, settled);
+      } catch (thrown) {
+        return this.#failWith(thrown);
+      }
+      this.#flow();
+    });
+  }
+
+  #encode(message: MessageInitShape<DescMessage>): Buffer {
+    return encode(this.#settings.codec, this.#spec.method.output, message);
+  }
+
+  #send(bytes: Buffer, compressed: Uint8Array | undefined): void {
     if (!this.#headersSent) {
       this.#headersSent = true;
       if (this.#settings.freeHeaders) this.#freeHeaders();
-      const headers = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
+      const own = this.#context === undefined ? null : metadataOf(this.#context.responseHeader);
+      // The headers name the compression of later messages, too. Each message says whether it is compressed.
+      const headers = withEncoding(own, this.#transport.compression);
       if (headers !== null) this.#call.sendMetadata(headers);
     }
-    this.#unwrittenBytes += bytes.byteLength;
-    this.#sending?.add(bytes.byteLength);
-    this.#call.sendMessage(bytes, () => {
-      this.#unwrittenBytes -= bytes.byteLength;
-      this.#sending?.sent(bytes.byteLength);
+    const size = (compressed ?? bytes).byteLength;
+    this.#unwrittenBytes += size;
+    this.#sending?.add(size);
+    const onSent = (): void => {
+      this.#unwrittenBytes -= size;
+      this.#sending?.sent(size);
       if (this.#writeTimer !== undefined && this.#unwrittenBytes <= WRITE_AHEAD_BYTES) this.#resumeWriting();
-    });
+    };
+    if (compressed === undefined) this.#call.sendMessage(bytes, onSent);
+    else sendCompressed(this.#call, compressed, onSent);
   }
 
   #freeHeaders(): void {

@@ -16,6 +16,14 @@ export interface Sending {
   close(): void;
 }
 
+/** Compresses responses of clients that accept it. */
+export interface ResponseCompression {
+  /** The name for `grpc-encoding`, such as `gzip`. */
+  readonly encoding: string;
+  /** The compressed message; undefined if it is to be sent as it is. The promise must not reject. */
+  compress(message: Uint8Array): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+}
+
 /** What the bridge needs to know about the connection below a call. */
 export interface CallTransport {
   /** Whether the client reset the stream or the connection was lost. grpc-js reports both as a half-close. */
@@ -24,6 +32,8 @@ export interface CallTransport {
   contextValues(): ContextValues;
   /** Called once for a stream of responses, and for a unary response that is larger than 4 KiB. */
   sending(): Sending;
+  /** Undefined: no response is compressed, for example because the client does not accept it. */
+  readonly compression?: ResponseCompression | undefined;
   /** `listener` ends the call with an error; for a request that is rejected before the bridge sees it. */
   onRejected(listener: (error: ConnectError) => void): void;
 }

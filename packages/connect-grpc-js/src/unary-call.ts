@@ -1,7 +1,8 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { ConnectError, MethodImplSpec } from "@connectrpc/connect";
 import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js";
-import { encode, endReason, notOneRequest } from "./call.ts";
+import { encode, endReason, notOneRequest, withEncoding } from "./call.ts";
+import { sendCompressed } from "./compressed-message.ts";
 import type { BridgeSettings } from "./options.ts";
 import { errorStatus, type GrpcStatus, okStatus } from "./status.ts";
 import type { CallTransport, Sending } from "./transport.ts";
@@ -105,18 +106,36 @@ export class UnaryCall {
     if (this.#ended) return;
     try {
       const bytes = encode(this.#settings.codec, this.#spec.method.output, response);
-      const headers = this.#context?.headersToSend ?? null;
+      const compressed = this.#transport.compression?.compress(bytes);
+      if (compressed instanceof Promise) void compressed.then((settled) => this.#send(bytes, settled));
+      else this.#send(bytes, compressed);
+    } catch (thrown) {
+      this.#failWith(thrown);
+    }
+  }
+
+  #send(bytes: Buffer, compressed: Uint8Array | undefined): void {
+    if (this.#ended) return;
+    try {
+      const headers = this.#headers(compressed !== undefined);
       if (headers !== null) this.#call.sendMetadata(headers);
-      if (bytes.byteLength > SMALL_RESPONSE_BYTES) {
+      const size = (compressed ?? bytes).byteLength;
+      if (size > SMALL_RESPONSE_BYTES) {
         this.#sending = this.#transport.sending();
-        this.#sending.add(bytes.byteLength);
+        this.#sending.add(size);
       }
-      this.#call.sendMessage(bytes, () => undefined);
+      if (compressed === undefined) this.#call.sendMessage(bytes, () => undefined);
+      else sendCompressed(this.#call, compressed, () => undefined);
     } catch (thrown) {
       this.#failWith(thrown);
       return;
     }
     this.#finish(okStatus(this.#context?.trailersToSend ?? null));
+  }
+
+  #headers(isCompressed: boolean): Metadata | null {
+    const headers = this.#context?.headersToSend ?? null;
+    return isCompressed ? withEncoding(headers, this.#transport.compression) : headers;
   }
 
   #failWith(reason: unknown): void {

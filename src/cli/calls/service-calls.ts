@@ -4,6 +4,7 @@ import type { AgentFilter, ServiceClients } from "harborforge-agents-client";
 import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
 import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
 import { EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import type { Micros } from "../../../common/contract/time.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -127,6 +128,24 @@ export async function listAgents(
   const answer = await call(caller, (options) => caller.clients.agents.listAgents(request, options));
   const { nextPageToken, revision } = answer;
   return { items: answer.agents.map(agentRecord), nextPageToken, revision };
+}
+
+/**
+ * The suspect agents that pass a filter: how many have each status, and since when these agents are suspect. Without any, it
+ * costs one call.
+ */
+export async function suspicionOf(
+  caller: Caller,
+  filter: AgentFilter,
+  agentIds: readonly string[],
+): Promise<{ readonly counts: FleetRecord["suspects"]; readonly since: ReadonlyMap<string, Micros> }> {
+  const { suspects } = await getFleet(caller, filter);
+  const since = new Map<string, Micros>();
+  if (agentIds.length === 0 || [...suspects.values()].every((count) => count === 0)) return { counts: suspects, since };
+  const page = { filter: { agentIds: [...agentIds] }, pageSize: agentIds.length, pageToken: "" };
+  for (const { agentId, suspectSince } of (await listAgents(caller, page)).items)
+    if (suspectSince !== undefined) since.set(agentId, suspectSince);
+  return { counts: suspects, since };
 }
 
 /** Ends the agent's session. Status and exhaustion stay. */

@@ -8,7 +8,7 @@ import {
   type ReportOutcome,
 } from "harborforge-agents-client";
 import { EXHAUST_REASONS, type ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { MICROS_PER_MS } from "../../../common/contract/time.ts";
+import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
 import { formatDuration, parseDuration } from "../../config/values.ts";
 import { choiceArgument, durationArgument } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
@@ -81,7 +81,8 @@ async function beat(context: ServiceContext, flags: Flags, [agentId = ""]: reado
   const say = (text: string): void => out.put(`${localTime(Date.now() * MICROS_PER_MS, Date.now())} ${text}\n`);
   const name = printable(agentId);
   const ending = Promise.withResolvers<number>();
-  const client = createHeartbeatClient({ ...targetOf(connection), claw });
+  // Without a timeout: each attempt is shown.
+  const client = createHeartbeatClient({ ...targetOf(connection), claw, timeoutMs: 0 });
   const agent = client.agent(agentId);
   const textOf = statusTextFor(context);
 
@@ -190,9 +191,13 @@ function statusTextFor({ out }: ServiceContext) {
     const word = status ?? "unknown";
     const painted = style === undefined ? word : out.paint(style, word);
     if (exhaustion === undefined) return painted;
-    const until = timeText(exhaustion.recoveryAt, Date.now());
+    const until = timeText(micros(exhaustion.recoveryAt), Date.now());
     return `${painted} (${reasonText(exhaustion.reason)}${until === "" ? "" : ` until ${until}`})`;
   };
+}
+
+function micros(instant: Date | undefined): Micros | undefined {
+  return instant === undefined ? undefined : instant.getTime() * MICROS_PER_MS;
 }
 
 function span(ms: number): string {

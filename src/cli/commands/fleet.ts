@@ -12,7 +12,7 @@ import { padEnd, padStart } from "../terminal/text-width.ts";
 import { timeText } from "../terminal/times.ts";
 import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.ts";
 
-const ALL_STATUSES = [...AGENT_STATUSES, "unknown"] as const;
+const ALL_STATUSES = [...AGENT_STATUSES, "suspect", "unknown"] as const;
 const LONGEST_BAR = 40;
 
 export function registerFleet(shell: Shell): void {
@@ -91,7 +91,7 @@ function clawColumns(all: StatusCounts): readonly Column<ClawRow>[] {
 }
 
 function shownStatuses(counts: StatusCounts) {
-  return ALL_STATUSES.filter((status) => status !== "unknown" || counts.has("unknown"));
+  return ALL_STATUSES.filter((status) => (status !== "suspect" && status !== "unknown") || counts.has(status));
 }
 
 function sumOf(counts: StatusCounts): number {

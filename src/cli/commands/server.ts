@@ -10,6 +10,15 @@ import type { IssueFlags } from "../tokens.ts";
 
 // The server is loaded only by the commands that run it, so that the other commands start quickly.
 
+/** The settings of commands that use the database. */
+const DATABASE_SETTINGS = [
+  SETTINGS.databaseUrl,
+  SETTINGS.databaseUrlFile,
+  SETTINGS.dataDir,
+  SETTINGS.logLevel,
+  SETTINGS.logFormat,
+];
+
 /**
  * `serve` runs a replica.
  *
@@ -35,7 +44,7 @@ export function registerMigrate(process: NodeJS.Process): (shell: Shell) => void
         "--new-history",
         "declare instead that the database was brought back to an older state: new revisions exceed all earlier ones",
       );
-    addSettings(command, [SETTINGS.databaseUrl, SETTINGS.dataDir, SETTINGS.logLevel, SETTINGS.logFormat]);
+    addSettings(command, DATABASE_SETTINGS);
     addExamples(command, [
       "DATABASE_URL=postgres://user@host/database harborforge-agents migrate",
       "DATABASE_URL=postgres://user@host/database harborforge-agents migrate --new-history",
@@ -46,8 +55,6 @@ export function registerMigrate(process: NodeJS.Process): (shell: Shell) => void
     });
   };
 }
-
-const DATABASE_SETTINGS = [SETTINGS.databaseUrl, SETTINGS.dataDir, SETTINGS.logLevel, SETTINGS.logFormat];
 
 /** `tokens` works on the database directly, so that it can issue the first token. */
 export function registerTokens(process: NodeJS.Process): (shell: Shell) => void {

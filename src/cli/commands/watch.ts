@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { durationArgument, idArgument } from "../arguments.ts";
+import { suspicionOf } from "../calls/service-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { listenForInterrupts } from "../interrupt.ts";
 import { watchRecords } from "../records/records.ts";
@@ -25,16 +26,19 @@ export function registerWatch(shell: Shell, agents: Command): void {
     "harborforge-agents agents watch -o jsonl | jq -c 'select(.transition.cause == \"TRANSITION_CAUSE_LEASE_EXPIRED\")'",
   ];
   serviceCommand<Flags>(shell, command, examples, async (context, flags) => {
-    const { clients, connection, out, err, host } = context;
+    const { clients, caller, connection, out, err, host } = context;
     const { from, duration, output: format } = flags;
     using interrupt = listenForInterrupts(host);
     const over = duration === undefined ? undefined : setTimeout(interrupt.stop, duration);
     out.onClosed(interrupt.stop);
-    const output = watchOutput(format, out, err, connection.address);
+    const filter = filterOf(flags);
+    const output = watchOutput(format, out, err, connection.address, (agentIds) =>
+      suspicionOf(caller, filter, agentIds),
+    );
     let hasEvents = false;
     try {
       const events = watchRecords(clients, {
-        filter: filterOf(flags),
+        filter,
         signal: interrupt.stopping,
         // A live table needs only the newest state; lines need each transition.
         conflate: format === "table" && out.isScreen,

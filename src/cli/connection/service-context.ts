@@ -1,5 +1,6 @@
 import { rootCertificates } from "node:tls";
 import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client";
+import { withoutPasswords } from "../../../common/logging/redaction.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import type { Caller } from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
@@ -64,5 +65,5 @@ export function targetOf({ address, token, ca, identity }: Connection) {
 function failureOf(error: unknown, address: string): CommandFailure {
   if (error instanceof CommandFailure) return error;
   if (error instanceof CallError) return callFailure(error, address);
-  return new CommandFailure(`Unexpected error: ${printable(String(error))}`, EXIT_FAILED);
+  return new CommandFailure(`Unexpected error: ${printable(withoutPasswords(String(error)))}`, EXIT_FAILED);
 }

@@ -10,8 +10,19 @@ export function statusCell(status: AgentStatus | "unknown" | undefined, none = "
   return { text: status ?? none, style: styleOf(status) };
 }
 
-export function styleOf(status: AgentStatus | "unknown" | undefined): Style | undefined {
+export function styleOf(status: AgentStatus | "suspect" | "unknown" | undefined): Style | undefined {
+  if (status === "suspect") return "alarm";
   return status === undefined || status === "unknown" ? undefined : status;
+}
+
+/**
+ * The status of an agent; `suspect` for a suspect one, whose status is probably outdated.
+ *
+ * @param form `long`: with the status that a suspect agent had
+ */
+export function agentStatusCell({ status, suspectSince }: AgentRecord, form: "short" | "long" = "short"): Cell {
+  if (suspectSince === undefined) return statusCell(status);
+  return { text: form === "long" ? `suspect (last ${status})` : "suspect", style: styleOf("suspect") };
 }
 
 export function reasonText(reason: ExhaustReason | "unknown"): string {
@@ -27,7 +38,7 @@ export function agentColumns(nowMs: number): readonly Column<AgentRecord>[] {
   return [
     { heading: "AGENT", cell: ({ agentId }) => agentId },
     { heading: "CLAW", cell: ({ clawIdentifier }) => clawIdentifier },
-    { heading: "STATUS", cell: ({ status }) => statusCell(status) },
+    { heading: "STATUS", cell: (agent) => agentStatusCell(agent) },
     { heading: "SINCE", cell: ({ statusChangedAt }) => timeText(statusChangedAt, nowMs) },
     { heading: "RECOVERY", cell: (agent) => recoveryText(agent, nowMs) },
     { heading: "HEARTBEAT", cell: ({ lastHeartbeat }) => timeText(lastHeartbeat, nowMs), optional: true },
@@ -47,7 +58,7 @@ export function agentFacts(agent: AgentRecord, nowMs: number): readonly Fact[] {
   return [
     ["agent", agent.agentId],
     ["claw", agent.clawIdentifier],
-    ["status", statusCell(agent.status)],
+    ["status", agentStatusCell(agent, "long")],
     ["since", at(agent.statusChangedAt)],
     ["exhausted", agent.exhaustion === undefined ? "" : reasonText(agent.exhaustion.reason)],
     ["exhausted since", at(agent.exhaustedAt)],

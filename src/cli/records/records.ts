@@ -1,6 +1,6 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { AgentView, TransitionView, WatchEvent, WatchOptions } from "harborforge-agents-client";
-import { agentView, transitionView, type WatchClients, watchAs } from "harborforge-agents-client/internal";
+import { exactViews, type WatchClients, watchAs } from "harborforge-agents-client/internal";
 import type { AgentStatus } from "../../../common/contract/enum-names.ts";
 import { statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";
@@ -39,7 +39,7 @@ export interface UserRecord extends AsMessage {
 }
 
 /** An agent with all its fields. Instants that do not apply are undefined. */
-export interface AgentRecord extends AgentView, AsMessage {
+export interface AgentRecord extends AgentView<Micros>, AsMessage {
   readonly lastHeartbeat: Micros | undefined;
   readonly exhaustedAt: Micros | undefined;
   readonly createdAt: Micros | undefined;
@@ -56,18 +56,20 @@ export interface ChangeRecord extends AsMessage {
   readonly transition: TransitionRecord;
 }
 
-export interface TransitionRecord extends TransitionView, AsMessage {
+export interface TransitionRecord extends TransitionView<Micros>, AsMessage {
   /** Undefined when the agent was created. */
   readonly fromClawIdentifier: string | undefined;
   /** Undefined if the transition is not part of an incident. */
   readonly incidentId: string | undefined;
 }
 
-/** How many agents are in each status. */
-export type StatusCounts = ReadonlyMap<AgentStatus | Unknown, number>;
+/** How many agents are in each status. Suspect agents count as `suspect` only. */
+export type StatusCounts = ReadonlyMap<AgentStatus | "suspect" | Unknown, number>;
 
 export interface FleetRecord extends AsMessage {
   readonly counts: StatusCounts;
+  /** The last statuses of the suspect agents. */
+  readonly suspects: ReadonlyMap<AgentStatus | Unknown, number>;
   readonly claws: readonly { readonly clawIdentifier: string; readonly counts: StatusCounts }[];
   /** Undefined while the brake is released. */
   readonly brake: { readonly engagedAt: Micros | undefined; readonly heldBack: number } | undefined;
@@ -93,7 +95,7 @@ export function userRecord(user: UserMessage): UserRecord {
 
 export function agentRecord(agent: AgentMessage): AgentRecord {
   return {
-    ...agentView(agent),
+    ...exactViews.agent(agent),
     lastHeartbeat: instant(agent.lastHeartbeat),
     exhaustedAt: instant(agent.exhaustedAt),
     createdAt: instant(agent.createdAt),
@@ -108,7 +110,7 @@ export function agentRecord(agent: AgentMessage): AgentRecord {
 
 export function transitionRecord(transition: AgentTransitionMessage): TransitionRecord {
   return {
-    ...transitionView(transition),
+    ...exactViews.transition(transition),
     fromClawIdentifier: transition.fromClawIdentifier || undefined,
     incidentId: transition.incidentId || undefined,
     get json() {
@@ -135,6 +137,9 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
   const { brake, nextHeartbeatIn, leaseTtl, revision } = fleet;
   return {
     counts: countsOf(fleet.statuses),
+    suspects: new Map(
+      fleet.statuses.map(({ status, suspect }) => [statusName(status) ?? "unknown", Number(suspect)] as const),
+    ),
     claws: fleet.claws.map(({ clawIdentifier, statuses }) => ({ clawIdentifier, counts: countsOf(statuses) })),
     brake:
       brake?.engaged === true ? { engagedAt: instant(brake.engagedAt), heldBack: Number(brake.heldBack) } : undefined,
@@ -148,10 +153,11 @@ export function fleetRecord(fleet: GetFleetResponse): FleetRecord {
 }
 
 function countsOf(counts: readonly StatusCount[]): StatusCounts {
-  const sums = new Map<AgentStatus | Unknown, number>();
-  for (const { status, count } of counts) {
+  const sums = new Map<AgentStatus | "suspect" | Unknown, number>();
+  for (const { status, count, suspect } of counts) {
     const word = statusName(status) ?? "unknown";
-    sums.set(word, (sums.get(word) ?? 0) + Number(count));
+    sums.set(word, (sums.get(word) ?? 0) + Number(count - suspect));
+    if (suspect > 0n) sums.set("suspect", (sums.get("suspect") ?? 0) + Number(suspect));
   }
   return sums;
 }

@@ -1,5 +1,5 @@
 import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
-import { agentColumns, statusCell, transitionDetails } from "../records/agent-columns.ts";
+import { agentColumns, statusCell, styleOf, transitionDetails } from "../records/agent-columns.ts";
 import type { TransitionRecord } from "../records/records.ts";
 import type { Paint } from "../terminal/paint.ts";
 import { printable } from "../terminal/printable.ts";
@@ -52,11 +52,11 @@ export function liveLines({ address, agents, nowMs }: LiveView, size: ScreenSize
 
 function countLine(agents: WatchedAgents, columns: number, paint: Paint): string {
   const { counts } = agents;
-  const parts = AGENT_STATUSES.map((status) => `${status} ${counts[status]}`);
+  const shown = [...AGENT_STATUSES, ...(counts.suspect > 0 ? (["suspect"] as const) : [])];
+  const parts = shown.map((status) => `${status} ${counts[status]}`);
   if (parts.join("  ").length > columns) return clip(parts.join("  "), columns);
-  return AGENT_STATUSES.map((status, index) => paint(counts[status] === 0 ? "dim" : status, parts[index] ?? "")).join(
-    "  ",
-  );
+  const styles = shown.map((status) => (counts[status] === 0 ? "dim" : styleOf(status)) ?? "dim");
+  return parts.map((part, index) => paint(styles[index] ?? "dim", part)).join("  ");
 }
 
 /** A watch does not report heartbeats, and users do not change. */

@@ -7,7 +7,7 @@ import type { Printer } from "../terminal/printer.ts";
 import { Screen } from "../terminal/screen.ts";
 import { localTime } from "../terminal/times.ts";
 import { liveLines } from "./live-table.ts";
-import { WatchedAgents } from "./watched-agents.ts";
+import { type Suspicion, WatchedAgents } from "./watched-agents.ts";
 
 type Event = WatchEvent<AgentRecord, ChangeRecord>;
 
@@ -19,18 +19,44 @@ export interface WatchOutput {
 }
 
 const REDRAW_EVERY_MS = 200;
+/** How often a live table asks which agents are suspect, in milliseconds. */
+const SUSPECTS_EVERY_MS = 2_000;
+/** The agents of a large terminal. */
+const MOST_SHOWN = 200;
+
+/** Asks the service which agents are suspect: counts of all, and the instants of these agents. */
+export type ReadSuspicion = (agentIds: readonly string[]) => Promise<Suspicion>;
 
 /** A live table on a screen, lines otherwise, or the contract's JSON on request. */
-export function watchOutput(format: OutputFormat, out: Printer, err: Printer, address: string): WatchOutput {
+export function watchOutput(
+  format: OutputFormat,
+  out: Printer,
+  err: Printer,
+  address: string,
+  readSuspicion: ReadSuspicion,
+): WatchOutput {
   if (format !== "table") return jsonOutput(out, err, format === "json");
-  return out.isScreen ? screenOutput(out, address) : lineOutput(out);
+  return out.isScreen ? screenOutput(out, address, readSuspicion) : lineOutput(out);
 }
 
-function screenOutput(out: Printer, address: string): WatchOutput {
+function screenOutput(out: Printer, address: string, readSuspicion: ReadSuspicion): WatchOutput {
   const agents = new WatchedAgents();
   const screen = new Screen(out);
   const draw = (): void => screen.draw(liveLines({ address, agents, nowMs: Date.now() }, screen.size, out.paint));
   let drawing: NodeJS.Timeout | undefined;
+  let asking: NodeJS.Timeout | undefined;
+  let isAsking = false;
+  const ask = async (): Promise<void> => {
+    if (isAsking) return;
+    isAsking = true;
+    try {
+      agents.suspect(await readSuspicion(agents.shown(MOST_SHOWN).map(({ agentId }) => agentId)));
+    } catch {
+      // The watch itself shows that the service is unreachable. The next read tries again.
+    } finally {
+      isAsking = false;
+    }
+  };
   return {
     async take(event) {
       agents.apply(event);
@@ -38,9 +64,12 @@ function screenOutput(out: Printer, address: string): WatchOutput {
       // Redraw from the first event on, because relative times change.
       draw();
       drawing = setInterval(draw, REDRAW_EVERY_MS);
+      asking = setInterval(() => void ask(), SUSPECTS_EVERY_MS);
+      void ask();
     },
     close() {
       clearInterval(drawing);
+      clearInterval(asking);
       screen.close();
     },
   };

@@ -9,24 +9,31 @@ import { createHandlerFactory as connectProtocol } from "@connectrpc/connect/pro
 import { createHandlerFactory as grpcProtocol } from "@connectrpc/connect/protocol-grpc";
 import { createHandlerFactory as grpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { compressionGzip } from "@connectrpc/connect-node";
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import type { Peers } from "../callers/peers.ts";
-import { CANCELLED, fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
-import { explain } from "../errors/library-errors.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
+import { CANCELLED, fromLibrary, fromRefusal, shorten, toConnectError } from "../errors/error-table.ts";
+import { explain, INTERNAL_ERROR } from "../errors/library-errors.ts";
 import { jsonRequestOptions } from "../json/requests.ts";
 import type { ListenerLimits } from "../sockets/limits.ts";
 import type { MessageInput, MessageQueue } from "../sockets/message-queue.ts";
 import { TOO_MUCH } from "../sockets/receive-budget.ts";
+import { mayCompress } from "../sockets/response-compression.ts";
 import { type SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
+import { PLAIN_JSON_REMEDY } from "../sockets/whole-messages.ts";
 import { isBinary, mayBeCompressed, withReadMessages } from "./connect-input.ts";
 import { withExplainedInput } from "./explained-input.ts";
+import { withJsonErrors } from "./json-errors.ts";
 import { withKeptEncodings } from "./kept-encodings.ts";
-import { connectionOf, type NodeRequest, type NodeResponse, requestUrl, universalRequest } from "./node-request.ts";
+import { connectionOf, type NodeRequest, type NodeResponse, universalRequest } from "./node-request.ts";
 import { sendResponse } from "./node-response.ts";
 import { rejectCall } from "./protocol-error.ts";
+import { requestFault } from "./request-fault.ts";
+import { type ResponseCompressor, responseCompressor } from "./response-compressor.ts";
 
 /** The calls of the Connect listener. */
 export interface ConnectCalls {
@@ -41,8 +48,11 @@ export interface ConnectCalls {
   rejectAsMalformed(req: NodeRequest, res: NodeResponse, refusal: Refusal): void;
 }
 
-/** Smaller responses are sent uncompressed: compression costs more than their bytes. */
-const COMPRESS_MIN_BYTES = 16_384;
+interface AnsweredCall {
+  readonly connection: object | undefined;
+  readonly streams: boolean;
+  readonly compression: ResponseCompressor | undefined;
+}
 
 const RPC_CONTENT_TYPE = /^application\/(grpc|connect\+|proto|json)/i;
 
@@ -53,12 +63,14 @@ export function createConnectCalls(
   peers: Peers,
   queue: MessageQueue,
   sendBudget: SendBudget,
+  compression?: ResponseCompression,
 ): ConnectCalls {
   const protocolOptions = {
     readMaxBytes: MAX_MESSAGE_BYTES,
     // Only gzip. With Node's default quality, brotli takes a second of CPU for a response that gzip compresses in 20 ms.
     acceptCompression: [{ ...compressionGzip, decompress: decompressesElsewhere }],
-    compressMinBytes: COMPRESS_MIN_BYTES,
+    // The library negotiates. `sendResponse` compresses, so that responses share their compression.
+    compressMinBytes: Number.POSITIVE_INFINITY,
   };
   const protocols = [grpcProtocol, grpcWebProtocol, connectProtocol].map((protocol): ProtocolHandlerFactory => {
     // One factory for each method, since the strict JSON decoder depends on the method's input.
@@ -68,23 +80,24 @@ export function createConnectCalls(
   });
   const handlers = new Map<string, UniversalHandler>();
   for (const service of services) {
-    const served = withKeptEncodings(withExplainedInput(service), isBinary);
+    const served = withKeptEncodings(withJsonErrors(withExplainedInput(service)), isBinary);
     for (const handler of createUniversalServiceHandlers(served, protocols)) handlers.set(handler.requestPath, handler);
   }
 
   const sendOptions = {
     writeStallMs: limits.writeStallMs,
     onExplained: (error: ConnectError) => {
-      const { code } = explain(error.code, error.rawMessage);
+      const explained = explain(error.code, error.rawMessage);
       // The library's text quotes what the caller sent, which must not be logged.
-      if (code === Code.Internal)
+      if (explained.message === INTERNAL_ERROR)
         log.warn({ event: "call.protocol_failed", err: error }, "the protocol library failed a call");
-      else log.debug({ event: "call.rejected", code: Code[code] }, "call rejected before its handler");
+      else log.debug({ event: "call.rejected", code: Code[explained.code] }, "call rejected before its handler");
     },
   };
 
-  function answer(res: NodeResponse, response: UniversalServerResponse, connection?: object, streams = false): void {
-    void sendResponse(response, res, { ...sendOptions, streams, sending: sendBudget.sending(connection) });
+  function answer(res: NodeResponse, response: UniversalServerResponse, call: Partial<AnsweredCall> = {}): void {
+    const { connection, streams = false, compression } = call;
+    void sendResponse(response, res, { ...sendOptions, streams, compression, sending: sendBudget.sending(connection) });
   }
 
   async function call(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
@@ -109,16 +122,26 @@ export function createConnectCalls(
       return input;
     };
     const read = withReadMessages(request, handler.method.input, makeInput);
-    const response = await handler(read instanceof Promise ? await read : read);
+    const whole = read instanceof Promise ? await read : read;
+    const response = await handler(whole);
     // For these two, the library responds only with a number.
     if (response.status === 405 && response.body === undefined) {
       res.setHeader("allow", handler.allowedMethods.join(", "));
       return answer(res, rejectCall(contentType, badMethod(handler), 405));
     }
     if (response.status === 415 && response.body === undefined) {
-      return answer(res, rejectCall(contentType, badContentType(handler), 415));
+      return answer(res, rejectCall(contentType, badContentType(handler, contentType), 415));
     }
-    return answer(res, response, connection, kind !== "unary" && kind !== "client_streaming");
+    nameEncodings(whole.header, response.header);
+    const streams = kind === "server_streaming" || kind === "bidi_streaming";
+    if (streams) passAtOnce(response.header);
+    return answer(res, response, {
+      connection,
+      streams,
+      compression: mayCompress(handler.method)
+        ? responseCompressor(response, whole.header.get("accept-encoding"), compression)
+        : undefined,
+    });
   }
 
   return {
@@ -140,18 +163,13 @@ export function createConnectCalls(
         req.resume();
         answer(
           res,
-          rejectCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, `there is no method ${path} here`), 404),
+          rejectCall(contentTypeOf(req), fromLibrary(Code.Unimplemented, noSuchMethod(path, handlers.keys())), 404),
         );
         return true;
       }
-      if (!hasUrl(req) || brokenQuery(req)) {
-        answer(
-          res,
-          rejectCall(
-            contentTypeOf(req),
-            fromLibrary(Code.InvalidArgument, "the URL, its host or its query is malformed"),
-          ),
-        );
+      const fault = requestFault(req, handler);
+      if (fault !== undefined) {
+        answer(res, rejectCall(contentTypeOf(req), fromLibrary(Code.InvalidArgument, fault)));
         return true;
       }
       const unread = handler.method.methodKind === "unary" && !sendBudget.hasCapacity(connectionOf(req));
@@ -186,35 +204,29 @@ function isCompressed({ headers, method, url }: NodeRequest): boolean {
   return encoding !== undefined && encoding !== "identity";
 }
 
+/** Asks proxies to pass each message of a stream at once: nginx would collect them, and others may compress them. */
+function passAtOnce(header: Headers | undefined): void {
+  header?.set("x-accel-buffering", "no");
+  header?.set("cache-control", "no-transform");
+}
+
+/** The headers in which requests name their compression, with those in which responses name the supported ones. */
+const ENCODINGS: readonly (readonly [string, string])[] = [
+  ["grpc-encoding", "grpc-accept-encoding"],
+  ["connect-content-encoding", "connect-accept-encoding"],
+  ["content-encoding", "accept-encoding"],
+];
+
+/** Names the supported compressions in the response to a request with another one, as the protocols prescribe. */
+function nameEncodings(request: Headers, response: Headers | undefined): void {
+  for (const [given, accepted] of ENCODINGS) {
+    const encoding = request.get(given);
+    if (encoding !== null && encoding !== "identity" && encoding !== "gzip") response?.set(accepted, "gzip");
+  }
+}
+
 function contentTypeOf(req: NodeRequest): string | null {
   return req.headers["content-type"] ?? null;
-}
-
-function hasUrl(req: NodeRequest): boolean {
-  try {
-    requestUrl(req);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Whether the message of a GET request is invalid. It may be base64, and the library would report invalid base64 as an
- * internal error. Bytes that are not UTF-8, percent-encoded or not, would become other text in the URL's parser.
- */
-function brokenQuery(req: NodeRequest): boolean {
-  if (req.method !== "GET") return false;
-  if (/[^\x21-\x7e]/.test(req.url ?? "")) return true;
-  const { search, searchParams: query } = requestUrl(req);
-  // Of two parameters with the same name, the library uses the first; a proxy or its cache may use the other.
-  if (new Set(query.keys()).size < query.size) return true;
-  try {
-    decodeURIComponent(search);
-  } catch {
-    return true;
-  }
-  return query.get("base64") === "1" && !/^[A-Za-z0-9+/_-]*={0,2}$/.test(query.get("message") ?? "");
 }
 
 function http2Required(handler: UniversalHandler): Refusal {
@@ -228,10 +240,19 @@ function badMethod(handler: UniversalHandler): ConnectError {
   return fromLibrary(Code.Unimplemented, `${handler.method.name} takes ${handler.allowedMethods.join(" or ")}`);
 }
 
-function badContentType(handler: UniversalHandler): ConnectError {
-  const own = handler.method.methodKind === "unary" ? "" : "connect+";
+function badContentType(handler: UniversalHandler, contentType: string | null): ConnectError {
+  const { name, methodKind } = handler.method;
+  if (methodKind !== "unary" && UNARY_CONTENT_TYPE.test(contentType ?? "")) {
+    return fromLibrary(Code.InvalidArgument, `${name} streams, so ${PLAIN_JSON_REMEDY}`);
+  }
+  const own = methodKind === "unary" ? "" : "connect+";
+  const got =
+    contentType === null ? "no content type" : `the content type ${JSON.stringify(shorten(contentType, 100))}`;
   return fromLibrary(
     Code.InvalidArgument,
-    `the content type must be one of application/${own}json, application/${own}proto, application/grpc, application/grpc-web`,
+    `the request has ${got}: use one of application/${own}json, application/${own}proto, application/grpc, application/grpc-web`,
   );
 }
+
+/** Content types of Connect for calls with one message. */
+const UNARY_CONTENT_TYPE = /^application\/(json|proto)\s*(;|$)/i;

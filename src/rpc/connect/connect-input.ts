@@ -34,7 +34,7 @@ export function withReadMessages(
   const binary = isBinary(contentType);
   // JSON is counted when it is read.
   const isShort = Number(request.header.get("content-length") ?? LARGE_BYTES) < LARGE_BYTES;
-  if (!binary && !isGzip && isShort) return request;
+  if (!binary && !enveloped && !isGzip && isShort) return request;
   if (isGzip && !enveloped) {
     request.header.delete("content-encoding");
     request.header.delete("content-length");

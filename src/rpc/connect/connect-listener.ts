@@ -8,6 +8,7 @@ import {
 } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import type { Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import type { Credentials } from "../../domain/principal.ts";
@@ -30,6 +31,7 @@ import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
 import type { Tls } from "../tls/tls-acceptor.ts";
 import { createConnectCalls } from "./connect-calls.ts";
+import { answerPreflight, createCrossOrigin } from "./cross-origin.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
 import { createPlainPages } from "./plain-pages.ts";
@@ -73,10 +75,14 @@ export interface ConnectListenerOptions {
   readonly sendBudget?: SendBudget;
   /** The queue of compressed and large messages. Default: a queue of this listener alone, on `budget`. */
   readonly queue?: MessageQueue;
+  /** Compresses responses. Default: none are compressed. */
+  readonly compression?: ResponseCompression | undefined;
   /** Schedules the start of calls. Default: a scheduler of this listener alone. */
   readonly scheduler?: StreamScheduler;
   /** Rejects requests whose Host or Origin is not this machine. Default: all are accepted. */
   readonly hostCheck?: HostCheck | undefined;
+  /** The origins whose pages may read responses, as browsers send them. Default: none. */
+  readonly allowedOrigins?: readonly string[];
 }
 
 const DEFAULT_LIMITS: ConnectListenerLimits = {
@@ -114,9 +120,28 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
     const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;
     return options.mayReadMetrics?.({ authorization: req.headers.authorization ?? null, peer });
   };
-  const pages = createPlainPages(options.metrics, options.ready, options.notes ?? (() => []), mayReadMetrics);
+  const methods = options.services.flatMap(({ service }) =>
+    service.methods.map(({ name }) => `/${service.typeName}/${name}`),
+  );
+  const pages = createPlainPages(
+    methods,
+    options.metrics,
+    options.ready,
+    options.notes ?? (() => []),
+    mayReadMetrics,
+    options.compression,
+  );
   const queue = options.queue ?? new MessageQueue(budget);
-  const calls = createConnectCalls(options.services, log, limits, peers, queue, options.sendBudget ?? new SendBudget());
+  const calls = createConnectCalls(
+    options.services,
+    log,
+    limits,
+    peers,
+    queue,
+    options.sendBudget ?? new SendBudget(),
+    options.compression,
+  );
+  const crossOrigin = createCrossOrigin(options.allowedOrigins ?? []);
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const scheduler = options.scheduler ?? new StreamScheduler();
   const newStreams = new NewStreams(scheduler, sessions, options.gate);
@@ -138,6 +163,8 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
       req.resume();
       return;
     }
+    // Before all refusals, since the page has to read those, too.
+    const isPreflight = crossOrigin(req, res);
     refuseAmbiguous(req.headers, req.rawHeaders);
     const ambiguous = ambiguousHeaders(req.rawHeaders, stream === undefined ? 1 : 2);
     const stranger = ambiguous ?? options.hostCheck?.(req.headers);
@@ -145,6 +172,7 @@ export function createConnectListener(options: ConnectListenerOptions): Listener
       malformed.add(req.socket);
       calls.rejectAsMalformed(req, res, ambiguous);
     } else if (stranger !== undefined) calls.reject(req, res, stranger);
+    else if (isPreflight) answerPreflight(req, res);
     else if (!calls.serve(req, res)) pages.serve(req, res);
   };
 

@@ -11,6 +11,7 @@ import {
   explainEnvelope,
   explainTrailers,
 } from "./protocol-error.ts";
+import type { ResponseCompressor } from "./response-compressor.ts";
 
 export interface SendOptions {
   /** How long a caller may read nothing while bytes wait to be sent, in milliseconds. Then its connection is closed. */
@@ -19,6 +20,8 @@ export interface SendOptions {
   readonly onExplained: (error: ConnectError) => void;
   /** Whether to ask for more messages only if the connection has room. A response of one message is complete already. */
   readonly streams: boolean;
+  /** Compresses messages. Undefined: all are sent as they are. */
+  readonly compression: ResponseCompressor | undefined;
   /** Counts what the response has written and not sent. */
   readonly sending: Sending;
 }
@@ -43,15 +46,18 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
         if (isGone(res)) return;
         const explained = explain(form, status, next.value);
         if (explained.error !== undefined) options.onExplained(explained.error);
+        const compressing = options.compression?.chunk(explained.chunk) ?? explained.chunk;
+        const chunk = compressing instanceof Promise ? await compressing : compressing;
+        if (isGone(res)) return;
         if (!res.headersSent) {
           status = explained.httpStatus ?? status;
           if (explained.httpStatus !== undefined)
             response.header?.set("content-length", String(explained.chunk.length));
           res.writeHead(status, nodeHeaders(response.header));
         }
-        const { length } = explained.chunk;
+        const { length } = chunk;
         sending.add(length);
-        if (!res.write(explained.chunk, () => sending.sent(length))) await drained(res, options.writeStallMs);
+        if (!res.write(chunk, () => sending.sent(length))) await drained(res, options.writeStallMs);
         if (isGone(res)) return;
       }
     }

@@ -1,32 +1,42 @@
+import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
+import { acceptsGzip } from "../sockets/response-compression.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
+import { rootPage } from "./root-page.ts";
 
 /** The pages of the Connect listener that are not calls. */
 export interface PlainPages {
   serve(req: NodeRequest, res: NodeResponse): void;
 }
 
-const PAGES: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
+const PAGES: ReadonlySet<string> = new Set(["/", "/healthz", "/readyz", "/metrics"]);
 
 const TEXT = "text/plain; charset=utf-8";
+const HTML = "text/html; charset=utf-8";
 
 /**
- * Serves `/healthz`, `/readyz` and `/metrics`. `/healthz` responds if the process lives. `/readyz` says whether the
+ * Serves `/`, `/healthz`, `/readyz` and `/metrics`. `/` says what the service is. `/healthz` responds if the process lives. `/readyz` says whether the
  * replica should get calls: 503 with the reason while it drains or its database is unavailable. It may have further lines
  * about problems that do not make the replica unready. `/metrics` is for Prometheus. Other paths get a 404 with an
  * explanation.
  *
+ * @param methods the paths of all methods
  * @param mayReadMetrics throws, or rejects with, a refusal. Probes of the other pages have no credentials
  */
 export function createPlainPages(
+  methods: readonly string[],
   metrics: Registry,
   ready: () => string | undefined,
   notes: () => readonly string[],
   mayReadMetrics: (req: NodeRequest) => void | Promise<void>,
+  compression?: ResponseCompression,
 ): PlainPages {
   async function page(path: string, req: NodeRequest): Promise<{ status: number; type: string; text: string }> {
     switch (path) {
+      case "/":
+        return { status: 200, type: HTML, text: rootPage(methods) };
       case "/healthz":
         return { status: 200, type: TEXT, text: "alive\n" };
       case "/readyz": {
@@ -42,7 +52,7 @@ export function createPlainPages(
         return {
           status: 404,
           type: TEXT,
-          text: "Not found. Send calls by POST to /package.Service/Method. Pages: /healthz, /readyz, /metrics.\n",
+          text: `Not found: ${noSuchMethod(path, methods)}.\nSend calls by POST to /package.Service/Method. Pages: /, /healthz, /readyz, /metrics.\n`,
         };
     }
   }
@@ -57,7 +67,11 @@ export function createPlainPages(
         return;
       }
       page(path, req).then(
-        ({ status, type, text }) => reply(res, status, type, text, withBody),
+        async ({ status, type, text }) => {
+          const accepted = acceptsGzip(req.headers["accept-encoding"]?.toString());
+          const compressed = accepted ? await compression?.compress(Buffer.from(text)) : undefined;
+          reply(res, status, type, text, withBody, compressed);
+        },
         (thrown: unknown) => {
           if (thrown instanceof Refusal) reply(res, statusOf(thrown), TEXT, `${thrown.message}\n`, withBody);
           else reply(res, 500, TEXT, "internal error\n", withBody);
@@ -73,13 +87,23 @@ function statusOf({ reason }: Refusal): number {
   return reason === "PERMISSION_DENIED" ? 403 : 503;
 }
 
-function reply(res: NodeResponse, status: number, type: string, text: string, withBody: boolean): void {
+function reply(
+  res: NodeResponse,
+  status: number,
+  type: string,
+  text: string,
+  withBody: boolean,
+  compressed?: Uint8Array,
+): void {
   res.writeHead(status, {
     "content-type": type,
-    "content-length": Buffer.byteLength(text),
+    "content-length": compressed?.length ?? Buffer.byteLength(text),
+    ...(compressed === undefined ? {} : { "content-encoding": "gzip" }),
     "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    ...(type === HTML ? { "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" } : {}),
     ...(status === 405 ? { allow: "GET, HEAD" } : {}),
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
   });
-  res.end(withBody ? text : "");
+  res.end(withBody ? (compressed ?? text) : "");
 }

@@ -17,9 +17,9 @@ import {
   ExhaustReason,
   WakeState,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { ExpiryBrakeSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { ExpiryBrakeSchema, IncidentSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Agent, Exhaustion, NamedWake, Transition } from "../../domain/agent.ts";
-import type { ExpiryBrake } from "../../domain/directories.ts";
+import type { ExpiryBrake, Incident } from "../../domain/directories.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
 import { pauseMessage } from "./pause.ts";
 
@@ -67,6 +67,18 @@ function setOpenWake(message: AgentMessage, open: NamedWake): void {
 export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitShape<typeof ExpiryBrakeSchema> {
   if (engagedAt === null) return { engaged: false };
   return { engaged: true, engagedAt: timestampOf(engagedAt), heldBack };
+}
+
+export function incidentMessage(incident: Incident): MessageInitShape<typeof IncidentSchema> {
+  return {
+    incidentId: incident.incidentId,
+    clawIdentifiers: [incident.clawIdentifier],
+    since: timestampOf(incident.since),
+    endedAt: timestampOrUnset(incident.endedAt),
+    agents: incident.agents,
+    agentsBack: incident.agentsBack,
+    lastHeartbeat: timestampOrUnset(incident.lastHeartbeat),
+  };
 }
 
 /** Always the time at which the exhaustion ends, never the time until then. */

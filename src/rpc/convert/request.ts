@@ -1,5 +1,6 @@
-import type { ReportedExhaustion } from "../../../common/contract/enum-names.ts";
+import type { ReportedExhaustion, TransitionCause } from "../../../common/contract/enum-names.ts";
 import {
+  causeName,
   exhaustReasonName,
   sessionStartName,
   statusName,
@@ -9,7 +10,7 @@ import {
   wakeReplyTypeName,
 } from "../../../common/contract/enum-values.ts";
 import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
-import type { Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import type { TransitionCause as CauseMessage, Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentBeat,
   AgentFilter as FilterMessage,
@@ -22,6 +23,7 @@ import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
 import type { WakeReplyFields } from "../../domain/wake-reply-validation.ts";
+import { refusedBeat } from "../json/refused-beats.ts";
 
 /**
  * Returns a value that a rule of the contract requires. If it is missing, the rule and the reading code disagree: that is
@@ -54,6 +56,11 @@ export function filterOf(filter: FilterMessage | undefined): AgentFilter {
   };
 }
 
+/** The causes that a list of transitions is limited to. */
+export function causesOf(causes: readonly CauseMessage[]): TransitionCause[] {
+  return causes.map((cause) => required(known(causeName(cause)), "causes"));
+}
+
 /** A change of status by a service. */
 export function statusRequestOf(request: UpdateAgentStatusRequest): StatusRequest {
   const status = required(known(statusName(request.status)), "status");
@@ -81,6 +88,8 @@ export function beatsOf(beats: readonly AgentBeat[]): ParsedBeat[] {
 /** @param index the position of the beat in its message */
 export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat {
   const { agentId, leaving, knownRevision } = beat;
+  const refused = refusedBeat(agentId);
+  if (refused !== undefined) return refused;
   const status = statusName(beat.status);
   const exhaustion = beat.exhaustion && {
     reason: known(exhaustReasonName(beat.exhaustion.reason)),

@@ -4,7 +4,7 @@ import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { ErrorReason, ErrorReasonSchema } from "../../../gen/harborforge/agents/v1/error_reason_pb.ts";
 import { type FieldViolation, type Reason, Refusal } from "../../domain/errors.ts";
-import { explain } from "./library-errors.ts";
+import { explain, INTERNAL_ERROR } from "./library-errors.ts";
 
 /** The `domain` of every `ErrorInfo` of this service. */
 export const ERROR_DOMAIN = "harborforge.agents";
@@ -191,7 +191,12 @@ export const DEADLINE_EXCEEDED: ConnectError = fromLibrary(Code.DeadlineExceeded
 
 /** The response to a defect of this program. The log has the cause, the caller does not get it. */
 export function internalError(cause: unknown): ConnectError {
-  return assemble({ code: Code.Internal, reason: codeName(Code.Internal), message: "internal error", cause });
+  return assemble({ code: Code.Internal, reason: codeName(Code.Internal), message: INTERNAL_ERROR, cause });
+}
+
+/** Whether an error is a defect of this program. Some errors with the code INTERNAL are the caller's fault. */
+export function isDefect({ code, rawMessage }: ConnectError): boolean {
+  return code === Code.Internal && rawMessage === INTERNAL_ERROR;
 }
 
 /**

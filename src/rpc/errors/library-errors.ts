@@ -20,11 +20,21 @@ export interface Explanation {
  */
 const MALFORMED: readonly [start: string, message: string][] = [
   ["parse binary: ", "the request is not a valid protobuf message of this method's type"],
-  ["received compressed envelope", "a message is marked as compressed, but no compression was declared in the headers"],
   ["decompression failed", "a compressed message could not be decompressed"],
   ["Failed to decompress message", "a compressed message could not be decompressed"],
   ["Invalid grpc-timeout value", "the header grpc-timeout must be at most 8 digits and a unit (H, M, S, m, u or n)"],
 ];
+
+/**
+ * A message that is marked as compressed without a declared compression. gRPC and Connect prescribe INTERNAL, although the caller
+ * is at fault (grpc/doc/compression.md).
+ */
+const UNDECLARED_START = "received compressed envelope";
+const UNDECLARED =
+  "a message is marked as compressed, but no compression was declared in the headers: declare it, such as grpc-encoding: gzip";
+
+/** The only text that a caller gets about a defect of this program. */
+export const INTERNAL_ERROR = "internal error";
 
 const TOO_LARGE = /larger than/;
 
@@ -42,7 +52,8 @@ export function explain(code: Code, text: string): Explanation {
     case Code.DataLoss: {
       const malformed = MALFORMED.find(([start]) => text.startsWith(start));
       if (malformed !== undefined) return invalid(malformed[1]);
-      return { code: Code.Internal, reason: undefined, message: "internal error" };
+      const message = text.startsWith(UNDECLARED_START) ? UNDECLARED : INTERNAL_ERROR;
+      return { code: Code.Internal, reason: undefined, message };
     }
     case Code.InvalidArgument:
       return invalid(plain(text));

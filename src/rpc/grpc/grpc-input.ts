@@ -31,7 +31,7 @@ export function takeOverMessages(
     input ??= makeInput();
     if (!compressed) return input.read(bytes, undefined);
     if (encoding === undefined || encoding === "identity") throw undeclared();
-    if (!isEncoding(encoding)) throw fromLibrary(Code.Unimplemented, `unknown compression "${encoding}"`);
+    if (!isEncoding(encoding)) throw unknownEncoding(encoding);
     return input.read(bytes, encoding);
   };
   // grpc-js would send an error of `read` without details. `fail` has ended the call, so this promise never settles.
@@ -67,6 +67,13 @@ export function takeOverMessages(
 /** The text of Connect's library, which `explain` knows. grpc-js would decode the compressed bytes. */
 function undeclared(): ConnectError {
   return fromLibrary(Code.Internal, "received compressed envelope, but do not know how to decompress");
+}
+
+/** gRPC prescribes the header (grpc/doc/compression.md). */
+function unknownEncoding(encoding: string): ConnectError {
+  const accepted = "identity,deflate,gzip";
+  const text = `unknown compression "${encoding}": supported encodings are ${accepted}`;
+  return fromLibrary(Code.Unimplemented, text, new Headers({ "grpc-accept-encoding": accepted }));
 }
 
 function isEncoding(encoding: string): encoding is Encoding {

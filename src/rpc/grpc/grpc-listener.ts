@@ -9,6 +9,7 @@ import {
   errorStatus,
   explainedStatus,
   type GrpcStatus,
+  type ResponseCompression,
 } from "@harborforge/connect-grpc-js";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
 import type { Logger } from "../../../common/logging/logger.ts";
@@ -16,6 +17,7 @@ import { LONGEST_TIMER_MS } from "../../../common/scheduling/timers.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { Peers } from "../callers/peers.ts";
+import { noSuchMethod } from "../errors/did-you-mean.ts";
 import { fromLibrary, fromRefusal, toConnectError } from "../errors/error-table.ts";
 import { refuseAmbiguous } from "../sockets/ambiguous-authorization.ts";
 import type { ConnectionGate } from "../sockets/connection-gate.ts";
@@ -28,6 +30,7 @@ import type { Listener } from "../sockets/listener.ts";
 import { type MessageInput, MessageQueue } from "../sockets/message-queue.ts";
 import { NewStreams } from "../sockets/new-streams.ts";
 import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, TOO_MUCH } from "../sockets/receive-budget.ts";
+import { acceptsGzip, mayCompress } from "../sockets/response-compression.ts";
 import { SendBudget, TOO_MUCH_UNREAD } from "../sockets/send-budget.ts";
 import { ambiguousHeaders } from "../sockets/single-headers.ts";
 import { StreamScheduler } from "../sockets/stream-scheduler.ts";
@@ -50,10 +53,21 @@ export interface GrpcListenerOptions {
   readonly sendBudget?: SendBudget;
   /** The queue of compressed and large messages. Default: one of the listener's own, on `budget`. */
   readonly queue?: MessageQueue;
+  /** Compresses responses. Default: none are compressed. */
+  readonly compression?: ResponseCompression | undefined;
   /** Starts new calls. Default: one of the listener's own. */
   readonly scheduler?: StreamScheduler;
   /** Rejects requests that a page of another site may have sent. Default: none. */
   readonly hostCheck?: HostCheck | undefined;
+}
+
+/** A stream that grpc-js is given, and what its headers say about compression. */
+interface OpeningStream {
+  readonly stream: ServerHttp2Stream;
+  /** Of the requests. */
+  readonly encoding: string | undefined;
+  /** For the responses. */
+  readonly acceptsGzip: boolean;
 }
 
 /** Time to send a status before its stream is reset, in milliseconds. */
@@ -84,11 +98,12 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
   const sockets = new Set<Socket>();
 
   // The stream that grpc-js is given now: it creates a call's interceptors within its stream listener.
-  let openingStream: { readonly stream: ServerHttp2Stream; readonly encoding: string | undefined } | undefined;
+  let openingStream: OpeningStream | undefined;
 
   /** Adds details to errors of grpc-js itself, and resets streams whose clients do not read the status. */
   const explain: ServerInterceptor = (method, call) => {
-    const stream = openingStream?.stream;
+    const opening = openingStream;
+    const stream = opening?.stream;
     const sendStatus = call.sendStatus.bind(call);
     call.sendStatus = (status) => {
       sendStatus(explainedStatus(status, fromLibrary));
@@ -97,12 +112,14 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
     let reject: ((error: ConnectError) => void) | undefined;
     if (stream !== undefined) {
       const input = (): MessageInput => inputOf(stream, paths.get(method.path));
-      takeOverMessages(call, openingStream?.encoding, input, (error) => reject?.(error));
+      takeOverMessages(call, opening?.encoding, input, (error) => reject?.(error));
     }
     return bridge.serve(method, call, {
       isReset: () => stream === undefined || stream.aborted || stream.destroyed,
       contextValues: () => peers.valuesFor(stream?.session),
       sending: () => sendBudget.sending(stream?.session),
+      compression:
+        opening?.acceptsGzip === true && mayCompress(paths.get(method.path)) ? options.compression : undefined,
       onRejected: (listener) => {
         reject = listener;
         if (stream !== undefined) receive(stream, listener);
@@ -173,7 +190,11 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
       return;
     }
     const encoding = headers["grpc-encoding"];
-    openingStream = { stream, encoding: encoding === undefined ? undefined : String(encoding) };
+    openingStream = {
+      stream,
+      encoding: encoding === undefined ? undefined : String(encoding),
+      acceptsGzip: acceptsGzip(headers["grpc-accept-encoding"]?.toString()),
+    };
     try {
       grpc.serveStream(stream, headers, flags);
     } finally {
@@ -248,7 +269,9 @@ function streamsIn(method: DescMethod | undefined): boolean {
  */
 function speaksGrpc(stream: ServerHttp2Stream, contentType: string | undefined): boolean {
   if (contentType !== undefined && /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType)) return true;
-  const text = `This port speaks only gRPC with binary protobuf (content-type: application/grpc).\n`;
+  const text =
+    "This port speaks only gRPC with binary protobuf (content-type: application/grpc). " +
+    "The Connect listener, on HARBORFORGE_HTTP_ADDRESS, takes JSON and gRPC-Web, too.\n";
   stream.respond({ ":status": 415, "content-type": "text/plain; charset=utf-8" });
   stream.end(text);
   return false;
@@ -270,7 +293,7 @@ function respondStatus(stream: ServerHttp2Stream, status: GrpcStatus): void {
 }
 
 function unknownMethod(paths: ReadonlyMap<string, unknown>, path = ""): ConnectError | undefined {
-  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, `there is no method ${path} here`);
+  return paths.has(path) ? undefined : fromLibrary(Code.Unimplemented, noSuchMethod(path, paths.keys()));
 }
 
 const MS_PER_UNIT: Readonly<Record<string, number>> = {

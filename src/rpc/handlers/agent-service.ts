@@ -1,15 +1,16 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
 import { STATUS_VALUES } from "../../../common/contract/enum-values.ts";
-import { durationOf } from "../../../common/contract/timestamps.ts";
+import { durationOf, microsOf } from "../../../common/contract/timestamps.ts";
 import type { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, type GetAgentRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { grantedLeaseMs } from "../../domain/lease.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
-import { agentMessage, brakeMessage, transitionMessage } from "../convert/agent.ts";
+import { peerKey } from "../callers/call-values.ts";
+import { agentMessage, brakeMessage, incidentMessage, transitionMessage } from "../convert/agent.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
-import { beatsOf, filterOf, required, statusRequestOf } from "../convert/request.ts";
+import { beatsOf, causesOf, filterOf, required, statusRequestOf } from "../convert/request.ts";
 import type { AgentKey, Backend, StatusTally } from "./backend.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { callOf, mutationOf } from "./mutation.ts";
@@ -96,13 +97,17 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
 
     async listAgentTransitions(request, context) {
       const agents = agentsFor(backend.agents, context);
-      const { agentId, afterRevision, newestFirst } = request;
+      const { agentId, afterRevision, newestFirst, clawIdentifier, since, incidentId } = request;
       const limit = pageSizeOf(request.pageSize);
       const position = readPageToken(METHODS.listAgentTransitions, request, request.pageToken);
       const page = await agents.transitions({
         agentId,
         afterRevision,
         newestFirst,
+        causes: causesOf(request.causes),
+        clawIdentifier,
+        since: since && microsOf(since),
+        incidentId,
         limit,
         after: position?.after,
         upTo: position?.asOf,
@@ -116,6 +121,19 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       };
     },
 
+    async listIncidents(request, context) {
+      const agents = agentsFor(backend.agents, context);
+      const { clawIdentifier } = request;
+      const position = readPageToken(METHODS.listIncidents, request, request.pageToken);
+      const limit = pageSizeOf(request.pageSize);
+      const page = await agents.incidents({ clawIdentifier, after: position?.after, limit });
+      return {
+        incidents: page.rows.map(incidentMessage),
+        nextPageToken:
+          page.next === undefined ? "" : writePageToken(METHODS.listIncidents, request, { after: page.next, asOf: 0n }),
+      };
+    },
+
     async sendHeartbeat(request, context) {
       const heartbeats = heartbeatsFor(backend.heartbeats, context);
       const clawIdentifier = request.clawIdentifier || undefined;
@@ -124,6 +142,7 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       const results = await heartbeats.beat(beatsOf(request.beats), {
         clawIdentifier,
         leaseMs,
+        peer: context.values.get(peerKey).address || undefined,
         call: callOf(context),
       });
       return {
@@ -151,9 +170,9 @@ function agentKeyOf(key: GetAgentRequest["key"]): AgentKey {
 }
 
 /** In the order of the contract, without statuses that no agent has. */
-function statusCounts({ statuses }: StatusTally): { status: AgentStatus; count: bigint }[] {
+function statusCounts({ statuses, suspects }: StatusTally): { status: AgentStatus; count: bigint; suspect: bigint }[] {
   return AGENT_STATUSES.flatMap((status) => {
     const count = statuses.get(status) ?? 0n;
-    return count === 0n ? [] : [{ status: STATUS_VALUES[status], count }];
+    return count === 0n ? [] : [{ status: STATUS_VALUES[status], count, suspect: suspects?.get(status) ?? 0n }];
   });
 }

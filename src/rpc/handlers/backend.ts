@@ -16,6 +16,8 @@ export type {
   AgentKey,
   Call,
   Fleet,
+  Incident,
+  IncidentQuery,
   Mutation,
   NewUser,
   Page,

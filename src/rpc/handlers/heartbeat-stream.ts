@@ -12,6 +12,7 @@ import type {
   HeartbeatResponse,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Refusal } from "../../domain/errors.ts";
+import { peerKey } from "../callers/call-values.ts";
 import { acknowledgementResponse, helloResponse, responsesOf } from "../convert/message-to-claw.ts";
 import { beatsOf } from "../convert/request.ts";
 import type { HeartbeatSession, Heartbeats, SessionListener } from "./backend.ts";
@@ -24,7 +25,14 @@ import { heartbeatsFor } from "./scoped-backend.ts";
  */
 export function createHeartbeatStream(all: Heartbeats): ServiceImpl<typeof AgentService>["heartbeat"] {
   return (requests, context) =>
-    new SourceStream(new HeartbeatStream(heartbeatsFor(all, context), requests, context.signal));
+    new SourceStream(
+      new HeartbeatStream(
+        heartbeatsFor(all, context),
+        requests,
+        context.signal,
+        context.values.get(peerKey).address || undefined,
+      ),
+    );
 }
 
 type StreamState =
@@ -44,6 +52,8 @@ type StreamState =
 class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListener<HeartbeatRequest>, SessionListener {
   readonly #heartbeats: Heartbeats;
   readonly #signal: AbortSignal;
+  /** The address of the client. */
+  readonly #peer: string | undefined;
   readonly #input: MessageSubscription | undefined;
   #session: HeartbeatSession | undefined;
   /** The last message's sequence; 0 before the first. */
@@ -58,8 +68,14 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
     this.#onReadable();
   };
 
-  constructor(heartbeats: Heartbeats, requests: AsyncIterable<HeartbeatRequest>, signal: AbortSignal) {
+  constructor(
+    heartbeats: Heartbeats,
+    requests: AsyncIterable<HeartbeatRequest>,
+    signal: AbortSignal,
+    peer: string | undefined,
+  ) {
     this.#heartbeats = heartbeats;
+    this.#peer = peer;
     this.#signal = signal;
     // Before any request: headers leave with the first message, and a client waits for the pace.
     this.#responses = [helloResponse(heartbeats.pace())];
@@ -73,7 +89,7 @@ class HeartbeatStream implements MessageSource<HeartbeatResponse>, MessageListen
     try {
       checkEnvelope(request, this.#previous);
       this.#previous = request.sequence;
-      this.#session ??= this.#heartbeats.openSession(sessionOptionsOf(request), this);
+      this.#session ??= this.#heartbeats.openSession({ ...sessionOptionsOf(request), peer: this.#peer }, this);
       return this.#session.submit(request.sequence, beatsOf(request.beats));
     } catch (reason) {
       this.fail(reason);

@@ -104,6 +104,8 @@ function scopedAgents(agents: AgentDirectory, scope: AgentScope): AgentDirectory
       return { ...fleet, brake: undefined };
     },
 
+    incidents: (query) => agents.incidents({ ...query, scope }),
+
     async transitions(query) {
       if (query.agentId !== undefined) mustCover(query.agentId);
       const page = await agents.transitions({ ...query, scope });
@@ -163,7 +165,7 @@ function scopedSession(
 function clawFor(scope: AgentScope, named: SessionOptions["clawIdentifier"]): SessionOptions["clawIdentifier"] {
   if (scope.kind === "agents") return named;
   if (named === undefined || named === scope.clawIdentifier) return scope.clawIdentifier;
-  throw new Refusal("PERMISSION_DENIED", "This credential does not cover this claw.", {
+  throw new Refusal("PERMISSION_DENIED", `This credential does not cover the claw ${JSON.stringify(named)}.`, {
     metadata: { clawIdentifier: named },
   });
 }

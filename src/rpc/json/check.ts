@@ -1,25 +1,51 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
 import { DurationSchema, hasCustomJsonRepresentation, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { readFields, type Violations } from "../../domain/validation.ts";
+import { AgentBeatSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { FieldViolation } from "../../domain/errors.ts";
+import { MAX_BEATS, MAX_VIOLATIONS, readFields, type Violations } from "../../domain/validation.ts";
+import { didYouMean } from "../errors/did-you-mean.ts";
 import { noSuchValue } from "../errors/library-errors.ts";
+import { standInFor } from "./refused-beats.ts";
 import { durationFault, type JsonRule, scalarRule, timestampFault } from "./values.ts";
 
 /**
- * Rejects JSON that is not a message of a type. The error has the path of each fault, in the names of the proto files.
+ * Rejects JSON that is not a message of a type. The error has the path of each fault, with the names that the caller wrote.
  * Protobuf-es would reject most of it too, but it names only the innermost field. It also accepts values that are
  * probably mistakes: `"0x3"` as 3, `"1s1"` as one second, the 30th of February as the 2nd of March.
  *
  * Enum numbers outside of the contract are left to the check that binary messages get as well.
+ *
+ * Changes the JSON where the contract is milder than the library, and returns whether it did: nulls in a oneof count as absent,
+ * and a stand-in replaces a beat with a fault (`refused-beats.ts`).
  */
-export type JsonCheck = (json: unknown) => void;
+export type JsonCheck = (json: unknown) => boolean;
 
-type Visit = (value: unknown, path: string, violations: Violations) => void;
+/** What a check found in one JSON value. */
+interface Findings extends Violations {
+  /** Notes that the JSON was changed. */
+  change(): void;
+  /** Whether an unknown field may still get a suggestion: a message may have thousands of them. */
+  maySuggest(): boolean;
+}
+
+type Visit = (value: unknown, path: string, findings: Findings) => void;
 
 /** The check that is returned throws Refusal `INVALID_FIELD`. */
 export function compileJsonCheck(desc: DescMessage): JsonCheck {
   const visit = compileMessage(desc, new Map());
   return (json) => {
-    if (visit !== undefined) readFields((violations) => visit(json, "", violations));
+    if (visit === undefined) return false;
+    let changed = false;
+    let suggestions = 0;
+    const change = (): void => {
+      changed = true;
+    };
+    const maySuggest = (): boolean => {
+      suggestions += 1;
+      return suggestions <= MAX_VIOLATIONS;
+    };
+    readFields(({ add }) => visit(json, "", { add, change, maySuggest }));
+    return changed;
   };
 }
 
@@ -32,31 +58,33 @@ function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | u
   const seen = known.get(desc.typeName);
   if (seen !== undefined) return seen;
   const fields = new Map<string, { field: DescField; visit: Visit | undefined }>();
-  const visitMessage: Visit = (message, path, violations) => {
+  const visitMessage: Visit = (message, path, findings) => {
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
-      violations.add(path, "must be an object");
+      findings.add(path, "must be an object");
       return;
     }
-    const given = new Set<unknown>();
+    const given = new Map<unknown, string>();
     for (const [key, value] of Object.entries(message)) {
       const entry = fields.get(key);
+      const place = join(path, key);
       if (entry === undefined) {
-        violations.add(join(path, key), `must not be there: ${desc.name} has no such field`);
+        findings.add(place, unknownField(desc, key, findings));
         continue;
       }
       const { field, visit } = entry;
-      const place = join(path, field.name);
-      if (given.has(field)) violations.add(place, "must be given once: both of its names are present");
-      given.add(field);
-      // Null counts as absent. The library treats it as a value only in a oneof of messages.
-      if (field.oneof !== undefined && (value !== null || field.fieldKind === "message")) {
-        if (given.has(field.oneof)) {
-          const names = field.oneof.fields.map(({ name }) => name).join(", ");
-          violations.add(join(path, field.oneof.name), `must be one alone: ${names}`);
-        }
-        given.add(field.oneof);
+      if (given.has(field)) findings.add(place, "must be given once: both of its names are present");
+      given.set(field, key);
+      if (value === null) {
+        if (field.oneof === undefined) continue;
+        // Null counts as absent. The library takes it for a value if the field is not a scalar.
+        Reflect.deleteProperty(message, key);
+        findings.change();
+        continue;
       }
-      if (value !== null) visit?.(value, place, violations);
+      const other = field.oneof && given.get(field.oneof);
+      if (other !== undefined) findings.add(place, notTogether(field, other));
+      if (field.oneof !== undefined) given.set(field.oneof, key);
+      visit?.(value, place, findings);
     }
   };
   known.set(desc.typeName, visitMessage);
@@ -67,38 +95,82 @@ function compileMessage(desc: DescMessage, known: Map<string, Visit>): Visit | u
   return visitMessage;
 }
 
+function unknownField(desc: DescMessage, key: string, findings: Findings): string {
+  const names = desc.fields.map(({ jsonName }) => jsonName);
+  return `must not be there: ${desc.name} has no such field${findings.maySuggest() ? didYouMean(key, names) : ""}`;
+}
+
+function notTogether({ oneof }: DescField, other: string): string {
+  const names = (oneof?.fields ?? []).map(({ jsonName }) => jsonName);
+  return `must not be set together with ${other}: set one of ${names.join(", ")}`;
+}
+
 function compileField(field: DescField, known: Map<string, Visit>): Visit | undefined {
   const single = compileValue(field, known);
   switch (field.fieldKind) {
-    case "list":
-      return (values, path, violations) => {
-        if (!Array.isArray(values)) return violations.add(path, "must be a list");
-        return values.forEach((value: unknown, index) => {
-          single?.(value, `${path}[${index}]`, violations);
-        });
+    case "list": {
+      const visitItem = single !== undefined && field.message?.typeName === AgentBeatSchema.typeName;
+      const visitItems = visitItem ? visitBeats(single) : visitEach(single);
+      return (values, path, findings) => {
+        if (!Array.isArray(values)) return findings.add(path, "must be a list");
+        visitItems(values, path, findings);
       };
+    }
     case "map":
-      return (values, path, violations) => {
-        if (typeof values !== "object" || Array.isArray(values)) return violations.add(path, "must be an object");
+      return (values, path, findings) => {
+        if (typeof values !== "object" || Array.isArray(values)) return findings.add(path, "must be an object");
         for (const [key, value] of Object.entries(values ?? {}))
-          single?.(value, `${path}[${JSON.stringify(key)}]`, violations);
+          single?.(value, `${path}[${JSON.stringify(key)}]`, findings);
       };
     default:
       return single;
   }
 }
 
+type VisitItems = (values: unknown[], path: string, findings: Findings) => void;
+
+function visitEach(visit: Visit | undefined): VisitItems {
+  return (values, path, findings) =>
+    values.forEach((value, index) => {
+      visit?.(value, `${path}[${index}]`, findings);
+    });
+}
+
+/** A beat with a fault is rejected alone. So it gets a stand-in, and the others are read. */
+function visitBeats(visit: Visit): VisitItems {
+  return (values, path, findings) => {
+    if (values.length > MAX_BEATS) {
+      findings.add(path, `must hold at most ${MAX_BEATS} values`);
+      return;
+    }
+    for (const [index, value] of values.entries()) {
+      const faults: FieldViolation[] = [];
+      const add = (field: string, description: string): void => void faults.push({ field, description });
+      visit(value, `${path}[${index}]`, { ...findings, add });
+      if (faults.length === 0) continue;
+      values[index] = standInFor(agentIdOf(value), faults);
+      findings.change();
+    }
+  };
+}
+
+function agentIdOf(beat: unknown): string {
+  if (typeof beat !== "object" || beat === null) return "";
+  const agentId: unknown = Reflect.get(beat, "agentId") ?? Reflect.get(beat, "agent_id");
+  return typeof agentId === "string" ? agentId.toWellFormed() : "";
+}
+
 function compileValue(field: DescField, known: Map<string, Visit>): Visit | undefined {
   if (field.enum !== undefined) return visitBy(enumRule(field.enum));
   if (field.message !== undefined) return compileMessage(field.message, known);
-  const rule = field.scalar === undefined ? undefined : scalarRule(field.scalar);
+  const rule = field.scalar === undefined ? undefined : scalarRule(field.scalar, field);
   return rule === undefined ? undefined : visitBy(rule);
 }
 
 function visitBy(rule: JsonRule): Visit {
-  return (value, path, violations) => {
+  return (value, path, findings) => {
     const fault = rule(value);
-    if (fault !== undefined) violations.add(path, fault);
+    if (fault !== undefined) findings.add(path, fault);
   };
 }
 

@@ -1,5 +1,6 @@
 import { TextDecoder } from "node:util";
-import type { DescMessage, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
+import { type DescMessage, fromJsonString, type JsonReadOptions, type JsonWriteOptions } from "@bufbuild/protobuf";
+import { StructSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { Refusal } from "../../domain/errors.ts";
 import { fromLibrary, fromRefusal } from "../errors/error-table.ts";
@@ -32,12 +33,13 @@ export function jsonRequestOptions(input: DescMessage): JsonRequestOptions {
       throw fromLibrary(Code.InvalidArgument, "the request must be a JSON object");
     }
     try {
-      check(json);
+      if (!check(json)) return text;
     } catch (thrown) {
       // If this is not a ConnectError, the library treats it as an error of its parser and sends only its text.
       throw thrown instanceof Refusal ? fromRefusal(thrown) : thrown;
     }
-    return text;
+    rejectDuplicateKeys(text);
+    return JSON.stringify(json);
   };
   return { ignoreUnknownFields: false, textDecoder: { decode } };
 }
@@ -56,5 +58,17 @@ function parse(text: string): unknown {
   } catch (thrown) {
     const why = thrown instanceof Error ? `: ${thrown.message}` : "";
     throw fromLibrary(Code.InvalidArgument, `the request must be JSON${why}`);
+  }
+}
+
+/**
+ * The library rejects duplicate keys in the text that it gets, and a changed one has none any more. Its reader of a Struct accepts
+ * any other object.
+ */
+function rejectDuplicateKeys(text: string): void {
+  try {
+    fromJsonString(StructSchema, text);
+  } catch (thrown) {
+    throw fromLibrary(Code.InvalidArgument, thrown instanceof Error ? thrown.message : String(thrown));
   }
 }

@@ -1,4 +1,5 @@
-import { ScalarType } from "@bufbuild/protobuf";
+import { type DescField, getOption, ScalarType } from "@bufbuild/protobuf";
+import { field as fieldRules } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 
 /** Says what a JSON value must be, beginning with «must». Undefined for a valid value. */
 export type JsonRule = (value: unknown) => string | undefined;
@@ -8,8 +9,13 @@ const UINT32: readonly [bigint, bigint] = [0n, 2n ** 32n - 1n];
 const INT64: readonly [bigint, bigint] = [-(2n ** 63n), 2n ** 63n - 1n];
 const UINT64: readonly [bigint, bigint] = [0n, 2n ** 64n - 1n];
 
-/** The rule of a scalar type. Undefined for fractions and bytes: the library's parser reads these strictly. */
-export function scalarRule(type: ScalarType): JsonRule | undefined {
+/**
+ * The rule of a scalar type. Undefined for fractions and bytes: the library's parser reads these strictly.
+ *
+ * @param field the field, or the list, whose values have the type. The rules of the contract narrow the range of integers that
+ * errors name
+ */
+export function scalarRule(type: ScalarType, field?: DescField): JsonRule | undefined {
   switch (type) {
     case ScalarType.STRING:
       return textFault;
@@ -18,17 +24,17 @@ export function scalarRule(type: ScalarType): JsonRule | undefined {
     case ScalarType.INT32:
     case ScalarType.SINT32:
     case ScalarType.SFIXED32:
-      return integerRule(INT32);
+      return integerRule(INT32, field);
     case ScalarType.UINT32:
     case ScalarType.FIXED32:
-      return integerRule(UINT32);
+      return integerRule(UINT32, field);
     case ScalarType.INT64:
     case ScalarType.SINT64:
     case ScalarType.SFIXED64:
-      return integerRule(INT64);
+      return integerRule(INT64, field);
     case ScalarType.UINT64:
     case ScalarType.FIXED64:
-      return integerRule(UINT64);
+      return integerRule(UINT64, field);
     case ScalarType.DOUBLE:
     case ScalarType.FLOAT:
     case ScalarType.BYTES:
@@ -48,8 +54,9 @@ const CANONICAL_INTEGER = /^(?:0|-?[1-9][0-9]{0,19})$/;
  * Whole numbers as JSON numbers, or as strings of plain decimal digits. BigInt and Number accept much more: `"0x3"`, `" 3
  * "` and `""`.
  */
-function integerRule([min, max]: readonly [bigint, bigint]): JsonRule {
-  const fault = `must be a whole number from ${min} to ${max} in plain decimal digits`;
+function integerRule([min, max]: readonly [bigint, bigint], field: DescField | undefined): JsonRule {
+  const [least, most] = field === undefined ? [min, max] : allowedRange(field, [min, max]);
+  const fault = `must be a whole number from ${least} to ${most} in plain decimal digits`;
   return (value) => {
     if (typeof value === "number") {
       if (!Number.isInteger(value) || BigInt(value) < min || BigInt(value) > max) return fault;
@@ -59,6 +66,33 @@ function integerRule([min, max]: readonly [bigint, bigint]): JsonRule {
     if (typeof value !== "string" || !CANONICAL_INTEGER.test(value)) return fault;
     return BigInt(value) < min || BigInt(value) > max ? fault : undefined;
   };
+}
+
+/** The range of a type, narrowed by the field's rules. Values between both ranges are left to the check of the rules. */
+function allowedRange(field: DescField, [min, max]: readonly [bigint, bigint]): readonly [bigint, bigint] {
+  const { type } = getOption(field, fieldRules);
+  const rules = type.case === "repeated" ? type.value.items?.type : type;
+  switch (rules?.case) {
+    case "int32":
+    case "int64":
+    case "uint32":
+    case "uint64": {
+      const { greaterThan, lessThan } = rules.value;
+      return [boundOf(greaterThan, "gt", 1n) ?? min, boundOf(lessThan, "lt", -1n) ?? max];
+    }
+    default:
+      return [min, max];
+  }
+}
+
+/** @param exclusive the rule that excludes its own value */
+function boundOf(
+  rule: { readonly case?: string | undefined; readonly value?: number | bigint | undefined },
+  exclusive: string,
+  step: bigint,
+): bigint | undefined {
+  if (rule.value === undefined) return undefined;
+  return BigInt(rule.value) + (rule.case === exclusive ? step : 0n);
 }
 
 const DURATION = /^-?(0|[1-9][0-9]{0,11})(?:\.([0-9]{1,9}))?s$/;

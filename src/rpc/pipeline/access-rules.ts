@@ -36,6 +36,7 @@ const agentService: Rules<typeof AgentService> = {
   updateAgentStatus: audited("service", "admin"),
   deleteAgent: audited("admin"),
   listAgentTransitions: readers,
+  listIncidents: readers,
   // Only agents send heartbeats. An admin does not send them for an agent.
   sendHeartbeat: only("agent"),
   heartbeat: only("agent"),

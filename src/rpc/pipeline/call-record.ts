@@ -1,9 +1,9 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, type ConnectError } from "@connectrpc/connect";
+import type { Code, ConnectError } from "@connectrpc/connect";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
-import { errorInfoReason, reasonText } from "../errors/error-table.ts";
+import { errorInfoReason, isDefect, reasonText } from "../errors/error-table.ts";
 
 /** The least time between two logged causes of database failures, in milliseconds. */
 const DATABASE_REPORT_MS = 10_000;
@@ -91,7 +91,7 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
     const slow = !streaming && ms >= slowMs;
     if (error === undefined && !slow) return;
     const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
-    if (error?.code === Code.Internal)
+    if (error !== undefined && isDefect(error))
       log.error(
         { event: "call.internal_error", ...line, err: error.cause ?? error },
         "call failed with an internal error",

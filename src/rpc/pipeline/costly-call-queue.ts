@@ -15,6 +15,7 @@ export const COSTLY_METHODS: ReadonlySet<string> = new Set(
     AgentService.method.getFleet,
     AgentService.method.listAgents,
     AgentService.method.listAgentTransitions,
+    AgentService.method.listIncidents,
     TokenService.method.listTokens,
     UserService.method.listUsers,
     WakeService.method.listPauses,

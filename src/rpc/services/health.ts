@@ -7,8 +7,12 @@ export interface Health {
   readonly serving: boolean;
   /** The reasons against calls, e.g. `draining, the database is away`; undefined while serving. */
   readonly why: string | undefined;
-  /** Adds a reason. Each one is removed by itself: a database that is back does not end a drain. */
-  suspend(reason: string): void;
+  /**
+   * Adds a reason. Each one is removed by itself: a database that is back does not end a drain.
+   *
+   * @param detail what people should know about it. The newest one counts
+   */
+  suspend(reason: string, detail?: string): void;
   /** Removes a reason, if there is one. */
   resume(reason: string): void;
   /** Calls `listener` when `serving` changes. Returns a function that removes the listener. */
@@ -16,7 +20,7 @@ export interface Health {
 }
 
 export function createHealth(): Health {
-  const reasons = new Set<string>();
+  const reasons = new Map<string, string | undefined>();
   const listeners = new Set<() => void>();
 
   function change(apply: () => void): void {
@@ -31,9 +35,12 @@ export function createHealth(): Health {
       return reasons.size === 0;
     },
     get why() {
-      return reasons.size === 0 ? undefined : [...reasons].join(", ");
+      if (reasons.size === 0) return undefined;
+      return [...reasons]
+        .map(([reason, detail]) => (detail === undefined ? reason : `${reason}: ${detail}`))
+        .join(", ");
     },
-    suspend: (reason) => change(() => reasons.add(reason)),
+    suspend: (reason, detail) => change(() => reasons.set(reason, detail)),
     resume: (reason) => change(() => reasons.delete(reason)),
     onChange: (listener) => {
       listeners.add(listener);
@@ -42,9 +49,17 @@ export function createHealth(): Health {
   };
 }
 
-/** The notes of the health page for a slow database: calls take longer, and still succeed. */
-export function databaseNotes(state: "available" | "slow" | "unavailable"): readonly string[] {
-  return state === "slow" ? ["the database is slow to answer"] : [];
+/**
+ * The notes of the health page for a database that is slow, or fails some statements: most calls still succeed.
+ *
+ * @param faults what is wrong with it
+ */
+export function databaseNotes(
+  state: "available" | "slow" | "unavailable",
+  faults: readonly string[],
+): readonly string[] {
+  const notes = faults.map((fault) => `the database: ${fault}`);
+  return state === "slow" ? ["the database is slow to answer", ...notes] : notes;
 }
 
 /** The notes of the health page while the brake on mass expiry is engaged. It is an alarm: the replica still serves calls. */

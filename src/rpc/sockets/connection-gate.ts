@@ -2,10 +2,13 @@ import type { Socket } from "node:net";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { networkOf } from "../callers/network.ts";
 import { TokenBuckets } from "../callers/token-buckets.ts";
+import { connectionsWithin } from "./open-files.ts";
 
 export interface ConnectionLimits {
   /** Open connections of both listeners together. */
   readonly maxConnections: number;
+  /** Files and sockets that the process may have open. Undefined: unlimited, or unknown. */
+  readonly openFiles?: number | undefined;
   /** New connections each second from one address or IPv6 network; twice as many at once. */
   readonly connectionsPerSecond: number;
 }
@@ -41,6 +44,7 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
     perSecond: limits.connectionsPerSecond,
     burst: 2 * limits.connectionsPerSecond,
   });
+  const withinFiles = limits.openFiles === undefined ? Number.POSITIVE_INFINITY : connectionsWithin(limits.openFiles);
   let open = 0;
   let refused = 0;
   let warnedAt = Number.NEGATIVE_INFINITY;
@@ -61,6 +65,8 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
   return {
     admit: (socket) => {
       if (open >= limits.maxConnections) return refuse(socket, "maxConnections");
+      // The replica keeps descriptors for the database. Without this check libuv would close connections without a trace.
+      if (open >= withinFiles) return refuse(socket, "openFiles");
       if (buckets.take(networkOf(socket.remoteAddress ?? "")) > 0) {
         return refuse(socket, "connectionsPerSecond");
       }

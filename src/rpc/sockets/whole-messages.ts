@@ -1,5 +1,7 @@
 import type { DescMessage } from "@bufbuild/protobuf";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { MAX_MESSAGE_BYTES } from "../../../common/contract/message-limit.ts";
+import { fromLibrary } from "../errors/error-table.ts";
 import { hasTooManyValues, tooManyValues } from "../validation/value-limit.ts";
 import type { Encoding } from "./inflate.ts";
 import type { MessageInput } from "./message-queue.ts";
@@ -7,6 +9,13 @@ import type { MessageInput } from "./message-queue.ts";
 const HEAD_BYTES = 5;
 /** The lowest bit of an envelope's flags. */
 export const COMPRESSED = 1;
+
+/** The first byte of JSON, where the flags of an envelope belong. */
+const BRACE = 0x7b;
+
+export const PLAIN_JSON_REMEDY =
+  "each of its messages needs the five bytes of an envelope before it: use a client such as buf curl, or the content type " +
+  "application/connect+json with envelopes";
 
 export interface MessageFormat {
   /** The type of binary messages; undefined for JSON, whose values the JSON reader counts. */
@@ -43,6 +52,7 @@ export async function* wholeMessages(
     if (length < wanted) continue;
     let bytes = joined(held);
     wanted = most + 1;
+    if (enveloped && bytes[0] === BRACE) throw plainJson();
     while (enveloped && bytes.length >= HEAD_BYTES) {
       const end = HEAD_BYTES + new DataView(bytes.buffer, bytes.byteOffset).getUint32(1);
       wanted = end;
@@ -65,7 +75,12 @@ export async function* wholeMessages(
   }
   if (length === 0) return;
   const rest = joined(held);
+  if (enveloped && rest[0] === BRACE) throw plainJson();
   yield enveloped ? rest : await read(rest, true);
+}
+
+function plainJson(): ConnectError {
+  return fromLibrary(Code.InvalidArgument, `the body is plain JSON: ${PLAIN_JSON_REMEDY}`);
 }
 
 /** In two pieces: one would need a copy of the message. */

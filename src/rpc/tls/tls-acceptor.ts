@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from "node:tls";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { readTlsFiles, TlsError, type TlsMaterial, type TlsSettings, validateTlsFiles } from "./certificate-files.ts";
+import { expectTls } from "./cleartext.ts";
 
 /** The TLS of both listeners, with one set of files. Reloads them when they change. */
 export interface Tls {
@@ -26,7 +27,10 @@ export interface AcceptorOptions {
 }
 
 export interface TlsAcceptor {
-  /** Starts the handshake on a new connection. Destroys it if the handshake fails or takes too long. */
+  /**
+   * Starts the handshake on a new connection. Destroys it if the handshake fails or takes too long. A client of HTTP in cleartext
+   * gets the advice to use TLS.
+   */
   accept(socket: Socket): void;
 }
 
@@ -127,7 +131,9 @@ export function createTls(options: TlsOptions): Tls {
       }
       onSecure(socket);
     });
-    return { accept: (socket) => void server.emit("connection", socket) };
+    return {
+      accept: (socket) => expectTls(socket, handshakeMs, () => void server.emit("connection", socket)),
+    };
   }
 
   return {

@@ -72,6 +72,7 @@ export class Agent extends Model {
       revision: this.revision,
       backoff: { steps: this.backoffSteps, lastAt: this.backoffAt },
       hold: holdRevision === null || holdUntil === null ? null : { revision: holdRevision, until: holdUntil },
+      lapsesTo: null,
       epoch: this.epoch,
       held: this.held,
       lastHeartbeat: this.lastHeartbeat,

@@ -5,9 +5,9 @@ WITH measure AS MATERIALIZED (
     (SELECT count(*) FROM claw_incidents i WHERE i.began_at > clock_timestamp() - f.lease_ms * interval '1 millisecond'), f.claws
   ) OR is_mass_silence(o.claws, f.claws) AS goes_on
   FROM fleet_state f, LATERAL (
-    SELECT coalesce(sum(c.agents), 0) AS agents, count(*) AS claws
+    SELECT coalesce(sum(c.agents), 0) AS agents, count(*) FILTER (WHERE c.is_heard) AS claws
     FROM (
-      SELECT count(*) AS agents FROM agent_liveness l JOIN agents a ON a.id = l.agent
+      SELECT count(*) AS agents, bool_or(is_heard(l)) AS is_heard FROM agent_liveness l JOIN agents a ON a.id = l.agent
       WHERE f.brake_engaged_at IS NOT NULL AND l.lease_expires_at <= clock_timestamp()
       GROUP BY a.claw_identifier
     ) c

@@ -7,7 +7,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Agent, AgentStatus, AgentTransition, Exhaustion, WakeState } from "./agent_pb.ts";
+import type { Agent, AgentStatus, AgentTransition, Exhaustion, TransitionCause, WakeState } from "./agent_pb.ts";
 import { file_harborforge_agents_v1_agent } from "./agent_pb.ts";
 import type { ErrorReason } from "./error_reason_pb.ts";
 import { file_harborforge_agents_v1_error_reason } from "./error_reason_pb.ts";
@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file harborforge/agents/v1/agent_service.proto.
  */
 export const file_harborforge_agents_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIocCCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgABIUCgdzdGFsbGVkGAUgASgISACIAQFCCgoIX3N0YWxsZWQirwEKEkNyZWF0ZUFnZW50UmVxdWVzdBIYCgd1c2VyX2lkGAEgASgDQge6SAQiAiAAEicKCGFnZW50X2lkGAIgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSLgoPY2xhd19pZGVudGlmaWVyGAMgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgEIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIkIKE0NyZWF0ZUFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiZgoPR2V0QWdlbnRSZXF1ZXN0EikKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiRIABIaCgd1c2VyX2lkGAIgASgDQge6SAQiAiAASABCDAoDa2V5EgW6SAIIASI/ChBHZXRBZ2VudFJlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IkkKFUJhdGNoR2V0QWdlbnRzUmVxdWVzdBIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokIkYKFkJhdGNoR2V0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IncKEUxpc3RBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgDIAEoCSJtChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJFCg9HZXRGbGVldFJlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyIqICChBHZXRGbGVldFJlc3BvbnNlEjQKCHN0YXR1c2VzGAEgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlN0YXR1c0NvdW50Ei8KBWNsYXdzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNsYXdGbGVldBIxCgVicmFrZRgDIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeHBpcnlCcmFrZRI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIcmV2aXNpb24YBiABKAMiUAoLU3RhdHVzQ291bnQSMgoGc3RhdHVzGAEgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEg0KBWNvdW50GAIgASgDIloKCUNsYXdGbGVldBIXCg9jbGF3X2lkZW50aWZpZXIYASABKAkSNAoIc3RhdHVzZXMYAiADKAsyIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU3RhdHVzQ291bnQiYQoLRXhwaXJ5QnJha2USDwoHZW5nYWdlZBgBIAEoCBIuCgplbmdhZ2VkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgloZWxkX2JhY2sYAyABKAMikwEKEE1vdmVBZ2VudFJlcXVlc3QSJwoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBIuCg9jbGF3X2lkZW50aWZpZXIYAiABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAMgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiQAoRTW92ZUFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQigwYKGFVwZGF0ZUFnZW50U3RhdHVzUmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEj8KBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1c0ILukgIyAEBggECEAESNQoKZXhoYXVzdGlvbhgDIAEoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeGhhdXN0aW9uEicKEWV4cGVjdGVkX3JldmlzaW9uGAQgASgDQge6SAQiAigASACIAQESJgoKcmVxdWVzdF9pZBgFIAEoCUISukgPcg0YQDIJXlxQe0NjfSokEjYKBGhvbGQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCJAcMgA6pgO6SKIDGmwKGWV4aGF1c3Rpb24ud2l0aF9leGhhdXN0ZWQSJW11c3QgYmUgc2V0IHdpdGggdGhlIHN0YXR1cyBFWEhBVVNURUQaKHRoaXMuc3RhdHVzICE9IDQgfHwgaGFzKHRoaXMuZXhoYXVzdGlvbikaeQoeZXhoYXVzdGlvbi5vbmx5X3dpdGhfZXhoYXVzdGVkEixtdXN0IG5vdCBiZSBzZXQgd2l0aG91dCB0aGUgc3RhdHVzIEVYSEFVU1RFRBopdGhpcy5zdGF0dXMgPT0gNCB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbikatgEKFWhvbGQubm90X3dpdGhfb2ZmbGluZRJZbXVzdCBub3QgYmUgc2V0IHdpdGggT0ZGTElORSwgd2hpY2ggaGFzIG5vIGhvbGQ6IHRoZSBuZXh0IGhlYXJ0YmVhdCBicmluZ3MgdGhlIGFnZW50IGJhY2saQnRoaXMuc3RhdHVzICE9IDUgfHwgIWhhcyh0aGlzLmhvbGQpIHx8IHRoaXMuaG9sZCA8PSBkdXJhdGlvbignMHMnKUIUChJfZXhwZWN0ZWRfcmV2aXNpb24iSAoZVXBkYXRlQWdlbnRTdGF0dXNSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCJlChJEZWxldGVBZ2VudFJlcXVlc3QSJwoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJBImCgpyZXF1ZXN0X2lkGAIgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQiJwoTRGVsZXRlQWdlbnRSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyK/AQobTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0EiwKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiRIAIgBARIfCg5hZnRlcl9yZXZpc2lvbhgCIAEoA0IHukgEIgIoABIaCglwYWdlX3NpemUYAyABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxuZXdlc3RfZmlyc3QYBSABKAhCCwoJX2FnZW50X2lkInQKHExpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2USOwoLdHJhbnNpdGlvbnMYASADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRUcmFuc2l0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSK9AQoUU2VuZEhlYXJ0YmVhdFJlcXVlc3QSPwoFYmVhdHMYASADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0Qg66SAuSAQgQ6AciA9gBAxIsCg9jbGF3X2lkZW50aWZpZXIYAiABKAlCE7pIEHIOGIABMgleXFB7Q2N9KiQSNgoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyACK0AQoVU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEjcKB3Jlc3VsdHMYASADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLfAgoQSGVhcnRiZWF0UmVxdWVzdBIZCghzZXF1ZW5jZRgBIAEoBEIHukgEMgIgABI/CgViZWF0cxgCIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRCDrpIC5IBCBDoByID2AEDEiwKD2NsYXdfaWRlbnRpZmllchgDIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBIoCgtpbnN0YW5jZV9pZBgEIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBISCgpnZW5lcmF0aW9uGAUgASgEEhMKC3Rha2VzX3dha2VzGAYgASgIOm66SGsaaQocaW5zdGFuY2VfaWQud2l0aF90YWtlc193YWtlcxIcbXVzdCBiZSBzZXQgd2l0aCB0YWtlc193YWtlcxorIXRoaXMudGFrZXNfd2FrZXMgfHwgdGhpcy5pbnN0YW5jZV9pZCAhPSAnJyLNBwoJQWdlbnRCZWF0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSiAEKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1c0JUukhRugFJChJzdGF0dXMubm90X29mZmxpbmUSKG11c3Qgbm90IGJlIE9GRkxJTkU6IHNldCBsZWF2aW5nIGluc3RlYWQaCXRoaXMgIT0gNYIBAhABEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhIPCgdsZWF2aW5nGAQgASgIEiQKDmtub3duX3JldmlzaW9uGAUgASgDQge6SAQiAigASACIAQESQAoMd2FrZV9yZXBsaWVzGAYgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldha2VSZXBseUIIukgFkgECEBASMQoIcHJvZ3Jlc3MYByABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuUHJvZ3Jlc3MSRAoNc2Vzc2lvbl9zdGFydBgIIAEoDjIjLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZXNzaW9uU3RhcnRCCLpIBYIBAhABOs8DukjLAxpaChdzdGF0dXMubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxohIXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSAwGmMKG2V4aGF1c3Rpb24ubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxomIXRoaXMubGVhdmluZyB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbikafAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBo4dGhpcy5sZWF2aW5nIHx8IHRoaXMuc3RhdHVzICE9IDQgfHwgaGFzKHRoaXMuZXhoYXVzdGlvbikaiQEKHmV4aGF1c3Rpb24ub25seV93aXRoX2V4aGF1c3RlZBIsbXVzdCBub3QgYmUgc2V0IHdpdGhvdXQgdGhlIHN0YXR1cyBFWEhBVVNURUQaOXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKUIRCg9fa25vd25fcmV2aXNpb24ifgoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBBJACgtuZXh0X3dpdGhpbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIARIiCgRub3RlGAMgASgJQhS6SBFyDxiAAjIKXlteXHgwMF0qJCLzAgoRSGVhcnRiZWF0UmVzcG9uc2USHQoVYWNrbm93bGVkZ2VkX3NlcXVlbmNlGAEgASgEEjcKB3Jlc3VsdHMYAiADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCghkcmFpbmluZxgFIAEoCzIfLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EcmFpbmluZxI2CgZsaW1pdHMYBiABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0TGltaXRzEjcKDHdha2VfdXBkYXRlcxgHIAMoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYWtlVXBkYXRlIj8KCERyYWluaW5nEjMKEHJlY29ubmVjdF93aXRoaW4YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUwoPSGVhcnRiZWF0TGltaXRzEhEKCW1heF9iZWF0cxgBIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgCIAEoDRISCgptYXhfYWdlbnRzGAMgASgNIroCCg9BZ2VudEJlYXRSZXN1bHQSEAoIYWdlbnRfaWQYASABKAkSMgoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhI0CgVlcnJvchgEIAEoCzIlLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRFcnJvchIQCghzZXF1ZW5jZRgFIAEoBBISCgpiZWF0X2luZGV4GAYgASgNEhAKCHJldmlzaW9uGAcgASgDEjwKDHdha2VfcmVzdWx0cxgIIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYWtlUmVwbHlSZXN1bHQiiQEKD1dha2VSZXBseVJlc3VsdBIPCgd3YWtlX2lkGAEgASgJEi8KBXN0YXRlGAIgASgOMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldha2VTdGF0ZRI0CgVlcnJvchgDIAEoCzIlLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRFcnJvciKTAQoOQWdlbnRCZWF0RXJyb3ISDAoEY29kZRgBIAEoBRIyCgZyZWFzb24YAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgDIAEoCRIuCgtyZXRyeV9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLaAQoSV2F0Y2hBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIkCg5hZnRlcl9yZXZpc2lvbhgCIAEoA0IHukgEIgIoAEgAiAEBEhAKCGNvbmZsYXRlGAMgASgIEkUKEWJvb2ttYXJrX2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwisAjICCAFCEQoPX2FmdGVyX3JldmlzaW9uIssBChNXYXRjaEFnZW50c1Jlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEjUKD3NuYXBzaG90X2FnZW50cxgCIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBIzCgdjaGFuZ2VzGAMgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Q2hhbmdlEjYKCGJvb2ttYXJrGAQgASgLMiQuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQm9va21hcmsiKgoNV2F0Y2hCb29rbWFyaxIZChFzbmFwc2hvdF9jb21wbGV0ZRgBIAEoCCK/AQoLQWdlbnRDaGFuZ2USNAoEdHlwZRgBIAEoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZVR5cGUSKwoFYWdlbnQYAiABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSOgoKdHJhbnNpdGlvbhgDIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SEQoJY29uZmxhdGVkGAQgASgNKngKDFNlc3Npb25TdGFydBIdChlTRVNTSU9OX1NUQVJUX1VOU1BFQ0lGSUVEEAASFwoTU0VTU0lPTl9TVEFSVF9GSVJTVBABEhYKElNFU1NJT05fU1RBUlRfQU5FVxACEhgKFFNFU1NJT05fU1RBUlRfUkVTVU1FEAMqjgEKD0FnZW50Q2hhbmdlVHlwZRIhCh1BR0VOVF9DSEFOR0VfVFlQRV9VTlNQRUNJRklFRBAAEh0KGUFHRU5UX0NIQU5HRV9UWVBFX0VOVEVSRUQQARIdChlBR0VOVF9DSEFOR0VfVFlQRV9VUERBVEVEEAISGgoWQUdFTlRfQ0hBTkdFX1RZUEVfTEVGVBADMpYKCgxBZ2VudFNlcnZpY2USZAoLQ3JlYXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ3JlYXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2USYAoIR2V0QWdlbnQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0QWdlbnRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVzcG9uc2UiA5ACARJyCg5CYXRjaEdldEFnZW50cxIsLmhhcmJvcmZvcmdlLmFnZW50cy52MS5CYXRjaEdldEFnZW50c1JlcXVlc3QaLS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXNwb25zZSIDkAIBEmYKCkxpc3RBZ2VudHMSKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1JlcXVlc3QaKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1Jlc3BvbnNlIgOQAgESYAoIR2V0RmxlZXQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0RmxlZXRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVzcG9uc2UiA5ACARJeCglNb3ZlQWdlbnQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Nb3ZlQWdlbnRSZXNwb25zZRJ2ChFVcGRhdGVBZ2VudFN0YXR1cxIvLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVBZ2VudFN0YXR1c1JlcXVlc3QaMC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXNwb25zZRJkCgtEZWxldGVBZ2VudBIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVBZ2VudFJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXNwb25zZRKEAQoUTGlzdEFnZW50VHJhbnNpdGlvbnMSMi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0GjMuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2UiA5ACARJqCg1TZW5kSGVhcnRiZWF0EisuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXF1ZXN0GiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlNlbmRIZWFydGJlYXRSZXNwb25zZRJiCglIZWFydGJlYXQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXNwb25zZSgBMAESawoLV2F0Y2hBZ2VudHMSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQWdlbnRzUmVzcG9uc2UiA5ACATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason, file_harborforge_agents_v1_wake]);
+  fileDesc("CiloYXJib3Jmb3JnZS9hZ2VudHMvdjEvYWdlbnRfc2VydmljZS5wcm90bxIVaGFyYm9yZm9yZ2UuYWdlbnRzLnYxIocCCgtBZ2VudEZpbHRlchIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokEiEKCHVzZXJfaWRzGAIgAygDQg+6SAySAQkQ6AciBCICIAASNwoQY2xhd19pZGVudGlmaWVycxgDIAMoCUIdukgakgEXEOgHIhJyEBABGIABMgleXFB7Q2N9KiQSSAoIc3RhdHVzZXMYBCADKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRTdGF0dXNCErpID5IBDBDoByIHggEEEAEgABIUCgdzdGFsbGVkGAUgASgISACIAQFCCgoIX3N0YWxsZWQirwEKEkNyZWF0ZUFnZW50UmVxdWVzdBIYCgd1c2VyX2lkGAEgASgDQge6SAQiAiAAEicKCGFnZW50X2lkGAIgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSLgoPY2xhd19pZGVudGlmaWVyGAMgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSJgoKcmVxdWVzdF9pZBgEIAEoCUISukgPcg0YQDIJXlxQe0NjfSokIkIKE0NyZWF0ZUFnZW50UmVzcG9uc2USKwoFYWdlbnQYASABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQiZgoPR2V0QWdlbnRSZXF1ZXN0EikKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiRIABIaCgd1c2VyX2lkGAIgASgDQge6SAQiAiAASABCDAoDa2V5EgW6SAIIASI/ChBHZXRBZ2VudFJlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IkkKFUJhdGNoR2V0QWdlbnRzUmVxdWVzdBIwCglhZ2VudF9pZHMYASADKAlCHbpIGpIBFxDoByISchAQARiAATIJXlxQe0NjfSokIkYKFkJhdGNoR2V0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50IncKEUxpc3RBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgDIAEoCSJtChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJFCg9HZXRGbGVldFJlcXVlc3QSMgoGZmlsdGVyGAEgASgLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50RmlsdGVyIqICChBHZXRGbGVldFJlc3BvbnNlEjQKCHN0YXR1c2VzGAEgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLlN0YXR1c0NvdW50Ei8KBWNsYXdzGAIgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNsYXdGbGVldBIxCgVicmFrZRgDIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5FeHBpcnlCcmFrZRI0ChFuZXh0X2hlYXJ0YmVhdF9pbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsZWFzZV90dGwYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIcmV2aXNpb24YBiABKAMiYQoLU3RhdHVzQ291bnQSMgoGc3RhdHVzGAEgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEg0KBWNvdW50GAIgASgDEg8KB3N1c3BlY3QYAyABKAMiWgoJQ2xhd0ZsZWV0EhcKD2NsYXdfaWRlbnRpZmllchgBIAEoCRI0CghzdGF0dXNlcxgCIAMoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TdGF0dXNDb3VudCJhCgtFeHBpcnlCcmFrZRIPCgdlbmdhZ2VkGAEgASgIEi4KCmVuZ2FnZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWhlbGRfYmFjaxgDIAEoAyKTAQoQTW92ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEi4KD2NsYXdfaWRlbnRpZmllchgCIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAyABKAlCErpID3INGEAyCV5cUHtDY30qJCJAChFNb3ZlQWdlbnRSZXNwb25zZRIrCgVhZ2VudBgBIAEoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudCKDBgoYVXBkYXRlQWdlbnRTdGF0dXNSZXF1ZXN0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSPwoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzQgu6SAjIAQGCAQIQARI1CgpleGhhdXN0aW9uGAMgASgLMiEuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkV4aGF1c3Rpb24SJwoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKANCB7pIBCICKABIAIgBARImCgpyZXF1ZXN0X2lkGAUgASgJQhK6SA9yDRhAMgleXFB7Q2N9KiQSNgoEaG9sZBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIkBwyADqmA7pIogMabAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBoodGhpcy5zdGF0dXMgIT0gNCB8fCBoYXModGhpcy5leGhhdXN0aW9uKRp5Ch5leGhhdXN0aW9uLm9ubHlfd2l0aF9leGhhdXN0ZWQSLG11c3Qgbm90IGJlIHNldCB3aXRob3V0IHRoZSBzdGF0dXMgRVhIQVVTVEVEGil0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKRq2AQoVaG9sZC5ub3Rfd2l0aF9vZmZsaW5lElltdXN0IG5vdCBiZSBzZXQgd2l0aCBPRkZMSU5FLCB3aGljaCBoYXMgbm8gaG9sZDogdGhlIG5leHQgaGVhcnRiZWF0IGJyaW5ncyB0aGUgYWdlbnQgYmFjaxpCdGhpcy5zdGF0dXMgIT0gNSB8fCAhaGFzKHRoaXMuaG9sZCkgfHwgdGhpcy5ob2xkIDw9IGR1cmF0aW9uKCcwcycpQhQKEl9leHBlY3RlZF9yZXZpc2lvbiJIChlVcGRhdGVBZ2VudFN0YXR1c1Jlc3BvbnNlEisKBWFnZW50GAEgASgLMhwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50ImUKEkRlbGV0ZUFnZW50UmVxdWVzdBInCghhZ2VudF9pZBgBIAEoCUIVukgSchAQARiAATIJXlxQe0NjfSokEiYKCnJlcXVlc3RfaWQYAiABKAlCErpID3INGEAyCV5cUHtDY30qJCInChNEZWxldGVBZ2VudFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIsgDChtMaXN0QWdlbnRUcmFuc2l0aW9uc1JlcXVlc3QSLAoIYWdlbnRfaWQYASABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgAiAEBEh8KDmFmdGVyX3JldmlzaW9uGAIgASgDQge6SAQiAigAEhoKCXBhZ2Vfc2l6ZRgDIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAQgASgJEhQKDG5ld2VzdF9maXJzdBgFIAEoCBJJCgZjYXVzZXMYBiADKA4yJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVHJhbnNpdGlvbkNhdXNlQhG6SA6SAQsQZCIHggEEEAEgABIzCg9jbGF3X2lkZW50aWZpZXIYByABKAlCFbpIEnIQEAEYgAEyCV5cUHtDY30qJEgBiAEBEjMKBXNpbmNlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIIukgFsgECMgASLgoLaW5jaWRlbnRfaWQYCSABKAlCFLpIEXIPEAEYQDIJXlxQe0NjfSokSAKIAQFCCwoJX2FnZW50X2lkQhIKEF9jbGF3X2lkZW50aWZpZXJCDgoMX2luY2lkZW50X2lkInQKHExpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2USOwoLdHJhbnNpdGlvbnMYASADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRUcmFuc2l0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKPAQoUTGlzdEluY2lkZW50c1JlcXVlc3QSMwoPY2xhd19pZGVudGlmaWVyGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiRIAIgBARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgDIAEoCUISChBfY2xhd19pZGVudGlmaWVyImQKFUxpc3RJbmNpZGVudHNSZXNwb25zZRIyCglpbmNpZGVudHMYASADKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSW5jaWRlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIusBCghJbmNpZGVudBITCgtpbmNpZGVudF9pZBgBIAEoCRIYChBjbGF3X2lkZW50aWZpZXJzGAIgAygJEikKBXNpbmNlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWdlbnRzGAUgASgDEhMKC2FnZW50c19iYWNrGAYgASgDEjIKDmxhc3RfaGVhcnRiZWF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK9AQoUU2VuZEhlYXJ0YmVhdFJlcXVlc3QSPwoFYmVhdHMYASADKAsyIC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0Qg66SAuSAQgQ6AciA9gBAxIsCg9jbGF3X2lkZW50aWZpZXIYAiABKAlCE7pIEHIOGIABMgleXFB7Q2N9KiQSNgoJbGVhc2VfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyACK0AQoVU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEjcKB3Jlc3VsdHMYASADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLfAgoQSGVhcnRiZWF0UmVxdWVzdBIZCghzZXF1ZW5jZRgBIAEoBEIHukgEMgIgABI/CgViZWF0cxgCIAMoCzIgLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRCDrpIC5IBCBDoByID2AEDEiwKD2NsYXdfaWRlbnRpZmllchgDIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBIoCgtpbnN0YW5jZV9pZBgEIAEoCUITukgQcg4YgAEyCV5cUHtDY30qJBISCgpnZW5lcmF0aW9uGAUgASgEEhMKC3Rha2VzX3dha2VzGAYgASgIOm66SGsaaQocaW5zdGFuY2VfaWQud2l0aF90YWtlc193YWtlcxIcbXVzdCBiZSBzZXQgd2l0aCB0YWtlc193YWtlcxorIXRoaXMudGFrZXNfd2FrZXMgfHwgdGhpcy5pbnN0YW5jZV9pZCAhPSAnJyLNBwoJQWdlbnRCZWF0EicKCGFnZW50X2lkGAEgASgJQhW6SBJyEBABGIABMgleXFB7Q2N9KiQSiAEKBnN0YXR1cxgCIAEoDjIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFN0YXR1c0JUukhRugFJChJzdGF0dXMubm90X29mZmxpbmUSKG11c3Qgbm90IGJlIE9GRkxJTkU6IHNldCBsZWF2aW5nIGluc3RlYWQaCXRoaXMgIT0gNYIBAhABEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhIPCgdsZWF2aW5nGAQgASgIEiQKDmtub3duX3JldmlzaW9uGAUgASgDQge6SAQiAigASACIAQESQAoMd2FrZV9yZXBsaWVzGAYgAygLMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldha2VSZXBseUIIukgFkgECEBASMQoIcHJvZ3Jlc3MYByABKAsyHy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuUHJvZ3Jlc3MSRAoNc2Vzc2lvbl9zdGFydBgIIAEoDjIjLmhhcmJvcmZvcmdlLmFnZW50cy52MS5TZXNzaW9uU3RhcnRCCLpIBYIBAhABOs8DukjLAxpaChdzdGF0dXMubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxohIXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSAwGmMKG2V4aGF1c3Rpb24ubm90X3dpdGhfbGVhdmluZxIcbXVzdCBub3QgYmUgc2V0IHdpdGggbGVhdmluZxomIXRoaXMubGVhdmluZyB8fCAhaGFzKHRoaXMuZXhoYXVzdGlvbikafAoZZXhoYXVzdGlvbi53aXRoX2V4aGF1c3RlZBIlbXVzdCBiZSBzZXQgd2l0aCB0aGUgc3RhdHVzIEVYSEFVU1RFRBo4dGhpcy5sZWF2aW5nIHx8IHRoaXMuc3RhdHVzICE9IDQgfHwgaGFzKHRoaXMuZXhoYXVzdGlvbikaiQEKHmV4aGF1c3Rpb24ub25seV93aXRoX2V4aGF1c3RlZBIsbXVzdCBub3QgYmUgc2V0IHdpdGhvdXQgdGhlIHN0YXR1cyBFWEhBVVNURUQaOXRoaXMubGVhdmluZyB8fCB0aGlzLnN0YXR1cyA9PSA0IHx8ICFoYXModGhpcy5leGhhdXN0aW9uKUIRCg9fa25vd25fcmV2aXNpb24ifgoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBBJACgtuZXh0X3dpdGhpbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIARIiCgRub3RlGAMgASgJQhS6SBFyDxiAAjIKXlteXHgwMF0qJCLzAgoRSGVhcnRiZWF0UmVzcG9uc2USHQoVYWNrbm93bGVkZ2VkX3NlcXVlbmNlGAEgASgEEjcKB3Jlc3VsdHMYAiADKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnRCZWF0UmVzdWx0EjQKEW5leHRfaGVhcnRiZWF0X2luGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCghkcmFpbmluZxgFIAEoCzIfLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EcmFpbmluZxI2CgZsaW1pdHMYBiABKAsyJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuSGVhcnRiZWF0TGltaXRzEjcKDHdha2VfdXBkYXRlcxgHIAMoCzIhLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYWtlVXBkYXRlIj8KCERyYWluaW5nEjMKEHJlY29ubmVjdF93aXRoaW4YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUwoPSGVhcnRiZWF0TGltaXRzEhEKCW1heF9iZWF0cxgBIAEoDRIZChFtYXhfbWVzc2FnZV9ieXRlcxgCIAEoDRISCgptYXhfYWdlbnRzGAMgASgNIroCCg9BZ2VudEJlYXRSZXN1bHQSEAoIYWdlbnRfaWQYASABKAkSMgoGc3RhdHVzGAIgASgOMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50U3RhdHVzEjUKCmV4aGF1c3Rpb24YAyABKAsyIS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXhoYXVzdGlvbhI0CgVlcnJvchgEIAEoCzIlLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRFcnJvchIQCghzZXF1ZW5jZRgFIAEoBBISCgpiZWF0X2luZGV4GAYgASgNEhAKCHJldmlzaW9uGAcgASgDEjwKDHdha2VfcmVzdWx0cxgIIAMoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYWtlUmVwbHlSZXN1bHQiiQEKD1dha2VSZXBseVJlc3VsdBIPCgd3YWtlX2lkGAEgASgJEi8KBXN0YXRlGAIgASgOMiAuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldha2VTdGF0ZRI0CgVlcnJvchgDIAEoCzIlLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEJlYXRFcnJvciKTAQoOQWdlbnRCZWF0RXJyb3ISDAoEY29kZRgBIAEoBRIyCgZyZWFzb24YAiABKA4yIi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgDIAEoCRIuCgtyZXRyeV9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLaAQoSV2F0Y2hBZ2VudHNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudEZpbHRlchIkCg5hZnRlcl9yZXZpc2lvbhgCIAEoA0IHukgEIgIoAEgAiAEBEhAKCGNvbmZsYXRlGAMgASgIEkUKEWJvb2ttYXJrX2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwisAjICCAFCEQoPX2FmdGVyX3JldmlzaW9uIssBChNXYXRjaEFnZW50c1Jlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEjUKD3NuYXBzaG90X2FnZW50cxgCIAMoCzIcLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudBIzCgdjaGFuZ2VzGAMgAygLMiIuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkFnZW50Q2hhbmdlEjYKCGJvb2ttYXJrGAQgASgLMiQuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLldhdGNoQm9va21hcmsiKgoNV2F0Y2hCb29rbWFyaxIZChFzbmFwc2hvdF9jb21wbGV0ZRgBIAEoCCK/AQoLQWdlbnRDaGFuZ2USNAoEdHlwZRgBIAEoDjImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudENoYW5nZVR5cGUSKwoFYWdlbnQYAiABKAsyHC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQWdlbnQSOgoKdHJhbnNpdGlvbhgDIAEoCzImLmhhcmJvcmZvcmdlLmFnZW50cy52MS5BZ2VudFRyYW5zaXRpb24SEQoJY29uZmxhdGVkGAQgASgNKngKDFNlc3Npb25TdGFydBIdChlTRVNTSU9OX1NUQVJUX1VOU1BFQ0lGSUVEEAASFwoTU0VTU0lPTl9TVEFSVF9GSVJTVBABEhYKElNFU1NJT05fU1RBUlRfQU5FVxACEhgKFFNFU1NJT05fU1RBUlRfUkVTVU1FEAMqjgEKD0FnZW50Q2hhbmdlVHlwZRIhCh1BR0VOVF9DSEFOR0VfVFlQRV9VTlNQRUNJRklFRBAAEh0KGUFHRU5UX0NIQU5HRV9UWVBFX0VOVEVSRUQQARIdChlBR0VOVF9DSEFOR0VfVFlQRV9VUERBVEVEEAISGgoWQUdFTlRfQ0hBTkdFX1RZUEVfTEVGVBADMocLCgxBZ2VudFNlcnZpY2USZAoLQ3JlYXRlQWdlbnQSKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQ3JlYXRlQWdlbnRSZXF1ZXN0GiouaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2USYAoIR2V0QWdlbnQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0QWdlbnRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEFnZW50UmVzcG9uc2UiA5ACARJyCg5CYXRjaEdldEFnZW50cxIsLmhhcmJvcmZvcmdlLmFnZW50cy52MS5CYXRjaEdldEFnZW50c1JlcXVlc3QaLS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuQmF0Y2hHZXRBZ2VudHNSZXNwb25zZSIDkAIBEmYKCkxpc3RBZ2VudHMSKC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1JlcXVlc3QaKS5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50c1Jlc3BvbnNlIgOQAgESYAoIR2V0RmxlZXQSJi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuR2V0RmxlZXRSZXF1ZXN0GicuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkdldEZsZWV0UmVzcG9uc2UiA5ACARJeCglNb3ZlQWdlbnQSJy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTW92ZUFnZW50UmVxdWVzdBooLmhhcmJvcmZvcmdlLmFnZW50cy52MS5Nb3ZlQWdlbnRSZXNwb25zZRJ2ChFVcGRhdGVBZ2VudFN0YXR1cxIvLmhhcmJvcmZvcmdlLmFnZW50cy52MS5VcGRhdGVBZ2VudFN0YXR1c1JlcXVlc3QaMC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuVXBkYXRlQWdlbnRTdGF0dXNSZXNwb25zZRJkCgtEZWxldGVBZ2VudBIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5EZWxldGVBZ2VudFJlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuRGVsZXRlQWdlbnRSZXNwb25zZRKEAQoUTGlzdEFnZW50VHJhbnNpdGlvbnMSMi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuTGlzdEFnZW50VHJhbnNpdGlvbnNSZXF1ZXN0GjMuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RBZ2VudFRyYW5zaXRpb25zUmVzcG9uc2UiA5ACARJvCg1MaXN0SW5jaWRlbnRzEisuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RJbmNpZGVudHNSZXF1ZXN0GiwuaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkxpc3RJbmNpZGVudHNSZXNwb25zZSIDkAIBEmoKDVNlbmRIZWFydGJlYXQSKy5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2VuZEhlYXJ0YmVhdFJlcXVlc3QaLC5oYXJib3Jmb3JnZS5hZ2VudHMudjEuU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEmIKCUhlYXJ0YmVhdBInLmhhcmJvcmZvcmdlLmFnZW50cy52MS5IZWFydGJlYXRSZXF1ZXN0GiguaGFyYm9yZm9yZ2UuYWdlbnRzLnYxLkhlYXJ0YmVhdFJlc3BvbnNlKAEwARJrCgtXYXRjaEFnZW50cxIpLmhhcmJvcmZvcmdlLmFnZW50cy52MS5XYXRjaEFnZW50c1JlcXVlc3QaKi5oYXJib3Jmb3JnZS5hZ2VudHMudjEuV2F0Y2hBZ2VudHNSZXNwb25zZSIDkAIBMAFCnwEKGWNvbS5oYXJib3Jmb3JnZS5hZ2VudHMudjFCEUFnZW50U2VydmljZVByb3RvUAFaVWJ1Zi5idWlsZC9nZW4vZ28vaGFyYm9yZm9yZ2UvYWdlbnRzL3Byb3RvY29sYnVmZmVycy9nby9oYXJib3Jmb3JnZS9hZ2VudHMvdjE7YWdlbnRzdjGqAhVIYXJib3Jmb3JnZS5BZ2VudHMuVjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_harborforge_agents_v1_agent, file_harborforge_agents_v1_error_reason, file_harborforge_agents_v1_wake]);
 
 /**
  * Selects agents: OR within a field, AND across fields. An empty filter selects every agent. A list has at most 1,000
@@ -404,6 +404,14 @@ export type StatusCount = Message<"harborforge.agents.v1.StatusCount"> & {
    * @generated from field: int64 count = 2;
    */
   count: bigint;
+
+  /**
+   * How many of them are suspect: their lease is over, and the brake delays their expiry. They are probably offline, and
+   * cannot be claimed. 0 while the brake is not engaged.
+   *
+   * @generated from field: int64 suspect = 3;
+   */
+  suspect: bigint;
 };
 
 /**
@@ -711,6 +719,37 @@ export type ListAgentTransitionsRequest = Message<"harborforge.agents.v1.ListAge
    * @generated from field: bool newest_first = 5;
    */
   newestFirst: boolean;
+
+  /**
+   * Returns only transitions with one of these causes. Empty means any cause. UNSPECIFIED is invalid.
+   *
+   * @generated from field: repeated harborforge.agents.v1.TransitionCause causes = 6;
+   */
+  causes: TransitionCause[];
+
+  /**
+   * Returns only transitions of agents on this claw, including those that brought an agent to it or away from it. Unset
+   * means any claw.
+   *
+   * @generated from field: optional string claw_identifier = 7;
+   */
+  clawIdentifier?: string | undefined;
+
+  /**
+   * Returns only transitions at this instant or later (`AgentTransition.occurred_at`). Not before 1970. Unset means at
+   * any time. For some seconds after the clock of the database was set back, the list may lack transitions of those
+   * seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 8;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Returns only transitions of this incident. Unset means all transitions. An incident that does not exist has none.
+   *
+   * @generated from field: optional string incident_id = 9;
+   */
+  incidentId?: string | undefined;
 };
 
 /**
@@ -749,6 +788,134 @@ export const ListAgentTransitionsResponseSchema: GenMessage<ListAgentTransitions
   messageDesc(file_harborforge_agents_v1_agent_service, 21);
 
 /**
+ * The request of ListIncidents.
+ *
+ * @generated from message harborforge.agents.v1.ListIncidentsRequest
+ */
+export type ListIncidentsRequest = Message<"harborforge.agents.v1.ListIncidentsRequest"> & {
+  /**
+   * Returns only incidents of this claw. Unset means all claws.
+   *
+   * @generated from field: optional string claw_identifier = 1;
+   */
+  clawIdentifier?: string | undefined;
+
+  /**
+   * The greatest number of incidents in the response. 0 means 50, above 1,000 means 1,000, negative is invalid.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the page before, for a request with the same other fields. Empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.ListIncidentsRequest.
+ * Use `create(ListIncidentsRequestSchema)` to create a new message.
+ */
+export const ListIncidentsRequestSchema: GenMessage<ListIncidentsRequest> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 22);
+
+/**
+ * The response of ListIncidents.
+ *
+ * @generated from message harborforge.agents.v1.ListIncidentsResponse
+ */
+export type ListIncidentsResponse = Message<"harborforge.agents.v1.ListIncidentsResponse"> & {
+  /**
+   * The incidents of this page, the newest first.
+   *
+   * @generated from field: repeated harborforge.agents.v1.Incident incidents = 1;
+   */
+  incidents: Incident[];
+
+  /**
+   * The token of the next page. Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.ListIncidentsResponse.
+ * Use `create(ListIncidentsResponseSchema)` to create a new message.
+ */
+export const ListIncidentsResponseSchema: GenMessage<ListIncidentsResponse> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 23);
+
+/**
+ * A claw that fell silent: none of its agents sent a heartbeat for two intervals, and they went offline together.
+ *
+ * @generated from message harborforge.agents.v1.Incident
+ */
+export type Incident = Message<"harborforge.agents.v1.Incident"> & {
+  /**
+   * The id, which the transitions of the incident carry as `AgentTransition.incident_id`. At most 64 characters.
+   *
+   * @generated from field: string incident_id = 1;
+   */
+  incidentId: string;
+
+  /**
+   * The claws. At present always one.
+   *
+   * @generated from field: repeated string claw_identifiers = 2;
+   */
+  clawIdentifiers: string[];
+
+  /**
+   * When the first agent went offline.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * When the first of these agents came back on one of the claws: the claw sends heartbeats again. Unset while it is
+   * silent.
+   *
+   * @generated from field: google.protobuf.Timestamp ended_at = 4;
+   */
+  endedAt?: Timestamp | undefined;
+
+  /**
+   * The number of agents that went offline with the incident. Includes agents that were moved or deleted since. For a
+   * caller with the role AGENT only agents in its scope, as in `agents_back`.
+   *
+   * @generated from field: int64 agents = 5;
+   */
+  agents: bigint;
+
+  /**
+   * How many of them have come back since, on any claw, even if they went offline again.
+   *
+   * @generated from field: int64 agents_back = 6;
+   */
+  agentsBack: bigint;
+
+  /**
+   * The newest heartbeat of the claws before the incident. Unset for incidents of earlier releases.
+   *
+   * @generated from field: google.protobuf.Timestamp last_heartbeat = 7;
+   */
+  lastHeartbeat?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message harborforge.agents.v1.Incident.
+ * Use `create(IncidentSchema)` to create a new message.
+ */
+export const IncidentSchema: GenMessage<Incident> = /*@__PURE__*/
+  messageDesc(file_harborforge_agents_v1_agent_service, 24);
+
+/**
  * The request of SendHeartbeat.
  *
  * @generated from message harborforge.agents.v1.SendHeartbeatRequest
@@ -784,7 +951,7 @@ export type SendHeartbeatRequest = Message<"harborforge.agents.v1.SendHeartbeatR
  * Use `create(SendHeartbeatRequestSchema)` to create a new message.
  */
 export const SendHeartbeatRequestSchema: GenMessage<SendHeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 22);
+  messageDesc(file_harborforge_agents_v1_agent_service, 25);
 
 /**
  * The response of SendHeartbeat.
@@ -819,7 +986,7 @@ export type SendHeartbeatResponse = Message<"harborforge.agents.v1.SendHeartbeat
  * Use `create(SendHeartbeatResponseSchema)` to create a new message.
  */
 export const SendHeartbeatResponseSchema: GenMessage<SendHeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 23);
+  messageDesc(file_harborforge_agents_v1_agent_service, 26);
 
 /**
  * A message of the stream Heartbeat. At most 1 MiB.
@@ -883,7 +1050,7 @@ export type HeartbeatRequest = Message<"harborforge.agents.v1.HeartbeatRequest">
  * Use `create(HeartbeatRequestSchema)` to create a new message.
  */
 export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 24);
+  messageDesc(file_harborforge_agents_v1_agent_service, 27);
 
 /**
  * The heartbeat of one agent, with an optional report of its status.
@@ -965,7 +1132,7 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
  * Use `create(AgentBeatSchema)` to create a new message.
  */
 export const AgentBeatSchema: GenMessage<AgentBeat> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 25);
+  messageDesc(file_harborforge_agents_v1_agent_service, 28);
 
 /**
  * The progress of an agent's work, within one session. A step that is not higher than the one before changes nothing:
@@ -1002,7 +1169,7 @@ export type Progress = Message<"harborforge.agents.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 26);
+  messageDesc(file_harborforge_agents_v1_agent_service, 29);
 
 /**
  * Acknowledges heartbeats, and carries the pace and changes of agents.
@@ -1067,7 +1234,7 @@ export type HeartbeatResponse = Message<"harborforge.agents.v1.HeartbeatResponse
  * Use `create(HeartbeatResponseSchema)` to create a new message.
  */
 export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 27);
+  messageDesc(file_harborforge_agents_v1_agent_service, 30);
 
 /**
  * Announces that the replica stops.
@@ -1089,7 +1256,7 @@ export type Draining = Message<"harborforge.agents.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 28);
+  messageDesc(file_harborforge_agents_v1_agent_service, 31);
 
 /**
  * The limits of a heartbeat stream.
@@ -1124,7 +1291,7 @@ export type HeartbeatLimits = Message<"harborforge.agents.v1.HeartbeatLimits"> &
  * Use `create(HeartbeatLimitsSchema)` to create a new message.
  */
 export const HeartbeatLimitsSchema: GenMessage<HeartbeatLimits> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 29);
+  messageDesc(file_harborforge_agents_v1_agent_service, 32);
 
 /**
  * The result of a beat, or a change of an agent of the stream.
@@ -1194,7 +1361,7 @@ export type AgentBeatResult = Message<"harborforge.agents.v1.AgentBeatResult"> &
  * Use `create(AgentBeatResultSchema)` to create a new message.
  */
 export const AgentBeatResultSchema: GenMessage<AgentBeatResult> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 30);
+  messageDesc(file_harborforge_agents_v1_agent_service, 33);
 
 /**
  * The result of a reply to a wake.
@@ -1230,7 +1397,7 @@ export type WakeReplyResult = Message<"harborforge.agents.v1.WakeReplyResult"> &
  * Use `create(WakeReplyResultSchema)` to create a new message.
  */
 export const WakeReplyResultSchema: GenMessage<WakeReplyResult> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 31);
+  messageDesc(file_harborforge_agents_v1_agent_service, 34);
 
 /**
  * Why a beat was rejected.
@@ -1274,7 +1441,7 @@ export type AgentBeatError = Message<"harborforge.agents.v1.AgentBeatError"> & {
  * Use `create(AgentBeatErrorSchema)` to create a new message.
  */
 export const AgentBeatErrorSchema: GenMessage<AgentBeatError> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 32);
+  messageDesc(file_harborforge_agents_v1_agent_service, 35);
 
 /**
  * The request of WatchAgents.
@@ -1320,7 +1487,7 @@ export type WatchAgentsRequest = Message<"harborforge.agents.v1.WatchAgentsReque
  * Use `create(WatchAgentsRequestSchema)` to create a new message.
  */
 export const WatchAgentsRequestSchema: GenMessage<WatchAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 33);
+  messageDesc(file_harborforge_agents_v1_agent_service, 36);
 
 /**
  * A part of a snapshot, changes, or a bookmark. At most 64 KiB unless a single agent needs more.
@@ -1364,7 +1531,7 @@ export type WatchAgentsResponse = Message<"harborforge.agents.v1.WatchAgentsResp
  * Use `create(WatchAgentsResponseSchema)` to create a new message.
  */
 export const WatchAgentsResponseSchema: GenMessage<WatchAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 34);
+  messageDesc(file_harborforge_agents_v1_agent_service, 37);
 
 /**
  * The position of a watch, even when nothing happened.
@@ -1385,7 +1552,7 @@ export type WatchBookmark = Message<"harborforge.agents.v1.WatchBookmark"> & {
  * Use `create(WatchBookmarkSchema)` to create a new message.
  */
 export const WatchBookmarkSchema: GenMessage<WatchBookmark> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 35);
+  messageDesc(file_harborforge_agents_v1_agent_service, 38);
 
 /**
  * One transition, or several merged ones, as the server sends it to a watcher.
@@ -1431,7 +1598,7 @@ export type AgentChange = Message<"harborforge.agents.v1.AgentChange"> & {
  * Use `create(AgentChangeSchema)` to create a new message.
  */
 export const AgentChangeSchema: GenMessage<AgentChange> = /*@__PURE__*/
-  messageDesc(file_harborforge_agents_v1_agent_service, 36);
+  messageDesc(file_harborforge_agents_v1_agent_service, 39);
 
 /**
  * The reason why a stream beats for an agent that it does not hold yet. In all cases the higher `generation` wins
@@ -1541,8 +1708,9 @@ export const AgentChangeTypeSchema: GenEnum<AgentChangeType> = /*@__PURE__*/
  * Manages agents: their heartbeats, statuses, exhaustions and transitions.
  *
  * Every error carries a `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A request that breaks the rules
- * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path. So does JSON
- * with unknown fields or unknown enum names. While the database is unavailable, every unary method answers UNAVAILABLE
+ * of its fields gets INVALID_ARGUMENT with `google.rpc.BadRequest`, which names each field by its path, for JSON in the
+ * names of JSON (`pageSize`). So does JSON with unknown fields or unknown enum names. A beat with such a fault fails
+ * alone. While the database is unavailable, every unary method answers UNAVAILABLE
  * `DATABASE_UNAVAILABLE` with `google.rpc.RetryInfo`.
  *
  * The server commits nothing for a call after its deadline, by the database's clock. It counts the deadline from the
@@ -1623,8 +1791,8 @@ export const AgentService: GenService<{
     output: typeof GetFleetResponseSchema;
   },
   /**
-   * Moves an agent to another claw. Ends its session and grants a new first lease; status and exhaustion stay. A move
-   * to the agent's present claw changes nothing.
+   * Moves an agent to another claw. Ends its session and grants a new first lease; status and exhaustion stay. The hold
+   * of a claim that the agent has not confirmed ends. A move to the agent's present claw changes nothing.
    *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
@@ -1640,8 +1808,13 @@ export const AgentService: GenService<{
    * agent that does not know of it yet. OFFLINE ends the lease; the next heartbeat brings the agent back. EXHAUSTED for
    * an offline agent records the exhaustion and leaves it offline.
    *
+   * ON_CALL and BUSY claim the agent for work. The claim lapses when its hold ends, unless the agent has confirmed it: by
+   * a report of that status, or by a `known_revision` that includes the claim. Then the agent returns to the status
+   * before the claim, as a transition with the cause SERVICE and the actor `server`. A claim with a hold of 0 does not
+   * lapse. Any other transition before ends the hold and this rule.
+   *
    * Errors: NOT_FOUND `AGENT_NOT_FOUND`; FAILED_PRECONDITION `AGENT_OFFLINE` (IDLE, ON_CALL or BUSY for an offline
-   * agent) or `AGENT_EXHAUSTED` (ON_CALL or BUSY for an exhausted one; metadata `recoveryAt`); ABORTED
+   * agent; ON_CALL or BUSY for a suspect one, metadata `suspectSince`) or `AGENT_EXHAUSTED` (ON_CALL or BUSY for an exhausted one; metadata `recoveryAt`); ABORTED
    * `REVISION_MISMATCH` (metadata `revision`); INVALID_ARGUMENT `INVALID_FIELD` or `REQUEST_ID_REUSED`.
    *
    * @generated from rpc harborforge.agents.v1.AgentService.UpdateAgentStatus
@@ -1664,8 +1837,8 @@ export const AgentService: GenService<{
     output: typeof DeleteAgentResponseSchema;
   },
   /**
-   * Returns the kept transitions of one agent, or of all, in pages, ordered by revision. Includes those of deleted
-   * agents.
+   * Returns the kept transitions that pass all filters of the request, in pages, ordered by revision. Includes those of
+   * deleted agents.
    *
    * Errors: OUT_OF_RANGE `REVISION_COMPACTED` (metadata `oldestRevision`) or `REVISION_IN_FUTURE`; INVALID_ARGUMENT
    * `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
@@ -1676,6 +1849,19 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ListAgentTransitionsRequestSchema;
     output: typeof ListAgentTransitionsResponseSchema;
+  },
+  /**
+   * Returns the incidents whose transitions are kept, in pages, the newest first. An incident is a claw that fell silent:
+   * its agents went offline together. A caller with the role AGENT gets the incidents of the agents in its scope.
+   *
+   * Errors: INVALID_ARGUMENT `INVALID_FIELD` or `INVALID_PAGE_TOKEN`.
+   *
+   * @generated from rpc harborforge.agents.v1.AgentService.ListIncidents
+   */
+  listIncidents: {
+    methodKind: "unary";
+    input: typeof ListIncidentsRequestSchema;
+    output: typeof ListIncidentsResponseSchema;
   },
   /**
    * Receives heartbeats without a stream, for agents that run rarely. Starts no session: it supersedes no session, and

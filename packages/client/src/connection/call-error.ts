@@ -1,63 +1,80 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { durationOf, millisOf } from "../../../../common/contract/timestamps.ts";
-import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/google/rpc/error_details_pb.ts";
+import type { ErrorReason } from "../../../../common/contract/enum-names.ts";
+import { millisOf } from "../../../../common/contract/timestamps.ts";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/watch/google/rpc/error_details_pb.ts";
 
-/** The names of Connect's codes in google.rpc.Code. The compiler reports a missing one. */
-const CODE_NAMES = {
-  [Code.Canceled]: "CANCELLED",
-  [Code.Unknown]: "UNKNOWN",
-  [Code.InvalidArgument]: "INVALID_ARGUMENT",
-  [Code.DeadlineExceeded]: "DEADLINE_EXCEEDED",
-  [Code.NotFound]: "NOT_FOUND",
-  [Code.AlreadyExists]: "ALREADY_EXISTS",
-  [Code.PermissionDenied]: "PERMISSION_DENIED",
-  [Code.ResourceExhausted]: "RESOURCE_EXHAUSTED",
-  [Code.FailedPrecondition]: "FAILED_PRECONDITION",
-  [Code.Aborted]: "ABORTED",
-  [Code.OutOfRange]: "OUT_OF_RANGE",
-  [Code.Unimplemented]: "UNIMPLEMENTED",
-  [Code.Internal]: "INTERNAL",
-  [Code.Unavailable]: "UNAVAILABLE",
-  [Code.DataLoss]: "DATA_LOSS",
-  [Code.Unauthenticated]: "UNAUTHENTICATED",
-} as const satisfies Readonly<Record<Code, string>>;
-
-const CODES = Object.values(Code).filter((code) => typeof code === "number");
+/** The codes of google.rpc.Code, and of Connect, in the order of their numbers from 1. */
+const CALL_CODES = [
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
+] as const;
 
 /** The code of a failed call, by its name in google.rpc.Code. */
-export type CallCode = (typeof CODE_NAMES)[Code];
+export type CallCode = (typeof CALL_CODES)[number];
+
+/** The name of a number of google.rpc.Code. */
+export function codeName(code: number): CallCode {
+  return CALL_CODES[code - 1] ?? "UNKNOWN";
+}
+
+/** A reason that this version does not know. The type keeps the names that it knows visible to editors. */
+export type UnknownReason = string & Record<never, never>;
 
 /** The same call will fail again, however late. */
-const PERMANENT: ReadonlySet<CallCode> = new Set([
-  "INVALID_ARGUMENT",
-  "PERMISSION_DENIED",
-  "UNIMPLEMENTED",
-  "UNAUTHENTICATED",
-]);
+const PERMANENT: readonly CallCode[] = ["INVALID_ARGUMENT", "PERMISSION_DENIED", "UNIMPLEMENTED", "UNAUTHENTICATED"];
 
-/** A failed call, with the reason of the contract. */
-export class CallError extends Error {
-  override readonly name = "CallError";
+/** What an error of a call states beyond its message. */
+export interface CallErrorDetails {
   readonly code: CallCode;
-  /** A value of ErrorReason without its prefix, such as `AGENT_EXHAUSTED`. Undefined if the server sent none. */
-  readonly reason: string | undefined;
+  readonly reason?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly retryAfterMs?: number | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * A failed call: each call, watch and report of this library rejects with this error. The message says what is wrong, and what to
+ * do. `cause` is the error of Connect, if there was one.
+ */
+export class CallError extends Error {
+  override readonly name: string = "CallError";
+  /** The code by its name in `google.rpc.Code`, such as `NOT_FOUND`. */
+  readonly code: CallCode;
+  /**
+   * A value of the contract's ErrorReason without its prefix, such as `AGENT_EXHAUSTED` (`ERROR_REASONS` lists them), or one of a
+   * newer service. Undefined if the service was not reached, or sent none.
+   */
+  readonly reason: ErrorReason | UnknownReason | undefined;
+  /** Facts of the reason, by names in lowerCamelCase, such as `recoveryAt` (RFC 3339). Empty if there are none. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** The time in milliseconds after which the server asks the client to retry. */
+  /** The time in milliseconds after which the same call may succeed. Undefined if the service names none. */
   readonly retryAfterMs: number | undefined;
 
-  constructor(error: ConnectError) {
-    super(error.rawMessage, { cause: error });
-    const [info] = error.findDetails(ErrorInfoSchema);
-    const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
-    this.code = CODE_NAMES[error.code];
-    this.reason = info?.reason;
-    this.metadata = info?.metadata ?? {};
-    this.retryAfterMs = delay === undefined ? undefined : millisOf(delay);
+  constructor(message: string, { code, reason, metadata = {}, retryAfterMs, cause }: CallErrorDetails) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.reason = reason;
+    this.metadata = metadata;
+    this.retryAfterMs = retryAfterMs;
   }
 
   /** Whether the same call will fail again, so that a retry does not help. */
   get permanent(): boolean {
-    return PERMANENT.has(this.code);
+    return PERMANENT.includes(this.code);
   }
 
   /** @deprecated Use `permanent`. */
@@ -73,31 +90,29 @@ export function callErrorData({ message, code, reason, metadata, retryAfterMs }:
   return { message, code, reason, metadata, retryAfterMs };
 }
 
-export function callErrorFrom({ message, code, reason, metadata, retryAfterMs }: CallErrorData): CallError {
-  const [number = Code.Unknown] = CODES.filter((one) => CODE_NAMES[one] === code);
-  const error = new ConnectError(message, number);
-  if (reason !== undefined) error.details.push({ desc: ErrorInfoSchema, value: { reason, metadata } });
-  if (retryAfterMs !== undefined) {
-    error.details.push({ desc: RetryInfoSchema, value: { retryDelay: durationOf(retryAfterMs) } });
-  }
-  return new CallError(error);
+export function callErrorFrom({ message, ...details }: CallErrorData): CallError {
+  return new CallError(message, details);
 }
 
 /** Converts the error of a call. Network errors become `UNAVAILABLE`. Never throws. */
 export function callErrorOf(thrown: unknown): CallError {
   try {
-    return thrown instanceof CallError ? thrown : new CallError(ConnectError.from(thrown, Code.Unavailable));
+    return thrown instanceof CallError ? thrown : fromConnect(ConnectError.from(thrown, Code.Unavailable));
   } catch {
     // A program's token function may throw anything.
-    return new CallError(new ConnectError("a value was thrown that cannot be converted to a string", Code.Unavailable));
+    return new CallError("a value was thrown that cannot be converted to a string", { code: "UNAVAILABLE" });
   }
 }
 
-/** Waits for a call. @throws CallError */
-export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
-  try {
-    return await call;
-  } catch (thrown) {
-    throw callErrorOf(thrown);
-  }
+function fromConnect(error: ConnectError): CallError {
+  const [info] = error.findDetails(ErrorInfoSchema);
+  const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  return new CallError(error.rawMessage, {
+    // fetch rejects with a TypeError if it cannot connect, or the page may not read the response.
+    code: error.code === Code.Unknown && error.cause instanceof TypeError ? "UNAVAILABLE" : codeName(error.code),
+    reason: info?.reason,
+    metadata: info?.metadata ?? {},
+    retryAfterMs: delay === undefined ? undefined : millisOf(delay),
+    cause: error,
+  });
 }

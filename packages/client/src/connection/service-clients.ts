@@ -1,11 +1,12 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import { TokenService } from "../../../../gen/harborforge/agents/v1/token_service_pb.ts";
-import { UserService } from "../../../../gen/harborforge/agents/v1/user_service_pb.ts";
-import { Health } from "../../../../gen/health/v1/health_pb.ts";
-import { authorised, type Token } from "./token.ts";
+import { AgentService } from "../../../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
+import { TokenService } from "../../../../gen/client/harborforge/agents/v1/token_service_pb.ts";
+import { UserService } from "../../../../gen/client/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../../../gen/client/harborforge/agents/v1/wake_service_pb.ts";
+import { Health } from "../../../../gen/client/health/v1/health_pb.ts";
+import { type Route, Turns } from "./routes.ts";
 
-/** Typed callers of the services that every program needs. */
+/** Typed callers of the services that every program needs. Each call rejects with a CallError. */
 export interface ServiceClients {
   readonly agents: Client<typeof AgentService>;
   readonly users: Client<typeof UserService>;
@@ -14,6 +15,7 @@ export interface ServiceClients {
 /** Callers that share one connection at a time. `close` ends it. */
 export interface ConnectedClients extends ServiceClients, Disposable {
   readonly tokens: Client<typeof TokenService>;
+  readonly wakes: Client<typeof WakeService>;
   /** Whether the server answers a health check within this time, with any status. The check needs no database. */
   isAnswered(withinMs: number): Promise<boolean>;
   /**
@@ -25,51 +27,31 @@ export interface ConnectedClients extends ServiceClients, Disposable {
   close(): void;
 }
 
-/** A transport to one address. */
-export interface Route {
-  readonly transport: Transport;
-  /** Closes its connection. Missing for transports of the caller. */
-  abort?(why: string): void;
-}
-
-/** Callers that use one route until `reconnect`, and then the next one. */
-export function clientsOnRoutes(routes: readonly Route[], token?: Token): ConnectedClients {
-  const callers = routes.map(({ transport, abort }) => {
-    const called = token === undefined ? transport : authorised(transport, token);
-    return {
-      agents: createClient(AgentService, called),
-      users: createClient(UserService, called),
-      tokens: createClient(TokenService, called),
-      health: createClient(Health, called),
-      abort,
-    };
-  });
-  // A random first route: otherwise all processes with the same list would use its first address.
-  let turn = Math.floor(Math.random() * callers.length);
-  const current = () => {
-    const caller = callers[turn];
-    if (caller === undefined) throw new RangeError("No address is given. Give address, addresses or transport.");
-    return caller;
-  };
-  current();
-  const close = (): void => {
-    for (const { abort } of callers) abort?.("the connection was closed");
-  };
+/** Callers that use one route until `reconnect`, and then the next one. @throws RangeError without a route */
+export function clientsOnRoutes(routes: readonly Route[]): ConnectedClients {
+  const turns = new Turns(routes, (transport: Transport) => ({
+    agents: createClient(AgentService, transport),
+    users: createClient(UserService, transport),
+    tokens: createClient(TokenService, transport),
+    wakes: createClient(WakeService, transport),
+    health: createClient(Health, transport),
+  }));
+  const close = (): void => turns.close();
   return {
     get agents() {
-      return current().agents;
+      return turns.current.agents;
     },
     get users() {
-      return current().users;
+      return turns.current.users;
     },
     get tokens() {
-      return current().tokens;
+      return turns.current.tokens;
     },
-    isAnswered: (withinMs) => answersWithin(current().health, withinMs),
-    reconnect() {
-      current().abort?.("the connection was replaced");
-      turn = (turn + 1) % callers.length;
+    get wakes() {
+      return turns.current.wakes;
     },
+    isAnswered: (withinMs) => answersWithin(turns.current.health, withinMs),
+    reconnect: () => turns.next(),
     close,
     [Symbol.dispose]: close,
   };
@@ -90,9 +72,4 @@ function answersWithin(health: Client<typeof Health>, withinMs: number): Promise
     // An error is an answer, too.
     health.check({}, { signal: stop.signal }).then(answered, answered);
   });
-}
-
-/** The routes of transports of the caller. */
-export function routesOf(transport: Transport | readonly Transport[]): readonly Route[] {
-  return (Array.isArray(transport) ? transport : [transport]).map((one: Transport) => ({ transport: one }));
 }

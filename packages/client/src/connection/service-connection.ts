@@ -1,7 +1,6 @@
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
-  type ClientSessionRequestOptions,
   connect,
   constants,
   type OutgoingHttpHeaders,
@@ -30,12 +29,10 @@ const MOST_ATTEMPTS = 3;
 const TOO_MANY_PINGS = Buffer.from("too_many_pings", "ascii");
 
 /**
- * The HTTP/2 connection to one address, for connect-node's transports (`sessionManager`). It opens with the first request, sends
- * pings, and is replaced when it ends.
+ * The HTTP/2 connection to one address. It opens with the first request, sends pings, and is replaced when it ends.
  *
- * It replaces connect-node's `Http2SessionManager`, which removes its `error` listeners when it leaves a session. An
- * error event after that ends the process (connectrpc/connect-es#1768 and #1795). Here every session, socket
- * and stream has an `error` listener from its creation to its end, and no loop waits for a state to change.
+ * Every session, socket and stream has an `error` listener from its creation to its end, since an error event without a listener
+ * ends the process. No loop waits for a state to change.
  */
 export class ServiceConnection {
   /** The origin that requests go to. */
@@ -54,18 +51,17 @@ export class ServiceConnection {
   /**
    * Sends the headers of a request.
    *
-   * @throws ConnectError `UNAVAILABLE` if no connection can be opened, or if `abort` is called in the meantime
+   * @param headers with `:method` and `:path`
+   * @param signal when it has aborted, nothing is sent
+   * @throws ConnectError `UNAVAILABLE` if no connection can be opened, or if `abort` is called in the meantime; the reason of the
+   * signal
    */
-  async request(
-    method: string,
-    path: string,
-    headers: OutgoingHttpHeaders,
-    options: Omit<ClientSessionRequestOptions, "signal">,
-  ): Promise<ClientHttp2Stream> {
+  async request(headers: OutgoingHttpHeaders, signal?: AbortSignal): Promise<ClientHttp2Stream> {
     for (let attempt = 1; ; attempt += 1) {
       const session = await this.#ready();
+      signal?.throwIfAborted();
       try {
-        return session.request({ ...headers, ":method": method, ":path": path }, options);
+        return session.request(headers);
       } catch (error) {
         if (session.isUsable) throw error;
         if (attempt === MOST_ATTEMPTS) throw unavailable("the connection closed before the request was sent", error);
@@ -74,7 +70,7 @@ export class ServiceConnection {
   }
 
   /** Called when a part of a response was read: the connection works. */
-  notifyResponseByteRead(stream: ClientHttp2Stream): void {
+  noteRead(stream: ClientHttp2Stream): void {
     for (const session of this.#sessions) session.noteRead(stream);
   }
 
@@ -164,8 +160,8 @@ class Session {
   }
 
   /** @throws Error of Node if the session has ended or the headers are not valid */
-  request(headers: OutgoingHttpHeaders, options: Omit<ClientSessionRequestOptions, "signal">): ClientHttp2Stream {
-    const stream = this.#session.request(headers, options);
+  request(headers: OutgoingHttpHeaders): ClientHttp2Stream {
+    const stream = this.#session.request(headers);
     // An error can come before the caller gets the stream, a few microtasks later.
     stream.on("error", ignore);
     this.#streams += 1;

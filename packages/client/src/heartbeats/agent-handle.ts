@@ -10,7 +10,7 @@ import { MICROS_PER_MS } from "../../../../common/contract/time.ts";
 import { Listeners, type OnListenerError } from "../event-listeners.ts";
 import type { BeatView, ClawMessageView, ExhaustionView } from "../views.ts";
 import type { AgentClaim, BeatContent, Report, ReportResult, Settle } from "./beat-queue.ts";
-import { failureOf, ReportError, refusedReport } from "./report-error.ts";
+import { failureOf, ReportError, type ReportErrorDetails, refusedReport } from "./report-error.ts";
 
 const REASONS: ReadonlySet<unknown> = new Set(EXHAUST_REASONS);
 
@@ -68,8 +68,9 @@ export type Presence = "beating" | "leaving" | "left" | "superseded" | "refused"
  * One agent of a claw. The client sends beats for it from `HeartbeatClient.agent()` until `leave()`.
  *
  * The client sends each report at once, and repeats it on other connections until the service acknowledges it. Only the newest
- * report counts. The promises resolve with the acknowledgement, and reject with a ReportError if the service rejects the report.
- * Programs may ignore them: a rejection without a handler does not end the process.
+ * report counts. The promises resolve with the acknowledgement, and reject with a ReportError if the service rejects the report, or
+ * was never reached within `timeoutMs` of the client. Programs may ignore them: a rejection without a handler does not end the
+ * process.
  */
 export interface AgentHandle {
   readonly agentId: string;
@@ -107,9 +108,17 @@ export interface AgentHost {
   remove(agent: BeatingAgent): void;
   /** Starts the agent's beats again later. */
   retryLater(agent: BeatingAgent): void;
+  /**
+   * Calls back once if the client has had no connection yet, and gets none within its timeout.
+   *
+   * @returns a function that ends the wait
+   */
+  onNotConnected(callback: (message: string, details: ReportErrorDetails) => void): () => void;
 }
 
 type Waiter = (error: ReportError) => void;
+
+const CLOSED = { code: "CANCELLED", reason: "CLIENT_CLOSED" } as const satisfies ReportErrorDetails;
 
 /** The handle of an agent, and its state in the client. */
 export class BeatingAgent implements AgentHandle {
@@ -162,17 +171,14 @@ export class BeatingAgent implements AgentHandle {
   }
 
   exhausted({ reason, recoveryAt, retryAfterMs }: ExhaustionReport, options?: WaitOptions): Promise<ReportOutcome> {
-    // A value that no message can carry would break the stream of all agents.
-    if (retryAfterMs !== undefined && !(Number.isFinite(retryAfterMs) && retryAfterMs <= FURTHEST_RECOVERY_MS)) {
-      const message = `retryAfterMs must be a number of milliseconds, at most 366 days, not ${retryAfterMs}`;
-      return quiet(Promise.reject(new RangeError(message)));
-    }
-    if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
-      return quiet(Promise.reject(new RangeError("recoveryAt must be a valid date")));
-    }
-    // A value that cannot be passed to a thread would fail again at each start of a worker.
-    if (!REASONS.has(reason)) {
-      return quiet(Promise.reject(new RangeError(`reason is unknown. Use one of ${[...REASONS].join(", ")}.`)));
+    const problem = problemOf({ reason, recoveryAt, retryAfterMs });
+    if (problem !== undefined) {
+      const details = {
+        code: "INVALID_ARGUMENT",
+        reason: "INVALID_FIELD",
+        metadata: { field: problem.field },
+      } as const;
+      return quiet(Promise.reject(new ReportError(this.agentId, problem.message, details)));
     }
     const exhausted = {
       reason,
@@ -232,8 +238,8 @@ export class BeatingAgent implements AgentHandle {
   }
 
   /** Rejects the promises of all open reports. */
-  fail(reason: "STREAM_REFUSED" | "CLIENT_CLOSED", message: string, cause?: unknown): void {
-    for (const reject of [...this.#waiters]) reject(new ReportError(this.agentId, reason, message, { cause }));
+  fail(message: string, details: ReportErrorDetails): void {
+    for (const reject of [...this.#waiters]) reject(new ReportError(this.agentId, message, details));
   }
 
   /** The client sends the goodbye of this agent. */
@@ -243,7 +249,7 @@ export class BeatingAgent implements AgentHandle {
 
   /** The client is closed. */
   end(): void {
-    this.fail("CLIENT_CLOSED", "The client was closed before this was acknowledged.");
+    this.fail("The client was closed before this was acknowledged.", CLOSED);
     this.#presence = "left";
   }
 
@@ -272,12 +278,13 @@ export class BeatingAgent implements AgentHandle {
     const { agentId } = this;
     if (signal?.aborted === true) return quiet(Promise.reject(signal.reason));
     if (this.#host.closed) {
-      return quiet(Promise.reject(new ReportError(agentId, "CLIENT_CLOSED", "The client is closed.")));
+      return quiet(Promise.reject(new ReportError(agentId, "The client is closed.", CLOSED)));
     }
     if (this.#presence === "superseded") {
       const { status, exhaustion } = this;
       const message = "Another process beats for this agent: claim() takes it back.";
-      return quiet(Promise.reject(new ReportError(agentId, "SESSION_SUPERSEDED", message, { status, exhaustion })));
+      const details = { code: "ABORTED", reason: "SESSION_SUPERSEDED", status, exhaustion } as const;
+      return quiet(Promise.reject(new ReportError(agentId, message, details)));
     }
     if (this.#goodbye !== undefined) {
       const goneOrNot = this.#goodbye.catch(() => undefined);
@@ -288,7 +295,9 @@ export class BeatingAgent implements AgentHandle {
       if (this.#presence === "refused") this.#enter();
       else this.claim();
     } catch (error) {
-      return quiet(Promise.reject(error));
+      const message = error instanceof Error ? error.message : String(error);
+      const details = { code: "FAILED_PRECONDITION", reason: "HANDLE_REPLACED", cause: error } as const;
+      return quiet(Promise.reject(new ReportError(agentId, message, details)));
     }
     return until(this.#ask(report), signal);
   }
@@ -296,15 +305,22 @@ export class BeatingAgent implements AgentHandle {
   #ask(content: BeatContent): Promise<ReportOutcome> {
     const { promise, resolve, reject } = Promise.withResolvers<ReportOutcome>();
     const waiter: Waiter = (error) => {
-      this.#waiters.delete(waiter);
+      forget();
       reject(error);
+    };
+    const endWait = this.#host.onNotConnected((message, details) => {
+      waiter(new ReportError(this.agentId, message, details));
+    });
+    const forget = (): void => {
+      endWait();
+      this.#waiters.delete(waiter);
     };
     this.#waiters.add(waiter);
     this.#reported = statusOf(content);
     this.#host.report(this, content, (result) => {
       // Before the promise resolves, so that its caller sees the new state.
       this.#settled(content, result);
-      this.#waiters.delete(waiter);
+      forget();
       if (result.kind === "refused") reject(refusedReport(result.beat, result.refusal));
       else resolve(result.kind);
     });
@@ -335,7 +351,22 @@ function statusOf(content: BeatContent): WorkingStatus | "exhausted" | undefined
 }
 
 function isSame(one: ExhaustionView | undefined, other: ExhaustionView | undefined): boolean {
-  return one?.reason === other?.reason && one?.recoveryAt === other?.recoveryAt;
+  return one?.reason === other?.reason && one?.recoveryAt?.getTime() === other?.recoveryAt?.getTime();
+}
+
+/** What no message can carry, or no thread: it would fail for all agents of the stream, again and again. */
+function problemOf({ reason, recoveryAt, retryAfterMs }: ExhaustionReport) {
+  if (retryAfterMs !== undefined && !(Number.isFinite(retryAfterMs) && retryAfterMs <= FURTHEST_RECOVERY_MS)) {
+    const message = `retryAfterMs must be a number of milliseconds, at most 366 days, not ${retryAfterMs}`;
+    return { field: "retryAfterMs", message };
+  }
+  if (recoveryAt !== undefined && Number.isNaN(recoveryAt.getTime())) {
+    return { field: "recoveryAt", message: "recoveryAt must be a valid date" };
+  }
+  if (!REASONS.has(reason)) {
+    return { field: "reason", message: `reason is unknown. Use one of ${[...REASONS].join(", ")}.` };
+  }
+  return undefined;
 }
 
 /** Keeps a rejection without a handler from ending the process. */

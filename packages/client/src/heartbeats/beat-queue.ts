@@ -15,8 +15,8 @@ import { durationOf, timestampOf } from "../../../../common/contract/timestamps.
 import type {
   AgentStatus as AgentStatusMessage,
   ExhaustionSchema,
-} from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { SessionStart as SessionStartMessage } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+} from "../../../../gen/client/harborforge/agents/v1/agent_pb.ts";
+import type { SessionStart as SessionStartMessage } from "../../../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
 import type { BeatRefusal, BeatView } from "../views.ts";
 
 /** What an agent reports. */

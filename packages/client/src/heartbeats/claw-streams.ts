@@ -138,9 +138,9 @@ export class ClawStreams implements ClawHeartbeats {
       nextGeneration: () => ++this.#generation,
       persistent: true,
       onMessage: (message) => this.#pass(stream, message),
+      // For the service this is a new stream.
+      onStream: () => this.#lost.delete(stream),
       onConnection: (connection) => {
-        // For the service this is a new stream.
-        if (connection.state === "connected") this.#lost.delete(stream);
         if (connection.state === "waiting" && connection.error?.permanent === true) {
           const agentIds = [...this.#streamOf].filter(([, one]) => one === stream).map(([agentId]) => agentId);
           listener.onStreamRefused(agentIds, connection.error);

@@ -1,6 +1,7 @@
-import type { CallError } from "../connection/call-error.ts";
+import { CallError } from "../connection/call-error.ts";
+import { CALL_TIMEOUT_MS } from "../connection/call-timeout.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
-import { Listeners, type OnListenerError, warnOf } from "../event-listeners.ts";
+import { Listeners, type OnListenerError, reportTo, warnOf } from "../event-listeners.ts";
 import type { ClawMessageView } from "../views.ts";
 import {
   type HeartbeatWorkerEvent,
@@ -12,6 +13,7 @@ import type { BeatContent, Settle } from "./beat-queue.ts";
 import { checkName } from "./check-name.ts";
 import { type ClawHeartbeats, ClawStreams } from "./claw-streams.ts";
 import type { HeartbeatConnection } from "./heartbeat-stream.ts";
+import type { ReportErrorDetails } from "./report-error.ts";
 
 const CLOSE_WITHIN_MS = 5_000;
 
@@ -23,7 +25,10 @@ export interface HeartbeatClientOptions extends ServiceTarget {
    * random UUID.
    */
   readonly instanceId?: string;
-  /** Called with the error that a listener throws, or that its promise rejects with. Default: a warning of the process. */
+  /**
+   * Called with the error that a listener throws, or that its promise rejects with, and with other errors that no listener gets.
+   * Default: a warning of the process.
+   */
   readonly onListenerError?: OnListenerError;
   /**
    * Whether a worker thread sends the beats. It goes on while the event loop of the main thread is blocked, for up to
@@ -33,7 +38,10 @@ export interface HeartbeatClientOptions extends ServiceTarget {
 }
 
 export interface HeartbeatClientEvents {
-  /** The state of the connection, for each stream if there are several. */
+  /**
+   * The state of the connection, for each stream if there are several. If no listener is added, and the client gets no connection within
+   * `timeoutMs`, it warns once by `onListenerError`.
+   */
   readonly connection: HeartbeatConnection;
   /** The state of the worker thread, if there is one. */
   readonly worker: HeartbeatWorkerEvent;
@@ -71,12 +79,13 @@ export interface HeartbeatClient extends AsyncDisposable {
  * lost connections, server stops and machine sleep. It connects with the first agent.
  *
  * @example
- * await using claw = createHeartbeatClient({ address: "127.0.0.1:50051", claw: "claw-1" });
+ * const claw = createHeartbeatClient({ address: "127.0.0.1:50051", claw: "claw-1" });
  * const bob = claw.agent("bob-1");
  * bob.on("status", ({ status }) => console.log(`bob-1 is ${status}`));
  * await bob.busy();
+ * await claw.close();
  *
- * @throws RangeError for an invalid address or claw, and for a worker with a transport
+ * @throws RangeError for an invalid address, claw or timeout, and for a worker with a transport
  */
 export function createHeartbeatClient(options: HeartbeatClientOptions): HeartbeatClient {
   return new ClawHeartbeatClient(options);
@@ -90,11 +99,19 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
   };
   readonly #agents = new Map<string, BeatingAgent>();
   readonly #beats: ClawHeartbeats;
+  readonly #timeoutMs: number;
+  /** Whether the service has acknowledged a beat. */
+  #wasConnected = false;
+  /** Why the last attempt failed. */
+  #lastError: CallError | undefined;
+  /** Ends the wait for the first connection, which begins with the first agent. */
+  #endFirstWait: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: HeartbeatClientOptions) {
     const { claw, worker = false, onListenerError = warnOf, ...target } = options;
     this.instanceId = options.instanceId ?? crypto.randomUUID();
+    this.#timeoutMs = target.timeoutMs ?? CALL_TIMEOUT_MS;
     checkName("claw", claw);
     checkName("instanceId", this.instanceId);
     // Throws for an invalid address here, where the caller sees it.
@@ -105,9 +122,15 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
     const listener = {
       onMessage: (message: ClawMessageView, stays: boolean): void =>
         this.#agents.get(message.agentId)?.receive(message, stays),
-      onConnection: (connection: HeartbeatConnection): void => this.#events.connection.emit(connection),
+      onConnection: (connection: HeartbeatConnection): void => {
+        if (connection.state === "connected") this.#wasConnected = true;
+        else this.#lastError = connection.error ?? this.#lastError;
+        this.#events.connection.emit(connection);
+      },
       onStreamRefused: (agentIds: readonly string[], error: CallError): void => {
-        for (const agentId of agentIds) this.#agents.get(agentId)?.fail("STREAM_REFUSED", error.message, error);
+        const { code, metadata, retryAfterMs } = error;
+        const details = { code, reason: "STREAM_REFUSED", metadata, retryAfterMs, cause: error } as const;
+        for (const agentId of agentIds) this.#agents.get(agentId)?.fail(error.message, details);
       },
       onWorker: (event: HeartbeatWorkerEvent): void => this.#events.worker.emit(event),
     };
@@ -155,6 +178,30 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
       throw new RangeError(`agent ${agentId} left, and agent() was called for it again. Use the new handle.`);
     this.#agents.set(agentId, agent);
     this.#beats.add(agentId, agent.session);
+    this.#endFirstWait ??= this.onNotConnected((message, details) => {
+      if (this.#events.connection.size === 0) reportTo(this.#onListenerError, new CallError(message, details));
+    });
+  }
+
+  onNotConnected(callback: (message: string, details: ReportErrorDetails) => void): () => void {
+    if (this.#wasConnected || this.#timeoutMs === 0) return () => undefined;
+    const timer = setTimeout(() => {
+      if (this.#wasConnected || this.closed) return;
+      const {
+        code = "UNAVAILABLE",
+        metadata = {},
+        retryAfterMs,
+        message = "the service acknowledged nothing",
+      } = this.#lastError ?? {};
+      callback(`not connected within ${this.#timeoutMs} ms: ${message}. The client goes on trying.`, {
+        code,
+        reason: "NOT_CONNECTED",
+        metadata,
+        retryAfterMs,
+        cause: this.#lastError,
+      });
+    }, this.#timeoutMs);
+    return () => clearTimeout(timer);
   }
 
   report(agent: BeatingAgent, content: BeatContent, settle: Settle): void {
@@ -173,6 +220,7 @@ class ClawHeartbeatClient implements HeartbeatClient, AgentHost {
   }
 
   async #end(goodbye: boolean, withinMs: number): Promise<void> {
+    this.#endFirstWait?.();
     if (goodbye) for (const agent of this.#agents.values()) agent.depart();
     await this.#beats.end({ goodbye, withinMs });
     for (const agent of this.#agents.values()) agent.end();

@@ -4,7 +4,7 @@ import { LONGEST_TIMER_MS, pause } from "../../../../common/scheduling/timers.ts
 import type {
   HeartbeatRequestSchema,
   HeartbeatResponse,
-} from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+} from "../../../../gen/client/harborforge/agents/v1/agent_service_pb.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
 import type { ConnectedClients } from "../connection/service-clients.ts";
@@ -46,7 +46,10 @@ const LONGEST_LOOK_MS = 1_000;
 /** A check that comes later than this, and than an interval, shows that the machine slept. Its connection may have ended silently. */
 const SHORTEST_SLEEP_MS = 2_000;
 
-/** The state of the connection to the service. */
+/**
+ * The state of the connection to the service. It is connected once the service has acknowledged a beat: a service without its
+ * database accepts connections, and acknowledges nothing.
+ */
 export type HeartbeatConnection =
   | { readonly state: "connected"; readonly intervalMs: number; readonly leaseMs: number }
   | { readonly state: "waiting"; readonly error: CallError | undefined; readonly retryInMs: number };
@@ -65,6 +68,8 @@ export interface HeartbeatStreamOptions {
   /** A message of the server about an agent: its first state, a change by another caller, a rejected beat. */
   readonly onMessage?: (message: ClawMessageView) => void;
   readonly onConnection?: (connection: HeartbeatConnection) => void;
+  /** The server sent the first response of a stream. */
+  readonly onStream?: () => void;
   /** Takes the agents beyond the limit of the server, with their reports. */
   readonly onSurplus?: (entries: readonly QueueEntry[]) => void;
 }
@@ -114,6 +119,8 @@ export class HeartbeatStream {
   #waitingSince: Moment | undefined;
   /** With what the stream ends by itself: the last goodbye, or the last report. */
   #closing: "goodbye" | "reports" | undefined;
+  /** Whether the server has acknowledged a beat on the open stream. */
+  #isAcknowledged = false;
   #firstResponseTimeoutMs = SHORTEST_FIRST_RESPONSE_TIMEOUT_MS;
   #continueSending: () => void = () => undefined;
   /** While this is set, no stream is opened. */
@@ -256,6 +263,7 @@ export class HeartbeatStream {
     });
     this.#queue.restart();
     this.#waitingSince = undefined;
+    this.#isAcknowledged = false;
     this.#leave = () => {
       atOnce = true;
       move();
@@ -344,14 +352,22 @@ export class HeartbeatStream {
         bytes: (limits.maxMessageBytes || LIMITS.bytes) - ENVELOPE_BYTES,
       };
       this.#mostAgents = limits.maxAgents || Number.POSITIVE_INFINITY;
-      this.#options.onConnection?.({ state: "connected", intervalMs: this.#intervalMs, leaseMs: this.#leaseMs });
+      this.#options.onStream?.();
       if (this.#queue.size > this.#mostAgents && this.#options.onSurplus !== undefined) {
         this.#options.onSurplus(this.#queue.removeSurplus(this.#mostAgents));
       }
     }
     if (response.acknowledgedSequence > 0n) this.#retry.reset();
+    // Without agents there is nothing to acknowledge.
+    if (response.acknowledgedSequence > 0n || this.#queue.size === 0) this.#noteConnected();
     for (const message of messagesOf(response)) if (this.#accepts(message)) this.#options.onMessage?.(message);
     this.#queue.acknowledge(response.acknowledgedSequence);
+  }
+
+  #noteConnected(): void {
+    if (this.#isAcknowledged) return;
+    this.#isAcknowledged = true;
+    this.#options.onConnection?.({ state: "connected", intervalMs: this.#intervalMs, leaseMs: this.#leaseMs });
   }
 
   /** Whether a message is for an agent of this stream, and not overtaken by a newer one. */

@@ -1,188 +1,181 @@
+import {
+  HEADER_FIELDS,
+  HEADER_PREFIXES,
+  INNER_FIELDS,
+  MESSAGE_FIELDS,
+  NAME_FIELDS,
+  NAME_HEADERS,
+  STATUS_FIELDS,
+} from "./error-fields.ts";
+import { readText } from "./error-texts.ts";
+import { readLooseJson } from "./loose-json.ts";
+import { attempt, headerOf, itemsOf, keysOf, read } from "./safe-reads.ts";
+import { statedIn } from "./stated-statuses.ts";
+import { WAIT_FIELDS } from "./wait-sources.ts";
+
 /** The error of a call to a model provider, independent of the library. */
 export interface ProviderFailure {
   /** HTTP statuses of the response and of the errors around it. Errors within a stream have none. */
   readonly statuses: ReadonlySet<number>;
+  /** HTTP statuses that messages name. */
+  readonly statedStatuses: ReadonlySet<number>;
   /** Names of the error in response and library, in lower case: `rate_limit_error`, and with the field `type=rate_limit_error`. */
   readonly names: ReadonlySet<string>;
-  /** All messages, in lower case. */
+  /** All messages without their quotations, in lower case, each on one line: terminals break them. */
   readonly text: string;
-  /** Google's error details, by the last part of their type: `RetryInfo`, `QuotaFailure`. */
-  readonly details: readonly ErrorDetail[];
+  /** Values of a field of `WAIT_FIELDS`, the outermost first. */
+  field(name: string): readonly (string | number)[];
   /** A header of the response; undefined if it is missing or too long. */
   header(name: string): string | undefined;
 }
 
-export interface ErrorDetail {
-  readonly type: string;
-  readonly retryDelay: string | undefined;
-}
-
-/** The depth of nested errors that is read. It also ends cycles. */
-const DEEPEST = 6;
-const MOST_PARTS = 40;
-const LONGEST_HEADER = 128;
+/** The depth of nested errors and of JSON within JSON that is read. It also ends cycles. */
+const DEEPEST = 24;
+const MOST_PARTS = 120;
+/** Of a name of an error, and of a value that tells a wait. */
 const LONGEST_NAME = 128;
-const LONGEST_TEXT = 8_192;
-const LONGEST_BODY = 65_536;
+/** Of one text. A longer one counts as far as this. */
+const LONGEST_TEXT = 65_536;
+/** Of all texts together. */
+const LONGEST_TEXTS = 4 * LONGEST_TEXT;
+/** Of the messages, in which the phrases are searched. */
+const LONGEST_WORDS = 32_768;
 
-/**
- * The properties with the response, from the error on: fetch (`status`, `headers`), the SDKs of
- * OpenAI and Anthropic (`error`), axios and got (`response.data`, `response.body`), Google's (`errorDetails`), the AI SDK
- * (`statusCode`, `responseHeaders`, `responseBody`, `lastError`), AWS's (`$metadata`, `$response`), and `cause` of errors
- * around them.
- */
-const INNER = [
-  "error",
-  "response",
-  "data",
-  "body",
-  "responseBody",
-  "details",
-  "errorDetails",
-  "lastError",
-  "cause",
-  "$metadata",
-  "$response",
-] as const;
-const STATUSES = ["status", "statusCode", "httpStatusCode", "code"] as const;
-const NAMES = ["type", "code", "status", "reason", "name", "__type"] as const;
-const HEADERS = ["headers", "responseHeaders"] as const;
+const bareName = (key: string): string => key.replace(/[_-]/g, "").toLowerCase();
+const FIELDS: ReadonlySet<string> = new Set(WAIT_FIELDS.map(({ name }) => bareName(name)));
 
 /** Reads any thrown value. Never throws, also if a getter or proxy does. */
 export function readFailure(thrown: unknown): ProviderFailure {
-  const parts = partsOf(thrown);
+  const { parts, sentences } = partsOf(thrown);
   const names = new Set<string>();
-  const sentences: string[] = [];
-  const details: ErrorDetail[] = [];
-  const headers: unknown[] = [];
   const statuses = new Set<number>();
+  const fields = new Map<string, (string | number)[]>();
+  const headers: unknown[] = [];
   for (const part of parts) {
-    if (typeof part === "string") {
-      sentences.push(part.slice(0, LONGEST_TEXT));
-      continue;
+    for (const key of STATUS_FIELDS) {
+      const status = statusOf(read(part, key));
+      if (status !== undefined) statuses.add(status);
     }
-    for (const key of STATUSES) {
-      const status = read(part, key);
-      if (isStatus(status)) statuses.add(status);
+    for (const key of NAME_FIELDS) addName(names, key, read(part, key));
+    for (const key of HEADER_FIELDS) headers.push(read(part, key));
+    for (const key of keysOf(part)) {
+      const name = bareName(key);
+      if (!FIELDS.has(name)) continue;
+      const value = waitValueOf(read(part, key));
+      if (value === undefined) continue;
+      const values = fields.get(name);
+      if (values === undefined) fields.set(name, [value]);
+      else values.push(value);
     }
-    for (const key of NAMES) {
-      const name = read(part, key);
-      if (typeof name !== "string" || name.length > LONGEST_NAME) continue;
-      names.add(name.toLowerCase());
-      names.add(`${key}=${name.toLowerCase()}`);
-    }
-    const message = read(part, "message");
-    if (typeof message === "string") sentences.push(message.slice(0, LONGEST_TEXT));
-    const type = read(part, "@type");
-    if (typeof type === "string") {
-      const retryDelay = read(part, "retryDelay");
-      details.push({
-        type: type.slice(type.lastIndexOf(".") + 1),
-        retryDelay: typeof retryDelay === "string" && retryDelay.length <= LONGEST_HEADER ? retryDelay : undefined,
-      });
-    }
-    for (const key of HEADERS) headers.push(read(part, key));
   }
+  const header = (name: string): string | undefined => {
+    for (const prefix of ["", ...HEADER_PREFIXES]) {
+      for (const all of headers) {
+        const value = headerOf(all, `${prefix}${name}`);
+        if (value !== undefined && value !== "") return value;
+      }
+    }
+    return undefined;
+  };
+  for (const name of NAME_HEADERS) addName(names, name, header(name)?.split(":", 1)[0]);
   return {
     statuses,
+    statedStatuses: statedIn(sentences),
     names,
-    text: sentences
-      .join("\n")
-      .slice(0, 4 * LONGEST_TEXT)
-      .toLowerCase(),
-    details,
-    header(name) {
-      for (const all of headers) {
-        const value = headerOf(all, name);
-        if (value !== undefined) return value;
-      }
-      return undefined;
-    },
+    text: sentences.map(onOneLine).join("\n").slice(0, LONGEST_WORDS).toLowerCase(),
+    field: (name) => fields.get(bareName(name)) ?? [],
+    header,
   };
 }
 
-/** The error and its parts, the outermost first. Strings of JSON are parsed. */
-function partsOf(thrown: unknown): (object | string)[] {
-  const parts: (object | string)[] = [];
+function addName(names: Set<string>, key: string, value: unknown): void {
+  if (typeof value === "number") names.add(`${key}=${value}`);
+  if (typeof value !== "string" || value.length > LONGEST_NAME) return;
+  // Types may begin with a namespace: `com.amazon.coral.service#ThrottlingException`, `type.googleapis.com/google.rpc.RetryInfo`.
+  const name = (
+    key === "@type" ? value.slice(value.lastIndexOf(".") + 1) : value.slice(value.indexOf("#") + 1)
+  ).toLowerCase();
+  names.add(name);
+  names.add(`${key.toLowerCase()}=${name}`);
+}
+
+/** The error and its parts, the outermost first, and the messages of all. Texts are searched for JSON. */
+function partsOf(thrown: unknown): { readonly parts: readonly object[]; readonly sentences: readonly string[] } {
+  const parts: object[] = [];
+  const sentences: string[] = [];
   const seen = new Set<object>();
+  const seenTexts = new Set<string>();
+  let left = LONGEST_TEXTS;
   let level: unknown[] = [thrown];
   for (let depth = 0; depth < DEEPEST && level.length > 0; depth += 1) {
     const next: unknown[] = [];
     for (const one of level) {
-      const part = typeof one === "string" ? parsed(one) : one;
-      if (parts.length >= MOST_PARTS || part === null || part === undefined) continue;
-      if (typeof part === "string") parts.push(part);
-      else if (typeof part === "object" && !seen.has(part)) {
-        seen.add(part);
-        parts.push(part);
-        const items = itemsOf(part);
-        if (items !== undefined) next.push(...items);
-        else for (const key of INNER) next.push(read(part, key));
-        // Google's SDK puts the whole body into the message.
-        const message = read(part, "message");
-        if (typeof message === "string" && message.includes("{")) next.push(parsed(message));
+      if (parts.length >= MOST_PARTS) break;
+      if (typeof one === "string") {
+        const text = one.slice(0, Math.min(LONGEST_TEXT, left));
+        // A library repeats the message of the error within.
+        if (text === "" || seenTexts.has(text)) continue;
+        seenTexts.add(text);
+        left -= text.length;
+        const { words, values } = readMessage(text);
+        if (words !== "") sentences.push(words);
+        next.push(...values.slice(0, MOST_PARTS));
+      } else if (typeof one === "object" && one !== null && !seen.has(one)) {
+        seen.add(one);
+        const items = itemsOf(one);
+        if (items !== undefined) {
+          next.push(...items);
+          continue;
+        }
+        parts.push(one);
+        for (const key of MESSAGE_FIELDS) next.push(textOf(read(one, key)));
+        for (const key of INNER_FIELDS) next.push(read(one, key));
+        // The AI SDK also lists the errors of earlier attempts: the last one says how it is now.
+        if (read(one, "lastError") === undefined) next.push(read(one, "errors"));
       }
     }
     level = next;
   }
-  return parts;
+  return { parts, sentences };
 }
 
-/** The JSON in a text, after any prefix; the text itself if there is none. */
-function parsed(text: string): unknown {
-  const begin = text.search(/[[{]/);
-  if (begin < 0 || text.length > LONGEST_BODY) return text.slice(0, LONGEST_TEXT);
-  try {
-    const value: unknown = JSON.parse(text.slice(begin));
-    return value;
-  } catch {
-    return text.slice(0, LONGEST_TEXT);
+/** A text: JSON as a whole, or a message. */
+function readMessage(text: string): { readonly words: string; readonly values: readonly unknown[] } {
+  const trimmed = text.trim();
+  if (trimmed.startsWith('"') && trimmed.endsWith('"')) {
+    const value = attempt((): unknown => JSON.parse(trimmed));
+    if (typeof value === "string") return { words: "", values: [value] };
   }
-}
-
-function isStatus(value: unknown): value is number {
-  return typeof value === "number" && Number.isInteger(value) && value >= 100 && value < 600;
-}
-
-function headerOf(headers: unknown, name: string): string | undefined {
-  if (typeof headers !== "object" || headers === null) return undefined;
-  // A proxy of Headers is no Headers to its methods.
-  const value = attempt(() => (headers instanceof Headers ? headers.get(name) : plainHeader(headers, name)));
-  if (typeof value === "number") return String(value);
-  return typeof value === "string" && value.length <= LONGEST_HEADER ? value.trim() : undefined;
-}
-
-/** Node returns repeated headers as lists. Others keep the case of names, or have a `get` of their own. */
-function plainHeader(headers: object, name: string): unknown {
-  let value = read(headers, name);
-  if (value === undefined) {
-    const key = keysOf(headers).find((one) => one.toLowerCase() === name);
-    if (key !== undefined) value = read(headers, key);
+  if (/^[{[]/.test(trimmed)) {
+    const whole = readLooseJson(trimmed, 0, DEEPEST);
+    if (whole !== undefined && whole.end >= trimmed.length) return { words: "", values: [whole.value] };
   }
-  if (value === undefined) {
-    const get = read(headers, "get");
-    if (typeof get === "function") value = attempt(() => Reflect.apply(get, headers, [name]));
-  }
-  return Array.isArray(value) ? value[0] : value;
+  const { words, values } = readText(text, DEEPEST);
+  return { words: words.trim(), values };
 }
 
-/** The first items of a list; undefined for other values. */
-function itemsOf(value: object): unknown[] | undefined {
-  return attempt(() => (Array.isArray(value) ? value.slice(0, MOST_PARTS) : undefined));
+/** A number, a text, or a google.protobuf.Duration as gRPC's libraries have it. */
+function waitValueOf(value: unknown): string | number | undefined {
+  if (typeof value === "number") return value;
+  if (typeof value === "string") return value.length <= LONGEST_NAME ? value : undefined;
+  if (typeof value !== "object" || value === null) return undefined;
+  const seconds = numberOf(read(value, "seconds")) + numberOf(read(value, "nanos")) / 1e9;
+  return seconds > 0 ? `${seconds.toFixed(3)}s` : undefined;
 }
 
-function keysOf(value: object): string[] {
-  return attempt(() => Object.keys(value)) ?? [];
+function numberOf(value: unknown): number {
+  return typeof value === "number" || typeof value === "string" ? Number(value) : 0;
 }
 
-function read(value: object, key: string): unknown {
-  return attempt((): unknown => Reflect.get(value, key));
+function onOneLine(message: string): string {
+  return message.split(/\s+/).join(" ");
 }
 
-function attempt<T>(task: () => T): T | undefined {
-  try {
-    return task();
-  } catch {
-    return undefined;
-  }
+function textOf(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function statusOf(value: unknown): number | undefined {
+  const status = typeof value === "string" && /^\d{3}$/.test(value) ? Number(value) : value;
+  return typeof status === "number" && Number.isInteger(status) && status >= 100 && status < 600 ? status : undefined;
 }

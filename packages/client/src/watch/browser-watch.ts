@@ -1,8 +1,15 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Transport } from "@connectrpc/connect";
-import { clientsOnRoutes, routesOf } from "../connection/service-clients.ts";
+import {
+  AgentService,
+  type WatchAgentsRequestSchema,
+  type WatchAgentsResponse,
+} from "../../../../gen/watch/harborforge/agents/v1/agent_service_pb.ts";
+import { CALL_TIMEOUT_MS, checkTimeout } from "../connection/call-timeout.ts";
+import { routesOf, Turns, typedTransport } from "../connection/routes.ts";
 import type { Token } from "../connection/token.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
-import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
+import { type WatchClients, type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
 
 /** The connection to the service, without Node. */
 export interface WatchTarget {
@@ -10,6 +17,8 @@ export interface WatchTarget {
   readonly transport: Transport | readonly Transport[];
   /** Sent with every call as `authorization: Bearer …`. A function is called before each call. */
   readonly token?: Token;
+  /** How long the first message of a watch may take, in milliseconds; 0: no limit. Default: 10,000. */
+  readonly timeoutMs?: number;
 }
 
 /**
@@ -22,19 +31,44 @@ export interface WatchTarget {
  *   if (event.kind === "snapshot") console.log(event.agents.length, "agents are idle");
  * }
  *
- * @throws CallError if the service rejects the watch for good
+ * @throws CallError if the service rejects the watch for good; RangeError without a transport, and for an invalid timeout
  */
 export function watchAgents(options: WatchTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
-  return watchThrough(clientsOnRoutes(routesOf(options.transport), options.token), options);
+  return watchThrough(watchClients(options), options);
 }
 
 /**
  * Keeps the current state of all agents that pass a filter in memory.
  *
  * @example
- * await using agents = createAgentCache({ transport, filter: { clawIdentifiers: ["claw-1"] } });
+ * const agents = createAgentCache({ transport, filter: { clawIdentifiers: ["claw-1"] } });
  * const idle = await agents.waitFor(({ list }) => list((agent) => agent.status === "idle")[0]);
+ *
+ * @throws RangeError without a transport, and for an invalid timeout
  */
 export function createAgentCache(options: WatchTarget & Omit<WatchOptions, "from" | "signal">): AgentCache {
-  return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }));
+  const { timeoutMs = CALL_TIMEOUT_MS } = options;
+  return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }), checkTimeout(timeoutMs));
+}
+
+/** The callers of a watch, by the transports of the caller. @throws RangeError without a transport */
+export function watchClients({ transport, token }: WatchTarget): WatchClients {
+  const turns = new Turns(routesOf(transport), (one) => typedTransport(one, { token }));
+  return {
+    agents: { watchAgents: (request, { signal } = {}) => watchOver(turns.current, request, signal) },
+    reconnect: () => turns.next(),
+  };
+}
+
+/** As `createClient` of Connect does, which brings the code of all other kinds of calls. */
+async function* watchOver(
+  transport: Transport,
+  request: MessageInitShape<typeof WatchAgentsRequestSchema>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WatchAgentsResponse, void> {
+  const requests = (async function* () {
+    yield request;
+  })();
+  const { message } = await transport.stream(AgentService.method.watchAgents, signal, undefined, undefined, requests);
+  yield* message;
 }

@@ -1,3 +1,4 @@
+import { CALL_TIMEOUT_MS, checkTimeout } from "../connection/call-timeout.ts";
 import { createServiceClients, type ServiceTarget } from "../connection/node-clients.ts";
 import { type AgentCache, cacheOf } from "./agent-cache.ts";
 import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents.ts";
@@ -13,30 +14,33 @@ import { type WatchEvent, type WatchOptions, watchThrough } from "./watch-agents
  *   if (event.kind === "changes") for (const { transition } of event.changes) console.log(transition);
  * }
  *
- * @throws CallError if the service rejects the watch for good; RangeError for an invalid address
+ * @throws CallError if the service rejects the watch for good; RangeError for an invalid address or timeout
  */
 export function watchAgents(options: ServiceTarget & WatchOptions): AsyncGenerator<WatchEvent, void> {
   const clients = createServiceClients(options);
-  return closing(clients, watchThrough(clients, options));
+  return closingAfter(clients, watchThrough(clients, options));
 }
 
 /**
  * Keeps the current state of all agents that pass a filter in memory.
  *
  * @example
- * await using agents = createAgentCache({ address: "127.0.0.1:50051", filter: { clawIdentifiers: ["claw-1"] } });
+ * const agents = createAgentCache({ address: "127.0.0.1:50051", filter: { clawIdentifiers: ["claw-1"] } });
  * await agents.waitFor(({ get }) => get("bob-1")?.status === "idle", { signal: AbortSignal.timeout(60_000) });
+ * await agents.close();
  *
- * @throws RangeError for an invalid address
+ * @throws RangeError for an invalid address or timeout
  */
 export function createAgentCache(options: ServiceTarget & Omit<WatchOptions, "from" | "signal">): AgentCache {
-  return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }));
+  const { timeoutMs = CALL_TIMEOUT_MS } = options;
+  return cacheOf((signal) => watchAgents({ ...options, from: "snapshot", signal }), checkTimeout(timeoutMs));
 }
 
-async function* closing(
+/** The same events. Closes the clients after the last one. */
+export async function* closingAfter<Event>(
   clients: { close(): void },
-  events: AsyncIterable<WatchEvent>,
-): AsyncGenerator<WatchEvent, void> {
+  events: AsyncIterable<Event>,
+): AsyncGenerator<Event, void> {
   try {
     yield* events;
   } finally {

@@ -1,14 +1,19 @@
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { AgentStatus } from "../../../../common/contract/enum-names.ts";
 import { STATUS_VALUES } from "../../../../common/contract/enum-values.ts";
 import { durationOf } from "../../../../common/contract/timestamps.ts";
 import { pause } from "../../../../common/scheduling/timers.ts";
-import type { Agent as AgentMessage } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
-import type { AgentChange, WatchAgentsResponse } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { Agent as AgentMessage } from "../../../../gen/watch/harborforge/agents/v1/agent_pb.ts";
+import type {
+  AgentChange,
+  AgentService,
+  WatchAgentsResponse,
+} from "../../../../gen/watch/harborforge/agents/v1/agent_service_pb.ts";
 import { type CallError, callErrorOf } from "../connection/call-error.ts";
+import { CALL_TIMEOUT_MS, checkTimeout } from "../connection/call-timeout.ts";
 import { createRetryPause } from "../connection/retry-pause.ts";
-import type { ConnectedClients } from "../connection/service-clients.ts";
 import { currentMoment, type Moment, msSince } from "../elapsed.ts";
-import { type AgentView, agentView, type ChangeView, changeView } from "../views.ts";
+import { type AgentView, type ChangeView, views } from "../views.ts";
 
 /** Which agents to watch: OR within a field, AND across fields. Each list has up to 1,000 values. */
 export interface AgentFilter {
@@ -49,12 +54,17 @@ export interface WatchOptions {
   readonly conflate?: boolean;
   /** The longest time without a message in milliseconds, 1,000 to 300,000. Default: 10,000. */
   readonly bookmarkMs?: number;
+  /** How long the first message of a stream may take, in milliseconds; 0: no limit. Default: 10,000. */
+  readonly timeoutMs?: number;
   /** Ends the watch at once, without an error. */
   readonly signal?: AbortSignal;
 }
 
 /** The callers of a watch. If they can open another connection, the watch uses it after its own broke. */
-export type WatchClients = Pick<ConnectedClients, "agents"> & Partial<Pick<ConnectedClients, "reconnect">>;
+export interface WatchClients {
+  readonly agents: Pick<Client<typeof AgentService>, "watchAgents">;
+  readonly reconnect?: () => void;
+}
 
 /** Conversions of the messages of a watch. */
 export interface WatchReaders<Agent, Change> {
@@ -62,8 +72,6 @@ export interface WatchReaders<Agent, Change> {
   /** Undefined for a message that no server of this contract sends. */
   readonly change: (change: AgentChange) => Change | undefined;
 }
-
-const VIEWS: WatchReaders<AgentView, ChangeView> = { agent: agentView, change: changeView };
 
 /** A stream that misses so many bookmarks is dead, although its connection may answer. */
 const BOOKMARKS_MISSED = 3;
@@ -74,10 +82,10 @@ const LOOK_MS = 1_000;
  * Watches agents until its signal aborts or its reader stops. It resumes from the last revision when the stream breaks, reaches its
  * longest age or the server drains, and from a new snapshot when the server no longer keeps the changes after that revision.
  *
- * @throws CallError if the server rejects the watch for good
+ * @throws CallError if the server rejects the watch for good; RangeError for an invalid timeout
  */
 export function watchThrough(clients: WatchClients, options: WatchOptions): AsyncGenerator<WatchEvent, void> {
-  return watchAs(VIEWS, clients, options);
+  return watchAs(views, clients, options);
 }
 
 /** As `watchThrough`, with other conversions of agents and changes. @throws CallError */
@@ -86,7 +94,8 @@ export async function* watchAs<Agent extends { readonly id: bigint }, Change ext
   clients: WatchClients,
   options: WatchOptions,
 ): AsyncGenerator<WatchEvent<Agent, Change>, void> {
-  const { from = "snapshot", signal = new AbortController().signal } = options;
+  const { from = "snapshot", signal = new AbortController().signal, timeoutMs = CALL_TIMEOUT_MS } = options;
+  checkTimeout(timeoutMs);
   const retry = createRetryPause();
   let revision = from === "snapshot" ? undefined : from;
   let because: SnapshotCause = "started";
@@ -130,7 +139,7 @@ export async function* watchAs<Agent extends { readonly id: bigint }, Change ext
 /** The messages of one stream. Ends a stream that is silent for too long, also after the machine slept. */
 async function* messages(
   { agents }: WatchClients,
-  { filter = {}, conflate = false, bookmarkMs = BOOKMARK_MS }: WatchOptions,
+  { filter = {}, conflate = false, bookmarkMs = BOOKMARK_MS, timeoutMs = CALL_TIMEOUT_MS }: WatchOptions,
   afterRevision: bigint | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<WatchAgentsResponse, void> {
@@ -145,15 +154,22 @@ async function* messages(
   const reader = stream[Symbol.asyncIterator]();
   // Only the wait for the server counts, not the time that the consumer takes.
   let waitingSince: Moment | undefined;
-  const look = setInterval(() => {
-    if (waitingSince !== undefined && msSince(waitingSince) > BOOKMARKS_MISSED * bookmarkMs) silence.abort();
-  }, LOOK_MS);
+  // The server sends the first message at once.
+  let mostMs = timeoutMs === 0 ? BOOKMARKS_MISSED * bookmarkMs : timeoutMs;
+  const look = setInterval(
+    () => {
+      if (waitingSince === undefined || msSince(waitingSince) <= mostMs) return;
+      silence.abort(new ConnectError(`the service sent nothing for ${mostMs} ms`, Code.DeadlineExceeded));
+    },
+    Math.min(LOOK_MS, mostMs),
+  );
   try {
     for (;;) {
       waitingSince = currentMoment();
       const next = await reader.next();
       waitingSince = undefined;
       if (next.done === true) return;
+      mostMs = BOOKMARKS_MISSED * bookmarkMs;
       yield next.value;
     }
   } finally {

@@ -1,4 +1,3 @@
-import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { PushedInput } from "../../../../test/support/pushed-input.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
@@ -7,12 +6,12 @@ import type { AgentView, ChangeView } from "../../src/views.ts";
 import { cacheOf } from "../../src/watch/agent-cache.ts";
 import type { WatchEvent } from "../../src/watch/watch-agents.ts";
 
-function start() {
+function start(timeoutMs?: number) {
   const events = new PushedInput<WatchEvent>();
-  const cache = cacheOf((signal) => {
+  const cache = cacheOf<AgentView, ChangeView>((signal) => {
     signal.addEventListener("abort", () => events.end());
     return events;
-  });
+  }, timeoutMs);
   onTestFinished(() => cache.close());
   return { events, cache };
 }
@@ -31,7 +30,7 @@ function change(passes: boolean, changed: AgentView): ChangeView {
     to: undefined,
     cause: "report",
     actor: "agent:a",
-    occurredAt: 0,
+    occurredAt: new Date(0),
     exhaustion: undefined,
     clawIdentifier: undefined,
   } as const;
@@ -85,13 +84,55 @@ describe("a cache of agents", () => {
   });
 
   it("rejects the waits when the service rejects the watch", async () => {
-    const error = new CallError(new ConnectError("no", Code.Unauthenticated));
-    const cache = cacheOf(async function* () {
+    const error = new CallError("no", { code: "UNAUTHENTICATED" });
+    const cache = cacheOf<AgentView, ChangeView>(async function* () {
       yield await Promise.reject(error);
     });
     await expect(cache.ready).rejects.toBe(error);
     await expect(cache.waitFor(() => true)).rejects.toBe(error);
     await cache.close();
+  });
+
+  it("rejects the first waits when the service is not reached in time, and goes on", async () => {
+    const { events, cache } = start(50);
+    const waiting = cache.waitFor(() => true);
+    const unreachable = new CallError("connect ECONNREFUSED", { code: "UNAVAILABLE", metadata: { at: "home" } });
+    events.send({ kind: "interrupted", error: unreachable, retryInMs: 10_000 });
+    const error = {
+      name: "CallError",
+      code: "UNAVAILABLE",
+      metadata: { at: "home" },
+      message: "no snapshot within 50 ms: connect ECONNREFUSED. The cache goes on trying.",
+      cause: unreachable,
+    };
+    await expect(cache.ready).rejects.toMatchObject(error);
+    await expect(waiting).rejects.toMatchObject(error);
+    await expect(cache.waitFor(() => true)).rejects.toMatchObject(error);
+    events.send(snapshot(1n, agent("a")));
+    expect(await cache.waitFor(({ get }) => get("a")?.agentId)).toBe("a");
+    // From here on an interruption is waited out.
+    const later = cache.waitFor(({ get }) => get("b")?.agentId);
+    events.send({ kind: "interrupted", error: unreachable, retryInMs: 10_000 });
+    await expect(start(50).cache.waitFor(() => true, { signal: AbortSignal.timeout(200) })).rejects.toMatchObject({
+      name: "TimeoutError",
+    });
+    events.send(changes(2n, change(true, agent("b"))));
+    expect(await later).toBe("b");
+  });
+
+  it("waits on for a snapshot that takes longer, until the watch is interrupted", async () => {
+    const { events, cache } = start(20);
+    let settled = false;
+    const ready = cache.ready.finally(() => {
+      settled = true;
+    });
+    await expect(cache.waitFor(() => true, { signal: AbortSignal.timeout(150) })).rejects.toThrow();
+    expect(settled).toBe(false);
+    events.send({ kind: "interrupted", error: undefined, retryInMs: 1 });
+    await expect(ready).rejects.toMatchObject({
+      code: "UNAVAILABLE",
+      message: expect.stringMatching(/^no snapshot within 20 ms\. /),
+    });
   });
 
   it("continues when a listener throws", async () => {

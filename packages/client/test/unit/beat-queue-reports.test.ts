@@ -56,7 +56,12 @@ describe("a result of the server", () => {
 describe("an agent", () => {
   it("continues to send beats after a rejection that asks for a retry", () => {
     const { queue, results } = reportingBusy();
-    const refusal = { reason: "LIMIT_EXCEEDED", message: "Too many changes.", retryAfterMs: 100 };
+    const refusal = {
+      code: "ABORTED",
+      reason: "LIMIT_EXCEEDED",
+      message: "Too many changes.",
+      retryAfterMs: 100,
+    } as const;
     queue.receive(result({ sequence: 1n, refusal }));
     expect(results).toMatchObject([{ kind: "refused", refusal }]);
     expect(queue.has("a")).toBe(true);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { ErrorReason } from "../../../../common/contract/enum-names.ts";
 import { AgentStatus } from "../../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { SessionStart } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type AgentClaim, BeatQueue } from "../../src/heartbeats/beat-queue.ts";
@@ -21,7 +22,7 @@ function result(fields: Partial<BeatView>): BeatView {
 
 const upTo = (beats: number) => ({ beats, bytes: 1_000_000 });
 
-const refused = (reason: string) => ({ reason, message: "no", retryAfterMs: undefined });
+const refused = (reason: ErrorReason) => ({ code: "ABORTED", reason, message: "no", retryAfterMs: undefined }) as const;
 
 describe("BeatQueue", () => {
   it("starts with beats without a status", () => {
@@ -130,7 +131,7 @@ describe("BeatQueue", () => {
     expect(queue.receive(result({ sequence: 1n, status: "busy", revision: 10n }))).toBe(false);
   });
 
-  it.each(["SESSION_SUPERSEDED", "AGENT_NOT_FOUND", "WRONG_CLAW"])("stops beating after %s", (reason) => {
+  it.each(["SESSION_SUPERSEDED", "AGENT_NOT_FOUND", "WRONG_CLAW"] as const)("stops beating after %s", (reason) => {
     const queue = bookOf("a", "b");
     expect(queue.receive(result({ refusal: refused(reason) }))).toBe(true);
     queue.report("a", "busy");

@@ -1,9 +1,9 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
-import { CallError } from "../../src/connection/call-error.ts";
-import { RESETS, RETRY_HINTS } from "../../src/provider/deadlines.ts";
+import { callErrorOf } from "../../src/connection/call-error.ts";
+import { ERROR_KINDS } from "../../src/provider/error-kinds.ts";
 import { exhaustionFromError } from "../../src/provider/exhaustion-from-error.ts";
-import { SIGNS } from "../../src/provider/exhaustion-signs.ts";
+import { BUDGETS, WAIT_FIELDS, WAIT_HEADERS } from "../../src/provider/wait-sources.ts";
 
 const NOW = Date.UTC(2026, 10, 22, 12, 0, 0);
 const DAY_MS = 24 * 3_600_000;
@@ -159,7 +159,7 @@ describe("exhaustionFromError returns nothing for", () => {
     ["a provider that is overloaded", sdkError(529, anthropic("overloaded_error"), { "retry-after": "5" })],
     ["a provider that is down", response(503, { "retry-after": "5" })],
     ["success", response(200, { "x-ratelimit-reset-requests": "1s" })],
-    ["a refusal of our own service", new CallError(new ConnectError("too many", Code.ResourceExhausted))],
+    ["a refusal of our own service", callErrorOf(new ConnectError("too many", Code.ResourceExhausted))],
   ])("%s", (_, error) => {
     expect(exhaustionFromError(error, NOW)).toBeUndefined();
   });
@@ -248,7 +248,7 @@ describe("exhaustionFromError limits its input", () => {
 });
 
 it("every row of the tables names its source", () => {
-  for (const { name, source } of [...SIGNS, ...RETRY_HINTS, ...RESETS]) {
+  for (const { name, source } of [...ERROR_KINDS, ...WAIT_FIELDS, ...WAIT_HEADERS, ...BUDGETS]) {
     expect(source, name).toMatch(/https:\/\/|RFC \d{4}|draft-ietf/);
   }
 });

@@ -14,6 +14,7 @@ import { readFields, readName } from "../../../../src/domain/validation.ts";
 import { createFakeBackend } from "../../../../test/support/fake-backend.ts";
 import { createInMemoryClients } from "../../../../test/support/in-memory-clients.ts";
 import { PATIENCE } from "../../../../test/support/until.ts";
+import { CallError } from "../../src/connection/call-error.ts";
 import { checkName } from "../../src/heartbeats/check-name.ts";
 import { createHeartbeatClient, type HeartbeatClientOptions } from "../../src/heartbeats/heartbeat-client.ts";
 import { ReportError } from "../../src/heartbeats/report-error.ts";
@@ -201,8 +202,15 @@ describe("a report", () => {
   it("with a deadline that is not a number is rejected by the client", async () => {
     const { client } = start();
     const agent = client.agent("a");
-    await expect(agent.exhausted({ reason: "billing", retryAfterMs: Number.NaN })).rejects.toThrow(RangeError);
-    await expect(agent.exhausted({ reason: "billing", recoveryAt: new Date("never") })).rejects.toThrow(RangeError);
+    const invalid = { name: "ReportError", code: "INVALID_ARGUMENT", reason: "INVALID_FIELD" };
+    expect(await rejection(agent.exhausted({ reason: "billing", retryAfterMs: Number.NaN }))).toMatchObject({
+      ...invalid,
+      metadata: { field: "retryAfterMs" },
+    });
+    expect(await rejection(agent.exhausted({ reason: "billing", recoveryAt: new Date("never") }))).toMatchObject({
+      ...invalid,
+      metadata: { field: "recoveryAt" },
+    });
   });
 
   it("with a deadline that no message can carry is rejected by the client, and its stream stays open", async () => {
@@ -210,11 +218,102 @@ describe("a report", () => {
     const agent = client.agent("a");
     await agent.busy();
     for (const retryAfterMs of [367 * 24 * 3_600_000, 1e300, Number.MAX_VALUE]) {
-      await expect(agent.exhausted({ reason: "rate_limit", retryAfterMs })).rejects.toThrow(RangeError);
+      const report = rejection(agent.exhausted({ reason: "rate_limit", retryAfterMs }));
+      expect(await report).toMatchObject({ reason: "INVALID_FIELD", metadata: { field: "retryAfterMs" } });
     }
     expect(await client.agent("b").busy()).toBe("applied");
     expect(await agent.exhausted({ reason: "rate_limit", retryAfterMs: 366 * 24 * 3_600_000 })).toBe("applied");
     expect(backend.sessions).toHaveLength(1);
+  });
+});
+
+describe("a service that is not reached", () => {
+  /** Nothing listens there. */
+  const address = "127.0.0.1:1";
+
+  it.each([
+    false,
+    true,
+  ])("rejects the first reports within the timeout, and they are kept (worker: %s)", async (worker) => {
+    const client = createHeartbeatClient({ address, claw: "claw-1", timeoutMs: 300, onListenerError: vi.fn(), worker });
+    onTestFinished(() => client.close({ withinMs: 0 }));
+    const tried = new Promise<void>((resolve) => client.on("connection", () => resolve()));
+    const agent = client.agent("a");
+    // A worker takes time to start.
+    await tried;
+    const error = await rejection(agent.busy());
+    expect(error).toBeInstanceOf(CallError);
+    expect(error).toMatchObject({ code: "UNAVAILABLE", reason: "NOT_CONNECTED", metadata: {}, agentId: "a" });
+    expect(error.message).toMatch(
+      /^not connected within 300 ms: connect ECONNREFUSED .*\. The client goes on trying\.$/,
+    );
+    expect(agent.presence).toBe("beating");
+  });
+
+  it("is reported once by onListenerError if nothing listens to `connection`", async () => {
+    const onListenerError = vi.fn();
+    const client = createHeartbeatClient({ address, claw: "claw-1", timeoutMs: 100, onListenerError });
+    onTestFinished(() => client.close({ withinMs: 0 }));
+    client.agent("a");
+    client.agent("b");
+    await vi.waitUntil(() => onListenerError.mock.calls.length > 0, PATIENCE);
+    expect(onListenerError.mock.calls).toMatchObject([[{ name: "CallError", reason: "NOT_CONNECTED" }]]);
+
+    const heard = vi.fn();
+    const listened = createHeartbeatClient({ address, claw: "claw-1", timeoutMs: 100, onListenerError: heard });
+    onTestFinished(() => listened.close({ withinMs: 0 }));
+    listened.on("connection", () => undefined);
+    await rejection(listened.agent("a").busy());
+    expect(heard).not.toHaveBeenCalled();
+  });
+
+  it("is waited for without a limit when the timeout is 0, and after a connection", async () => {
+    const patient = createHeartbeatClient({ address, claw: "claw-1", timeoutMs: 0 });
+    const early = rejection(patient.agent("a").busy());
+    const { backend, client, session } = start({ timeoutMs: 200 });
+    const agent = client.agent("a");
+    await agent.idle();
+    backend.acknowledging = false;
+    let settled = false;
+    const report = agent.busy().finally(() => {
+      settled = true;
+    });
+    const late = createHeartbeatClient({ address, claw: "claw-1", timeoutMs: 400, onListenerError: vi.fn() });
+    onTestFinished(() => late.close({ withinMs: 0 }));
+    // Begun after the others, with a longer limit.
+    await rejection(late.agent("a").busy());
+    expect(settled).toBe(false);
+    backend.acknowledging = true;
+    (await session(0)).fail(new ConnectError("gone", Code.Unavailable));
+    expect(await report).toBe("applied");
+    await patient.close({ withinMs: 0 });
+    expect(await early).toMatchObject({ reason: "CLIENT_CLOSED" });
+  });
+
+  it("makes a timeout out of range an error of the program", () => {
+    for (const timeoutMs of [-1, 0.5, Number.NaN, 2 ** 31]) {
+      expect(() => createHeartbeatClient({ address, claw: "claw-1", timeoutMs })).toThrow(RangeError);
+    }
+  });
+});
+
+describe("a service without its database", () => {
+  it("accepts streams and acknowledges nothing, which is no connection", async () => {
+    const { backend, client, session } = start();
+    const states: string[] = [];
+    client.on("connection", ({ state }) => states.push(state));
+    const agent = client.agent("a");
+    await agent.idle();
+    backend.acknowledging = false;
+    for (const turn of [0, 1, 2]) {
+      const stream = await session(turn);
+      if (turn > 0) await vi.waitUntil(() => stream.submitted.length > 0, PATIENCE);
+      if (turn === 2) backend.acknowledging = true;
+      stream.fail(new Refusal("DATABASE_UNAVAILABLE", "Try another one.", { retryAfterMs: 1 }));
+    }
+    const last = await session(3);
+    await vi.waitUntil(() => last.submitted.length > 0 && states.at(-1) === "connected", PATIENCE);
+    expect(states).toEqual(["connected", "waiting", "waiting", "waiting", "connected"]);
   });
 });
 

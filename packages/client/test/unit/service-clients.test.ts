@@ -1,9 +1,12 @@
-import { Code, ConnectError, createRouterTransport, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, createRouterTransport, type Transport } from "@connectrpc/connect";
 import { describe, expect, it, vi } from "vitest";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../../../gen/client/google/rpc/error_details_pb.ts";
 import { AgentService } from "../../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { Health } from "../../../../gen/health/v1/health_pb.ts";
+import { CallError } from "../../src/connection/call-error.ts";
 import { createServiceClients } from "../../src/connection/node-clients.ts";
-import { clientsOnRoutes } from "../../src/connection/service-clients.ts";
+import { typedTransport } from "../../src/connection/routes.ts";
+import { type ConnectedClients, clientsOnRoutes } from "../../src/connection/service-clients.ts";
 
 /** A replica that returns its own name, and records its callers. */
 function replica(
@@ -22,7 +25,7 @@ function replica(
   });
 }
 
-const ask = async ({ agents }: ReturnType<typeof clientsOnRoutes>): Promise<string | undefined> =>
+const ask = async ({ agents }: ConnectedClients): Promise<string | undefined> =>
   (await agents.getAgent({ key: { case: "agentId", value: "a" } })).agent?.agentId;
 
 describe("service clients", () => {
@@ -63,6 +66,100 @@ describe("service clients", () => {
     expect(await answers(() => ({}))).toBe(true);
     expect(await answers(refusing)).toBe(true);
     expect(await answers(() => new Promise<never>(() => undefined))).toBe(false);
+  });
+
+  it("reject each failed call with a CallError, unary calls and streams", async () => {
+    const details = [
+      { desc: ErrorInfoSchema, value: { reason: "AGENT_EXHAUSTED", metadata: { recoveryAt: "2026-01-01T00:00:00Z" } } },
+      { desc: RetryInfoSchema, value: { retryDelay: { seconds: 2n } } },
+    ];
+    const refuse = (): never => {
+      throw new ConnectError("out of quota", Code.FailedPrecondition, undefined, details);
+    };
+    const transport = createRouterTransport(({ service }) => {
+      service(AgentService, {
+        getAgent: refuse,
+        async *watchAgents() {
+          yield await Promise.resolve({ revision: 1n });
+          refuse();
+        },
+        // biome-ignore lint/correctness/useYield: it fails before its first response.
+        async *heartbeat() {
+          refuse();
+        },
+      });
+    });
+    const { agents } = createServiceClients({ transport });
+    const watching = async () => {
+      for await (const message of agents.watchAgents({})) void message;
+    };
+    const beating = async () => {
+      for await (const message of agents.heartbeat((async function* () {})())) void message;
+    };
+    for (const call of [() => agents.getAgent({}), watching, beating]) {
+      const error = await call().then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).toBeInstanceOf(CallError);
+      expect(error).toMatchObject({
+        code: "FAILED_PRECONDITION",
+        reason: "AGENT_EXHAUSTED",
+        metadata: { recoveryAt: "2026-01-01T00:00:00Z" },
+        retryAfterMs: 2_000,
+        message: "out of quota",
+        permanent: false,
+      });
+    }
+  });
+
+  it("reject what a token function throws, and a lost network, with a CallError", async () => {
+    const token = (): never => {
+      throw new Error("the vault is sealed");
+    };
+    await expect(ask(createServiceClients({ transport: replica("a"), token }))).rejects.toMatchObject({
+      name: "CallError",
+      code: "UNAVAILABLE",
+      reason: undefined,
+      metadata: {},
+      message: "the vault is sealed",
+    });
+    await expect(ask(createServiceClients({ address: "127.0.0.1:1" }))).rejects.toMatchObject({
+      name: "CallError",
+      code: "UNAVAILABLE",
+      message: expect.stringContaining("ECONNREFUSED"),
+    });
+  });
+
+  it("give a unary call a deadline, which the call can change", async () => {
+    const transport = createRouterTransport(({ service }) => {
+      service(AgentService, {
+        getAgent: (_, { signal }) =>
+          new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+      });
+    });
+    const { agents } = createServiceClients({ transport, timeoutMs: 30 });
+    const late = { code: "DEADLINE_EXCEEDED", message: "the service did not respond within 30 ms" };
+    await expect(agents.getAgent({})).rejects.toMatchObject(late);
+    await expect(agents.getAgent({}, { timeoutMs: 40 })).rejects.toMatchObject({
+      ...late,
+      message: "the service did not respond within 40 ms",
+    });
+    const stop = new AbortController();
+    const unlimited = createServiceClients({ transport, timeoutMs: 0 }).agents.getAgent({}, { signal: stop.signal });
+    await expect(agents.getAgent({})).rejects.toMatchObject(late);
+    stop.abort(new Error("enough"));
+    await expect(unlimited).rejects.toMatchObject({ name: "CallError", message: "enough" });
+    expect(() => createServiceClients({ transport, timeoutMs: -1 })).toThrow("timeoutMs: -1 is out of range");
+  });
+
+  it("of Connect are typed by their transport, with the token and a deadline", async () => {
+    const tokens: (string | null)[] = [];
+    const agents = createClient(AgentService, typedTransport(replica("a", tokens), { token: "secret" }));
+    await agents.getAgent({});
+    expect(tokens).toEqual(["Bearer secret"]);
+    await expect(agents.getFleet({})).rejects.toMatchObject({ name: "CallError", code: "UNIMPLEMENTED", metadata: {} });
+    expect(() => typedTransport(replica("a"), { timeoutMs: Number.NaN })).toThrow(RangeError);
   });
 
   it("require a transport", () => {

@@ -159,6 +159,33 @@ describe("with a fake clock,", () => {
     await end();
   });
 
+  it("a stream without a first message is replaced within the timeout, and says so", async () => {
+    vi.useFakeTimers();
+    let streams = 0;
+    const transport = createRouterTransport(({ service }) => {
+      service(AgentService, {
+        async *watchAgents(_, { signal }) {
+          streams += 1;
+          await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        },
+      });
+    });
+    const stop = new AbortController();
+    const events: WatchEvent[] = [];
+    const reading = (async () => {
+      for await (const event of watchAgents({ transport, timeoutMs: 2_000, signal: stop.signal })) events.push(event);
+    })();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(events[0]).toMatchObject({
+      kind: "interrupted",
+      error: { code: "DEADLINE_EXCEEDED", message: "the service sent nothing for 2000 ms" },
+    });
+    expect(streams).toBe(2);
+    stop.abort();
+    await vi.advanceTimersByTimeAsync(2_000);
+    await reading;
+  });
+
   it("a machine that slept opens another stream within a second, not after three more bookmarks", async () => {
     const { server, end } = clockwork();
     await vi.advanceTimersByTimeAsync(500);
