@@ -311,6 +311,7 @@ export class BeatIntake {
           kind: "quiet",
           agent,
           endHold: status.kind === "confirm",
+          claimKnown: status.kind === "known",
           lease: grant,
           heartbeat: true,
           fenceEpoch: true,
@@ -326,6 +327,7 @@ export class BeatIntake {
         agent,
         cause: change?.cause ?? (isReply ? "wake" : "report"),
         ...(change === null ? {} : { status: change }),
+        ...(status.kind === "confirm" ? { hold: { kind: "clear" } as const } : {}),
         wakes,
         // A goodbye of an offline agent grants no lease.
         lease: leaves || isLeaving ? END_LEASE : grant,

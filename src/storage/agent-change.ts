@@ -102,6 +102,8 @@ export function lapsesToAfter(write: AgentWrite): WorkingStatus | null {
       return write.endHold || write.claimKnown ? null : write.agent.lapsesTo;
     case "update": {
       const hold = write.status?.hold ?? write.hold ?? KEEP_HOLD;
+      // A change of a queued wake changes no hold, and no claim that waits for its confirmation.
+      if (write.cause === "wake" && hold.kind === "keep" && write.status === undefined) return write.agent.lapsesTo;
       return hold.kind === "set" ? (hold.lapsesTo ?? null) : null;
     }
   }
