@@ -207,17 +207,28 @@ CREATE FUNCTION wakes_paused(of_agent bigint, of_claw text) RETURNS boolean LANG
 RETURN EXISTS (SELECT FROM pauses_in_force p WHERE p.agent = of_agent)
   OR EXISTS (SELECT FROM pauses_in_force p WHERE p.claw_identifier = of_claw);
 
--- Until when an outage extends the deadline of a wake; null: not at all.
+-- Until when an outage extends the deadline of a wake; null: not at all. As in guarded_deadlines, a guard extends deadlines
+-- that were running when it was set, and no later ones.
 CREATE FUNCTION wake_guard(w wakes, due text) RETURNS timestamptz LANGUAGE sql VOLATILE
 RETURN CASE due
   WHEN 'answer' THEN (
     SELECT least(w.expires_at, x.until)
     FROM (
-      SELECT CASE WHEN g.replica_id IS NULL THEN greatest(f.no_lease_ends_before, unnoticed_fleet_guard()) ELSE g.until END AS until
-      FROM agent_liveness l CROSS JOIN fleet_state f LEFT JOIN lease_guards g ON g.replica_id = l.replica_id WHERE l.agent = w.agent
+      SELECT CASE
+          WHEN r.id IS NULL THEN greatest(CASE WHEN f.guarded_at > w.offered_at THEN f.no_lease_ends_before END, unnoticed_fleet_guard())
+          WHEN o.id IS NULL OR is_isolated(o) OR greatest(r.guarded_at, o.guarded_at, f.guarded_at) > w.offered_at THEN g.until
+        END AS until
+      FROM agent_liveness l CROSS JOIN fleet_state f
+        LEFT JOIN replicas r ON r.id = l.replica_id
+        LEFT JOIN replicas o ON o.id = coalesce(r.adopted_by, r.id)
+        LEFT JOIN lease_guards g ON g.replica_id = r.id
+      WHERE l.agent = w.agent
     ) x WHERE x.until IS NOT NULL
   )
-  WHEN 'abandon' THEN (SELECT greatest(f.no_lease_ends_before, unnoticed_fleet_guard()) FROM fleet_state f)
+  WHEN 'abandon' THEN (
+    SELECT greatest(CASE WHEN f.guarded_at > a.status_changed_at THEN f.no_lease_ends_before END, unnoticed_fleet_guard())
+    FROM fleet_state f, agents a WHERE a.id = w.agent
+  )
 END;
 
 -- commit_changes, for a group with agents that have wakes. Checks the fences of the wakes under the same locks, commits

@@ -239,11 +239,15 @@ test("an outage of the agent's replica extends answer_by, and never expires_at",
   await using replica = await openReplica(database.url);
   using _a = await idleTaker(replica, "outage-1");
   using _b = await idleTaker(replica, "outage-2");
-  const [guard] = await replica.query<{ until: number }>(
-    "UPDATE replicas SET no_lease_ends_before = clock_timestamp() + interval '3 seconds' RETURNING no_lease_ends_before AS until",
-  );
+  using _c = await idleTaker(replica, "outage-3");
   await wake(replica, "outage-a", "outage-1", { answerWithinMs: 1_000 });
   await wake(replica, "outage-b", "outage-2", { answerWithinMs: 1_000, expiresAt: aheadMs(replica, 1_500) });
+  const [guard] = await replica.query<{ until: number }>(
+    "UPDATE replicas SET no_lease_ends_before = clock_timestamp() + interval '4 seconds' RETURNING no_lease_ends_before AS until",
+  );
+  // It was made after the outage: its agent could be heard all the time.
+  await wake(replica, "outage-c", "outage-3", { answerWithinMs: 1_000 });
+  expect((await untilWake(replica, "outage-c", "lapsed")).endedAt ?? 0).toBeLessThan(guard?.until ?? 0);
   const expired = await untilWake(replica, "outage-b", "expired");
   expect(expired.endedAt ?? 0).toBeGreaterThanOrEqual(expired.expiresAt);
   expect(expired.endedAt ?? 0).toBeLessThan(guard?.until ?? 0);
