@@ -191,6 +191,14 @@ export const LOG_EVENTS = {
       meaning: "API tokens cannot be read; the replica uses cached ones for a while",
       action: "Check the database. Revocations do not take effect meanwhile.",
     },
+    "wake.deadline_failed": {
+      meaning: "a wake did not end at its deadline; the replica retries",
+      action: "Check the database.",
+    },
+    "wake.offer_failed": {
+      meaning: "a queued wake was not offered; the replica retries",
+      action: "Check the database.",
+    },
   },
   info: {
     "audit.call": "a call changed something; the line has `audit: true`",
@@ -231,6 +239,8 @@ export const LOG_EVENTS = {
     "service.already_closed": "two stops at once closed the same part",
     "tls.client_rejected": "the certificate of a client is not valid",
     "tls.handshake_failed": "a TLS handshake failed",
+    "wake.read_failed": "the states of wakes were not read for their claws; the replica retries",
+    "wake.withdrawal_failed": "an offer of a stream that takes no wakes was not withdrawn; it ends at its deadline",
   },
 } as const satisfies Record<(typeof ALARM_LEVELS)[number], Readonly<Record<string, Alarm>>> &
   Record<"info" | "debug", Readonly<Record<string, string>>>;

@@ -59,6 +59,8 @@ async function serveReplica(
       },
       firstLeaseMs: config.firstLeaseMs,
       retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
+      wakeRetentionMs: config.wakeRetentionMs,
+      offerLimits: { perSecond: config.wakesPerSecond, perClaw: config.offersPerClaw },
       watchMaxAgeMs: config.watchMaxAgeMs,
       tls: config.tls,
       connectionLimits: {

@@ -2,6 +2,7 @@ import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { MAX_AGENTS_PER_STREAM } from "../domain/heartbeat.ts";
+import type { OpenWake } from "../domain/wake.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { BeatIntake } from "./beat-intake.ts";
@@ -23,6 +24,8 @@ export interface HoldingContext {
   isTrackedElsewhere(agent: Agent | undefined): boolean;
   /** Gives up these holds, in the database. */
   release(held: readonly HeldAgent[]): void;
+  /** The session claimed an agent with an open wake. It is told, or the offer is withdrawn. */
+  onOpenWake(holder: HeldAgent, open: OpenWake): void;
 }
 
 /** The session that the agents belong to. */
@@ -241,6 +244,8 @@ export class HeldAgents {
       former.session.onSuperseded(former);
     }
     intake.supersede(entry);
+    const open = agent.wakes?.open;
+    if (open != null) this.#context.onOpenWake(holder, open);
     return entry;
   }
 

@@ -6,7 +6,8 @@ import type { ExpiryBrake } from "../domain/directories.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import type { BeatResult } from "../domain/message-to-claw.ts";
-import type { Committer } from "../storage/committer.ts";
+import type { OfferLimits } from "../storage/change-group.ts";
+import { type Committer, DEFAULT_OFFER_LIMITS } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
 import type { FleetTally } from "../storage/fleet-state.ts";
@@ -20,6 +21,7 @@ import { ClawPeers } from "./claw-peers.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FleetPace } from "./fleet-pace.ts";
 import { HeartbeatMetrics } from "./heartbeat-metrics.ts";
+import type { HeldAgent } from "./held-agent.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
 import { RecentExpirations } from "./recent-expirations.ts";
@@ -30,6 +32,9 @@ import { SessionNotifier } from "./session-notifier.ts";
 import { SilentClaws } from "./silent-claws.ts";
 import { type SessionContext, StreamSession } from "./stream-session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
+import { WakeDeadlines } from "./wake-deadlines.ts";
+import { WakeNotices } from "./wake-notices.ts";
+import { WakeQueue } from "./wake-queue.ts";
 
 /** How long a stopping replica waits for pending writes, in milliseconds. */
 const DRAIN_MS = 2_000;
@@ -47,6 +52,7 @@ export interface LivenessOptions {
   readonly committer: Committer;
   readonly replica: number;
   readonly pace: PaceLimits;
+  readonly offerLimits?: OfferLimits | undefined;
   readonly log: Logger;
   /** Default: metrics that nothing reads. */
   readonly metrics?: Metrics;
@@ -78,6 +84,9 @@ export class Liveness implements Heartbeats {
   readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
   readonly #releases: ReleaseQueue;
+  readonly #wakeNotices: WakeNotices;
+  readonly #wakeDeadlines: WakeDeadlines;
+  readonly #wakeQueue: WakeQueue;
 
   constructor(options: LivenessOptions) {
     const { database, replica, log, metrics = new Metrics() } = options;
@@ -135,6 +144,17 @@ export class Liveness implements Heartbeats {
     });
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
+    this.#wakeNotices = new WakeNotices(options);
+    this.#wakeDeadlines = new WakeDeadlines({
+      ...options,
+      isAwake: () => this.#membership.awake,
+      hasPendingBeat: (agentId) => this.#registry.get(agentId)?.busy === true,
+    });
+    this.#wakeQueue = new WakeQueue({
+      ...options,
+      limits: options.offerLimits ?? DEFAULT_OFFER_LIMITS,
+      isAwake: () => this.#membership.awake,
+    });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
@@ -149,6 +169,8 @@ export class Liveness implements Heartbeats {
       },
       onClawHeard: (clawIdentifier, peer) => this.#peers.onStream(clawIdentifier, peer),
       release: (held) => this.#releases.add(held),
+      onOpenWake: (holder, open) => this.#wakeNotices.onOpenWake(holder, open),
+      sendWake: (holder, wakeId) => this.#wakeNotices.send(holder, wakeId),
       scheduleNotification: (session) => this.#notifier.schedule(session),
       onClosed: (session) => this.#sessions.delete(session),
     };
@@ -159,6 +181,8 @@ export class Liveness implements Heartbeats {
     this.#membership.start();
     this.#reaper.start();
     this.#recovery.start();
+    this.#wakeDeadlines.start();
+    this.#wakeQueue.start();
     this.#deadlines.start();
     this.#brake.start();
     this.#peers.start();
@@ -225,10 +249,15 @@ export class Liveness implements Heartbeats {
 
   /** A part of the log was lost: the next beat of each agent reads the agent anew, and its result shows it to the claw. */
   onRestart(): void {
+    const holders: HeldAgent[] = [];
     for (const entry of this.#registry.entries()) {
       entry.agent = undefined;
-      if (entry.holder !== undefined) entry.holder.needsSnapshot = true;
+      const { holder } = entry;
+      if (holder === undefined) continue;
+      holder.needsSnapshot = true;
+      if (holder.state === "held") holders.push(holder);
     }
+    void this.#wakeNotices.onLostHistory(holders);
     void this.onGap();
   }
 
@@ -268,7 +297,10 @@ export class Liveness implements Heartbeats {
       this.#pace.close(),
       this.#brake.close(),
       this.#peers.close(),
+      this.#wakeDeadlines.close(),
+      this.#wakeQueue.close(),
     ]);
+    this.#wakeNotices.close();
     // The committer drops what the database does not take by then. It is not acknowledged.
     const patience = new AbortController();
     await Promise.race([

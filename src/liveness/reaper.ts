@@ -3,6 +3,7 @@ import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
+import { afterLeaseEnd } from "../domain/wake-events.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
@@ -180,6 +181,7 @@ export class Reaper {
               lease: END_LEASE,
               held: false,
               leaseEnded: true,
+              ...(agent.wakes === null ? {} : { wakes: afterLeaseEnd(agent, now) }),
             },
             result: ({ agent: after, silentClaw }) => {
               this.#registry.update(entry, after);

@@ -4,6 +4,7 @@ import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { recoveryDelayMs } from "../domain/recovery-spread.ts";
 import { judgeRecovery } from "../domain/status-machine.ts";
+import { recoveryWithWake } from "../domain/wake-events.ts";
 import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
@@ -165,7 +166,13 @@ export class Recovery {
           const change = agent === undefined ? undefined : judgeRecovery(agent, now);
           laterAt = agent?.exhaustion?.recoveryAt;
           if (agent === undefined || change === undefined) return { kind: "done", result: undefined };
-          const write = { kind: "update", agent, cause: "recovery", status: change, lease: KEEP_LEASE } as const;
+          const write = {
+            kind: "update",
+            agent,
+            cause: "recovery",
+            status: recoveryWithWake(agent, change),
+            lease: KEEP_LEASE,
+          } as const;
           const result = (): void => {
             laterAt = undefined;
             if (dueAt !== null) this.#lag.observe((this.#database.clock.now() - dueAt) / 1_000_000);

@@ -3,7 +3,7 @@ import type { HeartbeatSession, SessionListener, SessionOptions } from "../domai
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
 import { MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
-import type { BeatResult, SessionOutput } from "../domain/message-to-claw.ts";
+import type { BeatResult, SessionOutput, WakeNotice } from "../domain/message-to-claw.ts";
 import { instanceKey } from "./claims.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
@@ -24,6 +24,8 @@ export interface SessionContext extends HoldingContext {
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
   scheduleNotification(session: StreamSession): void;
   onClosed(session: StreamSession): void;
+  /** Reads a wake, and sends its state to the session that holds the agent. */
+  sendWake(holder: HeldAgent, wakeId: string): void;
   /** A stream holds an agent of a claw for the first time. */
   onClawHeard(clawIdentifier: string, peer: string): void;
 }
@@ -42,6 +44,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
+  readonly wakesFor: string | undefined;
   readonly #peer: string | undefined;
   /** The claws whose agents it held. */
   readonly #claws = new Set<string>();
@@ -56,6 +59,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   /** Whether the transport waits for capacity before it submits the next message. */
   #isReaderWaiting = false;
   #isNotificationScheduled = false;
+  /** The transitions that replies of these agents made: results told of them. Undefined until the first reply. */
+  #replied: Map<string, bigint> | undefined;
 
   constructor(context: SessionContext, options: SessionOptions, listener: SessionListener) {
     this.#context = context;
@@ -63,6 +68,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
+    this.wakesFor = options.takesWakes === true ? options.instanceId : undefined;
     this.#peer = options.peer;
     this.#agents = new HeldAgents(this, context);
     this.#window = new MessageWindow(({ receivedAt }) => context.metrics.acknowledged(receivedAt));
@@ -161,6 +167,16 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     }
   }
 
+  onWake(holder: HeldAgent, wakeId: string, revision: bigint): void {
+    if (this.wakesFor === undefined || this.#replied?.get(holder.agentId) === revision) return;
+    this.#context.sendWake(holder, wakeId);
+  }
+
+  notifyOfWake(notice: WakeNotice): void {
+    this.#outbox.put(notice);
+    this.#scheduleNotification();
+  }
+
   onFirstClaim(): void {
     this.#context.onFirstClaim(this);
   }
@@ -190,6 +206,10 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       return;
     }
     this.#context.metrics.settled(outcome);
+    if (outcome.replied?.revision !== undefined) {
+      this.#replied ??= new Map();
+      this.#replied.set(holder.agentId, outcome.replied.revision);
+    }
     if (outcome.kind === "refused" || outcome.agent !== undefined) {
       const result = beatResult(holder.agentId, outcome, message.sequence, beatIndex);
       if (outcome.kind === "applied") holder.needsSnapshot = false;
@@ -217,7 +237,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       this.#reject(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
       return;
     }
-    const body = parsed.leaving ? "leaving" : parsed.beat;
+    const body = parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
     // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
     // that claims it after this beat.

@@ -8,7 +8,7 @@ import type { BeatIntake } from "./beat-intake.ts";
 import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import { type BeatOutcome, beatResult, type PendingBeat, type SettledOutcome } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { startsNoSession } from "./session-refusals.ts";
+import { finishesOnly, startsNoSession } from "./session-refusals.ts";
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {
@@ -49,6 +49,8 @@ export class UnaryBeats {
     const refuse = (refusal: Refusal): BeatResult => settled({ kind: "refused", refusal, agent: undefined });
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
+    const unfit = parsed.beat.replies?.findIndex(({ type }) => type !== "finished") ?? -1;
+    if (unfit >= 0) return refuse(finishesOnly(beatIndex, unfit));
     const outcome = await new Promise<BeatOutcome>((resolve) => {
       const timer = setTimeout(
         () => resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) }),
@@ -56,7 +58,7 @@ export class UnaryBeats {
       );
       const pending: PendingBeat = {
         agentId,
-        beat: parsed.leaving ? "leaving" : parsed.beat,
+        beat: parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat,
         clawIdentifier,
         leaseMs,
         holder: undefined,

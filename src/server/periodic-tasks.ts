@@ -7,6 +7,7 @@ import { type LogSize, measureLog } from "../storage/log-size.ts";
 import { sweepRequestIds } from "../storage/request-answers.ts";
 import { sweepTokens } from "../storage/token-directory.ts";
 import { type RetentionLimits, TransitionRetention } from "../storage/transition-retention.ts";
+import { sweepWakes } from "../storage/wake-queries.ts";
 
 /** Request ids are kept for 24 h, and tokens for 90 days after their end. They may be removed up to an hour later. */
 const SWEEP_MS = 3_600_000;
@@ -21,6 +22,8 @@ export interface PeriodicTasksOptions {
   readonly database: Database;
   /** The transitions that are kept. */
   readonly retention: RetentionLimits;
+  /** How long a wake is kept after its end, in milliseconds. Default seven days. */
+  readonly wakeRetentionMs?: number | undefined;
   readonly log: Logger;
 }
 
@@ -32,16 +35,17 @@ export class PeriodicTasks {
   readonly #measurement: PeriodicTask;
   #logSize: LogSize | undefined;
 
-  constructor({ database, retention, log }: PeriodicTasksOptions) {
+  constructor({ database, retention, wakeRetentionMs = DEFAULT_RETENTION.ms, log }: PeriodicTasksOptions) {
     this.#retention = new TransitionRetention({ database, limits: retention, log });
     this.#sweep = new PeriodicTask({
       isLost,
-      name: "sweep old request ids, tokens and addresses",
+      name: "sweep old request ids, tokens, wakes and addresses",
       everyMs: SWEEP_MS,
       log,
       run: async () => {
         await sweepRequestIds(database);
         await sweepTokens(database);
+        await sweepWakes(database, wakeRetentionMs);
         await forgetConnections(database);
       },
     });

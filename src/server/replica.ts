@@ -15,6 +15,7 @@ import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
+import { createWakeDirectory } from "../storage/wake-directory.ts";
 import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { createWatching, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
@@ -70,12 +71,14 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const committer = new Committer(database, replica, () => watching.notifyCommitted(), {
     metrics,
     tracing: options.tracing,
+    offerLimits: options.offerLimits,
   });
   const liveness = new Liveness({
     database,
     committer,
     replica,
     pace: options.pace,
+    offerLimits: options.offerLimits,
     log,
     metrics,
     onCutOff: (error) => readiness.lose(CUT_OFF, faultText(error)),
@@ -99,7 +102,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   });
   const drain = new Drain();
   const retention = options.retention ?? DEFAULT_RETENTION;
-  const tasks = new PeriodicTasks({ database, retention, log });
+  const tasks = new PeriodicTasks({ database, retention, wakeRetentionMs: options.wakeRetentionMs, log });
   const openFiles = new OpenFilesWatch(log);
   const backend = createBackend(options, { database, committer, liveness, watching });
   const served = createListeners(options, {
@@ -191,5 +194,7 @@ function createBackend(
     heartbeats: liveness,
     watches: watching.watches,
     tokens: createTokenDirectory(database, mintToken),
+    wakes: createWakeDirectory({ database, committer }),
+    wakeFollowing: watching.wakes,
   };
 }

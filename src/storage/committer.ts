@@ -16,6 +16,7 @@ import {
   FirstAnswers,
   lockedAgents,
   type MemberOutcome,
+  type OfferLimits,
   readAgents,
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
@@ -23,6 +24,8 @@ import { CommitMetrics } from "./commit-metrics.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
+import type { OfferLimit } from "./wake-change.ts";
+import { NO_FACTS, readWakeFacts, type WakeFacts, type WantedFacts } from "./wake-facts.ts";
 
 /** The largest group: one round trip takes some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
@@ -40,6 +43,9 @@ const LONGEST_QUARANTINE_PAUSE_MS = 2_000;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 
+/** The defaults of the settings. */
+export const DEFAULT_OFFER_LIMITS: OfferLimits = { perSecond: 100, perClaw: 50 };
+
 export type Verdict<Result> =
   /** No write is needed. */
   | { readonly kind: "done"; readonly result: Result }
@@ -47,8 +53,10 @@ export type Verdict<Result> =
       readonly kind: "write";
       readonly write: AgentWrite;
       readonly result: (committed: Committed) => Result;
-      /** For an expiry: the lease must not expire before `until`. */
+      /** For an expiry: the lease must not expire before `until`, or the deadline of a wake. */
       readonly guarded?: (until: Micros) => Result;
+      /** For an offer of a wake: a limit is reached. May throw a `Refusal`. */
+      readonly limited?: (limit: OfferLimit) => Result;
     };
 
 /** A requested change before it is judged. */
@@ -78,7 +86,11 @@ export interface Change<Result> {
    * Decides by the current agent (undefined: it does not exist) and the database's clock. Called again after a
    * conflict. Throws a `Refusal` to reject the change.
    */
-  judge(agent: Agent | undefined, now: Micros): Verdict<Result>;
+  judge(agent: Agent | undefined, now: Micros, facts: WakeFacts): Verdict<Result>;
+  /** Read before the change is judged, and after its agent. */
+  readonly facts?: WantedFacts;
+  /** The change recognises an earlier attempt by itself, so it may be judged again after a lost connection. */
+  readonly isRepeatable?: boolean;
 }
 
 interface Waiting {
@@ -98,11 +110,13 @@ interface Judged extends Waiting {
   readonly write: AgentWrite;
   readonly result: (committed: Committed) => unknown;
   readonly guarded: ((until: Micros) => unknown) | undefined;
+  readonly limited: ((limit: OfferLimit) => unknown) | undefined;
 }
 
-export interface CommitterTelemetry {
+export interface CommitterOptions {
   readonly metrics?: Metrics;
   readonly tracing?: Tracing | undefined;
+  readonly offerLimits?: OfferLimits | undefined;
 }
 
 /**
@@ -114,6 +128,7 @@ export class Committer {
   readonly #database: Database;
   readonly #replica: number;
   readonly #onCommit: () => void;
+  readonly #limits: OfferLimits;
   readonly #queue = new ChangeQueue<Waiting>((waiting) => !this.#isWanted(waiting, undefined));
   #running: Promise<void> | undefined;
   #closed = false;
@@ -136,14 +151,15 @@ export class Committer {
 
   /**
    * @param onCommit called after each group with a transition, so that watchers need not wait for a poll
-   * @param telemetry default: metrics that nothing reads, and no tracing
+   * @param options default: metrics that nothing reads, no tracing, and the default limits of offers
    */
-  constructor(database: Database, replica: number, onCommit: () => void, telemetry: CommitterTelemetry = {}) {
+  constructor(database: Database, replica: number, onCommit: () => void, options: CommitterOptions = {}) {
+    this.#limits = options.offerLimits ?? DEFAULT_OFFER_LIMITS;
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
-    this.#metrics = new CommitMetrics(telemetry.metrics ?? new Metrics());
-    this.#tracing = telemetry.tracing;
+    this.#metrics = new CommitMetrics(options.metrics ?? new Metrics());
+    this.#tracing = options.tracing;
     // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -291,7 +307,8 @@ export class Committer {
   async #attemptQuarantined(waiting: Waiting): Promise<Waiting | "written" | "settled"> {
     try {
       const agents = await this.#readUnknown([waiting]);
-      const judged = this.#judge(waiting, agents, await this.#readAnswers([waiting]));
+      const answers = await this.#readAnswers([waiting]);
+      const judged = this.#judge(waiting, agents, answers, await this.#readFacts([waiting], agents));
       if (judged === undefined) return "settled";
       // Use another pool: this may take long, and the pool of the groups is small.
       const client = await this.#database.feed.connect();
@@ -351,10 +368,11 @@ export class Committer {
     const agents = await this.#readUnknown(group);
     // Read them after the agents: a reader that sees the change of an earlier attempt then also sees its response.
     const answers = await this.#readAnswers(group);
+    const facts = await this.#readFacts(group, agents);
     const judged: Judged[] = [];
     for (const waiting of group) {
       if (!this.#isWanted(waiting, undefined)) continue;
-      const ready = this.#judge(waiting, agents, answers);
+      const ready = this.#judge(waiting, agents, answers, facts);
       if (ready !== undefined) judged.push(ready);
     }
     if (judged.length > 0) await this.#commit(judged);
@@ -362,7 +380,7 @@ export class Committer {
   }
 
   async #readUnknown(group: readonly Waiting[]): Promise<Map<string, Agent>> {
-    const unknown = group.filter((waiting) => waiting.known === undefined);
+    const unknown = group.filter((waiting) => waiting.known === undefined || waiting.change.facts !== undefined);
     if (unknown.length === 0) return new Map();
     const ids = unknown.flatMap(({ change }) => (change.id === undefined ? [] : [change.id]));
     const agentIds = unknown.flatMap(({ change }) => (change.id === undefined ? [change.agentId] : []));
@@ -370,12 +388,24 @@ export class Committer {
     return new Map(agents.map((agent) => [agent.agentId, agent]));
   }
 
+  /** After the agents: each change of a wake moves its agent's revision, so a wake that is newer than its agent is noticed. */
+  #readFacts(group: readonly Waiting[], agents: ReadonlyMap<string, Agent>): Promise<WakeFacts> {
+    const wanted = group.flatMap(({ change: { facts, agentId } }) => (facts === undefined ? [] : [{ facts, agentId }]));
+    if (wanted.length === 0) return Promise.resolve(NO_FACTS);
+    const admissions = wanted.flatMap(({ facts, agentId }) => (facts.admission ? (agents.get(agentId)?.id ?? []) : []));
+    return readWakeFacts(
+      this.#database.commits,
+      wanted.flatMap(({ facts }) => facts.wakeIds),
+      admissions,
+    );
+  }
+
   #readAnswers(group: readonly Waiting[]): Promise<FirstAnswers> {
     const requests = group.flatMap(({ change }) => (change.request === undefined ? [] : [change.request]));
     return FirstAnswers.read(this.#database.commits, requests);
   }
 
-  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: FirstAnswers): Judged | undefined {
+  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: FirstAnswers, facts: WakeFacts): Judged | undefined {
     const { change } = waiting;
     try {
       const answer = change.request === undefined ? undefined : answers.of(change.request);
@@ -383,15 +413,17 @@ export class Committer {
         waiting.resolve(repeated(change, answer));
         return undefined;
       }
-      let agent = waiting.known ?? agents.get(change.agentId);
+      let agent = (change.facts === undefined ? waiting.known : undefined) ?? agents.get(change.agentId);
       if (agent !== undefined && change.id !== undefined && agent.id !== change.id) agent = undefined;
-      if (waiting.inDoubt && change.request === undefined && change.deadline !== undefined) {
+      const mayRepeat = change.request !== undefined || change.isRepeatable === true;
+      if (waiting.inDoubt && !mayRepeat && change.deadline !== undefined) {
         // Without a request_id, a service could mistake its own first attempt for another change.
         throw databaseUnavailable(undefined, true);
       }
-      const verdict = change.judge(agent, this.#database.clock.now());
+      const verdict = change.judge(agent, this.#database.clock.now(), facts);
       if (verdict.kind === "write") {
-        return { ...waiting, write: verdict.write, result: verdict.result, guarded: verdict.guarded };
+        const { write, result, guarded, limited } = verdict;
+        return { ...waiting, write, result, guarded, limited };
       }
       waiting.resolve(verdict.result);
     } catch (error) {
@@ -435,7 +467,9 @@ export class Committer {
       request,
       deadline,
     }));
-    return this.#metrics.timed(members.length, () => commitGroup(client, this.#database.clock, this.#replica, members));
+    return this.#metrics.timed(members.length, () =>
+      commitGroup(client, this.#database.clock, this.#replica, members, this.#limits),
+    );
   }
 
   /** @returns the changes to judge again */
@@ -449,6 +483,7 @@ export class Committer {
       if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late")
         again.push({ ...unjudged(waiting), failures: 0 });
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
+      else if (outcome.kind === "limited") this.#settleBy(waiting, () => waiting.limited?.(outcome.limit));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;
@@ -502,8 +537,12 @@ export class Committer {
   }
 
   #settle(waiting: Judged, committed: Committed): void {
+    this.#settleBy(waiting, () => waiting.result(committed));
+  }
+
+  #settleBy(waiting: Judged, result: () => unknown): void {
     try {
-      waiting.resolve(waiting.result(committed));
+      waiting.resolve(result());
     } catch (error) {
       waiting.reject(error);
     }

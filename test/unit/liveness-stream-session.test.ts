@@ -28,6 +28,8 @@ function openSession() {
       onFirstClaim: () => undefined,
       release: () => undefined,
       scheduleNotification: () => undefined,
+      onOpenWake: () => undefined,
+      sendWake: () => undefined,
       onClosed: () => undefined,
       onClawHeard: () => undefined,
     },

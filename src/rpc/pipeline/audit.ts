@@ -14,6 +14,7 @@ const SUBJECTS = [
   "username",
   "agent_id",
   "agent_ids",
+  "wake_id",
   "claw_identifier",
   "status",
   "principal",
