@@ -5,6 +5,7 @@
 import { copyFile, cp, glob, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, posix, relative, resolve } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
+import { stagePlugin } from "./openclaw-plugin.ts";
 import { root, runTool } from "./run-tool.ts";
 
 /** The fields of a package.json that are read here. */
@@ -54,9 +55,17 @@ async function packAll(folder: string): Promise<string[]> {
       libraries.push(await stageLibrary(posix.join("packages", name), join(work, name)));
     }
     const service = await stageService(join(work, "service"), libraries);
+    const plugin = join(work, "openclaw");
+    const version = await stagePlugin(plugin);
+    if (version !== service.manifest.version) {
+      throw new Error(
+        `packages/openclaw has version ${version}: it must be ${service.manifest.version}, as in package.json.`,
+      );
+    }
     await mkdir(folder, { recursive: true });
     const tarballs: string[] = [];
-    for (const { path } of [service, ...libraries]) tarballs.push(await pack(path, folder));
+    for (const path of [service.path, ...libraries.map((library) => library.path), plugin])
+      tarballs.push(await pack(path, folder));
     return tarballs;
   } finally {
     await rm(work, { recursive: true, force: true });
