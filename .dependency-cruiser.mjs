@@ -1,5 +1,5 @@
-// Imports point one way: main → server → rpc → (liveness, watch, access) → storage → domain. What is checked here is what
-// ARCHITECTURE.md promises; a rule that stands in the way is changed there first.
+// Imports point one way: main → server → rpc → (liveness, watch, access) → storage → (domain, telemetry). What is
+// checked here is what ARCHITECTURE.md promises; a rule that stands in the way is changed there first.
 
 /**
  * Files that are started from outside: by npm, by a person, by who imports the client. The client library will call `wake-turns` when
@@ -22,6 +22,7 @@ const layers = [
   "(liveness|watch|access)/",
   "storage/",
   "domain/",
+  "telemetry/",
 ];
 
 const upward = layers.slice(1).map((layer, index) => ({

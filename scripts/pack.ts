@@ -22,6 +22,8 @@ interface Manifest {
   readonly sideEffects?: readonly string[];
   readonly dependencies?: Versions;
   readonly optionalDependencies?: Versions;
+  readonly peerDependencies?: Versions;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional: boolean }>>;
 }
 type Versions = Readonly<Record<string, string>>;
 
@@ -92,6 +94,8 @@ async function stageLibrary(source: string, path: string): Promise<StagedPackage
     },
     dependencies: manifest.dependencies,
     optionalDependencies: manifest.optionalDependencies,
+    peerDependencies: manifest.peerDependencies,
+    peerDependenciesMeta: manifest.peerDependenciesMeta,
   });
   await copyDocuments(source, path);
   const declarations = compiled.map(([entry, file]) => [
@@ -130,13 +134,17 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
     await copyFile(join(root, file), join(path, file));
   }
   for (const file of Object.values(manifest.bin ?? {})) await copyLauncher(file, path);
+  await cp(join(root, "deploy"), join(path, "deploy"), { recursive: true });
   const bundled = libraries.filter((library) => library.manifest.private === true);
   for (const library of bundled) {
     await cp(library.path, join(path, "node_modules", library.manifest.name), { recursive: true });
   }
+  const commit = await runTool("git", ["rev-parse", "HEAD"]);
   const parts = [...bundled.map((library) => library.manifest), manifest];
   await writeManifest(path, {
     ...common(manifest),
+    // As npm writes it where it publishes a folder of a repository.
+    ...(commit.ok ? { gitHead: commit.output.trim() } : {}),
     bin: manifest.bin,
     exports: {
       ...Object.fromEntries(entries.map(([entry, file]) => [entry, conditions(file)])),

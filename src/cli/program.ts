@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { withoutPasswords, withoutUserInfo } from "../../common/logging/redaction.ts";
 import { COMMANDS, GROUPS } from "./command-list.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { addHelp, addNotes, helpWidthOf } from "./help.ts";
 import type { Host } from "./host.ts";
+import { packageVersion } from "./release.ts";
 import { printable } from "./terminal/printable.ts";
 
 const NOTES = {
@@ -114,11 +114,4 @@ function withoutSecrets(text: string): string {
       (_, before: string, value: string, after: string) => `${before}${withoutUserInfo(value)}${after}`,
     );
   return withoutPasswords(shown);
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  const parsed: unknown = JSON.parse(text);
-  const version = typeof parsed === "object" && parsed !== null && "version" in parsed ? parsed.version : undefined;
-  return String(version);
 }
