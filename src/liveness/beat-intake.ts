@@ -15,7 +15,9 @@ import { tooManyChanges } from "../storage/refusals.ts";
 import type { WakeFacts } from "../storage/wake-facts.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { BeatWriter } from "./beat-writer.ts";
+import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
+import type { RecentExpirations } from "./recent-expirations.ts";
 import type { Registry } from "./registry.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 
@@ -32,13 +34,24 @@ export class BeatIntake {
   readonly #registry: Registry;
   readonly #writer: BeatWriter;
   readonly #log: Logger;
+  readonly #metrics: HeartbeatMetrics;
+  readonly #expirations: RecentExpirations;
   readonly #changes = new Set<Promise<void>>();
 
-  constructor(options: { database: Database; committer: Committer; registry: Registry; log: Logger }) {
+  constructor(options: {
+    database: Database;
+    committer: Committer;
+    registry: Registry;
+    log: Logger;
+    metrics: HeartbeatMetrics;
+    expirations: RecentExpirations;
+  }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#log = options.log;
+    this.#metrics = options.metrics;
+    this.#expirations = options.expirations;
     this.#writer = new BeatWriter({
       ...options,
       onApplied: (entry, beats) => {
@@ -223,6 +236,7 @@ export class BeatIntake {
     const refusal = refusalFor(agent, pending);
     if (refusal !== undefined) throw refusal;
     const learn = (after: Agent): void => {
+      if (entry !== undefined && pending.beat !== "leaving") this.#metrics.renewing(entry, now, pending.leaseMs);
       // An agent without an entry came back by a unary heartbeat: perhaps no other replica watches its lease.
       const known = entry ?? this.#registry.open(after.id, after.agentId);
       this.#registry.update(known, after);
@@ -363,7 +377,10 @@ export class BeatIntake {
       },
       result: ({ agent: after }) => {
         learn(after);
-        return refusal === undefined ? { kind: "applied", agent: after } : refused(refusal(after), after);
+        if (agent.status === "offline") this.#expirations.returned(agent, after.statusChangedAt);
+        return refusal === undefined
+          ? { kind: "applied", agent: after, changed: true }
+          : refused(refusal(after), after);
       },
     };
   }

@@ -10,17 +10,21 @@ import type { OfferLimits } from "../storage/change-group.ts";
 import { type Committer, DEFAULT_OFFER_LIMITS } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
+import type { FleetTally } from "../storage/fleet-state.ts";
 import { releaseForgotten } from "../storage/lease-queries.ts";
 import { retryRead } from "../storage/retries.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { ClawPeers } from "./claw-peers.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FleetPace } from "./fleet-pace.ts";
+import { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
+import { RecentExpirations } from "./recent-expirations.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { type Release, ReleaseQueue } from "./release-queue.ts";
@@ -50,6 +54,8 @@ export interface LivenessOptions {
   readonly pace: PaceLimits;
   readonly offerLimits?: OfferLimits | undefined;
   readonly log: Logger;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
   onCutOff?(error: unknown): void;
   /** It can write again. */
@@ -71,6 +77,7 @@ export class Liveness implements Heartbeats {
   readonly #deadlines: Deadlines;
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
+  readonly #expirations: RecentExpirations;
   readonly #silent: SilentClaws;
   readonly #peers: ClawPeers;
   readonly #context: SessionContext;
@@ -82,13 +89,18 @@ export class Liveness implements Heartbeats {
   readonly #wakeQueue: WakeQueue;
 
   constructor(options: LivenessOptions) {
-    const { database, replica, log } = options;
+    const { database, replica, log, metrics = new Metrics() } = options;
     this.#database = database;
     this.#replica = replica;
     this.#log = log;
     this.#registry = new Registry(database.clock.now());
-    const shared = { ...options, registry: this.#registry };
-    this.#intake = new BeatIntake(shared);
+    const heartbeats = new HeartbeatMetrics(metrics);
+    this.#expirations = new RecentExpirations(
+      () => this.#pace.current.leaseMs,
+      metrics.counter("harborforge_lease_expirations_reversed_total"),
+    );
+    const shared = { ...options, registry: this.#registry, expirations: this.#expirations };
+    this.#intake = new BeatIntake({ ...shared, metrics: heartbeats });
     this.#claims = new Claims({
       database,
       replica,
@@ -97,10 +109,11 @@ export class Liveness implements Heartbeats {
       isAwake: () => this.#membership.awake,
       leaseMs: () => this.#pace.current.leaseMs,
     });
-    this.#unary = new UnaryBeats(this.#registry, this.#intake);
+    this.#unary = new UnaryBeats(this.#registry, this.#intake, heartbeats);
     this.#pace = new FleetPace({ database, limits: options.pace, log });
     this.#membership = new Membership({
       ...options,
+      metrics,
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
@@ -111,14 +124,19 @@ export class Liveness implements Heartbeats {
       onBack: () => options.onBack?.(),
     });
     this.#peers = new ClawPeers(options);
-    this.#silent = new SilentClaws({ ...options, newestPeer: (clawIdentifier) => this.#peers.newest(clawIdentifier) });
+    this.#silent = new SilentClaws({
+      ...options,
+      metrics,
+      newestPeer: (clawIdentifier) => this.#peers.newest(clawIdentifier),
+    });
     this.#reaper = new Reaper({
       ...shared,
+      metrics,
       onSilentClaw: (clawIdentifier) => this.#silent.onSilent(clawIdentifier),
       tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
-    this.#recovery = new Recovery(options);
+    this.#recovery = new Recovery({ ...options, metrics });
     this.#deadlines = new Deadlines({
       ...options,
       isAwake: () => this.#membership.awake,
@@ -141,6 +159,7 @@ export class Liveness implements Heartbeats {
       registry: this.#registry,
       intake: this.#intake,
       claims: this.#claims,
+      metrics: heartbeats,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
       isTrackedElsewhere: (agent) =>
@@ -173,6 +192,11 @@ export class Liveness implements Heartbeats {
   /** The state of a second ago. */
   get brake(): ExpiryBrake {
     return this.#brake.brake;
+  }
+
+  /** The fleet some seconds ago. Undefined: not counted yet. */
+  get fleet(): FleetTally | undefined {
+    return this.#pace.tally;
   }
 
   pace(): Pace {
@@ -216,6 +240,8 @@ export class Liveness implements Heartbeats {
   onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
     if (entry?.id === transition.id) entry.onTransition(transition);
+    if (transition.cause === "lease_expired")
+      this.#expirations.expired(transition.id, transition.revision, transition.occurredAt);
     this.#reaper.onTransition(transition);
     this.#recovery.onTransition(transition);
     this.#silent.onTransition(transition);

@@ -11,6 +11,8 @@ export type SettledOutcome =
       readonly kind: "applied";
       /** The agent afterwards. Undefined: the beat only renewed the lease, or the claw knows the agent already. */
       readonly agent: Agent | undefined;
+      /** Whether the beat made a transition. Absent: it only renewed the lease. */
+      readonly changed?: boolean;
       readonly replied?: Replied | undefined;
     }
   | {

@@ -10,6 +10,8 @@ import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/lease-queries.ts";
+import type { Distribution } from "../telemetry/metrics/distribution.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 
 /** How far ahead recoveries are planned: in whole seconds, so that all recoveries of one second are counted together. */
@@ -36,6 +38,7 @@ export class Recovery {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #log: Logger;
+  readonly #lag: Distribution;
   readonly #look: PeriodicTask;
   readonly #planned = new Map<bigint, Planned>();
   readonly #wheel: LeaseWheel<Planned>;
@@ -45,10 +48,11 @@ export class Recovery {
   #lookAgainAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: { database: Database; committer: Committer; log: Logger }) {
+  constructor(options: { database: Database; committer: Committer; log: Logger; metrics: Metrics }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#log = options.log;
+    this.#lag = options.metrics.histogram("harborforge_recovery_lag_seconds");
     this.#wheel = new LeaseWheel<Planned>(options.database.clock.now());
     this.#look = new PeriodicTask({
       isLost,
@@ -152,6 +156,7 @@ export class Recovery {
 
   async #recover(planned: Planned): Promise<void> {
     let laterAt: Micros | undefined;
+    const { dueAt } = planned;
     try {
       await this.#committer.submit<void>({
         agentId: planned.agentId,
@@ -170,6 +175,7 @@ export class Recovery {
           } as const;
           const result = (): void => {
             laterAt = undefined;
+            if (dueAt !== null) this.#lag.observe((this.#database.clock.now() - dueAt) / 1_000_000);
           };
           return { kind: "write", write, result };
         },

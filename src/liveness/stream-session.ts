@@ -9,7 +9,7 @@ import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
 import { MessageWindow, type ReceivedMessage } from "./message-window.ts";
 import { Outbox } from "./outbox.ts";
-import { type BeatOutcome, beatResult } from "./pending-beat.ts";
+import { type BeatOutcome, beatResult, type SettledOutcome } from "./pending-beat.ts";
 import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-refusals.ts";
 import { type BeatOwner, StreamBeat } from "./stream-beat.ts";
 
@@ -51,7 +51,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly #context: SessionContext;
   readonly #listener: SessionListener;
   readonly #agents: HeldAgents;
-  readonly #window = new MessageWindow();
+  readonly #window: MessageWindow;
   readonly #outbox: Outbox;
   #state: SessionState = OPEN;
   /** Takes no more messages, open or failed. Without a failure, it sends what is due, then closes. */
@@ -71,6 +71,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.wakesFor = options.takesWakes === true ? options.instanceId : undefined;
     this.#peer = options.peer;
     this.#agents = new HeldAgents(this, context);
+    this.#window = new MessageWindow(({ receivedAt }) => context.metrics.acknowledged(receivedAt));
     this.#outbox = new Outbox(context.firstIntervalMs());
   }
 
@@ -194,6 +195,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   onSettled(beat: StreamBeat, outcome: BeatOutcome): void {
     const { holder, message, beatIndex } = beat;
     if (this.#state.name === "closed") {
+      if (outcome.kind !== "open") this.#context.metrics.settled(outcome);
       // The stream ended before this was committed, which may have set the hold again.
       if (holder.state === "held") this.#context.release([holder]);
       return;
@@ -203,6 +205,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       this.#fail(outcome.refusal);
       return;
     }
+    this.#context.metrics.settled(outcome);
     if (outcome.replied?.revision !== undefined) {
       this.#replied ??= new Map();
       this.#replied.set(holder.agentId, outcome.replied.revision);
@@ -244,7 +247,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
 
   /** Rejects a beat before it reaches the agent. */
   #reject(message: ReceivedMessage, beatIndex: number, agentId: string, refusal: Refusal): void {
-    const outcome: BeatOutcome = { kind: "refused", refusal, agent: undefined };
+    const outcome: SettledOutcome = { kind: "refused", refusal, agent: undefined };
+    this.#context.metrics.settled(outcome);
     this.#settle(message, beatResult(agentId, outcome, message.sequence, beatIndex));
   }
 

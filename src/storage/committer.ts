@@ -7,6 +7,8 @@ import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directories.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
+import type { TracedSpan, Tracing } from "../telemetry/tracing/tracing.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -18,6 +20,7 @@ import {
   readAgents,
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
+import { CommitMetrics } from "./commit-metrics.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
@@ -95,6 +98,8 @@ interface Waiting {
   known: Agent | undefined;
   /** A former attempt lost its connection, so it may have been committed. */
   inDoubt: boolean;
+  /** The span of the call that requested it, if tracing is on. */
+  readonly span: TracedSpan | undefined;
   /** Failed attempts in a row while the database was reachable. */
   failures: number;
   resolve(result: unknown): void;
@@ -106,6 +111,12 @@ interface Judged extends Waiting {
   readonly result: (committed: Committed) => unknown;
   readonly guarded: ((until: Micros) => unknown) | undefined;
   readonly limited: ((limit: OfferLimit) => unknown) | undefined;
+}
+
+export interface CommitterOptions {
+  readonly metrics?: Metrics;
+  readonly tracing?: Tracing | undefined;
+  readonly offerLimits?: OfferLimits | undefined;
 }
 
 /**
@@ -133,16 +144,22 @@ export class Committer {
   readonly #quarantineSlot = new Semaphore(1);
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  readonly #metrics: CommitMetrics;
+  readonly #tracing: Tracing | undefined;
+  /** When each change was submitted that is not settled, by `performance.now()`; the oldest first. */
+  readonly #unsettled = new Set<{ readonly at: number }>();
 
   /**
    * @param onCommit called after each group with a transition, so that watchers need not wait for a poll
-   * @param limits of offers of wakes
+   * @param options default: metrics that nothing reads, no tracing, and the default limits of offers
    */
-  constructor(database: Database, replica: number, onCommit: () => void, limits: OfferLimits = DEFAULT_OFFER_LIMITS) {
-    this.#limits = limits;
+  constructor(database: Database, replica: number, onCommit: () => void, options: CommitterOptions = {}) {
+    this.#limits = options.offerLimits ?? DEFAULT_OFFER_LIMITS;
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
+    this.#metrics = new CommitMetrics(options.metrics ?? new Metrics());
+    this.#tracing = options.tracing;
     // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -164,15 +181,24 @@ export class Committer {
         reject(tooManyChanges(change.agentId, MAX_CHANGES_OF_AGENT));
         return;
       }
+      const submitted = { at: performance.now() };
+      this.#unsettled.add(submitted);
       this.#queue.push({
         change,
         known: change.known,
         inDoubt: false,
+        span: this.#tracing?.activeSpan,
         failures: 0,
-        resolve: (result) => resolve(result as Result),
-        reject,
+        resolve: (result) => {
+          this.#unsettled.delete(submitted);
+          resolve(result as Result);
+        },
+        reject: (error) => {
+          this.#unsettled.delete(submitted);
+          reject(error);
+        },
       });
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     });
   }
 
@@ -181,6 +207,12 @@ export class Committer {
     let size = this.#queue.size;
     for (const changes of this.#quarantine.values()) size += changes.length;
     return size;
+  }
+
+  /** The age of the oldest change that is not settled, in milliseconds; 0: there is none. */
+  get oldestWaitingMs(): number {
+    const [oldest] = this.#unsettled;
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
   /** How long the database has not carried out a request, in milliseconds. */
@@ -201,6 +233,11 @@ export class Committer {
     return quarantined >= MAX_CHANGES_OF_AGENT || this.#queue.isFull(MAX_CHANGES_OF_AGENT, change);
   }
 
+  /** Not in the span of the call that happens to come first. */
+  #start(): Promise<void> {
+    return this.#tracing === undefined ? this.#run() : this.#tracing.detached(() => this.#run());
+  }
+
   async #run(): Promise<void> {
     // Wait one turn of the event loop, so that changes of the same moment share the first group.
     await new Promise((resolve) => setImmediate(resolve));
@@ -208,7 +245,7 @@ export class Committer {
       const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#joinQuarantine(waiting));
       if (group.length === 0) continue;
       try {
-        await this.#attempt(group);
+        await this.#traced(group, () => this.#attempt(group));
       } catch (error) {
         if (isPermanent(failureKind(error))) {
           this.#markAnswered();
@@ -250,7 +287,7 @@ export class Committer {
       using slot = await this.#quarantineSlot.enter(performance.now() + LONGEST_TIMER_MS);
       const first = slot === undefined ? undefined : changes.shift();
       if (first === undefined) continue;
-      const outcome = await this.#attemptQuarantined(first);
+      const outcome = await this.#traced([first], () => this.#attemptQuarantined(first));
       if (outcome === "written") break;
       if (outcome !== "settled") changes.unshift(outcome);
     }
@@ -259,7 +296,7 @@ export class Committer {
     if (this.#closed) for (const { reject, inDoubt } of changes) reject(databaseUnavailable(undefined, inDoubt));
     else if (changes.length > 0) {
       this.#queue.putBack(changes);
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     }
   }
 
@@ -290,6 +327,13 @@ export class Committer {
       waiting.reject(refusalFor(error));
       return "settled";
     }
+  }
+
+  /** Work for a group is one span, linked to the calls that requested its changes. */
+  #traced<Outcome>(group: readonly Waiting[], work: () => Promise<Outcome>): Promise<Outcome> {
+    if (this.#tracing === undefined) return work();
+    const spans = group.flatMap(({ span }) => (span === undefined ? [] : [span]));
+    return this.#tracing.shared("commit group", spans, work);
   }
 
   #markAnswered(): void {
@@ -423,7 +467,9 @@ export class Committer {
       request,
       deadline,
     }));
-    return commitGroup(client, this.#database.clock, this.#replica, members, this.#limits);
+    return this.#metrics.timed(members.length, () =>
+      commitGroup(client, this.#database.clock, this.#replica, members, this.#limits),
+    );
   }
 
   /** @returns the changes to judge again */
@@ -441,6 +487,7 @@ export class Committer {
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;
+        this.#metrics.committed(waiting.write, outcome.committed);
         this.#settle(waiting, outcome.committed);
       }
     }
@@ -503,8 +550,8 @@ export class Committer {
 }
 
 /** The same change, to be judged again by the current state of the database. */
-function unjudged({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
-  return { change, known: undefined, inDoubt, failures, resolve, reject };
+function unjudged({ change, inDoubt, span, failures, resolve, reject }: Waiting): Waiting {
+  return { change, known: undefined, inDoubt, span, failures, resolve, reject };
 }
 
 function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {

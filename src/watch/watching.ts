@@ -4,11 +4,13 @@ import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { ChangeFeed, type FeedLog } from "./change-feed.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
 import { SharedPages } from "./shared-pages.ts";
 import { WakeFollowers } from "./wake-followers.ts";
+import { WatchMetrics } from "./watch-metrics.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 
@@ -19,8 +21,10 @@ const PAGE = 1_000;
 const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
-  readonly database: Pick<Database, "feed" | "beats" | "newClient">;
+  readonly database: Pick<Database, "feed" | "beats" | "newClient" | "clock">;
   readonly log: FeedLog;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** Transitions kept in memory. Default 20 000. */
   readonly ringCapacity?: number;
   /** Changes that wait for one watcher at most. Default 10 000. */
@@ -78,6 +82,7 @@ export function createWatching(options: WatchingOptions): Watching {
     pageSize,
     queueLimit,
     maxAgeMs,
+    metrics: new WatchMetrics(options.metrics ?? new Metrics(), () => database.clock.now()),
   };
   const drain = () => {
     hub.drain();

@@ -52,6 +52,11 @@ const preflight = (origin: string): Headers => ({
 const list = (text: string | null): string[] => (text ?? "").toLowerCase().split(", ");
 
 describe.each(ask)("over %s, a page of an allowed origin", (_, send) => {
+  test("gets responses that caches keep apart by origin and by compression", async () => {
+    const { headers } = await send("POST", { ...JSON_TYPE, origin: ORIGIN });
+    expect(list(headers.get("vary"))).toEqual(["origin", "accept-encoding"]);
+  });
+
   test("gets an answer to its preflight, with all that Connect and gRPC-Web need", async () => {
     const { status, headers } = await send("OPTIONS", preflight(ORIGIN));
     expect(status).toBe(204);

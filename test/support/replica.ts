@@ -11,6 +11,7 @@ import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
 import { createUserDirectory } from "../../src/storage/user-directory.ts";
 import { createWakeDirectory } from "../../src/storage/wake-directory.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";
@@ -41,19 +42,20 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
   const { started = true, listens = true, log = LOG, offerLimits, notifies = true } = options;
   await using undo = new AsyncDisposableStack();
-  const database = openDatabase({ url, onIdleError: () => undefined });
+  const metrics = new Metrics();
+  const database = openDatabase({ url, metrics, onIdleError: () => undefined });
   undo.defer(() => database.close());
   const gate = new Gate(database);
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
-  const watching = undo.use(createWatching({ database, log: LOG }));
+  const watching = undo.use(createWatching({ database, log: LOG, metrics }));
   const committer = new Committer(
     database,
     number,
     () => {
       if (notifies) watching.notifyCommitted();
     },
-    offerLimits,
+    { metrics, offerLimits },
   );
   undo.defer(() => committer.close());
   let cutOff = false;
@@ -64,6 +66,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     pace,
     offerLimits,
     log,
+    metrics,
     onCutOff: () => {
       cutOff = true;
     },
@@ -100,6 +103,8 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     gate,
     committer,
     liveness,
+    metrics,
+    watches: watching.watches,
     users,
     agents,
     wakes,

@@ -13,6 +13,7 @@ export type NodeRequest = IncomingMessage | Http2ServerRequest;
 export interface NodeResponse extends Writable {
   readonly headersSent: boolean;
   readonly stream?: ServerHttp2Stream;
+  getHeader(name: string): unknown;
   setHeader(name: string, value: string): unknown;
   writeHead(status: number, headers: OutgoingHttpHeaders): unknown;
   addTrailers(headers: OutgoingHttpHeaders): void;

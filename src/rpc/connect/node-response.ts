@@ -53,7 +53,7 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
           status = explained.httpStatus ?? status;
           if (explained.httpStatus !== undefined)
             response.header?.set("content-length", String(explained.chunk.length));
-          res.writeHead(status, nodeHeaders(response.header));
+          res.writeHead(status, responseHeaders(res, response.header));
         }
         const { length } = chunk;
         sending.add(length);
@@ -61,7 +61,7 @@ export async function sendResponse(response: UniversalServerResponse, res: NodeR
         if (isGone(res)) return;
       }
     }
-    if (!res.headersSent) res.writeHead(status, nodeHeaders(response.header));
+    if (!res.headersSent) res.writeHead(status, responseHeaders(res, response.header));
     if (response.trailer !== undefined) {
       const error = explainTrailers(response.trailer);
       if (error !== undefined) options.onExplained(error);
@@ -85,6 +85,14 @@ function explain(form: ErrorForm, status: number, chunk: Uint8Array): Explained 
     default:
       return explainEnvelope(form, chunk);
   }
+}
+
+/** `writeHead` replaces what the listener has set before. `Vary` is a list, to which the listener adds `Origin`. */
+function responseHeaders(res: NodeResponse, headers: Headers | undefined): OutgoingHttpHeaders {
+  const given = res.getHeader("vary");
+  const node = nodeHeaders(headers);
+  if (typeof given === "string" && node.vary !== undefined) node.vary = `${given}, ${String(node.vary)}`;
+  return node;
 }
 
 function nodeHeaders(headers: Headers | undefined): OutgoingHttpHeaders {
