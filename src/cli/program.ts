@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { withoutPasswords, withoutUserInfo } from "../../common/logging/redaction.ts";
+import { programVersion } from "../../common/program-version.ts";
 import { COMMANDS, GROUPS } from "./command-list.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { addHelp, addNotes, helpWidthOf } from "./help.ts";
@@ -87,7 +87,7 @@ function createProgram({ stdout, stderr }: Host): Command {
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   const program = new Command("harborforge-agents")
     .description("Knows which AI agents are online, what each does, and when each recovers.")
-    .version(packageVersion(), "-V, --version", "print the version")
+    .version(programVersion(), "-V, --version", "print the version")
     // An option after the name of a command is the command's own.
     .enablePositionalOptions()
     .exitOverride()
@@ -114,11 +114,4 @@ function withoutSecrets(text: string): string {
       (_, before: string, value: string, after: string) => `${before}${withoutUserInfo(value)}${after}`,
     );
   return withoutPasswords(shown);
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  const parsed: unknown = JSON.parse(text);
-  const version = typeof parsed === "object" && parsed !== null && "version" in parsed ? parsed.version : undefined;
-  return String(version);
 }

@@ -4,12 +4,12 @@ import type { Config } from "../config/config.ts";
 import { formatAddress } from "../config/values.ts";
 import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
 import { Server } from "../server.ts";
-import { migrate } from "../storage/migrations.ts";
 import { openAuditLog } from "./audit-log.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
 import { openFilesLimit } from "./open-files.ts";
+import { prepareSchema, reportSchema } from "./schema.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -24,8 +24,8 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 async function serve(context: CommandContext): Promise<number> {
   const { process, config, database, databaseName, log, signals } = context;
   await using audit = openAuditLog(config.audit.file, log);
-  const applied = await unlessAborted(migrate(database.url), signals.stopping);
-  if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
+  if (config.migrate === "check") return await reportSchema(context);
+  await prepareSchema(context, config.migrate);
   const openFiles = openFilesLimit(process);
   const server = await unlessAborted(
     Server.start({
