@@ -28,6 +28,8 @@ import type {
   WakeState,
 } from "./enum-names.ts";
 
+export type { Unknown };
+
 // The contract's number of each name. The compiler reports a missing one, a test a wrong one. The generated enums are not imported
 // here: browsers would load their descriptors.
 

@@ -34,7 +34,7 @@ export function withTokens(
     flags,
     async ({ config, database, log, signals }) => {
       await using auditLog = openAuditLog(config.audit.file, log);
-      const ready = config.migrate === "on" ? migrate(database.url) : assertMigratedAt(database.url);
+      const ready: Promise<unknown> = config.migrate === "on" ? migrate(database.url) : assertMigratedAt(database.url);
       await unlessAborted(ready, signals.stopping);
       const opened = openDatabase({ url: database.url, onIdleError: () => undefined });
       const actor = actorOfShell();
