@@ -1,5 +1,6 @@
 import { cp } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { makeReleases } from "../support/releases.ts";
 import type { Promises } from "./allowance.ts";
 import { judge, type Verdict } from "./checks.ts";
 import { FAULTS, type PlannedFault } from "./faults.ts";
@@ -29,10 +30,14 @@ export interface ChaosOptions {
   readonly keepLogsIn?: string;
   readonly onLine: (line: string) => void;
   readonly signal?: AbortSignal;
+  /** Each restart of a replica takes the other of two releases: this checkout, and one that follows it. */
+  readonly mixed?: boolean;
 }
 
 export interface ChaosResult extends Verdict {
   readonly transitions: number;
+  /** Those that replicas of the next release made by reports. */
+  readonly transitionsOfNext: number;
   readonly faults: ReadonlyMap<string, number>;
   /** Of all claws: rejected beats by reason. */
   readonly refusals: ReadonlyMap<string, number>;
@@ -58,7 +63,10 @@ const TICK_MS = 50;
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { intervalMs, onLine } = options;
   const begin = performance.now();
-  await using world = await World.start({ ...options, replicas: REPLICAS });
+  await using undo = new AsyncDisposableStack();
+  const releases = options.mixed === true ? undo.use(await makeReleases()) : undefined;
+  const programOf = releases && ((start: number) => (start % 2 === 0 ? releases.current : releases.next));
+  const world = undo.use(await World.start({ ...options, programOf, replicas: REPLICAS }));
   onLine(`${took(begin)} to start ${REPLICAS} replicas and ${options.agents} agents in ${options.claws} claws`);
   await using reader = new LogReader(() => world.database.url);
   const observer = new Observer(reader, 0n);
@@ -101,6 +109,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     return {
       ...verdict,
       transitions: observation.transitions.length,
+      transitionsOfNext: observation.transitions.filter(({ ofNext }) => ofNext).length,
       faults: count(world.log.faults.map(({ kind }) => kind)),
       refusals: sum(world.claws.map(({ refusals }) => refusals)),
       sentences,
