@@ -167,7 +167,6 @@ const CHANGES = CASES.flatMap(({ from, agent, input }) => {
 });
 
 it.each(CHANGES)("$from, $input.name: an allowed transition with consistent fields", ({
-  from,
   agent,
   input,
   change,
