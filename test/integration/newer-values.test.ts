@@ -22,7 +22,7 @@ async function openScene() {
   await replica.query(NEWER_SCHEMA);
   for (const agentId of ["newer", "exhausted", "known"]) await replica.createAgent(agentId);
   const reader = undo.use(new WatchReader(watching.watches));
-  await until(() => reader.snapshot !== undefined);
+  await until("the snapshot", () => reader.snapshot !== undefined);
   const everything = undo.move();
   return { replica, watching, reader, [Symbol.asyncDispose]: () => everything.disposeAsync() };
 }
@@ -58,8 +58,8 @@ test("watches, lists and counts go on over causes, statuses and reasons of a new
   const { replica, reader, watching } = scene;
   await commitNewer(replica, "newer", RESTING);
   await commitNewer(replica, "exhausted", QUOTA);
-  await replica.agents.updateStatus("known", { status: "busy" }, undefined, by());
-  await until(() => reader.changes.length >= 3);
+  await replica.agents.updateStatus("known", { status: "busy", holdMs: undefined }, undefined, by());
+  await until("all changes", () => reader.changes.length >= 3);
   expect(reader.changes.map(({ transition }) => transition)).toMatchObject([
     { agentId: "newer", cause: "unknown", toStatus: "unknown" },
     { agentId: "exhausted", cause: "unknown", toStatus: "exhausted", exhaustion: { reason: "unknown" } },
@@ -67,7 +67,7 @@ test("watches, lists and counts go on over causes, statuses and reasons of a new
   ]);
   expect(reader.error).toBeUndefined();
   await using late = new WatchReader(watching.watches);
-  await until(() => late.snapshot !== undefined);
+  await until("the late snapshot", () => late.snapshot !== undefined);
   expect(late.snapshot).toEqual([...reader.set.values()].map(({ text }) => text).sort());
   const { rows } = await replica.agents.list(EVERY_AGENT, { after: undefined, limit: 10 });
   expect(rows).toMatchObject([
@@ -103,7 +103,7 @@ test("an agent in a status of a newer version keeps it: beats renew its lease, a
   expect(results).toMatchObject([{ agentId: "newer", status: "unknown", refusal: { reason: "REPORT_OUTDATED" } }]);
   expect(await stored()).toBe("resting");
   expect(await replica.agents.get({ agentId: "known" })).toMatchObject({ status: "busy" });
-  const claim = replica.agents.updateStatus("newer", { status: "busy" }, undefined, by());
+  const claim = replica.agents.updateStatus("newer", { status: "busy", holdMs: undefined }, undefined, by());
   await expect(claim).rejects.toMatchObject(refused("DATABASE_UNAVAILABLE"));
   await replica.agents.move("newer", "claw-2", by());
   expect(await stored()).toBe("resting");
@@ -111,7 +111,7 @@ test("an agent in a status of a newer version keeps it: beats renew its lease, a
   await other.say(alive("newer"));
   await other.say(goodbye("newer"));
   expect(await stored()).toBe("offline");
-  await until(() => reader.changes.some(({ transition }) => transition.cause === "goodbye"));
+  await until("the goodbye", () => reader.changes.some(({ transition }) => transition.cause === "goodbye"));
 });
 
 test("an exhaustion with a reason of a newer version ends by a report, and by its recovery", async () => {
@@ -119,7 +119,7 @@ test("an exhaustion with a reason of a newer version ends by a report, and by it
   const { replica } = scene;
   await commitNewer(replica, "exhausted", QUOTA);
   await commitNewer(replica, "known", { ...QUOTA, recovery_after_ms: 1 });
-  await until(async () => (await replica.agents.get({ agentId: "known" })).status === "idle");
+  await until("the recovery", async () => (await replica.agents.get({ agentId: "known" })).status === "idle");
   using stream = replica.stream();
   await stream.say(reports("exhausted", "idle"));
   expect(await replica.agents.get({ agentId: "exhausted" })).toMatchObject({ status: "idle", exhaustion: null });
