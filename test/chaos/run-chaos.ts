@@ -18,6 +18,8 @@ export interface ChaosOptions {
   readonly claws: number;
   /** A lease is three of them. */
   readonly intervalMs: number;
+  /** The least number of faults, also if they begin later than `forMs`. Default: 0. */
+  readonly leastFaults?: number;
   /** Names of `FAULTS`. */
   readonly faults: readonly string[];
   /** The maximum of concurrent faults. */
@@ -170,7 +172,9 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
   const until = performance.now() + options.forMs;
   // All kinds once, in an order of the seed, before any repeats: a short run has as many kinds as possible.
   let bag: string[] = [];
-  while (performance.now() < until && options.signal?.aborted !== true) {
+  let begun = 0;
+  const goesOn = () => performance.now() < until || begun < (options.leastFaults ?? 0);
+  while (goesOn() && options.signal?.aborted !== true) {
     if (bag.length === 0) bag = random.sample(options.faults, options.faults.length);
     const kind = bag.shift() ?? "";
     const plan = planOf(
@@ -185,6 +189,7 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
     else {
       const entry = { plan, done: plan.run().finally(() => underWay.delete(entry)) };
       underWay.add(entry);
+      begun += 1;
       while (underWay.size >= options.atOnce) await Promise.race([...underWay].map(({ done }) => done));
     }
     await sleep(random.between(0.05, 0.7) * leaseMs);

@@ -6,7 +6,8 @@ test("three replicas under load roll to the next release and back: no agent is o
   const result = await runChaos({
     seed: 1,
     // Two rolls over all three replicas: to the next release, and back.
-    forMs: 12_000,
+    forMs: 20_000,
+    leastFaults: 2,
     agents: 200,
     claws: 10,
     intervalMs: 1_500,

@@ -40,7 +40,7 @@ async function commitNewer(replica: Replica, agentId: string, values: object): P
     "SELECT outcome FROM commit_changes(1, $1)",
     JSON.stringify([{ ...member, ...values }]),
   );
-  expect(rows).toEqual([{ outcome: "done" }]);
+  expect(rows).toEqual([{ outcome: "committed" }]);
 }
 
 const RESTING = { cause: "rested", status: "resting" };
