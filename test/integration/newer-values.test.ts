@@ -100,7 +100,7 @@ test("an agent in a status of a newer version keeps it: beats renew its lease, a
   expect(await stored()).toBe("resting");
   const { revision } = await replica.agents.get({ agentId: "newer" });
   const results = await stream.say(reports("newer", "busy", revision), reports("known", "busy"));
-  expect(results).toMatchObject([{ agentId: "newer", status: "unknown", refusal: { reason: "REPORT_OUTDATED" } }]);
+  expect(results).toMatchObject([{ agentId: "newer", status: "unknown", refusal: { reason: "REPORT_OUTDATED" } }, {}]);
   expect(await stored()).toBe("resting");
   expect(await replica.agents.get({ agentId: "known" })).toMatchObject({ status: "busy" });
   const claim = replica.agents.updateStatus("newer", { status: "busy", holdMs: undefined }, undefined, by());

@@ -109,7 +109,11 @@ test("an upgrade from 0.1 keeps users, agents in every status, exhaustions, hold
     });
     using stream = replica.stream({ clawIdentifier: "claw-1" });
     const results = await stream.say(reports("busy", "idle"), reports("on_call", "idle"), alive("gone"));
-    expect(results).toMatchObject([{ agentId: "busy", status: "busy", refusal: { reason: "REPORT_OUTDATED" } }, {}]);
+    expect(results).toMatchObject([
+      { agentId: "busy", status: "busy", refusal: { reason: "REPORT_OUTDATED" } },
+      {},
+      {},
+    ]);
     expect(await replica.agents.get({ agentId: "on_call" })).toMatchObject({ status: "idle" });
     expect(await replica.agents.get({ agentId: "gone" })).toMatchObject({ status: "exhausted" });
     await until("the recovery", async () => (await replica.agents.get({ agentId: "billed" })).status === "idle");
