@@ -83,6 +83,29 @@ describe("a view", () => {
   });
 });
 
+describe("values that only newer services know", () => {
+  it("are unknown, also if an older service sends UNSPECIFIED for them", () => {
+    const recoveryAt = { seconds: 60n, nanos: 0 };
+    for (const [status, exhaustReason, cause] of [
+      [0, 0, 0],
+      [99, 99, 99],
+    ] as const) {
+      const agent = agentView(create(AgentSchema, { agentId: "a", status, exhaustReason, recoveryAt }));
+      expect(agent).toMatchObject({ status: "unknown", exhaustion: { reason: "unknown", recoveryAt: new Date(60_000) } });
+      const transition = create(AgentTransitionSchema, {
+        fromStatus: status,
+        toStatus: status,
+        cause,
+        fromClawIdentifier: "c",
+        toClawIdentifier: "c",
+      });
+      expect(transitionView(transition)).toMatchObject({ from: "unknown", to: "unknown", cause: "unknown" });
+    }
+    const deletion = create(AgentTransitionSchema, { fromStatus: 1, cause: 8, fromClawIdentifier: "c" });
+    expect(transitionView(deletion)).toMatchObject({ from: "idle", to: undefined, cause: "deleted" });
+  });
+});
+
 describe("the names of the contract", () => {
   it.each([
     ["AgentStatus", AgentStatusSchema, AGENT_STATUSES, STATUS_VALUES],
