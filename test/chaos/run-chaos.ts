@@ -4,6 +4,7 @@ import { makeReleases } from "../support/releases.ts";
 import type { Promises } from "./allowance.ts";
 import { judge, type Verdict } from "./checks.ts";
 import { FAULTS, type PlannedFault } from "./faults.ts";
+import { FleetWatcher } from "./fleet-watcher.ts";
 import { Observer } from "./observer.ts";
 import { Random } from "./random.ts";
 import { trace } from "./trace.ts";
@@ -41,6 +42,8 @@ export interface ChaosResult extends Verdict {
   /** Those that replicas of the next release made by reports. */
   readonly transitionsOfNext: number;
   readonly faults: ReadonlyMap<string, number>;
+  /** The changes that a watcher got with a cause that its replica did not know; only with `mixed`. */
+  readonly unknownCauses: number;
   /** Of all claws: rejected beats by reason. */
   readonly refusals: ReadonlyMap<string, number>;
   /** Of each violation, with its time and the faults that were near. */
@@ -72,6 +75,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   onLine(`${took(begin)} to start ${REPLICAS} replicas and ${options.agents} agents in ${options.claws} claws`);
   await using reader = new LogReader(() => world.database.url);
   const observer = new Observer(reader, 0n);
+  const ports = () => world.replicas.flatMap(({ process: { port } }) => (port === undefined ? [] : [port]));
+  const watcher = releases && undo.use(await FleetWatcher.open(ports));
   const aborted = new Promise<never>((_, reject) => {
     const end = () => reject(new Error("the run was stopped, or did not come to its end in time"));
     setTimeout(end, options.forMs + PATIENCE_MS).unref();
@@ -108,8 +113,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       const who = agentId === undefined ? "" : `${agentId}: `;
       return `${world.log.second(at)} s, ${invariant}: ${who}${what}. Near: ${world.log.around(at, 2 * leaseMs)}`;
     });
+    sentences.push(...((await watcher?.finish(observation.agents)) ?? []));
     return {
       ...verdict,
+      unknownCauses: watcher?.unknownCauses ?? 0,
       transitions: observation.transitions.length,
       transitionsOfNext: observation.transitions.filter(({ ofNext }) => ofNext).length,
       faults: count(world.log.faults.map(({ kind }) => kind)),

@@ -22,4 +22,6 @@ test("three replicas under load roll to the next release and back: no agent is o
   expect(result.faults.get("roll")).toBeGreaterThanOrEqual(2);
   expect(result.reports).toBeGreaterThan(300);
   expect(result.transitionsOfNext).toBeGreaterThan(0);
+  // A replica of the current release told its watcher of them.
+  expect(result.unknownCauses).toBeGreaterThan(0);
 }, 240_000);
