@@ -150,6 +150,11 @@ export function statusValue(status: AgentStatus | Unknown | null): AgentStatusMe
 }
 
 /** UNSPECIFIED for `unknown`. */
+export function wakeStateValue(state: WakeState | Unknown): WakeStateMessage {
+  return state === "unknown" ? 0 : WAKE_STATE_VALUES[state];
+}
+
+/** UNSPECIFIED for `unknown`. */
 export function causeValue(cause: TransitionCause | Unknown): TransitionCauseMessage {
   return cause === "unknown" ? 0 : CAUSE_VALUES[cause];
 }

@@ -82,6 +82,11 @@ export const COMMANDS: readonly ListedCommand[] = [
     summary: "list transitions of agents, newest first",
     load: () => import("./commands/agents/transitions.ts"),
   },
+  {
+    words: "agents enrol",
+    summary: "create the users and agents of an OpenClaw gateway",
+    load: () => import("./commands/agents/enrol.ts"),
+  },
   { words: "agents watch", summary: "watch agents until Ctrl-C", load: () => import("./commands/agents/watch.ts") },
   {
     words: "fleet",

@@ -11,6 +11,7 @@ import {
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Exhaustion, ExhaustionBackoff, Transition, User } from "../domain/agent.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
+import { namedWake, type OpenWakeJson, type PauseJson, type UndoneClaimJson, wakesFromRow } from "./wake-row.ts";
 
 /** A row of the view `agent_states`. */
 export interface AgentRow extends ExhaustionColumns {
@@ -32,6 +33,11 @@ export interface AgentRow extends ExhaustionColumns {
   readonly lease_expires_at: Micros | null;
   readonly replica_id: number | null;
   readonly suspect_since: Micros | null;
+  /** Its wakes and pause: queries select those that they need. */
+  readonly open_wake?: OpenWakeJson | null;
+  readonly queued_wakes?: number | null;
+  readonly undone_claim?: UndoneClaimJson | null;
+  readonly pause?: PauseJson | null;
   /** Only reads for a change have it. */
   readonly lapses_to?: string | null;
 }
@@ -47,7 +53,7 @@ export type WatchedAgentRow = ExhaustionColumns &
   Pick<
     AgentRow,
     "id" | "user_id" | "agent_id" | "claw_identifier" | "status" | "created_at" | "status_changed_at" | "revision"
-  >;
+  > & { readonly open_wake_id: string | null; readonly open_wake_state: string | null };
 
 /** A row of the log of transitions. */
 export interface TransitionRow extends ExhaustionColumns {
@@ -67,6 +73,10 @@ export interface TransitionRow extends ExhaustionColumns {
   readonly previous_revision: bigint | null;
   readonly agent_created_at: Micros;
   readonly status_changed_at: Micros;
+  readonly wake_id: string | null;
+  readonly wake_state: string | null;
+  readonly open_wake_id: string | null;
+  readonly open_wake_state: string | null;
 }
 
 /** A row of the view `user_states`. */
@@ -80,6 +90,7 @@ export interface UserRow {
 }
 
 export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
+  const openWake = namedWake(row.open_wake_id, row.open_wake_state);
   return {
     id: row.id,
     userId: row.user_id,
@@ -90,6 +101,7 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
     revision: row.revision,
+    ...(openWake === null ? {} : { openWake }),
   };
 }
 
@@ -125,6 +137,7 @@ export function agentFromRow(row: AgentRow): Agent {
     leaseExpiresAt: row.lease_expires_at,
     replicaId: row.replica_id,
     suspectSince: row.suspect_since,
+    wakes: wakesFromRow(row),
   };
 }
 
@@ -147,6 +160,8 @@ export function transitionFromRow(row: TransitionRow): Transition {
     exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
     createdAt: row.agent_created_at,
     statusChangedAt: row.status_changed_at,
+    wake: namedWake(row.wake_id, row.wake_state),
+    openWake: namedWake(row.open_wake_id, row.open_wake_state),
   };
 }
 

@@ -55,6 +55,11 @@ async function applyMigrations({ url, session }: DatabaseCommand): Promise<reado
   }
 }
 
+/** The number of the newest migration of this program. */
+export function schemaVersion(): number {
+  return Number.parseInt(new SqlMigrations().names.at(-1) ?? "0", 10);
+}
+
 /**
  * Reads whether this program may use a database, and which of its migrations the database lacks. Changes nothing.
  *
@@ -103,7 +108,11 @@ async function readSchema(client: pg.Client): Promise<Schema> {
   const { migrations = false, compatibility = false } = there.rows[0] ?? {};
   if (!migrations) return { applied: [], allows: null };
   const names = "(SELECT array_agg(name::text ORDER BY id) FROM schema_migrations)";
-  const { rows } = await client.query<{ applied: string[] | null; format: number | null; compatible_from: string | null }>(
+  const { rows } = await client.query<{
+    applied: string[] | null;
+    format: number | null;
+    compatible_from: string | null;
+  }>(
     compatibility
       ? `SELECT ${names} AS applied, c.format, c.compatible_from FROM (SELECT) one LEFT JOIN schema_compatibility c ON true`
       : `SELECT ${names} AS applied, NULL::integer AS format, NULL::text AS compatible_from`,

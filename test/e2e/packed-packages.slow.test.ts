@@ -344,7 +344,7 @@ describe("a packed package", () => {
     expect(kept(/^[^/]+$/)).toEqual(DOCUMENTS);
     expect(kept(/^(?!src\/client\/|node_modules\/).*\.ts$/)).toEqual([]);
     const folders = new Set(files.filter((file) => file.includes("/")).map((file) => file.split("/")[0]));
-    expect([...folders].sort()).toEqual(["bin", "common", "gen", "migrations", "node_modules", "src"]);
+    expect([...folders].sort()).toEqual(["bin", "common", "deploy", "gen", "migrations", "node_modules", "src"]);
     expect(kept(/^bin\//)).toEqual(["bin/harborforge-agents.cjs"]);
     expect(new Set(kept(/^node_modules\//).map((file) => file.split("/").slice(1, 3).join("/")))).toEqual(
       new Set([BRIDGE, EMBEDDED]),

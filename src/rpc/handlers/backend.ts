@@ -1,6 +1,7 @@
 import type { TokenDirectory } from "../../domain/api-token.ts";
 import type { Heartbeats } from "../../domain/claw-session.ts";
 import type { AgentDirectory, UserDirectory } from "../../domain/directories.ts";
+import type { WakeDirectory, WakeFollowing } from "../../domain/wake-directory.ts";
 import type { WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
 
 export type {
@@ -39,6 +40,8 @@ export interface Backend {
   readonly heartbeats: Heartbeats;
   readonly watches: Watches;
   readonly tokens: TokenDirectory;
+  readonly wakes: WakeDirectory;
+  readonly wakeFollowing: WakeFollowing;
 }
 
 export interface Watches {

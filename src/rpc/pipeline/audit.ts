@@ -3,6 +3,7 @@ import { isMessage } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { ProgramLog } from "../../../common/logging/logger.ts";
 import { actorOf, type Principal } from "../../domain/principal.ts";
+import type { Tracing } from "../../telemetry/tracing/tracing.ts";
 import { methodName } from "./call-record.ts";
 import type { AccessRule } from "./method-access.ts";
 
@@ -13,6 +14,7 @@ const SUBJECTS = [
   "username",
   "agent_id",
   "agent_ids",
+  "wake_id",
   "claw_identifier",
   "status",
   "principal",
@@ -33,7 +35,8 @@ export interface AuditOptions {
 
 /**
  * The audit log: log lines with `audit: true`. They have level info, even if the log has a higher level; a silent log has
- * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject.
+ * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject, and the trace if
+ * tracing is on.
  *
  * @param rule the access rules of the methods
  */
@@ -41,6 +44,7 @@ export function createAudit(
   log: ProgramLog,
   rule: (method: DescMethod) => AccessRule | undefined,
   { log: own = log, calls = "all" }: AuditOptions = {},
+  tracing?: Tracing,
 ): Audit {
   if (calls === "none") return () => undefined;
   const lines = own.child({ audit: true }, own.level === "silent" ? {} : { level: "info" });
@@ -54,6 +58,7 @@ export function createAudit(
         method: methodName(method),
         ...subjects(method, request),
         ...made(response),
+        ...(tracing === undefined ? {} : { traceId: tracing.traceId }),
       },
       "audit",
     );
