@@ -1,6 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
-import { STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import { statusValue } from "../../../common/contract/enum-values.ts";
 import { durationOf, microsOf } from "../../../common/contract/timestamps.ts";
 import type { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, type GetAgentRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
@@ -169,10 +169,10 @@ function agentKeyOf(key: GetAgentRequest["key"]): AgentKey {
   }
 }
 
-/** In the order of the contract, without statuses that no agent has. */
+/** In the order of the contract, without statuses that no agent has. Statuses of a newer version are UNSPECIFIED. */
 function statusCounts({ statuses, suspects }: StatusTally): { status: AgentStatus; count: bigint; suspect: bigint }[] {
-  return AGENT_STATUSES.flatMap((status) => {
+  return [...AGENT_STATUSES, "unknown" as const].flatMap((status) => {
     const count = statuses.get(status) ?? 0n;
-    return count === 0n ? [] : [{ status: STATUS_VALUES[status], count, suspect: suspects?.get(status) ?? 0n }];
+    return count === 0n ? [] : [{ status: statusValue(status), count, suspect: suspects?.get(status) ?? 0n }];
   });
 }
