@@ -174,6 +174,7 @@ describe("the configuration", () => {
   it("has a default for every setting", () => {
     expect(load({})).toEqual({
       database: { kind: "embedded", dataDir: undefined },
+      migrate: "on",
       grpcAddress: { host: "127.0.0.1", port: 50_051 },
       httpAddress: { host: "127.0.0.1", port: 8_080 },
       heartbeatIntervalMs: 10_000,
@@ -233,6 +234,7 @@ describe("the configuration", () => {
         HARBORFORGE_REFLECTION: "off",
         HARBORFORGE_COMPRESSION: "off",
         HARBORFORGE_DRAIN_DELAY: "5s",
+        HARBORFORGE_MIGRATE: "off",
         HARBORFORGE_ALLOWED_ORIGINS: "https://app.example",
         HARBORFORGE_DRAIN_GRACE: "0s",
         HARBORFORGE_AUTH: "required",
@@ -248,6 +250,7 @@ describe("the configuration", () => {
       }),
     ).toEqual({
       database: { kind: "external", url: "postgres://ada:secret@db/agents" },
+      migrate: "off",
       grpcAddress: { host: "::", port: 0 },
       httpAddress: { host: "0.0.0.0", port: 80 },
       heartbeatIntervalMs: 100,
@@ -616,6 +619,7 @@ describe("the table of settings", () => {
       "DATABASE_URL an embedded PostgreSQL",
       "DATABASE_URL_FILE none",
       expect.stringContaining("$XDG_DATA_HOME/harborforge-agents"),
+      "HARBORFORGE_MIGRATE on",
       "HARBORFORGE_GRPC_ADDRESS 127.0.0.1:50051",
       "HARBORFORGE_HTTP_ADDRESS 127.0.0.1:8080",
       "HARBORFORGE_HEARTBEAT_INTERVAL 10s",

@@ -166,11 +166,7 @@ const CHANGES = CASES.flatMap(({ from, agent, input }) => {
   return change === undefined ? [] : [{ from, agent, input, change }];
 });
 
-it.each(CHANGES)("$from, $input.name: an allowed transition with consistent fields", ({
-  agent,
-  input,
-  change,
-}) => {
+it.each(CHANGES)("$from, $input.name: an allowed transition with consistent fields", ({ agent, input, change }) => {
   expect(change.cause).toBe(input.cause);
   const { status: from } = agent;
   if (from === "unknown") throw new TypeError("no case has such a status");
