@@ -15,7 +15,8 @@ import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
-import { createWatching, type Watching } from "../watch/watching.ts";
+import { FleetWatches } from "../watch/fleet-watches.ts";
+import { createWatching, MAX_AGE_MS, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
 import { OpenFilesWatch } from "./open-files-watch.ts";
@@ -33,6 +34,7 @@ export interface Replica extends Listeners {
   readonly database: Database;
   readonly committer: Committer;
   readonly watching: Watching;
+  readonly fleetWatches: FleetWatches;
   readonly liveness: Liveness;
   readonly probe: DatabaseProbe;
   readonly tasks: PeriodicTasks;
@@ -91,7 +93,27 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   });
   const drain = new Drain();
   const openFiles = new OpenFilesWatch(log);
-  const backend = createBackend(options, { database, committer, liveness, watching });
+  const directory = {
+    database,
+    committer,
+    firstLeaseMs: options.firstLeaseMs,
+    onLease: liveness.onCreated.bind(liveness),
+  };
+  const agents = createAgentDirectory(directory);
+  const fleetWatches = new FleetWatches({
+    count: agents.fleet,
+    brake: () => liveness.brake,
+    maxAgeMs: options.watchMaxAgeMs ?? MAX_AGE_MS,
+  });
+  watching.feed.subscribe(fleetWatches);
+  const backend: Backend = {
+    users: createUserDirectory(directory),
+    agents,
+    heartbeats: liveness,
+    watches: watching.watches,
+    fleetWatches,
+    tokens: createTokenDirectory(database, mintToken),
+  };
   const served = createListeners(options, {
     backend,
     health,
@@ -109,6 +131,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     database,
     committer,
     watching,
+    fleetWatches,
     liveness,
     probe,
     tasks: new PeriodicTasks({ database, retention: options.retention, log }),
@@ -157,23 +180,4 @@ async function openStorage(options: ServerOptions, tls: Tls | undefined, faults:
     await database.close();
     throw error;
   }
-}
-
-function createBackend(
-  options: ServerOptions,
-  { database, committer, liveness, watching }: Pick<Replica, "database" | "committer" | "liveness" | "watching">,
-): Backend {
-  const directory = {
-    database,
-    committer,
-    firstLeaseMs: options.firstLeaseMs,
-    onLease: liveness.onCreated.bind(liveness),
-  };
-  return {
-    users: createUserDirectory(directory),
-    agents: createAgentDirectory(directory),
-    heartbeats: liveness,
-    watches: watching.watches,
-    tokens: createTokenDirectory(database, mintToken),
-  };
 }

@@ -1,4 +1,3 @@
-import type { Micros } from "../../common/contract/time.ts";
 import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { Transition } from "../domain/agent.ts";
 import type { ExpiryBrake, Fleet } from "../domain/directories.ts";
@@ -57,7 +56,7 @@ export class FleetWatches implements FeedListener {
       maxAgeMs,
       messageEveryMs: this.#options.messageEveryMs ?? MESSAGE_EVERY_MS,
       suspectsEveryMs: this.#options.suspectsEveryMs ?? SUSPECTS_EVERY_MS,
-      count: () => this.#counts.run(watch, () => count(query.filter)),
+      count: () => this.#counts.pass(watch, () => count(query.filter)),
     });
     this.#watches.add(watch);
     try {
@@ -87,10 +86,4 @@ export class FleetWatches implements FeedListener {
     this.#draining = true;
     for (const watch of this.#watches) watch.end(draining());
   }
-}
-
-/** Whether two states of the brake are the same for a reader. */
-export function sameBrake(one: ExpiryBrake, other: ExpiryBrake): boolean {
-  const instant = ({ engagedAt }: ExpiryBrake): Micros | null => engagedAt;
-  return instant(one) === instant(other) && one.heldBack === other.heldBack;
 }
