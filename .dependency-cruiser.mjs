@@ -1,9 +1,12 @@
-// Imports point one way: main → server → rpc → (liveness, watch, access) → storage → domain. What is checked here is what
-// ARCHITECTURE.md promises; a rule that stands in the way is changed there first.
+// Imports point one way: main → server → rpc → (liveness, watch, access) → storage → (domain, telemetry). What is
+// checked here is what ARCHITECTURE.md promises; a rule that stands in the way is changed there first.
 
-/** Files that are started from outside: by npm, by a person, by who imports the client. */
+/**
+ * Files that are started from outside: by npm, by a person, by who imports the client. The client library will call `wake-turns` when
+ * the service offers wakes.
+ */
 const entrances =
-  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|contract|heartbeat-worker|internal|internal-watch)\\.ts$|packages/[^/]+/src/index\\.ts$)";
+  "^(src/(main\\.ts$|cli/|simulate/|client/)|packages/client/src/(index|watch|contract|heartbeat-worker|internal|internal-calls|internal-watch)\\.ts$|packages/openclaw/src/(heartbeat-worker|wakes/wake-turns)\\.ts$|packages/[^/]+/src/index\\.ts$)";
 
 /** Layers from the top down. A layer may import what stands below it. */
 const layers = [
@@ -19,6 +22,7 @@ const layers = [
   "(liveness|watch|access)/",
   "storage/",
   "domain/",
+  "telemetry/",
 ];
 
 const upward = layers.slice(1).map((layer, index) => ({
@@ -63,8 +67,18 @@ export default {
       name: "packages-stand-alone",
       comment: "Others import packages: they do not bring the service along.",
       severity: "error",
-      from: { path: "^packages/([^/]+)/src/" },
+      from: { path: "^packages/([^/]+)/src/", pathNot: "^packages/openclaw/" },
       to: { path: "^(src|packages)/", pathNot: "^packages/$1/src/" },
+    },
+    {
+      name: "the-plugin-uses-the-client-library",
+      comment: "The plugin bundles the client library, by its public entries.",
+      severity: "error",
+      from: { path: "^packages/openclaw/src/" },
+      to: {
+        path: "^(src|packages)/",
+        pathNot: "^packages/(openclaw/src/|client/src/(index|heartbeat-worker)\\.ts$)",
+      },
     },
     {
       name: "packages-by-their-names",

@@ -5,6 +5,7 @@
 import { copyFile, cp, glob, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, posix, relative, resolve } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
+import { stagePlugin } from "./openclaw-plugin.ts";
 import { root, runTool } from "./run-tool.ts";
 
 /** The fields of a package.json that are read here. */
@@ -21,6 +22,8 @@ interface Manifest {
   readonly sideEffects?: readonly string[];
   readonly dependencies?: Versions;
   readonly optionalDependencies?: Versions;
+  readonly peerDependencies?: Versions;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional: boolean }>>;
 }
 type Versions = Readonly<Record<string, string>>;
 
@@ -52,9 +55,17 @@ async function packAll(folder: string): Promise<string[]> {
       libraries.push(await stageLibrary(posix.join("packages", name), join(work, name)));
     }
     const service = await stageService(join(work, "service"), libraries);
+    const plugin = join(work, "openclaw");
+    const version = await stagePlugin(plugin);
+    if (version !== service.manifest.version) {
+      throw new Error(
+        `packages/openclaw has version ${version}: it must be ${service.manifest.version}, as in package.json.`,
+      );
+    }
     await mkdir(folder, { recursive: true });
     const tarballs: string[] = [];
-    for (const { path } of [service, ...libraries]) tarballs.push(await pack(path, folder));
+    for (const path of [service.path, ...libraries.map((library) => library.path), plugin])
+      tarballs.push(await pack(path, folder));
     return tarballs;
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -83,6 +94,8 @@ async function stageLibrary(source: string, path: string): Promise<StagedPackage
     },
     dependencies: manifest.dependencies,
     optionalDependencies: manifest.optionalDependencies,
+    peerDependencies: manifest.peerDependencies,
+    peerDependenciesMeta: manifest.peerDependenciesMeta,
   });
   await copyDocuments(source, path);
   const declarations = compiled.map(([entry, file]) => [
@@ -120,14 +133,19 @@ async function stageService(path: string, libraries: readonly StagedPackage[]): 
     await mkdir(dirname(join(path, file)), { recursive: true });
     await copyFile(join(root, file), join(path, file));
   }
+  for (const file of Object.values(manifest.bin ?? {})) await copyLauncher(file, path);
+  await cp(join(root, "deploy"), join(path, "deploy"), { recursive: true });
   const bundled = libraries.filter((library) => library.manifest.private === true);
   for (const library of bundled) {
     await cp(library.path, join(path, "node_modules", library.manifest.name), { recursive: true });
   }
+  const commit = await runTool("git", ["rev-parse", "HEAD"]);
   const parts = [...bundled.map((library) => library.manifest), manifest];
   await writeManifest(path, {
     ...common(manifest),
-    bin: mapValues(manifest.bin ?? {}, compiledName),
+    // As npm writes it where it publishes a folder of a repository.
+    ...(commit.ok ? { gitHead: commit.output.trim() } : {}),
+    bin: manifest.bin,
     exports: {
       ...Object.fromEntries(entries.map(([entry, file]) => [entry, conditions(file)])),
       "./package.json": "./package.json",
@@ -206,8 +224,11 @@ function compiledName(source: string): string {
   return source.replace(/\.ts$/, ".js");
 }
 
-function mapValues(all: Readonly<Record<string, string>>, change: (value: string) => string): Record<string, string> {
-  return Object.fromEntries(Object.entries(all).map(([key, value]) => [key, change(value)]));
+/** A launcher is JavaScript already. It imports a source, in the package the compiled file. */
+async function copyLauncher(file: string, path: string): Promise<void> {
+  const text = await readFile(join(root, file), "utf8");
+  await mkdir(dirname(join(path, file)), { recursive: true });
+  await writeFile(join(path, file), text.replaceAll(/(import\("[^"]+)\.ts"\)/g, '$1.js")'), { mode: 0o755 });
 }
 
 async function readManifest(folder: string): Promise<Manifest> {

@@ -19,6 +19,11 @@ export class Server {
     this.addresses = addresses;
   }
 
+  /** The number of this replica in the database, which was never used before. */
+  get replica(): number {
+    return this.#replica.number;
+  }
+
   /**
    * Serves when the promise resolves. Where it rejects, nothing is left open.
    *

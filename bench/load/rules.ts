@@ -4,12 +4,12 @@ import { mock } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import { Registry } from "prom-client";
 import { AgentStatus, ExhaustReason } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { createGrpcListener } from "../../src/rpc/grpc/grpc-listener.ts";
 import { createConnectionGate, DEFAULT_CONNECTION_LIMITS } from "../../src/rpc/sockets/connection-gate.ts";
 import { compileRuleCheck } from "../../src/rpc/validation/request-check.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { doJobs } from "../harness/jobs.ts";
 import { callUnary, connect } from "./wire.ts";
 
@@ -39,7 +39,7 @@ const withRules: PipelineModule = await import(new URL("../../src/rpc/pipeline/p
 
 async function start({ createPipeline }: PipelineModule) {
   const log = pino({ level: "silent" });
-  const pipeline = createPipeline({ log, metrics: new Registry() });
+  const pipeline = createPipeline({ log, metrics: new Metrics() });
   const agents = pipeline.wrap(AgentService, {
     getAgent: () => ({}),
     listAgents: () => ({}),

@@ -56,7 +56,7 @@ async function stop(program: Started): Promise<void> {
   const services: number[] = [];
   for (const pid of await family(program.pid)) {
     const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes("src/main.ts")) services.push(pid);
+    if (command.includes("bin/harborforge-agents")) services.push(pid);
   }
   const service = services.at(-1);
   if (service === undefined) throw new Error("npm start runs no service");

@@ -23,6 +23,10 @@ export const LOG_EVENTS = {
     },
   },
   error: {
+    "audit.write_failed": {
+      meaning: "audit lines were not written to `HARBORFORGE_AUDIT_FILE`",
+      action: "Free space on its disk, and check the access rights of the file.",
+    },
     "brake.engaged": {
       meaning:
         "more than a fifth of the claws fell silent; the brake limits the rate of expiry. `claws` counts them, `silent` has some of them, each with its incident, last heartbeat and address",
@@ -179,9 +183,21 @@ export const LOG_EVENTS = {
       meaning: "the history of the database changed; the replica reads all tokens again",
       action: "None after a restore or a failover. Otherwise check which database the replica uses.",
     },
+    "tracing.export_failed": {
+      meaning: "spans cannot be exported, and are lost; at most one line a minute, `failures` counts the attempts",
+      action: "Check `OTEL_EXPORTER_OTLP_ENDPOINT` and the collector. `code` has the fault of the connection.",
+    },
     "tokens.unavailable": {
       meaning: "API tokens cannot be read; the replica uses cached ones for a while",
       action: "Check the database. Revocations do not take effect meanwhile.",
+    },
+    "wake.deadline_failed": {
+      meaning: "a wake did not end at its deadline; the replica retries",
+      action: "Check the database.",
+    },
+    "wake.offer_failed": {
+      meaning: "a queued wake was not offered; the replica retries",
+      action: "Check the database.",
     },
   },
   info: {
@@ -203,9 +219,12 @@ export const LOG_EVENTS = {
     "retention.floor_raised": "older transitions may be removed now",
     "retention.partition_removed": "a partition of the log of transitions was removed",
     "service.draining": "the replica drains; a second signal stops it at once",
+    "service.started":
+      "the replica serves its listeners; the line has release, addresses, database, replica and the limits in force",
     "service.stop_announced": "health says not ready; the replica serves on for `delayMs`, then it drains",
     "service.stopped": "the replica stopped",
     "service.stopping_now": "a second signal ended the drain",
+    "tracing.started": "spans are exported as the OTEL_… variables say",
     "tls.reloaded": "new connections get the new certificate",
     "tokens.available": "API tokens are read again",
   },
@@ -218,9 +237,10 @@ export const LOG_EVENTS = {
     "database.connection_ended": "an idle connection to the database ended",
     "replica.retire_failed": "the row of a stopping replica was not removed; other replicas adopt its agents later",
     "service.already_closed": "two stops at once closed the same part",
-    "service.started": "the replica serves its listeners",
     "tls.client_rejected": "the certificate of a client is not valid",
     "tls.handshake_failed": "a TLS handshake failed",
+    "wake.read_failed": "the states of wakes were not read for their claws; the replica retries",
+    "wake.withdrawal_failed": "an offer of a stream that takes no wakes was not withdrawn; it ends at its deadline",
   },
 } as const satisfies Record<(typeof ALARM_LEVELS)[number], Readonly<Record<string, Alarm>>> &
   Record<"info" | "debug", Readonly<Record<string, string>>>;

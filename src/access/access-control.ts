@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { JwtTrust } from "../domain/jwt-claims.ts";
 import type { Authenticate } from "../domain/principal.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { AccessError } from "./access-error.ts";
 import { allowAnonymous, createAuthenticator } from "./authenticator.ts";
 import { readCertificatePrincipals } from "./certificate-principals.ts";
@@ -30,10 +31,13 @@ export interface AccessControl {
   close(): Promise<void>;
 }
 
-/** @throws AccessError if a configured file is not usable */
+/**
+ * @param metrics default: metrics that nothing reads
+ * @throws AccessError if a configured file is not usable
+ */
 export async function createAccessControl(
   options: AccessOptions,
-  { database, log }: Pick<TokenCheckOptions, "database" | "log">,
+  { database, log, metrics = new Metrics() }: Pick<TokenCheckOptions, "database" | "log"> & { metrics?: Metrics },
 ): Promise<AccessControl> {
   if (options.kind === "open") {
     return { authenticate: allowAnonymous, start: () => undefined, close: () => Promise.resolve() };
@@ -47,6 +51,7 @@ export async function createAccessControl(
     tokens,
     jwt: jwtCheck,
     certificates,
+    onFailure: (kind) => metrics.counter("harborforge_authentication_failures_total", { kind }).add(),
   });
   return { authenticate, start: () => tokens.start(), close: () => tokens.close() };
 }

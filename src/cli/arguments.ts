@@ -51,6 +51,17 @@ export function instantArgument(text: string): Micros {
   throw new InvalidArgumentError("It must be a time with a time zone, such as 2026-11-22T22:30:00Z.");
 }
 
+/** Parses an instant as `instantArgument` does, or how long ago it was, such as `90s` or `2h`. */
+export function agoArgument(text: string): Micros {
+  const ms = parseDuration(text);
+  if (ms !== undefined && ms <= Date.now()) return (Date.now() - ms) * MICROS_PER_MS;
+  try {
+    return instantArgument(text);
+  } catch {
+    throw new InvalidArgumentError("It must be a duration such as 90s or 2h, or a time with a time zone.");
+  }
+}
+
 /** A repeatable option with fixed choices. Hyphens count as underscores. */
 export function repeatedChoice<Word extends string>(
   flags: string,

@@ -26,9 +26,14 @@ const ADVICE: Readonly<Record<string, string>> = {
 /** Messages of Node for a failed TLS handshake. */
 const CERTIFICATE = /certificate|\b(TLS|SSL)\b/i;
 
+/** Whether the TLS handshake failed, which a retry does not change. */
+export function isCertificateFailure({ reason, message }: CallError): boolean {
+  return reason === undefined && CERTIFICATE.test(message);
+}
+
 /** Explains a failed call in one line: what failed, why, and what to do. */
 export function callFailure(error: CallError, address: string): CommandFailure {
-  if (error.reason === undefined && CERTIFICATE.test(error.message)) {
+  if (isCertificateFailure(error)) {
     const text = `The TLS connection to ${address} failed (${printable(error.message)}).`;
     return new CommandFailure(
       `${text} Set the certificate authority with --ca, and a client certificate with --cert and --key.`,

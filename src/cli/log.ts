@@ -1,4 +1,4 @@
-import { type DestinationStream, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type LoggerOptions, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
 import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { Config } from "../config/config.ts";
@@ -31,18 +31,31 @@ export function createLog(config: Pick<Config, "logLevel" | "logFormat">, stderr
     config.logFormat === "pretty"
       ? escapingValues(pretty({ destination: stderr, colorize: stderr.isTTY === true, sync: true, ...ONE_HEADLINE }))
       : escapingLines(stderr);
-  return pino(
-    {
-      level: config.logLevel,
-      // The collector of the log knows the process and the machine.
-      base: null,
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: (error: unknown) => loggedError(error) },
-      redact: [...SECRETS, ...SECRETS.map((name) => `*.${name}`)],
-    },
-    destination,
-  );
+  return pino(lineOptions(config.logLevel), destination);
+}
+
+/**
+ * A log whose lines are appended to a file, as JSON. A write does not hold the program up.
+ *
+ * @param path a file that exists
+ * @param maxWaitingBytes further lines are dropped while the disk is slow or full
+ */
+export function appendingLog(path: string, maxWaitingBytes: number) {
+  const file = pino.destination({ dest: path, append: true, sync: false, maxLength: maxWaitingBytes });
+  return { file, log: pino(lineOptions("info"), escapingLines(file)) };
+}
+
+/** The options of all lines of this program. */
+function lineOptions(level: string): LoggerOptions {
+  return {
+    level,
+    // The collector of the log knows the process and the machine.
+    base: null,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    serializers: { err: (error: unknown) => loggedError(error) },
+    redact: [...SECRETS, ...SECRETS.map((name) => `*.${name}`)],
+  };
 }
 
 /** Escapes characters in lines of JSON. */

@@ -4,8 +4,8 @@ import { fileURLToPath } from "node:url";
 export interface LoggedError {
   /** The class of the error, such as `TypeError`. */
   readonly type: string;
-  /** Its code: an SQLSTATE, or one of Node's, such as `ECONNREFUSED`. */
-  readonly code?: string;
+  /** Its code: an SQLSTATE, one of Node's, such as `ECONNREFUSED`, or the reason of a refusal. `none`: it has no code. */
+  readonly code: string;
   readonly message?: string;
   /** The table and constraint of a database error. */
   readonly table?: string;
@@ -15,6 +15,7 @@ export interface LoggedError {
   readonly cause?: LoggedError;
 }
 
+const NO_CODE = "none";
 const MAX_MESSAGE_LENGTH = 500;
 const MAX_PLACES = 6;
 const MAX_CAUSES = 3;
@@ -25,14 +26,14 @@ const MAX_CAUSES = 3;
  * frames of this program.
  */
 export function loggedError(error: unknown, causes = MAX_CAUSES): LoggedError {
-  if (!(error instanceof Error)) return { type: typeof error };
-  const code = textOf(error, "code");
+  if (!(error instanceof Error)) return { type: typeof error, code: NO_CODE };
+  const code = textOf(error, "code") ?? textOf(error, "reason") ?? NO_CODE;
   const table = textOf(error, "table");
   const constraint = textOf(error, "constraint");
   const at = placesIn(error);
   return {
     type: error.constructor.name || error.name,
-    ...(code === undefined ? {} : { code }),
+    code,
     ...(isForeign(error) ? {} : { message: scrubbed(error.message) }),
     ...(table === undefined ? {} : { table }),
     ...(constraint === undefined ? {} : { constraint }),

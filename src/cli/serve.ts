@@ -1,14 +1,19 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ProgramLog } from "../../common/logging/logger.ts";
 import type { Config } from "../config/config.ts";
-import { formatAddress } from "../config/values.ts";
+import { databaseLabel, formatAddress } from "../config/values.ts";
 import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
+import type { Release } from "../server/options.ts";
 import { Server } from "../server.ts";
 import { migrate } from "../storage/migrations.ts";
+import { startTracing } from "../telemetry/tracing/start-tracing.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
+import { type AuditLog, openAuditLog } from "./audit-log.ts";
 import { type CommandContext, type Flags, runCommand } from "./command.ts";
 import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
 import { openFilesLimit } from "./open-files.ts";
+import { readRelease } from "./release.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -21,9 +26,26 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 }
 
 async function serve(context: CommandContext): Promise<number> {
-  const { process, config, database, databaseName, log, signals } = context;
+  const { process, config, database, log, signals } = context;
+  await using audit = openAuditLog(config.audit.file, log);
   const applied = await unlessAborted(migrate(database.url), signals.stopping);
   if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
+  const release = readRelease();
+  const traces = await startTracing(process.env, release, log);
+  try {
+    return await serveReplica(context, audit, release, traces?.tracing);
+  } finally {
+    await traces?.stop();
+  }
+}
+
+async function serveReplica(
+  context: CommandContext,
+  audit: AuditLog,
+  release: Release,
+  tracing: Tracing | undefined,
+): Promise<number> {
+  const { process, config, database, databaseName, log, signals } = context;
   const openFiles = openFilesLimit(process);
   const server = await unlessAborted(
     Server.start({
@@ -37,6 +59,8 @@ async function serve(context: CommandContext): Promise<number> {
       },
       firstLeaseMs: config.firstLeaseMs,
       retention: { ms: config.transitionRetentionMs, transitions: config.transitionLimit },
+      wakeRetentionMs: config.wakeRetentionMs,
+      offerLimits: { perSecond: config.wakesPerSecond, perClaw: config.offersPerClaw },
       watchMaxAgeMs: config.watchMaxAgeMs,
       tls: config.tls,
       connectionLimits: {
@@ -50,6 +74,9 @@ async function serve(context: CommandContext): Promise<number> {
       allowedOrigins: config.allowedOrigins,
       access: config.access,
       log,
+      audit: { log: audit.log, calls: config.audit.calls },
+      release,
+      tracing,
     }),
     signals.stopping,
   );
@@ -62,7 +89,18 @@ async function serve(context: CommandContext): Promise<number> {
       config.access.kind === "credentials",
     ),
   );
-  log.debug({ event: "service.started", ...server.addresses }, "serving");
+  log.info(
+    {
+      event: "service.started",
+      ...release,
+      node: process.version,
+      ...server.addresses,
+      database: database.dataDir ?? databaseLabel(database.url),
+      replica: server.replica,
+      limits: limitsOf(config),
+    },
+    "serving",
+  );
   const databaseEnded = database.ended.then(() => "database ended" as const);
   let why = await Promise.race([aborted(signals.stopping), databaseEnded]);
   if (why === "aborted" && config.drainDelayMs > 0) {
@@ -77,6 +115,25 @@ async function serve(context: CommandContext): Promise<number> {
   await drain(server, context);
   log.info({ event: "service.stopped" }, "stopped");
   return EXIT_OK;
+}
+
+/** The settings that decide what a replica accepts and keeps, for the start line. None of them is a secret. */
+function limitsOf(config: Config): object {
+  return {
+    heartbeatIntervalMs: config.heartbeatIntervalMs,
+    heartbeatsPerSecond: config.heartbeatsPerSecond,
+    firstLeaseMs: config.firstLeaseMs,
+    maxConnections: config.maxConnections,
+    connectionsPerSecond: config.connectionsPerSecond,
+    requestsPerSecond: config.requestsPerSecond,
+    streamsPerCaller: config.streamsPerCaller,
+    watchMaxAgeMs: config.watchMaxAgeMs,
+    transitionRetentionMs: config.transitionRetentionMs,
+    transitionLimit: config.transitionLimit,
+    drainGraceMs: config.drainGraceMs,
+    auth: config.access.kind === "credentials" ? "required" : "none",
+    tls: config.tls !== undefined,
+  };
 }
 
 function warnOfFewFiles(openFiles: number | undefined, { maxConnections }: Config, log: ProgramLog): void {

@@ -1,16 +1,17 @@
 import type { Command } from "commander";
-import { addConnectionOptions, type ConnectionFlags } from "./connection/connection.ts";
-import { type ServiceContext, withService } from "./connection/service-context.ts";
-import { addExamples } from "./examples.ts";
+import { addConnectionOptions, type ConnectionFlags } from "./connection/connection-options.ts";
+import type { ServiceContext } from "./connection/service-context.ts";
+import { addExamples, addNotes } from "./help.ts";
 import type { Host } from "./host.ts";
-import { addOutputOption, type OutputFlags } from "./records/output.ts";
+import { addOutputOption, type OutputFlags } from "./records/output-option.ts";
 
-/** The arguments of a command's registration. */
+/** The arguments of a command's definition. */
 export interface Shell {
-  readonly program: Command;
   readonly host: Host;
   /** Sets the exit code of a finished command. */
   ends(exitCode: number): void;
+  /** Another copy of the program, in which the files of all commands are loaded. */
+  loadAll(): Promise<Command>;
 }
 
 /**
@@ -36,9 +37,15 @@ export function connectedCommand<Flags extends object>(
   work: (context: ServiceContext, flags: Flags, args: readonly string[]) => Promise<number>,
 ): Command {
   addConnectionOptions(command);
+  addNotes(command, {
+    short: "Address, token, certificates, profile and timeout: see --help-all.",
+    full: 'Exit codes and profiles: "harborforge-agents --help-all".',
+  });
   addExamples(command, examples);
   return command.action(async () => {
     const flags = command.opts<Flags & ConnectionFlags>();
+    // Help and a wrong command line need no client of the service.
+    const { withService } = await import("./connection/service-context.ts");
     ends(await withService(host, flags, (context) => work(context, flags, command.args)));
   });
 }

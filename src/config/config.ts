@@ -9,7 +9,7 @@ import {
   REFLECTION_SETTINGS,
   STOP_SETTINGS,
 } from "./listeners.ts";
-import { type LogLevel, logFormatOf } from "./log.ts";
+import { type AuditedCalls, type LogLevel, logFormatOf } from "./log.ts";
 import { ConfigError } from "./problems.ts";
 import { type ConfigSources, readSettings } from "./read.ts";
 import type { Definitions, DurationDefinition, ValuesOf } from "./setting.ts";
@@ -42,6 +42,11 @@ export interface Config extends PlainConfig<typeof PLAIN_SETTINGS> {
   readonly access: AccessChoice;
   readonly logLevel: LogLevel;
   readonly logFormat: "pretty" | "json";
+  readonly audit: {
+    readonly calls: AuditedCalls;
+    /** The path of a file. Undefined: audit lines are lines of the log. */
+    readonly file: string | undefined;
+  };
 }
 
 /**
@@ -67,6 +72,7 @@ export function loadConfig({ env, flags, isTerminal = false }: ConfigSources): C
     access: Object.freeze(access),
     logLevel: values.logLevel,
     logFormat: logFormatOf(values.logFormat, isTerminal),
+    audit: Object.freeze({ calls: values.auditLog, file: values.auditFile }),
   });
 }
 

@@ -33,6 +33,19 @@ export const FLEET_SETTINGS = {
     1,
     1_000_000_000_000,
   ),
+  wakesPerSecond: wholeNumber(
+    { description: "maximum offers of wakes a second of the deployment, and as many at once" },
+    100,
+    1,
+    100_000,
+  ),
+  offersPerClaw: wholeNumber({ description: "maximum open offers of wakes of one claw" }, 50, 1, 10_000),
+  wakeRetention: duration(
+    { description: "how long a wake is kept after its end; a wake that has not expired is kept in any case" },
+    "168h",
+    "1s",
+    "87600h",
+  ),
   watchMaxAge: duration(
     { description: "the maximum age of a watch stream, ± a quarter; then the client resumes it, on any replica" },
     "30m",

@@ -1,5 +1,12 @@
-import type { AgentStatus, ExhaustReason, TransitionCause, WorkingStatus } from "../../common/contract/enum-names.ts";
+import type {
+  AgentStatus,
+  ExhaustReason,
+  TransitionCause,
+  WakeState,
+  WorkingStatus,
+} from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
+import type { AgentWakes } from "./wake.ts";
 
 /** Why an agent cannot work, since when, and until when. */
 export interface Exhaustion {
@@ -58,6 +65,8 @@ export interface Agent extends AgentCondition {
   readonly leaseExpiresAt: Micros | null;
   /** The replica that watches its lease; null while offline. */
   readonly replicaId: number | null;
+  /** Its wakes and pauses; null: nearly all agents have none. */
+  readonly wakes: AgentWakes | null;
   /** When its lease expired, while the brake keeps it from going offline. Null: not suspect. */
   readonly suspectSince: Micros | null;
 }
@@ -88,6 +97,16 @@ export interface Transition {
   readonly exhaustion: Exhaustion | null;
   readonly createdAt: Micros;
   readonly statusChangedAt: Micros;
+  /** The wake that changed in the transition; null: none did. */
+  readonly wake: NamedWake | null;
+  /** The agent's open wake after the transition. */
+  readonly openWake: NamedWake | null;
+}
+
+/** A wake by its name, with its state at some moment. */
+export interface NamedWake {
+  readonly wakeId: string;
+  readonly state: WakeState;
 }
 
 export interface User {

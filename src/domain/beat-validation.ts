@@ -17,6 +17,7 @@ import {
   readRevision,
   type Violations,
 } from "./validation.ts";
+import { readWakeReplies, type WakeReplyFields } from "./wake-reply-validation.ts";
 
 /** Names in printable ASCII, which are valid without further checks. */
 const PLAIN_NAME = new RegExp(`^[ -~]{1,${LONGEST_NAME}}$`);
@@ -37,6 +38,8 @@ export interface BeatFields {
   readonly knownRevision: bigint | undefined;
   /** Undefined if it is missing. */
   readonly start: SessionStart | "unknown" | undefined;
+  /** Undefined for nearly all beats. */
+  readonly replies?: readonly WakeReplyFields[] | undefined;
 }
 
 /**
@@ -51,7 +54,8 @@ export function readBeat(index: number, fields: BeatFields, now: Micros): Parsed
 /** The fast path for nearly all beats. Undefined: the beat needs the full validation. */
 function readUsualBeat(fields: BeatFields): ParsedBeat | undefined {
   const { agentId, status, exhaustion, leaving, knownRevision, start } = fields;
-  if (leaving || exhaustion !== undefined || !PLAIN_NAME.test(agentId)) return undefined;
+  if (leaving || exhaustion !== undefined || fields.replies !== undefined || !PLAIN_NAME.test(agentId))
+    return undefined;
   if (knownRevision !== undefined && knownRevision < 0n) return undefined;
   if (status === "unknown" || status === "exhausted" || status === "offline" || start === "unknown") return undefined;
   return { agentId, leaving: false, beat: { report: status, knownRevision }, start };
@@ -65,8 +69,12 @@ function readAnyBeat(field: string, fields: BeatFields, now: Micros): ParsedBeat
       const report = readReport(violations, field, fields, now);
       const { knownRevision } = fields;
       if (knownRevision !== undefined) readRevision(violations, `${field}.known_revision`, knownRevision);
+      const replies = readWakeReplies(violations, `${field}.wake_replies`, fields.replies ?? []);
       const start = readStart(violations, `${field}.session_start`, fields.start);
-      return { agentId, leaving: fields.leaving, beat: { report, knownRevision }, start };
+      const { leaving } = fields;
+      if (replies.length === 0) return { agentId, leaving, beat: { report, knownRevision }, start };
+      const beat = { report, knownRevision, replies, ...(leaving ? { leaving } : {}) };
+      return { agentId, leaving, beat, start };
     });
   } catch (error) {
     if (error instanceof Refusal) return { agentId, refusal: error };

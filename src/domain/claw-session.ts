@@ -8,6 +8,8 @@ export interface SessionOptions {
   readonly clawIdentifier: string | undefined;
   readonly instanceId: string | undefined;
   readonly generation: bigint;
+  /** Requires an `instanceId`. Default false. */
+  readonly takesWakes?: boolean;
   /** The address of the client; absent: unknown. */
   readonly peer?: string | undefined;
 }

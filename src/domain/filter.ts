@@ -1,5 +1,5 @@
 import type { AgentStatus, ChangeType } from "../../common/contract/enum-names.ts";
-import type { Agent, Transition } from "./agent.ts";
+import type { Agent, NamedWake, Transition } from "./agent.ts";
 
 /** A filter of agents: OR within a field, AND across fields. An empty field matches all agents. */
 export interface AgentFilter {
@@ -64,13 +64,26 @@ function side(transition: Transition, status: AgentStatus, clawIdentifier: strin
 /** The fields of an agent that watchers see. They change only by transitions. */
 export type WatchedAgent = Omit<
   Agent,
-  "backoff" | "hold" | "lapsesTo" | "epoch" | "held" | "lastHeartbeat" | "leaseExpiresAt" | "replicaId" | "suspectSince"
->;
+  | "backoff"
+  | "hold"
+  | "lapsesTo"
+  | "epoch"
+  | "held"
+  | "lastHeartbeat"
+  | "leaseExpiresAt"
+  | "replicaId"
+  | "suspectSince"
+  | "wakes"
+> & {
+  /** Its open wake. An agent that was read whole has it in `wakes`. */
+  readonly openWake?: NamedWake;
+};
 
 /** The agent right after a transition; for a deletion, right before it. */
 export function agentOf(transition: Transition): WatchedAgent {
   const { id, agentId, userId, exhaustion, createdAt, statusChangedAt } = transition;
-  const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt };
+  const wake = transition.openWake === null ? {} : { openWake: transition.openWake };
+  const common = { id, agentId, userId, exhaustion, createdAt, statusChangedAt, ...wake };
   if (isAfter(transition)) {
     const { toStatus: status, toClaw: clawIdentifier, revision } = transition;
     return { ...common, status, clawIdentifier, revision };

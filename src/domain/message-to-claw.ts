@@ -3,6 +3,7 @@ import type { Micros } from "../../common/contract/time.ts";
 import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
 import { type AgentScope, agentDenied } from "./principal.ts";
+import type { WakeReplyResult } from "./wake.ts";
 
 // Everything that the server sends to a claw on its heartbeat stream, besides the acknowledgement and the pace that every
 // response carries. To add a kind of message, follow the checklist in CONTRIBUTING.md.
@@ -21,6 +22,8 @@ export interface BeatResult {
   readonly sequence: bigint;
   /** The beat's index in its message, from 0. */
   readonly beatIndex: number;
+  /** One for each reply of the beat to a wake. Absent: it had none, or the beat was rejected. */
+  readonly wakeResults?: readonly WakeReplyResult[] | undefined;
 }
 
 /** A service, the time or another replica changed an agent of the stream. */

@@ -8,10 +8,12 @@ import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
 import type { AgentCondition, Exhaustion, Hold } from "./agent.ts";
 import { Refusal } from "./errors.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, exhaustionAfter, KEEP_EXHAUSTION } from "./exhaustion.ts";
+import type { WakeReply } from "./wake.ts";
 
 /**
  * The whole status machine: the causes that may take an agent from one status to another. The functions below decide; a
  * test checks the log against this table. From a status to itself there is a transition only if an exhaustion changes.
+ * `WAKE_STATUS_TABLE` has the further causes for agents with wakes.
  */
 export const STATUS_TABLE: Readonly<Record<AgentStatus, Readonly<Record<AgentStatus, readonly TransitionCause[]>>>> = {
   idle: {
@@ -100,6 +102,10 @@ export interface Beat {
   readonly report: WorkingStatus | { readonly exhausted: ReportedExhaustion } | undefined;
   /** The newest revision of itself that the agent knows of. */
   readonly knownRevision: bigint | undefined;
+  /** At least one; undefined: the beat replies to no wake. */
+  readonly replies?: readonly WakeReply[] | undefined;
+  /** A goodbye that replies to wakes as well. One without replies is `"leaving"`. */
+  readonly leaving?: true;
 }
 
 const KEEP_HOLD: HoldChange = { kind: "keep" };

@@ -6,6 +6,7 @@ import type { PendingBeat } from "./pending-beat.ts";
 
 /** Shared by all entries without renewals, which nearly all are at any moment. Never modified. */
 const NONE: PendingBeat[] = [];
+const NO_TRANSITIONS: readonly Transition[] = [];
 
 /**
  * An agent that this replica serves: one of its sessions holds the agent, or the replica watches the agent's lease. Beats of
@@ -30,8 +31,10 @@ export class AgentEntry implements Timed {
   /** Whether a write of this agent is on its way to the database. Beats that arrive meanwhile wait. */
   underway = false;
   waiting: PendingBeat[] = [];
-  /** The newest transition that arrived during that write. The write itself may have caused it. */
-  #heldTransition: Transition | undefined;
+  /**
+   * The newest transition that arrived during that write, and those of wakes. The write itself may have caused them.
+   */
+  #heldTransitions: readonly Transition[] = NO_TRANSITIONS;
 
   constructor(id: bigint, agentId: string) {
     this.id = id;
@@ -46,12 +49,15 @@ export class AgentEntry implements Timed {
   /** Takes a transition from the log, of any replica. The session sends it to its claw, unless the claw knows it. */
   onTransition(transition: Transition): void {
     if (this.underway) {
-      this.#heldTransition = transition;
+      this.#heldTransitions = [...this.#heldTransitions.filter(({ wake }) => wake !== null), transition];
       return;
     }
     if (this.agent !== undefined && this.agent.revision < transition.revision) this.agent = undefined;
     const holder = this.holder;
-    if (holder === undefined || holder.state !== "held" || holder.sentRevision >= transition.revision) return;
+    if (holder === undefined || holder.state !== "held") return;
+    // Whatever the claw knows of the agent, it may not know of the wake.
+    if (transition.wake !== null) holder.session.onWake(holder, transition.wake.wakeId, transition.revision);
+    if (holder.sentRevision >= transition.revision) return;
     holder.sentRevision = transition.revision;
     holder.session.onTransition(transition);
   }
@@ -66,9 +72,10 @@ export class AgentEntry implements Timed {
   /** The write that was on its way has ended. */
   settled(): void {
     this.underway = false;
-    const transition = this.#heldTransition;
-    this.#heldTransition = undefined;
-    if (transition !== undefined) this.onTransition(transition);
+    const held = this.#heldTransitions;
+    if (held === NO_TRANSITIONS) return;
+    this.#heldTransitions = NO_TRANSITIONS;
+    for (const transition of held) this.onTransition(transition);
   }
 
   /** Takes the agent as the database has it. False: this replica knows a newer state. */

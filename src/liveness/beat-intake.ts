@@ -2,16 +2,22 @@ import type { Micros } from "../../common/contract/time.ts";
 import type { Logger } from "../../common/logging/logger.ts";
 import type { Agent } from "../domain/agent.ts";
 import { Refusal } from "../domain/errors.ts";
-import { judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
+import { type Beat, type BeatVerdict, judgeBeat, judgeGoodbye, type StatusChange } from "../domain/status-machine.ts";
+import type { Wake } from "../domain/wake.ts";
+import { concernsWakes, judgeWakeBeat } from "../domain/wake-beats.ts";
+import type { Replier } from "../domain/wake-replies.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer, Verdict } from "../storage/committer.ts";
 import { MAX_CHANGES_OF_AGENT } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import { tooManyChanges } from "../storage/refusals.ts";
+import type { WakeFacts } from "../storage/wake-facts.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { BeatWriter } from "./beat-writer.ts";
+import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import { type BeatOutcome, type PendingBeat, RENEWED } from "./pending-beat.ts";
+import type { RecentExpirations } from "./recent-expirations.ts";
 import type { Registry } from "./registry.ts";
 import { agentNotFound, reportOutdated, sessionSuperseded, wrongClaw } from "./session-refusals.ts";
 
@@ -28,13 +34,24 @@ export class BeatIntake {
   readonly #registry: Registry;
   readonly #writer: BeatWriter;
   readonly #log: Logger;
+  readonly #metrics: HeartbeatMetrics;
+  readonly #expirations: RecentExpirations;
   readonly #changes = new Set<Promise<void>>();
 
-  constructor(options: { database: Database; committer: Committer; registry: Registry; log: Logger }) {
+  constructor(options: {
+    database: Database;
+    committer: Committer;
+    registry: Registry;
+    log: Logger;
+    metrics: HeartbeatMetrics;
+    expirations: RecentExpirations;
+  }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#registry = options.registry;
     this.#log = options.log;
+    this.#metrics = options.metrics;
+    this.#expirations = options.expirations;
     this.#writer = new BeatWriter({
       ...options,
       onApplied: (entry, beats) => {
@@ -119,10 +136,23 @@ export class BeatIntake {
       this.#changeOf(entry, beat);
       return;
     }
-    const verdict = judgeBeat(agent, beat.beat, this.#database.clock.now(), Math.random());
+    const verdict = this.#quickVerdict(agent, beat, beat.beat);
+    if (verdict === undefined) {
+      this.#changeOf(entry, beat);
+      return;
+    }
     beat.heldOff = verdict.kind === "held_off";
     if (verdict.kind === "renew" || (verdict.kind === "held_off" && verdict.change === null)) this.#renew(entry, beat);
     else this.#changeOf(entry, beat);
+  }
+
+  /** Undefined: the beat changes a wake, or replies to one. */
+  #quickVerdict(agent: Agent, pending: PendingBeat, beat: Beat): BeatVerdict | undefined {
+    const now = this.#database.clock.now();
+    if (!concernsWakes(agent, beat)) return judgeBeat(agent, beat, now, Math.random());
+    if (beat.replies !== undefined || beat.leaving === true) return undefined;
+    const verdict = judgeWakeBeat(agent, beat, NO_WAKES, replierOf(pending), now, Math.random());
+    return verdict.wakes.length === 0 ? verdict.status : undefined;
   }
 
   #renew(entry: AgentEntry, beat: PendingBeat): void {
@@ -164,6 +194,7 @@ export class BeatIntake {
 
   async #commit(entry: AgentEntry | undefined, beat: PendingBeat): Promise<BeatOutcome> {
     let seen: Agent | undefined;
+    const replies = beat.beat === "leaving" ? undefined : beat.beat.replies;
     try {
       const outcome = await this.#committer.submit<BeatOutcome>({
         agentId: beat.agentId,
@@ -172,9 +203,12 @@ export class BeatIntake {
         ...(entry === undefined ? {} : { id: entry.id }),
         ...(entry?.agent === undefined || endsUnwritten(entry.agent, beat) ? {} : { known: entry.agent }),
         ...(beat.deadline === undefined ? {} : { deadline: beat.deadline, call: callOf(beat) }),
-        judge: (agent, now) => {
+        ...(replies === undefined
+          ? {}
+          : { facts: { wakeIds: replies.map(({ wakeId }) => wakeId), admission: false }, isRepeatable: true }),
+        judge: (agent, now, facts) => {
           seen = agent;
-          return this.#verdict(agent, beat, now, entry);
+          return this.#verdict(agent, beat, now, entry, facts);
         },
       });
       return outcome;
@@ -196,16 +230,19 @@ export class BeatIntake {
     pending: PendingBeat,
     now: Micros,
     entry: AgentEntry | undefined,
+    facts: WakeFacts,
   ): Verdict<BeatOutcome> {
     if (agent === undefined) throw agentNotFound(pending.agentId);
     const refusal = refusalFor(agent, pending);
     if (refusal !== undefined) throw refusal;
     const learn = (after: Agent): void => {
+      if (entry !== undefined && pending.beat !== "leaving") this.#metrics.renewing(entry, now, pending.leaseMs);
       // An agent without an entry came back by a unary heartbeat: perhaps no other replica watches its lease.
       const known = entry ?? this.#registry.open(after.id, after.agentId);
       this.#registry.update(known, after);
       this.#registry.prune(known);
     };
+    if (concernsWakes(agent, pending.beat)) return this.#wakeVerdict(agent, pending, now, facts, learn);
     if (pending.beat === "leaving") {
       const goodbye = judgeGoodbye(agent);
       if (goodbye === undefined) return { kind: "done", result: { kind: "applied", agent } };
@@ -250,6 +287,74 @@ export class BeatIntake {
     }
   }
 
+  /** The agent has wakes, or the beat replies to some: its replies and its status are one change. */
+  #wakeVerdict(
+    agent: Agent,
+    pending: PendingBeat,
+    now: Micros,
+    facts: WakeFacts,
+    learn: (after: Agent) => void,
+  ): Verdict<BeatOutcome> {
+    const { status, wakes, results } = judgeWakeBeat(
+      agent,
+      pending.beat,
+      wakesOf(agent, facts),
+      replierOf(pending),
+      now,
+      Math.random(),
+    );
+    const isReply = results.length > 0;
+    const change = status.kind === "held_off" ? status.change : status.kind === "change" ? status : null;
+    const isLeaving = pending.beat === "leaving" || pending.beat.leaving === true;
+    const outcome = (after: Agent, revision: bigint | undefined): BeatOutcome => {
+      learn(after);
+      const replied = isReply ? { results, revision } : undefined;
+      if (status.kind === "held_off") {
+        return { kind: "refused", refusal: reportOutdated(after), agent: after, replied };
+      }
+      const isKnown = !isReply && change === null && pending.holder?.needsSnapshot === false;
+      return { kind: "applied", agent: isKnown ? undefined : after, replied };
+    };
+    const grant = { kind: "grant", ms: pending.leaseMs } as const;
+    if (change === null && wakes.length === 0) {
+      // The goodbye of an agent that is offline.
+      if (isLeaving) return { kind: "done", result: outcome(agent, undefined) };
+      return {
+        kind: "write",
+        write: {
+          kind: "quiet",
+          agent,
+          endHold: status.kind === "confirm",
+          claimKnown: status.kind === "known",
+          lease: grant,
+          heartbeat: true,
+          fenceEpoch: true,
+        },
+        result: ({ agent: after }) => outcome(after, undefined),
+      };
+    }
+    const leaves = change?.status === "offline";
+    return {
+      kind: "write",
+      write: {
+        kind: "update",
+        agent,
+        cause: change?.cause ?? (isReply ? "wake" : "report"),
+        ...(change === null ? {} : { status: change }),
+        ...(status.kind === "confirm" ? { hold: { kind: "clear" } as const } : {}),
+        wakes,
+        // A goodbye of an offline agent grants no lease.
+        lease: leaves || isLeaving ? END_LEASE : grant,
+        heartbeat: true,
+        fenceEpoch: true,
+        ...(leaves ? { held: false } : pending.holder === undefined ? {} : { held: true }),
+      },
+      result: ({ agent: after, revision }) => outcome(after, revision ?? undefined),
+      // Only the deadline of an offer that its agent answers too late.
+      guarded: () => ({ kind: "open", refusal: databaseUnavailable(undefined) }),
+    };
+  }
+
   #write(
     agent: Agent,
     pending: PendingBeat,
@@ -272,7 +377,10 @@ export class BeatIntake {
       },
       result: ({ agent: after }) => {
         learn(after);
-        return refusal === undefined ? { kind: "applied", agent: after } : refused(refusal(after), after);
+        if (agent.status === "offline") this.#expirations.returned(agent, after.statusChangedAt);
+        return refusal === undefined
+          ? { kind: "applied", agent: after, changed: true }
+          : refused(refusal(after), after);
       },
     };
   }
@@ -284,6 +392,19 @@ export class BeatIntake {
     if (pending.heldOff) return refused(reportOutdated(agent), agent);
     return pending.holder?.needsSnapshot === false ? RENEWED : { kind: "applied", agent };
   }
+}
+
+const NO_WAKES: ReadonlyMap<string, Wake> = new Map();
+
+/** The wakes of this agent: a reply learns nothing of those of other agents. */
+function wakesOf(agent: Agent, { wakes }: WakeFacts): ReadonlyMap<string, Wake> {
+  const own = new Map<string, Wake>();
+  for (const [wakeId, { wake }] of wakes) if (wake.agent === agent.id) own.set(wakeId, wake);
+  return own;
+}
+
+function replierOf({ holder }: PendingBeat): Replier {
+  return { instanceId: holder?.session.wakesFor };
 }
 
 function isUnary({ holder }: PendingBeat): boolean {
@@ -308,6 +429,7 @@ function refused(refusal: Refusal, agent?: Agent): BeatOutcome {
  */
 function endsUnwritten(agent: Agent, beat: PendingBeat): boolean {
   if (refusalFor(agent, beat) !== undefined) return true;
+  if (concernsWakes(agent, beat.beat)) return true;
   return beat.beat === "leaving" && judgeGoodbye(agent) === undefined;
 }
 

@@ -6,6 +6,7 @@ import type { Database } from "../storage/database.ts";
 import { failureKind, isLockTimeout, isPermanent, mayBeOneRow } from "../storage/failures.ts";
 import { renewLeases } from "../storage/lease-queries.ts";
 import type { AgentEntry } from "./agent-entry.ts";
+import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import type { PendingBeat } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
 
@@ -34,6 +35,7 @@ export class BeatWriter {
   readonly #database: Database;
   readonly #registry: Registry;
   readonly #log: Logger;
+  readonly #metrics: HeartbeatMetrics;
   readonly #onApplied: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
   readonly #onMissed: (entry: AgentEntry, beats: readonly PendingBeat[]) => void;
   readonly #pending = new Queue<AgentEntry>();
@@ -48,12 +50,14 @@ export class BeatWriter {
     database: Database;
     registry: Registry;
     log: Logger;
+    metrics: HeartbeatMetrics;
     onApplied(entry: AgentEntry, beats: readonly PendingBeat[]): void;
     onMissed(entry: AgentEntry, beats: readonly PendingBeat[]): void;
   }) {
     this.#database = options.database;
     this.#registry = options.registry;
     this.#log = options.log;
+    this.#metrics = options.metrics;
     this.#onApplied = options.onApplied;
     this.#onMissed = options.onMissed;
   }
@@ -213,6 +217,7 @@ export class BeatWriter {
         this.#onMissed(entry, beats);
         continue;
       }
+      this.#metrics.renewing(entry, appliedAt, renewal.leaseMs);
       this.#registry.renew(entry, appliedAt + renewal.leaseMs * 1_000);
       this.#onApplied(entry, beats);
     }

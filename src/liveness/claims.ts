@@ -207,6 +207,7 @@ export class Claims {
         generation: holder.session.generation,
         ...claimOf(holder.start, holder.state !== "new"),
         heldUnder: holder.heldUnder,
+        takesWakes: holder.session.wakesFor !== undefined,
       })),
       this.#leaseMs(),
     );

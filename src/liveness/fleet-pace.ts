@@ -10,7 +10,7 @@ import {
 } from "../domain/lease.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
-import { countOnlineAgents, recordPace } from "../storage/fleet-state.ts";
+import { countFleet, type FleetTally, recordPace } from "../storage/fleet-state.ts";
 
 const COUNT_EVERY_MS = 5_000;
 /** Of a database's core: a very large fleet is counted less often. */
@@ -21,6 +21,7 @@ export class FleetPace {
   readonly #limits: PaceLimits;
   readonly #count: PeriodicTask;
   #pace: Pace;
+  #tally: FleetTally | undefined;
   #grownAt = Number.NEGATIVE_INFINITY;
   readonly #firstCount = Promise.withResolvers<void>();
   #counted = false;
@@ -41,6 +42,11 @@ export class FleetPace {
   /** The pace in force, by which leases are granted. */
   get current(): Pace {
     return this.#pace;
+  }
+
+  /** The fleet as this replica last counted it, some seconds ago. Undefined: it has not counted it yet. */
+  get tally(): FleetTally | undefined {
+    return this.#tally;
   }
 
   /** The pace to announce, jittered. */
@@ -67,7 +73,8 @@ export class FleetPace {
     const isFirst = !this.#counted;
     this.#counted = true;
     try {
-      const agents = await countOnlineAgents(database);
+      const { onlineAgents: agents, tally } = await countFleet(database);
+      this.#tally = tally ?? this.#tally;
       // A new replica has not announced a pace yet, so it may take the pace of a large fleet at once.
       if (isFirst) this.#pace = paceFor(agents, this.#limits);
       else this.#adapt(agents);

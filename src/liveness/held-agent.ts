@@ -1,5 +1,6 @@
 import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../domain/agent.ts";
+import type { WakeNotice } from "../domain/message-to-claw.ts";
 
 /** The session that holds agents, as seen by the claims, the intake and other sessions. */
 export interface AgentHolder {
@@ -9,11 +10,17 @@ export interface AgentHolder {
   readonly instance: string | undefined;
   /** Orders the streams of one process: the higher one wins. */
   readonly generation: bigint;
+  /** The `instance_id` of a stream that takes wakes; undefined: it takes none. */
+  readonly wakesFor: string | undefined;
   readonly closed: boolean;
   /** Another session of this replica took the agent. */
   onSuperseded(holder: HeldAgent): void;
   /** A service, the time or another replica changed one of the session's agents. */
   onTransition(transition: Transition): void;
+  /** A wake of an agent that the session holds changed, by the transition of this revision. */
+  onWake(holder: HeldAgent, wakeId: string, revision: bigint): void;
+  /** Sends the state of a wake. */
+  notifyOfWake(notice: WakeNotice): void;
 }
 
 /** One agent of one session. */

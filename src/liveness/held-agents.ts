@@ -2,10 +2,12 @@ import type { SessionStart } from "../../common/contract/enum-names.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import { MAX_AGENTS_PER_STREAM } from "../domain/heartbeat.ts";
+import type { OpenWake } from "../domain/wake.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import type { BeatIntake } from "./beat-intake.ts";
 import type { ClaimResult, Claims } from "./claims.ts";
+import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
 import type { AgentHolder, HeldAgent } from "./held-agent.ts";
 import type { BeatOutcome } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
@@ -17,10 +19,13 @@ export interface HoldingContext {
   readonly registry: Registry;
   readonly intake: Pick<BeatIntake, "accept" | "supersede">;
   readonly claims: Pick<Claims, "claim">;
+  readonly metrics: HeartbeatMetrics;
   /** Whether no session holds the agent, and another replica watches its lease. */
   isTrackedElsewhere(agent: Agent | undefined): boolean;
   /** Gives up these holds, in the database. */
   release(held: readonly HeldAgent[]): void;
+  /** The session claimed an agent with an open wake. It is told, or the offer is withdrawn. */
+  onOpenWake(holder: HeldAgent, open: OpenWake): void;
 }
 
 /** The session that the agents belong to. */
@@ -214,6 +219,8 @@ export class HeldAgents {
       return wrongClaw(agent, this.#session.clawIdentifier ?? "");
     }
     holder.state = "superseded";
+    // The session held it, and learned of its loss by this rejection: another replica has made the claim.
+    if (holder.heldUnder !== undefined) this.#context.metrics.superseded("other_replica");
     holder.heldUnder = undefined;
     return sessionSuperseded(holder.agentId);
   }
@@ -232,9 +239,19 @@ export class HeldAgents {
     holder.sentRevision = agent.revision;
     entry.holder = holder;
     registry.update(entry, agent);
-    if (former !== undefined && former !== holder) former.session.onSuperseded(former);
+    if (former !== undefined && former !== holder) {
+      if (former.state === "held") this.#context.metrics.superseded(this.#takerOf(former));
+      former.session.onSuperseded(former);
+    }
     intake.supersede(entry);
+    const open = agent.wakes?.open;
+    if (open != null) this.#context.onOpenWake(holder, open);
     return entry;
+  }
+
+  /** How this session is related to the one that it takes an agent from. A stream that names no process is one of its own. */
+  #takerOf({ session: { instance } }: HeldAgent): "same_process" | "other_process" {
+    return instance !== undefined && instance === this.#session.instance ? "same_process" : "other_process";
   }
 
   #accept(entry: AgentEntry, beat: StreamBeat): void {

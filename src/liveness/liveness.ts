@@ -6,19 +6,25 @@ import type { ExpiryBrake } from "../domain/directories.ts";
 import type { ParsedBeat } from "../domain/heartbeat.ts";
 import type { Pace, PaceLimits } from "../domain/lease.ts";
 import type { BeatResult } from "../domain/message-to-claw.ts";
-import type { Committer } from "../storage/committer.ts";
+import type { OfferLimits } from "../storage/change-group.ts";
+import { type Committer, DEFAULT_OFFER_LIMITS } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { cutOffFromDatabase } from "../storage/failures.ts";
+import type { FleetTally } from "../storage/fleet-state.ts";
 import { releaseForgotten } from "../storage/lease-queries.ts";
 import { retryRead } from "../storage/retries.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { BeatIntake } from "./beat-intake.ts";
 import { BrakeWatch } from "./brake-watch.ts";
 import { Claims } from "./claims.ts";
 import { ClawPeers } from "./claw-peers.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FleetPace } from "./fleet-pace.ts";
+import { HeartbeatMetrics } from "./heartbeat-metrics.ts";
+import type { HeldAgent } from "./held-agent.ts";
 import { isolationTimesFor, Membership } from "./membership.ts";
 import { Reaper } from "./reaper.ts";
+import { RecentExpirations } from "./recent-expirations.ts";
 import { Recovery } from "./recovery.ts";
 import { Registry } from "./registry.ts";
 import { type Release, ReleaseQueue } from "./release-queue.ts";
@@ -26,6 +32,9 @@ import { SessionNotifier } from "./session-notifier.ts";
 import { SilentClaws } from "./silent-claws.ts";
 import { type SessionContext, StreamSession } from "./stream-session.ts";
 import { UnaryBeats } from "./unary-beats.ts";
+import { WakeDeadlines } from "./wake-deadlines.ts";
+import { WakeNotices } from "./wake-notices.ts";
+import { WakeQueue } from "./wake-queue.ts";
 
 /** How long a stopping replica waits for pending writes, in milliseconds. */
 const DRAIN_MS = 2_000;
@@ -43,7 +52,10 @@ export interface LivenessOptions {
   readonly committer: Committer;
   readonly replica: number;
   readonly pace: PaceLimits;
+  readonly offerLimits?: OfferLimits | undefined;
   readonly log: Logger;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** This replica cannot write to the database. Other replicas may be able to, and should receive its heartbeats. */
   onCutOff?(error: unknown): void;
   /** It can write again. */
@@ -65,21 +77,30 @@ export class Liveness implements Heartbeats {
   readonly #deadlines: Deadlines;
   readonly #membership: Membership;
   readonly #brake: BrakeWatch;
+  readonly #expirations: RecentExpirations;
   readonly #silent: SilentClaws;
   readonly #peers: ClawPeers;
   readonly #context: SessionContext;
   readonly #sessions = new Set<StreamSession>();
   readonly #notifier = new SessionNotifier();
   readonly #releases: ReleaseQueue;
+  readonly #wakeNotices: WakeNotices;
+  readonly #wakeDeadlines: WakeDeadlines;
+  readonly #wakeQueue: WakeQueue;
 
   constructor(options: LivenessOptions) {
-    const { database, replica, log } = options;
+    const { database, replica, log, metrics = new Metrics() } = options;
     this.#database = database;
     this.#replica = replica;
     this.#log = log;
     this.#registry = new Registry(database.clock.now());
-    const shared = { ...options, registry: this.#registry };
-    this.#intake = new BeatIntake(shared);
+    const heartbeats = new HeartbeatMetrics(metrics);
+    this.#expirations = new RecentExpirations(
+      () => this.#pace.current.leaseMs,
+      metrics.counter("harborforge_lease_expirations_reversed_total"),
+    );
+    const shared = { ...options, registry: this.#registry, expirations: this.#expirations };
+    this.#intake = new BeatIntake({ ...shared, metrics: heartbeats });
     this.#claims = new Claims({
       database,
       replica,
@@ -88,10 +109,11 @@ export class Liveness implements Heartbeats {
       isAwake: () => this.#membership.awake,
       leaseMs: () => this.#pace.current.leaseMs,
     });
-    this.#unary = new UnaryBeats(this.#registry, this.#intake);
+    this.#unary = new UnaryBeats(this.#registry, this.#intake, heartbeats);
     this.#pace = new FleetPace({ database, limits: options.pace, log });
     this.#membership = new Membership({
       ...options,
+      metrics,
       isolationTimes: () => isolationTimesFor(this.#pace.current),
       stuckMs: () => Math.max(this.#intake.stuckMs, this.#claims.stuckMs, options.committer.stuckMs),
       onAdopted: (leases, noneBefore) => this.#reaper.track(leases, noneBefore),
@@ -102,14 +124,19 @@ export class Liveness implements Heartbeats {
       onBack: () => options.onBack?.(),
     });
     this.#peers = new ClawPeers(options);
-    this.#silent = new SilentClaws({ ...options, newestPeer: (clawIdentifier) => this.#peers.newest(clawIdentifier) });
+    this.#silent = new SilentClaws({
+      ...options,
+      metrics,
+      newestPeer: (clawIdentifier) => this.#peers.newest(clawIdentifier),
+    });
     this.#reaper = new Reaper({
       ...shared,
+      metrics,
       onSilentClaw: (clawIdentifier) => this.#silent.onSilent(clawIdentifier),
       tracks: (other) => this.#membership.tracks(other),
       hasPendingBeat: (entry) => entry.busy || this.#claims.isWaitingFor(entry.agentId),
     });
-    this.#recovery = new Recovery(options);
+    this.#recovery = new Recovery({ ...options, metrics });
     this.#deadlines = new Deadlines({
       ...options,
       isAwake: () => this.#membership.awake,
@@ -117,10 +144,22 @@ export class Liveness implements Heartbeats {
     });
     this.#releases = new ReleaseQueue({ database, log });
     this.#brake = new BrakeWatch({ database, log, onReleased: () => this.#reaper.onBrakeReleased() });
+    this.#wakeNotices = new WakeNotices(options);
+    this.#wakeDeadlines = new WakeDeadlines({
+      ...options,
+      isAwake: () => this.#membership.awake,
+      hasPendingBeat: (agentId) => this.#registry.get(agentId)?.busy === true,
+    });
+    this.#wakeQueue = new WakeQueue({
+      ...options,
+      limits: options.offerLimits ?? DEFAULT_OFFER_LIMITS,
+      isAwake: () => this.#membership.awake,
+    });
     this.#context = {
       registry: this.#registry,
       intake: this.#intake,
       claims: this.#claims,
+      metrics: heartbeats,
       leaseMs: () => this.#pace.current.leaseMs,
       firstIntervalMs: () => this.#pace.first(),
       isTrackedElsewhere: (agent) =>
@@ -130,6 +169,8 @@ export class Liveness implements Heartbeats {
       },
       onClawHeard: (clawIdentifier, peer) => this.#peers.onStream(clawIdentifier, peer),
       release: (held) => this.#releases.add(held),
+      onOpenWake: (holder, open) => this.#wakeNotices.onOpenWake(holder, open),
+      sendWake: (holder, wakeId) => this.#wakeNotices.send(holder, wakeId),
       scheduleNotification: (session) => this.#notifier.schedule(session),
       onClosed: (session) => this.#sessions.delete(session),
     };
@@ -140,6 +181,8 @@ export class Liveness implements Heartbeats {
     this.#membership.start();
     this.#reaper.start();
     this.#recovery.start();
+    this.#wakeDeadlines.start();
+    this.#wakeQueue.start();
     this.#deadlines.start();
     this.#brake.start();
     this.#peers.start();
@@ -149,6 +192,11 @@ export class Liveness implements Heartbeats {
   /** The state of a second ago. */
   get brake(): ExpiryBrake {
     return this.#brake.brake;
+  }
+
+  /** The fleet some seconds ago. Undefined: not counted yet. */
+  get fleet(): FleetTally | undefined {
+    return this.#pace.tally;
   }
 
   pace(): Pace {
@@ -192,6 +240,8 @@ export class Liveness implements Heartbeats {
   onTransition(transition: Transition): void {
     const entry = this.#registry.get(transition.agentId);
     if (entry?.id === transition.id) entry.onTransition(transition);
+    if (transition.cause === "lease_expired")
+      this.#expirations.expired(transition.id, transition.revision, transition.occurredAt);
     this.#reaper.onTransition(transition);
     this.#recovery.onTransition(transition);
     this.#silent.onTransition(transition);
@@ -199,10 +249,15 @@ export class Liveness implements Heartbeats {
 
   /** A part of the log was lost: the next beat of each agent reads the agent anew, and its result shows it to the claw. */
   onRestart(): void {
+    const holders: HeldAgent[] = [];
     for (const entry of this.#registry.entries()) {
       entry.agent = undefined;
-      if (entry.holder !== undefined) entry.holder.needsSnapshot = true;
+      const { holder } = entry;
+      if (holder === undefined) continue;
+      holder.needsSnapshot = true;
+      if (holder.state === "held") holders.push(holder);
     }
+    void this.#wakeNotices.onLostHistory(holders);
     void this.onGap();
   }
 
@@ -242,7 +297,10 @@ export class Liveness implements Heartbeats {
       this.#pace.close(),
       this.#brake.close(),
       this.#peers.close(),
+      this.#wakeDeadlines.close(),
+      this.#wakeQueue.close(),
     ]);
+    this.#wakeNotices.close();
     // The committer drops what the database does not take by then. It is not acknowledged.
     const patience = new AbortController();
     await Promise.race([

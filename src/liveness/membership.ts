@@ -13,6 +13,8 @@ import {
   refreshReplica,
   retireReplica,
 } from "../storage/replica-row.ts";
+import type { Count } from "../telemetry/metrics/count.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 
 /** The longest interval at which a replica refreshes its row; a short heartbeat interval shortens it. In milliseconds. */
 const LONGEST_REFRESH_MS = 1_000;
@@ -46,6 +48,7 @@ export interface MembershipOptions {
   readonly database: Database;
   readonly replica: number;
   readonly log: Logger;
+  readonly metrics: Metrics;
   isolationTimes(): IsolationTimes;
   /** For how many milliseconds this replica could not write heartbeats, although it may be able to write its own row. */
   stuckMs(): number;
@@ -65,6 +68,10 @@ export interface MembershipOptions {
 export class Membership {
   readonly #options: MembershipOptions;
   readonly #refresh: PeriodicTask;
+  readonly #adoptions: Count;
+  readonly #isolatedSeconds: Count;
+  /** When the row was last refreshed, by `performance.now()`. */
+  #refreshedAt = performance.now();
   /** The adopted replicas, each with its guard as of the reading of its leases. */
   readonly #adopted = new Map<number, Micros>();
   #following: Promise<void> | undefined;
@@ -80,6 +87,8 @@ export class Membership {
 
   constructor(options: MembershipOptions) {
     this.#options = options;
+    this.#adoptions = options.metrics.counter("harborforge_replica_adoptions_total");
+    this.#isolatedSeconds = options.metrics.counter("harborforge_isolated_seconds_total");
     const everyMs = options.isolationTimes().isolatedAfterMs / 4;
     this.#refresh = new PeriodicTask({
       isLost,
@@ -139,6 +148,9 @@ export class Membership {
     });
     this.#failure = undefined;
     this.#unheardMs = 0;
+    const refreshedAt = performance.now();
+    if (isolated) this.#isolatedSeconds.add((refreshedAt - this.#refreshedAt) / 1_000);
+    this.#refreshedAt = refreshedAt;
     if (this.#cutOff) {
       this.#cutOff = false;
       this.#options.onBack();
@@ -202,7 +214,8 @@ export class Membership {
     // Only now: a failure before makes the next run read the leases again.
     this.#adopted.set(id, noLeaseEndsBefore);
     // A replica that stopped in order has no agents.
-    if (agents > 0)
-      log.info({ event: "replica.adopted", replica: id, agents }, "adopted the agents of a replica that is gone");
+    if (agents === 0) return;
+    this.#adoptions.add();
+    log.info({ event: "replica.adopted", replica: id, agents }, "adopted the agents of a replica that is gone");
   }
 }

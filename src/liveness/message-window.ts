@@ -4,6 +4,8 @@ const MOST_UNACKNOWLEDGED = 64;
 /** A message of the claw that is not acknowledged yet. */
 export interface ReceivedMessage {
   readonly sequence: bigint;
+  /** By `performance.now()`. */
+  readonly receivedAt: number;
   /** Its beats that are neither applied nor rejected. */
   unsettledBeats: number;
 }
@@ -12,7 +14,12 @@ export interface ReceivedMessage {
 export class MessageWindow {
   /** In the order of their sequences. */
   readonly #messages: ReceivedMessage[] = [];
+  readonly #onAcknowledged: (message: ReceivedMessage) => void;
   #acknowledgedSequence = 0n;
+
+  constructor(onAcknowledged: (message: ReceivedMessage) => void) {
+    this.#onAcknowledged = onAcknowledged;
+  }
 
   /** All messages up to it are applied or rejected; 0 before the first. */
   get acknowledgedSequence(): bigint {
@@ -29,7 +36,7 @@ export class MessageWindow {
 
   /** Takes in the next message. @param beats how many beats it has */
   add(sequence: bigint, beats: number): ReceivedMessage {
-    const message: ReceivedMessage = { sequence, unsettledBeats: beats };
+    const message: ReceivedMessage = { sequence, receivedAt: performance.now(), unsettledBeats: beats };
     this.#messages.push(message);
     return message;
   }
@@ -40,6 +47,7 @@ export class MessageWindow {
     while (first !== undefined && first.unsettledBeats === 0) {
       this.#messages.shift();
       this.#acknowledgedSequence = first.sequence;
+      this.#onAcknowledged(first);
       first = this.#messages[0];
     }
   }

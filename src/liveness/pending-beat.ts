@@ -2,6 +2,7 @@ import type { Agent } from "../domain/agent.ts";
 import type { Refusal } from "../domain/errors.ts";
 import type { BeatResult } from "../domain/message-to-claw.ts";
 import type { Beat } from "../domain/status-machine.ts";
+import type { WakeReplyResult } from "../domain/wake.ts";
 import type { HeldAgent } from "./held-agent.ts";
 
 /** A beat that was applied or rejected. */
@@ -10,8 +11,24 @@ export type SettledOutcome =
       readonly kind: "applied";
       /** The agent afterwards. Undefined: the beat only renewed the lease, or the claw knows the agent already. */
       readonly agent: Agent | undefined;
+      /** Whether the beat made a transition. Absent: it only renewed the lease. */
+      readonly changed?: boolean;
+      readonly replied?: Replied | undefined;
     }
-  | { readonly kind: "refused"; readonly refusal: Refusal; readonly agent: Agent | undefined };
+  | {
+      readonly kind: "refused";
+      readonly refusal: Refusal;
+      readonly agent: Agent | undefined;
+      /** The report was outdated, but the replies of the beat count. */
+      readonly replied?: Replied | undefined;
+    };
+
+/** What the replies of a beat to wakes did. */
+export interface Replied {
+  readonly results: readonly WakeReplyResult[];
+  /** The revision of the transition that they made; undefined: none. */
+  readonly revision: bigint | undefined;
+}
 
 export type BeatOutcome =
   | SettledOutcome
@@ -61,5 +78,6 @@ export function beatResult(agentId: string, outcome: SettledOutcome, sequence: b
     refusal,
     sequence,
     beatIndex,
+    ...(outcome.replied === undefined ? {} : { wakeResults: outcome.replied.results }),
   };
 }

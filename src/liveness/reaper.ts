@@ -3,13 +3,17 @@ import type { Logger } from "../../common/logging/logger.ts";
 import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { judgeLeaseEnd } from "../domain/status-machine.ts";
+import { afterLeaseEnd } from "../domain/wake-events.ts";
 import { END_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { overdueLeases, type TrackedLease } from "../storage/lease-queries.ts";
+import type { Distribution } from "../telemetry/metrics/distribution.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import type { AgentEntry } from "./agent-entry.ts";
 import { TICK_MS } from "./lease-wheel.ts";
+import type { RecentExpirations } from "./recent-expirations.ts";
 import type { Registry } from "./registry.ts";
 
 /** How often one of the replicas looks for expired leases that no replica watches, in milliseconds. */
@@ -40,6 +44,8 @@ export class Reaper {
   /** The claws that the newest commit found silent, and the moment of that commit. */
   readonly #silentNow = new Set<string>();
   #silentAt: Micros = 0;
+  readonly #lag: Distribution;
+  readonly #expirations: RecentExpirations;
   readonly #onSilent: (clawIdentifier: string) => void;
   #underway = 0;
 
@@ -48,6 +54,8 @@ export class Reaper {
     committer: Committer;
     registry: Registry;
     log: Logger;
+    metrics: Metrics;
+    expirations: RecentExpirations;
     /** Whether this replica watches the leases of that replica's agents. */
     tracks(replica: number | null): boolean;
     /** Whether a heartbeat of the agent has arrived here that is not written yet. */
@@ -62,6 +70,8 @@ export class Reaper {
     this.#hasPendingBeat = (entry) => options.hasPendingBeat(entry);
     this.#onSilent = (clawIdentifier) => options.onSilentClaw(clawIdentifier);
     this.#log = options.log;
+    this.#lag = options.metrics.histogram("harborforge_lease_end_lag_seconds");
+    this.#expirations = options.expirations;
     this.#backstop = new PeriodicTask({
       isLost,
       name: "look for unwatched leases",
@@ -131,6 +141,7 @@ export class Reaper {
 
   async #expire(entry: AgentEntry): Promise<void> {
     if (this.#postpone(entry)) return;
+    const { dueAt } = entry;
     const known = entry.agent?.status === "offline" ? undefined : entry.agent;
     try {
       await this.#committer.submit<void>({
@@ -170,9 +181,12 @@ export class Reaper {
               lease: END_LEASE,
               held: false,
               leaseEnded: true,
+              ...(agent.wakes === null ? {} : { wakes: afterLeaseEnd(agent, now) }),
             },
             result: ({ agent: after, silentClaw }) => {
               this.#registry.update(entry, after);
+              if (dueAt !== null) this.#lag.observe((this.#database.clock.now() - dueAt) / 1_000_000);
+              this.#expirations.expired(after.id, after.revision, after.statusChangedAt);
               if (silentClaw !== undefined) this.#onSilentClaw(silentClaw, after.statusChangedAt);
             },
             guarded: (until) => this.#registry.holdBack(entry, until),

@@ -4,11 +4,14 @@ import { PeriodicTask } from "../../common/scheduling/periodic-task.ts";
 import type { Transition } from "../domain/agent.ts";
 import { recoveryDelayMs } from "../domain/recovery-spread.ts";
 import { judgeRecovery } from "../domain/status-machine.ts";
+import { recoveryWithWake } from "../domain/wake-events.ts";
 import { KEEP_LEASE } from "../storage/agent-change.ts";
 import type { Committer } from "../storage/committer.ts";
 import type { Database } from "../storage/database.ts";
 import { isLost } from "../storage/failures.ts";
 import { DUE_PAGE, type DueRecovery, dueRecoveries } from "../storage/lease-queries.ts";
+import type { Distribution } from "../telemetry/metrics/distribution.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { LeaseWheel, TICK_MS, type Timed } from "./lease-wheel.ts";
 
 /** How far ahead recoveries are planned: in whole seconds, so that all recoveries of one second are counted together. */
@@ -35,6 +38,7 @@ export class Recovery {
   readonly #database: Database;
   readonly #committer: Committer;
   readonly #log: Logger;
+  readonly #lag: Distribution;
   readonly #look: PeriodicTask;
   readonly #planned = new Map<bigint, Planned>();
   readonly #wheel: LeaseWheel<Planned>;
@@ -44,10 +48,11 @@ export class Recovery {
   #lookAgainAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: { database: Database; committer: Committer; log: Logger }) {
+  constructor(options: { database: Database; committer: Committer; log: Logger; metrics: Metrics }) {
     this.#database = options.database;
     this.#committer = options.committer;
     this.#log = options.log;
+    this.#lag = options.metrics.histogram("harborforge_recovery_lag_seconds");
     this.#wheel = new LeaseWheel<Planned>(options.database.clock.now());
     this.#look = new PeriodicTask({
       isLost,
@@ -151,6 +156,7 @@ export class Recovery {
 
   async #recover(planned: Planned): Promise<void> {
     let laterAt: Micros | undefined;
+    const { dueAt } = planned;
     try {
       await this.#committer.submit<void>({
         agentId: planned.agentId,
@@ -160,9 +166,16 @@ export class Recovery {
           const change = agent === undefined ? undefined : judgeRecovery(agent, now);
           laterAt = agent?.exhaustion?.recoveryAt;
           if (agent === undefined || change === undefined) return { kind: "done", result: undefined };
-          const write = { kind: "update", agent, cause: "recovery", status: change, lease: KEEP_LEASE } as const;
+          const write = {
+            kind: "update",
+            agent,
+            cause: "recovery",
+            status: recoveryWithWake(agent, change),
+            lease: KEEP_LEASE,
+          } as const;
           const result = (): void => {
             laterAt = undefined;
+            if (dueAt !== null) this.#lag.observe((this.#database.clock.now() - dueAt) / 1_000_000);
           };
           return { kind: "write", write, result };
         },

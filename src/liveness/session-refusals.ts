@@ -1,5 +1,5 @@
 import type { Agent } from "../domain/agent.ts";
-import { Refusal } from "../domain/errors.ts";
+import { invalidField, Refusal } from "../domain/errors.ts";
 
 export function agentNotFound(agentId: string): Refusal {
   return new Refusal(
@@ -65,5 +65,13 @@ export function tooManyAgents(limit: number): Refusal {
       metadata: { limit: limit.toString() },
       retryAfterMs: 60_000,
     },
+  );
+}
+
+/** A unary heartbeat belongs to no process that could run a wake: it only tells of its end. */
+export function finishesOnly(beatIndex: number, replyIndex: number): Refusal {
+  return invalidField(
+    `beats[${beatIndex}].wake_replies[${replyIndex}].type`,
+    "must be FINISHED in SendHeartbeat: send the other replies on a stream with takes_wakes",
   );
 }

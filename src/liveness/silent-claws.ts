@@ -3,6 +3,8 @@ import type { Logger } from "../../common/logging/logger.ts";
 import type { Transition } from "../domain/agent.ts";
 import type { Database } from "../storage/database.ts";
 import { readSilentClaw, type SilentClaw } from "../storage/incidents.ts";
+import type { Count } from "../telemetry/metrics/count.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 
 /** The incidents whose end this replica logs. */
 const MOST_OPEN = 10_000;
@@ -15,23 +17,29 @@ export class SilentClaws {
   /** By claw. */
   readonly #open = new Map<string, SilentClaw>();
   readonly #reading = new Set<Promise<void>>();
-  /** The number of claws that this replica found silent since its start. */
-  count = 0;
+  readonly #count: Count;
 
   constructor(options: {
     database: Database;
     log: Logger;
+    metrics: Metrics;
     /** From where the claw connected just now; undefined: the database knows. */
     newestPeer(clawIdentifier: string): string | undefined;
   }) {
     this.#database = options.database;
     this.#log = options.log;
+    this.#count = options.metrics.counter("harborforge_claw_incidents_total");
     this.#newestPeer = (clawIdentifier) => options.newestPeer(clawIdentifier);
+  }
+
+  /** The number of claws that this replica found silent since its start. */
+  get count(): number {
+    return this.#count.value;
   }
 
   /** This replica expired the first lease of a silent claw. */
   onSilent(clawIdentifier: string): void {
-    this.count += 1;
+    this.#count.add();
     const peer = this.#newestPeer(clawIdentifier);
     this.#read(clawIdentifier, (claw) => {
       if (claw !== undefined && this.#open.size < MOST_OPEN) this.#open.set(clawIdentifier, claw);

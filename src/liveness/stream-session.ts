@@ -3,13 +3,13 @@ import type { HeartbeatSession, SessionListener, SessionOptions } from "../domai
 import type { Refusal } from "../domain/errors.ts";
 import { agentOf } from "../domain/filter.ts";
 import { MAX_AGENTS_PER_STREAM, type ParsedBeat } from "../domain/heartbeat.ts";
-import type { BeatResult, SessionOutput } from "../domain/message-to-claw.ts";
+import type { BeatResult, SessionOutput, WakeNotice } from "../domain/message-to-claw.ts";
 import { instanceKey } from "./claims.ts";
 import type { HeldAgent } from "./held-agent.ts";
 import { HeldAgents, type HoldingContext, type HoldingSession } from "./held-agents.ts";
 import { MessageWindow, type ReceivedMessage } from "./message-window.ts";
 import { Outbox } from "./outbox.ts";
-import { type BeatOutcome, beatResult } from "./pending-beat.ts";
+import { type BeatOutcome, beatResult, type SettledOutcome } from "./pending-beat.ts";
 import { agentNotFound, nothingToResume, sessionSuperseded, tooManyAgents, wrongClaw } from "./session-refusals.ts";
 import { type BeatOwner, StreamBeat } from "./stream-beat.ts";
 
@@ -24,6 +24,8 @@ export interface SessionContext extends HoldingContext {
   /** Calls `notifyListener` of the session soon, and once for everything that happens in this turn of the event loop. */
   scheduleNotification(session: StreamSession): void;
   onClosed(session: StreamSession): void;
+  /** Reads a wake, and sends its state to the session that holds the agent. */
+  sendWake(holder: HeldAgent, wakeId: string): void;
   /** A stream holds an agent of a claw for the first time. */
   onClawHeard(clawIdentifier: string, peer: string): void;
 }
@@ -42,13 +44,14 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   readonly clawIdentifier: string | undefined;
   readonly instance: string | undefined;
   readonly generation: bigint;
+  readonly wakesFor: string | undefined;
   readonly #peer: string | undefined;
   /** The claws whose agents it held. */
   readonly #claws = new Set<string>();
   readonly #context: SessionContext;
   readonly #listener: SessionListener;
   readonly #agents: HeldAgents;
-  readonly #window = new MessageWindow();
+  readonly #window: MessageWindow;
   readonly #outbox: Outbox;
   #state: SessionState = OPEN;
   /** Takes no more messages, open or failed. Without a failure, it sends what is due, then closes. */
@@ -56,6 +59,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   /** Whether the transport waits for capacity before it submits the next message. */
   #isReaderWaiting = false;
   #isNotificationScheduled = false;
+  /** The transitions that replies of these agents made: results told of them. Undefined until the first reply. */
+  #replied: Map<string, bigint> | undefined;
 
   constructor(context: SessionContext, options: SessionOptions, listener: SessionListener) {
     this.#context = context;
@@ -63,8 +68,10 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     this.clawIdentifier = options.clawIdentifier;
     this.instance = options.instanceId === undefined ? undefined : instanceKey(options.instanceId);
     this.generation = options.generation;
+    this.wakesFor = options.takesWakes === true ? options.instanceId : undefined;
     this.#peer = options.peer;
     this.#agents = new HeldAgents(this, context);
+    this.#window = new MessageWindow(({ receivedAt }) => context.metrics.acknowledged(receivedAt));
     this.#outbox = new Outbox(context.firstIntervalMs());
   }
 
@@ -160,6 +167,16 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     }
   }
 
+  onWake(holder: HeldAgent, wakeId: string, revision: bigint): void {
+    if (this.wakesFor === undefined || this.#replied?.get(holder.agentId) === revision) return;
+    this.#context.sendWake(holder, wakeId);
+  }
+
+  notifyOfWake(notice: WakeNotice): void {
+    this.#outbox.put(notice);
+    this.#scheduleNotification();
+  }
+
   onFirstClaim(): void {
     this.#context.onFirstClaim(this);
   }
@@ -178,6 +195,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
   onSettled(beat: StreamBeat, outcome: BeatOutcome): void {
     const { holder, message, beatIndex } = beat;
     if (this.#state.name === "closed") {
+      if (outcome.kind !== "open") this.#context.metrics.settled(outcome);
       // The stream ended before this was committed, which may have set the hold again.
       if (holder.state === "held") this.#context.release([holder]);
       return;
@@ -186,6 +204,11 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
     if (outcome.kind === "open") {
       this.#fail(outcome.refusal);
       return;
+    }
+    this.#context.metrics.settled(outcome);
+    if (outcome.replied?.revision !== undefined) {
+      this.#replied ??= new Map();
+      this.#replied.set(holder.agentId, outcome.replied.revision);
     }
     if (outcome.kind === "refused" || outcome.agent !== undefined) {
       const result = beatResult(holder.agentId, outcome, message.sequence, beatIndex);
@@ -214,7 +237,7 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
       this.#reject(message, beatIndex, agentId, tooManyAgents(MAX_AGENTS_PER_STREAM));
       return;
     }
-    const body = parsed.leaving ? "leaving" : parsed.beat;
+    const body = parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat;
     const beat = new StreamBeat(this, message, beatIndex, holder, body, this.#context.leaseMs());
     // If this stream believes that it holds the agent, no claim is kept for later. It could take the agent from a process
     // that claims it after this beat.
@@ -224,7 +247,8 @@ export class StreamSession implements HeartbeatSession, HoldingSession, BeatOwne
 
   /** Rejects a beat before it reaches the agent. */
   #reject(message: ReceivedMessage, beatIndex: number, agentId: string, refusal: Refusal): void {
-    const outcome: BeatOutcome = { kind: "refused", refusal, agent: undefined };
+    const outcome: SettledOutcome = { kind: "refused", refusal, agent: undefined };
+    this.#context.metrics.settled(outcome);
     this.#settle(message, beatResult(agentId, outcome, message.sequence, beatIndex));
   }
 

@@ -5,18 +5,21 @@ import type { BeatResult } from "../domain/message-to-claw.ts";
 import { databaseUnavailable } from "../storage/failures.ts";
 import { boundsOf } from "../storage/retries.ts";
 import type { BeatIntake } from "./beat-intake.ts";
-import { type BeatOutcome, beatResult, type PendingBeat } from "./pending-beat.ts";
+import type { HeartbeatMetrics } from "./heartbeat-metrics.ts";
+import { type BeatOutcome, beatResult, type PendingBeat, type SettledOutcome } from "./pending-beat.ts";
 import type { Registry } from "./registry.ts";
-import { startsNoSession } from "./session-refusals.ts";
+import { finishesOnly, startsNoSession } from "./session-refusals.ts";
 
 /** Heartbeats without a stream: they hold no session, apply under the epoch in force, and supersede no session. */
 export class UnaryBeats {
   readonly #registry: Registry;
   readonly #intake: BeatIntake;
+  readonly #metrics: HeartbeatMetrics;
 
-  constructor(registry: Registry, intake: BeatIntake) {
+  constructor(registry: Registry, intake: BeatIntake, metrics: HeartbeatMetrics) {
     this.#registry = registry;
     this.#intake = intake;
+    this.#metrics = metrics;
   }
 
   /**
@@ -24,9 +27,12 @@ export class UnaryBeats {
    *
    * @throws Refusal `DATABASE_UNAVAILABLE` where a beat was not settled before the call's deadline
    */
-  beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
+  async beat(beats: readonly ParsedBeat[], options: UnaryOptions): Promise<readonly BeatResult[]> {
+    const receivedAt = performance.now();
     const bounds = boundsOf(options.call);
-    return Promise.all(beats.map((parsed, beatIndex) => this.#one(parsed, beatIndex, options, bounds)));
+    const results = await Promise.all(beats.map((parsed, beatIndex) => this.#one(parsed, beatIndex, options, bounds)));
+    this.#metrics.acknowledged(receivedAt);
+    return results;
   }
 
   async #one(
@@ -36,10 +42,15 @@ export class UnaryBeats {
     { deadline, call }: ReturnType<typeof boundsOf>,
   ): Promise<BeatResult> {
     const { agentId } = parsed;
-    const refuse = (refusal: Refusal): BeatResult =>
-      beatResult(agentId, { kind: "refused", refusal, agent: undefined }, 0n, beatIndex);
+    const settled = (outcome: SettledOutcome): BeatResult => {
+      this.#metrics.settled(outcome);
+      return beatResult(agentId, outcome, 0n, beatIndex);
+    };
+    const refuse = (refusal: Refusal): BeatResult => settled({ kind: "refused", refusal, agent: undefined });
     if ("refusal" in parsed) return refuse(parsed.refusal);
     if (parsed.start !== undefined) return refuse(startsNoSession(beatIndex));
+    const unfit = parsed.beat.replies?.findIndex(({ type }) => type !== "finished") ?? -1;
+    if (unfit >= 0) return refuse(finishesOnly(beatIndex, unfit));
     const outcome = await new Promise<BeatOutcome>((resolve) => {
       const timer = setTimeout(
         () => resolve({ kind: "open", refusal: databaseUnavailable(undefined, true) }),
@@ -47,7 +58,7 @@ export class UnaryBeats {
       );
       const pending: PendingBeat = {
         agentId,
-        beat: parsed.leaving ? "leaving" : parsed.beat,
+        beat: parsed.leaving && parsed.beat.replies === undefined ? "leaving" : parsed.beat,
         clawIdentifier,
         leaseMs,
         holder: undefined,
@@ -58,9 +69,9 @@ export class UnaryBeats {
         get abandoned() {
           return call.over || performance.now() >= deadline;
         },
-        settle: (settled) => {
+        settle: (end) => {
           clearTimeout(timer);
-          resolve(settled);
+          resolve(end);
         },
       };
       const entry = this.#registry.get(agentId);
@@ -69,6 +80,6 @@ export class UnaryBeats {
     });
     // Nothing is acknowledged. The caller may send all beats again: that is harmless.
     if (outcome.kind === "open") throw outcome.refusal;
-    return beatResult(agentId, outcome, 0n, beatIndex);
+    return settled(outcome);
   }
 }

@@ -6,7 +6,7 @@ import type { Backend } from "../rpc/handlers/backend.ts";
 import { accessRule, admitToMetrics } from "../rpc/pipeline/access-rules.ts";
 import { createAudit } from "../rpc/pipeline/audit.ts";
 import { createPipeline, type Pipeline } from "../rpc/pipeline/pipeline.ts";
-import { brakeNotes, databaseNotes, type Health } from "../rpc/services/health.ts";
+import { brakeNotes, databaseNotes } from "../rpc/services/health.ts";
 import { createServices } from "../rpc/services/services.ts";
 import { createConnectionGate, DEFAULT_CONNECTION_LIMITS } from "../rpc/sockets/connection-gate.ts";
 import { createHostCheck } from "../rpc/sockets/host-check.ts";
@@ -18,16 +18,15 @@ import { GzipResponses } from "../rpc/sockets/response-compression.ts";
 import { SendBudget } from "../rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../rpc/sockets/stream-scheduler.ts";
 import type { DatabaseFaults } from "../storage/faults.ts";
-import type { DatabaseProbe } from "../storage/probe.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import type { Drain } from "./drain.ts";
-import { createMetrics, type MetricSources } from "./metrics.ts";
+import { addGauges, type MetricSources, metricsPage } from "./metrics.ts";
 import type { ServerOptions } from "./options.ts";
 
 /** What the pipeline and the listeners serve, and what they report. */
-export interface ListenerParts extends Omit<MetricSources, "gate"> {
+export interface ListenerParts extends Omit<MetricSources, "gate" | "release"> {
+  readonly metrics: Metrics;
   readonly backend: Backend;
-  readonly health: Health;
-  readonly probe: DatabaseProbe;
   readonly faults: DatabaseFaults;
   readonly access: AccessControl;
   readonly drain: Drain;
@@ -41,16 +40,21 @@ export interface Listeners {
 /** The pipeline, and the two listeners around it. They share the limits of connections and of memory. */
 export function createListeners(options: ServerOptions, parts: ListenerParts): Listeners {
   const { log } = options;
-  const { backend, health, liveness, watching, committer, probe, faults, access, tls, drain, openFiles } = parts;
-  const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log);
-  const metrics = createMetrics({ liveness, watching, committer, gate, tls, openFiles });
+  const { backend, metrics, health, liveness, probe, faults, access, tls, drain } = parts;
+  const gate = createConnectionGate(options.connectionLimits ?? DEFAULT_CONNECTION_LIMITS, log, metrics);
+  addGauges(metrics, { ...parts, gate, release: options.release ?? { version: "unknown", commit: "unknown" } });
   const callLimits: CallLimits = options.callLimits ?? DEFAULT_CALL_LIMITS;
   const pipeline = createPipeline({
     log,
     metrics,
+    tracing: options.tracing,
     callLimits,
     admission: drain.admission,
-    access: { authenticate: access.authenticate, rule: accessRule, audit: createAudit(log) },
+    access: {
+      authenticate: access.authenticate,
+      rule: accessRule,
+      audit: createAudit(log, accessRule, options.audit, options.tracing),
+    },
   });
   const budget = new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: DEFAULT_LISTENER_LIMITS.requestMs });
   const allowedOrigins = options.allowedOrigins ?? [];
@@ -74,7 +78,7 @@ export function createListeners(options: ServerOptions, parts: ListenerParts): L
       connect: createConnectListener({
         ...shared,
         allowedOrigins,
-        metrics,
+        metrics: metricsPage(metrics),
         ready: () => health.why,
         mayReadMetrics: async (credentials) => admitToMetrics((await access.authenticate(credentials)).principal),
         notes: () => [...databaseNotes(probe.state, faults.texts), ...brakeNotes(liveness.brake)],

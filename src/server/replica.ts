@@ -15,13 +15,15 @@ import { DatabaseProbe } from "../storage/probe.ts";
 import { registerReplica } from "../storage/replica-row.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
+import { createWakeDirectory } from "../storage/wake-directory.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { FleetWatches } from "../watch/fleet-watches.ts";
 import { createWatching, MAX_AGE_MS, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
 import { OpenFilesWatch } from "./open-files-watch.ts";
 import type { ServerOptions } from "./options.ts";
-import { PeriodicTasks } from "./periodic-tasks.ts";
+import { DEFAULT_RETENTION, PeriodicTasks } from "./periodic-tasks.ts";
 import { Readiness } from "./readiness.ts";
 
 const DATABASE_AWAY = "the database is away";
@@ -31,6 +33,8 @@ const NO_SESSIONS = "the database changes sessions";
 
 /** The parts of one replica, wired. */
 export interface Replica extends Listeners {
+  /** Its number, which was never used before. */
+  readonly number: number;
   readonly database: Database;
   readonly committer: Committer;
   readonly watching: Watching;
@@ -49,6 +53,7 @@ export interface Replica extends Listeners {
 /** Opens the database and wires the parts. Nothing serves yet. Leaves nothing open where it rejects. */
 export async function assembleReplica(options: ServerOptions): Promise<Replica> {
   const { log } = options;
+  const metrics = new Metrics();
   // Before anything is opened: unusable files are the most frequent reason that a start fails.
   const tls = options.tls === undefined ? undefined : createTls({ ...options.tls, log });
   const health = createHealth();
@@ -63,15 +68,21 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
       else readiness.regain(reason);
     },
   });
-  const { database, replica, access } = await openStorage(options, tls, faults);
-  const watching = createWatching({ database, log, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
-  const committer = new Committer(database, replica, () => watching.notifyCommitted());
+  const { database, replica, access } = await openStorage(options, metrics, tls, faults);
+  const watching = createWatching({ database, log, metrics, maxAgeMs: options.watchMaxAgeMs, ...options.watchLimits });
+  const committer = new Committer(database, replica, () => watching.notifyCommitted(), {
+    metrics,
+    tracing: options.tracing,
+    offerLimits: options.offerLimits,
+  });
   const liveness = new Liveness({
     database,
     committer,
     replica,
     pace: options.pace,
+    offerLimits: options.offerLimits,
     log,
+    metrics,
     onCutOff: (error) => readiness.lose(CUT_OFF, faultText(error)),
     onBack: () => readiness.regain(CUT_OFF),
   });
@@ -92,30 +103,16 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     log,
   });
   const drain = new Drain();
+  const retention = options.retention ?? DEFAULT_RETENTION;
+  const tasks = new PeriodicTasks({ database, retention, wakeRetentionMs: options.wakeRetentionMs, log });
   const openFiles = new OpenFilesWatch(log);
-  const directory = {
-    database,
-    committer,
-    firstLeaseMs: options.firstLeaseMs,
-    onLease: liveness.onCreated.bind(liveness),
-  };
-  const agents = createAgentDirectory(directory);
-  const fleetWatches = new FleetWatches({
-    count: agents.fleet,
-    brake: () => liveness.brake,
-    maxAgeMs: options.watchMaxAgeMs ?? MAX_AGE_MS,
-  });
-  watching.feed.subscribe(fleetWatches);
-  const backend: Backend = {
-    users: createUserDirectory(directory),
-    agents,
-    heartbeats: liveness,
-    watches: watching.watches,
-    fleetWatches,
-    tokens: createTokenDirectory(database, mintToken),
-  };
+  const backend = createBackend(options, { database, committer, liveness, watching });
+  watching.feed.subscribe(backend.fleetWatches);
   const served = createListeners(options, {
     backend,
+    metrics,
+    retention,
+    tasks,
     health,
     liveness,
     watching,
@@ -128,13 +125,14 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     openFiles,
   });
   return {
+    number: replica,
     database,
     committer,
     watching,
-    fleetWatches,
+    fleetWatches: backend.fleetWatches,
     liveness,
     probe,
-    tasks: new PeriodicTasks({ database, retention: options.retention, log }),
+    tasks,
     access,
     health,
     readiness,
@@ -160,10 +158,12 @@ export async function closeReplica(replica: Replica): Promise<void> {
   await replica.database.close();
 }
 
-async function openStorage(options: ServerOptions, tls: Tls | undefined, faults: DatabaseFaults) {
+async function openStorage(options: ServerOptions, metrics: Metrics, tls: Tls | undefined, faults: DatabaseFaults) {
   const { log } = options;
   const database = openDatabase({
     url: options.databaseUrl,
+    metrics,
+    tracing: options.tracing,
     latestUrl: options.latestDatabaseUrl,
     onServerError: (code) => faults.note(code),
     onSessionLost: () => faults.note(SESSION_LOST),
@@ -172,7 +172,7 @@ async function openStorage(options: ServerOptions, tls: Tls | undefined, faults:
   });
   try {
     await database.connect();
-    const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log });
+    const access = await createAccessControl(options.access ?? { kind: "open" }, { database, log, metrics });
     const replica = await registerReplica(database, isolationTimesFor(paceFor(0, options.pace)));
     return { database, access, replica };
   } catch (error) {
@@ -180,4 +180,32 @@ async function openStorage(options: ServerOptions, tls: Tls | undefined, faults:
     await database.close();
     throw error;
   }
+}
+
+function createBackend(
+  options: ServerOptions,
+  { database, committer, liveness, watching }: Pick<Replica, "database" | "committer" | "liveness" | "watching">,
+): Backend & Pick<Replica, "fleetWatches"> {
+  const directory = {
+    database,
+    committer,
+    firstLeaseMs: options.firstLeaseMs,
+    onLease: liveness.onCreated.bind(liveness),
+  };
+  const agents = createAgentDirectory(directory);
+  const fleetWatches = new FleetWatches({
+    count: agents.fleet,
+    brake: () => liveness.brake,
+    maxAgeMs: options.watchMaxAgeMs ?? MAX_AGE_MS,
+  });
+  return {
+    users: createUserDirectory(directory),
+    agents,
+    heartbeats: liveness,
+    watches: watching.watches,
+    fleetWatches,
+    tokens: createTokenDirectory(database, mintToken),
+    wakes: createWakeDirectory({ database, committer }),
+    wakeFollowing: watching.wakes,
+  };
 }

@@ -3,6 +3,7 @@ import { type ClawMessageView, HeartbeatStream } from "harborforge-agents-client
 import { EXIT_FAILED, exitCodeOf } from "../cli/exit-codes.ts";
 import { AgentScript } from "./agent-script.ts";
 import type { ClawCommand, ClawEvent } from "./claw-messages.ts";
+import { SIGN_EVERY_MS } from "./own-outages.ts";
 import { createRandom, seedFor } from "./seeded-random.ts";
 
 const TICK_MS = 50;
@@ -77,8 +78,11 @@ export function startClaw(
     }
   }, TICK_MS);
 
+  const living = setInterval(() => emit({ kind: "alive" }), SIGN_EVERY_MS);
+
   const end = async (goodbyeWithinMs: number): Promise<void> => {
     clearInterval(ticking);
+    clearInterval(living);
     await stream.close({ goodbyeWithinMs });
     clients.close();
   };

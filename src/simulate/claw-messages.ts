@@ -1,6 +1,6 @@
-/** The address of the service, and the claw's credentials. */
+/** The addresses of the service, and the claw's credentials. */
 export interface ClawTarget {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly token?: string;
   readonly tls: { readonly ca?: string[]; readonly cert?: string; readonly key?: string };
 }
@@ -24,6 +24,8 @@ export type ClawCommand =
 /** A message of a claw's process. */
 export type ClawEvent =
   | { readonly kind: "connected" }
+  /** A sign of life, every `SIGN_EVERY_MS`. */
+  | { readonly kind: "alive" }
   /** The service has applied a beat of each agent. */
   | { readonly kind: "beating" }
   | { readonly kind: "waiting"; readonly reason: string }
@@ -55,11 +57,11 @@ export function readClawCommand(message: unknown): ClawCommand | undefined {
 
 function readTarget(value: unknown): ClawTarget | undefined {
   if (!isRecord(value)) return undefined;
-  const { address, token, tls } = value;
-  if (typeof address !== "string") return undefined;
+  const { addresses, token, tls } = value;
+  if (!isTexts(addresses)) return undefined;
   const { ca, cert, key } = isRecord(tls) ? tls : {};
   return {
-    address,
+    addresses,
     ...(typeof token === "string" ? { token } : {}),
     tls: {
       ...(isTexts(ca) ? { ca: [...ca] } : {}),
@@ -72,7 +74,7 @@ function readTarget(value: unknown): ClawTarget | undefined {
 export function readClawEvent(message: unknown): ClawEvent | undefined {
   if (!isRecord(message)) return undefined;
   const { kind, reason, agentId, exitCode } = message;
-  if (kind === "connected" || kind === "beating") return { kind };
+  if (kind === "connected" || kind === "alive" || kind === "beating") return { kind };
   if (kind === "waiting" && typeof reason === "string") return { kind, reason };
   if (kind === "failed" && typeof reason === "string" && typeof exitCode === "number")
     return { kind, reason, exitCode };

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { extname } from "node:path";
+import { getCompileCacheDir } from "node:module";
+import { dirname, extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ClawAtWork, goodbyeTimeoutMs, startClaw } from "./claw-at-work.ts";
 import { type ClawCommand, type ClawEvent, readClawEvent } from "./claw-messages.ts";
@@ -58,7 +59,7 @@ export class ForkedClaw implements Claw {
   #lastOutput = "";
 
   constructor(order: ClawCommand & { readonly kind: "start" }, events: ClawListener) {
-    const child = fork(PROGRAM, [], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    const child = fork(PROGRAM, [], { env: environment(), stdio: ["ignore", "ignore", "pipe", "ipc"] });
     this.#child = child;
     this.#stopTimeoutMs = goodbyeTimeoutMs(order.agentIds.length) + STOP_TIMEOUT_MS;
     this.pid = child.pid;
@@ -98,4 +99,10 @@ export class ForkedClaw implements Claw {
     // A send error means that the process has ended, which its exit event reports.
     if (this.#child.connected) this.#child.send(order, () => undefined);
   }
+}
+
+/** With the cache of compiled code that this process uses: Node adds a folder for its version to the one that is named. */
+function environment(): NodeJS.ProcessEnv {
+  const folder = getCompileCacheDir();
+  return folder === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(folder) };
 }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { type Claw, ForkedClaw, LocalClaw } from "./claw-runner.ts";
 import { spanOf } from "./format.ts";
+import { OwnOutages } from "./own-outages.ts";
 
 export interface ClawSeatOptions {
   readonly name: string;
@@ -19,6 +20,9 @@ export interface ClawSeatOptions {
   onEnded(seat: ClawSeat, lastOutput: string): void;
 }
 
+/** Errors of this machine's own network: it has no route, no address, no name server or no sockets left. */
+const OWN_NETWORK = /\b(ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EAI_AGAIN|EMFILE|ENFILE)\b/;
+
 /**
  * A claw of the simulation over several runs: name and agents stay, and each start is a new process with a new instance
  * id.
@@ -30,6 +34,9 @@ export class ClawSeat {
   #claw: Claw | undefined;
   #starts = 0;
   #beats = false;
+  #hasNetwork = true;
+  #outages = new OwnOutages();
+  #endedUnexpectedly = false;
   #doing: () => string = () => "";
 
   constructor(options: ClawSeatOptions) {
@@ -48,6 +55,11 @@ export class ClawSeat {
     return this.#beats;
   }
 
+  /** For how long it did not run or had no network, in outages of its own within the last `withinMs`. */
+  outageMs(withinMs: number): number {
+    return this.#outages.lengthMs(withinMs);
+  }
+
   /** The state of its process in a few words. */
   get doing(): string {
     return this.#doing();
@@ -58,6 +70,10 @@ export class ClawSeat {
     const { name, agentIds, target, forked, seed, speed, rateLimitShare, emptyAccounts } = this.#options;
     const Kind = forked ? ForkedClaw : LocalClaw;
     this.#beats = false;
+    this.#hasNetwork = true;
+    // A claw that was killed on purpose had no outage of its own.
+    if (!this.#endedUnexpectedly) this.#outages = new OwnOutages();
+    this.#endedUnexpectedly = false;
     this.#doing = () => "starting";
     const claw = new Kind(
       {
@@ -74,6 +90,12 @@ export class ClawSeat {
       },
       {
         onEvent: (event) => {
+          if (event.kind === "alive") {
+            if (this.#hasNetwork) this.#outages.sign();
+            return;
+          }
+          if (event.kind === "waiting") this.#hasNetwork = !OWN_NETWORK.test(event.reason);
+          if (event.kind === "connected") this.#hasNetwork = true;
           if (event.kind === "beating") this.#beats = true;
           if (event.kind === "waiting") this.#doing = () => "reconnecting";
           else if (this.#beats) this.#doing = () => "beating";
@@ -81,6 +103,7 @@ export class ClawSeat {
         },
         onEnded: (lastOutput) => {
           this.#claw = undefined;
+          this.#endedUnexpectedly = true;
           this.#doing = () => "ended unexpectedly";
           this.#options.onEnded(this, lastOutput);
         },

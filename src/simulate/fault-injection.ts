@@ -1,4 +1,5 @@
 import { pause } from "../../common/scheduling/timers.ts";
+import { counted } from "../cli/terminal/counted.ts";
 import type { ClawSeat } from "./claw-seat.ts";
 import type { FleetTally } from "./fleet-tally.ts";
 import { sizeOf } from "./fleet-tally.ts";
@@ -57,7 +58,7 @@ async function loseOnce(seat: ClawSeat, options: FaultInjectionOptions, signal: 
   const timeoutMs = 2 * pace.leaseMs + 10_000;
   await until(() => fleet.tally(name).offline === sizeOf(fleet.tally(name)) || sinceMs() > timeoutMs, signal);
   if (signal.aborted) return;
-  note(`${name} is offline: ${fleet.tally(name).offline} agents, ${spanOf(sinceMs())} after it was killed`);
+  note(`${name} is offline: ${counted(fleet.tally(name).offline, "agent")}, ${spanOf(sinceMs())} after it was killed`);
 
   const startsAt = performance.now() + awayMs;
   notice(() => `All of ${name} is offline. It starts again in ${spanOf(startsAt - performance.now())}.`);
@@ -67,7 +68,7 @@ async function loseOnce(seat: ClawSeat, options: FaultInjectionOptions, signal: 
   notice(undefined);
   const restartedAt = performance.now();
   await until(() => fleet.tally(name).offline === 0 || performance.now() - restartedAt > timeoutMs, signal);
-  if (!signal.aborted) note(`${name} is back: ${sizeOf(fleet.tally(name))} agents`);
+  if (!signal.aborted) note(`${name} is back: ${counted(sizeOf(fleet.tally(name)), "agent")}`);
 }
 
 async function until(condition: () => boolean, signal: AbortSignal): Promise<void> {

@@ -1,15 +1,18 @@
 import { stripVTControlCharacters } from "node:util";
 import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
+import { counted } from "../cli/terminal/counted.ts";
 import type { Paint } from "../cli/terminal/paint.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import type { ScreenSize } from "../cli/terminal/screen.ts";
 import { clip, padEnd, padStart, widthOf } from "../cli/terminal/text-width.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, recoveriesOf, spanOf, statusText, sumOf, timeOf } from "./format.ts";
-import type { SimulationView } from "./view.ts";
+import type { ClawLine, SimulationView } from "./view.ts";
 
 const FEWEST_CLAWS = 3;
+/** The rows besides claws and transitions. */
+const OTHER_ROWS = 13;
 const COLUMNS = [9, 9, 7, 11, 9];
 
 /**
@@ -21,17 +24,14 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
   const columns = size.columns - 1;
   const { pace, totals } = view;
   const title = `HarborForge Agents, a simulation at ${view.address}`;
-  // If not all claws fit, those with the most offline agents come first.
-  const most = Math.max(FEWEST_CLAWS, Math.floor(rows / 3));
-  const shown = view.claws.length <= most ? view.claws : [...view.claws].sort(byOffline).slice(0, most);
-  const hidden = view.claws.length - shown.length;
+  const { shown, hidden, hiddenDown } = chooseClaws(view.claws, rows);
   const top = [
     `${paint("heading", title)}${clockOf(view.elapsedMs).padStart(Math.max(2, columns - title.length))}`,
     "",
     paint("dim", rowOf("claw", [...AGENT_STATUSES.map((status) => statusText(status, "")), "process"])),
     ...shown.map(({ name, tally, doing }) => rowOf(name, [...countsOf(tally, paint), doing])),
-    ...(hidden > 0 ? [paint("dim", `and ${hidden} more claws`)] : []),
-    rowOf("all", [...countsOf(view.all, paint), `${sizeOf(view.all)} agents`]),
+    ...(hidden > 0 ? [paint("dim", hiddenText(hidden, hiddenDown))] : []),
+    rowOf("all", [...countsOf(view.all, paint), counted(sizeOf(view.all), "agent")]),
     "",
     `Heartbeat every ${spanOf(pace.intervalMs)}, lease ${spanOf(pace.leaseMs)}. ` +
       `Recovered ${totals.recovered}, lost ${totals.lost}, came back ${totals.returned}.`,
@@ -49,8 +49,29 @@ export function tableLines(view: SimulationView, size: ScreenSize, paint: Paint)
   return [...top, ...newest, ...blank, ...bottom].slice(0, rows).map((line) => clipped(line, columns));
 }
 
-function byOffline(one: SimulationView["claws"][number], other: SimulationView["claws"][number]): number {
-  return other.tally.offline - one.tally.offline;
+/**
+ * The claws to show: all if they fit in a third of the screen. Otherwise those that do not run come first, with as many
+ * rows as they need, then those with the most offline agents.
+ */
+function chooseClaws(claws: readonly ClawLine[], rows: number) {
+  const isDown = ({ runs, tally }: ClawLine): boolean =>
+    !runs || (tally.offline > 0 && tally.offline === sizeOf(tally));
+  const down = claws.filter(isDown).length;
+  const third = Math.max(FEWEST_CLAWS, Math.floor(rows / 3));
+  const most = Math.max(third, Math.min(down, rows - OTHER_ROWS));
+  if (claws.length <= most) return { shown: claws, hidden: 0, hiddenDown: 0 };
+  const urgency = (claw: ClawLine): number => (isDown(claw) ? Number.POSITIVE_INFINITY : claw.tally.offline);
+  const order = [...claws].sort((one, other) => compare(urgency(other), urgency(one)));
+  return { shown: order.slice(0, most), hidden: claws.length - most, hiddenDown: Math.max(0, down - most) };
+}
+
+/** Infinities are equal, so that claws that are down keep their order. */
+function compare(one: number, other: number): number {
+  return one === other ? 0 : one - other;
+}
+
+function hiddenText(hidden: number, down: number): string {
+  return `and ${hidden} more ${hidden === 1 ? "claw" : "claws"}${down === 0 ? "" : `, ${down} of them down`}`;
 }
 
 function rowOf(name: string, cells: readonly string[]): string {

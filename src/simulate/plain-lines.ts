@@ -1,8 +1,12 @@
 import type { TransitionView } from "harborforge-agents-client";
 import { AGENT_STATUSES } from "../../common/contract/enum-names.ts";
+import { counted } from "../cli/terminal/counted.ts";
+import { wrapped } from "../cli/terminal/wrap.ts";
 import { sizeOf, type Tally } from "./fleet-tally.ts";
 import { clockOf, countsText, reasonOf, sumOf, timeOf } from "./format.ts";
 import type { SimulationView } from "./view.ts";
+
+const SUMMARY_COLUMNS = 80;
 
 /** A transition as a line. Programs may parse it: statuses and cause have their names in the contract. */
 export function transitionLine(transition: TransitionView): string {
@@ -20,27 +24,34 @@ export function summaryLines(view: SimulationView): string[] {
   ];
 }
 
-/** The summary at the end of the simulation. */
+/** The summary at the end of the simulation, in lines of at most 80 columns. */
 export function closingLines(view: SimulationView): string[] {
-  const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive } = view;
+  return closingSentences(view).flatMap((sentence) => wrapped(sentence, SUMMARY_COLUMNS));
+}
+
+function closingSentences(view: SimulationView): string[] {
+  const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive, lostInOutage } = view;
+  const rejected = sumOf(refused);
   const reasons = refused.size === 0 ? "" : ` (${countsText(refused)})`;
   const causes = totals.causes.size === 0 ? "" : `: ${countsText(totals.causes)}`;
   const loss =
     lostAlive === 0
       ? "No agent that sent heartbeats lost its lease."
-      : `${lostAlive} agents that sent heartbeats lost their leases: this is a fault.`;
+      : `${counted(lostAlive, "agent")} that sent heartbeats lost ${lostAlive === 1 ? "its lease" : "their leases"}: this is a fault.`;
+  const outage = `${counted(lostInOutage, "lease")} expired while the simulation itself did not run or had no network: this is no fault of the service.`;
   return [
-    `Duration ${clockOf(view.elapsedMs)}: ${sizeOf(all)} agents on ${claws.length} ${claws.length === 1 ? "claw" : "claws"}, ${totals.transitions} transitions${causes}.`,
-    `The calendar claimed ${claimed} agents; ${sumOf(refused)} claims were rejected${reasons}.`,
+    `Duration ${clockOf(view.elapsedMs)}: ${counted(sizeOf(all), "agent")} on ${counted(claws.length, "claw")}, ${counted(totals.transitions, "transition")}${causes}.`,
+    `The calendar claimed ${counted(claimed, "agent")}; ${counted(rejected, "claim")} ${rejected === 1 ? "was" : "were"} rejected${reasons}.`,
     ...(refusedBeats.size === 0 ? [] : [`Beats that the service rejected or changed: ${countsText(refusedBeats)}.`]),
-    `${totals.recovered} exhaustions recovered, ${totals.lost} leases expired, ${totals.returned} agents came back.`,
-    `Claws killed: ${killed}. ${loss}`,
+    `${counted(totals.recovered, "exhaustion")} recovered, ${counted(totals.lost, "lease")} expired, ${counted(totals.returned, "agent")} came back.`,
+    ...(lostAlive === 0 ? [`Claws killed: ${killed}. ${loss}`] : [`Claws killed: ${killed}.`, loss]),
+    ...(lostInOutage === 0 ? [] : [outage]),
   ];
 }
 
 /** The summary as JSON, for programs. */
 export function closingDocument(view: SimulationView): object {
-  const { totals, claimed, refused, refusedBeats, claws, all, killed, lostAlive, revisions, elapsedMs } = view;
+  const { totals, claimed, refused, refusedBeats, claws, all, killed, revisions, elapsedMs } = view;
   return {
     seconds: Math.round(elapsedMs / 1_000),
     claws: claws.length,
@@ -56,7 +67,8 @@ export function closingDocument(view: SimulationView): object {
     clawsKilled: killed,
     recovered: totals.recovered,
     leasesEnded: totals.lost,
-    leasesEndedOfBeatingAgents: lostAlive,
+    leasesEndedOfBeatingAgents: view.lostAlive,
+    leasesEndedInOwnOutages: view.lostInOutage,
     cameBack: totals.returned,
   };
 }

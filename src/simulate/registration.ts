@@ -2,6 +2,7 @@ import { type AgentView, CallError } from "harborforge-agents-client";
 import { createRetryPause } from "harborforge-agents-client/internal";
 import { pause } from "../../common/scheduling/timers.ts";
 import { type Caller, createUser, deleteUser, listAgents } from "../cli/calls/service-calls.ts";
+import type { ClawPlan } from "./fleet-plan.ts";
 import { ensureAgent } from "./service-calls.ts";
 
 /** Calls at the same time. */
@@ -12,28 +13,6 @@ const MAX_ATTEMPTS = 5;
 const TEMPORARY: ReadonlySet<string> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]);
 
 type RegisteredAgent = Pick<AgentView, "agentId" | "userId" | "clawIdentifier">;
-
-export interface ClawPlan {
-  readonly name: string;
-  readonly agentIds: readonly string[];
-}
-
-/** The claws and their agents, with the same names in each run. Agents are distributed evenly. */
-export function planFleet(names: string, claws: number, agents: number): ClawPlan[] {
-  const digits = Math.max(2, String(Math.ceil(agents / claws)).length);
-  return Array.from({ length: claws }, (_, place) => {
-    const name = `${names}-claw-${clawSuffix(place, claws)}`;
-    const size = Math.floor(agents / claws) + (place < agents % claws ? 1 : 0);
-    const agentIds = Array.from({ length: size }, (_, index) => `${name}-${String(index + 1).padStart(digits, "0")}`);
-    return { name, agentIds };
-  });
-}
-
-/** Letters up to 26 claws, then numbers. */
-function clawSuffix(place: number, claws: number): string {
-  if (claws <= 26) return String.fromCodePoint("a".charCodeAt(0) + place);
-  return String(place + 1).padStart(String(claws).length, "0");
-}
 
 /**
  * Makes sure that all users and agents exist. Uses those of an earlier run again.

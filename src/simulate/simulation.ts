@@ -1,19 +1,22 @@
-import type { AgentView, TransitionView } from "harborforge-agents-client";
+import type { AgentView, CallError, TransitionView } from "harborforge-agents-client";
 import { watchThrough } from "harborforge-agents-client/internal";
 import { pause } from "../../common/scheduling/timers.ts";
 import { CommandFailure } from "../cli/call-failure.ts";
 import type { Caller } from "../cli/calls/service-calls.ts";
 import { EXIT_CONFLICT } from "../cli/exit-codes.ts";
+import { counted } from "../cli/terminal/counted.ts";
 import { printable } from "../cli/terminal/printable.ts";
 import { runCalendar } from "./calendar.ts";
 import type { ClawEvent, ClawTarget } from "./claw-messages.ts";
 import { ClawSeat } from "./claw-seat.ts";
 import { runFaultInjection } from "./fault-injection.ts";
+import { firstPace } from "./first-pace.ts";
+import { type ClawPlan, planFleet } from "./fleet-plan.ts";
 import { FleetTally, sizeOf } from "./fleet-tally.ts";
-import { processText } from "./format.ts";
-import { type ClawPlan, deleteFleet, ensureFleet, planFleet } from "./registration.ts";
+import { processText, spanOf } from "./format.ts";
+import { deleteFleet, ensureFleet } from "./registration.ts";
 import { createRandom, type Random, seedFor } from "./seeded-random.ts";
-import { type FleetPace, readPace } from "./service-calls.ts";
+import type { FleetPace } from "./service-calls.ts";
 import type { SimulationOutput } from "./simulation-output.ts";
 import type { SimulationView } from "./view.ts";
 
@@ -50,6 +53,10 @@ export interface SimulationRun {
   /** The tokens of the claws by name, if they differ from the watcher's. */
   readonly clawTokens: ReadonlyMap<string, string>;
   readonly output: SimulationOutput;
+  /** How long to wait for a service that does not answer yet, in milliseconds. */
+  readonly waitMs: number;
+  /** Called once if the simulation waits. */
+  onWaiting(error: CallError): void;
   /** Reports the progress of a long step. */
   onProgress(what: string, done: number, of: number): void;
   /** Stops the simulation with goodbyes. */
@@ -63,6 +70,8 @@ const DRAW_EVERY_MS = 100;
 const LAST_CHANGES_MS = 2_000;
 const LAST_CHANGES_MS_PER_AGENT = 2;
 const RESTART_AFTER_MS = 2_000;
+/** How late the watch may report that a lease expired, in milliseconds. */
+const LATE_CHANGE_MS = 10_000;
 
 /**
  * Runs a simulation until its duration ends or it is stopped. Afterwards none of its processes is left.
@@ -76,7 +85,7 @@ export async function runSimulation(run: SimulationRun): Promise<SimulationView 
   const plans = planFleet(options.names, options.claws, options.agents);
   let pace: FleetPace;
   try {
-    pace = await readPace(caller.clients, stop);
+    pace = await firstPace(run);
     await ensureFleet(caller, plans, (done) => onProgress("Creating users and agents", done, options.agents));
   } catch (error) {
     if (stop.aborted) return undefined;
@@ -115,8 +124,11 @@ class Simulation {
   readonly #ready = Promise.withResolvers<void>();
   /** Claws that are not started or were killed, until all their agents are back. */
   readonly #down: Set<string>;
+  /** Claws whose own outage was noted, until one of their agents is back. */
+  readonly #inOutage = new Set<string>();
   #killed = 0;
   #lostAlive = 0;
+  #lostInOutage = 0;
   #began: bigint | undefined;
   #revision = 0n;
   #claimed = 0;
@@ -168,7 +180,7 @@ class Simulation {
     if (stop.aborted) return;
 
     for (const seat of this.#seats) {
-      this.#note(`${seat.name} starts with ${seat.agentIds.length} agents${processText(seat.start())}`);
+      this.#note(`${seat.name} starts with ${counted(seat.agentIds.length, "agent")}${processText(seat.start())}`);
     }
     const work: Promise<void>[] = [];
     if (calendar) work.push(this.#claim(createRandom(seedFor(seed, "calendar")), speed));
@@ -237,17 +249,18 @@ class Simulation {
   view(): SimulationView {
     const fleet = this.#fleet;
     return {
-      address: this.#run.target.address,
+      address: this.#run.target.addresses.join(", "),
       elapsedMs: performance.now() - this.#startedAt,
       now: Date.now(),
       pace: this.#pace,
-      claws: this.#seats.map(({ name, doing }) => ({ name, doing, tally: fleet.tally(name) })),
+      claws: this.#seats.map(({ name, runs, doing }) => ({ name, runs, doing, tally: fleet.tally(name) })),
       all: fleet.tally(),
       claimed: this.#claimed,
       refused: this.#refused,
       refusedBeats: this.#refusedBeats,
       killed: this.#killed,
       lostAlive: this.#lostAlive,
+      lostInOutage: this.#lostInOutage,
       revisions: [this.#began ?? 0n, this.#revision],
       totals: fleet.totals,
       notice: this.#disconnected ?? this.#notice?.(),
@@ -281,10 +294,26 @@ class Simulation {
 
   #observe(transition: TransitionView): void {
     const { cause, to, clawIdentifier = "" } = transition;
-    if (cause === "lease_expired" && !this.#down.has(clawIdentifier)) this.#lostAlive += 1;
+    if (cause === "lease_expired" && !this.#down.has(clawIdentifier)) this.#countLost(clawIdentifier);
+    if (to !== "offline") this.#inOutage.delete(clawIdentifier);
     // Once all its agents are back, expired leases are faults again.
     if (to !== "offline" && cause !== "service") this.#markBack(clawIdentifier);
     this.#run.output.transition(transition);
+  }
+
+  /** A lease expired that nobody wanted to expire. A claw that missed a heartbeat by an outage of its own is no fault. */
+  #countLost(name: string): void {
+    const { intervalMs, leaseMs } = this.#pace;
+    const seat = this.#seats.find((one) => one.name === name);
+    const outageMs = seat?.outageMs(leaseMs + LATE_CHANGE_MS) ?? 0;
+    if (outageMs < intervalMs) {
+      this.#lostAlive += 1;
+      return;
+    }
+    this.#lostInOutage += 1;
+    if (this.#inOutage.has(name)) return;
+    this.#inOutage.add(name);
+    this.#note(`${name} did not run or had no network for ${spanOf(outageMs)}: its leases expired`);
   }
 
   #markBack(name: string): void {

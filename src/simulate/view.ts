@@ -6,6 +6,8 @@ import type { FleetPace } from "./service-calls.ts";
 export interface ClawLine {
   readonly name: string;
   readonly tally: Tally;
+  /** Whether it runs: it is not killed, ended or stopped. */
+  readonly runs: boolean;
   /** The state of its process in a few words. */
   readonly doing: string;
 }
@@ -29,6 +31,8 @@ export interface SimulationView {
   readonly killed: number;
   /** Expired leases of agents whose claw was not killed: each is a fault. */
   readonly lostAlive: number;
+  /** Expired leases of agents whose claw did not run or had no network at that time: an outage of the simulation itself. */
+  readonly lostInOutage: number;
   /** The first and the newest revision of the watch. */
   readonly revisions: readonly [from: bigint, to: bigint];
   /** The current notice, e.g. a killed claw or a broken connection. */

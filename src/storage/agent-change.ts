@@ -5,6 +5,7 @@ import type { DeadlineKind } from "../domain/deadline.ts";
 import type { RequestKey } from "../domain/directories.ts";
 import { CLEAR_EXHAUSTION, type ExhaustionChange, KEEP_EXHAUSTION } from "../domain/exhaustion.ts";
 import type { HoldChange, StatusChange } from "../domain/status-machine.ts";
+import type { WakeWrite } from "../domain/wake.ts";
 
 /** The lease stays, ends, or is granted for some time from the commit. */
 export type LeaseChange =
@@ -47,6 +48,8 @@ export interface AgentUpdate {
   readonly incidentId?: string;
   /** For a deletion: also deletes the agent's user. */
   readonly deleteUser?: boolean;
+  /** Changes of the agent's wakes, in the same transaction. A deletion ends all of them by itself. */
+  readonly wakes?: readonly WakeWrite[];
 }
 
 /** A write that is not a transition: it has no revision and no row in the log. */
@@ -99,6 +102,8 @@ export function lapsesToAfter(write: AgentWrite): WorkingStatus | null {
       return write.endHold || write.claimKnown ? null : write.agent.lapsesTo;
     case "update": {
       const hold = write.status?.hold ?? write.hold ?? KEEP_HOLD;
+      // A change of a queued wake changes no hold, and no claim that waits for its confirmation.
+      if (write.cause === "wake" && hold.kind === "keep" && write.status === undefined) return write.agent.lapsesTo;
       return hold.kind === "set" ? (hold.lapsesTo ?? null) : null;
     }
   }

@@ -1,6 +1,7 @@
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { AgentDirectory, AgentKey, Mutation } from "../domain/directories.ts";
 import { isClaim, judgeStatusRequest } from "../domain/status-machine.ts";
+import { afterMove, afterServiceChange } from "../domain/wake-events.ts";
 import { type AgentWrite, END_LEASE, KEEP_LEASE } from "./agent-change.ts";
 import { AgentReads } from "./agent-reads.ts";
 import { listAgents, readFleet } from "./agents-by-filter.ts";
@@ -104,13 +105,24 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
       return change(
         agentId,
         mutation,
-        (agent) => {
+        (agent, now) => {
           if (agent.clawIdentifier === clawIdentifier) return "unchanged";
           // The current session belongs to the previous claw.
           const lease = agent.status === "offline" ? KEEP_LEASE : ({ kind: "grant", ms: firstLeaseMs } as const);
           // A move ends the hold of a claim that the agent has not confirmed, as every transition does.
           const hold = { kind: agent.lapsesTo === null ? "keep" : "clear" } as const;
-          return { kind: "update", agent, cause: "moved", clawIdentifier, hold, lease, held: false, newEpoch: true };
+          const wakes = afterMove(agent, now);
+          return {
+            kind: "update",
+            agent,
+            cause: "moved",
+            clawIdentifier,
+            hold,
+            lease,
+            held: false,
+            newEpoch: true,
+            ...wakes,
+          };
         },
         (agent) => {
           if (agent.leaseExpiresAt !== null) onLease?.(agent);
@@ -130,7 +142,8 @@ export function createAgentDirectory(options: DirectoryOptions): AgentDirectory 
         const lease = wanted.status === "offline" ? END_LEASE : KEEP_LEASE;
         // Suspicion is no transition, so the revision does not show that it began since the agent was read.
         const notSuspect = isClaim(wanted.status);
-        return { kind: "update", agent, cause: status.cause, status, lease, notSuspect };
+        const wakes = afterServiceChange(agent, status.status, now);
+        return { kind: "update", agent, cause: status.cause, status, lease, notSuspect, wakes };
       });
     },
 

@@ -10,6 +10,7 @@ import {
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Exhaustion, ExhaustionBackoff, Transition, User } from "../domain/agent.ts";
 import type { WatchedAgent } from "../domain/filter.ts";
+import { namedWake, type OpenWakeJson, type PauseJson, type UndoneClaimJson, wakesFromRow } from "./wake-row.ts";
 
 /** A row of the view `agent_states`. */
 export interface AgentRow extends ExhaustionColumns {
@@ -31,6 +32,11 @@ export interface AgentRow extends ExhaustionColumns {
   readonly lease_expires_at: Micros | null;
   readonly replica_id: number | null;
   readonly suspect_since: Micros | null;
+  /** Its wakes and pause: queries select those that they need. */
+  readonly open_wake?: OpenWakeJson | null;
+  readonly queued_wakes?: number | null;
+  readonly undone_claim?: UndoneClaimJson | null;
+  readonly pause?: PauseJson | null;
   /** Only reads for a change have it. */
   readonly lapses_to?: string | null;
 }
@@ -46,7 +52,7 @@ export type WatchedAgentRow = ExhaustionColumns &
   Pick<
     AgentRow,
     "id" | "user_id" | "agent_id" | "claw_identifier" | "status" | "created_at" | "status_changed_at" | "revision"
-  >;
+  > & { readonly open_wake_id: string | null; readonly open_wake_state: string | null };
 
 /** A row of the log of transitions. */
 export interface TransitionRow extends ExhaustionColumns {
@@ -66,6 +72,10 @@ export interface TransitionRow extends ExhaustionColumns {
   readonly previous_revision: bigint | null;
   readonly agent_created_at: Micros;
   readonly status_changed_at: Micros;
+  readonly wake_id: string | null;
+  readonly wake_state: string | null;
+  readonly open_wake_id: string | null;
+  readonly open_wake_state: string | null;
 }
 
 /** A row of the view `user_states`. */
@@ -79,6 +89,7 @@ export interface UserRow {
 }
 
 export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
+  const openWake = namedWake(row.open_wake_id, row.open_wake_state);
   return {
     id: row.id,
     userId: row.user_id,
@@ -89,6 +100,7 @@ export function watchedAgentFromRow(row: WatchedAgentRow): WatchedAgent {
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
     revision: row.revision,
+    ...(openWake === null ? {} : { openWake }),
   };
 }
 
@@ -122,6 +134,7 @@ export function agentFromRow(row: AgentRow): Agent {
     leaseExpiresAt: row.lease_expires_at,
     replicaId: row.replica_id,
     suspectSince: row.suspect_since,
+    wakes: wakesFromRow(row),
   };
 }
 
@@ -144,6 +157,8 @@ export function transitionFromRow(row: TransitionRow): Transition {
     exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
     createdAt: row.agent_created_at,
     statusChangedAt: row.status_changed_at,
+    wake: namedWake(row.wake_id, row.wake_state),
+    openWake: namedWake(row.open_wake_id, row.open_wake_state),
   };
 }
 

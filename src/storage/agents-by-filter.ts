@@ -28,11 +28,19 @@ export async function listAgents(
     if (page.after !== undefined) query.where("id", ">", page.after.toString());
     const { rows: ids, next } = pageOf(await query, page.limit, ({ id }) => id);
     const agents = await Agent.query(snapshot)
+      .select("agent_states.*", snapshot.raw(OPEN_WAKE), snapshot.raw(PAUSE))
       .whereRaw("id = ANY (?)", [ids.map(({ id }) => id)])
       .orderBy("id");
     return { rows: agents.map((agent) => agent.toDomain()), next, revision: newest };
   });
 }
+
+const OPEN_WAKE = "(SELECT o.open_wake FROM open_wakes o WHERE o.agent = agent_states.id) AS open_wake";
+/** Its own, else that of its claw. */
+const PAUSE = `(
+  SELECT p.pause FROM pauses_in_force p WHERE p.agent = agent_states.id OR p.claw_identifier = agent_states.claw_identifier
+  ORDER BY p.agent LIMIT 1
+) AS pause`;
 
 interface CountRow {
   readonly clawIdentifier: string;

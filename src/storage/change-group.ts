@@ -6,11 +6,13 @@ import { type AgentWrite, type Committed, lapsesToAfter, memberOf } from "./agen
 import { type AgentRow, agentFromRow, userFromRow } from "./agent-row.ts";
 import type { DatabaseClock } from "./clock.ts";
 import { namedQuery } from "./queries.ts";
+import { type OfferLimit, wakeMembersOf } from "./wake-change.ts";
 
 const READ_AGENTS = namedQuery("agents-to-judge");
 const READ_ANSWERS = namedQuery("read-answers");
 const UNLOCKED_AGENTS = namedQuery("unlocked-agents");
 const COMMIT_CHANGES = namedQuery("commit-changes");
+const COMMIT_WITH_WAKES = namedQuery("commit-with-wakes");
 
 /** The stored response to the first attempt of a request. */
 export interface FirstAnswer {
@@ -27,8 +29,18 @@ export type MemberOutcome =
   /** Its deadline had passed by the database's clock. Nothing was changed. */
   | { readonly kind: "late" }
   | { readonly kind: "conflict"; readonly constraint: string }
-  /** The lease must not expire yet. Ask again at `until`. */
-  | { readonly kind: "guarded"; readonly until: Micros };
+  /** The lease must not expire yet, or the deadline of a wake. Ask again at `until`. */
+  | { readonly kind: "guarded"; readonly until: Micros }
+  /** The rate limit of offers, or that of open offers of a claw. Nothing was changed. */
+  | { readonly kind: "limited"; readonly limit: OfferLimit };
+
+/** The limits of offers. */
+export interface OfferLimits {
+  /** Of the whole deployment. */
+  readonly perSecond: number;
+  /** Open offers. */
+  readonly perClaw: number;
+}
 
 interface UserColumns {
   readonly usr_id: bigint | null;
@@ -41,7 +53,7 @@ interface UserColumns {
 
 interface OutcomeRow extends AgentRow, UserColumns {
   readonly n: number;
-  readonly outcome: "committed" | "stale" | "late" | "conflict" | "guarded";
+  readonly outcome: "committed" | "stale" | "late" | "conflict" | "guarded" | "limited";
   readonly detail: string | null;
   readonly given_revision: bigint | null;
   readonly read_at: Micros;
@@ -137,6 +149,7 @@ export async function commitGroup(
   clock: DatabaseClock,
   replica: number,
   members: readonly Member[],
+  limits: OfferLimits,
 ): Promise<MemberOutcome[]> {
   if (!clock.isRead && members.some(({ deadline }) => deadline !== undefined)) await readClock(client, clock);
   const json = JSON.stringify(
@@ -145,11 +158,31 @@ export async function commitGroup(
     ),
   );
   const sentAt = performance.now();
-  const { rows } = await client.query<OutcomeRow>({ ...COMMIT_CHANGES, values: [replica, json] });
+  // Most groups have no agent with wakes, and the other function would take longer for them.
+  const { rows } = await client.query<OutcomeRow>(
+    members.some(hasWakes)
+      ? {
+          ...COMMIT_WITH_WAKES,
+          values: [replica, json, wakeChangesOf(members), limits.perSecond, limits.perClaw],
+        }
+      : { ...COMMIT_CHANGES, values: [replica, json] },
+  );
   const [first] = rows;
   if (first !== undefined) clock.observe(first.read_at, sentAt);
   const outcomes = new Map(rows.map((row) => [row.n, outcomeOf(row, members[row.n])]));
   return members.map((_, n) => outcomes.get(n) ?? { kind: "stale" });
+}
+
+/** An agent that had no wakes when it was read has none: each change of a wake moves its revision, and the commit is stale. */
+function hasWakes({ write }: Member): boolean {
+  if (write.kind === "create") return false;
+  return write.agent.wakes !== null || (write.kind === "update" && (write.wakes ?? []).length > 0);
+}
+
+function wakeChangesOf(members: readonly Member[]): string {
+  return JSON.stringify(
+    members.flatMap(({ write }, n) => (write.kind === "update" ? wakeMembersOf(n, write.wakes ?? []) : [])),
+  );
 }
 
 async function readClock(client: pg.ClientBase, clock: DatabaseClock): Promise<void> {
@@ -176,6 +209,8 @@ function outcomeOf(row: OutcomeRow, member: Member | undefined): MemberOutcome {
       return { kind: row.outcome };
     case "guarded":
       return { kind: "guarded", until: Number(row.detail) };
+    case "limited":
+      return { kind: "limited", limit: row.detail === "offersPerClaw" ? "offersPerClaw" : "wakesPerSecond" };
     case "conflict":
       return { kind: "conflict", constraint: row.detail ?? "unknown" };
   }

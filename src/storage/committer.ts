@@ -7,6 +7,8 @@ import { Semaphore } from "../../common/scheduling/semaphore.ts";
 import { LONGEST_TIMER_MS } from "../../common/scheduling/timers.ts";
 import type { Agent } from "../domain/agent.ts";
 import type { Call, RequestKey } from "../domain/directories.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
+import type { TracedSpan, Tracing } from "../telemetry/tracing/tracing.ts";
 import type { AgentCreation, AgentWrite, Committed } from "./agent-change.ts";
 import {
   commitGroup,
@@ -14,12 +16,16 @@ import {
   FirstAnswers,
   lockedAgents,
   type MemberOutcome,
+  type OfferLimits,
   readAgents,
 } from "./change-group.ts";
 import { ChangeQueue } from "./change-queue.ts";
+import { CommitMetrics } from "./commit-metrics.ts";
 import type { Database } from "./database.ts";
 import { databaseUnavailable, failureKind, isLockTimeout, isPermanent, mayBeOneRow, refusalFor } from "./failures.ts";
 import { conflictRefusal, reusedRequestId, tooManyChanges, type Wanted } from "./refusals.ts";
+import type { OfferLimit } from "./wake-change.ts";
+import { NO_FACTS, readWakeFacts, type WakeFacts, type WantedFacts } from "./wake-facts.ts";
 
 /** The largest group: one round trip takes some tens of milliseconds. */
 const LARGEST_GROUP = 1_000;
@@ -37,6 +43,9 @@ const LONGEST_QUARANTINE_PAUSE_MS = 2_000;
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1_000;
 
+/** The defaults of the settings. */
+export const DEFAULT_OFFER_LIMITS: OfferLimits = { perSecond: 100, perClaw: 50 };
+
 export type Verdict<Result> =
   /** No write is needed. */
   | { readonly kind: "done"; readonly result: Result }
@@ -44,8 +53,10 @@ export type Verdict<Result> =
       readonly kind: "write";
       readonly write: AgentWrite;
       readonly result: (committed: Committed) => Result;
-      /** For an expiry: the lease must not expire before `until`. */
+      /** For an expiry: the lease must not expire before `until`, or the deadline of a wake. */
       readonly guarded?: (until: Micros) => Result;
+      /** For an offer of a wake: a limit is reached. May throw a `Refusal`. */
+      readonly limited?: (limit: OfferLimit) => Result;
     };
 
 /** A requested change before it is judged. */
@@ -75,7 +86,11 @@ export interface Change<Result> {
    * Decides by the current agent (undefined: it does not exist) and the database's clock. Called again after a
    * conflict. Throws a `Refusal` to reject the change.
    */
-  judge(agent: Agent | undefined, now: Micros): Verdict<Result>;
+  judge(agent: Agent | undefined, now: Micros, facts: WakeFacts): Verdict<Result>;
+  /** Read before the change is judged, and after its agent. */
+  readonly facts?: WantedFacts;
+  /** The change recognises an earlier attempt by itself, so it may be judged again after a lost connection. */
+  readonly isRepeatable?: boolean;
 }
 
 interface Waiting {
@@ -83,6 +98,8 @@ interface Waiting {
   known: Agent | undefined;
   /** A former attempt lost its connection, so it may have been committed. */
   inDoubt: boolean;
+  /** The span of the call that requested it, if tracing is on. */
+  readonly span: TracedSpan | undefined;
   /** Failed attempts in a row while the database was reachable. */
   failures: number;
   resolve(result: unknown): void;
@@ -93,6 +110,13 @@ interface Judged extends Waiting {
   readonly write: AgentWrite;
   readonly result: (committed: Committed) => unknown;
   readonly guarded: ((until: Micros) => unknown) | undefined;
+  readonly limited: ((limit: OfferLimit) => unknown) | undefined;
+}
+
+export interface CommitterOptions {
+  readonly metrics?: Metrics;
+  readonly tracing?: Tracing | undefined;
+  readonly offerLimits?: OfferLimits | undefined;
 }
 
 /**
@@ -104,6 +128,7 @@ export class Committer {
   readonly #database: Database;
   readonly #replica: number;
   readonly #onCommit: () => void;
+  readonly #limits: OfferLimits;
   readonly #queue = new ChangeQueue<Waiting>((waiting) => !this.#isWanted(waiting, undefined));
   #running: Promise<void> | undefined;
   #closed = false;
@@ -119,12 +144,22 @@ export class Committer {
   readonly #quarantineSlot = new Semaphore(1);
   readonly #closing = new AbortController();
   readonly #backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+  readonly #metrics: CommitMetrics;
+  readonly #tracing: Tracing | undefined;
+  /** When each change was submitted that is not settled, by `performance.now()`; the oldest first. */
+  readonly #unsettled = new Set<{ readonly at: number }>();
 
-  /** @param onCommit called after each group with a transition, so that watchers need not wait for a poll */
-  constructor(database: Database, replica: number, onCommit: () => void) {
+  /**
+   * @param onCommit called after each group with a transition, so that watchers need not wait for a poll
+   * @param options default: metrics that nothing reads, no tracing, and the default limits of offers
+   */
+  constructor(database: Database, replica: number, onCommit: () => void, options: CommitterOptions = {}) {
+    this.#limits = options.offerLimits ?? DEFAULT_OFFER_LIMITS;
     this.#database = database;
     this.#replica = replica;
     this.#onCommit = onCommit;
+    this.#metrics = new CommitMetrics(options.metrics ?? new Metrics());
+    this.#tracing = options.tracing;
     // Each quarantined agent adds a listener.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -146,15 +181,24 @@ export class Committer {
         reject(tooManyChanges(change.agentId, MAX_CHANGES_OF_AGENT));
         return;
       }
+      const submitted = { at: performance.now() };
+      this.#unsettled.add(submitted);
       this.#queue.push({
         change,
         known: change.known,
         inDoubt: false,
+        span: this.#tracing?.activeSpan,
         failures: 0,
-        resolve: (result) => resolve(result as Result),
-        reject,
+        resolve: (result) => {
+          this.#unsettled.delete(submitted);
+          resolve(result as Result);
+        },
+        reject: (error) => {
+          this.#unsettled.delete(submitted);
+          reject(error);
+        },
       });
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     });
   }
 
@@ -163,6 +207,12 @@ export class Committer {
     let size = this.#queue.size;
     for (const changes of this.#quarantine.values()) size += changes.length;
     return size;
+  }
+
+  /** The age of the oldest change that is not settled, in milliseconds; 0: there is none. */
+  get oldestWaitingMs(): number {
+    const [oldest] = this.#unsettled;
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
   /** How long the database has not carried out a request, in milliseconds. */
@@ -183,6 +233,11 @@ export class Committer {
     return quarantined >= MAX_CHANGES_OF_AGENT || this.#queue.isFull(MAX_CHANGES_OF_AGENT, change);
   }
 
+  /** Not in the span of the call that happens to come first. */
+  #start(): Promise<void> {
+    return this.#tracing === undefined ? this.#run() : this.#tracing.detached(() => this.#run());
+  }
+
   async #run(): Promise<void> {
     // Wait one turn of the event loop, so that changes of the same moment share the first group.
     await new Promise((resolve) => setImmediate(resolve));
@@ -190,7 +245,7 @@ export class Committer {
       const group = this.#queue.takeGroup(LARGEST_GROUP).filter((waiting) => !this.#joinQuarantine(waiting));
       if (group.length === 0) continue;
       try {
-        await this.#attempt(group);
+        await this.#traced(group, () => this.#attempt(group));
       } catch (error) {
         if (isPermanent(failureKind(error))) {
           this.#markAnswered();
@@ -232,7 +287,7 @@ export class Committer {
       using slot = await this.#quarantineSlot.enter(performance.now() + LONGEST_TIMER_MS);
       const first = slot === undefined ? undefined : changes.shift();
       if (first === undefined) continue;
-      const outcome = await this.#attemptQuarantined(first);
+      const outcome = await this.#traced([first], () => this.#attemptQuarantined(first));
       if (outcome === "written") break;
       if (outcome !== "settled") changes.unshift(outcome);
     }
@@ -241,7 +296,7 @@ export class Committer {
     if (this.#closed) for (const { reject, inDoubt } of changes) reject(databaseUnavailable(undefined, inDoubt));
     else if (changes.length > 0) {
       this.#queue.putBack(changes);
-      this.#running ??= this.#run();
+      this.#running ??= this.#start();
     }
   }
 
@@ -252,7 +307,8 @@ export class Committer {
   async #attemptQuarantined(waiting: Waiting): Promise<Waiting | "written" | "settled"> {
     try {
       const agents = await this.#readUnknown([waiting]);
-      const judged = this.#judge(waiting, agents, await this.#readAnswers([waiting]));
+      const answers = await this.#readAnswers([waiting]);
+      const judged = this.#judge(waiting, agents, answers, await this.#readFacts([waiting], agents));
       if (judged === undefined) return "settled";
       // Use another pool: this may take long, and the pool of the groups is small.
       const client = await this.#database.feed.connect();
@@ -271,6 +327,13 @@ export class Committer {
       waiting.reject(refusalFor(error));
       return "settled";
     }
+  }
+
+  /** Work for a group is one span, linked to the calls that requested its changes. */
+  #traced<Outcome>(group: readonly Waiting[], work: () => Promise<Outcome>): Promise<Outcome> {
+    if (this.#tracing === undefined) return work();
+    const spans = group.flatMap(({ span }) => (span === undefined ? [] : [span]));
+    return this.#tracing.shared("commit group", spans, work);
   }
 
   #markAnswered(): void {
@@ -305,10 +368,11 @@ export class Committer {
     const agents = await this.#readUnknown(group);
     // Read them after the agents: a reader that sees the change of an earlier attempt then also sees its response.
     const answers = await this.#readAnswers(group);
+    const facts = await this.#readFacts(group, agents);
     const judged: Judged[] = [];
     for (const waiting of group) {
       if (!this.#isWanted(waiting, undefined)) continue;
-      const ready = this.#judge(waiting, agents, answers);
+      const ready = this.#judge(waiting, agents, answers, facts);
       if (ready !== undefined) judged.push(ready);
     }
     if (judged.length > 0) await this.#commit(judged);
@@ -316,7 +380,7 @@ export class Committer {
   }
 
   async #readUnknown(group: readonly Waiting[]): Promise<Map<string, Agent>> {
-    const unknown = group.filter((waiting) => waiting.known === undefined);
+    const unknown = group.filter((waiting) => waiting.known === undefined || waiting.change.facts !== undefined);
     if (unknown.length === 0) return new Map();
     const ids = unknown.flatMap(({ change }) => (change.id === undefined ? [] : [change.id]));
     const agentIds = unknown.flatMap(({ change }) => (change.id === undefined ? [change.agentId] : []));
@@ -324,12 +388,24 @@ export class Committer {
     return new Map(agents.map((agent) => [agent.agentId, agent]));
   }
 
+  /** After the agents: each change of a wake moves its agent's revision, so a wake that is newer than its agent is noticed. */
+  #readFacts(group: readonly Waiting[], agents: ReadonlyMap<string, Agent>): Promise<WakeFacts> {
+    const wanted = group.flatMap(({ change: { facts, agentId } }) => (facts === undefined ? [] : [{ facts, agentId }]));
+    if (wanted.length === 0) return Promise.resolve(NO_FACTS);
+    const admissions = wanted.flatMap(({ facts, agentId }) => (facts.admission ? (agents.get(agentId)?.id ?? []) : []));
+    return readWakeFacts(
+      this.#database.commits,
+      wanted.flatMap(({ facts }) => facts.wakeIds),
+      admissions,
+    );
+  }
+
   #readAnswers(group: readonly Waiting[]): Promise<FirstAnswers> {
     const requests = group.flatMap(({ change }) => (change.request === undefined ? [] : [change.request]));
     return FirstAnswers.read(this.#database.commits, requests);
   }
 
-  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: FirstAnswers): Judged | undefined {
+  #judge(waiting: Waiting, agents: Map<string, Agent>, answers: FirstAnswers, facts: WakeFacts): Judged | undefined {
     const { change } = waiting;
     try {
       const answer = change.request === undefined ? undefined : answers.of(change.request);
@@ -337,15 +413,17 @@ export class Committer {
         waiting.resolve(repeated(change, answer));
         return undefined;
       }
-      let agent = waiting.known ?? agents.get(change.agentId);
+      let agent = (change.facts === undefined ? waiting.known : undefined) ?? agents.get(change.agentId);
       if (agent !== undefined && change.id !== undefined && agent.id !== change.id) agent = undefined;
-      if (waiting.inDoubt && change.request === undefined && change.deadline !== undefined) {
+      const mayRepeat = change.request !== undefined || change.isRepeatable === true;
+      if (waiting.inDoubt && !mayRepeat && change.deadline !== undefined) {
         // Without a request_id, a service could mistake its own first attempt for another change.
         throw databaseUnavailable(undefined, true);
       }
-      const verdict = change.judge(agent, this.#database.clock.now());
+      const verdict = change.judge(agent, this.#database.clock.now(), facts);
       if (verdict.kind === "write") {
-        return { ...waiting, write: verdict.write, result: verdict.result, guarded: verdict.guarded };
+        const { write, result, guarded, limited } = verdict;
+        return { ...waiting, write, result, guarded, limited };
       }
       waiting.resolve(verdict.result);
     } catch (error) {
@@ -389,7 +467,9 @@ export class Committer {
       request,
       deadline,
     }));
-    return commitGroup(client, this.#database.clock, this.#replica, members);
+    return this.#metrics.timed(members.length, () =>
+      commitGroup(client, this.#database.clock, this.#replica, members, this.#limits),
+    );
   }
 
   /** @returns the changes to judge again */
@@ -403,9 +483,11 @@ export class Committer {
       if (outcome === undefined || outcome.kind === "stale" || outcome.kind === "late")
         again.push({ ...unjudged(waiting), failures: 0 });
       else if (outcome.kind === "guarded") waiting.resolve(waiting.guarded?.(outcome.until));
+      else if (outcome.kind === "limited") this.#settleBy(waiting, () => waiting.limited?.(outcome.limit));
       else if (outcome.kind === "conflict") waiting.reject(conflictOf(waiting.write, outcome.constraint));
       else {
         committed ||= outcome.committed.revision !== null;
+        this.#metrics.committed(waiting.write, outcome.committed);
         this.#settle(waiting, outcome.committed);
       }
     }
@@ -455,8 +537,12 @@ export class Committer {
   }
 
   #settle(waiting: Judged, committed: Committed): void {
+    this.#settleBy(waiting, () => waiting.result(committed));
+  }
+
+  #settleBy(waiting: Judged, result: () => unknown): void {
     try {
-      waiting.resolve(waiting.result(committed));
+      waiting.resolve(result());
     } catch (error) {
       waiting.reject(error);
     }
@@ -464,8 +550,8 @@ export class Committer {
 }
 
 /** The same change, to be judged again by the current state of the database. */
-function unjudged({ change, inDoubt, failures, resolve, reject }: Waiting): Waiting {
-  return { change, known: undefined, inDoubt, failures, resolve, reject };
+function unjudged({ change, inDoubt, span, failures, resolve, reject }: Waiting): Waiting {
+  return { change, known: undefined, inDoubt, span, failures, resolve, reject };
 }
 
 function repeated<Result>(change: Change<Result>, answer: FirstAnswer): Result {

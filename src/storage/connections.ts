@@ -1,6 +1,7 @@
 import { Socket } from "node:net";
 import pg from "pg";
 import { Queue } from "../../common/scheduling/queue.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { ConnectionTimeout } from "./failures.ts";
 
 /**
@@ -54,10 +55,22 @@ interface Waiter {
  * first connection that is ready.
  */
 export class PatientPool extends pg.Pool {
+  readonly #tracing: Pick<Tracing, "bind"> | undefined;
   readonly #waiters = new Queue<Waiter>();
   #waiting = 0;
   /** Requests to the pool: one for each caller, also for callers that timed out. */
   #requested = 0;
+
+  /** @param tracing undefined: tracing is off */
+  constructor(configuration: pg.PoolConfig, tracing?: Pick<Tracing, "bind">) {
+    super(configuration);
+    this.#tracing = tracing;
+  }
+
+  /** How many callers wait for a connection. */
+  get waiting(): number {
+    return this.#waiting;
+  }
 
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: ConnectCallback): void;
@@ -81,7 +94,9 @@ export class PatientPool extends pg.Pool {
     client.release();
   }
 
-  #connect(callback: ConnectCallback): void {
+  #connect(given: ConnectCallback): void {
+    // The connection may come from the end of another caller's statement, in that caller's span.
+    const callback = this.#tracing?.bind(given) ?? given;
     if (this.idleCount > this.#requested) {
       // The usual case: a connection is idle.
       this.#requested += 1;

@@ -3,6 +3,9 @@ import type { Duplex } from "node:stream";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
 import { Semaphore } from "../../common/scheduling/semaphore.ts";
+import type { LabelsOf } from "../telemetry/metrics/metric-table.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
+import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { DatabaseClock } from "./clock.ts";
 import { columnTypes } from "./column-types.ts";
 import { CONNECTION_WAIT_MS, HANDSHAKE_MS, newSocket, PatientPool } from "./connections.ts";
@@ -10,6 +13,7 @@ import { DatabaseHosts } from "./database-hosts.ts";
 import { isQueryTimeout } from "./failures.ts";
 import { clientClassOf, ServiceClient } from "./service-client.ts";
 import type { SessionSettings } from "./session.ts";
+import { createStatementObserver } from "./statement-observer.ts";
 
 /**
  * The connection pools. Separate pools keep a flood of one kind of work from taking the connections of another. Beats
@@ -55,6 +59,10 @@ export interface DatabaseOptions {
   onServerError?(code: string): void;
   /** A connection was closed, because it had another session than the one that it began. */
   onSessionLost?(): void;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
+  /** Undefined: tracing is off. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** No statement of this service takes longer than a page of work. A longer one is stuck. */
@@ -101,11 +109,38 @@ function destroyWhenIdle(socket: Socket, ms: number): void {
   socket.setTimeout(ms, () => socket.destroy());
 }
 
+type PoolConnections = LabelsOf<"harborforge_database_pool_connections">;
+
+function connectionsOf(pool: PoolConnections["pool"], of: PatientPool): [PoolConnections, number][] {
+  return [
+    [{ pool, state: "idle" }, of.idleCount],
+    [{ pool, state: "used" }, of.totalCount - of.idleCount],
+    [{ pool, state: "waiting" }, of.waiting],
+  ];
+}
+
+/** Knex's pool. It is absent after the end. */
+interface ApiPool {
+  numFree(): number;
+  numUsed(): number;
+  numPendingAcquires(): number;
+}
+
+function connectionsOfApi(of: ApiPool | undefined): [PoolConnections, number][] {
+  return [
+    [{ pool: "api", state: "idle" }, of?.numFree() ?? 0],
+    [{ pool: "api", state: "used" }, of?.numUsed() ?? 0],
+    [{ pool: "api", state: "waiting" }, of?.numPendingAcquires() ?? 0],
+  ];
+}
+
 /** Opens the pools. They connect on demand; `connect` does so at once. */
 export function openDatabase(options: DatabaseOptions): Database {
   const onServerError = (code: string): void => options.onServerError?.(code);
   const hosts = new DatabaseHosts(options.url, { latestUrl: options.latestUrl, onServerError });
   const connecting = new Set<Duplex>();
+  const { metrics = new Metrics(), tracing } = options;
+  const observe = createStatementObserver(metrics, tracing);
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastTimeoutAt = Number.NEGATIVE_INFINITY;
   const answered = (): void => {
@@ -114,6 +149,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const sessionOf = (settings: SessionSettings = {}) => ({
     hosts,
     connecting,
+    observe,
     onServerError,
     onSessionLost: () => options.onSessionLost?.(),
     settings: { ...SETTINGS, ...settings },
@@ -131,13 +167,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     }) satisfies pg.ClientConfig;
   const clock = new DatabaseClock();
   const pool = (name: string, max: number, settings?: SessionSettings): PatientPool => {
-    const created = new PatientPool({
-      ...clientConfig(name),
-      Client: clientClassOf(sessionOf(settings)),
-      max,
-      min: 0,
-      idleTimeoutMillis: 30_000,
-    });
+    const Client = clientClassOf(sessionOf(settings));
+    const configuration = { ...clientConfig(name), Client, max, min: 0, idleTimeoutMillis: 30_000 };
+    const created = new PatientPool(configuration, tracing);
     created.on("error", options.onIdleError);
     created.on("connect", () => clock.forget());
     created.on("release", (error) => {
@@ -175,6 +207,13 @@ export function openDatabase(options: DatabaseOptions): Database {
   });
   knex.client.driver = { ...pg, Client: clientClassOf(sessionOf()) };
   knex.on("query-response", answered);
+  metrics.gauges("harborforge_database_pool_connections", () => [
+    ...connectionsOf("beats", beats),
+    ...connectionsOf("commits", commits),
+    ...connectionsOf("reads", reads),
+    ...connectionsOf("feed", feed),
+    ...connectionsOfApi(knex.client.pool),
+  ]);
   return {
     beats,
     commits,

@@ -62,6 +62,12 @@ const QUERY_TIMEOUT = "Query read timeout";
 const MISUSE =
   /^(Query values must be an array|A query must have either text or a name|Prepared statements must be unique|Client has already been connected|Undefined binding\(s\) detected|The query is empty|circular reference detected)/;
 
+/** The SQLSTATE of an error, or the code of the operating system; `_OTHER` for others, as OpenTelemetry names them. */
+export function failureCode(error: unknown): string {
+  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+  return SQLSTATE.test(code) || SYSTEM_CODE.test(code) ? code : "_OTHER";
+}
+
 /**
  * Also raised for a row without a partition. A session that does not know the newest partitions gets it right after a
  * revision gap.

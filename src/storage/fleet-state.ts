@@ -1,3 +1,4 @@
+import type { AgentStatus, ExhaustReason } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { ExpiryBrake } from "../domain/directories.ts";
 import type { Database } from "./database.ts";
@@ -10,10 +11,27 @@ const CHECK_BRAKE = namedQuery("check-brake");
 /** The key of pg_try_advisory_xact_lock: one replica computes the statistics at a time. */
 const FLEET_STATISTICS_LOCK = 7_294_116_530_218_404n;
 
-/** The number of agents with a lease: counted now, or by another replica a moment ago. */
-export async function countOnlineAgents(database: Database): Promise<number> {
-  const { rows } = await database.feed.query<{ agents: bigint }>({ ...COUNT_FLEET, values: [FLEET_STATISTICS_LOCK] });
-  return Number(rows[0]?.agents ?? 0n);
+/** The fleet in numbers. A status or reason without agents may be missing. */
+export interface FleetTally {
+  readonly statuses: Partial<Readonly<Record<AgentStatus, number>>>;
+  readonly exhausted: Partial<Readonly<Record<ExhaustReason, number>>>;
+  /** Claws with an agent that is not offline, and claws without one. */
+  readonly claws: { readonly online: number; readonly offline: number };
+}
+
+/**
+ * The number of agents with a lease: counted now, or by another replica a moment ago. `tally`: undefined if another replica is
+ * counting at this moment.
+ */
+export async function countFleet(
+  database: Database,
+): Promise<{ readonly onlineAgents: number; readonly tally: FleetTally | undefined }> {
+  const { rows } = await database.feed.query<{ agents: bigint; tally: FleetTally | null }>({
+    ...COUNT_FLEET,
+    values: [FLEET_STATISTICS_LOCK],
+  });
+  const [row] = rows;
+  return { onlineAgents: Number(row?.agents ?? 0n), tally: row?.tally ?? undefined };
 }
 
 /** Records the current pace; durations in milliseconds. */

@@ -57,6 +57,8 @@ export async function renewLeases(
 export interface Claim extends Claimant {
   readonly agentId: string;
   readonly clawIdentifier: string | undefined;
+  /** Whether the session takes wakes. Default false. */
+  readonly takesWakes?: boolean;
 }
 
 /**
@@ -83,6 +85,7 @@ export async function claimAgents(
     replica,
     Math.round(leaseMs),
     claims.map(({ heldUnder }) => heldUnder?.toString() ?? null),
+    claims.map(({ takesWakes }) => takesWakes ?? false),
   ];
   const { rows } = await database.commits.query<{ agent: bigint; epoch: bigint }>({ ...CLAIM_AGENTS, values });
   const agentIds = claims.map(({ agentId }) => agentId);

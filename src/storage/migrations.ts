@@ -50,6 +50,11 @@ async function applyMigrations({ url, session }: DatabaseCommand): Promise<reado
   }
 }
 
+/** The number of the newest migration of this program. */
+export function schemaVersion(): number {
+  return Number.parseInt(new SqlMigrations().names.at(-1) ?? "0", 10);
+}
+
 /**
  * Checks that a database has exactly the migrations of this program.
  *

@@ -3,6 +3,7 @@ import pg from "pg";
 import { HANDSHAKE_MS } from "./connections.ts";
 import { type DatabaseHosts, type HostAddress, NoWritableHostError, readOnlyError } from "./database-hosts.ts";
 import { Session, type SessionFacts, type SessionSettings } from "./session.ts";
+import { observeStatements, type StatementObserver } from "./statement-observer.ts";
 
 /** How long a session counts as unchanged before the next statement of its connection checks it, in milliseconds. */
 const CHECK_MS = 1_000;
@@ -15,6 +16,8 @@ export interface ServiceClientOptions {
   readonly settings: SessionSettings;
   /** Gets the sockets of connection attempts, so that their owner can abort them. */
   readonly connecting?: Set<Duplex>;
+  /** Observes the statements. Default: nothing does. */
+  readonly observe?: StatementObserver;
   /** The server failed a statement, or rejected a connection, with this SQLSTATE. */
   onServerError?(code: string): void;
   /** A connection was closed, because it had another session than the one that it began. */
@@ -59,6 +62,7 @@ export class ServiceClient extends pg.Client {
         return Reflect.apply(pg.Client.prototype.query, this, parameters);
       },
     });
+    if (options.observe !== undefined) observeStatements(this, options.observe);
   }
 
   /** What the session found at its start. */

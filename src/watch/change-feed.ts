@@ -51,6 +51,8 @@ export class ChangeFeed {
   #position: bigint | undefined;
   #oldest = 0n;
   #pauseMs = SHORTEST_PAUSE_MS;
+  #readAt: number | undefined;
+  #lag = 0n;
   #failing = false;
   #closed = false;
   #woken = false;
@@ -66,6 +68,16 @@ export class ChangeFeed {
   /** The listeners have received everything up to it. Undefined before the feed has started. */
   get position(): bigint | undefined {
     return this.#position;
+  }
+
+  /** When the log was last read, in unix milliseconds. Undefined: not yet. */
+  get readAt(): number | undefined {
+    return this.#readAt;
+  }
+
+  /** How far the last read was behind the newest revision. */
+  get lagRevisions(): bigint {
+    return this.#lag;
   }
 
   /** Reads from the present end of the log on. Resolves when that is known. Waits for a database that is away. */
@@ -143,6 +155,7 @@ export class ChangeFeed {
   #worked(): void {
     if (this.#failing) this.#log.info({ event: "feed.resumed" }, "reading the log of transitions again");
     this.#failing = false;
+    this.#readAt = Date.now();
     this.#backoff.reset();
   }
 
@@ -172,6 +185,7 @@ export class ChangeFeed {
     // Only a short page has everything up to the newest revision of its snapshot.
     const reached = last !== undefined && transitions.length >= PAGE ? last.revision : newest;
     this.#pauseMs = last === undefined ? Math.min(LONGEST_PAUSE_MS, this.#pauseMs * PAUSE_GROWTH) : SHORTEST_PAUSE_MS;
+    this.#lag = newest - reached;
     if (reached === position) return;
     this.#position = reached;
     for (const gap of gaps) {

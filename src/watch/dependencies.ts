@@ -1,6 +1,7 @@
 import type { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { TransitionLog } from "../storage/transition-log.ts";
 import type { Hub } from "./hub.ts";
+import type { WatchMetrics } from "./watch-metrics.ts";
 
 /** Shared by all watches of a replica. */
 export interface WatchDependencies {
@@ -15,4 +16,5 @@ export interface WatchDependencies {
   readonly queueLimit: number;
   /** The maximum age of a watch, give or take a quarter, in milliseconds. */
   readonly maxAgeMs: number;
+  readonly metrics: WatchMetrics;
 }

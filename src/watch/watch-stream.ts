@@ -2,6 +2,7 @@ import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import { catchUp } from "./catch-up.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { sendSnapshot } from "./snapshot.ts";
+import type { WatchEnd } from "./watch-metrics.ts";
 import { watchTooOld } from "./watch-refusals.ts";
 import { Watcher } from "./watcher.ts";
 
@@ -15,8 +16,9 @@ export async function* watchStream(
   dependencies: WatchDependencies,
   connection?: object,
 ): AsyncGenerator<WatchMessage, void> {
-  const { hub, queueLimit, maxAgeMs } = dependencies;
+  const { hub, queueLimit, maxAgeMs, metrics } = dependencies;
   const watcher = new Watcher(query, signal, queueLimit, maxAgeMs, connection);
+  let end: WatchEnd = { kind: "closed" };
   try {
     hub.add(watcher);
     const { afterRevision } = query;
@@ -26,7 +28,8 @@ export async function* watchStream(
     while (isFollowing && watcher.isOpen()) {
       if (watcher.mayEnd) {
         yield watcher.message({ bookmark: { snapshotComplete: false } });
-        throw watchTooOld();
+        end = { kind: "max_age" };
+        break;
       }
       if (watcher.isBehind) {
         isFollowing = yield* catchUp(watcher, watcher.position, dependencies);
@@ -34,10 +37,18 @@ export async function* watchStream(
       }
       const message = watcher.next(hub.position);
       if (message === undefined) await watcher.wait(watcher.endsAt);
-      else yield message;
+      else {
+        yield message;
+        metrics.written(message);
+      }
     }
+  } catch (thrown) {
+    end = { kind: "failed", thrown };
+    throw thrown;
   } finally {
     hub.remove(watcher);
     watcher.close();
+    metrics.ended(end);
   }
+  if (end.kind === "max_age") throw watchTooOld();
 }

@@ -1,12 +1,16 @@
 import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
+import type { WakeFollowing } from "../domain/wake-directory.ts";
 import type { WatchMessage, WatchQuery } from "../domain/watch-message.ts";
 import type { Database } from "../storage/database.ts";
 import { Notifications } from "../storage/notifications.ts";
 import { TransitionLog } from "../storage/transition-log.ts";
+import { Metrics } from "../telemetry/metrics/metrics.ts";
 import { ChangeFeed, type FeedLog } from "./change-feed.ts";
 import type { WatchDependencies } from "./dependencies.ts";
 import { Hub, RING_CAPACITY } from "./hub.ts";
 import { SharedPages } from "./shared-pages.ts";
+import { WakeFollowers } from "./wake-followers.ts";
+import { WatchMetrics } from "./watch-metrics.ts";
 import { watchStream } from "./watch-stream.ts";
 import { QUEUE_LIMIT } from "./watcher.ts";
 
@@ -17,8 +21,10 @@ const PAGE = 1_000;
 export const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
-  readonly database: Pick<Database, "feed" | "beats" | "newClient">;
+  readonly database: Pick<Database, "feed" | "beats" | "newClient" | "clock">;
   readonly log: FeedLog;
+  /** Default: metrics that nothing reads. */
+  readonly metrics?: Metrics;
   /** Transitions kept in memory. Default 20 000. */
   readonly ringCapacity?: number;
   /** Changes that wait for one watcher at most. Default 10 000. */
@@ -45,6 +51,7 @@ export interface Watching extends AsyncDisposable {
     /** The number of open watches. */
     readonly size: number;
   };
+  readonly wakes: WakeFollowing;
   /** This replica committed transitions: wakes its own feed, and those of the other replicas. */
   notifyCommitted(): void;
   /** Resolves when watches can be served. Waits for a database that is away. */
@@ -62,6 +69,8 @@ export function createWatching(options: WatchingOptions): Watching {
   const feed = new ChangeFeed({ source, log });
   const hub = new Hub(ringCapacity);
   feed.subscribe(hub);
+  const wakes = new WakeFollowers(database, maxAgeMs);
+  feed.subscribe(wakes);
   const wakeFeed = () => feed.wake();
   const notifications = new Notifications({ database, log, onHint: wakeFeed });
   const semaphore = new FairSemaphore(READERS);
@@ -73,9 +82,14 @@ export function createWatching(options: WatchingOptions): Watching {
     pageSize,
     queueLimit,
     maxAgeMs,
+    metrics: new WatchMetrics(options.metrics ?? new Metrics(), () => database.clock.now()),
+  };
+  const drain = () => {
+    hub.drain();
+    wakes.drain();
   };
   const close = async () => {
-    hub.drain();
+    drain();
     await Promise.all([feed.close(), notifications.close()]);
   };
   return {
@@ -94,7 +108,8 @@ export function createWatching(options: WatchingOptions): Watching {
       notifications.start();
       await feed.start();
     },
-    drain: () => hub.drain(),
+    wakes,
+    drain,
     close,
     [Symbol.asyncDispose]: close,
   };

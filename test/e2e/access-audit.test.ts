@@ -1,17 +1,18 @@
 import type { DescMethod, DescMethodUnary } from "@bufbuild/protobuf";
-import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { MethodOptions_IdempotencyLevel as Idempotency, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ConnectError, type Transport } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { accessRule } from "../../src/rpc/pipeline/access-rules.ts";
 import { CREDENTIALS, openMint } from "../support/access.ts";
 import { bearing, GRPC_JS, PROTOCOLS } from "../support/protocol-clients.ts";
 import { unique, useService } from "../support/service.ts";
 
 /** Every method that is not marked as free of side effects. */
-const MUTATING = [UserService, AgentService, TokenService]
+const MUTATING = [UserService, AgentService, TokenService, WakeService]
   .flatMap((service): readonly DescMethod[] => service.methods)
   .filter(({ idempotency }) => idempotency !== Idempotency.NO_SIDE_EFFECTS);
 
@@ -45,6 +46,18 @@ async function newUser(call: Call) {
   const name = unique("audited");
   const answer = await call("UserService.CreateUser", { username: name, agentId: name, clawIdentifier: "c-1" });
   return { name, id: String(Reflect.get(Object(answer.user), "id")) };
+}
+
+/** A wake that is queued, with a payload that must not be logged. */
+async function newWake(call: Call) {
+  const { name } = await newUser(call);
+  return {
+    wakeId: unique("wake"),
+    target: { case: "agentId", value: name },
+    ifUnavailable: 2,
+    expiresAt: timestampFromMs(Date.now() + 60_000),
+    payload: new TextEncoder().encode("Somewhere else"),
+  };
 }
 
 /** A call of each method that changes something. A missing method fails. */
@@ -98,11 +111,29 @@ const PLANS: Readonly<Record<string, (call: Call) => Promise<Plan>>> = {
     const keyId = String(Reflect.get(Object(token), "keyId"));
     return { request: { keyId }, subject: { keyId } };
   },
+  "WakeService.WakeAgent": async (call) => {
+    const request = await newWake(call);
+    return { request, subject: { wakeId: request.wakeId, agentId: request.target.value } };
+  },
+  "WakeService.CancelWake": async (call) => {
+    const request = await newWake(call);
+    await call("WakeService.WakeAgent", request);
+    return { request: { wakeId: request.wakeId, note: "Somewhere else" }, subject: { wakeId: request.wakeId } };
+  },
+  "WakeService.PauseWakes": async (call) => {
+    const { name } = await newUser(call);
+    const target = { case: "agentId", value: name };
+    return { request: { target, note: "Somewhere else" }, subject: { agentId: name } };
+  },
+  "WakeService.ResumeWakes": async () => {
+    const name = unique("claw");
+    return { request: { target: { case: "clawIdentifier", value: name } }, subject: { clawIdentifier: name } };
+  },
 };
 
 /** The permitted fields of a line: names and numbers, and no secrets. */
 const KNOWN = new Set(
-  "level time audit event msg actor credential method id userId username agentId agentIds clawIdentifier status principal role keyId requestId".split(
+  "level time audit event msg actor credential method id userId username agentId agentIds clawIdentifier wakeId status principal role keyId requestId".split(
     " ",
   ),
 );

@@ -3,12 +3,12 @@ import { join } from "node:path";
 import type { DescMethod, DescMethodStreaming, DescMethodUnary, DescService } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { pino } from "pino";
-import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROLES, type Role } from "../../src/domain/principal.ts";
 import { createPipeline } from "../../src/rpc/pipeline/pipeline.ts";
 import { createHealth } from "../../src/rpc/services/health.ts";
 import { createServices } from "../../src/rpc/services/services.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { CREDENTIALS, forClaw, openMint } from "../support/access.ts";
 import { createFakeBackend } from "../support/fake-backend.ts";
 import { section } from "../support/fenced-blocks.ts";
@@ -67,7 +67,7 @@ const EXPECTED: Readonly<Record<string, Callers>> = {
 
 /** All methods of both listeners, by the services registered there. */
 function served(): readonly DescService[] {
-  const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
+  const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Metrics() });
   return createServices(pipeline, createHealth(), createFakeBackend()).map(({ service }) => service);
 }
 

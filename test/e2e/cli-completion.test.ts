@@ -34,6 +34,7 @@ const EXPECTED: readonly (readonly [words: string, completions: readonly string[
   ["harborforge-agents agents status bob-1 ex", ["exhausted"]],
   ["harborforge-agents agents list --claw x --status ", ["idle", "on_call", "busy", "exhausted", "offline"]],
   ["harborforge-agents fleet -o j", ["json", "jsonl"]],
+  ["harborforge-agents agents status --address http://127.0.0.1:50051 bob-1 ex", ["exhausted"]],
   ["harborforge-agents agents status bob-1 idle --exp", ["--expected-revision"]],
   ["harborforge-agents completion z", ["zsh"]],
   ["harborforge-agents users get nobody-knows-", []],

@@ -50,7 +50,7 @@ describe("agents watch", () => {
   test("prints plain lines without a terminal", async () => {
     const { agentId, claw } = await newAgent();
     const watch = startCli(["agents", "watch", "--agent", agentId], env());
-    await vi.waitFor(() => expect(watch.stdout).toContain("snapshot of 1 agents"), soon);
+    await vi.waitFor(() => expect(watch.stdout).toContain("snapshot of 1 agent"), soon);
     await said("agents", "move", agentId, `${claw}-2`);
     await said("users", "get", "--by", "agent-id", agentId);
     await vi.waitFor(() => expect(watch.stdout).toContain("[moved]"), soon);
@@ -58,7 +58,7 @@ describe("agents watch", () => {
     const { code, stdout } = await watch.done;
     expect(code).toBe(0);
     expect(stdout).toMatch(
-      new RegExp(`^agent ${agentId} idle \\[${claw}\\]\nsnapshot of 1 agents as of revision \\d+\n`),
+      new RegExp(`^agent ${agentId} idle \\[${claw}\\]\nsnapshot of 1 agent as of revision \\d+\n`),
     );
     expect(stdout).toMatch(
       new RegExp(`^\\d\\d:\\d\\d:\\d\\d ${agentId} idle -> idle \\[moved\\] ${claw} -> ${claw}-2$`, "m"),

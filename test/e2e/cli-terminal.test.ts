@@ -181,7 +181,7 @@ describe("agents watch on a terminal", () => {
       columns: 120,
       env: env({ TERM: "dumb" }),
     });
-    await terminal.shows(/^snapshot of 1 agents as of revision \d+$/m);
+    await terminal.shows(/^snapshot of 1 agent as of revision \d+$/m);
     await quietly("agents", "status", agentId, "busy");
     await terminal.shows(new RegExp(`^\\d\\d:\\d\\d:\\d\\d ${agentId} idle -> busy \\[service\\]$`, "m"));
     expect(terminal.raw).not.toContain("\u001b");

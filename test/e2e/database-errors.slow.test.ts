@@ -1,3 +1,4 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -5,6 +6,8 @@ import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { TokenService } from "../../gen/harborforge/agents/v1/token_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { IfUnavailable } from "../../gen/harborforge/agents/v1/wake_pb.ts";
+import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { namedQuery } from "../../src/storage/queries.ts";
 import { type Bound, newAgent, newUser } from "../support/contract-steps.ts";
 import { FleetWatch, HeartbeatStream, Watch } from "../support/contract-streams.ts";
@@ -119,11 +122,38 @@ const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
     const { token } = await clients.tokens.issueToken({ principal: unique("p"), role: VIEWER });
     await clients.tokens.revokeToken({ keyId: token?.keyId ?? "" });
   },
+  WakeAgent: queuedWake,
+  CancelWake: async (agent) => {
+    await clients.wakes.cancelWake({ wakeId: await queuedWake(agent) });
+  },
+  GetWake: async (agent) => {
+    await clients.wakes.getWake({ wakeId: await queuedWake(agent) });
+  },
+  ListWakes: () => clients.wakes.listWakes({ pageSize: 2 }),
+  FollowWake: async (agent) => {
+    for await (const _ of clients.wakes.followWake({ wakeId: await queuedWake(agent) })) return;
+  },
+  PauseWakes: ({ agentId }) =>
+    clients.wakes.pauseWakes({ target: { case: "agentId", value: agentId }, requestId: unique("request") }),
+  ResumeWakes: ({ claw }) => clients.wakes.resumeWakes({ target: { case: "clawIdentifier", value: claw } }),
+  ListPauses: () => clients.wakes.listPauses({}),
 };
 
+/** A wake that is queued, because no stream holds the agent. */
+async function queuedWake({ agentId }: Bound): Promise<string> {
+  const wakeId = unique("wake");
+  await clients.wakes.wakeAgent({
+    wakeId,
+    target: { case: "agentId", value: agentId },
+    ifUnavailable: IfUnavailable.QUEUE,
+    expiresAt: timestampFromMs(Date.now() + 3_600_000),
+  });
+  return wakeId;
+}
+
 test("has a call for every method", () => {
-  // Not served yet: WakeAgent, CancelWake, GetWake, ListWakes, FollowWake, PauseWakes, ResumeWakes, ListPauses.
-  const methods = [UserService, AgentService, TokenService].flatMap((one) => one.methods.map(({ name }) => name));
+  const services = [UserService, AgentService, TokenService, WakeService];
+  const methods = services.flatMap((one) => one.methods.map(({ name }) => name));
   expect(methods.filter((name) => METHODS[name] === undefined)).toEqual([]);
 });
 

@@ -153,7 +153,7 @@ describe("npm run demo", () => {
   });
 
   it("reports a missing service in one sentence", async () => {
-    const program = demo("--address", "127.0.0.1:1");
+    const program = demo("--address", "127.0.0.1:1", "--wait", "0s");
     expect(await program.exitCode()).toBe(3);
     expect(program.errors).toMatch(
       /^error: The service at http:\/\/127\.0\.0\.1:1 is unreachable \(.+\)\. Start it with "harborforge-agents serve", .+\n$/,

@@ -114,7 +114,8 @@ describe("TLS", () => {
     await getAgent(listeners.connectAddress, "Connect over HTTP/2");
     expect(listeners.peers).toHaveLength(4);
     for (const peer of listeners.peers)
-      expect(peer).toEqual({ address: "127.0.0.1", encrypted: true, identity: undefined });
+      expect(peer).toMatchObject({ address: "127.0.0.1", encrypted: true, identity: undefined });
+    expect(listeners.peers.map(({ listener }) => listener)).toEqual(["grpc", "connect", "connect", "connect"]);
   });
 
   test("carries a client of grpc-js, and its streams", async () => {

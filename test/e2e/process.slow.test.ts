@@ -4,6 +4,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, test, vi } from "vitest";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
+import { createTestDatabase } from "../support/cluster.ts";
 import { gone, openStage, type Running, type Serving, says, serves } from "../support/program.ts";
 import { grpcClient } from "../support/rpc-clients.ts";
 import { PATIENCE } from "../support/until.ts";
@@ -156,6 +157,34 @@ describe("the program", () => {
     expect(stderr).toMatch(/"event":"service.stopped"[\s\S]*"event":"postgres.stopped"/);
     expect(stderr).not.toMatch(/service\.stopping_now/);
     await gone(stage.dataDir, postmaster);
+  });
+
+  test("logs its release, addresses, database, replica and limits at its start, and no secret", async () => {
+    await using stage = await openStage();
+    await using database = await createTestDatabase();
+    const { password } = new URL(database.url);
+    const env = { DATABASE_URL: database.url, HARBORFORGE_MAX_CONNECTIONS: "77", HARBORFORGE_LOG_FORMAT: "json" };
+    const serving = await stage.serve({ env });
+    await says(serving, /"event":"service.started"/);
+    const line = serving.stderr.split("\n").find((one) => one.includes('"service.started"')) ?? "";
+    const { host, pathname } = new URL(database.url);
+    const started: { commit: string } = JSON.parse(line);
+    expect(started).toMatchObject({
+      level: "info",
+      event: "service.started",
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      node: process.version,
+      grpc: serving.grpc.slice("http://".length),
+      http: serving.http.slice("http://".length),
+      database: `${host}${pathname}`,
+      replica: 1,
+      limits: { maxConnections: 77, heartbeatIntervalMs: 10_000, auth: "none", tls: false },
+    });
+    expect(started.commit).toMatch(/^([0-9a-f]{40}|unknown)$/);
+    expect(password).not.toBe("");
+    expect(serving.stderr).not.toContain(password);
+    const page = await (await fetch(`${serving.http}/metrics`)).text();
+    expect(page).toContain(`commit="${started.commit}"`);
   });
 
   test("continues to serve when its output is closed", async () => {

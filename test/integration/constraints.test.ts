@@ -89,6 +89,57 @@ describe("the constraints of agents", () => {
   });
 });
 
+describe("the constraints of wakes", () => {
+  const wake: Readonly<Record<string, string>> = {
+    wake_id: "'slot-1'",
+    agent: "1",
+    agent_id: "'scribe-7'",
+    state: "'queued'",
+    claim: "'busy'",
+    if_unavailable: "'queue'",
+    answer_within_ms: "30000",
+    max_offers: "3",
+    expires_at: "now()",
+    content_hash: "'x'",
+    principal: "'service:calendar'",
+    actor: "'service:calendar'",
+    created_at: "now()",
+    revision: "1",
+  };
+  test.each([
+    ["wakes_wake_id_length", { wake_id: "''" }],
+    ["wakes_state_known", { state: "'running'", ended_at: "now()" }],
+    ["wakes_claim_known", { claim: "'idle'" }],
+    ["wakes_if_unavailable_known", { if_unavailable: "'wait'" }],
+    ["wakes_outcome_known", { outcome: "'maybe'" }],
+    ["wakes_late_outcome_known", { late_outcome: "'maybe'" }],
+    ["wakes_end_whole", { state: "'finished'" }],
+    ["wakes_end_whole", { ended_at: "now()" }],
+    ["wakes_offer_whole", { state: "'offered'" }],
+    ["wakes_acceptance_whole", { accepted_at: "now()" }],
+    ["wakes_accepted_by_a_process", { state: "'accepted'" }],
+    ["wakes_payload_bound", { payload: "convert_to(repeat('x', 4097), 'UTF8')" }],
+    ["wakes_no_payload_after_the_end", { state: "'lapsed'", ended_at: "now()", payload: "'x'" }],
+    ["wakes_offers_bound", { offers: "4" }],
+    ["wakes_offers_bound", { max_offers: "11" }],
+  ])("enforce %s: %o", async (constraint, fields) => {
+    const row: Readonly<Record<string, string>> = { ...wake, ...fields };
+    const insert = storage.query(
+      `INSERT INTO wakes (${Object.keys(row).join()}) VALUES (${Object.values(row).join()})`,
+    );
+    await expect(insert).rejects.toMatchObject(violated(constraint));
+  });
+
+  test("give a pause one target", async () => {
+    for (const values of ["NULL, NULL, NULL", "1, 'scribe-7', 'claw-1'"]) {
+      const insert = storage.query(
+        `INSERT INTO wake_pauses (agent, agent_id, claw_identifier, since, note, actor) VALUES (${values}, now(), '', 'user:ada')`,
+      );
+      await expect(insert).rejects.toMatchObject(violated("wake_pauses_one_target"));
+    }
+  });
+});
+
 describe("the constraints of the log", () => {
   const transition = {
     cause: "'report'",

@@ -66,6 +66,8 @@ test("the log has the whole history of an agent_id, also of deleted agents", asy
     exhaustion: null,
     createdAt: created?.createdAt,
     statusChangedAt: busy?.occurredAt,
+    wake: null,
+    openWake: null,
   });
   expect(created).toMatchObject({ fromStatus: null, fromClaw: null, previousRevision: null, toClaw: "claw-1" });
   expect(deleted).toMatchObject({ toStatus: null, toClaw: null, fromStatus: "busy", actor: "user:ada" });

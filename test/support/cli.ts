@@ -1,7 +1,6 @@
 import { PassThrough, Writable } from "node:stream";
 import type { Host, StopSignal } from "../../src/cli/host.ts";
 import { runProgram } from "../../src/cli/program.ts";
-import { SERVICE_COMMANDS } from "../../src/cli/service-commands.ts";
 
 export interface CliResult {
   readonly code: number;
@@ -43,7 +42,7 @@ export function startCli(args: readonly string[], env: Readonly<Record<string, s
       return said.stderr;
     },
     stdin,
-    done: runProgram(args, host, SERVICE_COMMANDS).then((code) => {
+    done: runProgram(args, host).then((code) => {
       return { code, ...said };
     }),
     signal: (name) => {

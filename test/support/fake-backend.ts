@@ -91,6 +91,8 @@ export function createFakeBackend(): FakeBackend {
       requestId: mutation?.request?.id ?? null,
       incidentId: null,
       previousRevision: before?.revision ?? null,
+      wake: null,
+      openWake: null,
       exhaustion: agent.exhaustion,
       createdAt: agent.createdAt,
       statusChangedAt: agent.statusChangedAt,
@@ -127,6 +129,7 @@ export function createFakeBackend(): FakeBackend {
       held: false,
       replicaId: null,
       suspectSince: null,
+      wakes: null,
       lapsesTo: null,
       lastHeartbeat: null,
       leaseExpiresAt: FAKE_NOW + 60_000_000,
@@ -186,6 +189,21 @@ export function createFakeBackend(): FakeBackend {
     put: (agentId, change = {}) => save(agentId, change, agents.has(agentId) ? "service" : "created"),
 
     tokens: { issue: noTokens, list: noTokens, revoke: noTokens },
+    wakes: {
+      wake: noWakes,
+      cancel: noWakes,
+      get: noWakes,
+      list: noWakes,
+      pause: noWakes,
+      resume: noWakes,
+      pauses: noWakes,
+    },
+    wakeFollowing: {
+      // biome-ignore lint/correctness/useYield: it never has a message
+      async *follow() {
+        await noWakes();
+      },
+    },
 
     users: {
       async create({ username, email, displayName, agent }, mutation) {
@@ -404,4 +422,5 @@ export class FakeSession implements HeartbeatSession {
   }
 }
 
+const noWakes = (): Promise<never> => Promise.reject(new Error("wakes are not part of this fake"));
 const noTokens = (): Promise<never> => Promise.reject(new Error("tokens are not part of this fake"));

@@ -136,6 +136,8 @@ export class FakeLog {
       exhaustion: null,
       createdAt: 0,
       statusChangedAt: 0,
+      wake: null,
+      openWake: null,
     };
     this.transitions.push(transition);
     if (transition.toStatus === null) this.agents.delete(transition.id);

@@ -2,7 +2,6 @@ import { type Client, Code, ConnectError, createClient, type Transport } from "@
 import { createUniversalHandlerClient, createUniversalServiceHandlers } from "@connectrpc/connect/protocol";
 import { createHandlerFactory, createTransport } from "@connectrpc/connect/protocol-connect";
 import { pino } from "pino";
-import { Registry } from "prom-client";
 import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { AgentService } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
@@ -10,6 +9,7 @@ import { createAgentService } from "../../src/rpc/handlers/agent-service.ts";
 import type { Backend } from "../../src/rpc/handlers/backend.ts";
 import { createUserService } from "../../src/rpc/handlers/user-service.ts";
 import { createPipeline, type Pipeline } from "../../src/rpc/pipeline/pipeline.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 
 export interface InMemoryClients {
   readonly agents: Client<typeof AgentService>;
@@ -20,7 +20,7 @@ export interface InMemoryClients {
 
 /** Clients of the handlers behind the pipeline of both listeners, without a socket. */
 export function createInMemoryClients(backend: Backend, encoding: "binary" | "json" = "binary"): InMemoryClients {
-  const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Registry() });
+  const pipeline = createPipeline({ log: pino({ level: "silent" }), metrics: new Metrics() });
   const services = [
     pipeline.wrap(AgentService, createAgentService(backend)),
     pipeline.wrap(UserService, createUserService(backend)),

@@ -1,7 +1,9 @@
 import type { ReportedExhaustion, SessionStart, WorkingStatus } from "../../common/contract/enum-names.ts";
 import type { SessionListener } from "../../src/domain/claw-session.ts";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
-import type { BeatResult, SessionOutput } from "../../src/domain/message-to-claw.ts";
+import type { BeatResult, SessionOutput, WakeNotice } from "../../src/domain/message-to-claw.ts";
+import type { Beat } from "../../src/domain/status-machine.ts";
+import type { WakeReply } from "../../src/domain/wake.ts";
 import type { StreamSession } from "../../src/liveness/stream-session.ts";
 import { until } from "./until.ts";
 
@@ -20,6 +22,24 @@ export function reports(
 
 export function goodbye(agentId: string): ParsedBeat {
   return { agentId, leaving: true, beat: { report: undefined, knownRevision: undefined } };
+}
+
+/** A beat that replies to a wake, with or without a status. */
+export function replies(
+  { agentId, wakeId, offerRevision }: Pick<WakeNotice, "agentId" | "wakeId" | "offerRevision">,
+  type: WakeReply["type"],
+  { report, knownRevision, ...more }: Partial<WakeReply> & Partial<Pick<Beat, "report" | "knownRevision">> = {},
+): ParsedBeat {
+  const reply: WakeReply = {
+    wakeId,
+    offerRevision,
+    type,
+    reason: "unsuitable",
+    outcome: "succeeded",
+    note: "",
+    ...more,
+  };
+  return { agentId, leaving: false, beat: { report, knownRevision, replies: [reply] } };
 }
 
 /** The same beat, which also says why its stream beats for the agent. */
@@ -44,6 +64,8 @@ export class TestStream implements Disposable {
   readonly session: StreamSession;
   /** In the order of their arrival. */
   readonly results: ReceivedResult[] = [];
+  /** The states of wakes, in the order of their arrival. */
+  readonly notices: WakeNotice[] = [];
   acknowledged = 0n;
   /** The session has sent all its outputs. */
   ended = false;
@@ -100,6 +122,15 @@ export class TestStream implements Disposable {
     return this.results.filter((result) => result.sequence === 0n && result.agentId === agentId);
   }
 
+  /** Resolves with the first notice of this state, from now on or before. */
+  async notice(wakeId: string, state: WakeNotice["state"], withinMs?: number): Promise<WakeNotice> {
+    return await until(
+      `a notice that ${wakeId} is ${state}`,
+      () => this.notices.find((notice) => notice.wakeId === wakeId && notice.state === state),
+      withinMs,
+    );
+  }
+
   /** The stream is gone, for any reason. */
   close(): void {
     this.session.close();
@@ -113,8 +144,10 @@ export class TestStream implements Disposable {
     try {
       for (let output = this.session.take(); output !== undefined; output = this.session.take()) {
         this.results.push(...resultsIn(output));
-        for (const message of output.messages)
+        for (const message of output.messages) {
+          if (message.kind === "wake") this.notices.push(message);
           if (message.kind === "draining") this.reconnectWithinMs ??= message.reconnectWithinMs;
+        }
         if (output.acknowledgedSequence > this.acknowledged) {
           this.acknowledged = output.acknowledgedSequence;
           this.#onAcknowledged?.(output.acknowledgedSequence);

@@ -5,10 +5,13 @@ import { paceFor } from "../../src/domain/lease.ts";
 import { Liveness } from "../../src/liveness/liveness.ts";
 import { isolationTimesFor } from "../../src/liveness/membership.ts";
 import { createAgentDirectory } from "../../src/storage/agent-directory.ts";
+import type { OfferLimits } from "../../src/storage/change-group.ts";
 import { Committer } from "../../src/storage/committer.ts";
 import { openDatabase } from "../../src/storage/database.ts";
 import { registerReplica } from "../../src/storage/replica-row.ts";
 import { createUserDirectory } from "../../src/storage/user-directory.ts";
+import { createWakeDirectory } from "../../src/storage/wake-directory.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { createWatching } from "../../src/watch/watching.ts";
 import { Gate } from "./gate.ts";
 import { TestStream } from "./replica-stream.ts";
@@ -24,6 +27,10 @@ export interface ReplicaOptions {
   readonly started?: boolean;
   /** False: it does not read the log of transitions, like a replica with a slow reader. */
   readonly listens?: boolean;
+  /** False: it neither notifies other replicas of its commits nor wakes its own feed. */
+  readonly notifies?: boolean;
+  /** Default: those of the settings. */
+  readonly offerLimits?: OfferLimits;
   /** Default: a silent logger. */
   readonly log?: Logger;
 }
@@ -33,15 +40,23 @@ const LOG: Logger = { info() {}, warn() {}, error() {}, debug() {} };
 /** A replica without its listeners: storage, liveness and the reader of the log, behind a gate. */
 export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const { intervalMs = 10_000, heartbeatsPerSecond = 1_000_000, firstLeaseMs = 60_000 } = options;
-  const { started = true, listens = true, log = LOG } = options;
+  const { started = true, listens = true, log = LOG, offerLimits, notifies = true } = options;
   await using undo = new AsyncDisposableStack();
-  const database = openDatabase({ url, onIdleError: () => undefined });
+  const metrics = new Metrics();
+  const database = openDatabase({ url, metrics, onIdleError: () => undefined });
   undo.defer(() => database.close());
   const gate = new Gate(database);
   const pace = { shortestIntervalMs: intervalMs, heartbeatsPerSecond };
   const number = await registerReplica(database, isolationTimesFor(paceFor(0, pace)));
-  const watching = undo.use(createWatching({ database, log: LOG }));
-  const committer = new Committer(database, number, () => watching.notifyCommitted());
+  const watching = undo.use(createWatching({ database, log: LOG, metrics }));
+  const committer = new Committer(
+    database,
+    number,
+    () => {
+      if (notifies) watching.notifyCommitted();
+    },
+    { metrics, offerLimits },
+  );
   undo.defer(() => committer.close());
   let cutOff = false;
   const liveness = new Liveness({
@@ -49,7 +64,9 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     committer,
     replica: number,
     pace,
+    offerLimits,
     log,
+    metrics,
     onCutOff: () => {
       cutOff = true;
     },
@@ -61,6 +78,7 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
   const directory = { database, committer, firstLeaseMs, onLease: liveness.onCreated.bind(liveness) };
   const users = createUserDirectory(directory);
   const agents = createAgentDirectory(directory);
+  const wakes = createWakeDirectory({ database, committer });
   let heard = 0n;
   watching.feed.subscribe({
     onTransitions(transitions) {
@@ -85,8 +103,12 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     gate,
     committer,
     liveness,
+    metrics,
+    watches: watching.watches,
     users,
     agents,
+    wakes,
+    following: watching.wakes,
     query,
     /** Whether it reports that it cannot write. */
     get cutOff(): boolean {
@@ -125,11 +147,17 @@ export async function openReplica(url: string, options: ReplicaOptions = {}) {
     },
 
     stream(
-      options: { clawIdentifier?: string; instanceId?: string; generation?: bigint; peer?: string } = {},
+      options: {
+        clawIdentifier?: string;
+        instanceId?: string;
+        generation?: bigint;
+        takesWakes?: boolean;
+        peer?: string;
+      } = {},
     ): TestStream {
-      const { clawIdentifier, instanceId, generation = 0n, peer } = options;
+      const { clawIdentifier, instanceId, generation = 0n, takesWakes = false, peer } = options;
       return new TestStream((listener) =>
-        liveness.openSession({ clawIdentifier, instanceId, generation, peer }, listener),
+        liveness.openSession({ clawIdentifier, instanceId, generation, takesWakes, peer }, listener),
       );
     },
 

@@ -91,7 +91,11 @@ async function dumpByRows(url: string): Promise<Dump> {
           ),
           "COMMIT",
         ];
-        await administer(to, ...statements);
+        // Running replicas read the tables meanwhile, in orders of their own.
+        await administer(to, ...statements).catch(async (error: unknown) => {
+          if (!(error instanceof pg.DatabaseError) || error.code !== "40P01") throw error;
+          await administer(to, ...statements);
+        });
       },
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };

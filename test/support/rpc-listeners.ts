@@ -2,7 +2,6 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { ResponseCompression } from "@harborforge/connect-grpc-js";
 import { pino } from "pino";
-import { Registry } from "prom-client";
 import { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, HeartbeatResponseSchema } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { UserService } from "../../gen/harborforge/agents/v1/user_service_pb.ts";
@@ -25,6 +24,7 @@ import { DEFAULT_RECEIVE_LIMITS, ReceiveBudget, type ReceiveLimits } from "../..
 import { DEFAULT_SEND_LIMITS, SendBudget, type SendLimits } from "../../src/rpc/sockets/send-budget.ts";
 import { StreamScheduler } from "../../src/rpc/sockets/stream-scheduler.ts";
 import { createTls, type Tls, type TlsOptions } from "../../src/rpc/tls/tls-acceptor.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 
 /** Short, so that a test can wait for a limit that is a minute in production. */
 export const SHORT_LIMITS = {
@@ -178,7 +178,7 @@ export async function startListeners({
   const seen: Seen = { openHandlers: 0, inputEnds: [], beats: [], signals: [], watchMessages: 0 };
   const logged: string[] = [];
   const log = pino({ level: "debug" }, { write: (line: string) => logged.push(line) });
-  const metrics = new Registry();
+  const metrics = new Metrics();
   const health = createHealth();
   const admission: { refuse: Refusal | undefined } = { refuse: undefined };
   const pipeline = createPipeline({ ...pipelineOptions, log, metrics, admission: () => admission.refuse });

@@ -24,7 +24,18 @@ export interface RunningService extends AsyncDisposable {
  */
 export interface ServiceOptions
   extends Partial<
-    Pick<ServerOptions, "pace" | "firstLeaseMs" | "watchLimits" | "watchMaxAgeMs" | "access" | "allowedOrigins" | "log">
+    Pick<
+      ServerOptions,
+      | "grpcAddress"
+      | "httpAddress"
+      | "pace"
+      | "firstLeaseMs"
+      | "watchLimits"
+      | "watchMaxAgeMs"
+      | "access"
+      | "allowedOrigins"
+      | "log"
+    >
   > {
   /** Makes another path to the database for the service; the test's own statements go directly. */
   readonly via?: (databaseUrl: string) => Promise<string>;

@@ -167,7 +167,7 @@ export class SimulatedFleet implements AsyncDisposable {
     });
     const client = await commits.connect();
     try {
-      const outcomes = await commitGroup(client, clock, 0, members);
+      const outcomes = await commitGroup(client, clock, 0, members, { perSecond: 100, perClaw: 50 });
       return members.flatMap(({ write }, place) =>
         outcomes[place]?.kind === "committed" ? [write.agent.agentId] : [],
       );

@@ -3,10 +3,12 @@ import { expect, vi } from "vitest";
 import type { AgentStatus } from "../../common/contract/enum-names.ts";
 import { FairSemaphore } from "../../common/scheduling/fair-semaphore.ts";
 import type { Watches } from "../../src/rpc/handlers/backend.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 import { ChangeFeed } from "../../src/watch/change-feed.ts";
 import type { WatchDependencies } from "../../src/watch/dependencies.ts";
 import { Hub } from "../../src/watch/hub.ts";
 import { SharedPages } from "../../src/watch/shared-pages.ts";
+import { WatchMetrics } from "../../src/watch/watch-metrics.ts";
 import { watchStream } from "../../src/watch/watch-stream.ts";
 import { FakeLog } from "./fake-log.ts";
 import { PATIENCE } from "./until.ts";
@@ -37,6 +39,7 @@ export async function startScene(options: SceneOptions = {}) {
     pageSize,
     queueLimit,
     maxAgeMs,
+    metrics: new WatchMetrics(new Metrics(), () => Date.now() * 1_000),
   };
   const watches: Watches = { watch: (query, signal) => watchStream(query, signal, dependencies) };
   return {

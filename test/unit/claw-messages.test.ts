@@ -149,7 +149,7 @@ describe("an outbox", () => {
 });
 
 test("a window acknowledges a message when it and all earlier ones have no unsettled beat", () => {
-  const window = new MessageWindow();
+  const window = new MessageWindow(() => undefined);
   const [first, second] = [window.add(3n, 1), window.add(5n, 2)];
   window.add(9n, 0);
   second.unsettledBeats = 0;
@@ -161,7 +161,7 @@ test("a window acknowledges a message when it and all earlier ones have no unset
 });
 
 test("a window is full with 64 messages", () => {
-  const window = new MessageWindow();
+  const window = new MessageWindow(() => undefined);
   const messages = Array.from({ length: 64 }, (_, index) => {
     expect(window.isFull).toBe(false);
     return window.add(BigInt(index + 1), 1);

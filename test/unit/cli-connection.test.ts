@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { readConnection, sendsTokenInCleartext } from "../../src/cli/connection/connection.ts";
+import { cleartextAddresses, readConnection } from "../../src/cli/connection/connection.ts";
 import { profileFile } from "../../src/cli/connection/profile.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 
@@ -34,7 +34,7 @@ const two = {
 describe("the address of the service", () => {
   test("defaults to the gRPC listener of this machine", () => {
     expect(read()).toEqual({
-      address: "http://127.0.0.1:50051",
+      addresses: ["http://127.0.0.1:50051"],
       token: undefined,
       ca: undefined,
       identity: undefined,
@@ -45,12 +45,22 @@ describe("the address of the service", () => {
   test("comes from flags first, then from the environment, then from a profile", async () => {
     await profiles(two);
     const env = { HARBORFORGE_ADDRESS: "env:1" };
-    expect(read().address).toBe("http://127.0.0.1:1234");
-    expect(read({}, env).address).toBe("http://env:1");
-    expect(read({ address: "http://flag:1" }, env).address).toBe("http://flag:1");
-    expect(read({ profile: "prod" })).toMatchObject({ address: "https://agents.example.com", token: "secret" });
+    expect(read().addresses).toEqual(["http://127.0.0.1:1234"]);
+    expect(read({}, env).addresses).toEqual(["http://env:1"]);
+    expect(read({ address: "http://flag:1" }, env).addresses).toEqual(["http://flag:1"]);
+    expect(read({ profile: "prod" })).toMatchObject({ addresses: ["https://agents.example.com"], token: "secret" });
     expect(read({}, { HARBORFORGE_PROFILE: "prod" })).toMatchObject({ token: "secret" });
-    expect(read({}, { HARBORFORGE_ADDRESS: "" }).address).toBe("http://127.0.0.1:1234");
+    expect(read({}, { HARBORFORGE_ADDRESS: "" }).addresses).toEqual(["http://127.0.0.1:1234"]);
+  });
+
+  test("may be several, from each of these sources, each once", async () => {
+    const two = ["http://a:1", "https://b:2"];
+    expect(read({ address: "a:1, https://b:2,http://a:1" }).addresses).toEqual(two);
+    expect(read({}, { HARBORFORGE_ADDRESS: "a:1,https://b:2" }).addresses).toEqual(two);
+    await profiles({ profiles: { default: { address: "a:1,https://b:2" } } });
+    expect(read().addresses).toEqual(two);
+    expect(() => read({ address: "a:1,," })).toThrow(/^--address must be http/);
+    expect(() => read({ address: "a:1,ftp://b" })).toThrow(/^--address must be http.+ or several with commas/);
   });
 
   test("of another service does not get the profile's token", async () => {
@@ -99,13 +109,14 @@ describe("a token", () => {
   });
 
   test("in cleartext goes only to this machine, or with a warning", () => {
-    const connection = (address: string) => ({ address, token: "x", ca: undefined, identity: undefined, timeoutMs: 1 });
-    expect(sendsTokenInCleartext(connection("http://10.0.0.1:50051"))).toBe(true);
-    expect(sendsTokenInCleartext(connection("https://10.0.0.1:50051"))).toBe(false);
+    const cleartext = (...addresses: string[]) => cleartextAddresses({ addresses, token: "x" });
+    expect(cleartext("http://10.0.0.1:50051")).toEqual(["http://10.0.0.1:50051"]);
+    expect(cleartext("https://10.0.0.1:50051")).toEqual([]);
     for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"]) {
-      expect(sendsTokenInCleartext(connection(`http://${host}:50051`))).toBe(false);
+      expect(cleartext(`http://${host}:50051`)).toEqual([]);
     }
-    expect(sendsTokenInCleartext({ ...connection("http://10.0.0.1:1"), token: undefined })).toBe(false);
+    expect(cleartext("https://a:1", "http://b:1", "http://localhost:1")).toEqual(["http://b:1"]);
+    expect(cleartextAddresses({ addresses: ["http://10.0.0.1:1"], token: undefined })).toEqual([]);
   });
 });
 

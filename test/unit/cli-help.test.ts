@@ -2,31 +2,34 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { registerMigrate, registerServe, registerTokens } from "../../src/cli/commands/server.ts";
+import { COMMANDS } from "../../src/cli/command-list.ts";
 import { allCommands, type CommandNode, commandTree } from "../../src/cli/completion/command-tree.ts";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
-import { runProgram } from "../../src/cli/program.ts";
-import { SERVICE_COMMANDS } from "../../src/cli/service-commands.ts";
+import { firstPart } from "../../src/cli/help.ts";
+import type { Host } from "../../src/cli/host.ts";
+import { loadProgram } from "../../src/cli/program.ts";
+import { SETTINGS } from "../../src/config/settings.ts";
 import { runCli } from "../support/cli.ts";
 import { checkout } from "../support/program.ts";
 
+const { stdin, stderr } = process;
+const host: Host = {
+  env: {},
+  stdin,
+  stdout: Object.create(process.stdout, { write: { value: () => true } }),
+  stderr,
+  on: () => 0,
+  off: () => 0,
+};
+
+/** The program with the files of all commands. */
+function wholeProgram(): Promise<Command> {
+  return loadProgram(host, () => true);
+}
+
 /** The leaf commands of the program. */
 async function commands(): Promise<readonly CommandNode[]> {
-  let tree: CommandNode | undefined;
-  const look = ({ program }: { readonly program: Command }): void => {
-    tree = commandTree(program);
-  };
-  const registrations = [
-    registerServe(process),
-    registerMigrate(process),
-    registerTokens(process),
-    ...SERVICE_COMMANDS,
-    look,
-  ];
-  const { stdin, stdout, stderr } = process;
-  const silent = Object.create(stdout, { write: { value: () => true } });
-  await runProgram(["--version"], { env: {}, stdin, stdout: silent, stderr, on: () => 0, off: () => 0 }, registrations);
-  return tree === undefined ? [] : allCommands(tree).filter((node) => node.commands.length === 0);
+  return allCommands(commandTree(await wholeProgram())).filter((node) => node.commands.length === 0);
 }
 
 /** The rows of the table between two marks of a document, by their cells. */
@@ -55,14 +58,58 @@ describe("docs/cli.md", () => {
   });
 });
 
-test("--help lists the exit codes, and every command has examples", async () => {
-  const { stdout } = await runCli(["--help"]);
+test("--help-all lists the exit codes, and every command has examples", async () => {
+  const { stdout } = await runCli(["--help-all"]);
   for (const [code, meaning] of EXIT_CODES) expect(stdout).toContain(`  ${code}  ${meaning}\n`);
   for (const { path } of await commands()) {
-    if (["serve", "migrate", "tokens"].includes(path[0] ?? "")) continue;
-    const help = await runCli([...path, "--help"]);
-    expect(help, path.join(" ")).toMatchObject({ code: 0, stderr: "" });
-    expect(help.stdout).toMatch(new RegExp(`\nExamples:\n(.*harborforge-agents ${path.join(" ")}.*\n)+`, "m"));
-    for (const line of help.stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(130);
+    if (path[0] === "serve") continue;
+    for (const flag of ["--help", "--help-all"]) {
+      const help = await runCli([...path, flag]);
+      expect(help, path.join(" ")).toMatchObject({ code: 0, stderr: "" });
+      expect(help.stdout).toMatch(new RegExp(`\nExamples:\n(.*harborforge-agents ${path.join(" ")}.*\n)+`, "m"));
+      for (const line of help.stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(130);
+    }
   }
+});
+
+test("--help-all of serve has every setting, with its range, its default and its variable", async () => {
+  const { stdout } = await runCli(["serve", "--help-all"]);
+  const text = stdout.replaceAll(/\s+/g, " ");
+  for (const { flag, allowed, defaultText, env } of Object.values(SETTINGS)) {
+    expect(text).toContain(`--${flag} `);
+    expect(text).toContain(`: ${allowed} (default: ${defaultText}; env: ${env})`);
+  }
+});
+
+describe("--help", () => {
+  test("fits a screen of 80 columns and 24 rows, for the program and for each command", async () => {
+    const all = allCommands(commandTree(await wholeProgram()));
+    expect(all.length).toBeGreaterThan(20);
+    for (const { path } of all) {
+      const { code, stdout } = await runCli([...path, "--help"]);
+      expect(code).toBe(0);
+      const lines = stdout.trimEnd().split("\n");
+      // The last row is for the next prompt.
+      expect(lines.length, stdout).toBeLessThan(24);
+      for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(80);
+      // No text is cut within a clause.
+      expect(stdout).not.toContain("…");
+    }
+  });
+
+  test("of a group lists the summaries of its commands, and loads none of them", async () => {
+    const { stdout } = await runCli(["agents", "--help"]);
+    const listed = COMMANDS.filter(({ words }) => words.startsWith("agents "));
+    for (const { words, summary } of listed) {
+      expect(stdout).toMatch(new RegExp(`^  ${words.split(" ")[1]} +${firstPart(summary)}$`, "m"));
+    }
+  });
+
+  test("of one command is the same with and without the files of the others", async () => {
+    const whole = await wholeProgram();
+    const fleet = whole.commands.find((command) => command.name() === "fleet");
+    expect((await runCli(["fleet", "--help"])).stdout.trimEnd()).toBe(fleet?.helpInformation().trimEnd());
+    expect((await runCli(["help", "fleet"])).stdout).toBe((await runCli(["fleet", "--help"])).stdout);
+    expect((await runCli(["agents", "help", "list"])).stdout).toBe((await runCli(["agents", "list", "--help"])).stdout);
+  });
 });

@@ -34,6 +34,8 @@ function transition(revision: bigint, more: Partial<Transition> = {}): Transitio
     exhaustion: { reason: "billing", exhaustedAt: NOW, recoveryAt: NOW },
     createdAt: NOW,
     statusChangedAt: NOW,
+    wake: { wakeId: LONGEST_NAME, state: "abandoned" },
+    openWake: { wakeId: LONGEST_NAME, state: "accepted" },
     ...more,
   };
 }
@@ -54,6 +56,7 @@ const AGENT: Agent = {
   held: true,
   replicaId: 1,
   suspectSince: null,
+  wakes: null,
   lapsesTo: null,
   lastHeartbeat: NOW,
   leaseExpiresAt: NOW,

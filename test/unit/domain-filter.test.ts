@@ -27,6 +27,8 @@ const MOVED: Transition = {
   requestId: null,
   incidentId: null,
   previousRevision: 11n,
+  wake: null,
+  openWake: null,
   exhaustion: null,
   createdAt: 1_000,
   statusChangedAt: 3_000,

@@ -185,7 +185,7 @@ describe("Heartbeat", () => {
     input.end();
     expect((await rest()).map(({ acknowledgedSequence }) => acknowledgedSequence)).toEqual([1n, 2n]);
     expect(backend.sessions.map(({ options }) => options)).toEqual([
-      { clawIdentifier: "claw-1", instanceId: "i-1", generation: 2n ** 63n },
+      { clawIdentifier: "claw-1", instanceId: "i-1", generation: 2n ** 63n, takesWakes: false },
     ]);
   });
 
@@ -195,7 +195,12 @@ describe("Heartbeat", () => {
     input.send({ sequence: 5n });
     input.end();
     expect(await rest()).toMatchObject([{ acknowledgedSequence: 5n, results: [] }]);
-    expect(backend.sessions[0]?.options).toEqual({ clawIdentifier: undefined, instanceId: undefined, generation: 0n });
+    expect(backend.sessions[0]?.options).toEqual({
+      clawIdentifier: undefined,
+      instanceId: undefined,
+      generation: 0n,
+      takesWakes: false,
+    });
   });
 
   it("acknowledges cumulatively and asynchronously, with pace and lease in each response", async () => {

@@ -2,8 +2,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { ParsedBeat } from "../../src/domain/heartbeat.ts";
 import type { ClaimResult } from "../../src/liveness/claims.ts";
+import { HeartbeatMetrics } from "../../src/liveness/heartbeat-metrics.ts";
 import { Registry } from "../../src/liveness/registry.ts";
 import { StreamSession } from "../../src/liveness/stream-session.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 
 /** A session whose claims wait until the test answers them. */
 function openSession() {
@@ -19,12 +21,15 @@ function openSession() {
           return new Promise((resolve) => answers.push(resolve));
         },
       },
+      metrics: new HeartbeatMetrics(new Metrics()),
       leaseMs: () => 30_000,
       firstIntervalMs: () => 10_000,
       isTrackedElsewhere: () => false,
       onFirstClaim: () => undefined,
       release: () => undefined,
       scheduleNotification: () => undefined,
+      onOpenWake: () => undefined,
+      sendWake: () => undefined,
       onClosed: () => undefined,
       onClawHeard: () => undefined,
     },

@@ -50,6 +50,7 @@ describe("a logged error", () => {
     const error = new Refusal("DATABASE_UNAVAILABLE", "the database is away: try again", { cause: databaseError() });
     expect(loggedError(error)).toMatchObject({
       type: "Refusal",
+      code: "DATABASE_UNAVAILABLE",
       message: "the database is away: try again",
       cause: { type: "DatabaseError", code: "23505" },
     });
@@ -70,7 +71,7 @@ describe("a logged error", () => {
   });
 
   test("has only the type of a thrown value that is no Error", () => {
-    expect(loggedError("hunter2")).toEqual({ type: "string" });
-    expect(loggedError(undefined)).toEqual({ type: "undefined" });
+    expect(loggedError("hunter2")).toEqual({ type: "string", code: "none" });
+    expect(loggedError(undefined)).toEqual({ type: "undefined", code: "none" });
   });
 });

@@ -9,7 +9,6 @@ import {
 } from "@connectrpc/connect";
 import { ChildContext, isCallEnded } from "@harborforge/connect-grpc-js";
 import { pino } from "pino";
-import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
 import {
   AgentService,
@@ -21,11 +20,12 @@ import { ANYONE, type Authenticate, type Caller, type Principal, unauthenticated
 import { principalKey } from "../../src/rpc/callers/call-values.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline/pipeline.ts";
 import { createHealth } from "../../src/rpc/services/health.ts";
+import { Metrics } from "../../src/telemetry/metrics/metrics.ts";
 
 function setUp(impl: Partial<ServiceImpl<typeof AgentService>>, options: Partial<PipelineOptions> = {}) {
   const logged: Record<string, unknown>[] = [];
   const log = pino({ level: "debug" }, { write: (line: string) => logged.push(JSON.parse(line)) });
-  const metrics = new Registry();
+  const metrics = new Metrics();
   const pipeline = createPipeline({ log, metrics, ...options });
   const { getAgent, watchAgents } = pipeline.wrap(AgentService, impl).methods;
   const get = (timeoutMs?: number, requestSignal?: AbortSignal) => {

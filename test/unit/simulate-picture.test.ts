@@ -2,6 +2,7 @@ import { Writable } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import type { AgentView, TransitionView } from "harborforge-agents-client";
 import { describe, expect, it } from "vitest";
+import { TRANSITION_CAUSES } from "../../common/contract/enum-names.ts";
 import { colourPaint, plainPaint } from "../../src/cli/terminal/paint.ts";
 import { Printer } from "../../src/cli/terminal/printer.ts";
 import { FleetTally } from "../../src/simulate/fleet-tally.ts";
@@ -55,9 +56,9 @@ function view(fields: Partial<SimulationView> = {}): SimulationView {
     now: NOW_MS,
     pace: { intervalMs: 10_000, leaseMs: 30_000 },
     claws: [
-      { name: "demo-claw-a", tally, doing: "beating" },
-      { name: "demo-claw-b", tally: dead, doing: "killed 31 s ago" },
-      { name: "demo-claw-c", tally, doing: "beating" },
+      { name: "demo-claw-a", tally, runs: true, doing: "beating" },
+      { name: "demo-claw-b", tally: dead, runs: false, doing: "killed 31 s ago" },
+      { name: "demo-claw-c", tally, runs: true, doing: "beating" },
     ],
     all: { idle: 14, on_call: 2, busy: 6, exhausted: 2, offline: 12 },
     claimed: 41,
@@ -78,6 +79,7 @@ function view(fields: Partial<SimulationView> = {}): SimulationView {
     },
     killed: 1,
     lostAlive: 0,
+    lostInOutage: 0,
     revisions: [100n, 199n],
     notice: "All of demo-claw-b is offline. It starts again in 4 s.",
     note: "demo-claw-b is offline: 12 agents, 27 s after it was killed",
@@ -158,13 +160,35 @@ describe("plain lines", () => {
       "summary 0:42 all idle=14 on_call=2 busy=6 exhausted=2 offline=12",
     ]);
     expect(closingLines(view())).toEqual([
-      "Duration 0:42: 36 agents on 3 claws, 99 transitions: report 87, lease_expired 12.",
-      "The calendar claimed 41 agents; 6 claims were rejected (AGENT_EXHAUSTED 4, REVISION_MISMATCH 2).",
+      "Duration 0:42: 36 agents on 3 claws, 99 transitions: report 87, lease_expired",
+      "  12.",
+      "The calendar claimed 41 agents; 6 claims were rejected (AGENT_EXHAUSTED 4,",
+      "  REVISION_MISMATCH 2).",
       "Beats that the service rejected or changed: REPORT_OUTDATED 5.",
       "9 exhaustions recovered, 12 leases expired, 3 agents came back.",
       "Claws killed: 1. No agent that sent heartbeats lost its lease.",
     ]);
     expect(closingLines(view({ lostAlive: 2 })).at(-1)).toMatch(/2 agents that sent heartbeats lost their leases/);
+    expect(closingLines(view({ lostAlive: 1 })).at(-1)).toMatch(/1 agent that sent heartbeats lost its lease: this/);
+    expect(closingLines(view({ lostInOutage: 3 })).slice(-2)).toEqual([
+      "3 leases expired while the simulation itself did not run or had no network: this",
+      "  is no fault of the service.",
+    ]);
+    const one = view({
+      claimed: 1,
+      refused: new Map([["AGENT_EXHAUSTED", 1]]),
+      totals: { transitions: 1, causes: new Map(), recovered: 1, lost: 1, returned: 1 },
+    });
+    expect(closingLines(one).slice(0, 5)).toEqual([
+      "Duration 0:42: 36 agents on 3 claws, 1 transition.",
+      "The calendar claimed 1 agent; 1 claim was rejected (AGENT_EXHAUSTED 1).",
+      "Beats that the service rejected or changed: REPORT_OUTDATED 5.",
+      "1 exhaustion recovered, 1 lease expired, 1 agent came back.",
+      "Claws killed: 1. No agent that sent heartbeats lost its lease.",
+    ]);
+    const causes = new Map(TRANSITION_CAUSES.map((cause) => [cause, 1_000_000] as const));
+    const long = view({ totals: { ...view().totals, causes: causes } });
+    for (const line of closingLines(long)) expect(line.length, line).toBeLessThanOrEqual(80);
     expect(closingDocument(view())).toMatchObject({
       agents: 36,
       transitions: 99,
@@ -286,5 +310,46 @@ describe("the fleet", () => {
       revision: 9n,
     });
     expect(fleet.agents).toEqual([]);
+  });
+});
+
+describe("the claws of the live table", () => {
+  const tally = { idle: 10, on_call: 0, busy: 0, exhausted: 0, offline: 0 };
+  const dead = { idle: 0, on_call: 0, busy: 0, exhausted: 0, offline: 10 };
+  const running = (name: string) => ({ name, tally, runs: true, doing: "beating" });
+  /** A hundred claws, of which every fifth was killed; half of those before their leases expired. */
+  const claws = Array.from({ length: 100 }, (_, place) => {
+    if (place % 5 !== 0) return running(`live-${place}`);
+    return { name: `dead-${place}`, tally: place % 2 === 0 ? tally : dead, runs: false, doing: "killed 1 s ago" };
+  });
+  const shown = (rows: number) => tableLines(view({ claws }), { columns: 100, rows }, (_, text) => text);
+
+  it("that are hidden are alive, as long as the screen has rows for all dead ones", () => {
+    for (const rows of [34, 40, 60, 200]) {
+      const lines = shown(rows);
+      expect(lines).toHaveLength(rows);
+      expect(
+        lines.filter((line) => line.startsWith("dead-")),
+        `${rows} rows`,
+      ).toHaveLength(20);
+      expect(lines.join("\n")).not.toContain("of them down");
+      expect(lines.at(-1)).toBe("Stop with Ctrl-C.");
+    }
+  });
+
+  it("that are dead and do not fit are counted", () => {
+    const lines = shown(24);
+    expect(lines.filter((line) => line.startsWith("dead-"))).toHaveLength(11);
+    expect(lines.filter((line) => line.startsWith("live-"))).toEqual([]);
+    expect(lines).toContain("and 89 more claws, 9 of them down");
+    expect(lines).toHaveLength(24);
+  });
+
+  it("that went silent by themselves are dead, too", () => {
+    const silent = { name: "silent", tally: dead, runs: true, doing: "reconnecting" };
+    const many = [...Array.from({ length: 50 }, (_, place) => running(`live-${place}`)), silent];
+    const lines = tableLines(view({ claws: many }), { columns: 100, rows: 24 }, (_, text) => text);
+    expect(lines.filter((line) => line.startsWith("silent"))).toHaveLength(1);
+    expect(lines).toContain("and 43 more claws");
   });
 });

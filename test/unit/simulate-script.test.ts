@@ -2,7 +2,7 @@ import type { Report } from "harborforge-agents-client/internal";
 import { describe, expect, it } from "vitest";
 import { AgentScript } from "../../src/simulate/agent-script.ts";
 import { readClawCommand, readClawEvent } from "../../src/simulate/claw-messages.ts";
-import { planFleet } from "../../src/simulate/registration.ts";
+import { planFleet } from "../../src/simulate/fleet-plan.ts";
 import { createRandom, pick, seedFor } from "../../src/simulate/seeded-random.ts";
 
 const script = (seed: number, emptyAccount = false) =>
@@ -108,7 +108,7 @@ describe("messages between a simulation and its claws", () => {
   it("are read only when they are complete", () => {
     const start = {
       kind: "start",
-      target: { address: "http://a:1", token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },
+      target: { addresses: ["http://a:1"], token: "t", tls: { ca: ["pem"], cert: "c", key: "k" } },
       clawIdentifier: "c",
       instanceId: "i",
       agentIds: ["a"],

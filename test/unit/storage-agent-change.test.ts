@@ -26,6 +26,7 @@ const AGENT: Agent = {
   leaseExpiresAt: NOW,
   replicaId: 1,
   suspectSince: null,
+  wakes: null,
   lapsesTo: null,
 };
 

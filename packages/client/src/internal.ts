@@ -3,6 +3,7 @@
 export { callErrorOf } from "./connection/call-error.ts";
 export { baseUrlOf, createPlainClients } from "./connection/node-clients.ts";
 export { createRetryPause } from "./connection/retry-pause.ts";
+export { currentMoment, type Moment, msSince } from "./elapsed.ts";
 export type { Report } from "./heartbeats/beat-queue.ts";
 export { HeartbeatStream } from "./heartbeats/heartbeat-stream.ts";
 export { type ClawMessageView, exactViews } from "./views.ts";

@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
-import type { AgentFilter, ServiceClients } from "harborforge-agents-client";
-import { callErrorOf, filterMessage } from "harborforge-agents-client/internal";
-import type { AgentStatus, ReportedExhaustion } from "../../../common/contract/enum-names.ts";
-import { EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
+import type { AgentFilter, CallCode, ConnectedClients } from "harborforge-agents-client";
+import { callErrorOf, filterMessage } from "harborforge-agents-client/internal/calls";
+import type { AgentStatus, ReportedExhaustion, TransitionCause } from "../../../common/contract/enum-names.ts";
+import { CAUSE_VALUES, EXHAUST_REASON_VALUES, STATUS_VALUES } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import { type IncidentRecord, incidentRecord } from "../records/incident-record.ts";
 import {
   type AgentRecord,
   agentRecord,
@@ -21,7 +22,9 @@ import {
 
 /** The clients, and the limits of a call. */
 export interface Caller {
-  readonly clients: ServiceClients;
+  readonly clients: Pick<ConnectedClients, "agents" | "users" | "reconnect">;
+  /** How many addresses `clients` have: with `reconnect` they use the next one. */
+  readonly addresses: number;
   /** The timeout of a call including its retries, in milliseconds. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
@@ -183,11 +186,32 @@ export async function listTransitions(
     readonly agentId?: string;
     readonly afterRevision: bigint;
     readonly newestFirst: boolean;
+    /** Empty: any. */
+    readonly causes: readonly TransitionCause[];
+    readonly clawIdentifier?: string;
+    readonly since?: Micros;
+    readonly incidentId?: string;
   },
 ): Promise<Page<TransitionRecord>> {
-  const answer = await call(caller, (options) => caller.clients.agents.listAgentTransitions(request, options));
+  const { causes, since, ...rest } = request;
+  const message = {
+    ...rest,
+    causes: causes.map((cause) => CAUSE_VALUES[cause]),
+    ...(since === undefined ? {} : { since: timestampOf(since) }),
+  };
+  const answer = await call(caller, (options) => caller.clients.agents.listAgentTransitions(message, options));
   const { nextPageToken } = answer;
   return { items: answer.transitions.map(transitionRecord), nextPageToken, revision: undefined };
+}
+
+/** Incidents, the newest first. */
+export async function listIncidents(
+  caller: Caller,
+  request: PageRequest & { readonly clawIdentifier?: string },
+): Promise<Page<IncidentRecord>> {
+  const answer = await call(caller, (options) => caller.clients.agents.listIncidents(request, options));
+  const { nextPageToken } = answer;
+  return { items: answer.incidents.map(incidentRecord), nextPageToken, revision: undefined };
 }
 
 export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promise<FleetRecord> {
@@ -227,26 +251,43 @@ interface CallLimits {
 /**
  * Calls the service. Retries when the service asks for it and the time allows it. Each change has a `request_id`, so a
  * retry after a lost response does not repeat the change.
+ *
+ * An address that is unreachable, drains or does not respond is replaced by the next one. Each address gets its share of
+ * the time, so that a silent one leaves time for the others.
  */
 async function call<Answer>(
-  { timeoutMs, signal }: Caller,
+  { clients, addresses, timeoutMs, signal }: Caller,
   ask: (limits: CallLimits) => Promise<Answer>,
 ): Promise<Answer> {
   const deadline = performance.now() + timeoutMs;
-  for (;;) {
+  for (let untried = addresses; ; ) {
+    const leftMs = deadline - performance.now();
+    const { agents: used } = clients;
     try {
       // Whole milliseconds: a fraction makes an invalid header.
-      const leftMs = Math.max(1, Math.ceil(deadline - performance.now()));
-      return await ask({ timeoutMs: leftMs, ...(signal === undefined ? {} : { signal }) });
+      const shareMs = Math.max(1, Math.ceil(leftMs / Math.max(1, untried)));
+      return await ask({ timeoutMs: shareMs, ...(signal === undefined ? {} : { signal }) });
     } catch (thrown) {
       const error = callErrorOf(thrown);
+      if (signal?.aborted === true) throw error;
+      untried -= 1;
       const { code, retryAfterMs } = error;
+      if (untried > 0 && MAY_WORK_ELSEWHERE.has(code)) {
+        // Of several calls at the same time, the first one that fails moves all to the next address.
+        if (clients.agents === used) clients.reconnect();
+        continue;
+      }
       const late = retryAfterMs === undefined || performance.now() + retryAfterMs >= deadline;
-      if (late || code !== "UNAVAILABLE" || signal?.aborted === true) throw error;
+      if (late || code !== "UNAVAILABLE") throw error;
       await pause(retryAfterMs, signal ?? new AbortController().signal);
+      // Meanwhile any of them may serve again.
+      untried = addresses;
     }
   }
 }
+
+/** The codes of a connection that fails and of a replica that cannot serve. */
+const MAY_WORK_ELSEWHERE: ReadonlySet<CallCode> = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
 
 function present<Message, Record>(message: Message | undefined, read: (message: Message) => Record): Record {
   if (message !== undefined) return read(message);

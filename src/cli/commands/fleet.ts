@@ -1,6 +1,6 @@
+import type { Command } from "commander";
 import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
 import { formatDuration } from "../../config/values.ts";
-import { getFleet } from "../calls/service-calls.ts";
 import { EXIT_OK } from "../exit-codes.ts";
 import { styleOf } from "../records/agent-columns.ts";
 import { jsonText } from "../records/output.ts";
@@ -15,14 +15,12 @@ import { addSelectionOptions, filterOf, type SelectionFlags } from "./selection.
 const ALL_STATUSES = [...AGENT_STATUSES, "suspect", "unknown"] as const;
 const LONGEST_BAR = 40;
 
-export function registerFleet(shell: Shell): void {
-  const command = shell.program
-    .command("fleet")
-    .description("count agents by status and claw; show the brake and the pace of heartbeats");
+export function define(command: Command, shell: Shell): void {
+  command.description("count agents by status and claw; show the brake and the pace of heartbeats");
   addSelectionOptions(command);
   const examples = ["harborforge-agents fleet", "harborforge-agents fleet --claw claw-1 -o json"];
-  serviceCommand<SelectionFlags>(shell, command, examples, async ({ caller, out }, flags) => {
-    const fleet = await getFleet(caller, filterOf(flags));
+  serviceCommand<SelectionFlags>(shell, command, examples, async ({ caller, calls, out }, flags) => {
+    const fleet = await calls.getFleet(caller, filterOf(flags));
     const { output } = flags;
     const text =
       output === "table" ? fleetLines(fleet, out, Date.now()).join("\n") : jsonText(fleet.json, output === "json");

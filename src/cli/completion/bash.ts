@@ -10,17 +10,29 @@ export function bashScript(program: string, root: CommandNode): string {
   return `# bash completion for ${program}
 # Put it into a completion folder of bash, or run: source <(${program} completion bash)
 ${name}() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" previous="" path="" word="" words="" files="" i=1 place=0
-  [ "$COMP_CWORD" -gt 0 ] && previous="\${COMP_WORDS[COMP_CWORD-1]}"
-  # bash splits --option=value.
-  if [ "$current" = "=" ]; then current=""
-  elif [ "$previous" = "=" ]; then previous="\${COMP_WORDS[COMP_CWORD-2]}"; fi
-  while [ "$i" -lt "$COMP_CWORD" ]; do
+  local current previous="" path="" word="" words="" files="" i place=0 joined=""
+  # bash splits words at = and at the colons of addresses: put the latter together again.
+  local -a line=()
+  for ((i = 0; i <= COMP_CWORD; i++)); do
     word="\${COMP_WORDS[i]}"
+    if [ "\${#line[@]}" -gt 0 ] && { [ "$word" = ":" ] || [ -n "$joined" ]; }; then
+      line[\${#line[@]}-1]="\${line[\${#line[@]}-1]}$word"
+    else line+=("$word"); fi
+    joined=""
+    [ "$word" = ":" ] && joined=1
+  done
+  local last=$((\${#line[@]} - 1))
+  current="\${line[last]}"
+  [ "$last" -gt 0 ] && previous="\${line[last-1]}"
+  if [ "$current" = "=" ]; then current=""
+  elif [ "$previous" = "=" ]; then previous="\${line[last-2]}"; fi
+  i=1
+  while [ "$i" -lt "$last" ]; do
+    word="\${line[i]}"
     case "$word" in
       ${[...withValue].join("|")})
         i=$((i + 1))
-        [ "\${COMP_WORDS[i]}" = "=" ] && i=$((i + 1)) ;;
+        [ "\${line[i]}" = "=" ] && i=$((i + 1)) ;;
       -*|=) ;;
       *)
         case "$path $word" in
@@ -41,7 +53,8 @@ ${commands.map(commandCase).join("\n")}
       esac ;;
   esac
   COMPREPLY=()
-  if [ -n "$files" ]; then COMPREPLY=($(compgen -f -- "$current"))
+  # Readline completes names of files better, with spaces and folders, where a function can ask it to.
+  if [ -n "$files" ]; then compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$current"))
   elif [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$current")); fi
 }
 complete -F ${name} ${program}

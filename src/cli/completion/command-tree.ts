@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { firstPart } from "../help.ts";
 
 /** The possible completions of a word: fixed choices, file names, or none. */
 export type Completions =
@@ -31,11 +32,14 @@ export interface CommandNode {
 }
 
 export function commandTree(command: Command, path: readonly string[] = []): CommandNode {
-  const help = { names: ["--help", "-h"], description: "show help", value: undefined, valueName: "", repeats: false };
+  const flag = (names: readonly string[], text: string): OptionNode => {
+    return { names, description: text, value: undefined, valueName: "", repeats: false };
+  };
+  const help = [flag(["--help", "-h"], "show help"), flag(["--help-all"], "show all of the help")];
   return {
     path,
     description: firstPart(command.description()),
-    options: [...command.options.filter(({ hidden }) => !hidden).map(optionNode), help],
+    options: [...command.options.filter(({ hidden }) => !hidden).map(optionNode), ...help],
     arguments: command.registeredArguments.map((argument) => ({
       name: argument.name(),
       words: completionsOf(argument.argChoices, argument.name()),
@@ -65,9 +69,4 @@ function optionNode(option: Command["options"][number]): OptionNode {
 function completionsOf(choices: readonly string[] | undefined, name: string): Completions {
   if (choices !== undefined) return { kind: "choice", words: choices };
   return { kind: name === "path" ? "file" : "any" };
-}
-
-/** Without ranges and defaults, which are too long for a list of completions. */
-function firstPart(description: string): string {
-  return description.split(/[;:(]/)[0]?.trim() ?? "";
 }

@@ -1,61 +1,19 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
-import { baseUrlOf } from "harborforge-agents-client/internal";
-import { durationArgument } from "../arguments.ts";
+import { baseUrlOf } from "harborforge-agents-client/internal/calls";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_WRONG_SETTING } from "../exit-codes.ts";
+import { type ConnectionFlags, DEFAULT_ADDRESS } from "./connection-options.ts";
 import { type Profile, profileFile, readNamedFile, readProfile, readSecretFile } from "./profile.ts";
-
-/** The flags of all commands that call the service. */
-export interface ConnectionFlags {
-  readonly address?: string;
-  readonly token?: string;
-  readonly tokenFile?: string;
-  readonly ca?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly profile?: string;
-  readonly timeout: number;
-}
 
 /** The settings of a connection to the service. */
 export interface Connection {
-  /** The URL of its gRPC listener. */
-  readonly address: string;
+  /** The URLs of its gRPC listeners, at least one. */
+  readonly addresses: readonly string[];
   readonly token: string | undefined;
   /** Certificate authorities in PEM, besides those of Node. */
   readonly ca: string | undefined;
   /** The client certificate and its private key, in PEM. */
   readonly identity: { readonly cert: string; readonly key: string } | undefined;
   readonly timeoutMs: number;
-}
-
-const DEFAULT_ADDRESS = "http://127.0.0.1:50051";
-const DEFAULT_TIMEOUT_MS = 10_000;
-
-/** Adds the flags of `ConnectionFlags` to a command. */
-export function addConnectionOptions(command: Command): Command {
-  return command
-    .optionsGroup("Connection:")
-    .addOption(
-      new Option(
-        "--address <url>",
-        `the service's gRPC listener: http://host:port, https://host:port or host:port (default: ${DEFAULT_ADDRESS}; env: HARBORFORGE_ADDRESS)`,
-      ).argParser(readAddress),
-    )
-    .option(
-      "--token <token>",
-      "an API token; visible in the process list, so prefer --token-file (env: HARBORFORGE_TOKEN)",
-    )
-    .option("--token-file <path>", "a file with the token, not readable by others (env: HARBORFORGE_TOKEN_FILE)")
-    .option("--ca <path>", "certificate authorities of the service, PEM (env: HARBORFORGE_CA)")
-    .option("--cert <path>", "a client certificate, PEM; needs --key (env: HARBORFORGE_CERT)")
-    .option("--key <path>", "its private key, not readable by others (env: HARBORFORGE_KEY)")
-    .option("--profile <name>", "use address and credentials of this profile (env: HARBORFORGE_PROFILE)")
-    .addOption(
-      new Option("--timeout <time>", "the timeout of a call, such as 500ms or 1m")
-        .default(DEFAULT_TIMEOUT_MS, "10s")
-        .argParser(durationArgument(1, 3_600_000)),
-    );
 }
 
 /**
@@ -68,15 +26,18 @@ export function readConnection(flags: ConnectionFlags, env: Readonly<Record<stri
   const requested = flags.profile ?? set(env.HARBORFORGE_PROFILE);
   const profile = readProfile(profileFile(env), requested);
   const given = flags.address ?? set(env.HARBORFORGE_ADDRESS);
-  const address = baseUrlOf(given ?? profile?.address ?? DEFAULT_ADDRESS);
-  if (address === undefined) {
-    const where = given === undefined ? "The profile's address" : "HARBORFORGE_ADDRESS";
-    throw wrong(`${where} must be http://host:port, https://host:port or host:port.`);
+  const addresses = addressesOf(given ?? profile?.address ?? DEFAULT_ADDRESS);
+  if (addresses === undefined) {
+    const inEnvironment = given === undefined ? "The profile's address" : "HARBORFORGE_ADDRESS";
+    const where = flags.address === undefined ? inEnvironment : "--address";
+    throw wrong(
+      `${where} must be http://host:port, https://host:port or host:port, or several with commas between them.`,
+    );
   }
   const trusted = given === undefined || flags.profile !== undefined ? profile : undefined;
   const caFile = flags.ca ?? set(env.HARBORFORGE_CA) ?? trusted?.ca;
   return {
-    address,
+    addresses,
     token: tokenOf(flags, env, trusted),
     ca: caFile === undefined ? undefined : readNamedFile(caFile),
     identity: identityOf(flags.cert ?? set(env.HARBORFORGE_CERT), flags.key ?? set(env.HARBORFORGE_KEY), trusted),
@@ -115,17 +76,20 @@ function identityOf(
   return { cert: readNamedFile(files.cert), key: readSecretFile(files.key, "private key") };
 }
 
-/** Whether a token would be sent unencrypted to another machine. */
-export function sendsTokenInCleartext({ address, token }: Connection): boolean {
-  const { protocol, hostname } = new URL(address);
-  const isLoopback = hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
-  return token !== undefined && protocol === "http:" && !isLoopback;
+/** The addresses to which a token would be sent unencrypted over a network. */
+export function cleartextAddresses({ addresses, token }: Pick<Connection, "addresses" | "token">): readonly string[] {
+  return token === undefined ? [] : addresses.filter((address) => !isSafe(new URL(address)));
 }
 
-function readAddress(text: string): string {
-  const url = baseUrlOf(text);
-  if (url === undefined) throw new InvalidArgumentError("It must be http://host:port, https://host:port or host:port.");
-  return url;
+function isSafe({ protocol, hostname }: URL): boolean {
+  return protocol === "https:" || hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
+}
+
+/** The URLs of a list with commas, each once. Undefined if one of them is invalid. */
+function addressesOf(text: string): readonly string[] | undefined {
+  const urls = text.split(",").map((one) => baseUrlOf(one.trim()));
+  const valid = urls.filter((url) => url !== undefined);
+  return valid.length === urls.length ? [...new Set(valid)] : undefined;
 }
 
 function set(value: string | undefined): string | undefined {

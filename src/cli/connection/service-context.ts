@@ -1,13 +1,13 @@
-import { rootCertificates } from "node:tls";
-import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client";
+import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client/internal/calls";
 import { withoutPasswords } from "../../../common/logging/redaction.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
-import type { Caller } from "../calls/service-calls.ts";
+import * as calls from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";
 import type { Host } from "../host.ts";
 import { printable } from "../terminal/printable.ts";
 import { OutputClosed, Printer } from "../terminal/printer.ts";
-import { type Connection, type ConnectionFlags, readConnection, sendsTokenInCleartext } from "./connection.ts";
+import { type Connection, cleartextAddresses, readConnection } from "./connection.ts";
+import type { ConnectionFlags } from "./connection-options.ts";
 
 /** The environment of a command that calls the service. */
 export interface ServiceContext {
@@ -15,7 +15,9 @@ export interface ServiceContext {
   readonly connection: Connection;
   readonly clients: ConnectedClients;
   /** The clients with the timeout of `--timeout`. */
-  readonly caller: Caller;
+  readonly caller: calls.Caller;
+  /** The calls of the service. A command gets them from here: its file needs no client until it runs. */
+  readonly calls: typeof calls;
   readonly out: Printer;
   readonly err: Printer;
 }
@@ -32,16 +34,17 @@ export async function withService(
 ): Promise<number> {
   const out = new Printer(host.stdout, host.env);
   const err = new Printer(host.stderr, host.env);
-  let address = "";
+  let where = "";
   try {
     const connection = readConnection(flags, host.env);
-    ({ address } = connection);
-    if (sendsTokenInCleartext(connection)) {
-      await err.print(`warning: the token is sent to ${address} unencrypted. Use https://.\n`);
+    where = connection.addresses.join(", ");
+    const cleartext = cleartextAddresses(connection);
+    if (cleartext.length > 0) {
+      await err.print(`warning: the token is sent to ${cleartext.join(", ")} unencrypted. Use https://.\n`);
     }
     using clients = createServiceClients(targetOf(connection));
-    const caller = { clients, timeoutMs: connection.timeoutMs };
-    const exitCode = await work({ host, connection, clients, caller, out, err });
+    const caller = { clients, addresses: connection.addresses.length, timeoutMs: connection.timeoutMs };
+    const exitCode = await work({ host, connection, clients, caller, calls, out, err });
     if (out.failure !== undefined) throw new OutputClosed();
     return exitCode;
   } catch (error) {
@@ -50,16 +53,21 @@ export async function withService(
       err.put(`error: Writing the output failed: ${printable(out.failure.message)}. Free some space, and try again.\n`);
       return EXIT_FAILED;
     }
-    const { message, exitCode } = failureOf(error, address);
+    const { message, exitCode } = failureOf(error, where);
     err.put(`error: ${message}\n`);
     return exitCode;
   }
 }
 
 /** The target of the client library. */
-export function targetOf({ address, token, ca, identity }: Connection) {
-  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates, ca] }), ...identity };
-  return { address, ...(token === undefined ? {} : { token }), tls };
+export function targetOf({ addresses, token, ca, identity }: Connection) {
+  const tls = { ...(ca === undefined ? {} : { ca: [...rootCertificates(), ca] }), ...identity };
+  return { addresses, ...(token === undefined ? {} : { token }), tls };
+}
+
+/** An import of node:tls would parse all of them, for commands that need none. */
+function rootCertificates(): readonly string[] {
+  return process.getBuiltinModule("node:tls").rootCertificates;
 }
 
 function failureOf(error: unknown, address: string): CommandFailure {

@@ -1,29 +1,10 @@
-import { type Command, Option } from "commander";
 import type { Page } from "../calls/service-calls.ts";
 import { printable, printableJson } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { type Cell, type Column, Table } from "../terminal/table.ts";
 import { padEnd } from "../terminal/text-width.ts";
+import type { OutputFormat } from "./output-option.ts";
 import type { AsMessage } from "./records.ts";
-
-export const OUTPUTS = ["table", "json", "jsonl"] as const;
-/** `table` is for people. `json` (one document) and `jsonl` (one line for each item) are the contract's JSON. */
-export type OutputFormat = (typeof OUTPUTS)[number];
-
-export interface OutputFlags {
-  readonly output: OutputFormat;
-}
-
-export function addOutputOption(command: Command): Command {
-  return command.addOption(
-    new Option(
-      "-o, --output <format>",
-      "a table, or the contract's JSON: one document (json) or one line for each item (jsonl)",
-    )
-      .choices(OUTPUTS)
-      .default("table"),
-  );
-}
 
 /** A fact of an item: its name and value. */
 export type Fact = readonly [name: string, value: string | Cell];

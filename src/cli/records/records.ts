@@ -1,6 +1,6 @@
 import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { AgentView, TransitionView, WatchEvent, WatchOptions } from "harborforge-agents-client";
-import { exactViews, type WatchClients, watchAs } from "harborforge-agents-client/internal";
+import { exactViews, type WatchClients, watchAs } from "harborforge-agents-client/internal/calls";
 import type { AgentStatus } from "../../../common/contract/enum-names.ts";
 import { statusName, type Unknown } from "../../../common/contract/enum-values.ts";
 import type { Micros } from "../../../common/contract/time.ts";

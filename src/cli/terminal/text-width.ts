@@ -1,12 +1,26 @@
-import stringWidth from "string-width";
+import { createRequire } from "node:module";
 
-const segmenter = new Intl.Segmenter();
-// Texts of printable ASCII take one column for each character. Measuring other texts is slow.
+/** Texts of printable ASCII take one column for each character. */
 const PLAIN = /^[\x20-\x7e]*$/;
+/** So do letters of Western languages, and the signs that this program prints itself. */
+const NARROW = /^[\x20-\x7e\u00a1-\u00a8\u00aa-\u00ac\u00af-\u024f…→█·]*$/;
+
+const require = createRequire(import.meta.url);
+let segmenter: Intl.Segmenter | undefined;
+let measure: ((text: string) => number) | undefined;
 
 /** The width of a text in columns. It may contain colours. */
 export function widthOf(text: string): number {
-  return PLAIN.test(text) ? text.length : stringWidth(text);
+  return NARROW.test(text) ? text.length : measured(text);
+}
+
+/** Loads the library with the first text that needs it: that takes as long as the rest of a command's start. */
+function measured(text: string): number {
+  if (measure === undefined) {
+    const { default: stringWidth }: typeof import("string-width") = require("string-width");
+    measure = stringWidth;
+  }
+  return measure(text);
 }
 
 /** Whether all terminals agree on the width of a text. They disagree on emoji and on newer characters. */
@@ -26,6 +40,7 @@ export function padStart(text: string, columns: number): string {
 export function clip(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;
   if (columns < 1) return "";
+  segmenter ??= new Intl.Segmenter();
   let kept = "";
   let used = 0;
   for (const { segment } of segmenter.segment(text)) {

@@ -1,7 +1,9 @@
 import type { WatchEvent } from "harborforge-agents-client";
 import { transitionDetails } from "../records/agent-columns.ts";
-import { jsonText, type OutputFormat } from "../records/output.ts";
+import { jsonText } from "../records/output.ts";
+import type { OutputFormat } from "../records/output-option.ts";
 import type { AgentRecord, ChangeRecord, TransitionRecord } from "../records/records.ts";
+import { counted } from "../terminal/counted.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Printer } from "../terminal/printer.ts";
 import { Screen } from "../terminal/screen.ts";
@@ -96,7 +98,7 @@ function linesOf(event: Event, nowMs: number): string[] {
         ...event.agents.map(
           (agent) => `agent ${printable(agent.agentId)} ${agent.status} [${printable(agent.clawIdentifier)}]`,
         ),
-        `snapshot of ${event.agents.length} agents as of revision ${event.revision}${why}`,
+        `snapshot of ${counted(event.agents.length, "agent")} as of revision ${event.revision}${why}`,
       ];
     }
     case "changes":

@@ -5,8 +5,13 @@ import type { PeerIdentity } from "./peer-identity.ts";
 /** The authenticated caller. The pipeline sets it before the handler runs. Without authentication it is `ANYONE`. */
 export const principalKey: ContextKey<Principal> = createContextKey(ANYONE, { description: "principal" });
 
+/** The names of the listeners in metrics. */
+export type ListenerName = "grpc" | "connect";
+
 /** The client's end of a connection. */
 export interface Peer {
+  /** The listener that accepted it. */
+  readonly listener: ListenerName;
   /** Its IP address, without a port; empty if it is unknown. */
   readonly address: string;
   /** Whether this process terminates TLS for the connection. */
@@ -15,7 +20,7 @@ export interface Peer {
   readonly identity: PeerIdentity | undefined;
 }
 
-const UNKNOWN: Peer = { address: "", encrypted: false, identity: undefined };
+const UNKNOWN: Peer = { listener: "grpc", address: "", encrypted: false, identity: undefined };
 
 /** The client's end of the call's connection. Both listeners set it before the pipeline runs. */
 export const peerKey: ContextKey<Peer> = createContextKey(UNKNOWN, { description: "peer" });

@@ -1,12 +1,17 @@
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { type ContextValues, createContextValues } from "@connectrpc/connect";
-import { type Peer, peerKey } from "./call-values.ts";
+import { type ListenerName, type Peer, peerKey } from "./call-values.ts";
 import { peerIdentityOf } from "./peer-identity.ts";
 
 /** The clients' ends of open connections. */
 export class Peers {
+  readonly #listener: ListenerName;
   readonly #peers = new WeakMap<object, Peer>();
+
+  constructor(listener: ListenerName) {
+    this.#listener = listener;
+  }
 
   /**
    * Reads address and identity from `socket`, once. `connection` is the key for `valuesFor`: the socket of HTTP/1.1, the session of
@@ -14,6 +19,7 @@ export class Peers {
    */
   add(connection: object, socket: Duplex & { readonly remoteAddress?: string | undefined }): void {
     this.#peers.set(connection, {
+      listener: this.#listener,
       address: socket.remoteAddress ?? "",
       encrypted: socket instanceof TLSSocket,
       identity: peerIdentityOf(socket),

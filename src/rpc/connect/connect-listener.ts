@@ -9,7 +9,6 @@ import {
 import { createServer, type Socket } from "node:net";
 import type { ServiceImplSpec } from "@connectrpc/connect";
 import type { ResponseCompression } from "@harborforge/connect-grpc-js";
-import type { Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import type { Credentials } from "../../domain/principal.ts";
 import { peerKey } from "../callers/call-values.ts";
@@ -34,7 +33,7 @@ import { createConnectCalls } from "./connect-calls.ts";
 import { answerPreflight, createCrossOrigin } from "./cross-origin.ts";
 import { createHttp1Errors } from "./http1-errors.ts";
 import { connectionOf, type NodeRequest, type NodeResponse } from "./node-request.ts";
-import { createPlainPages } from "./plain-pages.ts";
+import { createPlainPages, type MetricsPage } from "./plain-pages.ts";
 
 export interface ConnectListenerLimits extends ListenerLimits {
   /** How long a new connection may wait before it shows its protocol, in milliseconds. Default 5 s. */
@@ -55,7 +54,7 @@ export interface ConnectListenerOptions {
   readonly services: readonly ServiceImplSpec[];
   readonly log: Logger;
   /** The metrics of `GET /metrics`. */
-  readonly metrics: Registry;
+  readonly metrics: MetricsPage;
   /** Why the replica is not ready, as text for `GET /readyz`. Undefined: it is ready. */
   readonly ready: () => string | undefined;
   /** Limits connections. */
@@ -114,7 +113,7 @@ const USUAL_GREETING_BYTES = 4_096;
 export function createConnectListener(options: ConnectListenerOptions): Listener {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const { log } = options;
-  const peers = new Peers();
+  const peers = new Peers("connect");
   const budget = options.budget ?? new ReceiveBudget({ ...DEFAULT_RECEIVE_LIMITS, messageMs: limits.requestMs });
   const mayReadMetrics = (req: NodeRequest): void | Promise<void> => {
     const peer = peers.valuesFor(connectionOf(req)).get(peerKey).identity;

@@ -1,10 +1,15 @@
 import type { ResponseCompression } from "@harborforge/connect-grpc-js";
-import type { Registry } from "prom-client";
 import { Refusal } from "../../domain/errors.ts";
 import { noSuchMethod } from "../errors/did-you-mean.ts";
 import { acceptsGzip } from "../sockets/response-compression.ts";
 import type { NodeRequest, NodeResponse } from "./node-request.ts";
 import { rootPage } from "./root-page.ts";
+
+/** The content of `/metrics`. */
+export interface MetricsPage {
+  readonly contentType: string;
+  metrics(): Promise<string>;
+}
 
 /** The pages of the Connect listener that are not calls. */
 export interface PlainPages {
@@ -27,7 +32,7 @@ const HTML = "text/html; charset=utf-8";
  */
 export function createPlainPages(
   methods: readonly string[],
-  metrics: Registry,
+  metrics: MetricsPage,
   ready: () => string | undefined,
   notes: () => readonly string[],
   mayReadMetrics: (req: NodeRequest) => void | Promise<void>,

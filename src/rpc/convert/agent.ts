@@ -4,6 +4,7 @@ import {
   EXHAUST_REASON_VALUES,
   STATUS_VALUES,
   statusValue,
+  WAKE_STATE_VALUES,
 } from "../../../common/contract/enum-values.ts";
 import { timestampOf, timestampOrUnset } from "../../../common/contract/timestamps.ts";
 import {
@@ -14,11 +15,13 @@ import {
   type Exhaustion as ExhaustionMessage,
   ExhaustionSchema,
   ExhaustReason,
+  WakeState,
 } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import type { ExpiryBrakeSchema, IncidentSchema } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
-import type { Agent, Exhaustion, Transition } from "../../domain/agent.ts";
+import type { Agent, Exhaustion, NamedWake, Transition } from "../../domain/agent.ts";
 import type { ExpiryBrake, Incident } from "../../domain/directories.ts";
 import type { WatchedAgent } from "../../domain/filter.ts";
+import { pauseMessage } from "./pause.ts";
 
 /** The whole agent, for reads. */
 export function agentMessage(agent: Agent): AgentMessage {
@@ -29,13 +32,17 @@ export function agentMessage(agent: Agent): AgentMessage {
   const suspectSince = timestampOrUnset(agent.suspectSince);
   if (leaseExpiresAt !== undefined) message.leaseExpiresAt = leaseExpiresAt;
   if (suspectSince !== undefined) message.suspectSince = suspectSince;
+  const { wakes } = agent;
+  if (wakes === null) return message;
+  if (wakes.open !== null) setOpenWake(message, wakes.open);
+  if (wakes.pause !== null) message.pause = pauseMessage(wakes.pause);
   return message;
 }
 
 /** The agent for watchers: without the times that change without a transition, even if they are known. */
 export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
-  const { exhaustion } = agent;
-  return create(AgentSchema, {
+  const { exhaustion, openWake } = agent;
+  const message = create(AgentSchema, {
     id: agent.id,
     userId: agent.userId,
     agentId: agent.agentId,
@@ -48,6 +55,13 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
     revision: agent.revision,
     statusChangedAt: timestampOf(agent.statusChangedAt),
   });
+  if (openWake !== undefined) setOpenWake(message, openWake);
+  return message;
+}
+
+function setOpenWake(message: AgentMessage, open: NamedWake): void {
+  message.wakeId = open.wakeId;
+  message.wakeState = WAKE_STATE_VALUES[open.state];
 }
 
 export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitShape<typeof ExpiryBrakeSchema> {
@@ -93,5 +107,7 @@ export function transitionMessage(transition: Transition): AgentTransition {
     toClawIdentifier: transition.toClaw ?? "",
     requestId: transition.requestId ?? "",
     incidentId: transition.incidentId ?? "",
+    wakeId: transition.wake?.wakeId ?? "",
+    wakeState: transition.wake === null ? WakeState.UNSPECIFIED : WAKE_STATE_VALUES[transition.wake.state],
   });
 }

@@ -1,14 +1,18 @@
 import { create } from "@bufbuild/protobuf";
-import { statusValue } from "../../../common/contract/enum-values.ts";
+import { statusValue, WAKE_STATE_VALUES } from "../../../common/contract/enum-values.ts";
 import { durationOf } from "../../../common/contract/timestamps.ts";
+import { WakeState } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import {
   type AgentBeatError,
   AgentBeatErrorSchema,
   type AgentBeatResult,
   AgentBeatResultSchema,
+  type WakeReplyResult,
+  WakeReplyResultSchema,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { BeatResult } from "../../domain/message-to-claw.ts";
+import type { WakeReplyResult as WakeReplyResultValue } from "../../domain/wake.ts";
 import { codeOf, errorReasonOf, shorten } from "../errors/error-table.ts";
 import { exhaustionMessage } from "./agent.ts";
 
@@ -21,6 +25,15 @@ export function beatResultMessage(result: Omit<BeatResult, "kind">): AgentBeatRe
     sequence: result.sequence,
     beatIndex: result.beatIndex,
     revision: result.revision ?? 0n,
+    wakeResults: result.wakeResults?.map(wakeResultMessage) ?? [],
+  });
+}
+
+function wakeResultMessage({ wakeId, state, refusal }: WakeReplyResultValue): WakeReplyResult {
+  return create(WakeReplyResultSchema, {
+    wakeId,
+    state: state === null ? WakeState.UNSPECIFIED : WAKE_STATE_VALUES[state],
+    error: refusal === null ? undefined : beatErrorMessage(refusal),
   });
 }
 

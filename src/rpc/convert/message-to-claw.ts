@@ -111,8 +111,14 @@ const UNASKED: Omit<BeatResult, "kind" | "agentId"> = {
 function largestSize(message: ClawMessage): number {
   switch (message.kind) {
     case "result":
+      return (
+        200 +
+        3 * message.agentId.length +
+        3 * (message.refusal?.message.length ?? 0) +
+        (message.wakeResults ?? []).reduce((bytes, { wakeId }) => bytes + 400 + 6 * wakeId.length, 0)
+      );
     case "lost":
-      return 200 + 3 * message.agentId.length + 3 * (message.refusal?.message.length ?? 0);
+      return 200 + 3 * message.agentId.length + 3 * message.refusal.message.length;
     case "change":
       return 200 + 3 * message.agentId.length;
     case "wake":

@@ -5,6 +5,9 @@ import {
   sessionStartName,
   statusName,
   type Unknown,
+  wakeOutcomeName,
+  wakeReasonName,
+  wakeReplyTypeName,
 } from "../../../common/contract/enum-values.ts";
 import { MICROS_PER_MS, type Micros } from "../../../common/contract/time.ts";
 import type { TransitionCause as CauseMessage, Exhaustion } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
@@ -13,11 +16,13 @@ import type {
   AgentFilter as FilterMessage,
   UpdateAgentStatusRequest,
 } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
+import type { WakeReply } from "../../../gen/harborforge/agents/v1/wake_pb.ts";
 import { readBeat } from "../../domain/beat-validation.ts";
 import { type AgentFilter, EVERY_AGENT } from "../../domain/filter.ts";
 import type { ParsedBeat } from "../../domain/heartbeat.ts";
 import type { StatusRequest } from "../../domain/status-machine.ts";
 import { durationMs, readExhaustion, readFields } from "../../domain/validation.ts";
+import type { WakeReplyFields } from "../../domain/wake-reply-validation.ts";
 import { refusedBeat } from "../json/refused-beats.ts";
 
 /**
@@ -91,5 +96,17 @@ export function beatOf(beat: AgentBeat, index: number, now: Micros): ParsedBeat 
     recovery: beat.exhaustion.recovery,
   };
   const start = sessionStartName(beat.sessionStart);
-  return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start }, now);
+  const replies = beat.wakeReplies.length === 0 ? undefined : beat.wakeReplies.map(wakeReplyFields);
+  return readBeat(index, { agentId, status, exhaustion, leaving, knownRevision, start, replies }, now);
+}
+
+function wakeReplyFields({ wakeId, offerRevision, type, reason, outcome, note }: WakeReply): WakeReplyFields {
+  return {
+    wakeId,
+    offerRevision,
+    type: wakeReplyTypeName(type),
+    reason: wakeReasonName(reason),
+    outcome: wakeOutcomeName(outcome),
+    note,
+  };
 }

@@ -143,6 +143,14 @@ export function errorInfoReason(error: ConnectError): string | undefined {
   return error.findDetails(ErrorInfoSchema)[0]?.reason;
 }
 
+/** The limit that an error with the reason `LIMIT_EXCEEDED` names, such as `requestsPerSecond`. Undefined for other errors. */
+export function exceededLimit(error: ConnectError): string | undefined {
+  const [info] = error.findDetails(ErrorInfoSchema);
+  if (info?.reason !== reasonText("LIMIT_EXCEEDED")) return undefined;
+  const { limit = "" } = info.metadata;
+  return limit;
+}
+
 /**
  * The error for a refusal: code and reason by the table, details from the refusal. The path of an invalid field is also
  * in the metadata, as `field`, for callers that read only `ErrorInfo`.

@@ -92,7 +92,7 @@ export function createGrpcListener(options: GrpcListenerOptions): Listener {
       service.methods.map((m): [string, DescMethod] => [`/${service.typeName}/${m.name}`, m]),
     ),
   );
-  const peers = new Peers();
+  const peers = new Peers("grpc");
   const sessions = createHttp2Sessions(limits.pingIntervalMs);
   const newStreams = new NewStreams(options.scheduler ?? new StreamScheduler(), sessions, gate);
   const sockets = new Set<Socket>();

@@ -1,6 +1,7 @@
 import type { TokenDirectory } from "../../domain/api-token.ts";
 import type { Heartbeats } from "../../domain/claw-session.ts";
 import type { AgentDirectory, UserDirectory } from "../../domain/directories.ts";
+import type { WakeDirectory, WakeFollowing } from "../../domain/wake-directory.ts";
 import type { FleetWatchMessage, FleetWatchQuery, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
 
 export type {
@@ -46,6 +47,8 @@ export interface Backend {
   readonly watches: Watches;
   readonly fleetWatches: FleetWatches;
   readonly tokens: TokenDirectory;
+  readonly wakes: WakeDirectory;
+  readonly wakeFollowing: WakeFollowing;
 }
 
 export interface Watches {

@@ -32,6 +32,7 @@ export function checkEnvelope(request: HeartbeatRequest, previous: bigint): void
 }
 
 /** The description of the claw in the first message of a stream. Empty fields count as unset. */
-export function sessionOptionsOf({ clawIdentifier, instanceId, generation }: HeartbeatRequest): SessionOptions {
-  return { clawIdentifier: clawIdentifier || undefined, instanceId: instanceId || undefined, generation };
+export function sessionOptionsOf(request: HeartbeatRequest): SessionOptions {
+  const { clawIdentifier, instanceId, generation, takesWakes } = request;
+  return { clawIdentifier: clawIdentifier || undefined, instanceId: instanceId || undefined, generation, takesWakes };
 }

@@ -3,7 +3,9 @@ import { isMessage } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { ProgramLog } from "../../../common/logging/logger.ts";
 import { actorOf, type Principal } from "../../domain/principal.ts";
+import type { Tracing } from "../../telemetry/tracing/tracing.ts";
 import { methodName } from "./call-record.ts";
+import type { AccessRule } from "./method-access.ts";
 
 /** Fields that identify the subject of a change. None of them is a secret. */
 const SUBJECTS = [
@@ -12,6 +14,7 @@ const SUBJECTS = [
   "username",
   "agent_id",
   "agent_ids",
+  "wake_id",
   "claw_identifier",
   "status",
   "principal",
@@ -23,13 +26,30 @@ const SUBJECTS = [
 /** Writes a line for each successful change. */
 export type Audit = (method: DescMethod, principal: Principal, request: object, response: object) => void;
 
+export interface AuditOptions {
+  /** The log for audit lines. Default: the log of the replica. */
+  readonly log?: ProgramLog | undefined;
+  /** The calls that are audited: all changes, those that need the role admin, or none. Default: all. */
+  readonly calls?: "all" | "admin" | "none";
+}
+
 /**
  * The audit log: log lines with `audit: true`. They have level info, even if the log has a higher level; a silent log has
- * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject.
+ * none. They contain the caller (`actor` as in transitions, and the credential), the method and its subject, and the trace if
+ * tracing is on.
+ *
+ * @param rule the access rules of the methods
  */
-export function createAudit(log: ProgramLog): Audit {
-  const lines = log.child({ audit: true }, log.level === "silent" ? {} : { level: "info" });
+export function createAudit(
+  log: ProgramLog,
+  rule: (method: DescMethod) => AccessRule | undefined,
+  { log: own = log, calls = "all" }: AuditOptions = {},
+  tracing?: Tracing,
+): Audit {
+  if (calls === "none") return () => undefined;
+  const lines = own.child({ audit: true }, own.level === "silent" ? {} : { level: "info" });
   return (method, principal, request, response) => {
+    if (calls === "admin" && !needsAdmin(rule(method))) return;
     lines.info(
       {
         event: "audit.call",
@@ -38,10 +58,16 @@ export function createAudit(log: ProgramLog): Audit {
         method: methodName(method),
         ...subjects(method, request),
         ...made(response),
+        ...(tracing === undefined ? {} : { traceId: tracing.traceId }),
       },
       "audit",
     );
   };
+}
+
+function needsAdmin(rule: AccessRule | undefined): boolean {
+  const { callers } = rule ?? {};
+  return typeof callers === "object" && [...callers].every((role) => role === "admin");
 }
 
 function subjects(method: DescMethod, request: object): Record<string, unknown> {

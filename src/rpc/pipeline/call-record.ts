@@ -1,9 +1,13 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import type { Code, ConnectError } from "@connectrpc/connect";
-import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "../../../common/logging/logger.ts";
 import { CodeSchema } from "../../../gen/google/rpc/code_pb.ts";
-import { errorInfoReason, isDefect, reasonText } from "../errors/error-table.ts";
+import type { Count } from "../../telemetry/metrics/count.ts";
+import type { Distribution } from "../../telemetry/metrics/distribution.ts";
+import type { LabelsOf } from "../../telemetry/metrics/metric-table.ts";
+import type { Metrics } from "../../telemetry/metrics/metrics.ts";
+import { type ListenerName, peerKey } from "../callers/call-values.ts";
+import { errorInfoReason, exceededLimit, isDefect, reasonText } from "../errors/error-table.ts";
 
 /** The least time between two logged causes of database failures, in milliseconds. */
 const DATABASE_REPORT_MS = 10_000;
@@ -11,13 +15,17 @@ const DATABASE_REPORT_MS = 10_000;
 /** The entry of one call in log and metrics. */
 export interface CallRecord {
   readonly ended: boolean;
+  /** The trace of the call, for its log lines. Undefined: tracing is off. */
+  traceId: string | undefined;
+  /** Records the first message of a stream, once. */
+  begin(): void;
   /** Records the end of the call, once. Undefined: the call succeeded. */
   end(error: ConnectError | undefined): void;
 }
 
 /** Records the calls of one method. */
 export interface MethodRecorder {
-  start(): CallRecord;
+  start(context: HandlerContext): CallRecord;
 }
 
 export interface CallRecorder {
@@ -26,39 +34,15 @@ export interface CallRecorder {
 }
 
 /**
- * Records calls: their number by method and code, the duration of unary ones, the number of open streams. It logs failed
- * calls (debug; error with the cause for internal errors; a warning with the cause at times for database errors) and slow
- * unary calls (info). Payloads are never logged. Labels come only from descriptors and codes, so their number is bounded.
+ * Records calls in metrics and log. It logs failed calls (debug; error with the cause for internal errors; a warning with the cause
+ * at times for database errors) and slow unary calls (info). Payloads are never logged. Labels come only from descriptors, codes
+ * and listeners, so their number is bounded.
  */
-export function createCallRecorder(log: Logger, metrics: Registry, slowMs: number): CallRecorder {
-  const registers = [metrics];
-  const wellEnded: { readonly method: string; calls: number }[] = [];
-  const calls = new Counter({
-    name: "harborforge_rpc_calls_total",
-    help: "Calls that ended, by method and gRPC status code.",
-    labelNames: ["method", "code"],
-    registers,
-    // Counting by labels takes longer than many steps of a call. So successful calls are counted apart.
-    collect() {
-      for (const well of wellEnded) {
-        if (well.calls > 0) this.inc({ method: well.method, code: "OK" }, well.calls);
-        well.calls = 0;
-      }
-    },
-  });
-  const seconds = new Histogram({
-    name: "harborforge_rpc_unary_seconds",
-    help: "Time from a unary call's arrival at its handler to its answer, in seconds.",
-    labelNames: ["method"],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
-    registers,
-  });
-  const openStreams = new Gauge({
-    name: "harborforge_rpc_open_streams",
-    help: "Streams that are open, by method.",
-    labelNames: ["method"],
-    registers,
-  });
+export function createCallRecorder(log: Logger, metrics: Metrics, slowMs: number): CallRecorder {
+  const openStreams = new Map<string, { open: number }>();
+  metrics.gauges("harborforge_rpc_open_streams", () =>
+    [...openStreams].map(([method, { open }]) => [{ method }, open] as const),
+  );
   let inProgress = 0;
   let databaseReportedAt = Number.NEGATIVE_INFINITY;
   let databaseFailures = 0;
@@ -66,31 +50,41 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
   function of(method: DescMethod): MethodRecorder {
     const name = methodName(method);
     const streaming = method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
-    const took = seconds.labels({ method: name });
-    const open = openStreams.labels({ method: name });
-    const well = { method: name, calls: 0 };
-    wellEnded.push(well);
-    const ended = (ms: number, error: ConnectError | undefined): void => {
+    const streams = { open: 0 };
+    if (streaming) openStreams.set(name, streams);
+    const series = new MethodSeries(metrics, name, streaming);
+    const ended = (record: Record, ms: number, error: ConnectError | undefined): void => {
       inProgress -= 1;
-      if (streaming) open.dec();
-      else took.observe(ms / 1_000);
-      if (error === undefined) well.calls += 1;
-      else calls.inc({ method: name, code: codeText(error.code) });
-      report(name, ms, streaming, error);
+      if (streaming) streams.open -= 1;
+      series.ended(record.listener, record.begun, ms / 1_000, error);
+      if (error?.code === Code.ResourceExhausted) countLimit(metrics, error);
+      report(name, ms, streaming, record.traceId, error);
     };
+    const begun = (record: Record, ms: number): void => series.began(record.listener, ms / 1_000);
     return {
-      start: () => {
+      start: (context) => {
         inProgress += 1;
-        if (streaming) open.inc();
-        return new Record(ended);
+        if (streaming) streams.open += 1;
+        return new Record(context.values.get(peerKey).listener, begun, ended);
       },
     };
   }
 
-  function report(method: string, ms: number, streaming: boolean, error: ConnectError | undefined): void {
+  function report(
+    method: string,
+    ms: number,
+    streaming: boolean,
+    traceId: string | undefined,
+    error: ConnectError | undefined,
+  ): void {
     const slow = !streaming && ms >= slowMs;
     if (error === undefined && !slow) return;
-    const line = { method, ms: Math.round(ms), ...(error === undefined ? {} : { code: codeText(error.code) }) };
+    const line = {
+      method,
+      ms: Math.round(ms),
+      ...(error === undefined ? {} : { code: codeText(error.code) }),
+      ...(traceId === undefined ? {} : { traceId }),
+    };
     if (error !== undefined && isDefect(error))
       log.error(
         { event: "call.internal_error", ...line, err: error.cause ?? error },
@@ -126,11 +120,21 @@ export function createCallRecorder(log: Logger, metrics: Registry, slowMs: numbe
 }
 
 class Record implements CallRecord {
+  readonly listener: ListenerName;
   readonly #startedAt = performance.now();
-  readonly #onEnd: (ms: number, error: ConnectError | undefined) => void;
+  readonly #onBegin: (record: Record, ms: number) => void;
+  readonly #onEnd: (record: Record, ms: number, error: ConnectError | undefined) => void;
+  begun = false;
+  traceId: string | undefined;
   #ended = false;
 
-  constructor(onEnd: (ms: number, error: ConnectError | undefined) => void) {
+  constructor(
+    listener: ListenerName,
+    onBegin: (record: Record, ms: number) => void,
+    onEnd: (record: Record, ms: number, error: ConnectError | undefined) => void,
+  ) {
+    this.listener = listener;
+    this.#onBegin = onBegin;
     this.#onEnd = onEnd;
   }
 
@@ -138,11 +142,77 @@ class Record implements CallRecord {
     return this.#ended;
   }
 
+  begin(): void {
+    if (this.begun || this.#ended) return;
+    this.begun = true;
+    this.#onBegin(this, performance.now() - this.#startedAt);
+  }
+
   end(error: ConnectError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#onEnd(performance.now() - this.#startedAt, error);
+    this.#onEnd(this, performance.now() - this.#startedAt, error);
   }
+}
+
+/** The series of one method. Those of successful calls are looked up once. */
+class MethodSeries {
+  readonly #metrics: Metrics;
+  readonly #method: string;
+  readonly #succeeded: Count;
+  readonly #wellTimed: Readonly<{ [Listener in ListenerName]: Distribution }>;
+  /** Of unary calls, under the former name. */
+  readonly #unary: Distribution | undefined;
+
+  constructor(metrics: Metrics, method: string, streaming: boolean) {
+    this.#metrics = metrics;
+    this.#method = method;
+    this.#succeeded = this.#ends("OK");
+    this.#wellTimed = { grpc: this.#times("OK", "grpc"), connect: this.#times("OK", "connect") };
+    this.#unary = streaming ? undefined : metrics.histogram("harborforge_rpc_unary_seconds", { method });
+  }
+
+  began(listener: ListenerName, seconds: number): void {
+    this.#wellTimed[listener].observe(seconds);
+  }
+
+  ended(listener: ListenerName, begun: boolean, seconds: number, error: ConnectError | undefined): void {
+    this.#unary?.observe(seconds);
+    if (error === undefined) {
+      this.#succeeded.add();
+      if (!begun) this.#wellTimed[listener].observe(seconds);
+      return;
+    }
+    const code = codeText(error.code);
+    this.#ends(code).add();
+    if (!begun) this.#times(code, listener).observe(seconds);
+  }
+
+  #ends(code: string): Count {
+    return this.#metrics.counter("harborforge_rpc_calls_total", { method: this.#method, code });
+  }
+
+  #times(code: string, listener: ListenerName): Distribution {
+    return this.#metrics.histogram("harborforge_rpc_server_duration_seconds", { method: this.#method, code, listener });
+  }
+}
+
+/** The limits of errors by their names in metrics. */
+const LIMITS: Readonly<{ [limit: string]: LabelsOf<"harborforge_calls_limited_total">["limit"] }> = {
+  requestsPerSecond: "requests_per_second",
+  streamsPerCaller: "streams_per_caller",
+  filterValuesPerCaller: "filter_values_per_caller",
+  filterValues: "filter_values",
+  changesPerAgent: "changes_per_agent",
+  waitingReads: "waiting_reads",
+  maxMessageValues: "max_message_values",
+  maxLiveTokens: "max_live_tokens",
+};
+
+function countLimit(metrics: Metrics, error: ConnectError): void {
+  const limit = exceededLimit(error);
+  if (limit !== undefined)
+    metrics.counter("harborforge_calls_limited_total", { limit: LIMITS[limit] ?? "other" }).add();
 }
 
 function isDatabaseFailure(error: ConnectError): boolean {
@@ -154,6 +224,7 @@ export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }
 
-function codeText(code: Code): string {
+/** The name of a code in `google.rpc.Code`, such as `NOT_FOUND`. */
+export function codeText(code: Code): string {
   return CodeSchema.value[code]?.name ?? "UNKNOWN";
 }

@@ -9,13 +9,17 @@ import type { RequestCheck } from "../validation/request-check.ts";
  */
 export class GuardedStream<T extends object> implements MessageSource<T> {
   readonly #onOver: (error: ConnectError | undefined) => void;
+  #onFirst: (() => void) | undefined;
   #source: MessageSource<T> | undefined;
   #ended = false;
   #failure: ConnectError | undefined;
   #onReadable: () => void = () => undefined;
 
-  /** `onOver` is called once, with the error that ended the stream, if any. */
-  constructor(onOver: (error: ConnectError | undefined) => void) {
+  /**
+   * `onOver` is called once, with the error that ended the stream, if any. `onFirst` is called once, with the first message.
+   */
+  constructor(onOver: (error: ConnectError | undefined) => void, onFirst?: () => void) {
+    this.#onFirst = onFirst;
     this.#onOver = onOver;
   }
 
@@ -44,7 +48,10 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     if (this.#ended || source === undefined) return undefined;
     try {
       const message = source.take();
-      if (message !== undefined) return message;
+      if (message !== undefined) {
+        if (this.#onFirst !== undefined) this.#begin(this.#onFirst);
+        return message;
+      }
       // Stopped during `take`: its notification came before the reader listened.
       if (this.#failure !== undefined) throw this.#failure;
       if (source.done) this.#finish(undefined);
@@ -72,6 +79,11 @@ export class GuardedStream<T extends object> implements MessageSource<T> {
     if (this.#ended) return;
     this.#finish(undefined);
     this.#source?.close();
+  }
+
+  #begin(onFirst: () => void): void {
+    this.#onFirst = undefined;
+    onFirst();
   }
 
   #finish(error: ConnectError | undefined): void {

@@ -43,15 +43,18 @@ export class OpenStreams {
     const controller = new AbortController();
     let release: (() => void) | undefined;
     let forgetCredential: (() => void) | undefined;
-    const stream = new GuardedStream<T>((error) => {
-      context.signal.removeEventListener("abort", onCallOver);
-      this.#open.delete(entry);
-      release?.();
-      forgetCredential?.();
-      steps.record.end(error);
-      // Also after a successful end: the handler may have started work in the background, which stops by this signal.
-      controller.abort(error ?? CANCELLED);
-    });
+    const stream = new GuardedStream<T>(
+      (error) => {
+        context.signal.removeEventListener("abort", onCallOver);
+        this.#open.delete(entry);
+        release?.();
+        forgetCredential?.();
+        steps.record.end(error);
+        // Also after a successful end: the handler may have started work in the background, which stops by this signal.
+        controller.abort(error ?? CANCELLED);
+      },
+      () => steps.record.begin(),
+    );
     const onCallOver = (): void => stream.stop(endReason(context.signal.reason));
     const entry: OpenStream & { principal: Principal | undefined } = {
       method,

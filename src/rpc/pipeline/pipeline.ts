@@ -1,4 +1,4 @@
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   createServiceImplSpec,
   type HandlerContext,
@@ -6,26 +6,30 @@ import {
   type ServiceImpl,
   type ServiceImplSpec,
 } from "@connectrpc/connect";
-import type { Registry } from "prom-client";
 import type { Logger } from "../../../common/logging/logger.ts";
 import type { Refusal } from "../../domain/errors.ts";
 import type { Caller } from "../../domain/principal.ts";
+import type { Metrics } from "../../telemetry/metrics/metrics.ts";
+import type { Tracing } from "../../telemetry/tracing/tracing.ts";
 import { type CallLimits, createCallLimiter } from "../callers/call-limits.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { networkOf } from "../callers/network.ts";
 import { compileRequestCheck } from "../validation/request-check.ts";
 import { runBounded } from "./bounded-call.ts";
 import { type AdmissionRules, CallAdmission } from "./call-admission.ts";
-import { createCallRecorder } from "./call-record.ts";
+import { type CallRecord, createCallRecorder } from "./call-record.ts";
 import { COSTLY_METHODS, CostlyCalls } from "./costly-call-queue.ts";
 import { checkedInput } from "./guarded-stream.ts";
 import { type Access, MethodAccess } from "./method-access.ts";
-import { type OpenStream, OpenStreams } from "./open-streams.ts";
+import { type OpenStream, OpenStreams, type StreamSteps } from "./open-streams.ts";
+import { traceStream, traceUnary } from "./traced-call.ts";
 import { whenSettled } from "./when-settled.ts";
 
 export interface PipelineOptions {
   readonly log: Logger;
-  readonly metrics: Registry;
+  readonly metrics: Metrics;
+  /** Undefined: tracing is off, and calls do nothing for it. */
+  readonly tracing?: Tracing | undefined;
   /** Called before every call. A refusal rejects the call, for example DRAINING while the replica stops. */
   readonly admission?: () => Refusal | undefined;
   /** Undefined: every caller may call every method, as in tests of handlers. */
@@ -80,6 +84,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     limitKey: options.limitKey ?? ((context) => networkOf(context.values.get(peerKey).address)),
   };
   const recorder = createCallRecorder(options.log, options.metrics, options.slowMs ?? 1_000);
+  const { tracing } = options;
   const streams = new OpenStreams();
   const costly = new CostlyCalls();
 
@@ -105,8 +110,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            runBounded(context, records.start(), deadlineMs(context), (bounded) =>
-              whenSettled(admission.admit(bounded), (caller) => run(request, caller, bounded)),
+            unary(method, context, records.start(context), (record) =>
+              runBounded(context, record, deadlineMs(context), (bounded) =>
+                whenSettled(admission.admit(bounded), (caller) => run(request, caller, bounded)),
+              ),
             ),
         };
       }
@@ -116,8 +123,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            runBounded(context, records.start(), deadlineMs(context), (bounded) =>
-              whenSettled(admission.admit(bounded), () => spec.impl(checkedInput(requests, check), bounded)),
+            unary(method, context, records.start(context), (record) =>
+              runBounded(context, record, deadlineMs(context), (bounded) =>
+                whenSettled(admission.admit(bounded), () => spec.impl(checkedInput(requests, check), bounded)),
+              ),
             ),
         };
       case "server_streaming":
@@ -125,8 +134,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (request, context) =>
-            streams.serve(method, context, {
-              record: records.start(),
+            stream(method, context, records.start(context), {
               admit: (bounded) => admission.admit(bounded),
               hold: (caller, bounded) => {
                 check?.(request);
@@ -140,14 +148,42 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           kind: spec.kind,
           method: spec.method,
           impl: (requests, context) =>
-            streams.serve(method, context, {
-              record: records.start(),
+            stream(method, context, records.start(context), {
               admit: (bounded) => admission.admit(bounded),
               hold: (caller, bounded) => admission.holdStream(caller, bounded),
               handle: (bounded) => spec.impl(checkedInput(requests, check), bounded),
             }),
         };
     }
+  }
+
+  /** Runs a unary call, within its span if tracing is on. */
+  function unary<Output>(
+    method: DescMethod,
+    context: HandlerContext,
+    record: CallRecord,
+    run: (record: CallRecord) => Promise<Output>,
+  ): Promise<Output> {
+    if (tracing === undefined) return run(record);
+    const traced = traceUnary(tracing, method, context, record);
+    return traced.run(() => run(traced.record));
+  }
+
+  /** Serves a stream. Its admission is within the span of its opening. Its handler is in no span: it may run for hours. */
+  function stream<Message extends object>(
+    method: DescMethod,
+    context: HandlerContext,
+    record: CallRecord,
+    steps: Omit<StreamSteps<Message>, "record">,
+  ): AsyncIterable<Message> {
+    if (tracing === undefined) return streams.serve(method, context, { ...steps, record });
+    const traced = traceStream(tracing, method, context, record);
+    return streams.serve(method, context, {
+      record: traced.record,
+      admit: (bounded) => traced.run(() => steps.admit(bounded)),
+      hold: steps.hold,
+      handle: (bounded) => tracing.detached(() => steps.handle(bounded)),
+    });
   }
 
   /** Queues the calls of methods that are costly. */

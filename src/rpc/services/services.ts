@@ -23,7 +23,7 @@ export function createServices(
     pipeline.wrap(UserService, createUserService(backend)),
     pipeline.wrap(AgentService, createAgentService(backend)),
     pipeline.wrap(TokenService, createTokenService(backend)),
-    pipeline.wrap(WakeService, createWakeService()),
+    pipeline.wrap(WakeService, createWakeService(backend)),
     ...standardServices(pipeline, health, [UserService, AgentService, TokenService, WakeService], options),
   ];
 }

@@ -1,5 +1,7 @@
 import type { Socket } from "node:net";
 import type { Logger } from "../../../common/logging/logger.ts";
+import type { Count } from "../../telemetry/metrics/count.ts";
+import { Metrics } from "../../telemetry/metrics/metrics.ts";
 import { networkOf } from "../callers/network.ts";
 import { TokenBuckets } from "../callers/token-buckets.ts";
 import { connectionsWithin } from "./open-files.ts";
@@ -39,7 +41,13 @@ const CHARGE = 100;
 /** One log line in this time, at most. */
 const WARN_EVERY_MS = 60_000;
 
-export function createConnectionGate(limits: ConnectionLimits, log: Logger): ConnectionGate {
+/** @param metrics default: metrics that nothing reads */
+export function createConnectionGate(limits: ConnectionLimits, log: Logger, metrics = new Metrics()): ConnectionGate {
+  const counts: Readonly<Record<keyof ConnectionLimits, Count>> = {
+    maxConnections: metrics.counter("harborforge_connections_refused_total", { limit: "max_connections" }),
+    openFiles: metrics.counter("harborforge_connections_refused_total", { limit: "open_files" }),
+    connectionsPerSecond: metrics.counter("harborforge_connections_refused_total", { limit: "connections_per_second" }),
+  };
   const buckets = new TokenBuckets({
     perSecond: limits.connectionsPerSecond,
     burst: 2 * limits.connectionsPerSecond,
@@ -51,6 +59,7 @@ export function createConnectionGate(limits: ConnectionLimits, log: Logger): Con
 
   function refuse(socket: Socket, limit: keyof ConnectionLimits): false {
     refused += 1;
+    counts[limit].add();
     // A reset frees the socket at once. An orderly end would wait for the client.
     socket.resetAndDestroy();
     const now = performance.now();

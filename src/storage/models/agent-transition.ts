@@ -2,6 +2,7 @@ import { type ColumnNameMappers, Model, type Pojo, type RelationMappings, snakeC
 import type { Micros } from "../../../common/contract/time.ts";
 import type { Transition as TransitionValue } from "../../domain/agent.ts";
 import { causeOf, exhaustionOf, statusOf } from "../agent-row.ts";
+import { namedWake } from "../wake-row.ts";
 import { Agent } from "./agent.ts";
 
 const snakeCase = snakeCaseMappers();
@@ -41,6 +42,10 @@ export class AgentTransition extends Model {
   declare readonly exhaustReason: string | null;
   declare readonly agentCreatedAt: Micros;
   declare readonly statusChangedAt: Micros;
+  declare readonly wakeId: string | null;
+  declare readonly wakeState: string | null;
+  declare readonly openWakeId: string | null;
+  declare readonly openWakeState: string | null;
 
   /** Null if the agent was deleted. */
   declare readonly agent?: Agent | null;
@@ -72,6 +77,8 @@ export class AgentTransition extends Model {
       exhaustion: exhaustionOf(this.exhaustReason, this.exhaustedAt, this.recoveryAt),
       createdAt: this.agentCreatedAt,
       statusChangedAt: this.statusChangedAt,
+      wake: namedWake(this.wakeId, this.wakeState),
+      openWake: namedWake(this.openWakeId, this.openWakeState),
     };
   }
 }

@@ -2,6 +2,7 @@ import { Model, type RelationMappings, snakeCaseMappers } from "objection";
 import type { Micros } from "../../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../../domain/agent.ts";
 import { exhaustionOf, statusOf } from "../agent-row.ts";
+import { type OpenWakeJson, type PauseJson, wakesFromRow } from "../wake-row.ts";
 import { AgentTransition } from "./agent-transition.ts";
 import { User } from "./user.ts";
 
@@ -37,6 +38,9 @@ export class Agent extends Model {
   declare readonly leaseExpiresAt: Micros | null;
   declare readonly replicaId: number | null;
   declare readonly suspectSince: Micros | null;
+  /** In queries that select them. */
+  declare readonly openWake?: OpenWakeJson | null;
+  declare readonly pause?: PauseJson | null;
 
   declare readonly user?: User;
   declare readonly transitions?: AgentTransition[];
@@ -75,6 +79,7 @@ export class Agent extends Model {
       leaseExpiresAt: this.leaseExpiresAt,
       replicaId: this.replicaId,
       suspectSince: this.suspectSince,
+      wakes: wakesFromRow({ open_wake: this.openWake, pause: this.pause }),
     };
   }
 }

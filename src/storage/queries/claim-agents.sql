@@ -10,9 +10,9 @@
 -- three) is too short: perhaps only a guard of the former replica kept it alive, and an outage of this replica would be
 -- detected too late. So it is renewed here.
 WITH locked AS MATERIALIZED (
-  SELECT l.agent, w.instance, w.generation, w.fresh, w.resumes, w.held_under, $8::integer * interval '1 millisecond' * 2 / 3 AS two_intervals
-  FROM unnest($1::text[], $2::text[], $3::uuid[], $4::numeric[], $5::boolean[], $6::boolean[], $9::bigint[])
-    AS w (agent_id, claw_identifier, instance, generation, fresh, resumes, held_under)
+  SELECT l.agent, w.instance, w.generation, w.fresh, w.resumes, w.held_under, w.takes_wakes, $8::integer * interval '1 millisecond' * 2 / 3 AS two_intervals
+  FROM unnest($1::text[], $2::text[], $3::uuid[], $4::numeric[], $5::boolean[], $6::boolean[], $9::bigint[], $10::boolean[])
+    AS w (agent_id, claw_identifier, instance, generation, fresh, resumes, held_under, takes_wakes)
   JOIN agents a ON a.agent_id = w.agent_id
   JOIN agent_liveness l ON l.agent = a.id
   WHERE w.claw_identifier IS NULL OR a.claw_identifier = w.claw_identifier
@@ -25,6 +25,7 @@ WITH locked AS MATERIALIZED (
 )
 UPDATE agent_liveness l
 SET epoch = nextval('agent_epochs'), replica_id = $7::integer, held = true, instance = k.instance, generation = k.generation,
+  takes_wakes = k.takes_wakes,
   last_heartbeat = CASE WHEN l.lease_expires_at < clock_timestamp() + k.two_intervals THEN clock_timestamp() ELSE l.last_heartbeat END,
   lease_expires_at = CASE WHEN l.lease_expires_at < clock_timestamp() + k.two_intervals
     THEN clock_timestamp() + k.two_intervals * 1.5 ELSE l.lease_expires_at END

@@ -5,8 +5,8 @@ SELECT c.revision AS snapshot_revision, s.*
 FROM revision_counter c
 LEFT JOIN (
   SELECT a.id, a.user_id, a.agent_id, a.claw_identifier, a.status, a.exhausted_at, a.recovery_at, a.exhaust_reason,
-    a.created_at, a.status_changed_at, a.revision
-  FROM agents a
+    a.created_at, a.status_changed_at, a.revision, w.wake_id AS open_wake_id, w.state AS open_wake_state
+  FROM agents a LEFT JOIN wakes w ON w.agent = a.id AND w.state IN ('offered', 'accepted')
   WHERE a.id > $1::bigint
     AND ($2::text[] IS NULL OR a.agent_id = ANY ($2::text[]))
     AND ($3::bigint[] IS NULL OR a.user_id = ANY ($3::bigint[]))

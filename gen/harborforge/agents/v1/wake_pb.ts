@@ -124,8 +124,8 @@ export type Wake = Message<"harborforge.agents.v1.Wake"> & {
   offerRevision: bigint;
 
   /**
-   * When the offer ends without an answer: `answer_within` after the offer, and not after `expires_at`. An outage of the
-   * server moves it. Set while the wake is OFFERED.
+   * When the offer ends without an answer: `answer_within` after the offer, and not after `expires_at`. After an outage
+   * of the server the offer may stay open for longer, until `expires_at`. Set while the wake is OFFERED.
    *
    * @generated from field: google.protobuf.Timestamp answer_by = 15;
    */

@@ -10,6 +10,7 @@ import type {
 } from "@connectrpc/connect/protocol";
 import { createTransport } from "@connectrpc/connect/protocol-grpc";
 import type { ServiceConnection } from "./service-connection.ts";
+import { traceContext } from "./trace-context.ts";
 
 type GrpcConnection = Pick<ServiceConnection, "authority" | "request" | "noteRead">;
 
@@ -27,7 +28,7 @@ export function createGrpcTransport(connection: GrpcConnection): Transport {
     baseUrl: connection.authority,
     httpClient: sendOver(connection),
     useBinaryFormat: true,
-    interceptors: [],
+    interceptors: [traceContext],
     sendCompression: null,
     acceptCompression: [GZIP],
     compressMinBytes: 1_024,

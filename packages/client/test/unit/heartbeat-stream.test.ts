@@ -31,7 +31,7 @@ describe("HeartbeatStream", () => {
   it("sends its name, all agents in one message, and passes on the pace", async () => {
     const { session, connections } = start(["a", "b", "c"]);
     const { options, submitted } = await session(0);
-    expect(options).toEqual({ clawIdentifier: "claw-1", instanceId: "instance-1", generation: 1n });
+    expect(options).toEqual({ clawIdentifier: "claw-1", instanceId: "instance-1", generation: 1n, takesWakes: false });
     await vi.waitUntil(() => submitted.length > 0, PATIENCE);
     expect(submitted[0]?.sequence).toBe(1n);
     expect(submitted[0]?.beats.map(({ agentId }) => agentId)).toEqual(["a", "b", "c"]);

@@ -1096,8 +1096,9 @@ export type AgentBeat = Message<"harborforge.agents.v1.AgentBeat"> & {
 
   /**
    * The replies of the agent to its wakes, at most 16. They apply in order, together with the status, as one change. A
-   * rejected beat applies none of them. Each reply gets a WakeReplyResult, unless the beat is rejected. SendHeartbeat
-   * takes FINISHED only: with another type the beat gets `INVALID_FIELD`.
+   * rejected beat applies none of them. Each reply gets a WakeReplyResult, unless the beat is rejected. A status that is
+   * held off (`REPORT_OUTDATED`) does not reject the replies. SendHeartbeat takes FINISHED only: with another type the
+   * beat gets `INVALID_FIELD`.
    *
    * @generated from field: repeated harborforge.agents.v1.WakeReply wake_replies = 6;
    */

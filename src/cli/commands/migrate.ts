@@ -1,0 +1,24 @@
+import process from "node:process";
+import type { Command } from "commander";
+import type { Flags } from "../command.ts";
+import { addExamples } from "../help.ts";
+import type { Shell } from "../shell.ts";
+import { addSettings, DATABASE_SETTINGS } from "./server-settings.ts";
+
+export function define(command: Command, { ends }: Shell): void {
+  command
+    .description("migrate the database to the newest schema; safe to run several times at once")
+    .option(
+      "--new-history",
+      "declare an older state of the database instead: it was brought back, and new revisions exceed all earlier ones",
+    );
+  addSettings(command, DATABASE_SETTINGS);
+  addExamples(command, [
+    "DATABASE_URL=postgres://user@host/db harborforge-agents migrate",
+    "DATABASE_URL=postgres://user@host/db harborforge-agents migrate --new-history",
+  ]);
+  command.action(async (flags: Flags & { readonly newHistory?: true }) => {
+    const { migrateCommand, newHistoryCommand } = await import("../migrate.ts");
+    ends(await (flags.newHistory === true ? newHistoryCommand : migrateCommand)(process, flags));
+  });
+}

@@ -1,0 +1,6 @@
+import type { SelectionFlags } from "../commands/selection.ts";
+
+export interface WatchFlags extends SelectionFlags {
+  readonly from?: bigint;
+  readonly duration?: number;
+}
