@@ -1,15 +1,15 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCli } from "../support/cli.ts";
+import { temporaryFolder } from "../support/owned-process.ts";
 import { unique, useService } from "../support/service.ts";
 
 const service = useService();
 let folder: string;
 
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "harborforge-enrol-"));
+beforeAll(async () => {
+  folder = await temporaryFolder("enrol");
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

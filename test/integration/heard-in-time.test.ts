@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { tryStream } from "../support/cut-off-scene.ts";
 import {
   Beating,
   databaseNow,
@@ -91,7 +92,7 @@ describe("a replica that cannot write", () => {
   ])("counts as isolated although its other connections work: %s", async (what, statement) => {
     const [fine, stuck = fine] = await openReplicas(undo, PACE, PACE);
     const [agentId = "", calm = "", comes = ""] = await fine.seedAgents(3, `stuck ${what}-`);
-    using stream = stuck.stream();
+    using stream = await until("it takes streams", () => tryStream(stuck));
     await stream.say(alive(agentId), alive(calm));
     using held = stuck.gate.hold(statement);
     const asked = vi.spyOn(stream.session, "drain");

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { createHeartbeatClient, type HeartbeatClient, type HeartbeatConnection } from "harborforge-agents-client";
 import { field } from "../../../common/openclaw/values.ts";
 import type { AgentActivity } from "./activity/agent-activity.ts";
@@ -16,8 +17,9 @@ const VERSION = typeof PLUGIN_VERSION === "string" ? PLUGIN_VERSION : "0.0.0-che
 
 const SERVICE_ID = "harborforge";
 const TICK_MS = 1_000;
-/** The gateway waits for `stop`, so it takes a second at most. */
+/** The gateway waits for `stop`, so it takes a second at most: so long for the goodbyes, and a little more for the end of the worker. */
 const STOP_WITHIN_MS = 700;
+const STOP_AT_MOST_MS = 950;
 /** A gateway's event loop was blocked for 35 s at its start. */
 const MAIN_THREAD_TIMEOUT_MS = 90_000;
 
@@ -178,7 +180,8 @@ function start(api: PluginApi, log: PluginLog): () => Promise<void> {
     if (mine.listen === listen) mine.listen = undefined;
     const goodbye = mine.isDraining;
     if (!goodbye) mine.activities = agents.activities;
-    await client.close({ goodbye, withinMs: STOP_WITHIN_MS });
+    const closed = client.close({ goodbye, withinMs: STOP_WITHIN_MS });
+    await Promise.race([closed, setTimeout(STOP_AT_MOST_MS, undefined, { ref: false })]);
     log.write("plugin.stopped", goodbye ? "the agents said goodbye" : "the next process continues the leases");
   };
 }

@@ -1,10 +1,9 @@
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { agentView, createServiceClients } from "harborforge-agents-client";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { temporaryFolder } from "../../../test/support/owned-process.ts";
 import { unique, useService } from "../../../test/support/service.ts";
 import { until } from "../../../test/support/until.ts";
 import { register } from "../src/plugin.ts";
@@ -208,7 +207,7 @@ describe("the plugin", () => {
 
 it("packs into less than 600 kB", async () => {
   const { packPlugin } = await import("../../../scripts/openclaw-plugin.ts");
-  const folder = await mkdtemp(join(tmpdir(), "harborforge-pack-"));
+  const folder = await temporaryFolder("pack");
   try {
     const { stat } = await import("node:fs/promises");
     expect((await stat(await packPlugin(folder))).size).toBeLessThan(600_000);

@@ -13,7 +13,7 @@ export type Behaviour =
       readonly headers?: Readonly<Record<string, string>>;
       readonly body: unknown;
     }
-  /** Calls a tool if the newest message of the user has this word, and responds with a text to its result. */
+  /** Calls a tool if a message of the user has this word, and responds with a text to its result. */
   | { readonly kind: "tool"; readonly word: string; readonly name: string; readonly arguments: object };
 
 /** A model provider in the manner of OpenAI that follows a script. */
@@ -106,8 +106,10 @@ async function respond(
       return;
     case "tool": {
       begin(response, chat);
-      const newest = chat.messages.at(-1);
-      const isCall = newest?.role === "user" && JSON.stringify(newest.content).includes(behaviour.word);
+      const texts = chat.messages.filter(({ role }) => role === "user").map(({ content }) => JSON.stringify(content));
+      // The gateway adds messages of its own after that of the user.
+      const isCall =
+        texts.some((text) => text.includes(behaviour.word)) && !chat.messages.some(({ role }) => role === "tool");
       const { name } = behaviour;
       const call = {
         index: 0,
