@@ -40,11 +40,16 @@ export class FleetWatches implements FeedListener {
   }
 
   /**
-   * Ends when `signal` is aborted.
+   * Ends when `signal` is aborted. `connection` identifies the connection: counts of one connection wait for each other.
+   * Default: one of its own.
    *
    * @throws Refusal DRAINING (also by age); DATABASE_UNAVAILABLE only before the first message
    */
-  async *watch(query: FleetWatchQuery, signal: AbortSignal): AsyncGenerator<FleetWatchMessage, void> {
+  async *watch(
+    query: FleetWatchQuery,
+    signal: AbortSignal,
+    connection: object = signal,
+  ): AsyncGenerator<FleetWatchMessage, void> {
     if (this.#draining) throw draining();
     if (this.#position === undefined) throw starting();
     const { count, brake, maxAgeMs } = this.#options;
@@ -56,7 +61,12 @@ export class FleetWatches implements FeedListener {
       maxAgeMs,
       messageEveryMs: this.#options.messageEveryMs ?? MESSAGE_EVERY_MS,
       suspectsEveryMs: this.#options.suspectsEveryMs ?? SUSPECTS_EVERY_MS,
-      count: () => this.#counts.pass(watch, () => count(query.filter)),
+      count: () =>
+        this.#counts.pass(connection, async () => {
+          // A caller may be gone by the time that its count may start.
+          signal.throwIfAborted();
+          return await count(query.filter);
+        }),
     });
     this.#watches.add(watch);
     try {

@@ -51,6 +51,12 @@ describe("fleet --watch", () => {
     expect(await said("fleet", "--watch", "--claw", claw, "--duration", "3s")).toContain(" idle 1, ");
   });
 
+  test("rejects a duration without a watch", async () => {
+    const wrong = await runCli(["fleet", "--duration", "3s"], env());
+    expect(wrong).toMatchObject({ stdout: "", stderr: "error: --duration needs --watch.\n" });
+    expect(wrong.code).not.toBe(0);
+  });
+
   test("ends with one line for an address without a service", async () => {
     const away = await runCli(["fleet", "--watch", "--address", "127.0.0.1:1"]);
     expect(away).toMatchObject({ code: 3, stdout: "" });

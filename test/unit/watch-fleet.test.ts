@@ -123,6 +123,8 @@ describe("FleetWatches", () => {
       if (random() < 0.2) feed.wake();
       if (random() < 0.1) await sleep(random() * 4);
     }
+    // The last change is counted by each of them, so that each gets a message with the last revision.
+    source.change(source.create("the-last", "claw-a"), { status: "busy" });
     feed.wake();
     await vi.waitFor(() => {
       for (const client of clients) expect(client.last?.revision).toBe(source.revision);
@@ -201,6 +203,21 @@ describe("FleetWatches", () => {
     feed.wake();
     await vi.waitFor(() => expect(client.claws.size).toBe(1), PATIENCE);
     expect(client.error).toBeUndefined();
+  });
+
+  it("does not count for a caller that left before its turn", async () => {
+    await using scene = await startScene();
+    const { source, watches } = scene;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    source.delay = () => promise;
+    await using first = new Client(watches);
+    await vi.waitFor(() => expect(scene.counted).toBe(1), PATIENCE);
+    await new Client(watches)[Symbol.asyncDispose]();
+    await using last = new Client(watches);
+    resolve();
+    await vi.waitFor(() => expect(last.messages).toHaveLength(1), PATIENCE);
+    expect(first.messages).toHaveLength(1);
+    expect(scene.counted).toBe(2);
   });
 
   it("ends with DRAINING: by its age, and when the replica stops", async () => {

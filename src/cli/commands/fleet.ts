@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { durationArgument } from "../arguments.ts";
-import { EXIT_OK } from "../exit-codes.ts";
+import { CommandFailure } from "../call-failure.ts";
+import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { jsonText } from "../records/output.ts";
 import { type Shell, serviceCommand } from "../shell.ts";
 import { fleetLines } from "../watch/fleet-lines.ts";
@@ -31,6 +32,9 @@ export function define(command: Command, shell: Shell): void {
   ];
   serviceCommand<FleetFlags>(shell, command, examples, async (context, flags) => {
     const { caller, calls, out } = context;
+    if (flags.duration !== undefined && flags.watch !== true) {
+      throw new CommandFailure("--duration needs --watch.", EXIT_WRONG_SETTING);
+    }
     if (flags.watch === true) {
       const { watchFleet } = await import("../watch/watch-fleet.ts");
       return await watchFleet(context, flags);

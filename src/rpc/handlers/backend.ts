@@ -57,6 +57,6 @@ export interface Watches {
 }
 
 export interface FleetWatches {
-  /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. */
-  watch(query: FleetWatchQuery, signal: AbortSignal): AsyncIterable<FleetWatchMessage>;
+  /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. Connections take turns. */
+  watch(query: FleetWatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<FleetWatchMessage>;
 }

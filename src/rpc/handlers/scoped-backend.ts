@@ -57,8 +57,9 @@ export function fleetWatchesFor(watches: FleetWatches, context: HandlerContext):
   const { scope } = context.values.get(principalKey);
   if (scope === undefined) return watches;
   return {
-    async *watch(query, signal) {
-      const messages = watches.watch({ ...query, filter: narrowFilter(scope, query.filter) }, signal);
+    async *watch(query, signal, connection) {
+      const filter = narrowFilter(scope, query.filter);
+      const messages = watches.watch({ ...query, filter }, signal, connection);
       // The brake is about all agents together.
       for await (const message of messages) yield { ...message, brake: undefined };
     },
