@@ -8,6 +8,11 @@ import type { PendingBeat } from "./pending-beat.ts";
 const NONE: PendingBeat[] = [];
 const NO_TRANSITIONS: readonly Transition[] = [];
 
+/** A wake that was queued without an offer does not concern the claw. One that is queued after its offer frees the agent. */
+function isQueuedAnew({ wake, cause, fromStatus, toStatus }: Transition): boolean {
+  return wake?.state === "queued" && cause === "wake" && fromStatus === toStatus;
+}
+
 /**
  * An agent that this replica serves: one of its sessions holds the agent, or the replica watches the agent's lease. Beats of
  * one agent are judged one after the other here, from streams and from unary calls.
@@ -56,7 +61,8 @@ export class AgentEntry implements Timed {
     const holder = this.holder;
     if (holder === undefined || holder.state !== "held") return;
     // Whatever the claw knows of the agent, it may not know of the wake.
-    if (transition.wake !== null) holder.session.onWake(holder, transition.wake.wakeId, transition.revision);
+    if (transition.wake !== null && !isQueuedAnew(transition))
+      holder.session.onWake(holder, transition.wake.wakeId, transition.revision);
     if (holder.sentRevision >= transition.revision) return;
     holder.sentRevision = transition.revision;
     holder.session.onTransition(transition);

@@ -179,8 +179,9 @@ describe.concurrent.each(TESTED_PROTOCOLS)("$name", (protocol) => {
     await expectInvalid(wakes.pauseWakes({ target: target("a"), note: "a\0b" }), "note");
     await expectInvalidToken(wakes.listWakes({ pageToken: "x" }));
     const unknown = unique("wake");
-    for (const call of [wakes.getWake({ wakeId: unknown }), wakes.cancelWake({ wakeId: unknown })]) {
-      await expectRefusal(call, Code.NotFound, "WAKE_NOT_FOUND", { metadata: { wakeId: unknown } });
+    for (const call of [wakes.getWake, wakes.cancelWake]) {
+      const missing = { metadata: { wakeId: unknown } };
+      await expectRefusal(call({ wakeId: unknown }), Code.NotFound, "WAKE_NOT_FOUND", missing);
     }
     await using following = new StreamReader((signal) => wakes.followWake({ wakeId: unknown }, { signal }));
     await expectRefusal(following.end(), Code.NotFound, "WAKE_NOT_FOUND", { metadata: { wakeId: unknown } });

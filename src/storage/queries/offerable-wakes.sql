@@ -1,12 +1,14 @@
 -- The heads of the queues of agents that a session of this replica holds and that can be woken now, in the order of
 -- creation: as many as the bucket has tokens, and as their claws have room. The commit checks all of it again.
-WITH heads AS MATERIALIZED (
+WITH first AS MATERIALIZED (
+  SELECT w.agent, min(w.id) AS id FROM wakes w WHERE w.state = 'queued' GROUP BY w.agent
+), heads AS MATERIALIZED (
   SELECT w.id, w.wake_id, w.agent, w.agent_id, a.claw_identifier
-  FROM wakes w JOIN agents a ON a.id = w.agent JOIN agent_liveness l ON l.agent = w.agent
-  WHERE w.state = 'queued' AND w.expires_at > clock_timestamp() AND a.status = 'idle'
+  FROM first f JOIN agents a ON a.id = f.agent JOIN agent_liveness l ON l.agent = f.agent JOIN wakes w ON w.id = f.id
+  WHERE w.expires_at > clock_timestamp() AND a.status = 'idle'
     AND l.replica_id = $1::integer AND l.held AND l.takes_wakes AND l.lease_expires_at > clock_timestamp()
-    AND NOT EXISTS (SELECT FROM wakes e WHERE e.agent = w.agent AND e.state = 'queued' AND e.id < w.id)
-    AND NOT wakes_paused(a.id, a.claw_identifier)
+    AND NOT EXISTS (SELECT FROM pauses_in_force p WHERE p.agent = a.id)
+    AND NOT EXISTS (SELECT FROM pauses_in_force p WHERE p.claw_identifier = a.claw_identifier)
 ), placed AS (
   SELECT h.*, row_number() OVER (PARTITION BY h.claw_identifier ORDER BY h.id) AS place FROM heads h
 ), room AS (

@@ -73,6 +73,8 @@ export class AgentReporter {
       this.#reported = undefined;
       this.handle.claim();
     }
+    // The client tries a rejected agent again each minute. A report would try it at once, each second.
+    if (this.handle.presence === "refused") return;
     for (const runId of this.activity.dropSilent(now)) {
       const facts = { agentId: this.handle.agentId, runId };
       this.#context.log.write("run.silent", "a silent run does not count any more", facts);

@@ -89,6 +89,9 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
       }),
     );
     gateway = await stage.start();
+    for (const agent of Object.keys(AGENTS).filter((name) => name !== "unreported")) {
+      await until(`${agent} sends heartbeats`, async () => (await agentOf(idOf(agent)))?.last_heartbeat);
+    }
     undo = made.move();
   });
   afterAll(() => undo?.disposeAsync());
