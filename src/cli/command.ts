@@ -1,5 +1,5 @@
 import type { ProgramLog } from "../../common/logging/logger.ts";
-import { withoutPasswords } from "../../common/logging/redaction.ts";
+import { withoutPasswords } from "../../common/secrets/redaction.ts";
 import { type Config, loadConfig } from "../config/config.ts";
 import type { SettingKey } from "../config/settings.ts";
 import { databaseLabel } from "../config/values.ts";

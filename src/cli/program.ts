@@ -1,5 +1,5 @@
 import { Command, CommanderError } from "commander";
-import { withoutPasswords, withoutUserInfo } from "../../common/logging/redaction.ts";
+import { withoutPasswords, withoutUserInfo } from "../../common/secrets/redaction.ts";
 import { COMMANDS, GROUPS } from "./command-list.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { addHelp, addNotes, helpWidthOf } from "./help.ts";

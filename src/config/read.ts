@@ -1,4 +1,4 @@
-import { withoutUserInfo } from "../../common/logging/redaction.ts";
+import { withoutUserInfo } from "../../common/secrets/redaction.ts";
 import type { ConfigProblem, Reporter } from "./problems.ts";
 import type { Setting, ValuesOf } from "./setting.ts";
 import { SETTINGS, type SettingKey } from "./settings.ts";

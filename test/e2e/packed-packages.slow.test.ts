@@ -318,7 +318,7 @@ describe("a packed package", () => {
   const DOCUMENTS = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"];
 
   test.each([
-    [CLIENT, /^dist\/(gen|packages\/client\/src|common\/(contract|scheduling))\//],
+    [CLIENT, /^dist\/(gen|packages\/client\/src|common\/(contract|scheduling|secrets))\//],
     [BRIDGE, /^dist\/(packages\/connect-grpc-js\/src|common\/(contract|scheduling))\//],
     [EMBEDDED, /^dist\/packages\/embedded-postgres\/src\//],
   ])("%s contains its entries and the files they import, and no others", async (name, allowed) => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { withoutPasswords } from "../../common/logging/redaction.ts";
+import { withoutPasswords } from "../../common/secrets/redaction.ts";
 import { createServiceClients } from "../../packages/client/src/index.ts";
 import { runCli } from "../support/cli.ts";
 

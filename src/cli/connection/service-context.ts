@@ -1,5 +1,5 @@
 import { CallError, type ConnectedClients, createServiceClients } from "harborforge-agents-client/internal/calls";
-import { withoutPasswords } from "../../../common/logging/redaction.ts";
+import { withoutPasswords } from "../../../common/secrets/redaction.ts";
 import { CommandFailure, callFailure } from "../call-failure.ts";
 import * as calls from "../calls/service-calls.ts";
 import { EXIT_FAILED, EXIT_OK } from "../exit-codes.ts";

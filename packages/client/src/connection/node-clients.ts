@@ -1,5 +1,5 @@
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
-import { withoutUserInfo } from "../../../../common/logging/redaction.ts";
+import { withoutUserInfo } from "../../../../common/secrets/redaction.ts";
 import { createGrpcTransport } from "./grpc-transport.ts";
 import { type Route, routesOf, typedTransport } from "./routes.ts";
 import { type ConnectedClients, clientsOnRoutes } from "./service-clients.ts";
