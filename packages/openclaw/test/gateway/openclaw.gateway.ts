@@ -306,8 +306,9 @@ describe.skipIf(typeof openclaw === "string")("the plugin in a gateway", () => {
     const turn = gateway.turn("bob", "slow").catch(() => "cut off");
     await watcher.sees(idOf("bob"), "busy", since);
     gateway.signal("SIGTERM");
-    const { cause } = await watcher.sees(idOf("main"), "offline", since);
+    // The gateway waits for the turn, for minutes if it has to.
     gate.resolve();
+    const { cause } = await watcher.sees(idOf("main"), "offline", since);
     await Promise.all([turn, gateway.ended]);
     expect(cause).toBe("goodbye");
     expect((await watcher.sees(idOf("bob"), "offline", since)).cause).toBe("goodbye");
