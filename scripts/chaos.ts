@@ -15,6 +15,7 @@ const HELP = `npm run test:chaos -- [options]
   --slack MS        allowed delay of an expiry after its lease (default 1500)
   --reports N       reports a second over all agents (default 100)
   --show N          violations to show for each invariant (default 5)
+  --mixed           restart replicas with alternating releases: this checkout, and one that follows it
   --keep FOLDER     keep the logs of the replicas there
 Exit codes: 0 all invariants held in each run, 1 a violation, 2 a run failed to start.`;
 
@@ -31,6 +32,7 @@ const { values } = parseArgs({
     slack: { type: "string", default: "1500" },
     reports: { type: "string", default: "100" },
     show: { type: "string", default: "5" },
+    mixed: { type: "boolean", default: false },
     keep: { type: "string" },
     help: { type: "boolean", default: false },
   },
@@ -81,6 +83,7 @@ function run(seed: number): Promise<ChaosResult> {
     atOnce: Number(values["at-once"]),
     slackMs: Number(values.slack),
     reportsPerSecond: Number(values.reports),
+    mixed: values.mixed,
     ...(values.keep === undefined ? {} : { keepLogsIn: values.keep }),
     onLine: (line) => console.log(`  ${line}`),
     signal: stop.signal,

@@ -3,11 +3,22 @@ import { join } from "node:path";
 import { temporaryFolder } from "../test/support/owned-process.ts";
 import { runTool, type ToolResult } from "./run-tool.ts";
 
+/** The contract of the last release, which scripts/record-release.ts writes. It needs no network and no history. */
+const RELEASED = "released/contract.binpb";
+
+/** Checks that the contract is compatible with the last release, and with the previous commit. */
+export async function checkBreaking(): Promise<ToolResult> {
+  const released = await runTool("buf", ["breaking", "--against", RELEASED]);
+  if (!released.ok) return released;
+  const previous = await compareWithPrevious();
+  return { ok: previous.ok, output: `compared with the last release\n${previous.output}` };
+}
+
 /**
  * Checks that the contract is compatible with the previous commit: HEAD if `proto` has uncommitted changes, otherwise
  * HEAD^. Passes with a note if there is none (first commit, shallow clone, no git).
  */
-export async function checkBreaking(): Promise<ToolResult> {
+async function compareWithPrevious(): Promise<ToolResult> {
   const changed = await runTool("git", ["status", "--porcelain", "--", "proto", "buf.yaml"]);
   if (!changed.ok) return { ok: true, output: `not compared, git does not answer: ${changed.output.trim()}\n` };
 

@@ -1,5 +1,8 @@
 // The names of the contract's enum values, for the service and the client library. This file imports nothing.
 
+/** A value of a newer version, which this program does not know. Do not wake an agent in such a status. */
+export type Unknown = "unknown";
+
 export const AGENT_STATUSES = ["idle", "on_call", "busy", "exhausted", "offline"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
 

@@ -21,14 +21,14 @@ import type {
   IfUnavailable,
   SessionStart,
   TransitionCause,
+  Unknown,
   WakeOutcome,
   WakeReason,
   WakeReplyType,
   WakeState,
 } from "./enum-names.ts";
 
-/** A value of a newer contract, which this program does not know. Do not wake an agent in such a status. */
-export type Unknown = "unknown";
+export type { Unknown };
 
 // The contract's number of each name. The compiler reports a missing one, a test a wrong one. The generated enums are not imported
 // here: browsers would load their descriptors.
@@ -144,7 +144,22 @@ function namesOf<Name extends string>(values: Readonly<Record<Name, number>>) {
   return (value: number): Name | Unknown | undefined => (value === 0 ? undefined : (names.get(value) ?? "unknown"));
 }
 
-/** UNSPECIFIED for null: before a creation, after a deletion, or of an agent outside the caller's scope. */
-export function statusValue(status: AgentStatus | null): AgentStatusMessage {
-  return status === null ? 0 : STATUS_VALUES[status];
+/** UNSPECIFIED for null (before a creation, after a deletion, or of an agent outside the caller's scope), and for `unknown`. */
+export function statusValue(status: AgentStatus | Unknown | null): AgentStatusMessage {
+  return status === null || status === "unknown" ? 0 : STATUS_VALUES[status];
+}
+
+/** UNSPECIFIED for `unknown`. */
+export function wakeStateValue(state: WakeState | Unknown): WakeStateMessage {
+  return state === "unknown" ? 0 : WAKE_STATE_VALUES[state];
+}
+
+/** UNSPECIFIED for `unknown`. */
+export function causeValue(cause: TransitionCause | Unknown): TransitionCauseMessage {
+  return cause === "unknown" ? 0 : CAUSE_VALUES[cause];
+}
+
+/** UNSPECIFIED for `unknown`. */
+export function exhaustReasonValue(reason: ExhaustReason | Unknown): ExhaustReasonMessage {
+  return reason === "unknown" ? 0 : EXHAUST_REASON_VALUES[reason];
 }

@@ -210,6 +210,9 @@ export const LOG_EVENTS = {
     "database.available": "the database answers in time again",
     "database.fault_ended": "statements have not met `fault` (an SQLSTATE, or `session lost`) for 10 s",
     "database.migrated": "the start ran `migrations`",
+    "database.migration_awaited": "the start waits until another process has run `missing`; each 30 s",
+    "database.schema_newer":
+      "a newer version migrated the database: it has the migrations `unknown`, and allows versions from `compatibleFrom` on",
     "feed.gap_passed": "the feed passed a revision gap",
     "feed.resumed": "the log of transitions is read again",
     "lease.unwatched_found": "a scan found leases that no replica watched",

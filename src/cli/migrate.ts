@@ -1,7 +1,8 @@
-import { migrate } from "../storage/migrations.ts";
+import { migrate, type OnNewerSchema } from "../storage/migrations.ts";
 import { declareNewHistory } from "../storage/new-history.ts";
 import { type Flags, runCommand } from "./command.ts";
 import { EXIT_OK } from "./exit-codes.ts";
+import { logNewerSchema, reportSchema } from "./schema.ts";
 import { unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -10,12 +11,26 @@ import { unlessAborted } from "./stop-signals.ts";
  * @returns the exit code
  */
 export function migrateCommand(process: NodeJS.Process, flags: Flags): Promise<number> {
-  return runCommand(process, flags, async ({ database, databaseName, signals }) => {
-    const applied = await unlessAborted(migrate(database.url), signals.stopping);
-    const what = applied.length === 0 ? "is at the newest schema already" : `was migrated: ${applied.join(", ")}`;
+  return runCommand(process, flags, async ({ database, databaseName, log, signals }) => {
+    let newest = "is at the newest schema already";
+    const onNewer: OnNewerSchema = (schema) => {
+      newest = "was migrated by a newer version already, and allows this one";
+      logNewerSchema(log)(schema);
+    };
+    const applied = await unlessAborted(migrate(database.url, onNewer), signals.stopping);
+    const what = applied.length === 0 ? newest : `was migrated: ${applied.join(", ")}`;
     process.stdout.write(`${databaseName} ${what}.\n`);
     return EXIT_OK;
   });
+}
+
+/**
+ * `migrate --check`: says whether this program can use the database as it is. Also works while a service is running.
+ *
+ * @returns the exit code
+ */
+export function checkCommand(process: NodeJS.Process, flags: Flags): Promise<number> {
+  return runCommand(process, flags, reportSchema, "share");
 }
 
 /**

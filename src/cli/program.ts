@@ -1,10 +1,10 @@
 import { Command, CommanderError } from "commander";
+import { programVersion } from "../../common/program-version.ts";
 import { withoutPasswords, withoutUserInfo } from "../../common/secrets/redaction.ts";
 import { COMMANDS, GROUPS } from "./command-list.ts";
 import { EXIT_CODES, EXIT_OK, EXIT_WRONG_SETTING } from "./exit-codes.ts";
 import { addHelp, addNotes, helpWidthOf } from "./help.ts";
 import type { Host } from "./host.ts";
-import { packageVersion } from "./release.ts";
 import { printable } from "./terminal/printable.ts";
 
 const NOTES = {
@@ -87,7 +87,7 @@ function createProgram({ stdout, stderr }: Host): Command {
   for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   const program = new Command("harborforge-agents")
     .description("Knows which AI agents are online, what each does, and when each recovers.")
-    .version(packageVersion(), "-V, --version", "print the version")
+    .version(programVersion(), "-V, --version", "print the version")
     // An option after the name of a command is the command's own.
     .enablePositionalOptions()
     .exitOverride()

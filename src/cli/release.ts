@@ -6,11 +6,6 @@ import type { Release } from "../server/options.ts";
 const ROOT = new URL("../../", import.meta.url);
 const GIT_MS = 2_000;
 
-/** The version in `package.json`. */
-export function packageVersion(): string {
-  return String(manifest().version);
-}
-
 /** Version and commit. A package has its commit in `package.json`, as npm writes it; a checkout asks git. */
 export function readRelease(): Release {
   const { version, gitHead } = manifest();

@@ -5,7 +5,6 @@ import { databaseLabel, formatAddress } from "../config/values.ts";
 import { connectionsWithin, openFilesFor } from "../rpc/sockets/open-files.ts";
 import type { Release } from "../server/options.ts";
 import { Server } from "../server.ts";
-import { migrate } from "../storage/migrations.ts";
 import { startTracing } from "../telemetry/tracing/start-tracing.ts";
 import type { Tracing } from "../telemetry/tracing/tracing.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
@@ -14,6 +13,7 @@ import { EXIT_FAILED, EXIT_OK } from "./exit-codes.ts";
 import { greeting } from "./greeting.ts";
 import { openFilesLimit } from "./open-files.ts";
 import { readRelease } from "./release.ts";
+import { prepareSchema, reportSchema } from "./schema.ts";
 import { aborted, unlessAborted } from "./stop-signals.ts";
 
 /**
@@ -26,10 +26,10 @@ export function serveCommand(process: NodeJS.Process, flags: Flags): Promise<num
 }
 
 async function serve(context: CommandContext): Promise<number> {
-  const { process, config, database, log, signals } = context;
+  const { process, config, log } = context;
   await using audit = openAuditLog(config.audit.file, log);
-  const applied = await unlessAborted(migrate(database.url), signals.stopping);
-  if (applied.length > 0) log.info({ event: "database.migrated", migrations: applied }, "migrated the database");
+  if (config.migrate === "check") return await reportSchema(context);
+  await prepareSchema(context, config.migrate);
   const release = readRelease();
   const traces = await startTracing(process.env, release, log);
   try {

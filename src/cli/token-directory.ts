@@ -5,7 +5,7 @@ import type { AuditedCalls } from "../config/log.ts";
 import type { TokenDirectory } from "../domain/api-token.ts";
 import { type Reason, Refusal } from "../domain/errors.ts";
 import { openDatabase } from "../storage/database.ts";
-import { migrate } from "../storage/migrations.ts";
+import { assertMigratedAt, migrate } from "../storage/migrations.ts";
 import { createTokenDirectory } from "../storage/token-directory.ts";
 import { openAuditLog } from "./audit-log.ts";
 import { type Flags, runCommand } from "./command.ts";
@@ -34,7 +34,8 @@ export function withTokens(
     flags,
     async ({ config, database, log, signals }) => {
       await using auditLog = openAuditLog(config.audit.file, log);
-      await unlessAborted(migrate(database.url), signals.stopping);
+      const ready: Promise<unknown> = config.migrate === "on" ? migrate(database.url) : assertMigratedAt(database.url);
+      await unlessAborted(ready, signals.stopping);
       const opened = openDatabase({ url: database.url, onIdleError: () => undefined });
       const actor = actorOfShell();
       try {

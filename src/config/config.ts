@@ -1,5 +1,5 @@
 import { type AccessChoice, accessOf, checkCertificates, checkExposure } from "./access.ts";
-import { type DatabaseChoice, databaseOf } from "./database.ts";
+import { type DatabaseChoice, databaseOf, MIGRATION_SETTINGS } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
 import {
@@ -18,6 +18,7 @@ import { TLS_SETTINGS, type TlsChoice, tlsOf } from "./tls.ts";
 
 /** Settings that are in the configuration as they are. */
 const PLAIN_SETTINGS = {
+  ...MIGRATION_SETTINGS,
   ...ADDRESS_SETTINGS,
   ...FLEET_SETTINGS,
   ...LIMIT_SETTINGS,

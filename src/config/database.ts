@@ -1,6 +1,6 @@
 import type { Reporter } from "./problems.ts";
 import { readSecret } from "./secret-file.ts";
-import { type Definition, path, type ValuesOf } from "./setting.ts";
+import { type Definition, oneOf, path, type ValuesOf } from "./setting.ts";
 import { isDatabaseUrl } from "./values.ts";
 
 /** The PostgreSQL to use: an external one, or the embedded one with its data in a folder. */
@@ -47,6 +47,19 @@ export const DATABASE_SETTINGS = {
         "$XDG_DATA_HOME/harborforge-agents, else ~/.local/share/harborforge-agents; for root /var/lib/harborforge-agents if another user cannot enter that",
     },
     "a folder",
+  ),
+};
+
+/** When the start migrates the database. */
+export const MIGRATION_SETTINGS = {
+  migrate: oneOf(
+    {
+      placeholder: "<on|off|check>",
+      description:
+        "on: the start migrates the database; off: it waits until another process has migrated it; check: it only checks, and ends with 0 if the database is migrated, else with 1",
+    },
+    "on",
+    ["on", "off", "check"],
   ),
 };
 

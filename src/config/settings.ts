@@ -1,5 +1,5 @@
 import { ACCESS_SETTINGS } from "./access.ts";
-import { DATABASE_SETTINGS } from "./database.ts";
+import { DATABASE_SETTINGS, MIGRATION_SETTINGS } from "./database.ts";
 import { FLEET_SETTINGS } from "./fleet.ts";
 import { LIMIT_SETTINGS } from "./limits.ts";
 import {
@@ -16,6 +16,7 @@ import { TLS_SETTINGS } from "./tls.ts";
 /** All settings, by their keys. `--help` and the table in docs/settings.md are made from it, in this order. */
 export const SETTINGS = named({
   ...DATABASE_SETTINGS,
+  ...MIGRATION_SETTINGS,
   ...ADDRESS_SETTINGS,
   ...FLEET_SETTINGS,
   ...TLS_SETTINGS,

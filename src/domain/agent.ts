@@ -2,6 +2,7 @@ import type {
   AgentStatus,
   ExhaustReason,
   TransitionCause,
+  Unknown,
   WakeState,
   WorkingStatus,
 } from "../../common/contract/enum-names.ts";
@@ -10,7 +11,7 @@ import type { AgentWakes } from "./wake.ts";
 
 /** Why an agent cannot work, since when, and until when. */
 export interface Exhaustion {
-  readonly reason: ExhaustReason;
+  readonly reason: ExhaustReason | Unknown;
   readonly exhaustedAt: Micros;
   readonly recoveryAt: Micros;
 }
@@ -34,7 +35,7 @@ export interface Hold {
 
 /** The fields of an agent that the status machine judges by. */
 export interface AgentCondition {
-  readonly status: AgentStatus;
+  readonly status: AgentStatus | Unknown;
   readonly exhaustion: Exhaustion | null;
   readonly backoff: ExhaustionBackoff;
   readonly hold: Hold | null;
@@ -54,6 +55,8 @@ export interface Agent extends AgentCondition {
   readonly clawIdentifier: string;
   readonly createdAt: Micros;
   readonly statusChangedAt: Micros;
+  /** Only if `status` is `unknown`: what a newer version stored. Writes that keep the status store it again. */
+  readonly newerStatus?: string;
   /** The revision of its last transition. */
   readonly revision: bigint;
   /** The current fencing token: of the session that holds the agent, or held it last. */
@@ -81,12 +84,12 @@ export interface Transition {
   readonly agentId: string;
   readonly userId: bigint;
   /** Null when the agent was created. */
-  readonly fromStatus: AgentStatus | null;
+  readonly fromStatus: AgentStatus | Unknown | null;
   /** Null when the agent was deleted. */
-  readonly toStatus: AgentStatus | null;
+  readonly toStatus: AgentStatus | Unknown | null;
   readonly fromClaw: string | null;
   readonly toClaw: string | null;
-  readonly cause: TransitionCause;
+  readonly cause: TransitionCause | Unknown;
   readonly actor: string;
   readonly occurredAt: Micros;
   readonly requestId: string | null;
@@ -106,7 +109,7 @@ export interface Transition {
 /** A wake by its name, with its state at some moment. */
 export interface NamedWake {
   readonly wakeId: string;
-  readonly state: WakeState;
+  readonly state: WakeState | Unknown;
 }
 
 export interface User {

@@ -1,4 +1,4 @@
-import type { AgentStatus, TransitionCause } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, TransitionCause, Unknown } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent, Transition, User } from "./agent.ts";
 import type { AgentFilter } from "./filter.ts";
@@ -70,9 +70,9 @@ export interface UserDirectory {
 }
 
 export interface StatusTally {
-  readonly statuses: ReadonlyMap<AgentStatus, bigint>;
+  readonly statuses: ReadonlyMap<AgentStatus | Unknown, bigint>;
   /** How many of them are suspect. Absent: none. */
-  readonly suspects?: ReadonlyMap<AgentStatus, bigint>;
+  readonly suspects?: ReadonlyMap<AgentStatus | Unknown, bigint>;
 }
 
 /** The rate limit on lease expiry in a mass silence. */

@@ -1,4 +1,4 @@
-import type { AgentStatus, ChangeType } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, ChangeType, Unknown } from "../../common/contract/enum-names.ts";
 import type { Agent, NamedWake, Transition } from "./agent.ts";
 
 /** A filter of agents: OR within a field, AND across fields. An empty field matches all agents. */
@@ -16,7 +16,7 @@ export interface Filterable {
   readonly agentId: string;
   readonly userId: bigint;
   readonly clawIdentifier: string;
-  readonly status: AgentStatus;
+  readonly status: AgentStatus | Unknown;
 }
 
 /** A filter prepared for many agents. */
@@ -27,7 +27,7 @@ export function predicateOf(filter: AgentFilter): AgentPredicate {
   const agentIds = new Set(filter.agentIds);
   const userIds = new Set(filter.userIds);
   const claws = new Set(filter.clawIdentifiers);
-  const statuses = new Set(filter.statuses);
+  const statuses = new Set<AgentStatus | Unknown>(filter.statuses);
   return (agent) =>
     (agentIds.size === 0 || agentIds.has(agent.agentId)) &&
     (userIds.size === 0 || userIds.has(agent.userId)) &&
@@ -46,8 +46,8 @@ export function changeType(transition: Transition, passes: AgentPredicate): Chan
   return after ? "entered" : undefined;
 }
 
-type Before = Transition & { readonly fromStatus: AgentStatus; readonly fromClaw: string };
-type After = Transition & { readonly toStatus: AgentStatus; readonly toClaw: string };
+type Before = Transition & { readonly fromStatus: AgentStatus | Unknown; readonly fromClaw: string };
+type After = Transition & { readonly toStatus: AgentStatus | Unknown; readonly toClaw: string };
 
 function isBefore(transition: Transition): transition is Before {
   return transition.fromStatus !== null && transition.fromClaw !== null;
@@ -57,7 +57,7 @@ function isAfter(transition: Transition): transition is After {
   return transition.toStatus !== null && transition.toClaw !== null;
 }
 
-function side(transition: Transition, status: AgentStatus, clawIdentifier: string): Filterable {
+function side(transition: Transition, status: AgentStatus | Unknown, clawIdentifier: string): Filterable {
   return { agentId: transition.agentId, userId: transition.userId, clawIdentifier, status };
 }
 

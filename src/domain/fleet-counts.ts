@@ -1,7 +1,10 @@
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, Unknown } from "../../common/contract/enum-names.ts";
 import type { Transition } from "./agent.ts";
 import type { Fleet, StatusTally } from "./directories.ts";
 import type { AgentPredicate } from "./filter.ts";
+
+/** Includes statuses of a newer version. */
+type CountedStatus = AgentStatus | Unknown;
 
 /** The counts of the agents that pass a filter, kept by transitions: a transition costs the same in a fleet of any size. */
 export class FleetCounts {
@@ -41,7 +44,7 @@ export class FleetCounts {
     const { agentId, userId, fromStatus, fromClaw, toStatus, toClaw } = transition;
     if (fromStatus === toStatus && fromClaw === toClaw) return false;
     let counted = false;
-    const count = (status: AgentStatus | null, clawIdentifier: string | null, by: 1n | -1n): void => {
+    const count = (status: CountedStatus | null, clawIdentifier: string | null, by: 1n | -1n): void => {
       if (status === null || clawIdentifier === null) return;
       if (!this.#passes({ agentId, userId, clawIdentifier, status })) return;
       counted = true;
@@ -63,7 +66,7 @@ export class FleetCounts {
     return taken;
   }
 
-  #add(status: AgentStatus, clawIdentifier: string, by: 1n | -1n): void {
+  #add(status: CountedStatus, clawIdentifier: string, by: 1n | -1n): void {
     const claw = this.#claws.get(clawIdentifier) ?? new Tally();
     this.#all.add(status, by);
     claw.add(status, by);
@@ -74,8 +77,8 @@ export class FleetCounts {
 }
 
 class Tally implements StatusTally {
-  readonly statuses: Map<AgentStatus, bigint>;
-  readonly suspects: Map<AgentStatus, bigint>;
+  readonly statuses: Map<CountedStatus, bigint>;
+  readonly suspects: Map<CountedStatus, bigint>;
 
   constructor({ statuses, suspects }: StatusTally = { statuses: new Map() }) {
     this.statuses = new Map(statuses);
@@ -86,7 +89,7 @@ class Tally implements StatusTally {
     return this.statuses.size === 0;
   }
 
-  add(status: AgentStatus, by: 1n | -1n): void {
+  add(status: CountedStatus, by: 1n | -1n): void {
     const count = (this.statuses.get(status) ?? 0n) + by;
     if (count > 0n) this.statuses.set(status, count);
     else this.statuses.delete(status);
@@ -102,6 +105,6 @@ class Tally implements StatusTally {
   }
 }
 
-function same(one: ReadonlyMap<AgentStatus, bigint>, other: ReadonlyMap<AgentStatus, bigint>): boolean {
+function same(one: ReadonlyMap<CountedStatus, bigint>, other: ReadonlyMap<CountedStatus, bigint>): boolean {
   return one.size === other.size && [...one].every(([status, count]) => other.get(status) === count);
 }

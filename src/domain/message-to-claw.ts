@@ -1,4 +1,4 @@
-import type { AgentStatus, WakeClaim, WakeReason, WakeState } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, Unknown, WakeClaim, WakeReason, WakeState } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Exhaustion } from "./agent.ts";
 import type { Refusal } from "./errors.ts";
@@ -13,7 +13,7 @@ export interface BeatResult {
   readonly kind: "result";
   readonly agentId: string;
   /** The server's view after the beat; null where it gives none (the agent does not exist, or is not the stream's). */
-  readonly status: AgentStatus | null;
+  readonly status: AgentStatus | Unknown | null;
   readonly exhaustion: Exhaustion | null;
   readonly revision: bigint | null;
   /** Why the server rejected the beat; null: it was applied. */
@@ -30,7 +30,7 @@ export interface BeatResult {
 export interface AgentUpdate {
   readonly kind: "change";
   readonly agentId: string;
-  readonly status: AgentStatus;
+  readonly status: AgentStatus | Unknown;
   readonly exhaustion: Exhaustion | null;
   readonly revision: bigint;
 }

@@ -2,6 +2,7 @@ import type {
   AgentStatus,
   ReportedExhaustion,
   TransitionCause,
+  Unknown,
   WorkingStatus,
 } from "../../common/contract/enum-names.ts";
 import { type Micros, toRfc3339 } from "../../common/contract/time.ts";
@@ -126,7 +127,7 @@ function change(
 }
 
 /**
- * Judges a heartbeat.
+ * Judges a heartbeat. In a status of a newer version, a report changes nothing: this version does not know what follows.
  *
  * @param now the database's clock
  * @param random uniform in [0, 1)
@@ -140,7 +141,7 @@ export function judgeBeat(agent: AgentCondition, beat: Beat, now: Micros, random
   const hold = agent.hold !== null && agent.hold.until > now ? agent.hold : null;
   const knows = hold === null || (beat.knownRevision !== undefined && beat.knownRevision >= hold.revision);
   const agrees = agreesWith(agent, beat.report);
-  if (!knows && !agrees) return { kind: "held_off", change: comeBack(agent, now) };
+  if ((!knows && !agrees) || agent.status === "unknown") return { kind: "held_off", change: comeBack(agent, now) };
   const verdict =
     typeof beat.report === "string"
       ? reportWorking(agent, beat.report)
@@ -219,6 +220,7 @@ export function judgeStatusRequest(
   if (wanted.status === "offline") {
     return agent.status === "offline" ? undefined : goOffline(agent, "service");
   }
+  if (agent.status === "unknown") throw unknownStatusRefusal();
   if (typeof wanted.status === "object") {
     const exhaustion = exhaustionAfter(agent, wanted.status.exhausted, now, random);
     const status = agent.status === "offline" ? "offline" : "exhausted";
@@ -257,8 +259,14 @@ function holdOf(agent: AgentCondition, status: WorkingStatus, forMs: number): Ho
   return lapses ? { kind: "set", forMs, lapsesTo } : { kind: "set", forMs };
 }
 
-function isWorking(status: AgentStatus): status is WorkingStatus {
+function isWorking(status: AgentStatus | Unknown): status is WorkingStatus {
   return status === "idle" || status === "on_call" || status === "busy";
+}
+
+function unknownStatusRefusal(): Refusal {
+  const message =
+    "The agent has a status of a newer version of the service, which this replica does not know. Try again: another replica may know it.";
+  return new Refusal("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000 });
 }
 
 /** The lease of the agent is over, so it is probably offline. */
@@ -314,7 +322,7 @@ export function judgeClaimLapse(agent: AgentCondition, now: Micros): StatusChang
  * @param now the database's clock
  */
 export function judgeRecovery(agent: AgentCondition, now: Micros): StatusChange | undefined {
-  if (agent.exhaustion === null || agent.exhaustion.recoveryAt > now) return undefined;
+  if (agent.exhaustion === null || agent.exhaustion.recoveryAt > now || agent.status === "unknown") return undefined;
   const status = agent.status === "exhausted" ? "idle" : agent.status;
   return change(status, "recovery", CLEAR_EXHAUSTION, CLEAR_HOLD, { notBefore: agent.exhaustion.recoveryAt });
 }

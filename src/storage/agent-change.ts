@@ -151,7 +151,7 @@ export function memberOf(
         ...fence(write),
         kind: "update",
         quiet: true,
-        status: write.agent.status,
+        status: storedStatus(write.agent),
         ...exhaustionColumns(KEEP_EXHAUSTION),
         ...holdColumns(write.endHold ? CLEAR_HOLD : KEEP_HOLD),
         ...(write.claimKnown ? { claim_known: true } : {}),
@@ -172,7 +172,7 @@ export function memberOf(
         ...(write.deadline === undefined ? {} : { deadline: write.deadline }),
         ...(write.notSuspect ? { not_suspect: true } : {}),
         not_before: change?.notBefore == null ? undefined : toRfc3339(change.notBefore),
-        status: change?.status ?? write.agent.status,
+        status: change?.status ?? storedStatus(write.agent),
         claw_identifier: write.clawIdentifier,
         ...exhaustionColumns(change?.exhaustion ?? KEEP_EXHAUSTION),
         ...(change?.forgetBackoff ? { backoff_steps: 0 } : {}),
@@ -186,6 +186,11 @@ export function memberOf(
       };
     }
   }
+}
+
+/** The status as the database has it. */
+function storedStatus({ status, newerStatus }: Agent): string {
+  return newerStatus ?? status;
 }
 
 function fence(write: { agent: Agent; fenceEpoch?: boolean }): object {

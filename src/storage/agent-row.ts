@@ -5,6 +5,7 @@ import {
   type ExhaustReason,
   TRANSITION_CAUSES,
   type TransitionCause,
+  type Unknown,
   type WorkingStatus,
 } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
@@ -109,12 +110,14 @@ const NO_BACKOFF: ExhaustionBackoff = Object.freeze({ steps: 0, lastAt: null });
 
 /** Written out rather than spread, which would give each agent of a large fleet a second object for its members. */
 export function agentFromRow(row: AgentRow): Agent {
+  const status = statusOf(row.status);
   return {
     id: row.id,
     userId: row.user_id,
     agentId: row.agent_id,
     clawIdentifier: row.claw_identifier,
-    status: statusOf(row.status),
+    status,
+    ...(status === "unknown" ? { newerStatus: row.status } : {}),
     exhaustion: exhaustionOf(row.exhaust_reason, row.exhausted_at, row.recovery_at),
     createdAt: row.created_at,
     statusChangedAt: row.status_changed_at,
@@ -173,6 +176,7 @@ export function userFromRow(row: UserRow): User {
   };
 }
 
+// The database checks these columns. A value that is not in these tables comes from a newer program: it is `unknown`.
 const STATUSES: ReadonlyMap<string, AgentStatus> = new Map(AGENT_STATUSES.map((status) => [status, status]));
 const WORKING_STATUSES: ReadonlyMap<string, WorkingStatus> = new Map(
   (["idle", "on_call", "busy"] as const).map((status) => [status, status]),
@@ -180,23 +184,20 @@ const WORKING_STATUSES: ReadonlyMap<string, WorkingStatus> = new Map(
 const REASONS: ReadonlyMap<string, ExhaustReason> = new Map(EXHAUST_REASONS.map((reason) => [reason, reason]));
 const CAUSES: ReadonlyMap<string, TransitionCause> = new Map(TRANSITION_CAUSES.map((cause) => [cause, cause]));
 
-/** @throws TypeError for a value of a newer program */
-export function statusOf(text: string): AgentStatus {
-  return known(STATUSES, text, "status");
+export function statusOf(text: string): AgentStatus | Unknown {
+  return STATUSES.get(text) ?? "unknown";
 }
 
 /**
- * Undefined, in a read without this column, is null.
- *
- * @throws TypeError for a value of a newer program
+ * Undefined, in a read without this column, is null. A status of a newer program is, too: this program does not let such a
+ * claim lapse, a newer one does.
  */
 export function workingStatusOf(text: string | null | undefined): WorkingStatus | null {
-  return text === null || text === undefined ? null : known(WORKING_STATUSES, text, "lapses_to");
+  return WORKING_STATUSES.get(text ?? "") ?? null;
 }
 
-/** @throws TypeError for a value of a newer program */
-export function causeOf(text: string): TransitionCause {
-  return known(CAUSES, text, "cause");
+export function causeOf(text: string): TransitionCause | Unknown {
+  return CAUSES.get(text) ?? "unknown";
 }
 
 /** Null if there is no exhaustion. The database stores all three values or none. */
@@ -206,12 +207,5 @@ export function exhaustionOf(
   recoveryAt: Micros | null,
 ): Exhaustion | null {
   if (reason === null || exhaustedAt === null || recoveryAt === null) return null;
-  return { reason: known(REASONS, reason, "exhaust_reason"), exhaustedAt, recoveryAt };
-}
-
-/** The database checks these columns. So an unknown value comes from a newer program. */
-function known<Value>(values: ReadonlyMap<string, Value>, text: string, column: string): Value {
-  const value = values.get(text);
-  if (value === undefined) throw new TypeError(`unknown ${column} in the database: ${text}`);
-  return value;
+  return { reason: REASONS.get(reason) ?? "unknown", exhaustedAt, recoveryAt };
 }

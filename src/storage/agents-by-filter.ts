@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
 import type { QueryBuilder } from "objection";
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, Unknown } from "../../common/contract/enum-names.ts";
 import type { Micros } from "../../common/contract/time.ts";
 import type { Agent as AgentValue } from "../domain/agent.ts";
 import type { ExpiryBrake, Fleet, Page, PageQuery } from "../domain/directories.ts";
@@ -78,10 +78,10 @@ export async function readFleet(knex: Knex, filter: AgentFilter): Promise<Fleet>
 const IS_LEASE_OVER = "id IN (SELECT agent FROM agent_liveness WHERE lease_expires_at <= clock_timestamp())";
 
 class Tally {
-  readonly statuses = new Map<AgentStatus, bigint>();
-  readonly suspects = new Map<AgentStatus, bigint>();
+  readonly statuses = new Map<AgentStatus | Unknown, bigint>();
+  readonly suspects = new Map<AgentStatus | Unknown, bigint>();
 
-  add(kind: "statuses" | "suspects", status: AgentStatus, agents: bigint): void {
+  add(kind: "statuses" | "suspects", status: AgentStatus | Unknown, agents: bigint): void {
     this[kind].set(status, (this[kind].get(status) ?? 0n) + agents);
   }
 }

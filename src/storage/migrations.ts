@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import knexFactory, { type Knex } from "knex";
 import pg from "pg";
+import { programVersion } from "../../common/program-version.ts";
+import { judgeSchema, type NewerSchema, type Schema, type UsableSchema } from "./compatibility.ts";
 import { SILENT_LOG } from "./database.ts";
 import { clientClassOf } from "./service-client.ts";
 import { type DatabaseCommand, withDatabase } from "./single-client.ts";
@@ -14,18 +16,23 @@ export class MigrationError extends Error {
   override readonly name = "MigrationError";
 }
 
+/** Told when a newer version migrated the database, and this program may use it all the same. */
+export type OnNewerSchema = (schema: NewerSchema) => void;
+
 /**
  * Migrates a database to the newest schema. It is safe when several processes start at the same time, or one is killed:
- * each migration is a transaction, and the lock ends with its connection.
+ * each migration is a transaction, and the lock ends with its connection. A schema of a newer version stays as it is.
  *
  * @returns the names of the applied migrations
- * @throws UnusableDatabase if the service cannot use the database; MigrationError if a newer version of the service
- * migrated it
+ * @throws UnusableDatabase if the service cannot use the database; MigrationError if a newer version migrated it in a way
+ * that excludes this one
  */
-export async function migrate(databaseUrl: string): Promise<readonly string[]> {
+export async function migrate(databaseUrl: string, onNewer?: OnNewerSchema): Promise<readonly string[]> {
   return await withDatabase(databaseUrl, async (command) => {
     await command.client.query("SELECT pg_advisory_lock($1)", [MIGRATION_LOCK]);
-    return await applyMigrations(command);
+    const { missing, newer } = usable(await readSchema(command.client));
+    if (newer !== null) onNewer?.(newer);
+    return missing.length === 0 ? [] : await applyMigrations(command);
   });
 }
 
@@ -38,9 +45,7 @@ async function applyMigrations({ url, session }: DatabaseCommand): Promise<reado
   });
   knex.client.driver = { ...pg, Client: clientClassOf(session) };
   try {
-    const source = new SqlMigrations();
-    refuseNewer(await appliedMigrations(knex), source.names);
-    const settings: Knex.MigratorConfig = { migrationSource: source, tableName: "schema_migrations" };
+    const settings: Knex.MigratorConfig = { migrationSource: new SqlMigrations(), tableName: "schema_migrations" };
     // This process has the advisory lock, so a lock of Knex is left from a killed process.
     await knex.migrate.forceFreeMigrationsLock(settings);
     const [, names]: [number, string[]] = await knex.migrate.latest(settings);
@@ -56,40 +61,67 @@ export function schemaVersion(): number {
 }
 
 /**
- * Checks that a database has exactly the migrations of this program.
+ * Reads whether this program may use a database, and which of its migrations the database lacks. Changes nothing.
  *
- * @throws MigrationError with the missing migrations, or if a newer version migrated the database
+ * @throws UnusableDatabase; MigrationError if a newer version migrated the database in a way that excludes this one
+ */
+export async function checkSchema(databaseUrl: string): Promise<UsableSchema> {
+  return await withDatabase(databaseUrl, async ({ client }) => usable(await readSchema(client)));
+}
+
+/**
+ * Checks that a database has all migrations of this program.
+ *
+ * @throws MigrationError with the missing migrations, or if a newer version migrated the database in a way that excludes
+ * this one
  */
 export async function assertMigrated(client: pg.Client): Promise<void> {
-  const { names } = new SqlMigrations();
-  const there = await client.query<{ there: boolean }>("SELECT to_regclass('schema_migrations') IS NOT NULL AS there");
-  const { rows } =
-    there.rows[0]?.there === true
-      ? await client.query<{ name: string }>("SELECT name FROM schema_migrations ORDER BY id")
-      : { rows: [] };
-  const applied = rows.map(({ name }) => name);
-  refuseNewer(applied, names);
-  const missing = names.filter((name) => !applied.includes(name));
+  const { missing } = usable(await readSchema(client));
   if (missing.length === 0) return;
-  const what =
-    applied.length === 0
-      ? "not migrated: the schema of this service is missing"
-      : `not migrated: it lacks ${missing.join(", ")}`;
-  throw new MigrationError(`The database is ${what}. Run "harborforge-agents migrate" first.`);
+  throw new MigrationError(`The database is ${unmigrated(missing)}. Run "harborforge-agents migrate" first.`);
 }
 
-function refuseNewer(applied: readonly string[], names: readonly string[]): void {
-  const unknown = applied.filter((name) => !names.includes(name));
-  if (unknown.length === 0) return;
-  throw new MigrationError(
-    `The database was migrated by a newer version of this service (it has ${unknown.join(", ")}). Start that version, or another database.`,
+/** The same for a database that is not connected yet. */
+export async function assertMigratedAt(databaseUrl: string): Promise<void> {
+  await withDatabase(databaseUrl, ({ client }) => assertMigrated(client));
+}
+
+/** Completes «the database is …». */
+export function unmigrated(missing: readonly string[]): string {
+  return missing.length === new SqlMigrations().names.length
+    ? "not migrated: the schema of this service is missing"
+    : `not migrated: it lacks ${missing.join(", ")}`;
+}
+
+/** @throws MigrationError */
+function usable(schema: Schema): UsableSchema {
+  const judged = judgeSchema(schema, { version: programVersion(), migrations: new SqlMigrations().names });
+  if (typeof judged === "string") throw new MigrationError(judged);
+  return judged;
+}
+
+async function readSchema(client: pg.Client): Promise<Schema> {
+  const there = await client.query<{ migrations: boolean; compatibility: boolean }>(
+    `SELECT to_regclass('schema_migrations') IS NOT NULL AS migrations,
+       to_regclass('schema_compatibility') IS NOT NULL AS compatibility`,
   );
-}
-
-async function appliedMigrations(knex: Knex): Promise<string[]> {
-  if (!(await knex.schema.hasTable("schema_migrations"))) return [];
-  const rows: { name: string }[] = await knex("schema_migrations").select("name").orderBy("id");
-  return rows.map((row) => row.name);
+  const { migrations = false, compatibility = false } = there.rows[0] ?? {};
+  if (!migrations) return { applied: [], allows: null };
+  const names = "(SELECT array_agg(name::text ORDER BY id) FROM schema_migrations)";
+  const { rows } = await client.query<{
+    applied: string[] | null;
+    format: number | null;
+    compatible_from: string | null;
+  }>(
+    compatibility
+      ? `SELECT ${names} AS applied, c.format, c.compatible_from FROM (SELECT) one LEFT JOIN schema_compatibility c ON true`
+      : `SELECT ${names} AS applied, NULL::integer AS format, NULL::text AS compatible_from`,
+  );
+  const { applied = null, format = null, compatible_from: compatibleFrom = null } = rows[0] ?? {};
+  return {
+    applied: applied ?? [],
+    allows: format === null || compatibleFrom === null ? null : { format, compatibleFrom },
+  };
 }
 
 /** The numbered SQL files, named without their extension, which a packed build may change. */

@@ -126,6 +126,7 @@ export function pauseFromJson({ agentId, clawIdentifier, since, until, note, act
   return { target: { clawIdentifier }, since, until, note, actor };
 }
 
+/** A reason and an outcome of a newer program are null: UNSPECIFIED in the contract. */
 export function wakeFromRow(row: WakeRow): Wake {
   return {
     id: row.id,
@@ -133,7 +134,7 @@ export function wakeFromRow(row: WakeRow): Wake {
     wakeId: row.wake_id,
     agentId: row.agent_id,
     state: stateOf(row.state),
-    reason: row.reason === null ? null : known<WakeReason>(BY_REASON, row.reason, "reason"),
+    reason: BY_REASON.get(row.reason ?? "") ?? null,
     claim: claimOf(row.claim),
     ifUnavailable: known(BY_IF_UNAVAILABLE, row.if_unavailable, "if_unavailable"),
     answerWithinMs: row.answer_within_ms,
@@ -161,7 +162,7 @@ export function wakeFromRow(row: WakeRow): Wake {
 }
 
 export function namedWake(wakeId: string | null, state: string | null): NamedWake | null {
-  return wakeId === null || state === null ? null : { wakeId, state: stateOf(state) };
+  return wakeId === null || state === null ? null : { wakeId, state: BY_STATE.get(state) ?? "unknown" };
 }
 
 const BY_STATE: ReadonlyMap<string, WakeState> = new Map(WAKE_STATES.map((one) => [one, one]));
@@ -183,11 +184,15 @@ function claimOf(text: string): WakeClaim {
   return known(BY_CLAIM, text, "claim");
 }
 
+/** Null also for an outcome of a newer program. */
 function outcomeOf(text: string | null): WakeOutcome | null {
-  return text === null ? null : known(BY_OUTCOME, text, "outcome");
+  return BY_OUTCOME.get(text ?? "") ?? null;
 }
 
-/** The database checks these columns. So an unknown value comes from a newer program. */
+/**
+ * Programs judge by these columns. A program writes a new value one release after the first one that knows it (docs/upgrading.md).
+ * The database checks them. So an unknown value comes from a newer program.
+ */
 function known<Value>(values: ReadonlyMap<string, Value>, text: string, column: string): Value {
   const value = values.get(text);
   if (value === undefined) throw new TypeError(`unknown ${column} of a wake in the database: ${text}`);

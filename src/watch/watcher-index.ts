@@ -1,4 +1,4 @@
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, Unknown } from "../../common/contract/enum-names.ts";
 import type { Transition } from "../domain/agent.ts";
 import type { Watcher } from "./watcher.ts";
 
@@ -10,7 +10,7 @@ export class WatcherIndex {
   readonly #byAgent = new Map<string, Set<Watcher>>();
   readonly #byUser = new Map<bigint, Set<Watcher>>();
   readonly #byClaw = new Map<string, Set<Watcher>>();
-  readonly #byStatus = new Map<AgentStatus, Set<Watcher>>();
+  readonly #byStatus = new Map<AgentStatus | Unknown, Set<Watcher>>();
   readonly #ofEverything = new Set<Watcher>();
 
   add(watcher: Watcher): void {

@@ -19,6 +19,8 @@ export interface ReplicaOptions {
   readonly databaseUrl: () => string;
   readonly env: Readonly<Record<string, string>>;
   readonly logFile: string;
+  /** The folder of the program, for the start with this number, from 0. Default: this checkout. */
+  readonly programOf?: ((start: number) => string) | undefined;
   /** It ended without a request, after it had served. */
   readonly onDied: (how: string) => void;
 }
@@ -30,6 +32,7 @@ export class ReplicaProcess implements AsyncDisposable {
   #child: ChildProcess | undefined;
   #grpcPort: number | undefined;
   #wanted = false;
+  #served = 0;
   #keeper: Promise<void> = Promise.resolve();
   #serving = Promise.withResolvers<void>();
 
@@ -107,10 +110,10 @@ export class ReplicaProcess implements AsyncDisposable {
   }
 
   async #runOnce(): Promise<{ served: boolean; how: string }> {
-    const { databaseUrl, env, logFile } = this.#options;
+    const { databaseUrl, env, logFile, programOf } = this.#options;
     const log = createWriteStream(logFile, { flags: "a" });
     const child = spawn(process.execPath, ["src/main.ts", "serve"], {
-      cwd: TOP,
+      cwd: programOf?.(this.#served) ?? TOP,
       env: {
         PATH: process.env.PATH,
         HARBORFORGE_GRPC_ADDRESS: "127.0.0.1:0",
@@ -132,7 +135,10 @@ export class ReplicaProcess implements AsyncDisposable {
     });
     const [code, signal] = await once(child, "close");
     const served = this.#grpcPort !== undefined;
-    if (served) this.#serving = Promise.withResolvers();
+    if (served) {
+      this.#served += 1;
+      this.#serving = Promise.withResolvers();
+    }
     this.#grpcPort = undefined;
     this.#child = undefined;
     return { served, how: `it ended with ${code ?? signal}` };

@@ -1,8 +1,10 @@
 import { cp } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { makeReleases } from "../support/releases.ts";
 import type { Promises } from "./allowance.ts";
 import { judge, type Verdict } from "./checks.ts";
 import { FAULTS, type PlannedFault } from "./faults.ts";
+import { FleetWatcher } from "./fleet-watcher.ts";
 import { Observer } from "./observer.ts";
 import { Random } from "./random.ts";
 import { trace } from "./trace.ts";
@@ -17,6 +19,8 @@ export interface ChaosOptions {
   readonly claws: number;
   /** A lease is three of them. */
   readonly intervalMs: number;
+  /** The least number of faults, also if they begin later than `forMs`. Default: 0. */
+  readonly leastFaults?: number;
   /** Names of `FAULTS`. */
   readonly faults: readonly string[];
   /** The maximum of concurrent faults. */
@@ -29,11 +33,17 @@ export interface ChaosOptions {
   readonly keepLogsIn?: string;
   readonly onLine: (line: string) => void;
   readonly signal?: AbortSignal;
+  /** Each restart of a replica takes the other of two releases: this checkout, and one that follows it. */
+  readonly mixed?: boolean;
 }
 
 export interface ChaosResult extends Verdict {
   readonly transitions: number;
+  /** Those that replicas of the next release made by reports. */
+  readonly transitionsOfNext: number;
   readonly faults: ReadonlyMap<string, number>;
+  /** The changes that a watcher got with a cause that its replica did not know; only with `mixed`. */
+  readonly unknownCauses: number;
   /** Of all claws: rejected beats by reason. */
   readonly refusals: ReadonlyMap<string, number>;
   /** Of each violation, with its time and the faults that were near. */
@@ -58,10 +68,15 @@ const TICK_MS = 50;
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { intervalMs, onLine } = options;
   const begin = performance.now();
-  await using world = await World.start({ ...options, replicas: REPLICAS });
+  await using undo = new AsyncDisposableStack();
+  const releases = options.mixed === true ? undo.use(await makeReleases()) : undefined;
+  const programOf = releases && ((start: number) => (start % 2 === 0 ? releases.current : releases.next));
+  const world = undo.use(await World.start({ ...options, programOf, replicas: REPLICAS }));
   onLine(`${took(begin)} to start ${REPLICAS} replicas and ${options.agents} agents in ${options.claws} claws`);
   await using reader = new LogReader(() => world.database.url);
   const observer = new Observer(reader, 0n);
+  const ports = () => world.replicas.flatMap(({ process: { port } }) => (port === undefined ? [] : [port]));
+  const watcher = releases && undo.use(await FleetWatcher.open(ports));
   const aborted = new Promise<never>((_, reject) => {
     const end = () => reject(new Error("the run was stopped, or did not come to its end in time"));
     setTimeout(end, options.forMs + PATIENCE_MS).unref();
@@ -98,9 +113,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       const who = agentId === undefined ? "" : `${agentId}: `;
       return `${world.log.second(at)} s, ${invariant}: ${who}${what}. Near: ${world.log.around(at, 2 * leaseMs)}`;
     });
+    sentences.push(...((await watcher?.finish(observation.agents)) ?? []));
     return {
       ...verdict,
+      unknownCauses: watcher?.unknownCauses ?? 0,
       transitions: observation.transitions.length,
+      transitionsOfNext: observation.transitions.filter(({ ofNext }) => ofNext).length,
       faults: count(world.log.faults.map(({ kind }) => kind)),
       refusals: sum(world.claws.map(({ refusals }) => refusals)),
       sentences,
@@ -161,7 +179,9 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
   const until = performance.now() + options.forMs;
   // All kinds once, in an order of the seed, before any repeats: a short run has as many kinds as possible.
   let bag: string[] = [];
-  while (performance.now() < until && options.signal?.aborted !== true) {
+  let begun = 0;
+  const goesOn = () => performance.now() < until || begun < (options.leastFaults ?? 0);
+  while (goesOn() && options.signal?.aborted !== true) {
     if (bag.length === 0) bag = random.sample(options.faults, options.faults.length);
     const kind = bag.shift() ?? "";
     const plan = planOf(
@@ -176,6 +196,7 @@ async function hitWithFaults(world: World, options: ChaosOptions): Promise<void>
     else {
       const entry = { plan, done: plan.run().finally(() => underWay.delete(entry)) };
       underWay.add(entry);
+      begun += 1;
       while (underWay.size >= options.atOnce) await Promise.race([...underWay].map(({ done }) => done));
     }
     await sleep(random.between(0.05, 0.7) * leaseMs);

@@ -1,4 +1,5 @@
 import { Client } from "pg";
+import { CAUSE_OF_NEXT } from "../support/releases.ts";
 import type { Instant } from "./ledger.ts";
 
 /** A row of the log of transitions, as plain SQL gives it. */
@@ -8,6 +9,8 @@ export interface LoggedTransition {
   readonly from: string | null;
   readonly to: string | null;
   readonly cause: string;
+  /** Whether a replica of the next release made it. */
+  readonly ofNext: boolean;
   readonly at: Instant;
   readonly previousRevision: bigint | null;
   readonly incidentId: string | null;
@@ -100,7 +103,9 @@ function transitionOf(row: Row): LoggedTransition {
     agentId: row.agent_id,
     from: row.from_status,
     to: row.to_status,
-    cause: row.cause,
+    ofNext: row.cause === CAUSE_OF_NEXT,
+    // The next release stores another cause for reports. They obey the same rules.
+    cause: row.cause === CAUSE_OF_NEXT ? "report" : row.cause,
     at: row.at,
     previousRevision: row.previous_revision === null ? null : BigInt(row.previous_revision),
     incidentId: row.incident_id,

@@ -20,6 +20,8 @@ export interface WorldOptions {
   readonly intervalMs: number;
   /** Of the replicas, over what the chaos sets. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The folder of the replicas' program, for each start of a replica, from 0. Default: this checkout. */
+  readonly programOf?: ((start: number) => string) | undefined;
   readonly onLine: (line: string) => void;
 }
 
@@ -94,6 +96,7 @@ export class World implements WorldParts, AsyncDisposable {
             ...options.env,
           },
           logFile: join(folder, `replica-${index + 1}.log`),
+          programOf: options.programOf,
           onDied: (how) => log.accident(`${name}: ${how}`),
         });
         undo.use(process).start();

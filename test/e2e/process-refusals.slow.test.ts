@@ -255,18 +255,19 @@ test("a database that is read-only, of another encoding, or without free connect
   }
 });
 
-test("a database of a newer version is rejected and left unchanged", async () => {
+test("a database of a newer version that excludes this one is rejected and left unchanged", async () => {
   await using stage = await openStage();
   await using database = await createTestDatabase();
   await administer(
     database.url,
     "INSERT INTO schema_migrations (name, batch, migration_time) VALUES ('9999_of_tomorrow', 9, now())",
+    "UPDATE schema_compatibility SET compatible_from = '999.0.0'",
   );
   for (const command of ["serve", "migrate"]) {
     await isRefused(
       stage.program([command], { env: { DATABASE_URL: database.url } }),
       1,
-      /migrated by a newer version of this service \(it has 9999_of_tomorrow\)/,
+      /migrated by a newer version of this service \(it has 9999_of_tomorrow\), and needs at least version 999\.0\.0\./,
     );
   }
 });

@@ -1,7 +1,7 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import pg from "pg";
 import { expect, test } from "vitest";
-import { MigrationError, migrate } from "../../src/storage/migrations.ts";
+import { assertMigratedAt, checkSchema, MigrationError, migrate } from "../../src/storage/migrations.ts";
 import { createEmptyDatabase } from "../support/cluster.ts";
 import { by, openStorage } from "../support/storage.ts";
 
@@ -39,17 +39,65 @@ test("when several replicas start at once, one of them applies each migration", 
   );
 });
 
-test("rejects a database that a newer version migrated, and leaves it unchanged", async () => {
+const ADD_UNKNOWN =
+  "INSERT INTO schema_migrations (name, batch, migration_time) VALUES ('9999_from_the_future', 2, now())";
+
+test.each([
+  ["allows only newer programs", "UPDATE schema_compatibility SET compatible_from = '999.0.0'", "version 999.0.0"],
+  ["has an unknown format", "UPDATE schema_compatibility SET format = 2, compatible_from = '0.0.1'", "the format 2"],
+  ["does not say which programs it allows", "DROP TABLE schema_compatibility", "Start that version"],
+  [
+    "also lacks migrations of this program",
+    "UPDATE schema_compatibility SET compatible_from = '0.0.1'; DELETE FROM schema_migrations WHERE name LIKE '0012%'",
+    "lacks others (0012_functions_name_their_schema)",
+  ],
+])("rejects a newer database that %s, and leaves it unchanged", async (_, change, reason) => {
   await using database = await createEmptyDatabase();
   await migrate(database.url);
-  await query(
-    database.url,
-    "INSERT INTO schema_migrations (name, batch, migration_time) VALUES ('9999_from_the_future', 2, now())",
-  );
-  const refusal: unknown = await migrate(database.url).catch((error: unknown) => error);
-  expect(refusal).toBeInstanceOf(MigrationError);
-  expect(refusal).toHaveProperty("message", expect.stringContaining("9999_from_the_future"));
+  await query(database.url, ADD_UNKNOWN);
+  await query(database.url, change);
+  const before = await query(database.url, "SELECT * FROM schema_migrations");
+  for (const use of [migrate, checkSchema, assertMigratedAt]) {
+    const refusal: unknown = await use(database.url).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(MigrationError);
+    expect(refusal).toHaveProperty("message", expect.stringContaining("9999_from_the_future"));
+    expect(refusal).toHaveProperty("message", expect.stringContaining(reason));
+  }
+  expect(await query(database.url, "SELECT * FROM schema_migrations")).toEqual(before);
+});
+
+test("uses a newer database that allows this version, says so, and leaves it unchanged", async () => {
+  await using database = await createEmptyDatabase();
+  await migrate(database.url);
+  await query(database.url, ADD_UNKNOWN);
+  await query(database.url, "UPDATE schema_compatibility SET compatible_from = '0.0.1'");
+  const newer = { unknown: ["9999_from_the_future"], compatibleFrom: "0.0.1" };
+  const told: unknown[] = [];
+  expect(await migrate(database.url, (schema) => told.push(schema))).toEqual([]);
+  expect(told).toEqual([newer]);
+  expect(await checkSchema(database.url)).toEqual({ missing: [], newer });
+  await assertMigratedAt(database.url);
   expect(await query(database.url, "SELECT FROM schema_migrations")).toHaveLength(NAMES.length + 1);
+});
+
+test("uses a database whose migrations it knows, whatever version the database names", async () => {
+  await using database = await createEmptyDatabase();
+  await migrate(database.url);
+  await query(database.url, "UPDATE schema_compatibility SET compatible_from = '999.0.0'");
+  expect(await checkSchema(database.url)).toEqual({ missing: [], newer: null });
+});
+
+test("each migration from 0013 on says which programs may use the database, and the version never falls", async () => {
+  const versions = NAMES.filter((name) => name >= "0013").map((name) => {
+    const sql = readFileSync(new URL(`../../migrations/${name}.sql`, import.meta.url), "utf8");
+    const statement =
+      /^(?:UPDATE schema_compatibility SET compatible_from = |INSERT INTO schema_compatibility .*VALUES \(1, )'(\d+)\.(\d+)\.(\d+)'\)?;$/gm;
+    const found = [...sql.matchAll(statement)].map((match) => match.slice(1).map(Number));
+    expect(found, name).toHaveLength(1);
+    return found[0]?.reduce((all, number) => all * 1_000_000 + number, 0) ?? 0;
+  });
+  expect(versions.length).toBeGreaterThan(0);
+  expect(versions).toEqual(versions.toSorted((one, other) => one - other));
 });
 
 test("ignores a lock that a killed migration left behind", async () => {

@@ -10,7 +10,7 @@ const END = 100_000;
 
 function transition(revision: number, at: number, from: string | null, to: string, cause: string): LoggedTransition {
   const previousRevision = revision === 1 ? null : BigInt(revision - 1);
-  return { revision: BigInt(revision), agentId: "a", from, to, cause, at, previousRevision, incidentId: null };
+  return { revision: BigInt(revision), agentId: "a", from, to, cause, ofNext: false, at, previousRevision, incidentId: null };
 }
 
 const CREATED = transition(1, 0, null, "idle", "created");

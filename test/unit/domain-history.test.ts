@@ -168,7 +168,9 @@ class Both {
     const { model } = this;
     expect(outcome).toBe(expected);
     if (change !== null) {
-      expect(STATUS_TABLE[this.agent.status][change.status]).toContain(change.cause);
+      const { status } = this.agent;
+      if (status === "unknown") throw new TypeError("the model has no such status");
+      expect(STATUS_TABLE[status][change.status]).toContain(change.cause);
       expect(change.notBefore ?? 0, "rests on an instant that is past").toBeLessThanOrEqual(model.now);
       const before = this.agent;
       this.agent = applyChange(before, change, { now: model.now, revision: ++this.revision });

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it, vi } from "vitest";
-import type { AgentStatus } from "../../common/contract/enum-names.ts";
+import type { AgentStatus, Unknown } from "../../common/contract/enum-names.ts";
 import type { ExpiryBrake, Fleet, StatusTally } from "../../src/domain/directories.ts";
 import { type AgentFilter, EVERY_AGENT, predicateOf } from "../../src/domain/filter.ts";
 import { FleetCounts } from "../../src/domain/fleet-counts.ts";
@@ -16,10 +16,10 @@ const quiet = { info: () => undefined, warn: () => undefined };
 
 /** Counts all agents of the database in memory. */
 function countAll(source: FakeLog, filter: AgentFilter, brake = RELEASED): Fleet {
-  const statuses = new Map<AgentStatus, bigint>();
-  const claws = new Map<string, { statuses: Map<AgentStatus, bigint> }>();
+  const statuses = new Map<AgentStatus | Unknown, bigint>();
+  const claws = new Map<string, { statuses: Map<AgentStatus | Unknown, bigint> }>();
   for (const { status, clawIdentifier } of [...source.agents.values()].filter(predicateOf(filter))) {
-    const claw = claws.get(clawIdentifier) ?? { statuses: new Map<AgentStatus, bigint>() };
+    const claw = claws.get(clawIdentifier) ?? { statuses: new Map<AgentStatus | Unknown, bigint>() };
     claws.set(clawIdentifier, claw);
     for (const tally of [statuses, claw.statuses]) tally.set(status, (tally.get(status) ?? 0n) + 1n);
   }
@@ -61,7 +61,7 @@ async function startScene(options: Partial<FleetWatchesOptions> = {}) {
 
 /** A client: replaces the counts that a message has. */
 class Client {
-  readonly claws = new Map<string, ReadonlyMap<AgentStatus, bigint>>();
+  readonly claws = new Map<string, ReadonlyMap<AgentStatus | Unknown, bigint>>();
   readonly messages: FleetWatchMessage[] = [];
   error: unknown;
   readonly #stop = new AbortController();

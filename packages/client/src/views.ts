@@ -128,7 +128,7 @@ function viewsWith<Instant>(read: ReadInstant<Instant>): Views<Instant> {
   const optional = (timestamp: Timestamp | undefined) => (timestamp === undefined ? undefined : read(timestamp));
   const agentView = (agent: AgentMessage): AgentView<Instant> => {
     const { id, userId, agentId, clawIdentifier, revision } = agent;
-    const reason = exhaustReasonName(agent.exhaustReason);
+    const reason = exhaustReasonName(agent.exhaustReason) ?? (agent.recoveryAt === undefined ? undefined : "unknown");
     return {
       id,
       userId,
@@ -150,8 +150,8 @@ function viewsWith<Instant>(read: ReadInstant<Instant>): Views<Instant> {
     return {
       revision,
       agentId,
-      from: statusName(transition.fromStatus),
-      to: statusName(transition.toStatus),
+      from: sideOf(transition.fromStatus, transition.fromClawIdentifier),
+      to: sideOf(transition.toStatus, toClawIdentifier),
       cause: causeName(transition.cause) ?? "unknown",
       actor,
       occurredAt: read(occurredAt ?? timestampOf(0)),
@@ -209,6 +209,11 @@ function refusalView({ code, reason, message, retryAfter }: AgentBeatError): Bea
     message,
     retryAfterMs: retryAfter === undefined ? undefined : millisOf(retryAfter),
   };
+}
+
+/** A service sends UNSPECIFIED also for a status that only newer services know. An agent on a claw has a status. */
+function sideOf(status: number, clawIdentifier: string): AgentStatus | Unknown | undefined {
+  return statusName(status) ?? (clawIdentifier === "" ? undefined : "unknown");
 }
 
 function exhaustionView<Instant>(

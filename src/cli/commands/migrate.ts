@@ -8,6 +8,7 @@ import { addSettings, DATABASE_SETTINGS } from "./server-settings.ts";
 export function define(command: Command, { ends }: Shell): void {
   command
     .description("migrate the database to the newest schema; safe to run several times at once")
+    .option("--check", "only check: the exit code is 0 if this version can use the database as it is, else 1")
     .option(
       "--new-history",
       "declare an older state of the database instead: it was brought back, and new revisions exceed all earlier ones",
@@ -15,10 +16,12 @@ export function define(command: Command, { ends }: Shell): void {
   addSettings(command, DATABASE_SETTINGS);
   addExamples(command, [
     "DATABASE_URL=postgres://user@host/db harborforge-agents migrate",
+    "DATABASE_URL=postgres://user@host/db harborforge-agents migrate --check",
     "DATABASE_URL=postgres://user@host/db harborforge-agents migrate --new-history",
   ]);
-  command.action(async (flags: Flags & { readonly newHistory?: true }) => {
-    const { migrateCommand, newHistoryCommand } = await import("../migrate.ts");
-    ends(await (flags.newHistory === true ? newHistoryCommand : migrateCommand)(process, flags));
+  command.action(async (flags: Flags & { readonly check?: true; readonly newHistory?: true }) => {
+    const { checkCommand, migrateCommand, newHistoryCommand } = await import("../migrate.ts");
+    const run = flags.check === true ? checkCommand : flags.newHistory === true ? newHistoryCommand : migrateCommand;
+    ends(await run(process, flags));
   });
 }

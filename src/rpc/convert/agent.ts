@@ -1,11 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  CAUSE_VALUES,
-  EXHAUST_REASON_VALUES,
-  STATUS_VALUES,
-  statusValue,
-  WAKE_STATE_VALUES,
-} from "../../../common/contract/enum-values.ts";
+import { causeValue, exhaustReasonValue, statusValue, wakeStateValue } from "../../../common/contract/enum-values.ts";
 import { timestampOf, timestampOrUnset } from "../../../common/contract/timestamps.ts";
 import {
   type Agent as AgentMessage,
@@ -47,10 +41,10 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
     userId: agent.userId,
     agentId: agent.agentId,
     clawIdentifier: agent.clawIdentifier,
-    status: STATUS_VALUES[agent.status],
+    status: statusValue(agent.status),
     exhaustedAt: timestampOrUnset(exhaustion?.exhaustedAt ?? null),
     recoveryAt: timestampOrUnset(exhaustion?.recoveryAt ?? null),
-    exhaustReason: exhaustion === null ? ExhaustReason.UNSPECIFIED : EXHAUST_REASON_VALUES[exhaustion.reason],
+    exhaustReason: exhaustion === null ? ExhaustReason.UNSPECIFIED : exhaustReasonValue(exhaustion.reason),
     createdAt: timestampOf(agent.createdAt),
     revision: agent.revision,
     statusChangedAt: timestampOf(agent.statusChangedAt),
@@ -61,7 +55,7 @@ export function watchedAgentMessage(agent: WatchedAgent): AgentMessage {
 
 function setOpenWake(message: AgentMessage, open: NamedWake): void {
   message.wakeId = open.wakeId;
-  message.wakeState = WAKE_STATE_VALUES[open.state];
+  message.wakeState = wakeStateValue(open.state);
 }
 
 export function brakeMessage({ engagedAt, heldBack }: ExpiryBrake): MessageInitShape<typeof ExpiryBrakeSchema> {
@@ -85,7 +79,7 @@ export function incidentMessage(incident: Incident): MessageInitShape<typeof Inc
 export function exhaustionMessage(exhaustion: Exhaustion | null): ExhaustionMessage | undefined {
   if (exhaustion === null) return undefined;
   return create(ExhaustionSchema, {
-    reason: EXHAUST_REASON_VALUES[exhaustion.reason],
+    reason: exhaustReasonValue(exhaustion.reason),
     recovery: { case: "recoveryAt", value: timestampOf(exhaustion.recoveryAt) },
   });
 }
@@ -96,7 +90,7 @@ export function transitionMessage(transition: Transition): AgentTransition {
     agentId: transition.agentId,
     fromStatus: statusValue(transition.fromStatus),
     toStatus: statusValue(transition.toStatus),
-    cause: CAUSE_VALUES[transition.cause],
+    cause: causeValue(transition.cause),
     actor: transition.actor,
     occurredAt: timestampOf(transition.occurredAt),
     // The row of a deletion holds the agent as it was. A deleted agent is not exhausted.
@@ -108,6 +102,6 @@ export function transitionMessage(transition: Transition): AgentTransition {
     requestId: transition.requestId ?? "",
     incidentId: transition.incidentId ?? "",
     wakeId: transition.wake?.wakeId ?? "",
-    wakeState: transition.wake === null ? WakeState.UNSPECIFIED : WAKE_STATE_VALUES[transition.wake.state],
+    wakeState: transition.wake === null ? WakeState.UNSPECIFIED : wakeStateValue(transition.wake.state),
   });
 }

@@ -23,6 +23,7 @@ import {
   WAKE_REPLY_TYPE_VALUES,
   WAKE_STATE_VALUES,
 } from "../../../../common/contract/enum-values.ts";
+import { timestampOf } from "../../../../common/contract/timestamps.ts";
 import {
   AgentSchema,
   AgentStatusSchema,
@@ -80,6 +81,28 @@ describe("a view", () => {
       undefined,
       undefined,
     ]);
+  });
+});
+
+describe("values that only newer services know", () => {
+  it("are unknown, also if an older service sends UNSPECIFIED for them", () => {
+    const onClaw = { fromClawIdentifier: "c", toClawIdentifier: "c" };
+    for (const number of [0, 99]) {
+      const agent = create(AgentSchema, { agentId: "a", recoveryAt: timestampOf(60_000_000) });
+      expect(agentView(Object.assign(agent, { status: number, exhaustReason: number }))).toMatchObject({
+        status: "unknown",
+        exhaustion: { reason: "unknown", recoveryAt: new Date(60_000) },
+      });
+      const transition = create(AgentTransitionSchema, onClaw);
+      const values = { fromStatus: number, toStatus: number, cause: number };
+      expect(transitionView(Object.assign(transition, values))).toMatchObject({
+        from: "unknown",
+        to: "unknown",
+        cause: "unknown",
+      });
+    }
+    const deletion = create(AgentTransitionSchema, { fromStatus: 1, cause: 8, fromClawIdentifier: "c" });
+    expect(transitionView(deletion)).toMatchObject({ from: "idle", to: undefined, cause: "deleted" });
   });
 });
 

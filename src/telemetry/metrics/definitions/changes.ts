@@ -5,8 +5,8 @@ import { type MetricDefinition, WORK_SECONDS } from "../metric-definition.ts";
 export const CHANGE_METRICS = {
   harborforge_transitions_total: {
     type: "counter",
-    help: "Transitions that this replica committed. to_status is deleted for a deletion",
-    labels: { cause: TRANSITION_CAUSES, to_status: [...AGENT_STATUSES, "deleted"] },
+    help: "Transitions that this replica committed. to_status is deleted for a deletion, unknown for a status of a newer version",
+    labels: { cause: TRANSITION_CAUSES, to_status: [...AGENT_STATUSES, "unknown", "deleted"] },
   },
   harborforge_commit_seconds: {
     type: "histogram",

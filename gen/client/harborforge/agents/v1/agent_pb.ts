@@ -424,7 +424,8 @@ export const AgentTransitionSchema: GenMessage<AgentTransition> = /*@__PURE__*/
  */
 export const AgentStatus = {
   /**
-   * Not set. Fields that allow it define what it means.
+   * Not set: fields that allow it define what it means. Also a status of a newer release, which the responding replica does not
+   * know, during a rollout.
    *
    * @generated from enum value: AGENT_STATUS_UNSPECIFIED = 0;
    */
@@ -486,7 +487,8 @@ export const AgentStatusSchema: GenEnum<AgentStatus> = /*@__PURE__*/
  */
 export const ExhaustReason = {
   /**
-   * Not set. The value of an agent without an exhaustion; invalid in a request.
+   * Not set. The value of an agent without an exhaustion; with recovery_at, a reason of a newer release, which the responding
+   * replica does not know. Invalid in a request.
    *
    * @generated from enum value: EXHAUST_REASON_UNSPECIFIED = 0;
    */
@@ -527,7 +529,7 @@ export const ExhaustReasonSchema: GenEnum<ExhaustReason> = /*@__PURE__*/
  */
 export const TransitionCause = {
   /**
-   * Not set. Never sent by the server.
+   * A cause of a newer release, which the responding replica does not know, during a rollout.
    *
    * @generated from enum value: TRANSITION_CAUSE_UNSPECIFIED = 0;
    */
