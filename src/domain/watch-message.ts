@@ -1,5 +1,6 @@
 import type { ChangeType } from "../../common/contract/enum-names.ts";
 import type { Transition } from "./agent.ts";
+import type { ExpiryBrake, StatusTally } from "./directories.ts";
 import type { AgentFilter, WatchedAgent } from "./filter.ts";
 
 /** A request to watch agents. */
@@ -35,3 +36,22 @@ export interface WatchMessage {
 
 /** The content of a message besides its revision. */
 export type WatchMessageParts = Partial<Omit<WatchMessage, "revision">>;
+
+/** A request to watch the counts of the fleet. */
+export interface FleetWatchQuery {
+  readonly filter: AgentFilter;
+  /** The longest time without a message, in milliseconds. */
+  readonly bookmarkMs: number;
+}
+
+/** Counts that replace those of earlier messages. */
+export interface FleetWatchMessage {
+  /** Everything up to it is counted. 0 until the state is complete. */
+  readonly revision: bigint;
+  /** All agents that pass the filter. */
+  readonly all: StatusTally;
+  /** The claws that changed. Without statuses: the claw has no agents any more. */
+  readonly claws: ReadonlyMap<string, StatusTally>;
+  /** Undefined for callers whose scope does not cover all agents. */
+  readonly brake: ExpiryBrake | undefined;
+}

@@ -3,6 +3,7 @@ import type { Liveness } from "../liveness/liveness.ts";
 import type { Pipeline } from "../rpc/pipeline/pipeline.ts";
 import type { Health } from "../rpc/services/health.ts";
 import type { Listener } from "../rpc/sockets/listener.ts";
+import type { FleetWatches } from "../watch/fleet-watches.ts";
 import type { Watching } from "../watch/watching.ts";
 
 /** How long streams have to reconnect elsewhere, as a share of the grace period. */
@@ -19,6 +20,7 @@ export interface DrainedParts {
   readonly health: Health;
   readonly liveness: Liveness;
   readonly watching: Watching;
+  readonly fleetWatches: Pick<FleetWatches, "drain">;
   readonly pipeline: Pipeline;
   readonly listeners: { readonly grpc: Listener; readonly connect: Listener };
 }
@@ -42,12 +44,16 @@ export class Drain {
    * Drains a replica: health reports it, streams reconnect elsewhere and calls finish, both within `graceMs`. Heartbeats that
    * arrived are written and acknowledged, or neither. Then the streams that are left end with DRAINING. May be called again.
    */
-  async run({ health, liveness, watching, pipeline, listeners }: DrainedParts, graceMs: number): Promise<void> {
+  async run(
+    { health, liveness, watching, fleetWatches, pipeline, listeners }: DrainedParts,
+    graceMs: number,
+  ): Promise<void> {
     if (!this.#isStopping) {
       this.#isStopping = true;
       health.suspend(DRAINING);
       liveness.drain(graceMs * RECONNECT_SHARE);
       watching.drain();
+      fleetWatches.drain();
       for (const listener of [listeners.grpc, listeners.connect]) void listener.drain();
     }
     await callsToEnd(pipeline, graceMs);

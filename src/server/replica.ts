@@ -17,7 +17,8 @@ import { createTokenDirectory } from "../storage/token-directory.ts";
 import { createUserDirectory } from "../storage/user-directory.ts";
 import { createWakeDirectory } from "../storage/wake-directory.ts";
 import { Metrics } from "../telemetry/metrics/metrics.ts";
-import { createWatching, type Watching } from "../watch/watching.ts";
+import { FleetWatches } from "../watch/fleet-watches.ts";
+import { createWatching, MAX_AGE_MS, type Watching } from "../watch/watching.ts";
 import { Drain } from "./drain.ts";
 import { createListeners, type Listeners } from "./listeners.ts";
 import { OpenFilesWatch } from "./open-files-watch.ts";
@@ -37,6 +38,7 @@ export interface Replica extends Listeners {
   readonly database: Database;
   readonly committer: Committer;
   readonly watching: Watching;
+  readonly fleetWatches: FleetWatches;
   readonly liveness: Liveness;
   readonly probe: DatabaseProbe;
   readonly tasks: PeriodicTasks;
@@ -105,6 +107,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
   const tasks = new PeriodicTasks({ database, retention, wakeRetentionMs: options.wakeRetentionMs, log });
   const openFiles = new OpenFilesWatch(log);
   const backend = createBackend(options, { database, committer, liveness, watching });
+  watching.feed.subscribe(backend.fleetWatches);
   const served = createListeners(options, {
     backend,
     metrics,
@@ -126,6 +129,7 @@ export async function assembleReplica(options: ServerOptions): Promise<Replica> 
     database,
     committer,
     watching,
+    fleetWatches: backend.fleetWatches,
     liveness,
     probe,
     tasks,
@@ -181,18 +185,25 @@ async function openStorage(options: ServerOptions, metrics: Metrics, tls: Tls | 
 function createBackend(
   options: ServerOptions,
   { database, committer, liveness, watching }: Pick<Replica, "database" | "committer" | "liveness" | "watching">,
-): Backend {
+): Backend & Pick<Replica, "fleetWatches"> {
   const directory = {
     database,
     committer,
     firstLeaseMs: options.firstLeaseMs,
     onLease: liveness.onCreated.bind(liveness),
   };
+  const agents = createAgentDirectory(directory);
+  const fleetWatches = new FleetWatches({
+    count: agents.fleet,
+    brake: () => liveness.brake,
+    maxAgeMs: options.watchMaxAgeMs ?? MAX_AGE_MS,
+  });
   return {
     users: createUserDirectory(directory),
-    agents: createAgentDirectory(directory),
+    agents,
     heartbeats: liveness,
     watches: watching.watches,
+    fleetWatches,
     tokens: createTokenDirectory(database, mintToken),
     wakes: createWakeDirectory({ database, committer }),
     wakeFollowing: watching.wakes,

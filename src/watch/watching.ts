@@ -18,7 +18,7 @@ import { QUEUE_LIMIT } from "./watcher.ts";
 const READERS = 2;
 const PAGE = 1_000;
 /** Watches that never ended would stay at their replica: after a rolling restart, at the first replica that was ready. */
-const MAX_AGE_MS = 30 * 60_000;
+export const MAX_AGE_MS = 30 * 60_000;
 
 export interface WatchingOptions {
   readonly database: Pick<Database, "feed" | "beats" | "newClient" | "clock">;

@@ -11,6 +11,7 @@ import { ErrorReason } from "../../gen/harborforge/agents/v1/error_reason_pb.ts"
 import type { Grant } from "../../src/domain/principal.ts";
 import { CREDENTIALS, forAgents, forClaw, openMint } from "../support/access.ts";
 import { type Bound, expectRefusal, newAgent, present } from "../support/contract-steps.ts";
+import { FleetWatch } from "../support/contract-streams.ts";
 import { HeartbeatClient } from "../support/heartbeat-client.ts";
 import { GRPC_JS, openClients, PROTOCOLS, type ProtocolClients } from "../support/protocol-clients.ts";
 import { failureOf } from "../support/rpc-clients.ts";
@@ -86,6 +87,11 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect(fleet.statuses).toMatchObject([{ status: AgentStatus.IDLE, count: 2n }]);
       expect(fleet.claws.map(({ clawIdentifier }) => clawIdentifier).sort()).toEqual([mine.claw, stranger.claw].sort());
       expect(fleet.brake).toBeUndefined();
+      await using watch = new FleetWatch({ agents }, {});
+      await watch.untilComplete();
+      expect(watch.all).toEqual([[AgentStatus.IDLE, 2n]]);
+      expect([...watch.claws.keys()].sort()).toEqual([mine.claw, stranger.claw].sort());
+      expect(watch.messages.every(({ brake }) => brake === undefined)).toBe(true);
       const { transitions } = await agents.listAgentTransitions({});
       expect(transitions.map(({ agentId }) => agentId).sort()).toEqual([mine.agentId, stranger.agentId].sort());
     });
@@ -153,6 +159,9 @@ describe.concurrent.each([GRPC_JS, CONNECT])("$name", (protocol) => {
       expect((await agents.batchGetAgents({ agentIds: both })).agents.map(({ agentId }) => agentId)).toEqual(both);
       expect((await agents.listAgents({})).agents.map(({ agentId }) => agentId)).toEqual(both);
       expect((await agents.getFleet({})).claws).toMatchObject([{ clawIdentifier: mine.claw }]);
+      await using watch = new FleetWatch({ agents }, {});
+      await watch.untilComplete();
+      expect([...watch.claws.keys()]).toEqual([mine.claw]);
       expect((await agents.listAgents({ filter: { clawIdentifiers: [stranger.claw] } })).agents).toEqual([]);
       const { transitions } = await agents.listAgentTransitions({});
       expect(transitions.map(({ agentId }) => agentId)).toEqual(both);

@@ -46,6 +46,7 @@ const EXPECTED: Readonly<Record<string, Callers>> = {
   "harborforge.agents.v1.AgentService/SendHeartbeat": ["agent"],
   "harborforge.agents.v1.AgentService/Heartbeat": ["agent"],
   "harborforge.agents.v1.AgentService/WatchAgents": READERS,
+  "harborforge.agents.v1.AgentService/WatchFleet": READERS,
   "harborforge.agents.v1.TokenService/IssueToken": ADMIN,
   "harborforge.agents.v1.TokenService/ListTokens": ADMIN,
   "harborforge.agents.v1.TokenService/RevokeToken": ADMIN,

@@ -26,6 +26,44 @@ async function newAgent(): Promise<{ agentId: string; claw: string }> {
 
 const soon = { timeout: 20_000, interval: 20 };
 
+describe("fleet --watch", () => {
+  test("prints a line for each change of the counts, and the contract's JSON on request", async () => {
+    const { agentId, claw } = await newAgent();
+    const lines = startCli(["fleet", "--watch", "--claw", claw], env());
+    const json = startCli(["fleet", "-w", "--claw", claw, "-o", "jsonl"], env());
+    await vi.waitFor(() => expect(lines.stdout).toMatch(/^\S+ idle 1, on_call 0, .* on 1 claw, revision \d+\n$/), soon);
+    await vi.waitFor(() => expect(documents(json.stdout)).toHaveLength(1), soon);
+    await said("agents", "status", agentId, "busy");
+    await vi.waitFor(() => expect(lines.stdout).toMatch(/ idle 0, on_call 0, busy 1, .* on 1 claw, /), soon);
+    await vi.waitFor(() => {
+      const [first, ...later] = documents(json.stdout);
+      expect(first).toMatchObject({ claws: [{ statuses: [{ status: "AGENT_STATUS_IDLE", count: "1" }] }] });
+      const busy = [{ status: "AGENT_STATUS_BUSY", count: "1" }];
+      expect(later).toContainEqual(expect.objectContaining({ claws: [{ clawIdentifier: claw, statuses: busy }] }));
+    }, soon);
+    for (const watch of [lines, json]) watch.signal("SIGINT");
+    expect(await lines.done).toMatchObject({ code: 0, stderr: "" });
+    expect(await json.done).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  test("ends after its duration", async () => {
+    const { claw } = await newAgent();
+    expect(await said("fleet", "--watch", "--claw", claw, "--duration", "3s")).toContain(" idle 1, ");
+  });
+
+  test("rejects a duration without a watch", async () => {
+    const wrong = await runCli(["fleet", "--duration", "3s"], env());
+    expect(wrong).toMatchObject({ stdout: "", stderr: "error: --duration needs --watch.\n" });
+    expect(wrong.code).not.toBe(0);
+  });
+
+  test("ends with one line for an address without a service", async () => {
+    const away = await runCli(["fleet", "--watch", "--address", "127.0.0.1:1"]);
+    expect(away).toMatchObject({ code: 3, stdout: "" });
+    expect(away.stderr).toMatch(/^error: [^\n]*\n$/);
+  });
+});
+
 describe("agents watch", () => {
   test("prints agents and changes in the contract's JSON, and resumes from a revision", async () => {
     const { agentId, claw } = await newAgent();

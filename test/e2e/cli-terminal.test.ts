@@ -78,6 +78,16 @@ describe("a list on a terminal", () => {
     expect(screen.at(-1)).toMatch(/ 1$/);
   });
 
+  test("of a watched fleet follows the counts in place, and leaves the terminal as it was", async () => {
+    const { agentId, claw } = await newAgent();
+    await using terminal = cliInTerminal(["fleet", "--watch", "--claw", claw], { columns: 80, env: env() });
+    await terminal.shows(/^idle +1 /m);
+    await quietly("agents", "status", agentId, "busy");
+    await terminal.shows(/^busy +1 /m);
+    expect(terminal.screen().filter((line) => line.startsWith("idle "))).toHaveLength(1);
+    expect(terminal.screen().at(-1)).toBe("Stop with Ctrl-C.");
+  });
+
   test.each([{ NO_COLOR: "1" }, { TERM: "dumb" }])("has no colours with %j", async (more) => {
     const { claw } = await newAgent();
     await using terminal = cliInTerminal(["agents", "list", "--claw", claw], { columns: 130, env: env(more) });

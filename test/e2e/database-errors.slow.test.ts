@@ -10,7 +10,7 @@ import { IfUnavailable } from "../../gen/harborforge/agents/v1/wake_pb.ts";
 import { WakeService } from "../../gen/harborforge/agents/v1/wake_service_pb.ts";
 import { namedQuery } from "../../src/storage/queries.ts";
 import { type Bound, newAgent, newUser } from "../support/contract-steps.ts";
-import { HeartbeatStream, Watch } from "../support/contract-streams.ts";
+import { FleetWatch, HeartbeatStream, Watch } from "../support/contract-streams.ts";
 import { INTERNAL_TEXT, RAISED_ERRORS, type RaisedError } from "../support/database-errors.ts";
 import { GRPC_JS, openClients, type ProtocolClients } from "../support/protocol-clients.ts";
 import { type Failure, failureOf } from "../support/rpc-clients.ts";
@@ -110,6 +110,10 @@ const METHODS: Readonly<Record<string, (agent: Bound) => Promise<unknown>>> = {
   },
   WatchAgents: async ({ claw }) => {
     await using watch = new Watch(clients, { filter: { clawIdentifiers: [claw] } });
+    await watch.untilComplete();
+  },
+  WatchFleet: async ({ claw }) => {
+    await using watch = new FleetWatch(clients, { filter: { clawIdentifiers: [claw] } });
     await watch.untilComplete();
   },
   IssueToken: () => clients.tokens.issueToken({ principal: unique("p"), role: VIEWER, requestId: unique("request") }),

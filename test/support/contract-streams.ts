@@ -1,11 +1,15 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { AgentStatus } from "../../gen/harborforge/agents/v1/agent_pb.ts";
 import type {
   AgentBeatResult,
   AgentChange,
   HeartbeatRequestSchema,
   HeartbeatResponse,
+  StatusCount,
   WatchAgentsRequestSchema,
   WatchAgentsResponse,
+  WatchFleetRequestSchema,
+  WatchFleetResponse,
 } from "../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { present } from "./contract-steps.ts";
 import type { ProtocolClients } from "./protocol-clients.ts";
@@ -109,6 +113,40 @@ export class Watch extends StreamReader<WatchAgentsResponse> {
     await this.until(`change ${index}`, () => this.changes.length > index);
     return present(this.changes[index]);
   }
+}
+
+/** A watch of the fleet's counts, and its messages so far. */
+export class FleetWatch extends StreamReader<WatchFleetResponse> {
+  constructor({ agents }: Pick<ProtocolClients, "agents">, request: MessageInitShape<typeof WatchFleetRequestSchema>) {
+    super((signal) => agents.watchFleet(request, { signal }));
+  }
+
+  get complete(): boolean {
+    return this.messages.some(({ revision }) => revision > 0n);
+  }
+
+  async untilComplete(): Promise<void> {
+    await this.until("the state is complete", () => this.complete);
+  }
+
+  /** The counts by claw, as a client keeps them: status by status, in the order of the contract. */
+  get claws(): ReadonlyMap<string, readonly (readonly [AgentStatus, bigint])[]> {
+    const claws = new Map<string, readonly (readonly [AgentStatus, bigint])[]>();
+    for (const { clawIdentifier, statuses } of this.messages.flatMap((message) => message.claws)) {
+      if (statuses.length === 0) claws.delete(clawIdentifier);
+      else claws.set(clawIdentifier, countsOf(statuses));
+    }
+    return claws;
+  }
+
+  /** The counts of all agents. */
+  get all(): readonly (readonly [AgentStatus, bigint])[] {
+    return countsOf(this.messages.at(-1)?.statuses ?? []);
+  }
+}
+
+function countsOf(statuses: readonly StatusCount[]): readonly (readonly [AgentStatus, bigint])[] {
+  return statuses.map(({ status, count }) => [status, count]);
 }
 
 type HeartbeatInit = MessageInitShape<typeof HeartbeatRequestSchema>;

@@ -8,6 +8,7 @@ import type { BeatResult, SessionOutput } from "../../src/domain/message-to-claw
 import type {
   AgentKey,
   Backend,
+  FleetWatchQuery,
   HeartbeatSession,
   Incident,
   IncidentQuery,
@@ -33,6 +34,7 @@ export interface FakeCalls {
   readonly beats: ParsedBeat[];
   readonly statuses: { readonly word: unknown; readonly expectedRevision: bigint | undefined }[];
   readonly watches: WatchQuery[];
+  readonly fleetWatches: FleetWatchQuery[];
   readonly transitions: TransitionQuery[];
   readonly incidents: IncidentQuery[];
 }
@@ -66,6 +68,7 @@ export function createFakeBackend(): FakeBackend {
     beats: [],
     statuses: [],
     watches: [],
+    fleetWatches: [],
     transitions: [],
     incidents: [],
   };
@@ -323,6 +326,19 @@ export function createFakeBackend(): FakeBackend {
           else signal.addEventListener("abort", () => resolve(), { once: true });
         });
         backend.watching--;
+      },
+    },
+
+    fleetWatches: {
+      async *watch(query, signal) {
+        calls.fleetWatches.push(query);
+        const { claws, brake, revision, ...all } = await backend.agents.fleet(query.filter);
+        yield { revision, all, claws, brake };
+        if (backend.watchFailure !== undefined) throw backend.watchFailure;
+        await new Promise<void>((resolve) => {
+          if (signal.aborted) resolve();
+          else signal.addEventListener("abort", () => resolve(), { once: true });
+        });
       },
     },
   };

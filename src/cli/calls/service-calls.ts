@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
+import { create, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
 import type { AgentFilter, CallCode, ConnectedClients } from "harborforge-agents-client";
 import { callErrorOf, filterMessage } from "harborforge-agents-client/internal/calls";
 import type { AgentStatus, ReportedExhaustion, TransitionCause } from "../../../common/contract/enum-names.ts";
@@ -8,6 +8,11 @@ import type { Micros } from "../../../common/contract/time.ts";
 import { durationOf, timestampOf } from "../../../common/contract/timestamps.ts";
 import { pause } from "../../../common/scheduling/timers.ts";
 import type { ExhaustionSchema } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
+import {
+  type ClawFleet,
+  GetFleetResponseSchema,
+  WatchFleetResponseSchema,
+} from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { type IncidentRecord, incidentRecord } from "../records/incident-record.ts";
 import {
   type AgentRecord,
@@ -217,6 +222,34 @@ export async function listIncidents(
 export async function getFleet(caller: Caller, filter: AgentFilter = {}): Promise<FleetRecord> {
   const request = { filter: filterMessage(filter) };
   return fleetRecord(await call(caller, (options) => caller.clients.agents.getFleet(request, options)));
+}
+
+/** The fleet, and again after each message of a watch. The state is complete in each of them. */
+export async function* watchFleet(
+  { clients, signal }: Pick<Caller, "clients" | "signal">,
+  filter: AgentFilter = {},
+): AsyncGenerator<{ readonly fleet: FleetRecord; readonly json: JsonValue }, void> {
+  const state = create(GetFleetResponseSchema);
+  const claws = new Map<string, ClawFleet>();
+  try {
+    const messages = clients.agents.watchFleet(
+      { filter: filterMessage(filter) },
+      signal === undefined ? {} : { signal },
+    );
+    for await (const message of messages) {
+      const { statuses, brake, nextHeartbeatIn, leaseTtl, revision } = message;
+      for (const claw of message.claws) {
+        if (claw.statuses.length === 0) claws.delete(claw.clawIdentifier);
+        else claws.set(claw.clawIdentifier, claw);
+      }
+      Object.assign(state, { statuses, brake, nextHeartbeatIn, leaseTtl, revision });
+      if (revision === 0n) continue;
+      state.claws = [...claws.values()].sort((one, other) => (one.clawIdentifier < other.clawIdentifier ? -1 : 1));
+      yield { fleet: fleetRecord(state), json: toJson(WatchFleetResponseSchema, message) };
+    }
+  } catch (thrown) {
+    throw callErrorOf(thrown);
+  }
 }
 
 function exhaustionOf({

@@ -1,17 +1,16 @@
 import type { ServiceImpl } from "@connectrpc/connect";
-import { AGENT_STATUSES } from "../../../common/contract/enum-names.ts";
-import { statusValue } from "../../../common/contract/enum-values.ts";
 import { durationOf, microsOf } from "../../../common/contract/timestamps.ts";
-import type { AgentStatus } from "../../../gen/harborforge/agents/v1/agent_pb.ts";
 import { AgentService, type GetAgentRequest } from "../../../gen/harborforge/agents/v1/agent_service_pb.ts";
 import { grantedLeaseMs } from "../../domain/lease.ts";
 import { durationMs, pageSizeOf } from "../../domain/validation.ts";
 import { peerKey } from "../callers/call-values.ts";
 import { agentMessage, brakeMessage, incidentMessage, transitionMessage } from "../convert/agent.ts";
 import { beatResultMessage } from "../convert/beat-result.ts";
+import { clawFleets, statusCounts } from "../convert/fleet.ts";
 import { readPageToken, writePageToken } from "../convert/page-token.ts";
 import { beatsOf, causesOf, filterOf, required, statusRequestOf } from "../convert/request.ts";
-import type { AgentKey, Backend, StatusTally } from "./backend.ts";
+import type { AgentKey, Backend } from "./backend.ts";
+import { createFleetWatchStream } from "./fleet-watch-stream.ts";
 import { createHeartbeatStream } from "./heartbeat-stream.ts";
 import { callOf, mutationOf } from "./mutation.ts";
 import { agentsFor, heartbeatsFor } from "./scoped-backend.ts";
@@ -63,10 +62,9 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
       const agents = agentsFor(backend.agents, context);
       const fleet = await agents.fleet(filterOf(request.filter));
       const pace = backend.heartbeats.pace();
-      const claws = [...fleet.claws].sort(([one], [other]) => (one < other ? -1 : 1));
       return {
         statuses: statusCounts(fleet),
-        claws: claws.map(([clawIdentifier, tally]) => ({ clawIdentifier, statuses: statusCounts(tally) })),
+        claws: clawFleets(fleet.claws),
         brake: fleet.brake && brakeMessage(fleet.brake),
         nextHeartbeatIn: durationOf(pace.intervalMs),
         leaseTtl: durationOf(pace.leaseMs),
@@ -155,6 +153,8 @@ export function createAgentService(backend: Omit<Backend, "users">): ServiceImpl
     heartbeat: createHeartbeatStream(backend.heartbeats),
 
     watchAgents: createWatchStream(backend.watches),
+
+    watchFleet: createFleetWatchStream(backend.fleetWatches, () => backend.heartbeats.pace()),
   };
 }
 
@@ -167,12 +167,4 @@ function agentKeyOf(key: GetAgentRequest["key"]): AgentKey {
     case undefined:
       return required<AgentKey>(undefined, "key");
   }
-}
-
-/** In the order of the contract, without statuses that no agent has. Statuses of a newer version are UNSPECIFIED. */
-function statusCounts({ statuses, suspects }: StatusTally): { status: AgentStatus; count: bigint; suspect: bigint }[] {
-  return [...AGENT_STATUSES, "unknown" as const].flatMap((status) => {
-    const count = statuses.get(status) ?? 0n;
-    return count === 0n ? [] : [{ status: statusValue(status), count, suspect: suspects?.get(status) ?? 0n }];
-  });
 }

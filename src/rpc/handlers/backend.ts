@@ -2,7 +2,7 @@ import type { TokenDirectory } from "../../domain/api-token.ts";
 import type { Heartbeats } from "../../domain/claw-session.ts";
 import type { AgentDirectory, UserDirectory } from "../../domain/directories.ts";
 import type { WakeDirectory, WakeFollowing } from "../../domain/wake-directory.ts";
-import type { WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
+import type { FleetWatchMessage, FleetWatchQuery, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
 
 export type {
   HeartbeatSession,
@@ -28,7 +28,13 @@ export type {
   UserKey,
 } from "../../domain/directories.ts";
 export type { BeatResult, ClawMessage, SessionOutput } from "../../domain/message-to-claw.ts";
-export type { WatchedChange, WatchMessage, WatchQuery } from "../../domain/watch-message.ts";
+export type {
+  FleetWatchMessage,
+  FleetWatchQuery,
+  WatchedChange,
+  WatchMessage,
+  WatchQuery,
+} from "../../domain/watch-message.ts";
 
 /**
  * What the handlers ask of the rest of the program: the whole service without its transport. The server wires it;
@@ -39,6 +45,7 @@ export interface Backend {
   readonly agents: AgentDirectory;
   readonly heartbeats: Heartbeats;
   readonly watches: Watches;
+  readonly fleetWatches: FleetWatches;
   readonly tokens: TokenDirectory;
   readonly wakes: WakeDirectory;
   readonly wakeFollowing: WakeFollowing;
@@ -47,4 +54,9 @@ export interface Backend {
 export interface Watches {
   /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. Connections take turns. */
   watch(query: WatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<WatchMessage>;
+}
+
+export interface FleetWatches {
+  /** Ends when `signal` is aborted; throws a `Refusal` where the contract says so. Connections take turns. */
+  watch(query: FleetWatchQuery, signal: AbortSignal, connection?: object): AsyncIterable<FleetWatchMessage>;
 }

@@ -16,6 +16,7 @@ import { principalKey } from "../callers/call-values.ts";
 import type {
   AgentDirectory,
   AgentKey,
+  FleetWatches,
   HeartbeatSession,
   Heartbeats,
   SessionOptions,
@@ -47,6 +48,20 @@ export function watchesFor(watches: Watches, context: HandlerContext): Watches {
       const filter = narrowFilter(scope, query.filter);
       const messages = watches.watch({ ...query, filter }, signal, connection);
       for await (const message of messages) yield watchMessageWithin(scope, message);
+    },
+  };
+}
+
+/** The fleet's counts that this caller may watch. */
+export function fleetWatchesFor(watches: FleetWatches, context: HandlerContext): FleetWatches {
+  const { scope } = context.values.get(principalKey);
+  if (scope === undefined) return watches;
+  return {
+    async *watch(query, signal, connection) {
+      const filter = narrowFilter(scope, query.filter);
+      const messages = watches.watch({ ...query, filter }, signal, connection);
+      // The brake is about all agents together.
+      for await (const message of messages) yield { ...message, brake: undefined };
     },
   };
 }

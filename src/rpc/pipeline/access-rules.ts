@@ -41,6 +41,7 @@ const agentService: Rules<typeof AgentService> = {
   sendHeartbeat: only("agent"),
   heartbeat: only("agent"),
   watchAgents: readers,
+  watchFleet: readers,
 };
 
 const tokenService: Rules<typeof TokenService> = {
