@@ -2,6 +2,9 @@ import { InvalidArgumentError, Option } from "commander";
 import { MICROS_PER_MS, type Micros } from "../../common/contract/time.ts";
 import { parseDuration } from "../config/values.ts";
 
+/** The longest run of a command in milliseconds: 24 days. Node ends timers that are longer than 24.8 days at once. */
+export const LONGEST_RUN_MS = 24 * 24 * 3_600_000;
+
 /** A parser of durations such as `500ms`, `10s`, `1m30s`, within a range in milliseconds. */
 export function durationArgument(leastMs: number, mostMs: number): (text: string) => number {
   return (text) => {

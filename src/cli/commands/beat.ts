@@ -1,10 +1,8 @@
 import { type Command, Option } from "commander";
-import { choiceArgument, durationArgument } from "../arguments.ts";
+import { choiceArgument, durationArgument, LONGEST_RUN_MS } from "../arguments.ts";
 import { type BeatFlags, REPORTS } from "../beat/beat-flags.ts";
 import { connectedCommand, type Shell } from "../shell.ts";
 import { addExhaustionOptions } from "./exhaustion-options.ts";
-
-const LONGEST_MS = 366 * 24 * 3_600_000;
 
 export function define(command: Command, shell: Shell): void {
   command
@@ -21,7 +19,7 @@ export function define(command: Command, shell: Shell): void {
       "-i, --interactive",
       "read further statuses from standard input, one in a line: idle, busy, exhausted rate_limit 2m, …",
     )
-    .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1, LONGEST_MS))
+    .option("--duration <time>", "stop after a duration such as 60s or 5m", durationArgument(1, LONGEST_RUN_MS))
     .option("--no-goodbye", "stop without a goodbye: the agent keeps its lease until it expires");
   const examples = [
     "harborforge-agents beat bob-1 --status busy",

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { durationArgument } from "../arguments.ts";
+import { durationArgument, LONGEST_RUN_MS } from "../arguments.ts";
 import { CommandFailure } from "../call-failure.ts";
 import { EXIT_OK, EXIT_WRONG_SETTING } from "../exit-codes.ts";
 import { jsonText } from "../records/output.ts";
@@ -12,9 +12,6 @@ interface FleetFlags extends SelectionFlags {
   readonly duration?: number;
 }
 
-/** The longest timer of Node, in milliseconds. */
-const LONGEST_MS = 2_147_483_647;
-
 export function define(command: Command, shell: Shell): void {
   command.description("count agents by status and claw; show the brake and the pace of heartbeats");
   addSelectionOptions(command);
@@ -23,7 +20,7 @@ export function define(command: Command, shell: Shell): void {
     .option(
       "--duration <time>",
       "with --watch, stop after a duration such as 60s or 5m",
-      durationArgument(1, LONGEST_MS),
+      durationArgument(1, LONGEST_RUN_MS),
     );
   const examples = [
     "harborforge-agents fleet",
