@@ -1,10 +1,11 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { createServiceClients, type ServiceClients } from "harborforge-agents-client";
+import { CallError, createServiceClients, type ServiceClients } from "harborforge-agents-client";
 import { migrate } from "../../src/storage/migrations.ts";
 import { FaultProxy } from "../support/fault-proxy.ts";
 import { temporaryFolder } from "../support/owned-process.ts";
 import { PoolProxy } from "../support/pool-proxy.ts";
+import { until } from "../support/until.ts";
 import { ChaosDatabase } from "./chaos-database.ts";
 import { Claw } from "./claw.ts";
 import { FaultLog } from "./fault-log.ts";
@@ -140,7 +141,14 @@ async function enrol(
   const waiting = agents.values();
   const work = async (clients: ServiceClients): Promise<void> => {
     for (const { agentId, clawIdentifier } of waiting) {
-      await clients.users.createUser({ username: agentId, displayName: agentId, agentId, clawIdentifier });
+      const user = { username: agentId, displayName: agentId, agentId, clawIdentifier, requestId: `enrol ${agentId}` };
+      // A database on a busy machine may not answer in time. The request_id makes the repetition safe.
+      await until(`${agentId} is enrolled`, () =>
+        clients.users.createUser(user).catch((error: unknown) => {
+          if (error instanceof CallError && error.code === "UNAVAILABLE") return undefined;
+          throw error;
+        }),
+      );
     }
   };
   const workers = ports.flatMap((port) => {
